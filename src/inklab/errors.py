@@ -1,0 +1,82 @@
+"""Every error that a user can meet, and the exit code it ends a command with.
+
+InklabError                 exit 2: a mistake in what was typed or in a study file
+├── SpecError               a study, recipe or model description is wrong
+│   └── UnknownName         ...because it names something that does not exist
+├── ModelMismatch           a module does not fit its objective or its images
+├── RunError                a run folder is missing, locked, or not a run
+└── DataError               exit 4: images are not what they should be
+    ├── CorruptFile         ...the bytes are damaged, cut short, or differ from the published checksum
+    ├── Unavailable         ...they can't be had here (no file, no network)
+    └── OutOfRange          ...a value lies outside its stated range
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+EXIT_FINE = 0
+EXIT_INTERNAL = 1
+EXIT_MISTAKE = 2
+EXIT_FAILED_TRIALS = 3
+EXIT_DATA = 4
+EXIT_INTERRUPTED = 5
+
+
+class InklabError(Exception):
+    """A problem told in one line: what was given, what is allowed, the nearest right name, what to do."""
+
+    exit_code = EXIT_MISTAKE
+
+
+class SpecError(InklabError):
+    """A study, recipe or model description is wrong."""
+
+
+class UnknownName(SpecError):
+    """A name that nothing is registered under.
+
+    Example:
+        >>> print(UnknownName("corruption", "salt_and_peper", ["salt_and_pepper", "shot"]))
+        no corruption is called 'salt_and_peper'. Did you mean 'salt_and_pepper'? Known: salt_and_pepper, shot.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        known = sorted(known)
+        super().__init__(f"no {kind} is called '{name}'.{did_you_mean(name, known)} Known: {', '.join(known)}.")
+
+
+class ModelMismatch(InklabError):
+    """A module's input, output or behaviour does not fit what it is to be trained for."""
+
+
+class RunError(InklabError):
+    """A run folder is missing, in use, or is not a run."""
+
+
+class DataError(InklabError):
+    """Images or labels are not what they should be."""
+
+    exit_code = EXIT_DATA
+
+
+class CorruptFile(DataError):
+    """A file is damaged, cut short, hostile, or not the published one."""
+
+
+class Unavailable(DataError):
+    """A source can't be had here."""
+
+
+class OutOfRange(DataError):
+    """A value lies outside its stated range."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The hint ` Did you mean 'x'?` for the nearest known name, or nothing.
+
+    Example:
+        >>> did_you_mean("epoch", ["epochs", "batch"])
+        " Did you mean 'epochs'?"
+    """
+    close = get_close_matches(name, list(known), n=1)
+    return f" Did you mean '{close[0]}'?" if close else ""
