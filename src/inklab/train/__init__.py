@@ -1,0 +1,1 @@
+"""The engine: one training step, lifted over the members of a population."""

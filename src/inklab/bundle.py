@@ -1,0 +1,163 @@
+"""A bundle ships a network for use: weights, scaling, framing, labels and scores in a folder without any pickle.
+
+(A checkpoint, for going on with training, is another thing and never shipped.)
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from inklab.errors import CorruptFile, DataError, ModelMismatch
+from inklab.files import read_json, sha256_of, write_json, write_whole
+from inklab.models.model import Shape, build_net, check_model
+from inklab.models.parts.scaling import Scaled, Scaling
+from inklab.seeding import Seed
+
+FORMAT = 1
+MANIFEST, WEIGHTS = "bundle.json", "weights.safetensors"
+LARGEST_WEIGHTS = 4 * 1024**3  # bytes
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A trained network with everything that using it needs.
+
+    Attributes:
+        net: scaling and network, in evaluation mode; maps images in [0, 1] to logits.
+        model: the settings it is built from, `{"name": ..., ...}`.
+        shape: channels, height, width of its images.
+        labels: a name for each class.
+        target: "labels" for a classifier, "images" for a denoiser.
+        framing: how any picture is brought into the form of its training images.
+        made_by: trial, replicate, versions, the data's SHA-256.
+        scores: numbers about it by name.
+    """
+
+    net: Scaled
+    model: dict[str, Any]
+    shape: Shape
+    labels: tuple[str, ...]
+    target: str
+    framing: dict[str, Any]
+    made_by: dict[str, Any] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)
+
+    def save(self, folder: Path) -> str:
+        """Write `weights.safetensors` and then `bundle.json` into a folder.
+
+        Returns:
+            The SHA-256 of the weights file.
+        """
+        raw = save_tensors({name: value.contiguous() for name, value in self.net.state_dict().items()})
+        write_whole(folder / WEIGHTS, raw)
+        digest = sha256_of(raw)
+        manifest = {
+            "format": FORMAT,
+            "model": self.model,
+            "shape": list(self.shape),
+            "labels": list(self.labels),
+            "target": self.target,
+            "scaling": {"mean": float(self.net.scaling.mean), "spread": float(self.net.scaling.spread)},
+            "framing": self.framing,
+            "made_by": self.made_by,
+            "scores": self.scores,
+            "source_sha256": check_model(self.model),
+            "weights_sha256": digest,
+        }
+        write_json(folder / MANIFEST, manifest)
+        return digest
+
+    @classmethod
+    def load(cls, folder: Path) -> "Bundle":
+        """Read a bundle, checking everything against its manifest.
+
+        Raises:
+            DataError: there is no bundle.
+            CorruptFile: it is damaged, or made by another version of the user's source.
+            ModelMismatch: the weights do not fit the network.
+        """
+        manifest = _read_manifest(folder)
+        weights = _read_weights(folder / WEIGHTS, manifest["weights_sha256"])
+        if check_model(manifest["model"]) != manifest["source_sha256"]:
+            raise CorruptFile(
+                f"'{manifest['model']['name']}' has changed since '{folder}' was made; restore that file, or train again"
+            )
+        net = Scaled(Scaling(), build_net(manifest["model"], tuple(manifest["shape"]), len(manifest["labels"]), Seed(0)))
+        _fill(net, weights, folder)
+        return cls(
+            net=net.eval(),
+            model=manifest["model"],
+            shape=tuple(manifest["shape"]),
+            labels=tuple(manifest["labels"]),
+            target=manifest["target"],
+            framing=manifest["framing"],
+            made_by=manifest["made_by"],
+            scores=manifest["scores"],
+        )
+
+    def probabilities(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
+        """What a classifier makes of images in [0, 1]: rows that sum to 1."""
+        if self.target != "labels":
+            raise ModelMismatch("this bundle holds a denoiser; it gives images, not classes")
+        with torch.inference_mode():
+            return torch.softmax(self.net(images), dim=1)
+
+    def cleaned(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """What a denoiser makes of images in [0, 1]: images in [0, 1]."""
+        if self.target != "images":
+            raise ModelMismatch("this bundle holds a classifier; it gives classes, not images")
+        with torch.inference_mode():
+            return torch.sigmoid(self.net(images))
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise DataError(f"there is no bundle in '{folder}' ({MANIFEST} is missing); name a folder such as runs/.../trials/<id>/bundle")
+    manifest = read_json(path)
+    needed = {
+        "model": dict, "shape": list, "labels": list, "target": str, "scaling": dict, "framing": dict,
+        "made_by": dict, "scores": dict, "weights_sha256": str,
+    }  # fmt: skip
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise CorruptFile(f"'{path}' is not a bundle of format {FORMAT}")
+    wrong = [key for key, kind in needed.items() if not isinstance(manifest.get(key), kind)]
+    wrong += [] if _sound_shape(manifest.get("shape")) else ["shape"]
+    if wrong or not isinstance(manifest["model"].get("name"), str):
+        raise CorruptFile(f"'{path}' is damaged: {', '.join(dict.fromkeys(wrong)) or 'model'} is missing or of the wrong type")
+    manifest.setdefault("source_sha256", None)
+    return manifest
+
+
+def _sound_shape(shape: object) -> bool:
+    # Capped so that a hostile manifest can't have a huge network built for it.
+    return isinstance(shape, list) and len(shape) == 3 and all(type(n) is int and 1 <= n <= 4096 for n in shape)
+
+
+def _read_weights(path: Path, expected: str) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise CorruptFile(f"'{path}' is missing; restore it, or train again")
+    if path.stat().st_size > LARGEST_WEIGHTS:
+        raise CorruptFile(f"'{path}' has {path.stat().st_size:,} bytes; at most {LARGEST_WEIGHTS:,} are read")
+    raw = path.read_bytes()
+    if sha256_of(raw) != expected:
+        raise CorruptFile(f"'{path}' is damaged: its SHA-256 is not the one in {MANIFEST}; restore it, or train again")
+    try:
+        return load_tensors(raw)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise CorruptFile(f"'{path}' is not a safetensors file: {error}") from error
+
+
+def _fill(net: Scaled, weights: Mapping[str, Tensor], folder: Path) -> None:
+    try:
+        net.load_state_dict(dict(weights))
+    except RuntimeError as error:
+        raise ModelMismatch(f"the weights in '{folder}' do not fit the network: {' '.join(str(error).split())}") from error

@@ -1,0 +1,148 @@
+"""What every source yields: labelled bytes, checked once, with an identity of their own."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Int64
+
+from inklab.arrays import Labels, Pixels
+from inklab.data.framing import Framing
+from inklab.errors import DataError, OutOfRange
+from inklab.files import sha256_of
+
+LARGEST_BYTES = 2 * 1024**3  # of pixels; 2.7 million images of 28 x 28, and still fits a small machine's memory
+MOST_CLASSES = 1000  # a label beyond this is a misread file rather than a class
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Labelled images: pixels `(n, c, h, w)` uint8 with c 1 or 3, labels `(n,)` int64, from 0. May be empty.
+
+    Raises:
+        DataError: a dtype, a shape or the two lengths don't fit.
+        OutOfRange: a label is negative.
+
+    Example:
+        >>> blank = ImageSet(np.zeros((2, 1, 28, 28), np.uint8), np.array([0, 1]))
+        >>> len(blank), blank.shape
+        (2, (1, 28, 28))
+    """
+
+    pixels: Pixels
+    labels: Labels
+
+    def __post_init__(self) -> None:
+        pixels, labels = self.pixels, self.labels
+        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1] not in (1, 3) or 0 in pixels.shape[1:]:
+            raise DataError(f"pixels are {describe(pixels)}; they must be uint8 (n, c, h, w) with c 1 or 3")
+        if labels.dtype != np.int64 or labels.ndim != 1:
+            raise DataError(f"labels are {describe(labels)}; they must be int64 (n,)")
+        if len(pixels) != len(labels):
+            raise DataError(f"{len(pixels)} images have {len(labels)} labels; each image needs one")
+        if len(labels) and labels.min() < 0:
+            raise OutOfRange(f"a label is {labels.min()}; labels are class numbers from 0")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of one image."""
+        channels, height, width = self.pixels.shape[1:]
+        return channels, height, width
+
+    def take(self, indices: Int64[np.ndarray, " m"]) -> "ImageSet":
+        """The images at `indices`, in that order, as a copy."""
+        return ImageSet(self.pixels[indices], self.labels[indices])
+
+    def counts(self, classes: int) -> list[int]:
+        """How many images each of `classes` classes has."""
+        return np.bincount(self.labels, minlength=classes).tolist()
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """What a source yields: a training and a test set of one image shape, and the names of the classes.
+
+    Args:
+        source: what to `load` to get it again, such as "mnist" or a path.
+        train: at least one image.
+        test: at least one image; scored, never chosen by.
+        labels: one name a class; class number k is called `labels[k]`. At least two.
+        framing: how any other picture is brought into the form of these images.
+        note: one sentence that the user must see, such as why this isn't the data asked for.
+
+    Raises:
+        DataError: sets are empty, differ in shape, or don't fit `labels` or `framing`.
+
+    Example:
+        >>> images = ImageSet(np.zeros((2, 1, 28, 28), np.uint8), np.array([0, 1]))
+        >>> Dataset("blank", images, images, ("no", "yes"), Framing.plain((1, 28, 28))).shape
+        (1, 28, 28)
+    """
+
+    source: str
+    train: ImageSet
+    test: ImageSet
+    labels: tuple[str, ...]
+    framing: Framing
+    note: str | None = None
+
+    def __post_init__(self) -> None:
+        if not len(self.train) or not len(self.test):
+            raise DataError(
+                f"'{self.source}' has {len(self.train)} training and {len(self.test)} test images; both need some"
+            )
+        if self.train.shape != self.test.shape:
+            raise DataError(
+                f"'{self.source}': training images are {self.train.shape} and test images {self.test.shape} "
+                "(channels, height, width); they must be alike"
+            )
+        self._check_labels()
+        if self.framing.shape != self.shape:
+            raise DataError(f"'{self.source}': images are {self.shape}, but its framing makes {self.framing.shape}")
+
+    def _check_labels(self) -> None:
+        if not 2 <= len(set(self.labels)) == len(self.labels) <= MOST_CLASSES:
+            raise DataError(
+                f"'{self.source}' names {len(self.labels)} classes, {len(set(self.labels))} of them different; "
+                f"2 to {MOST_CLASSES} different names are allowed"
+            )
+        largest = max(int(images.labels.max()) for images in (self.train, self.test))
+        if largest >= len(self.labels):
+            raise OutOfRange(f"'{self.source}' has the label {largest}, but only {len(self.labels)} classes")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of one image."""
+        return self.train.shape
+
+    @cached_property
+    def sha256(self) -> str:
+        """The identity of the content: dtype, shape and bytes of every array, and the names of the classes."""
+        parts: list[bytes | memoryview] = [json.dumps(self.labels).encode()]
+        for array in (self.train.pixels, self.train.labels, self.test.pixels, self.test.labels):
+            little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))  # equal on every machine
+            parts += [json.dumps([little.dtype.str, little.shape]).encode(), memoryview(little).cast("B")]
+        return sha256_of(*parts)
+
+
+def describe(array: np.ndarray) -> str:
+    """An array's dtype and shape for a message, such as `float32 (10, 784)`."""
+    return f"{array.dtype} {array.shape}"
+
+
+def numbered(labels: Sequence[np.ndarray], source: str) -> tuple[str, ...]:
+    """Names "0", "1", ... for class numbers, up to the largest that occurs.
+
+    Raises:
+        OutOfRange: a number is negative or beyond what can be a class.
+    """
+    low = min((int(part.min()) for part in labels if len(part)), default=0)
+    high = max((int(part.max()) for part in labels if len(part)), default=0)
+    if low < 0 or high >= MOST_CLASSES:
+        raise OutOfRange(f"'{source}' has labels from {low} to {high}; 0 to {MOST_CLASSES - 1} are allowed")
+    return tuple(str(number) for number in range(max(high + 1, 2)))

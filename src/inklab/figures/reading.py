@@ -1,0 +1,151 @@
+"""Reading numbers out of results and outcomes, whatever is missing."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from inklab.figures.view import Json, RunView
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number about trained models with its interval and n, as `results.json` holds it.
+
+    Attributes:
+        mean: mean over replicates.
+        n: how many replicates.
+        sd: standard deviation over replicates; `None` for n = 1.
+        ci95: 95 % interval of the mean over replicates (Student's t); `None` for n = 1.
+        ci95_images: 95 % interval over test images (Wilson), for rates.
+        values: one a replicate.
+    """
+
+    mean: float
+    n: int = 1
+    sd: float | None = None
+    ci95: tuple[float, float] | None = None
+    ci95_images: tuple[float, float] | None = None
+    values: tuple[float, ...] = ()
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The interval over replicates where there is one, else the one over images."""
+        return self.ci95 or self.ci95_images
+
+    @property
+    def over(self) -> str:
+        """What the interval is over: `replicates`, `images`, or nothing."""
+        return "replicates" if self.ci95 else "images" if self.ci95_images else ""
+
+
+def read_score(value: Any) -> Score | None:
+    """A score from its JSON, from a bare number, or `None` where there is nothing to read.
+
+    Example:
+        >>> read_score({"mean": 0.98, "n": 2, "ci95": [0.97, 0.99]}).interval
+        (0.97, 0.99)
+        >>> read_score(0.5).n, read_score(None), read_score({"mean": None, "n": 0})
+        (1, None, None)
+    """
+    if isinstance(value, dict):
+        if not is_number(value.get("mean")):
+            return None
+        values = tuple(float(v) for v in value.get("values") or () if is_number(v))
+        return Score(
+            mean=float(value["mean"]),
+            n=int(value.get("n") or 1),
+            sd=float(value["sd"]) if is_number(value.get("sd")) else None,
+            ci95=_pair(value.get("ci95")),
+            ci95_images=_pair(value.get("ci95_images")),
+            values=values,
+        )
+    return Score(float(value), values=(float(value),)) if is_number(value) else None
+
+
+def is_number(value: Any) -> bool:
+    """Whether a JSON value is a finite number (a truth value is not)."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def numbers(values: Any) -> list[float]:
+    """A JSON list as floats, with NaN for what is missing.
+
+    Example:
+        >>> numbers([1, None])
+        [1.0, nan]
+    """
+    return [float(v) if is_number(v) else math.nan for v in values or []]
+
+
+def slug(name: str) -> str:
+    """A name that is fit for files and anchors.
+
+    Example:
+        >>> slug("My chapter/1")
+        'my-chapter-1'
+    """
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "chapter"
+
+
+def chapter_results(run: RunView, name: str) -> Json:
+    """What `results.json` says about a chapter; empty if nothing."""
+    return dict((run.results.get("chapters") or {}).get(name) or {})
+
+
+def settings_of(chapter: Json) -> list[Json]:
+    """The settings of a training chapter as its plan lists them."""
+    return list(chapter.get("settings") or [])
+
+
+def outcomes_of(run: RunView, trials: Sequence[str]) -> list[Json]:
+    """Every outcome that there is, in the order of `trials`."""
+    return [outcome for trial in trials if (outcome := run.outcome(trial)) is not None]
+
+
+def done_of(run: RunView, trials: Sequence[str]) -> list[Json]:
+    """The outcomes of the trials that are done."""
+    return [outcome for outcome in outcomes_of(run, trials) if outcome.get("state") == "done"]
+
+
+def setting_label(setting: Json) -> str:
+    """A setting's name: what it varies and to which value.
+
+    Example:
+        >>> setting_label({"values": {"l2": 1e-06, "rate": 0.1}})
+        'l2 = 1e-6, rate = 0.1'
+    """
+    return ", ".join(f"{key} = {plain(value)}" for key, value in (setting.get("values") or {}).items())
+
+
+def plain(value: Any) -> str:
+    """A setting's value as one would type it: `1e-6` rather than `1e-06`.
+
+    Example:
+        >>> plain(1e-06), plain([500, 300]), plain("adam"), plain(0.1), plain(None)
+        ('1e-6', '500-300', 'adam', '0.1', 'none')
+    """
+    if isinstance(value, list | tuple):
+        return "-".join(plain(v) for v in value)
+    if isinstance(value, float):
+        return re.sub(r"e([+-])0*(\d)", lambda m: f"e{'-' if m[1] == '-' else ''}{m[2]}", f"{value:g}")
+    return "none" if value is None else str(value)
+
+
+def class_names(run: RunView) -> list[str]:
+    """The names of the classes in the order of their labels."""
+    return [str(name) for name in (run.plan.get("data") or {}).get("labels") or []]
+
+
+def is_denoiser(chapter: Json) -> bool:
+    """Whether a training chapter's networks give back images rather than classes."""
+    settings = settings_of(chapter)
+    recipe = (settings[0].get("settings") or {}).get("recipe") or {} if settings else {}
+    return recipe.get("objective") == "reconstruct"
+
+
+def _pair(value: Any) -> tuple[float, float] | None:
+    if isinstance(value, list | tuple) and len(value) == 2 and all(map(is_number, value)):
+        return float(value[0]), float(value[1])
+    return None

@@ -1,0 +1,100 @@
+"""From outcomes to `results.json`, the contract that other programs read (`docs/results.schema.json`)."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from inklab.study.findings import findings
+from inklab.study.summaries.generator import summarise_generator
+from inklab.study.summaries.noise import Arrays, summarise_noise
+from inklab.study.summaries.tally import Json, Records
+from inklab.study.summaries.train import summarise_train
+
+FORMAT = 1
+
+
+def summarise(
+    plan: Json,
+    outcomes: Mapping[str, Json],
+    evaluations: Mapping[str, Json],
+    arrays: Arrays,
+    *,
+    environment: Json,
+    seconds: Json | None = None,
+) -> Json:
+    """Everything that a run has found out so far.
+
+    What is not finished counts as "waiting"; what failed is counted and never averaged in.
+
+    Args:
+        plan: `plan.json`.
+        outcomes: trial id -> its `outcome.json`, as far as there.
+        evaluations: evaluation id -> its `outcome.json`, as far as there.
+        arrays: evaluation id -> its arrays; asked only for evaluations that are done.
+        environment: versions, processor, threads, precision.
+        seconds: `{"total", "chapters"}`; the sums of what trials and evaluations took where left out.
+
+    Returns:
+        `results.json`: a JSON value without NaN or infinity, valid under the schema.
+    """
+    data = _data(plan["data"])
+    chapters: Json = {}
+    for chapter in plan["chapters"]:
+        told = _chapter(chapter, plan, outcomes, evaluations, arrays)
+        if told is not None:
+            chapters[chapter["name"]] = told
+    results: Json = {"format": FORMAT, "study": plan["study"], "title": plan.get("title", plan["study"])}
+    results |= {"profile": plan["profile"], "seed": plan["seed"], "data": data, "chapters": chapters}
+    results |= {"environment": environment, "seconds": seconds or _seconds(plan, outcomes, evaluations)}
+    chapters[_findings_name(plan)] = findings(results, plan)
+    return results
+
+
+def _chapter(
+    chapter: Json, plan: Json, outcomes: Records, evaluations: Records, arrays: Arrays
+) -> Json | None:
+    """One chapter's numbers; None for a kind that has none."""
+    data, kind = plan["data"], chapter["kind"]
+    if kind == "train":
+        return summarise_train(chapter, outcomes, data)
+    if kind == "noise":
+        trained = [each["name"] for each in plan["chapters"] if each["kind"] == "train"]
+        return summarise_noise(chapter, evaluations, arrays, data, trained)
+    if kind == "generator":
+        return summarise_generator(chapter, evaluations, data)
+    return {"kind": "data"} | _data(data) if kind == "data" else None
+
+
+def _data(data: Json) -> Json:
+    told = {key: data[key] for key in ("source", "sha256", "train", "validation", "test")}
+    told["classes"] = {"labels": data["labels"]} | data["counts"]
+    return told | ({"note": data["note"]} if data.get("note") else {})
+
+
+def _findings_name(plan: Json) -> str:
+    return next((each["name"] for each in plan["chapters"] if each["kind"] == "findings"), "findings")
+
+
+def trials_of(chapter: Json) -> list[str]:
+    """The ids of the trials that a chapter shows, without repetition."""
+    return list(dict.fromkeys(t for setting in chapter.get("settings", []) for t in setting["trials"]))
+
+
+def evaluations_of(chapter: Json) -> list[str]:
+    """The ids of the evaluations that a chapter shows, without repetition."""
+    return list(dict.fromkeys(each["id"] for each in chapter.get("evaluations", [])))
+
+
+def _seconds(plan: Json, outcomes: Records, evaluations: Records) -> Json:
+    """What the chapters took; a training that two chapters share counts in both, and once in the total."""
+    spent: dict[str, float] = {}
+    for records in (outcomes, evaluations):
+        spent |= {each: float(record.get("seconds") or 0) for each, record in records.items()}
+
+    def total(ids: Iterable[str]) -> float:
+        return sum(spent.get(each, 0.0) for each in ids)
+
+    shown: dict[str, list[str]] = {
+        chapter["name"]: trials_of(chapter) + evaluations_of(chapter) for chapter in plan["chapters"]
+    }
+    chapters: dict[str, Any] = {name: total(ids) for name, ids in shown.items() if ids}
+    return {"total": total({each for ids in shown.values() for each in ids}), "chapters": chapters}

@@ -1,0 +1,222 @@
+"""The training loop: epochs of steps over a population, with learning curves and divergence as an outcome."""
+
+import copy
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from inklab.models.model import Shape, build_net
+from inklab.models.parts.dropout import key_names
+from inklab.models.parts.scaling import Scaled, Scaling
+from inklab.seeding import Seed
+from inklab.train.objective import Objective, objectives
+from inklab.train.optimisers import Hyper, Tensors, choose
+from inklab.train.population import alone, decayed_names, member, stacked
+from inklab.train.recipe import Recipe
+from inklab.train.scoring import Curves
+from inklab.train.shown import BatchMaker
+from inklab.train.step import State, Step, make_step
+from inklab.train.tensors import TrainingData
+
+MINIMAL_SLOTS = 2  # a lone member in a batched product takes another kernel, which differs in the last bits
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training: resolved settings (see docs/run-folder.md) and a replicate."""
+
+    id: str
+    settings: dict[str, Any]
+    replicate: int
+
+    @property
+    def recipe(self) -> Recipe:
+        """Its recipe, checked."""
+        return Recipe.model_validate(self.settings["recipe"])
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came of a trial: the network in evaluation mode, its history, and why it ended if it diverged."""
+
+    trial: Trial
+    net: Scaled
+    history: dict[str, list[float]]
+    diverged: str | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Group:
+    """Trials that are trained in one program, and how.
+
+    Attributes:
+        trials: they differ in replicate, rate, L2 and momentum only.
+        lifted: stacked, all members at once; otherwise one after the other.
+        random: the network draws from torch's global generator, which is then set each step.
+        seed: the study's root seed.
+    """
+
+    trials: Sequence[Trial]
+    lifted: bool
+    random: bool
+    seed: int
+
+
+OnEpoch = Callable[[int, int, float], None]
+"""Told (epoch from 1, epochs, mean training loss) after each epoch."""
+
+
+def build_scaled(settings: dict[str, Any], shape: Shape, classes: int, seed: Seed) -> Scaled:
+    """The network of some settings with its scaling in front, weights drawn from `seed`, in training mode."""
+    return Scaled(Scaling(**settings["scaling"]), build_net(settings["model"], shape, classes, seed)).train()
+
+
+def train_group(group: Group, data: TrainingData, on_epoch: OnEpoch = lambda *_: None) -> list[Trained]:
+    """Train every trial of a group.
+
+    What a trial ends in depends on its settings, its replicate, the root seed and the data, to the bit;
+    not on its company.
+
+    Args:
+        group: what to train.
+        data: all images, resident as tensors.
+        on_epoch: told about progress.
+
+    Returns:
+        One result a trial, in their order.
+    """
+    if group.lifted:
+        return _Training(group, group.trials, data).run(on_epoch)
+    return [_Training(group, [trial], data).run(on_epoch)[0] for trial in group.trials]
+
+
+@dataclass
+class _Training:
+    """A population on its way: one program, its state and its curves."""
+
+    group: Group
+    trials: Sequence[Trial]
+    data: TrainingData
+    histories: list[dict[str, list[float]]] = field(init=False)
+    diverged: list[str | None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.recipe = self.trials[0].recipe
+        self.objective: Objective = objectives[self.recipe.objective]
+        padding = max(0, MINIMAL_SLOTS - len(self.trials)) if self.group.lifted else 0
+        self.slots = [*self.trials, *[self.trials[-1]] * padding]
+        self.seeds = [Seed(self.group.seed) / "replicate" / trial.replicate for trial in self.slots]
+        nets = [
+            build_scaled(trial.settings, self.data.shape, len(self.data.labels), seed / "weights")
+            for trial, seed in zip(self.slots, self.seeds, strict=True)
+        ]
+        self.template: nn.Module = nets[0]
+        self.keys = key_names(self.template)
+        self.state = self._first_state(nets)
+        self.step = self._make_step()
+        self.histories = [{} for _ in self.trials]
+        self.diverged = [None for _ in self.trials]
+
+    def _first_state(self, nets: Sequence[nn.Module]) -> State:
+        params, buffers = stacked(nets) if self.group.lifted else alone(nets[0])
+        memory = choose(self.recipe.optimiser, self.recipe.momentum).init(params)
+        return State(params, buffers, memory, step=0)
+
+    def _make_step(self) -> Step:
+        return make_step(
+            self.template,
+            self.objective,
+            choose(self.recipe.optimiser, max(trial.recipe.momentum for trial in self.trials)),
+            decayed_names(self.template, self.recipe.l2_on) if any(t.recipe.l2 for t in self.trials) else frozenset(),
+            lifted=self.group.lifted,
+            precision=self.trials[0].settings["precision"],
+        )
+
+    def run(self, on_epoch: OnEpoch) -> list[Trained]:
+        """All epochs, unless every member diverges first."""
+        began = time.perf_counter()
+        curves = Curves(self.objective, self.data, self.recipe, Seed(self.group.seed), self.trials[0].settings["precision"])
+        batches = BatchMaker(self.data, self.recipe, self.seeds, lifted=self.group.lifted)
+        for epoch in range(self.recipe.epochs):
+            losses = self._epoch(epoch, batches)
+            self._note(epoch, losses, curves)
+            on_epoch(epoch + 1, self.recipe.epochs, float(losses.mean()))
+            if all(self.diverged):
+                break
+        seconds = (time.perf_counter() - began) / len(self.trials)
+        return [self._result(index, seconds) for index in range(len(self.trials))]
+
+    def _epoch(self, epoch: int, batches: BatchMaker) -> Tensor:
+        """Losses `(steps, members)`."""
+        losses = []
+        for number, batch in enumerate(batches.epoch(epoch)):
+            with self._randomness(epoch, number):
+                self.state, loss = self.step(self.state, batch, self._keys(epoch, number), self._hyper())
+            losses.append(loss)
+        return torch.stack(losses).reshape(len(losses), -1).double()[:, : len(self.trials)]
+
+    def _randomness(self, epoch: int, number: int) -> Any:
+        if not self.group.random:
+            return nullcontext()
+        return (self.seeds[0] / "module" / epoch / number).as_global()
+
+    def _keys(self, epoch: int, number: int) -> Tensors:
+        """A key for each dropout layer and member: two halves of a 62-bit number."""
+        rows = {
+            name: [_halves((seed / "dropout" / name / epoch / number).number) for seed in self.seeds] for name in self.keys
+        }
+        return {
+            name: torch.tensor(row if self.group.lifted else row[0], dtype=torch.int32) for name, row in rows.items()
+        }
+
+    def _hyper(self) -> Hyper:
+        factor = rate_factor(self.recipe.schedule, self.state.step, self.recipe.epochs * self._steps_an_epoch())
+        recipes = [slot.recipe for slot in self.slots]
+        rows = ([r.rate * factor for r in recipes], [r.l2 for r in recipes], [r.momentum for r in recipes])
+        return Hyper(*(torch.tensor(row if self.group.lifted else row[0]) for row in rows))
+
+    def _steps_an_epoch(self) -> int:
+        return -(-len(self.data.train.labels) // self.recipe.batch)
+
+    def _note(self, epoch: int, losses: Tensor, curves: Curves) -> None:
+        """Extend each member's history, or say that it diverged."""
+        for index, history in enumerate(self.histories):
+            if self.diverged[index]:
+                continue
+            if not bool(torch.isfinite(losses[:, index]).all()):
+                first = int((~torch.isfinite(losses[:, index])).nonzero()[0])
+                self.diverged[index] = f"the loss became NaN or infinite in epoch {epoch + 1}, step {first + 1}"
+                continue
+            point = {"epoch": epoch + 1, "train_loss": float(losses[:, index].mean())} | curves.after_epoch(self._net(index))
+            for name, value in point.items():
+                history.setdefault(name, []).append(value)
+
+    def _net(self, index: int) -> Scaled:
+        net = member(self.template, self.state.params, self.state.buffers, index if self.group.lifted else None)
+        assert isinstance(net, Scaled)
+        return net
+
+    def _result(self, index: int, seconds: float) -> Trained:
+        return Trained(self.trials[index], self._net(index), self.histories[index], self.diverged[index], seconds)
+
+
+def rate_factor(schedule: str, step: int, steps: int) -> float:
+    """What the rate is multiplied with at a step counting from 0.
+
+    Example:
+        >>> rate_factor("cosine", 0, 10), rate_factor("cosine", 5, 10), rate_factor("constant", 9, 10)
+        (1.0, 0.5, 1.0)
+    """
+    import math
+
+    return 1.0 if schedule == "constant" else round((1 + math.cos(math.pi * step / steps)) / 2, 15)
+
+
+def _halves(number: int) -> tuple[int, int]:
+    return number & 0x7FFFFFFF, (number >> 31) & 0x7FFFFFFF

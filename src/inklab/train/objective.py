@@ -1,0 +1,50 @@
+"""What a network is trained for: a function from a network and a batch to a loss."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from inklab.registry import Registry
+
+Net = Callable[[Tensor], Tensor]
+"""Images `(n, c, h, w)` in [0, 1] to logits in float32."""
+
+
+class Batch(NamedTuple):
+    """One step's images.
+
+    Attributes:
+        images: `(n, c, h, w)` floats in [0, 1]: the truth, clean.
+        labels: `(n,)` integers in [0, k).
+        shown: what the network sees: the clean images, or a corrupted copy.
+    """
+
+    images: Float[Tensor, "..."]
+    labels: Int[Tensor, "..."]
+    shown: Float[Tensor, "..."]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A loss, and what its network gives back: "labels" (logits of classes) or "images" (logits of pixels)."""
+
+    name: str
+    loss: Callable[[Net, Batch], Tensor]
+    target: Literal["labels", "images"]
+    about: str
+
+
+objectives: Registry[Objective] = Registry("objective", "inklab.train.objectives")
+
+
+def objective(name: str, *, target: Literal["labels", "images"]) -> Callable[[Callable[[Net, Batch], Tensor]], Callable[[Net, Batch], Tensor]]:
+    """Register `(net, batch) -> scalar loss`. It must be a pure function of torch operations."""
+
+    def register(loss: Callable[[Net, Batch], Tensor]) -> Callable[[Net, Batch], Tensor]:
+        objectives.add(name, Objective(name, loss, target, (loss.__doc__ or "").partition("\n")[0]))
+        return loss
+
+    return register

@@ -1,0 +1,100 @@
+"""How to train: optimiser, schedule, epochs, batch size, L2, objective, precision. NumPy-free and torch-free."""
+
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from inklab.errors import SpecError, UnknownName
+
+VECTOR_SETTINGS = ("rate", "l2", "momentum")
+"""What members of one population may differ in, besides the replicate."""
+
+
+class CorruptionSpec(BaseModel):
+    """What a network is shown instead of the clean image.
+
+    Attributes:
+        name: a registered corruption or `file.py:name`.
+        strength: lowest and highest; each image draws its own in between, anew each step. One number for both.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    strength: tuple[float, float]
+
+    @field_validator("strength", mode="before")
+    @classmethod
+    def _one_or_two(cls, value: object) -> object:
+        pair = (value, value) if isinstance(value, int | float) else value
+        if isinstance(pair, list | tuple) and len(pair) == 2 and not 0 <= float(pair[0]) <= float(pair[1]):
+            raise ValueError(f"strengths must be 0 or more, the lower first, but are {list(pair)}")
+        return pair
+
+
+class Recipe(BaseModel):
+    """How to train, in full.
+
+    Attributes:
+        objective: a registered function `(net, batch) -> loss`.
+        optimiser: plain gradient descent (with momentum if that is > 0) or Adam (Kingma and Ba 2015).
+        rate: learning rate, at its peak if the schedule moves it.
+        momentum: of SGD, in [0, 1).
+        schedule: how the rate goes over all steps; "cosine" ends at 0.
+        epochs: passes over the training images.
+        batch: images a step; the last of an epoch may be smaller, as in Keras.
+        l2: strength of `l2 * sum(w ** 2)`, added to the loss for its gradient; losses are reported without it.
+        l2_on: patterns of parameter names that it acts on; only kernels (two dimensions or more) are ever touched.
+        corruption: what the network is shown instead of the clean image.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    objective: str = "classify"
+    optimiser: Literal["sgd", "adam"] = "sgd"
+    rate: Annotated[float, Field(gt=0)] = 0.1
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    schedule: Literal["constant", "cosine"] = "constant"
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = 10
+    batch: Annotated[int, Field(ge=1, le=1_000_000)] = 128
+    l2: Annotated[float, Field(ge=0)] = 0.0
+    l2_on: tuple[str, ...] = ("*.weight",)
+    corruption: CorruptionSpec | None = None
+
+
+def recipe_names() -> list[str]:
+    """The recipes that come with inklab."""
+    return sorted(entry.name.removesuffix(".toml") for entry in _builtin().iterdir() if entry.name.endswith(".toml"))
+
+
+def read_recipe(name: str, folder: Path | None = None) -> dict[str, Any]:
+    """The fields of a recipe file.
+
+    Args:
+        name: a built-in recipe, or a path ending in `.toml`.
+        folder: where a relative path starts; the working directory if left out.
+
+    Raises:
+        UnknownName: no such recipe.
+        SpecError: the file is missing or is not TOML.
+    """
+    if name.endswith(".toml"):
+        path = (folder or Path()) / name
+        if not path.is_file():
+            raise SpecError(f"there is no recipe file '{path}'; built-in recipes: {', '.join(recipe_names())}")
+        text = path.read_text(encoding="utf-8")
+    elif name in recipe_names():
+        text = (_builtin() / f"{name}.toml").read_text(encoding="utf-8")
+    else:
+        raise UnknownName("recipe", name, recipe_names())
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SpecError(f"recipe '{name}' is not TOML: {error}") from error
+
+
+def _builtin() -> Any:
+    return resources.files("inklab.train") / "recipes"

@@ -1,0 +1,134 @@
+"""A rehearsal with one batch: does a module fit its objective, and how may it be trained?"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from inklab.errors import ModelMismatch
+from inklab.models.model import Shape
+from inklab.models.parts.dropout import key_names
+from inklab.models.parts.layers import layer_table
+from inklab.models.parts.scaling import Scaled
+from inklab.seeding import Seed
+from inklab.train.loop import build_scaled
+from inklab.train.objective import Batch, Objective, objectives
+from inklab.train.optimisers import PLAIN_SGD, Hyper, Tensors
+from inklab.train.population import alone, stacked
+from inklab.train.recipe import Recipe
+from inklab.train.step import State, make_step
+
+BATCH = 4
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a rehearsal finds out.
+
+    Attributes:
+        liftable: the step runs over stacked members.
+        convolutional: it has convolutions, which do not gain from being stacked on a CPU (DESIGN.md, section 7).
+        random: it draws from torch's global generator, so it is trained alone and reseeded each step.
+        parameters: how many numbers are trained.
+        multiply_adds: for one image, forward.
+    """
+
+    liftable: bool
+    convolutional: bool
+    random: bool
+    parameters: int
+    multiply_adds: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def rehearse(settings: dict[str, Any], shape: Shape, classes: int) -> Facts:
+    """Train one step on made-up images and look at what happens.
+
+    Args:
+        settings: a trial's resolved settings.
+        shape: channels, height, width.
+        classes: how many labels there are.
+
+    Raises:
+        ModelMismatch: wrong output shape, loss not finite, or parameters that no gradient reaches; likely causes are named.
+    """
+    objective = objectives[Recipe.model_validate(settings["recipe"]).objective]
+    net = build_scaled(settings, shape, classes, Seed(0) / "rehearsal")
+    name = settings["model"]["name"]
+    images = torch.rand(BATCH, *shape, generator=(Seed(0) / "rehearsal images").generator())
+    labels = torch.arange(BATCH) % classes
+    batch = Batch(images, labels, images)
+    _check_output(name, net, objective, images, classes)
+    _check_gradients(name, net, objective, batch)
+    random = _draws(net, images)
+    return Facts(
+        liftable=not random and _lifts(net, objective, batch, settings["precision"]),
+        convolutional=any(isinstance(module, nn.modules.conv._ConvNd) for module in net.modules()),
+        random=random,
+        parameters=sum(p.numel() for p in net.parameters()),
+        multiply_adds=sum(row.multiply_adds for row in layer_table(net.net, shape)),
+    )
+
+
+def _check_output(name: str, net: Scaled, objective: Objective, images: Tensor, classes: int) -> None:
+    try:
+        with torch.no_grad(), Seed(0).as_global():
+            out = net(images)
+    except Exception as error:  # whatever a user's module raises is told in one line
+        raise ModelMismatch(
+            f"'{name}' fails on a batch of shape {tuple(images.shape)}: {' '.join(str(error).split())}; "
+            "likely causes: a layer of the wrong size, a missing nn.Flatten()"
+        ) from error
+    wanted = (BATCH, classes) if objective.target == "labels" else tuple(images.shape)
+    if not isinstance(out, Tensor) or tuple(out.shape) != wanted:
+        got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+        raise ModelMismatch(
+            f"'{name}' gives {got} for {BATCH} images, but objective '{objective.name}' needs {wanted}; "
+            "likely causes: the last layer's width, or another objective was meant"
+        )
+
+
+def _check_gradients(name: str, net: Scaled, objective: Objective, batch: Batch) -> None:
+    with Seed(0).as_global():
+        loss = objective.loss(net, batch)
+    if not bool(torch.isfinite(loss)):
+        raise ModelMismatch(f"'{name}' has the loss {float(loss)} on its first batch; likely causes: a log or division by zero, or weights that begin too large")
+    loss.backward()  # type: ignore[no-untyped-call]
+    unreached = [parameter for parameter, value in net.named_parameters() if value.grad is None]
+    net.zero_grad()
+    if unreached:
+        raise ModelMismatch(f"no gradient reaches {', '.join(unreached)} of '{name}'; likely causes: a layer that forward() never calls, a detach() or an argmax")
+
+
+def _draws(net: Scaled, images: Tensor) -> bool:
+    """Whether two passes with different global seeds differ."""
+    outs = []
+    with torch.no_grad():
+        for seed in (1, 2):
+            with Seed(seed).as_global():
+                outs.append(net(images))
+    return not torch.equal(*outs)
+
+
+def _lifts(net: Scaled, objective: Objective, batch: Batch, precision: str) -> bool:
+    """Whether one step over two members runs, and gives what it gives unlifted."""
+    twice = Batch(*(torch.stack([part, part]) for part in batch))
+    hyper = Hyper(*(torch.tensor([value, value]) for value in (0.1, 0.0, 0.0)))
+    try:
+        both = _one_step(net, objective, stacked([net, net]), twice, hyper, precision, lifted=True)
+    except Exception:  # data-dependent control flow, in-place tricks, operations without a batching rule: many types
+        return False
+    single = _one_step(net, objective, alone(net), batch, Hyper(*(value[0] for value in hyper)), precision, lifted=False)
+    return bool(torch.allclose(both[0], single, rtol=0.05, atol=1e-3))
+
+
+def _one_step(
+    net: Scaled, objective: Objective, tensors: tuple[Tensors, Tensors], batch: Batch, hyper: Hyper, precision: str, *, lifted: bool
+) -> Tensor:
+    step = make_step(net, objective, PLAIN_SGD, frozenset(), lifted=lifted, precision=precision)
+    keys = {name: torch.zeros((2, 2) if lifted else 2, dtype=torch.int32) for name in key_names(net)}
+    return step(State(*tensors, {}, 0), batch, keys, hyper)[1]

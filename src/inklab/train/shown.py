@@ -1,0 +1,65 @@
+"""What the network is shown: batches in random order, clean or corrupted, each member with streams of its own."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from inklab.corrupt.find import find_corruption
+from inklab.seeding import Seed
+from inklab.train.objective import Batch
+from inklab.train.recipe import CorruptionSpec, Recipe
+from inklab.train.tensors import Part, TrainingData
+
+
+class BatchMaker:
+    """Makes the batches of an epoch.
+
+    Args:
+        data: all images.
+        recipe: gives batch size and corruption.
+        seeds: one a member; a member's order and noise come from it alone.
+        lifted: whether batches lead with members.
+    """
+
+    def __init__(self, data: TrainingData, recipe: Recipe, seeds: Sequence[Seed], *, lifted: bool) -> None:
+        self.part, self.recipe, self.seeds, self.lifted = data.train, recipe, seeds, lifted
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """Every training image once a member, in an order drawn from the stream `order / epoch`."""
+        count = len(self.part.labels)
+        orders = torch.stack([torch.randperm(count, generator=(seed / "order" / epoch).generator()) for seed in self.seeds])
+        for number, index in enumerate(orders.split(self.recipe.batch, dim=1)):
+            yield self._batch(index, epoch, number)
+
+    def _batch(self, index: Int[Tensor, "p b"], epoch: int, number: int) -> Batch:
+        images, labels = self.part.images(index), self.part.labels[index]
+        shown = images
+        if self.recipe.corruption:
+            # Member by member, so that the noise does not depend on who else is trained.
+            streams = [seed / "corruption" / epoch / number for seed in self.seeds]
+            rows = [spoilt(row, self.recipe.corruption, seed) for row, seed in zip(images, streams, strict=True)]
+            shown = torch.stack(rows)
+        return Batch(images, labels, shown) if self.lifted else Batch(images[0], labels[0], shown[0])
+
+
+def spoilt(images: Float[Tensor, "n c h w"], spec: CorruptionSpec, seed: Seed) -> Float[Tensor, "n c h w"]:
+    """Corrupt images as a recipe says, each at a strength drawn between its bounds.
+
+    Returns:
+        A corrupted copy, a function of the arguments alone.
+    """
+    rng = seed.generator()
+    low, high = spec.strength
+    corruption = find_corruption(spec.name)
+    if low == high:
+        return corruption(images, low, rng)
+    strengths = low + (high - low) * torch.rand(len(images), generator=rng)
+    return corruption(images, strengths, rng)
+
+
+def shown_for_scoring(part: Part, spec: CorruptionSpec | None, seed: Seed) -> Float[Tensor, "n c h w"]:
+    """All images of a part as a network is shown them when it is scored: the same noise for all trials."""
+    images = part.images(torch.arange(len(part.labels)))
+    return images if spec is None else spoilt(images, spec, seed)

@@ -1,0 +1,72 @@
+"""A user's own code, loaded only when they name it: `my_net.py:Net`."""
+
+import hashlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from inklab.errors import SpecError, did_you_mean
+
+
+def is_user_code(name: str) -> bool:
+    """Whether a name means something in a user's own file.
+
+    Example:
+        >>> is_user_code("my_net.py:Net"), is_user_code("mlp")
+        (True, False)
+    """
+    path, _, thing = name.rpartition(":")
+    return path.endswith(".py") and thing.isidentifier()
+
+
+def source_sha256(name: str) -> str:
+    """The SHA-256 of the file behind `my_net.py:Net`, without running it.
+
+    Raises:
+        SpecError: there is no such file.
+    """
+    return hashlib.sha256(_file_of(name).read_bytes()).hexdigest()
+
+
+def load_object(name: str) -> Any:
+    """Import a user's file and take one thing out of it. This runs the file.
+
+    Args:
+        name: `path/to/file.py:Thing`; a relative path starts at the working directory.
+
+    Raises:
+        SpecError: no such file, the file fails to import, or nothing in it has that name.
+    """
+    path = _file_of(name)
+    thing = name.rpartition(":")[2]
+    module = _import(path)
+    if not hasattr(module, thing):
+        known = [key for key in vars(module) if not key.startswith("_")]
+        raise SpecError(f"'{path}' has nothing called '{thing}'.{did_you_mean(thing, known)}")
+    return getattr(module, thing)
+
+
+def _file_of(name: str) -> Path:
+    path = Path(name.rpartition(":")[0]).expanduser()
+    if not path.is_file():
+        raise SpecError(f"there is no file '{path}' (asked for as '{name}'); write it as path/to/file.py:Name")
+    return path.resolve()
+
+
+def _import(path: Path) -> ModuleType:
+    # One module a content: a changed file is a new module, the same file is imported once a process.
+    key = f"inklab_user_{path.stem}_{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
+    if key in sys.modules:
+        return sys.modules[key]
+    spec = importlib.util.spec_from_file_location(key, path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[key] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[key]
+        raise SpecError(f"'{path}' can't be imported: {type(error).__name__}: {error}") from error
+    return module
