@@ -1,0 +1,1 @@
+"""Ways in which images get worse, and filters that clean them."""

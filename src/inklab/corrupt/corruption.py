@@ -11,7 +11,7 @@ from inklab.errors import InklabError, OutOfRange
 from inklab.registry import Registry
 
 Run = Callable[[Tensor, float | Tensor, torch.Generator], Tensor]
-"""The function behind a corruption: images in [0, 1], a strength that is a float or an `(n, 1, 1, 1)` tensor, a generator."""
+"""Behind a corruption: images in [0, 1], a strength (a float, or `(n, 1, 1, 1)`), a generator -> images."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,11 @@ class Corruption:
     ) -> Float[Tensor, "n c h w"]:
         """A spoilt copy of some images; the images themselves stay untouched.
 
-        The same images, strength and state of `rng` give the same result, on every device if `rng` is on the CPU.
+        The same images, strength and state of `rng` give the same result; draws are made where `rng` lives.
 
         Args:
             images: `(n, c, h, w)` floats in [0, 1], before any scaling.
-            strength: one for all images, or `(n,)` one an image; in [0, `largest`], in this corruption's `unit`.
+            strength: one for all images, or `(n,)` one an image; in [0, `largest`], in `unit`.
             rng: where the draws come from.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Corruptions of each pixel's value. What each one imitates, with its formula and source: `docs/corruptions/`.
+"""Corruptions of each pixel's value. What each imitates, its formula and its source: `docs/corruptions/`.
 
 Draws are made where the generator lives and then moved, so that every device sees the same pixels.
 """
@@ -8,7 +8,9 @@ from torch import Tensor
 
 from inklab.corrupt.corruption import corruption
 
-LEAST_STRENGTH = 1e-6  # shot noise: below it 1 / strength leaves what float32 counts exactly; stands for 0 there
+LEAST_STRENGTH = (
+    1e-6  # shot noise: below it 1 / strength leaves what float32 counts exactly; stands for 0 there
+)
 
 
 @corruption(

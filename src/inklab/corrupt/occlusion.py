@@ -1,4 +1,4 @@
-"""Corruptions that hide a part of the image. What each one imitates, with its formula and source: `docs/corruptions/`."""
+"""Corruptions that hide a part of the image. Their cards, with formula and source: `docs/corruptions/`."""
 
 import torch
 from torch import Tensor

@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int64, Shaped
 
 from inklab.arrays import Labels, Pixels
 from inklab.data.framing import Framing
 from inklab.errors import DataError, OutOfRange
 from inklab.files import sha256_of
 
-LARGEST_BYTES = 2 * 1024**3  # of pixels; 2.7 million images of 28 x 28, and still fits a small machine's memory
+LARGEST_BYTES = (
+    2 * 1024**3
+)  # of pixels; 2.7 million images of 28 x 28, and still fits a small machine's memory
 MOST_CLASSES = 1000  # a label beyond this is a misread file rather than a class
 
 
@@ -36,7 +38,12 @@ class ImageSet:
 
     def __post_init__(self) -> None:
         pixels, labels = self.pixels, self.labels
-        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1] not in (1, 3) or 0 in pixels.shape[1:]:
+        if (
+            pixels.dtype != np.uint8
+            or pixels.ndim != 4
+            or pixels.shape[1] not in (1, 3)
+            or 0 in pixels.shape[1:]
+        ):
             raise DataError(f"pixels are {describe(pixels)}; they must be uint8 (n, c, h, w) with c 1 or 3")
         if labels.dtype != np.int64 or labels.ndim != 1:
             raise DataError(f"labels are {describe(labels)}; they must be int64 (n,)")
@@ -60,7 +67,8 @@ class ImageSet:
 
     def counts(self, classes: int) -> list[int]:
         """How many images each of `classes` classes has."""
-        return np.bincount(self.labels, minlength=classes).tolist()
+        counts: list[int] = np.bincount(self.labels, minlength=classes).tolist()
+        return counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +102,8 @@ class Dataset:
     def __post_init__(self) -> None:
         if not len(self.train) or not len(self.test):
             raise DataError(
-                f"'{self.source}' has {len(self.train)} training and {len(self.test)} test images; both need some"
+                f"'{self.source}' has {len(self.train)} training and {len(self.test)} test images; "
+                "both need some"
             )
         if self.train.shape != self.test.shape:
             raise DataError(
@@ -103,12 +112,14 @@ class Dataset:
             )
         self._check_labels()
         if self.framing.shape != self.shape:
-            raise DataError(f"'{self.source}': images are {self.shape}, but its framing makes {self.framing.shape}")
+            raise DataError(
+                f"'{self.source}': images are {self.shape}, but its framing makes {self.framing.shape}"
+            )
 
     def _check_labels(self) -> None:
         if not 2 <= len(set(self.labels)) == len(self.labels) <= MOST_CLASSES:
             raise DataError(
-                f"'{self.source}' names {len(self.labels)} classes, {len(set(self.labels))} of them different; "
+                f"'{self.source}' names {len(self.labels)} classes, {len(set(self.labels))} different; "
                 f"2 to {MOST_CLASSES} different names are allowed"
             )
         largest = max(int(images.labels.max()) for images in (self.train, self.test))
@@ -122,27 +133,30 @@ class Dataset:
 
     @cached_property
     def sha256(self) -> str:
-        """The identity of the content: dtype, shape and bytes of every array, and the names of the classes."""
+        """The identity of the content: every array with dtype and shape, and the names of the classes."""
         parts: list[bytes | memoryview] = [json.dumps(self.labels).encode()]
         for array in (self.train.pixels, self.train.labels, self.test.pixels, self.test.labels):
-            little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))  # equal on every machine
-            parts += [json.dumps([little.dtype.str, little.shape]).encode(), memoryview(little).cast("B")]
+            little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))  # the same on every machine
+            parts += [
+                json.dumps([little.dtype.str, little.shape]).encode(),
+                little.reshape(-1).view(np.uint8).data,
+            ]
         return sha256_of(*parts)
 
 
-def describe(array: np.ndarray) -> str:
+def describe(array: Shaped[np.ndarray, "..."]) -> str:
     """An array's dtype and shape for a message, such as `float32 (10, 784)`."""
     return f"{array.dtype} {array.shape}"
 
 
-def numbered(labels: Sequence[np.ndarray], source: str) -> tuple[str, ...]:
+def numbered(sets: Sequence[ImageSet], source: str) -> tuple[str, ...]:
     """Names "0", "1", ... for class numbers, up to the largest that occurs.
 
     Raises:
         OutOfRange: a number is negative or beyond what can be a class.
     """
-    low = min((int(part.min()) for part in labels if len(part)), default=0)
-    high = max((int(part.max()) for part in labels if len(part)), default=0)
+    low = min((int(images.labels.min()) for images in sets if len(images)), default=0)
+    high = max((int(images.labels.max()) for images in sets if len(images)), default=0)
     if low < 0 or high >= MOST_CLASSES:
         raise OutOfRange(f"'{source}' has labels from {low} to {high}; 0 to {MOST_CLASSES - 1} are allowed")
     return tuple(str(number) for number in range(max(high + 1, 2)))

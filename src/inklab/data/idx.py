@@ -6,22 +6,32 @@ import math
 import re
 import zlib
 from pathlib import Path
-from typing import IO
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
 
 from inklab.data.dataset import LARGEST_BYTES, Dataset, ImageSet, numbered
 from inklab.data.framing import Framing
-from inklab.data.split import stratified
+from inklab.data.split import without_test
 from inklab.errors import CorruptFile, DataError
-from inklab.seeding import Seed
 
 UNSIGNED_BYTE = 0x08
 MOST_DIMENSIONS = 4
 PIECE = 1024 * 1024  # bytes decompressed at a time
 IMAGES_NAME = re.compile(r"images([-.]idx)3")
 TRAIN_NAME = re.compile(r"train(?=[-_.])")
+
+
+@runtime_checkable
+class Readable(Protocol):
+    """An open binary file, or what stands in for one."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Up to `size` bytes from here on."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Go to a place."""
 
 
 def read_idx(path: Path) -> UInt8[np.ndarray, "..."]:
@@ -40,7 +50,7 @@ def read_idx(path: Path) -> UInt8[np.ndarray, "..."]:
         raise DataError(f"'{path}' can't be read: {error.strerror or error}") from error
 
 
-def unpack(file: IO[bytes], name: str) -> bytes:
+def unpack(file: Readable, name: str) -> bytes:
     """The bytes of an IDX file, uncompressed: header and exactly the pixels that the header promises.
 
     Raises:
@@ -57,7 +67,7 @@ def unpack(file: IO[bytes], name: str) -> bytes:
         raise CorruptFile(f"'{name}' is a damaged gzip file ({error}); get it again") from error
 
 
-def _read_promised(file: IO[bytes], name: str) -> bytes:
+def _read_promised(file: Readable, name: str) -> bytes:
     head = file.read(4 + 4 * MOST_DIMENSIONS)
     expected = _promised_bytes(head, name)
     content = bytearray(head)
@@ -71,14 +81,18 @@ def _read_promised(file: IO[bytes], name: str) -> bytes:
 
 def _dimensions(head: bytes, name: str) -> tuple[int, ...]:
     if len(head) < 4 or head[:2] != b"\0\0":
-        raise CorruptFile(f"'{name}' isn't an IDX file: it starts with {head[:4].hex() or 'nothing'}, not 0000")
+        raise CorruptFile(
+            f"'{name}' isn't an IDX file: it starts with {head[:4].hex() or 'nothing'}, not 0000"
+        )
     kind, count = head[2], head[3]
     if kind != UNSIGNED_BYTE:
         raise CorruptFile(f"'{name}' holds IDX type 0x{kind:02x}; only 0x08, unsigned bytes, is read")
     if not 1 <= count <= MOST_DIMENSIONS:
         raise CorruptFile(f"'{name}' claims {count} dimensions; 1 to {MOST_DIMENSIONS} are read")
     if len(head) < 4 + 4 * count:
-        raise CorruptFile(f"'{name}' promises a header of {4 + 4 * count} bytes but has {len(head)}; get it again")
+        raise CorruptFile(
+            f"'{name}' promises a header of {4 + 4 * count} bytes but has {len(head)}; get it again"
+        )
     return tuple(int.from_bytes(head[4 + 4 * k : 8 + 4 * k], "big") for k in range(count))
 
 
@@ -86,7 +100,9 @@ def _promised_bytes(head: bytes, name: str) -> int:
     shape = _dimensions(head, name)
     size = math.prod(shape)
     if size > LARGEST_BYTES:
-        raise CorruptFile(f"'{name}' claims {size:,} bytes in the shape {shape}; at most {LARGEST_BYTES:,} are read")
+        raise CorruptFile(
+            f"'{name}' claims {size:,} bytes in the shape {shape}; at most {LARGEST_BYTES:,} are read"
+        )
     return 4 + 4 * len(shape) + size
 
 
@@ -113,7 +129,8 @@ def image_set(pixels: UInt8[np.ndarray, "..."], labels: UInt8[np.ndarray, "..."]
     """
     if pixels.ndim != 3 or labels.ndim != 1:
         raise DataError(
-            f"'{name}': images have the shape {pixels.shape} and labels {labels.shape}; (n, h, w) and (n,) are read"
+            f"'{name}': images have the shape {pixels.shape} and labels {labels.shape}; "
+            "(n, h, w) and (n,) are read"
         )
     return ImageSet(pixels[:, None], labels.astype(np.int64))
 
@@ -121,22 +138,21 @@ def image_set(pixels: UInt8[np.ndarray, "..."], labels: UInt8[np.ndarray, "..."]
 def load_idx(path: Path, *, seed: int, source: str) -> Dataset:
     """Load an IDX images file and the files that belong to it by name.
 
-    Labels are found by `images-idx3` -> `labels-idx1`; the test set by `train` -> `t10k` or `test`. Without one, a sixth
-    of the images of every class, chosen by `seed`, becomes the test set.
+    Labels are found by `images-idx3` -> `labels-idx1`; the test set by `train` -> `t10k` or `test`. Without
+    one, a sixth of the images of every class, chosen by `seed`, becomes the test set.
 
     Raises:
         DataError: the file isn't named as an images file, or its labels aren't beside it.
         CorruptFile: as for `read_idx`.
     """
     if not IMAGES_NAME.search(path.name):
-        raise DataError(f"'{path}' isn't named as IDX images are; give the file whose name holds 'images-idx3'")
-    everything = _pair(path)
-    test = _test_beside(path)
-    if test is not None:
-        return _dataset(everything, _pair(test), source)
-    held = stratified(everything.labels, len(everything) // 6, Seed(seed) / "test")
-    kept = np.setdiff1d(np.arange(len(everything)), held)
-    return _dataset(everything.take(kept), everything.take(held), source)
+        raise DataError(
+            f"'{path}' isn't named as IDX images are; give the file whose name holds 'images-idx3'"
+        )
+    images, beside = _pair(path), _test_beside(path)
+    train, test = (images, _pair(beside)) if beside else without_test(images, seed)
+    names = numbered([train, test], source)
+    return Dataset(source, train, test, names, Framing.plain(train.shape))
 
 
 def find_idx(folder: Path) -> Path | None:
@@ -145,16 +161,13 @@ def find_idx(folder: Path) -> Path | None:
     return found[0] if found else None
 
 
-def _dataset(train: ImageSet, test: ImageSet, source: str) -> Dataset:
-    names = numbered([train.labels, test.labels], source)
-    return Dataset(source, train, test, names, Framing.plain(train.shape))
-
-
 def _pair(path: Path) -> ImageSet:
     wanted = path.with_name(IMAGES_NAME.sub(r"labels\g<1>1", path.name))
     labels = either(wanted)
     if labels is None:
-        raise DataError(f"'{path}' needs its labels beside it, in '{wanted.name}' (.gz or not); there is no such file")
+        raise DataError(
+            f"'{path}' needs its labels beside it, in '{wanted.name}' (.gz or not); there is no such file"
+        )
     return image_set(read_idx(path), read_idx(labels), str(path))
 
 

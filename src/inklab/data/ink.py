@@ -8,6 +8,7 @@ from inklab.errors import DataError
 
 Plane = Float64[np.ndarray, "h w"]
 WORKING_SIDE = 560  # pixels, 20 for each pixel of an MNIST digit's box; more costs time and adds nothing
+GROUND_SIDE = 112  # pixels; light and shadow are smooth
 LEAST_CONTRAST = 0.12  # of the range from ground to full ink; paper's own texture stays below
 LEAST_SIGMAS = 4.0  # ink must stand out this far; halves of pure Gaussian noise differ by 1.6
 
@@ -15,8 +16,9 @@ LEAST_SIGMAS = 4.0  # ink must stand out this far; halves of pure Gaussian noise
 def find_ink(grey: Plane) -> Plane:
     """How much ink lies on each pixel: 0 on the ground, 1 in the middle of a stroke.
 
-    The ground is estimated from the border, then as a smooth surface from all that isn't ink, so a shadow across the page
-    does no harm. Ink is what departs from it most, towards dark or light; Otsu's threshold finds it.
+    The ground is estimated from the border, then as a smooth surface from all that isn't ink, so a shadow
+    across the page does no harm. Ink is what departs from it most, towards dark or light; Otsu's threshold
+    finds it.
 
     Args:
         grey: brightness from 0 to 255, of any size.
@@ -27,7 +29,7 @@ def find_ink(grey: Plane) -> Plane:
     Raises:
         DataError: nothing stands out from the ground.
     """
-    grey = _reduced(grey)
+    grey = _reduced(grey, WORKING_SIDE)
     ink = _departure(grey, _ground(grey))
     calm = _despeckled(ink)
     threshold = _otsu(calm)
@@ -40,48 +42,60 @@ def find_ink(grey: Plane) -> Plane:
     return np.where(near, np.clip((ink - floor) / (full - floor), 0, 1), 0.0)
 
 
-def _reduced(grey: Plane) -> Plane:
+def _reduced(grey: Plane, most: int) -> Plane:
     longest = max(grey.shape)
-    if longest <= WORKING_SIDE:
+    if longest <= most:
         return grey
-    height, width = (max(1, round(side * WORKING_SIDE / longest)) for side in grey.shape)
+    height, width = (max(1, round(side * most / longest)) for side in grey.shape)
     picture = Image.fromarray(grey.astype(np.float32))
     return np.asarray(picture.resize((width, height), Image.Resampling.BOX), np.float64)
 
 
 def _ground(grey: Plane) -> Plane:
-    """A smooth surface through the ground: a plane through the border, then a quadratic through all that is near it."""
-    height, width = grey.shape
+    """A smooth surface through the ground, fitted to a reduced picture: it has no detail."""
+    coefficients = _fit_ground(_reduced(grey, GROUND_SIDE))
+    surface: Plane = _terms(grey.shape)[..., : len(coefficients)] @ coefficients
+    return np.asarray(np.clip(surface, 0, 255))
+
+
+def _terms(shape: tuple[int, ...]) -> Float64[np.ndarray, "h w 6"]:
+    height, width = shape
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
-    terms = np.stack([np.ones_like(x), x, y, x * y, x * x, y * y], axis=-1)
-    edge = max(1, min(height, width) // 20)
-    near = np.ones(grey.shape, bool)
-    near[edge : height - edge, edge : width - edge] = False
-    surface = np.full(grey.shape, np.median(grey[near]))
-    for count in (1, 3, 6, 6):
-        rest = grey - surface
-        # 12: a third of what is called ink at least, several times a sensor's noise
-        inlier = np.abs(rest) <= max(12.0, 3 * _spread(rest[near]))
-        use = inlier & near if count < 6 else inlier
+    return np.stack([np.ones_like(x), x, y, x * y, x * x, y * y], axis=-1)
+
+
+def _fit_ground(grey: Plane) -> Float64[np.ndarray, " terms"]:
+    """A constant and a plane through the border, then a quadratic surface through all that lies near it."""
+    terms = _terms(grey.shape)
+    edge = max(1, min(grey.shape) // 20)
+    border = np.ones(grey.shape, bool)
+    border[edge:-edge, edge:-edge] = False
+    coefficients = np.array([np.median(grey[border])])
+    for count, where in ((1, border), (3, border), (6, np.ones_like(border)), (6, np.ones_like(border))):
+        rest = grey - terms[..., : len(coefficients)] @ coefficients
+        # 12 of 255: well below faint ink, several times the noise of a reduced picture
+        use = where & (np.abs(rest) <= max(12.0, 3 * _spread(rest[border])))
         if use.sum() < 4 * count:
             break
-        weights, *_ = np.linalg.lstsq(terms[use][:, :count], grey[use], rcond=None)
-        surface = terms[..., :count] @ weights
-    return np.clip(surface, 0, 255)
+        coefficients, *_ = np.linalg.lstsq(terms[use][:, :count], grey[use], rcond=None)
+    return coefficients
 
 
 def _departure(grey: Plane, ground: Plane) -> Plane:
-    """How far each pixel departs from its ground, in the direction that the ink takes; 1 is black on paper, white on dark."""
-    lighter = (grey - ground) / np.maximum(255 - ground, 1)
-    darker = (ground - grey) / np.maximum(ground, 1)
-    ends = [np.quantile(_despeckled(part * room), 0.998) for part, room in ((lighter, 255 - ground), (darker, ground))]
-    return np.clip(lighter if ends[0] > ends[1] else darker, 0, 1)
+    """How far a pixel departs from its ground, as the ink does; 1 is black on paper, white on dark."""
+    rest = (grey - ground) / 255
+    faint = LEAST_CONTRAST / 2 + 3 * _spread(rest)
+    lighter, darker = (np.maximum(_despeckled(part) - faint, 0).sum() for part in (rest, -rest))
+    room = 255 - ground if lighter > darker else -ground
+    ink: Plane = np.clip((grey - ground) / np.where(np.abs(room) < 1, 1, room), 0, 1)
+    return ink
 
 
 def _despeckled(ink: Plane) -> Plane:
     """Without single odd pixels, unless strokes are so thin that they would go too."""
-    calm = np.asarray(Image.fromarray(np.uint8(np.clip(ink * 255, 0, 255))).filter(ImageFilter.MedianFilter(3)))
-    calm = calm / 255.0
+    ink = np.clip(ink, 0, 1)
+    picture = Image.fromarray(np.uint8(ink * 255)).filter(ImageFilter.MedianFilter(3))
+    calm = np.asarray(picture) / 255.0
     return calm if calm.sum() >= 0.8 * ink.sum() else ink
 
 
@@ -98,7 +112,7 @@ def _otsu(ink: Plane) -> float:
 
 
 def _spread(values: Float64[np.ndarray, " n"]) -> float:
-    """A standard deviation that some ink among the values doesn't change: 1.4826 times the median deviation."""
+    """A standard deviation that some ink among the values doesn't move: 1.4826 median deviations."""
     return 1.4826 * float(np.median(np.abs(values - np.median(values)))) if len(values) else 0.0
 
 

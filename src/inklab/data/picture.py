@@ -38,7 +38,9 @@ def open_picture(source: Path | bytes, *, name: str | None = None) -> Image.Imag
     content = source if isinstance(source, bytes) else _content(source, name)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of odd tags and palettes; the pixels are read all the same
+            warnings.simplefilter(
+                "ignore"
+            )  # Pillow warns of odd tags and palettes; the pixels are read all the same
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
                 _refuse_huge(picture.size, name)
@@ -49,15 +51,21 @@ def open_picture(source: Path | bytes, *, name: str | None = None) -> Image.Imag
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise CorruptFile(f"{name} is too large: at most {MOST_PIXELS:,} pixels are decoded") from error
     except UnidentifiedImageError as error:
-        raise CorruptFile(f"{name} isn't a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} picture; save it as PNG") from error
-    except Exception as error:  # Pillow's decoders raise a dozen kinds on damaged bytes; all of them mean this
+        raise CorruptFile(
+            f"{name} isn't a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} picture; save it as PNG"
+        ) from error
+    except (
+        Exception
+    ) as error:  # Pillow's decoders raise a dozen kinds on damaged bytes; all of them mean this
         raise CorruptFile(f"{name} is a damaged picture ({error}); save it again as PNG") from error
 
 
 def _content(path: Path, name: str) -> bytes:
     try:
         if path.stat().st_size > MOST_FILE_BYTES:
-            raise CorruptFile(f"{name} has {path.stat().st_size:,} bytes; at most {MOST_FILE_BYTES:,} are read")
+            raise CorruptFile(
+                f"{name} has {path.stat().st_size:,} bytes; at most {MOST_FILE_BYTES:,} are read"
+            )
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"{name} can't be read: {error.strerror or error}") from error
@@ -69,15 +77,18 @@ def _refuse_huge(size: tuple[int, int], name: str) -> None:
 
 
 def _upright(picture: Image.Image) -> Image.Image:
-    with suppress(Exception):  # a broken EXIF block is common in edited photographs and no reason to refuse them
+    with suppress(
+        Exception
+    ):  # a broken EXIF block is common in edited photographs and no reason to refuse them
         return ImageOps.exif_transpose(picture)
     return picture.copy()
 
 
 def grey_values(picture: Image.Image) -> Float64[np.ndarray, "h w"]:
-    """The picture's brightness from 0 to 255; what is transparent shows the ground that contrasts with the rest.
+    """The picture's brightness from 0 to 255; the transparent shows a ground that contrasts.
 
-    Pictures with 16 bits or floats a pixel are scaled to the same range by their type's, or else their own, maximum.
+    Pictures with 16 bits or floats a pixel are scaled to the same range by their type's, or else their own,
+    maximum.
     """
     if picture.mode.startswith("I") or picture.mode == "F":
         deep = np.nan_to_num(np.asarray(picture, np.float64)).clip(0)

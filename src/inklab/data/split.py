@@ -55,6 +55,12 @@ def split(dataset: Dataset, *, validation: int, seed: int) -> Split:
     return Split(dataset.train.take(kept), dataset.train.take(held), dataset.test)
 
 
+def without_test(images: ImageSet, seed: int) -> tuple[ImageSet, ImageSet]:
+    """Training and test images out of one set: a sixth of every class becomes the test."""
+    held = stratified(images.labels, len(images) // 6, Seed(seed) / "test")
+    return images.take(np.setdiff1d(np.arange(len(images)), held)), images.take(held)
+
+
 def stratified(labels: Labels, take: int, seed: Seed) -> Int64[np.ndarray, " take"]:
     """Choose `take` places at random so that each class gives its share, to within one image.
 
@@ -74,7 +80,7 @@ def stratified(labels: Labels, take: int, seed: Seed) -> Int64[np.ndarray, " tak
 
 
 def shares(counts: Int64[np.ndarray, " k"], take: int) -> Int64[np.ndarray, " k"]:
-    """Divide `take` among classes in proportion to `counts`, by largest remainders; nobody is emptied needlessly.
+    """Divide `take` in proportion to `counts`, by largest remainders; no class is emptied needlessly.
 
     Example:
         >>> shares(np.array([6, 3, 1]), 5).tolist()

@@ -1,8 +1,8 @@
 """The Fréchet distance between two sets of features, as if each were normal.
 
-Heusel et al., "GANs trained by a two time-scale update rule converge to a local Nash equilibrium" (2017) use it
-with the features of a network for photographs; here the features are those of a classifier trained on the same
-images, so its values compare with others of the same features only, above all with the floor.
+Heusel et al., "GANs trained by a two time-scale update rule converge to a local Nash equilibrium" (2017), use
+it with the features of a network for photographs; here the features are those of a classifier trained on the
+same images, so its values compare with others of the same features only, above all with the floor.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ def moments(features: Net, images: AnyPixels | Float[Tensor, "n c h w"]) -> Mome
     """Mean and covariance of a network's features over many images, batch by batch.
 
     Args:
-        features: maps `(b, c, h, w)` images in [0, 1] to `(b, f)` features, such as a classifier's last hidden layer.
+        features: maps `(b, c, h, w)` images in [0, 1] to `(b, f)` features, such as a last hidden layer's.
         images: `(n, c, h, w)` bytes or floats in [0, 1], n at least 2.
 
     Raises:
@@ -49,7 +49,7 @@ def moments(features: Net, images: AnyPixels | Float[Tensor, "n c h w"]) -> Mome
             some = _checked(features(shown).double().cpu().numpy(), len(shown))
             if count == 0:
                 mean, scatter = np.zeros(some.shape[1]), np.zeros((some.shape[1],) * 2)
-            # Chan, Golub and LeVeque (1979): merging means and scatters loses no digits, sums of squares would.
+            # Chan, Golub and LeVeque (1979): merging scatters keeps the digits that sums of squares lose.
             here = some.mean(axis=0)
             gap, centred = here - mean, some - here
             total = count + len(some)
@@ -74,8 +74,8 @@ def frechet_distance(a: Moments, b: Moments) -> float:
     """
     if a.mean.shape != b.mean.shape:
         raise ModelMismatch(f"moments of {len(a.mean)} and of {len(b.mean)} features cannot be compared")
-    # trace((A B)^(1/2)) = trace((A^(1/2) B A^(1/2))^(1/2)), and that matrix is symmetric: eigenvalues are real,
-    # and those that rounding puts below 0 can be cut off. A general matrix root of A B fails where A is singular.
+    # trace((A B)^(1/2)) = trace((A^(1/2) B A^(1/2))^(1/2)), and that matrix is symmetric: its eigenvalues are
+    # real, and those that rounding puts below 0 are cut off. A general root of A B fails where A is singular.
     values, vectors = np.linalg.eigh(a.covariance)
     root = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
     inner = root @ b.covariance @ root

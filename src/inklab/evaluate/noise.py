@@ -26,7 +26,7 @@ class NoiseCurve:
         tpr: `(s,)` the mean over classes of the true-positive rate: every class counts the same.
         tpr_per_class: `(s, k)` of each class's images, the share recognised.
         accuracy: `(s,)` share of images recognised.
-        shown: `(s, k, c, h, w)` one image a class as the corruption left it, always the first image of the class.
+        shown: `(s, k, c, h, w)` one image a class as the corruption left it, always the class's first.
         seen: `(s, k, c, h, w)` the same as it reached the classifier: cleaned, if the pipeline cleans.
     """
 
@@ -62,8 +62,8 @@ def noise_curve(
         corruption: how the images get worse.
         strengths: in the corruption's unit; its own `strengths` if left out.
         seed: where the noise comes from.
-        clean: stands in front of the classifier: images in [0, 1] to images in [0, 1] of the same shape, such as
-            a denoiser with its sigmoid, or a filter. None: the spoilt images are classified as they are.
+        clean: stands in front of the classifier and maps images in [0, 1] to images in [0, 1] of the same
+            shape, as a denoiser with its sigmoid or a filter does. None: spoilt images are classified.
 
     Raises:
         OutOfRange: a strength is outside the corruption's range.
@@ -74,12 +74,15 @@ def noise_curve(
         >>> from inklab.corrupt.corruption import corruptions
         >>> pixels = np.array([0, 255], dtype=np.uint8).reshape(2, 1, 1, 1)
         >>> net = lambda images: torch.cat([1 - images, images], dim=1).flatten(1)
-        >>> curve = noise_curve(net, pixels, np.array([0, 1]), corruptions["contrast"], strengths=[0.0], seed=Seed(0))
+        >>> fading, labels = corruptions["contrast"], np.array([0, 1])
+        >>> curve = noise_curve(net, pixels, labels, fading, strengths=[0.0], seed=Seed(0))
         >>> curve.tpr_per_class.tolist()
         [[1.0, 1.0]]
     """
     if len(pixels) != len(labels) or not len(labels):
-        raise DataError(f"{len(pixels)} images and {len(labels)} labels; there must be as many, and at least one")
+        raise DataError(
+            f"{len(pixels)} images and {len(labels)} labels; there must be as many, and at least one"
+        )
     chosen = tuple(float(strength) for strength in (corruption.strengths if strengths is None else strengths))
     for strength in chosen:
         corruption.check_strength(strength)  # all of them before the first is computed
@@ -140,7 +143,8 @@ def _pipeline(
         cleaned = spoilt if clean is None else clean(spoilt)
         if cleaned.shape != spoilt.shape:
             raise ModelMismatch(
-                f"cleaning turns {tuple(spoilt.shape)} into {tuple(cleaned.shape)}; it must keep the shape of its images"
+                f"cleaning turns {tuple(spoilt.shape)} into {tuple(cleaned.shape)};"
+                " it must keep the shape of its images"
             )
         yield spoilt, cleaned
 
@@ -150,7 +154,9 @@ def _first_of_each_class(labels: Int[np.ndarray, " n"]) -> Int[np.ndarray, " k"]
     classes, first = np.unique(labels, return_index=True)
     missing = sorted(set(range(int(classes[-1]) + 1)) - set(classes.tolist()))
     if classes[0] < 0 or missing:
-        raise DataError(f"no image of class {missing or classes[0]}; a noise curve needs every class: use more images")
+        raise DataError(
+            f"no image of class {missing or classes[0]}; a noise curve needs every class: use more images"
+        )
     return first
 
 

@@ -1,7 +1,7 @@
 """What a network says of images, and how right it is.
 
 Nets are plain callables over images in [0, 1]; nothing here knows bundles or studies. A module is switched to
-evaluation mode while it is asked and put back as it was. The same arguments give the same bits on one machine.
+evaluation mode while it is asked and put back after. The same arguments give the same bits on one machine.
 """
 
 import math
@@ -18,7 +18,7 @@ from torch.nn import functional
 from inklab.errors import DataError, ModelMismatch
 
 Net = Callable[[Tensor], Tensor]
-"""Maps `(b, c, h, w)` floats in [0, 1] to `(b, k)` logits, `(b, f)` features or `(b, c, h, w)` images or their logits."""
+"""Maps `(b, c, h, w)` floats in [0, 1] to `(b, k)` logits, `(b, f)` features, or images or their logits."""
 
 AnyPixels = UInt8[np.ndarray, "n c h w"] | UInt8[Tensor, "n c h w"]
 """Bytes from a source, or the same as a tensor that lies on the device already."""
@@ -51,7 +51,8 @@ class ReconstructionScores:
     """How near a denoiser's or autoencoder's output is to the clean images.
 
     Attributes:
-        bce: binary cross-entropy, mean over all pixels, in nats. Above 0 also for perfect output where pixels are grey.
+        bce: binary cross-entropy, mean over all pixels, in nats. Where pixels are grey, perfect output has
+            more than 0 as well.
         psnr: peak signal-to-noise ratio in dB, `-10 log10(mean squared error over all pixels of all images)`.
             Not the mean of one PSNR an image, which a few nearly blank images would dominate. At most 120.
     """
@@ -145,7 +146,9 @@ def true_positive_rates(
     images = np.bincount(labels, minlength=classes)
     if not images.all():
         missing = ", ".join(str(label) for label in np.flatnonzero(images == 0))
-        raise DataError(f"no image of class {missing} among {len(labels)}; a rate per class needs some: use more images")
+        raise DataError(
+            f"no image of class {missing} among {len(labels)}; a rate per class needs some: use more images"
+        )
     hits = np.bincount(labels[predicted == labels], minlength=classes)
     rates: Float64[np.ndarray, " k"] = hits / images
     return rates
@@ -158,7 +161,7 @@ def predict_in_batches(
 
     Args:
         net: maps `(b, ...)` floats to `(b, ...)`: logits, features, images; also codes to images.
-        images: `(n, c, h, w)` bytes, which become floats in [0, 1] batch by batch, or `(n, ...)` floats as they are.
+        images: `(n, c, h, w)` bytes, which become floats in [0, 1], or `(n, ...)` floats as they are.
         batch: images a forward pass.
 
     Raises:
@@ -166,7 +169,8 @@ def predict_in_batches(
         ModelMismatch: the net does not return one row an image.
 
     Example:
-        >>> predict_in_batches(lambda images: images.flatten(1), np.full((3, 1, 1, 2), 255, np.uint8), batch=2).shape
+        >>> pixels = np.full((3, 1, 1, 2), 255, np.uint8)
+        >>> predict_in_batches(lambda images: images.flatten(1), pixels, batch=2).shape
         torch.Size([3, 2])
     """
     if not len(images):
@@ -210,7 +214,8 @@ def inference(*nets: Net | None) -> Iterator[None]:
 def _check_logits(logits: Tensor, labels: Tensor) -> None:
     if logits.ndim != 2 or len(logits) != len(labels):
         raise ModelMismatch(
-            f"{len(labels)} labels, and the network returns {tuple(logits.shape)}; a classifier returns (n, k) logits"
+            f"{len(labels)} labels, and the network returns {tuple(logits.shape)};"
+            " a classifier returns (n, k) logits"
         )
     if not 0 <= labels.min() <= labels.max() < logits.shape[1]:
         raise ModelMismatch(

@@ -69,13 +69,15 @@ def plot(name: str, draw: Callable[["Sheet"], None], height: float, width: float
     Args:
         name: becomes the prefix of all ids, so that figures can share a page.
         draw: puts axes on the sheet.
-        height, width: inches.
+        height: inches.
+        width: inches.
     """
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure as Sheet
 
-    with matplotlib.rc_context(_style(name)):
+    style: Any = _style(name)  # matplotlib's own type for it is a literal of 300 names
+    with matplotlib.rc_context(style):
         sheet = Sheet(figsize=(width, height), layout="constrained")
         FigureCanvasSVG(sheet)
         draw(sheet)
@@ -85,7 +87,7 @@ def plot(name: str, draw: Callable[["Sheet"], None], height: float, width: float
 
 
 def tidy(svg: str, name: str) -> str:
-    """An SVG fit for a page: no prolog, no metadata, no style sheet that leaks, short numbers, ids of its own."""
+    """An SVG fit for a page: no prolog, metadata or style sheet that leaks; short numbers, ids of its own."""
     svg = svg[svg.index("<svg") :]
     for junk in (r"<metadata>.*?</metadata>", r"<style.*?</style>", r"<!--.*?-->"):
         svg = re.sub(junk, "", svg, flags=re.DOTALL)
@@ -94,7 +96,9 @@ def tidy(svg: str, name: str) -> str:
     svg = re.sub(r"<svg[^>]*>", open_svg(size), svg, count=1)
     svg = svg.replace("xlink:href", "href")
     svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
-    svg = re.sub(r"font: ((?:bold|italic|600|700) )([\d.]+)px [^;\"]*", r"font-size: \2px; font-weight: bold", svg)
+    svg = re.sub(
+        r"font: ((?:bold|italic|600|700) )([\d.]+)px [^;\"]*", r"font-size: \2px; font-weight: bold", svg
+    )
     used = set(re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', svg))
     kept = {one for pair in used for one in pair if one}
     svg = re.sub(r' id="([^"]+)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in kept else "", svg)

@@ -13,10 +13,11 @@ MINUS = "\u2212"
 DASH = "\u2013"
 ABSENT = "\u2014"
 
-Writer: TypeAlias = Callable[[float], str]
+Number: TypeAlias = float | int
+Writer: TypeAlias = Callable[[Number], str]
 
 
-def fixed(value: float, decimals: int) -> str:
+def fixed(value: Number, decimals: int) -> str:
     """A number with so many decimals, thousands apart, and a true minus; never minus zero.
 
     Example:
@@ -29,7 +30,7 @@ def fixed(value: float, decimals: int) -> str:
     return text
 
 
-def count(value: float) -> str:
+def count(value: Number) -> str:
     """A whole number.
 
     Example:
@@ -39,7 +40,7 @@ def count(value: float) -> str:
     return fixed(value, 0)
 
 
-def percent(share: float, decimals: int = 2) -> str:
+def percent(share: Number, decimals: int = 2) -> str:
     """A share in [0, 1] as a percentage.
 
     Example:
@@ -49,7 +50,7 @@ def percent(share: float, decimals: int = 2) -> str:
     return f"{fixed(100 * share, decimals)}{THIN}%"
 
 
-def points(share: float, decimals: int = 2) -> str:
+def points(share: Number, decimals: int = 2) -> str:
     """A difference of two shares in percentage points, with its sign.
 
     Example:
@@ -60,7 +61,7 @@ def points(share: float, decimals: int = 2) -> str:
     return text if text.startswith(MINUS) or not text.strip("0.") else f"+{text}"
 
 
-def loss(value: float) -> str:
+def loss(value: Number) -> str:
     """A loss or a cross-entropy.
 
     Example:
@@ -70,12 +71,12 @@ def loss(value: float) -> str:
     return fixed(value, 4)
 
 
-def decibels(value: float) -> str:
+def decibels(value: Number) -> str:
     """A signal-to-noise ratio."""
     return f"{fixed(value, 2)}{THIN}dB"
 
 
-def general(value: float) -> str:
+def general(value: Number) -> str:
     """Any other number, with three digits that count.
 
     Example:
@@ -87,7 +88,7 @@ def general(value: float) -> str:
     return fixed(value, max(0, 3 - len(str(int(abs(value))))))
 
 
-def p_value(p: float) -> str:
+def p_value(p: Number) -> str:
     """A p-value: two digits that count, and a floor below which digits mean nothing.
 
     Example:
@@ -97,7 +98,7 @@ def p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.2g}"
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: Number) -> str:
     """A time span in the units that one would say.
 
     Example:
@@ -112,7 +113,7 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60}{THIN}h {minutes % 60}{THIN}min"
 
 
-def signed_power(value: float) -> str:
+def signed_power(value: Number) -> str:
     """A power of ten for an axis.
 
     Example:
@@ -125,7 +126,7 @@ def signed_power(value: float) -> str:
     return f"10{raised}" if front == "1" else f"{front}×10{raised}"
 
 
-def interval(low: float, high: float, write: Writer) -> str:
+def interval(low: Number, high: Number, write: Writer) -> str:
     """An interval; the unit stands once, after the upper end.
 
     Example:

@@ -1,4 +1,4 @@
-"""Colours as roles. Drawings carry stand-ins; a page turns them into CSS variables, a file into light colours.
+"""Colours as roles. Drawings carry stand-ins; a page makes them CSS variables, a file plain light colours.
 
 Series colours are after Okabe and Ito, darkened or lightened until each has 3:1 contrast on its ground;
 they differ in lightness too, and a series never differs by its colour alone (markers, line styles).

@@ -82,7 +82,9 @@ def tile_drawing(rows: Sequence[Row], *, ink: bool, head: Sequence[str] = (), la
     parts: list[str] = []
     y = 0.0
     if head:
-        parts += [_text(label_width + i * step + wide * scale / 2, LINE - 3, word) for i, word in enumerate(head)]
+        parts += [
+            _text(label_width + i * step + wide * scale / 2, LINE - 3, word) for i, word in enumerate(head)
+        ]
         y = LINE + 1
     for row in rows:
         parts += _row(row, y, label_width, scale, ink=ink)
@@ -99,7 +101,8 @@ def _row(row: Row, y: float, left: float, scale: float, *, ink: bool) -> list[st
         across = (len(row.pixels) * (wide + gap) - gap) * scale
         look = "ink" if ink else "photo"
         parts.append(
-            f'<image class="{look}" x="{left:.1f}" y="{y:.1f}" width="{across:.1f}" height="{height * scale:.1f}" '
+            f'<image class="{look}" x="{left:.1f}" y="{y:.1f}" width="{across:.1f}" '
+            f'height="{height * scale:.1f}" '
             f'preserveAspectRatio="none" style="image-rendering: pixelated" '
             f'href="{picture(row.pixels, gap, ink=ink)}"/>'
         )

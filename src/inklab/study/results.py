@@ -7,7 +7,7 @@ from inklab.study.findings import findings
 from inklab.study.summaries.generator import summarise_generator
 from inklab.study.summaries.noise import Arrays, summarise_noise
 from inklab.study.summaries.tally import Json, Records
-from inklab.study.summaries.train import summarise_train
+from inklab.study.summaries.train import objective_of, summarise_train
 
 FORMAT = 1
 
@@ -57,11 +57,16 @@ def _chapter(
     if kind == "train":
         return summarise_train(chapter, outcomes, data)
     if kind == "noise":
-        trained = [each["name"] for each in plan["chapters"] if each["kind"] == "train"]
-        return summarise_noise(chapter, evaluations, arrays, data, trained)
+        return summarise_noise(chapter, evaluations, arrays, data, _denoisers(plan))
     if kind == "generator":
         return summarise_generator(chapter, evaluations, data)
     return {"kind": "data"} | _data(data) if kind == "data" else None
+
+
+def _denoisers(plan: Json) -> list[str]:
+    """The chapters that train something which gives back an image."""
+    trained = [each for each in plan["chapters"] if each["kind"] == "train"]
+    return [each["name"] for each in trained if objective_of(each["settings"][0]) == "reconstruct"]
 
 
 def _data(data: Json) -> Json:

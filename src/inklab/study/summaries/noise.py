@@ -22,7 +22,9 @@ from inklab.study.summaries.tally import (
 Arrays = Callable[[str], dict[str, np.ndarray]]
 """Evaluation id -> the arrays that it left."""
 
-FEWEST_REPLICATES = 3  # with two pairs t is 12.7 standard errors at 95 %, and 534 at Holm's step for 42 tests
+FEWEST_REPLICATES = (
+    3  # with two, t needs 12.7 standard errors at 95 %, and 267 at the first of 21 steps of Holm
+)
 
 
 def summarise_noise(
@@ -35,7 +37,7 @@ def summarise_noise(
         evaluations: evaluation id -> `outcome.json`.
         arrays: reads the arrays of a finished evaluation.
         data: the plan's "data".
-        denoisers: names of what is trained in this study, and may stand in front of the classifier.
+        denoisers: names of what this study trains that gives back an image, and may stand in front.
     """
     read = lru_cache(maxsize=None)(arrays)
     told: Json = {"kind": "noise", "corruption": chapter["corruption"], "strengths": chapter["strengths"]}
@@ -86,7 +88,7 @@ def _confusions(chapter: Json, evaluations: Records, read: Arrays, classes: int)
         found = [read(each["id"]) for each in finished.values()]
         over[pipeline] = list(finished)
         matrices[pipeline] = {}
-        for strength in chapter.get("confusions", []) if found else []:
+        for strength in (chapter.get("confusions") or []) if found else []:
             place = _place(strength, chapter["strengths"])
             if place is not None:
                 total = sum(confusion(each["labels"], each["predicted"][place], classes) for each in found)
@@ -107,7 +109,7 @@ def confusion(
     return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
 
 
-def _place(strength: float, strengths: Sequence[float]) -> int | None:
+def _place(strength: float | int, strengths: Sequence[float | int]) -> int | None:
     return next((i for i, each in enumerate(strengths) if isclose(each, strength, abs_tol=1e-9)), None)
 
 
@@ -121,7 +123,9 @@ def _comparison(chapter: Json, pipeline: str, evaluations: Records, read: Arrays
     common = [replicate for replicate in first if replicate in second]
     over = "replicates" if len(common) >= FEWEST_REPLICATES else "images"
     pairs = [(first[replicate], second[replicate]) for replicate in common]
-    differences = _over_replicates(chapter, pairs) if over == "replicates" else _over_images(chapter, pairs, read)
+    differences = (
+        _over_replicates(chapter, pairs) if over == "replicates" else _over_images(chapter, pairs, read)
+    )
     strengths = [float(strength) for strength in chapter["strengths"]]
     rows = [{"strength": s} | row for s, row in zip(strengths, family(differences), strict=False)]
     helps = [row["strength"] for row in rows if row["lower"] is not None and row["lower"] > 0]
@@ -135,7 +139,9 @@ def _over_replicates(chapter: Json, pairs: Sequence[tuple[Json, Json]]) -> list[
     alpha = family_alpha(len(chapter["strengths"]))
     return [
         paired_difference(
-            [float(a["tpr"][place]) for a, _ in pairs], [float(b["tpr"][place]) for _, b in pairs], alpha=alpha
+            [float(a["tpr"][place]) for a, _ in pairs],
+            [float(b["tpr"][place]) for _, b in pairs],
+            alpha=alpha,
         )
         for place in range(len(chapter["strengths"]))
     ]

@@ -49,7 +49,9 @@ def one_setting(setting: Json, outcomes: Records, data: Json) -> Json:
     trials = setting["trials"]
     recorded = [outcomes[trial] for trial in trials if trial in outcomes]
     finished = done(trials, outcomes)
-    told: Json = {"parameters": next((each["parameters"] for each in recorded if each.get("parameters")), None)}
+    told: Json = {
+        "parameters": next((each["parameters"] for each in recorded if each.get("parameters")), None)
+    }
     told["outcomes"] = counts(trials, outcomes)
     names = [*SCORES[objective_of(setting)], *(name for each in finished for name in each["scores"])]
     for name in dict.fromkeys(names):

@@ -1,0 +1,80 @@
+"""Published files fetched from mirrors: one after the other, within a time limit, checked."""
+
+import http.client
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from urllib.parse import urlsplit
+
+from inklab.errors import CorruptFile, Unavailable
+
+PATIENCE = 15.0  # seconds for everything that one source needs
+STALL = 5.0  # seconds without a byte after which a mirror is given up
+LARGEST_DOWNLOAD = 128 * 1024**2  # bytes; Fashion-MNIST's largest file has 26 million
+PIECE = 256 * 1024
+
+
+def fetch(urls: Sequence[str], check: Callable[[bytes], None], *, deadline: float) -> bytes:
+    """The content of the first of `urls` that answers and passes `check`.
+
+    Args:
+        urls: the same file on several mirrors, http or https, in order of preference.
+        check: raises `CorruptFile` if the content isn't the published one; then the next mirror is asked.
+        deadline: on `time.monotonic`'s clock; no mirror is waited for beyond it.
+
+    Raises:
+        Unavailable: no mirror had it; says what each answered.
+    """
+    failures = []
+    for url in urls:
+        try:
+            content = _content(url, deadline)
+            check(content)
+            return content
+        except (OSError, http.client.HTTPException, CorruptFile) as error:
+            failures.append(f"{urlsplit(url).hostname}: {getattr(error, 'reason', None) or error}")
+    raise Unavailable("; ".join(failures) or "no mirror is known")
+
+
+def _content(url: str, deadline: float) -> bytes:
+    content = bytearray()
+    for piece in _pieces(url, deadline):
+        content += piece
+        if len(content) > LARGEST_DOWNLOAD:
+            raise CorruptFile(f"more than {LARGEST_DOWNLOAD:,} bytes")
+    return bytes(content)
+
+
+def _pieces(url: str, deadline: float) -> Iterator[bytes]:
+    """Pieces of a download as they come, read in a thread: looking up a host can't be timed otherwise."""
+    line: queue.Queue[bytes | Exception] = queue.Queue()
+    stop = threading.Event()
+    threading.Thread(target=_read, args=(url, line, stop), daemon=True).start()
+    try:
+        while True:
+            try:
+                piece = line.get(timeout=max(0.0, min(STALL, deadline - time.monotonic())))
+            except queue.Empty:
+                raise TimeoutError("too slow, or no answer") from None
+            if isinstance(piece, Exception):
+                raise piece
+            if not piece:
+                return
+            yield piece
+    finally:
+        stop.set()
+
+
+def _read(url: str, line: "queue.Queue[bytes | Exception]", stop: threading.Event) -> None:
+    from urllib.request import Request, urlopen  # 60 ms, needed on the first use of a source only
+
+    try:
+        with urlopen(Request(url, headers={"User-Agent": "inklab"}), timeout=STALL) as answer:
+            while not stop.is_set() and (piece := answer.read(PIECE)):
+                line.put(piece)
+        line.put(b"")
+    except (
+        Exception
+    ) as error:  # it crosses to the thread that waits, which tells network trouble from the rest
+        line.put(error)

@@ -1,0 +1,52 @@
+"""Which figures a run has, and how they become files."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeAlias
+
+from inklab.figures.data import data_figures
+from inklab.figures.drawing import Figure
+from inklab.figures.generator import generator_figures
+from inklab.figures.noise import noise_figures
+from inklab.figures.training import train_figures
+from inklab.figures.view import Json, RunView
+from inklab.files import write_whole
+
+Figures: TypeAlias = dict[str, list[Figure]]
+"""The figures of each chapter, by its name."""
+
+OF_KIND: Mapping[str, Callable[[RunView, Json], list[Figure]]] = {
+    "data": data_figures,
+    "train": train_figures,
+    "noise": noise_figures,
+    "generator": generator_figures,
+}
+
+
+def draw_figures(run: RunView) -> Figures:
+    """Draw every figure that a run's outcomes allow; a chapter that has none yet gets an empty list."""
+    chapters = run.plan.get("chapters") or []
+    none: Callable[[RunView, Json], list[Figure]] = lambda _run, _chapter: []  # noqa: E731
+    return {
+        chapter["name"]: OF_KIND.get(str(chapter.get("kind")), none)(run, chapter) for chapter in chapters
+    }
+
+
+def write_figures(run: RunView, folder: Path, figures: Figures | None = None) -> list[Path]:
+    """Write each figure as `name.svg` and its data as `name.csv`.
+
+    Args:
+        run: whose figures.
+        folder: where to; made if it is missing.
+        figures: those already drawn, so as not to draw them twice.
+
+    Returns:
+        The files written, in the order of the chapters.
+    """
+    written = []
+    for chapter in (draw_figures(run) if figures is None else figures).values():
+        for figure in chapter:
+            for ending, content in ((".svg", figure.for_file()), (".csv", figure.csv())):
+                write_whole(folder / f"{figure.name}{ending}", content)
+                written.append(folder / f"{figure.name}{ending}")
+    return written

@@ -1,0 +1,266 @@
+"""Learning curves, mistakes, and what a denoiser does to ten images."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from inklab.figures.drawing import Figure, as_percent, label_upright, plot, whole_ticks
+from inklab.figures.numerals import THIN, loss, percent, replicates
+from inklab.figures.palette import LINES, MARKERS, SERIES, STAND_IN
+from inklab.figures.reading import (
+    class_names,
+    done_of,
+    is_denoiser,
+    is_number,
+    numbers,
+    outcomes_of,
+    setting_label,
+    settings_of,
+    slug,
+)
+from inklab.figures.tiles import Row, is_ink, tile_drawing
+from inklab.figures.view import Json, RunView
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Sheet
+
+PARTS = (("train", "training"), ("validation", "validation"))
+SHOWN_MISTAKES = 20
+
+
+def learning_curves(run: RunView, chapter: Json) -> Figure | None:
+    """Loss and accuracy over epochs, training and validation, every replicate and their mean.
+
+    With several settings: the mean on the validation images, one line a setting.
+    """
+    settings = settings_of(chapter)
+    histories = {
+        setting_label(one) or chapter["name"]: [
+            (outcome.get("replicate", index), outcome["history"])
+            for index, outcome in enumerate(outcomes_of(run, one.get("trials") or []))
+            if (outcome.get("history") or {}).get("epoch")
+        ]
+        for one in settings
+    }
+    histories = {name: list(found) for name, found in histories.items() if found}
+    if not histories:
+        return None
+    name = f"{slug(chapter['name'])}-curves"
+    some = next(iter(histories.values()))[0][1]
+    measures = [one for one in ("loss", "accuracy") if any(numbers(some.get(f"validation_{one}")))
+                or any(numbers(some.get(f"train_{one}")))]  # fmt: skip
+    columns = [f"{part}_{one}" for one in measures for part in ("train", "validation")]
+    rows = tuple(
+        (setting, replicate, epoch, *(_at(history, column, i) for column in columns))
+        for setting, found in histories.items()
+        for replicate, history in found
+        for i, epoch in enumerate(history["epoch"])
+    )
+    many = len(histories) > 1
+    draw = _setting_curves if many else _replicate_curves
+    n = max(len(found) for found in histories.values())
+    return Figure(
+        name=name,
+        title="Learning curves",
+        caption=_curves_caption(n, many=many, classifies="accuracy" in measures),
+        alt=_curves_alt(histories, measures),
+        drawing=plot(name, lambda sheet: draw(sheet, histories, measures), 2.35),
+        header=("setting", "replicate", "epoch", *columns),
+        rows=rows,
+    )
+
+
+def _at(history: Json, column: str, index: int) -> Any:
+    values = history.get(column) or []
+    return values[index] if index < len(values) else None
+
+
+def _curves_caption(n: int, *, many: bool, classifies: bool) -> str:
+    lines = (
+        f"On the validation images; each line is the mean of a setting's replicates (up to {replicates(n)})."
+        if many
+        else f"Thin: one line a replicate ({replicates(n)}). Bold: their mean."
+    )
+    when = (
+        " The training loss is the mean over an epoch's steps, while the weights still move (and with "
+        "dropout, where "
+        "there is any); everything else is measured after the epoch. So a validation loss below the training "
+        "loss is no riddle."
+    )
+    return lines + (
+        "" if many else when if classifies else when.replace("everything else", "the validation loss")
+    )
+
+
+def _curves_alt(histories: dict[str, list[tuple[int, Json]]], measures: list[str]) -> str:
+    parts = []
+    for setting, found in list(histories.items())[:8]:
+        said = []
+        for one in measures:
+            ends = [values[-1] for _, h in found if (values := numbers(h.get(f"validation_{one}")))]
+            ends = [end for end in ends if is_number(end)]
+            write = percent if one == "accuracy" else loss
+            said += [f"validation {one} {write(float(np.mean(ends)))}"] if ends else []
+        epochs = max(len(h["epoch"]) for _, h in found)
+        parts.append(f"{setting}, after {epochs} epochs, n = {len(found)}: {', '.join(said) or 'no numbers'}")
+    return "Line chart over epochs. " + "; ".join(parts) + "."
+
+
+def stacked(histories: list[Json], column: str) -> np.ndarray:
+    """One row a replicate `(n, epochs)`, NaN where a replicate stopped early.
+
+    Example:
+        >>> stacked([{"epoch": [1, 2], "a": [1.0, 2.0]}, {"epoch": [1], "a": [3.0]}], "a").tolist()
+        [[1.0, 2.0], [3.0, nan]]
+    """
+    most = max(len(history["epoch"]) for history in histories)
+    grid = np.full((len(histories), most), np.nan)
+    for row, history in zip(grid, histories, strict=True):
+        values = numbers(history.get(column))[:most]
+        row[: len(values)] = values
+    return grid
+
+
+def mean_where_any(grid: np.ndarray) -> np.ndarray:
+    """The mean over rows, NaN where no row has a number."""
+    found = np.isfinite(grid)
+    total = np.where(found, grid, 0).sum(axis=0)
+    return np.asarray(
+        np.divide(total, found.sum(axis=0), out=np.full(grid.shape[1], np.nan), where=found.any(axis=0))
+    )
+
+
+def _replicate_curves(
+    sheet: "Sheet", histories: dict[str, list[tuple[int, Json]]], measures: list[str]
+) -> None:
+    runs = [history for _, history in next(iter(histories.values()))]
+    for axes, one in zip(_panels(sheet, measures), measures, strict=True):
+        for index, (part, word) in enumerate(PARTS):
+            grid = stacked(runs, f"{part}_{one}")
+            epochs = np.arange(1, grid.shape[1] + 1)
+            colour, line, marker = STAND_IN[SERIES[index]], LINES[index], MARKERS[index]
+            if len(grid) > 1:
+                axes.plot(epochs, grid.T, color=colour, linewidth=0.6, alpha=0.45)
+            axes.plot(epochs, mean_where_any(grid), color=colour, linestyle=line, linewidth=1.9, label=word,
+                      marker=marker, markersize=3.6 if len(epochs) < 15 else 0)  # fmt: skip
+        _finish(axes, one)
+        axes.legend(loc="best")
+
+
+def _setting_curves(
+    sheet: "Sheet", histories: dict[str, list[tuple[int, Json]]], measures: list[str]
+) -> None:
+    panels = _panels(sheet, measures)
+    for axes, one in zip(panels, measures, strict=True):
+        for index, (setting, found) in enumerate(histories.items()):
+            mean = mean_where_any(stacked([history for _, history in found], f"validation_{one}"))
+            axes.plot(np.arange(1, len(mean) + 1), mean, color=STAND_IN[SERIES[index % 6]], label=setting,
+                      linestyle=LINES[index % 6], marker=MARKERS[index % 6], markersize=4)  # fmt: skip
+        _finish(axes, one)
+    panels[0].legend(loc="best")
+
+
+def _panels(sheet: "Sheet", measures: list[str]) -> list["Axes"]:
+    return list(sheet.subplots(1, len(measures), squeeze=False)[0])
+
+
+def _finish(axes: "Axes", one: str) -> None:
+    label_upright(axes, "Accuracy" if one == "accuracy" else "Loss (without L2)")
+    axes.set_xlabel("Epoch")
+    whole_ticks(axes.xaxis)
+    if one == "accuracy":
+        as_percent(axes.yaxis)
+
+
+def mistakes(run: RunView, chapter: Json) -> Figure | None:
+    """The test images that replicate 0 got wrong with the highest confidence."""
+    settings = settings_of(chapter)
+    done = done_of(run, (settings[0].get("trials") or [])[:1]) if len(settings) == 1 else []
+    labels = run.test_labels()
+    if not done or labels is None:
+        return None
+    arrays = run.arrays(done[0]["id"])
+    if "predicted" not in arrays or len(arrays["predicted"]) != len(labels):
+        return None
+    predicted, confidence = arrays["predicted"].astype(np.int64), arrays["confidence"].astype(float)
+    wrong = np.flatnonzero(predicted != labels)
+    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:SHOWN_MISTAKES]
+    pixels = run.test_images(worst) if len(worst) else None
+    if pixels is None:
+        return None
+    names = class_names(run)
+    said = [f"{_named(names, labels[i])} → {_named(names, predicted[i])}" for i in worst]
+    rows = [Row("", pixels[at : at + 10], said[at : at + 10]) for at in range(0, len(worst), 10)]
+    name = f"{slug(chapter['name'])}-mistakes"
+    return Figure(
+        name=name,
+        title="The most confident mistakes",
+        caption=(
+            f"Of the {len(labels):,} test images replicate 0 got {len(wrong):,} wrong; these are the "
+            f"{len(worst)} of which it was "
+            f"surest (softmax {percent(confidence[worst[-1]], 1)} and more). Below each: true class → what "
+            "the network said."
+        ),
+        alt=f"{len(worst)} test images with true and predicted class: {'; '.join(said)}.",
+        drawing=tile_drawing(rows, ink=is_ink(pixels), label_width=2),
+        header=("test image", "true", "predicted", "confidence"),
+        rows=tuple(
+            (int(i), _named(names, labels[i]), _named(names, predicted[i]), float(confidence[i]))
+            for i in worst
+        ),
+    )
+
+
+def _named(names: list[str], label: Any) -> str:
+    return names[int(label)] if 0 <= int(label) < len(names) else str(int(label))
+
+
+def cleaned(run: RunView, chapter: Json) -> Figure | None:
+    """Ten test images clean, as shown to a denoiser, and as it gave them back."""
+    settings = settings_of(chapter)
+    done = done_of(run, (settings[0].get("trials") or [])[:1]) if settings else []
+    arrays = run.arrays(done[0]["id"]) if done else {}
+    if not {"clean", "shown", "output"} <= set(arrays):
+        return None
+    clean, shown, output = (arrays[key][:10] for key in ("clean", "shown", "output"))
+    ink = is_ink(clean)
+    before, after = (_psnr(clean, images) for images in (shown, output))
+    corruption = settings[0]["settings"].get("recipe", {}).get("corruption") or {}
+    what = str(corruption.get("name", "nothing added")).replace("_", "-")
+    spans = sorted(set(corruption.get("strength") or []))
+    strength = f", strength {' to '.join(f'{s:g}' for s in spans)}" if spans else ""
+    name = f"{slug(chapter['name'])}-cleaned"
+    return Figure(
+        name=name,
+        title="Clean, noisy, cleaned",
+        caption=(
+            f"Ten test images, one draw of the noise ({what}{strength}), replicate 0. PSNR of these ten "
+            f"images against the clean ones: {before:.1f}{THIN}dB noisy, {after:.1f}{THIN}dB cleaned."
+        ),
+        alt=(
+            "Three rows of ten images: clean, noisy, cleaned. "
+            f"Cleaning raises the PSNR from {before:.1f} to {after:.1f} dB."
+        ),
+        drawing=tile_drawing(
+            [Row("clean", clean), Row("noisy", shown), Row("cleaned", output)], ink=ink, label_width=48
+        ),
+        header=("images", "psnr_db"),
+        rows=(("noisy", before), ("cleaned", after)),
+    )
+
+
+def _psnr(clean: np.ndarray, images: np.ndarray) -> float:
+    """Mean over images of the peak signal-to-noise ratio in dB; 99 stands for equal images."""
+    gap = ((clean.astype(float) - images.astype(float)) / 255) ** 2
+    each = gap.reshape(len(gap), -1).mean(axis=1)
+    return float(np.mean(np.where(each > 0, -10 * np.log10(np.maximum(each, 1e-10)), 99)))
+
+
+def train_figures(run: RunView, chapter: Json) -> list[Figure]:
+    """Every figure of a training chapter that its outcomes allow."""
+    from inklab.figures.sweep import sweep_figure
+
+    last = cleaned if is_denoiser(chapter) else mistakes
+    made = [sweep_figure(run, chapter), learning_curves(run, chapter), last(run, chapter)]
+    return [figure for figure in made if figure is not None]

@@ -1,0 +1,140 @@
+"""The first and the last of a report: headline numbers, findings, and how it was made."""
+
+from typing import Any
+
+from inklab.figures.drawing import listing
+from inklab.figures.numerals import count, duration, percent, score_text
+from inklab.figures.reading import chapter_results, is_number, read_score
+from inklab.report.tables import Table
+from inklab.report.view import Json, RunView
+
+
+def findings(run: RunView) -> list[str]:
+    """The sentences that `results.json` lists as findings."""
+    found: Any = None
+    for chapter in [*(run.plan.get("chapters") or []), {"name": "findings", "kind": "findings"}]:
+        if chapter.get("kind") == "findings":
+            found = found or (run.results.get("chapters") or {}).get(chapter["name"])
+    if isinstance(found, dict):
+        found = found.get("findings") or found.get("sentences")
+    return [str(one.get("text", one)) if isinstance(one, dict) else str(one) for one in found or []]
+
+
+def headline(run: RunView) -> str:
+    """The numbers in one paragraph: what recognises how much, what noise does, what can be drawn."""
+    chapters = run.plan.get("chapters") or []
+    sentences = [_recognised(run, [one for one in chapters if one.get("kind") == "train"])]
+    sentences += [_noise(run, one) for one in chapters if one.get("kind") == "noise"]
+    sentences += [_drawn(run, one) for one in chapters if one.get("kind") == "generator"]
+    said = " ".join(sentence for sentence in sentences if sentence)
+    return said or "No chapter is finished yet."
+
+
+def _recognised(run: RunView, chapters: list[Json]) -> str:
+    parts = []
+    for chapter in chapters:
+        results = chapter_results(run, chapter["name"])
+        score = read_score(results.get("test_accuracy"))
+        if score and not results.get("verdicts"):
+            parts.append(f"{chapter['name']} {score_text(score, percent)}")
+    images = (run.plan.get("data") or {}).get("test")
+    return f"Of {count(images)} test images are recognised: {'; '.join(parts)}." if parts and images else ""
+
+
+def _noise(run: RunView, chapter: Json) -> str:
+    results = chapter_results(run, chapter["name"])
+    noise = str(results.get("corruption") or chapter.get("corruption") or "").replace("_", "-").capitalize()
+    if is_number(results.get("helps_from")):
+        return f"{noise} noise: cleaning first helps from a strength of {results['helps_from']:g}."
+    return (
+        f"{noise} noise: no strength is shown at which cleaning first helps."
+        if results.get("helps_by")
+        else ""
+    )
+
+
+def _drawn(run: RunView, chapter: Json) -> str:
+    samplers = chapter_results(run, chapter["name"]).get("samplers") or {}
+    shares = {name: score for name, one in samplers.items() if (score := read_score(one.get("recognised")))}
+    shown = {name: score for name, score in shares.items() if name != "perturbed"}
+    if not shown:
+        return ""
+    best = max(shown, key=lambda name: shown[name].mean)
+    worst = min(shown, key=lambda name: shown[name].mean)
+    rest = f", of those from {worst} codes {percent(shown[worst].mean, 1)}" if worst != best else ""
+    return f"Of the images drawn from {best} codes {percent(shown[best].mean, 1)} are recognised{rest}."
+
+
+def environment(run: RunView) -> list[tuple[str, str]]:
+    """Everything that one needs to do it again: machine, versions, seed, data."""
+    plan, data = run.plan, run.plan.get("data") or {}
+    facts: list[tuple[str, Any]] = [
+        ("study", plan.get("study")),
+        ("profile", plan.get("profile")),
+        ("run", run.path.name),
+        ("root seed", plan.get("seed")),
+        ("data", data.get("source")),
+        ("SHA-256 of the data", data.get("sha256")),
+    ]
+    facts += list((plan.get("how") or {}).items())
+    facts += list((run.results.get("environment") or {}).items())
+    return [
+        (str(key).replace("_", " "), _said(value))
+        for key, value in dict(facts).items()
+        if value not in (None, "", {}, [])
+    ]
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_said(one)}" for key, one in value.items())
+    if isinstance(value, list):
+        return listing([_said(one) for one in value])
+    return "yes" if value is True else "no" if value is False else str(value)
+
+
+def commands(run: RunView) -> list[tuple[str, str]]:
+    """What to type to repeat, redraw and read."""
+    plan = run.plan
+    parts = [
+        ("", plan.get("study")),
+        ("--profile ", plan.get("profile")),
+        ("--data ", (plan.get("data") or {}).get("source")),
+    ]
+    typed = " ".join(f"{flag}{value}" for flag, value in parts if value)
+    seed = f" --set seed={plan['seed']}" if plan.get("seed") else ""
+    folder = f"runs/{plan.get('study', 'study')}/{run.path.name}"
+    return [
+        ("Repeat the study", f"inklab run {typed}{seed}"),
+        ("Go on with an unfinished run", f"inklab resume {folder}"),
+        ("Redraw the figures and this page", f"inklab report {folder}"),
+        ("Read the numbers with a program", f"inklab show {folder} --json"),
+    ]
+
+
+def time_table(run: RunView) -> tuple[Table, list[float]] | None:
+    """Seconds of each chapter, and each one's share of the longest (for bars)."""
+    seconds = run.results.get("seconds") or {}
+    chapters = {
+        str(name): float(value) for name, value in (seconds.get("chapters") or {}).items() if is_number(value)
+    }
+    if not chapters:
+        return None
+    rows = [[name, duration(value)] for name, value in chapters.items()]
+    longest = max(chapters.values()) or 1.0
+    bars = [value / longest for value in chapters.values()]
+    if is_number(seconds.get("total")):
+        rows.append(["Total", duration(seconds["total"])])
+        bars.append(0.0)
+    return (
+        Table(
+            caption=(
+                "Time spent on trainings and evaluations. "
+                "What two chapters share counts in both, and once in the total."
+            ),
+            head=("Chapter", "Time"),
+            rows=rows,
+            strong=frozenset({len(chapters)}),
+        ),
+        bars,
+    )

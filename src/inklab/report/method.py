@@ -1,0 +1,140 @@
+"""How a chapter was done, in a sentence computed from its plan."""
+
+from typing import Any
+
+from inklab.figures.drawing import listing
+from inklab.figures.numerals import count
+from inklab.figures.reading import plain, settings_of
+from inklab.report.view import Json, RunView
+
+OBJECTIVES = {"classify": "cross-entropy", "reconstruct": "binary cross-entropy against the clean image"}
+OPTIMISERS = {"sgd": "SGD", "adam": "Adam"}
+
+
+def method(run: RunView, chapter: Json) -> str:
+    """One or two sentences: network, optimiser, rate, epochs, batch, replicates, precision; or the like."""
+    words = {"train": _train, "noise": _noise, "generator": _generator, "data": _data}.get(
+        str(chapter.get("kind"))
+    )
+    return words(run, chapter) if words else ""
+
+
+def _train(run: RunView, chapter: Json) -> str:
+    settings = settings_of(chapter)
+    if not settings:
+        return ""
+    vary = [str(key) for key in chapter.get("vary") or []]
+    one = settings[0].get("settings") or {}
+    trials = {len(setting.get("trials") or []) for setting in settings}
+    each = " for each setting" if len(settings) > 1 else ""
+    replicates = (
+        " or ".join(f"{n}" for n in sorted(trials))
+        + (" replicate" if trials == {1} else " replicates")
+        + each
+    )
+    varied = [
+        f"{key} in {{{', '.join(plain((setting.get('values') or {}).get(key)) for setting in settings)}}}"
+        for key in vary
+    ]
+    parts = [
+        network(one.get("model") or {}),
+        *recipe(one.get("recipe") or {}, vary),
+        *_scaling(one.get("scaling") or {}),
+    ]
+    images = (run.plan.get("data") or {}).get("train")
+    shown = f", {count(images)} training images" if images else ""
+    said = "; ".join(part for part in (*parts, *varied) if part)
+    return f"{said}{shown}; {one.get('precision', '')}; {replicates}."
+
+
+def network(model: Json) -> str:
+    """A network's name and what was chosen of it.
+
+    Example:
+        >>> network({"name": "mlp", "hidden": [64, 64]})
+        'Network mlp (hidden 64-64)'
+    """
+    chosen = ", ".join(f"{key} {plain(value)}" for key, value in model.items() if key != "name")
+    return f"Network {model.get('name', '')}" + (f" ({chosen})" if chosen else "")
+
+
+def recipe(found: Json, vary: list[str]) -> list[str]:
+    """How a network was trained, without what varies."""
+
+    def said(key: str, text: str) -> str:
+        return "" if key in vary or found.get(key) is None else text.format(plain(found[key]))
+
+    optimiser = OPTIMISERS.get(str(found.get("optimiser")), str(found.get("optimiser", "")))
+    momentum = said("momentum", ", momentum {}") if found.get("momentum") else ""
+    schedule = "" if found.get("schedule") in (None, "constant") else f", {found['schedule']} schedule"
+    l2 = ("" if "l2" in vary else said("l2", "L2 {}")) if found.get("l2") else ""
+    return [
+        f"{optimiser}{said('rate', ', rate {}')}{momentum}{schedule}",
+        said("batch", "batches of {}"),
+        said("epochs", "{} epochs" if found.get("epochs") != 1 else "{} epoch"),
+        OBJECTIVES.get(str(found.get("objective")), str(found.get("objective", ""))),
+        l2,
+        corrupted(found.get("corruption")),
+    ]
+
+
+def corrupted(corruption: Any) -> str:
+    """With what images were spoilt in training.
+
+    Example:
+        >>> corrupted({"name": "salt_and_pepper", "strength": [0.0, 0.9]})
+        'shown with salt-and-pepper noise, strength 0 to 0.9 drawn for each image'
+    """
+    if not corruption:
+        return ""
+    ends = sorted(set(corruption.get("strength") or []))
+    strength = " to ".join(plain(float(end)) for end in ends)
+    drawn = " drawn for each image" if len(ends) > 1 else ", drawn anew each step"
+    name = str(corruption.get("name", "")).replace("_", "-")
+    return f"shown with {name} noise, strength {strength}{drawn}"
+
+
+def _scaling(scaling: Json) -> list[str]:
+    mean, spread = scaling.get("mean", 0.0), scaling.get("spread", 1.0)
+    if mean == 0 and spread == 1:
+        return []
+    return [f"images in [0, 1] less {plain(mean)}, divided by {plain(spread)}"]
+
+
+def _noise(run: RunView, chapter: Json) -> str:
+    strengths = chapter.get("strengths") or []
+    span = (
+        f" at {len(strengths)} strengths from {min(strengths):g} to {max(strengths):g}" if strengths else ""
+    )
+    images = f"{count(chapter['images'])} test images" if chapter.get("images") else "Test images"
+    return (
+        f"{images} with {str(chapter.get('corruption', '')).replace('_', '-')} noise{span}, the same noise "
+        "for every pipeline and "
+        f"replicate. Pipelines: {listing([str(p) for p in chapter.get('pipelines') or []])}; replicate k is "
+        "paired with replicate k."
+    )
+
+
+def _generator(run: RunView, chapter: Json) -> str:
+    samples = count(chapter.get("samples") or 0)
+    return (
+        f"{samples} images a sampler, drawn by the decoder of {chapter.get('decoder')} and judged by "
+        f"{chapter.get('judge')}. "
+        f"Samplers: {listing([str(s) for s in chapter.get('samplers') or []])}. Distributions are fitted to "
+        "the codes of clean training images."
+    )
+
+
+def _data(run: RunView, chapter: Json) -> str:
+    data = run.plan.get("data") or {}
+    parts = [
+        f"{count(data[part])} for {part.replace('train', 'training')}"
+        for part in ("train", "validation", "test")
+        if data.get(part)
+    ]
+    shape = " × ".join(str(size) for size in data.get("shape") or [])
+    classes = len(data.get("labels") or [])
+    return (
+        f"Source {data.get('source', '')}: {listing(parts)}; images {shape} (channels × height × width), "
+        f"{classes} classes."
+    )

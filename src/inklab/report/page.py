@@ -1,0 +1,77 @@
+"""The page: one file that opens offline, without scripts."""
+
+from base64 import b64encode
+from pathlib import Path
+
+from inklab.figures import Figure, Figures, RunView, draw_figures, write_figures
+from inklab.figures.palette import DARK, LIGHT, variables
+from inklab.files import write_whole
+from inklab.report.chapters import TEMPLATES, Chapter, read_chapter
+from inklab.report.making import commands, environment, findings, headline, time_table
+
+
+def build_report(run: RunView, figures: Figures | None = None) -> str:
+    """One self-contained HTML page with everything that a run has found out so far.
+
+    It asks for nothing from outside: no font, no script, no image; a content security policy in its head says
+    so to the browser too. Every text of a study or an outcome is escaped.
+
+    Args:
+        run: the run; whatever it lacks is left out, or named as missing.
+        figures: those already drawn, so as not to draw them twice.
+
+    Returns:
+        The page, complete, UTF-8 when written.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    drawn = draw_figures(run) if figures is None else figures
+    chapters = _chapters(run, drawn)
+    pages = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    pages.filters |= {"csv_link": csv_link}
+    return pages.get_template("report.html").render(
+        title=str(run.plan.get("title") or run.plan.get("study") or "Report"),
+        note=(run.plan.get("data") or {}).get("note"),
+        profile=run.plan.get("profile"),
+        headline=headline(run),
+        findings=findings(run),
+        chapters=chapters,
+        environment=environment(run),
+        commands=commands(run),
+        time=time_table(run),
+        light=variables(LIGHT),
+        dark=variables(DARK),
+    )
+
+
+def _chapters(run: RunView, figures: Figures) -> list[Chapter]:
+    """The chapters in order; findings stand at the top, and come again only with written answers."""
+    read = [read_chapter(run, one, figures.get(one["name"], [])) for one in run.plan.get("chapters") or []]
+    kinds = [one.get("kind") for one in run.plan.get("chapters") or []]
+    return [
+        chapter for chapter, kind in zip(read, kinds, strict=True) if kind != "findings" or chapter.answers
+    ]
+
+
+def csv_link(figure: Figure) -> str:
+    """A figure's data as a link that holds them."""
+    return "data:text/csv;charset=utf-8;base64," + b64encode(figure.csv().encode()).decode("ascii")
+
+
+def write_report(run: RunView) -> Path:
+    """Draw everything once; write `figures/` and `report.html` into the run folder.
+
+    Returns:
+        Where the page is.
+    """
+    figures = draw_figures(run)
+    write_figures(run, run.path / "figures", figures)
+    page = run.path / "report.html"
+    write_whole(page, build_report(run, figures))
+    return page

@@ -1,0 +1,319 @@
+"""The driver: reads a study's data, plans it, has the missing parts computed, publishes what comes, sums it up."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from inklab.data.dataset import Dataset
+from inklab.data.default import load_default
+from inklab.data.source import load
+from inklab.data.split import Split, split
+from inklab.errors import RunError
+from inklab.files import read_json, write_json
+from inklab.study.bench import Bench, lay_out
+from inklab.study.estimate import estimate, group_seconds
+from inklab.study.executor import Event, LocalExecutor
+from inklab.study.machine import cores, environment, fast_precision
+from inklab.study.plan import (
+    NUMERICS,
+    DataIdentity,
+    How,
+    default_validation,
+    distinct_settings,
+    plan,
+    rehearsal_key,
+    run_id,
+)
+from inklab.study.results import summarise
+from inklab.study.spec import StudySpec
+from inklab.study.store import FINAL, RunFolder
+
+Facts = dict[str, dict[str, Any]]
+"""Rehearsal key to what the rehearsal found out."""
+
+Watcher = Callable[[Event, dict[str, Any]], None]
+"""Told each event and the job that it is about."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study with its data, ready to be planned.
+
+    Attributes:
+        spec: the question.
+        profile: whose changes were applied.
+        dataset: the images.
+        split: the same, split.
+        identity: what the plan knows of them.
+    """
+
+    spec: StudySpec
+    profile: str
+    dataset: Dataset
+    split: Split
+    identity: DataIdentity
+
+    @property
+    def id(self) -> str:
+        """The run folder's name."""
+        return run_id(self.spec.name, self.profile, self.identity.sha256, self.spec.seed)
+
+
+def open_study(spec: StudySpec, profile: str) -> Study:
+    """Load a study's data and split it.
+
+    Raises:
+        DataError: the images can't be had or are not what they should be.
+        SpecError: more validation images than there are.
+    """
+    source = spec.data.source
+    dataset = load_default() if source == "default" else load(source, seed=spec.seed)
+    held = spec.data.validation
+    parts = split(dataset, validation=default_validation(len(dataset.train)) if held is None else held, seed=spec.seed)
+    classes = len(dataset.labels)
+    images = parts.train.pixels
+    identity = DataIdentity(
+        source=dataset.source,
+        sha256=dataset.sha256,
+        shape=dataset.shape,
+        labels=tuple(dataset.labels),
+        counts={name: getattr(parts, name).counts(classes) for name in ("train", "validation", "test")},
+        mean=float(images.mean()) / 255,
+        spread=float(images.std()) / 255,
+        framing=dataset.framing.to_json(),
+        note=dataset.note,
+    )
+    return Study(spec, profile, dataset, parts, identity)
+
+
+@dataclass
+class Driver:
+    """Runs a study in a folder.
+
+    Args:
+        study: with its data.
+        folder: where; what is finished there stays.
+        workers: processes side by side; as many as there are cores if left out.
+        watcher: told about everything that happens.
+    """
+
+    study: Study
+    folder: RunFolder
+    workers: int | None = None
+    watcher: Watcher = lambda event, job: None
+    _jobs: dict[str, dict[str, Any]] = field(default_factory=dict, init=False)
+
+    def how(self) -> How:
+        """How this run is carried out: as it was begun, else by what this machine can do."""
+        workers = self.workers or cores()
+        if (self.folder.path / "plan.json").is_file():
+            frozen = self.folder.plan()["how"]
+            return How(**{**frozen, "workers": self.workers or frozen["workers"]})
+        return How(precision=fast_precision(), workers=workers)
+
+    def dry_run(self) -> tuple[dict[str, Any], dict[str, float]]:
+        """The plan and what is still to be done of it; rehearses in this process and writes nothing."""
+        from inklab.train.rehearsal import rehearse
+
+        how, identity = self.how(), self.study.identity
+        facts = {
+            rehearsal_key(settings): rehearse(settings, identity.shape, len(identity.labels)).to_json()
+            for settings in distinct_settings(self.study.spec, identity, how)
+        }
+        made = self._plan(how, facts)
+        return made, estimate(made, self._waiting(made), _cost(facts))
+
+    def run(self) -> dict[str, Any]:
+        """Compute what is missing.
+
+        Returns:
+            results.json, which also stands in the folder.
+
+        Raises:
+            RunError: another process drives this run.
+        """
+        with self.folder.locked():
+            self._check_identity()
+            how = self.how()
+            try:
+                lay_out(self.folder, self.study.split)
+                with LocalExecutor(self._bench(how), self.folder.work, how.workers) as executor:
+                    self._compute(executor, how)
+            finally:
+                self._sum_up()
+                shutil.rmtree(self.folder.work, ignore_errors=True)
+        return dict(read_json(self.folder.path / "results.json"))
+
+    def _compute(self, executor: LocalExecutor, how: How) -> None:
+        began = time.monotonic()
+        facts = self._rehearsed(executor, how)
+        made = self._plan(how, facts)
+        write_json(self.folder.path / "spec.json", {"profile": self.study.profile, "study": self.study.spec.model_dump(mode="json")})
+        write_json(self.folder.path / "plan.json", made)
+        waiting = self._waiting(made)
+        for job in self._train_jobs(made, waiting, _cost(facts)):
+            self._submit(executor, job)
+        self._submit_ready(executor, made, waiting)
+        for event in executor.events():
+            self.watcher(event, self._jobs[event.job])
+            if event.kind in ("done", "failed", "lost"):
+                waiting -= self._ended(event)
+                self._submit_ready(executor, made, waiting)
+        self._clock(time.monotonic() - began)
+
+    def _rehearsed(self, executor: LocalExecutor, how: How) -> Facts:
+        """Have every kind of network rehearsed by a worker, so that this process need not import torch."""
+        keys = {}
+        for settings in distinct_settings(self.study.spec, self.study.identity, how):
+            keys[f"rehearse {rehearsal_key(settings)}"] = rehearsal_key(settings)
+            self._submit(executor, {"name": f"rehearse {rehearsal_key(settings)}", "kind": "rehearse", "settings": settings})
+        facts: Facts = {}
+        for event in executor.events():
+            if event.kind == "done":
+                facts[keys[event.job]] = event.value[0]
+            elif event.kind in ("failed", "lost"):
+                raise RunError(f"the rehearsal with one batch failed: {event.value}")
+        return facts
+
+    def _plan(self, how: How, facts: Facts) -> dict[str, Any]:
+        def lifting(settings: dict[str, Any]) -> tuple[bool, bool]:
+            known = facts[rehearsal_key(settings)]
+            return known["liftable"] and not known["convolutional"], known["random"]
+
+        return plan(self.study.spec, self.study.profile, self.study.identity, how, lifting)
+
+    def _waiting(self, made: dict[str, Any]) -> set[str]:
+        """Ids without a final outcome."""
+        trials = {each for each in made["trials"] if _state(self.folder.outcome(each)) not in FINAL}
+        return trials | {each["id"] for each in _evaluations(made) if _state(self.folder.evaluation(each["id"])) not in FINAL}
+
+    def _train_jobs(self, made: dict[str, Any], waiting: set[str], cost: Any) -> list[dict[str, Any]]:
+        """Groups with something missing, the longest first, so that workers end together."""
+        images = len(self.study.split.train)
+        jobs = []
+        for group in made["groups"]:
+            left = [trial for trial in group["trials"] if trial in waiting]
+            if left:
+                trials = [{"id": trial, **made["trials"][trial]} for trial in left]
+                seconds = group_seconds(trials[0]["settings"], len(left), images, cost)
+                jobs.append({**group, "name": f"train {left[0]}", "kind": "train", "trials": trials, "seconds": seconds})
+        return sorted(jobs, key=lambda job: -job["seconds"])
+
+    def _submit_ready(self, executor: LocalExecutor, made: dict[str, Any], waiting: set[str]) -> None:
+        """Submit the evaluations whose trials have ended; one whose trials did not end well can't be computed."""
+        for evaluation in _evaluations(made):
+            name = f"evaluate {evaluation['id']}"
+            if evaluation["id"] not in waiting or name in self._jobs or waiting & set(evaluation["needs"]):
+                continue
+            states = {trial: _state(self.folder.outcome(trial)) for trial in evaluation["needs"]}
+            bad = [f"trial {trial} is {state}" for trial, state in states.items() if state != "done"]
+            job = {"name": name, "kind": evaluation["kind"], "evaluation": evaluation}
+            if bad:
+                self._jobs[name] = job
+                self._record(job, "failed", f"it needs trials that ended well, but {' and '.join(bad)}")
+                waiting.discard(evaluation["id"])
+            else:
+                self._submit(executor, job)
+
+    def _submit(self, executor: LocalExecutor, job: dict[str, Any]) -> None:
+        self._jobs[job["name"]] = job
+        executor.submit(job)
+
+    def _ended(self, event: Event) -> set[str]:
+        """Publish what a job left; the ids that no longer wait."""
+        job = self._jobs[event.job]
+        if event.kind == "done":
+            drafts, folder = event.value
+            for kind, name in drafts:
+                self.folder.publish(kind, name, folder / kind / name)
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            self._record(job, event.kind, event.value)
+        return _ids(job)
+
+    def _record(self, job: dict[str, Any], state: str, reason: str) -> None:
+        if "evaluation" in job:
+            self.folder.record("evaluations", {"format": 1, **job["evaluation"], "state": state, "reason": reason, "seconds": 0.0})
+            return
+        for trial in job["trials"]:
+            self.folder.record("trials", {
+                "format": 1, **trial, "seed": self.study.spec.seed, "data_sha256": self.study.identity.sha256, "numerics": NUMERICS,
+                "state": state, "reason": reason, "history": {}, "scores": None, "verdicts": [], "layers": [],
+                "weights_sha256": None, "seconds": 0.0, "ran": {},
+            })  # fmt: skip
+
+    def _check_identity(self) -> None:
+        """A folder given with --out must not mix studies."""
+        path = self.folder.path / "plan.json"
+        if not path.is_file():
+            return
+        old, new = self.folder.plan(), self.study
+        if (old["study"], old["profile"], old["data"]["sha256"], old["seed"]) != (new.spec.name, new.profile, new.identity.sha256, new.spec.seed):
+            raise RunError(
+                f"'{self.folder.path}' holds study '{old['study']}' (profile {old['profile']}, data {old['data']['source']}, seed {old['seed']}); "
+                "name another folder with --out"
+            )
+
+    def _bench(self, how: How) -> Bench:
+        identity = self.study.identity
+        return Bench(
+            run=str(self.folder.path.resolve()),
+            seed=self.study.spec.seed,
+            labels=identity.labels,
+            framing=json.dumps(identity.framing),
+            data_sha256=identity.sha256,
+            numerics=NUMERICS,
+            threads=how.threads,
+        )
+
+    def _clock(self, seconds: float) -> None:
+        """Add to the seconds that somebody waited, over all sessions."""
+        path = self.folder.path / "clock.json"
+        spent = read_json(path)["seconds"] if path.is_file() else 0.0
+        write_json(path, {"seconds": spent + seconds})
+
+    def _sum_up(self) -> None:
+        if (self.folder.path / "plan.json").is_file():
+            write_results(self.folder)
+
+
+def write_results(folder: RunFolder) -> dict[str, Any]:
+    """Compute results.json from what stands in a run folder, and write it."""
+    made = folder.plan()
+    outcomes, evaluations = folder.outcomes(made), folder.evaluations(made)
+    ran: Iterable[dict[str, Any]] = (each.get("ran") or {} for each in outcomes.values())
+    measured = next((each for each in ran if each), environment(made["how"]["threads"], version("torch")))
+    told = {**measured, **{key: made["how"][key] for key in ("precision", "threads", "workers")}}
+    for key in ("members", "lifted"):
+        told.pop(key, None)
+    results = summarise(made, outcomes, evaluations, folder.arrays, environment=told)
+    clock = folder.path / "clock.json"
+    if clock.is_file():
+        results["seconds"]["total"] = read_json(clock)["seconds"]
+    write_json(folder.path / "results.json", results)
+    return results
+
+
+def _evaluations(made: dict[str, Any]) -> list[dict[str, Any]]:
+    return [each for chapter in made["chapters"] for each in chapter.get("evaluations", [])]
+
+
+def _state(outcome: dict[str, Any] | None) -> str | None:
+    return outcome["state"] if outcome else None
+
+
+def _ids(job: dict[str, Any]) -> set[str]:
+    return {job["evaluation"]["id"]} if "evaluation" in job else {trial["id"] for trial in job.get("trials", [])}
+
+
+def _cost(facts: Facts) -> Callable[[dict[str, Any]], tuple[int, int]]:
+    def cost(settings: dict[str, Any]) -> tuple[int, int]:
+        known = facts[rehearsal_key(settings)]
+        return known["parameters"], known["multiply_adds"]
+
+    return cost

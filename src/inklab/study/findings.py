@@ -1,0 +1,250 @@
+"""Sentences computed from the numbers: what was asked, what came out, how sure."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from inklab.study.phrases import (
+    between,
+    counted,
+    gap,
+    gap_text,
+    listed,
+    number,
+    ranges,
+    score_text,
+    shown,
+    state_text,
+    words,
+)
+
+Json = dict[str, Any]
+
+TOLD = ("test_accuracy", "test_loss", "test_bce", "test_psnr")
+"""The scores of a training that are told, where it has them."""
+
+
+def findings(results: Json, plan: Json) -> list[str]:
+    """One finding a chapter, and last how to read the intervals.
+
+    Args:
+        results: as `summarise` makes them; its own findings are not looked at.
+        plan: `plan.json`.
+
+    Returns:
+        For each chapter with numbers `NAME: QUESTION ANSWER`, in the order of the plan.
+    """
+    told = []
+    for chapter in plan["chapters"]:
+        answer = sentence(chapter, results["chapters"].get(chapter["name"]) or {})
+        if answer:
+            question = (chapter.get("question") or "").strip()
+            told.append(f"{chapter['name']}: {question + ' ' if question else ''}{answer}")
+    how = "Settings were chosen on the validation images; the test images only report. "
+    how += "An interval over replicates says what training again would give, one over images what other "
+    return [*told, how + "images would; failed trials are counted and never averaged in."]
+
+
+def sentence(chapter: Json, told: Json | list[str]) -> str:
+    """What came out of one chapter, in plain English; empty for a chapter without numbers.
+
+    Args:
+        chapter: the chapter of `plan.json`.
+        told: the same chapter of `results.json`; the list of findings tells nothing by itself.
+    """
+    tell: dict[str, Callable[[Json, Json], list[str]]] = {
+        "data": _data,
+        "train": _settings if chapter.get("vary") else _train,
+        "noise": _noise,
+        "generator": _generator,
+    }
+    if not isinstance(told, dict) or not told or chapter["kind"] not in tell:
+        return ""
+    return " ".join(part for part in tell[chapter["kind"]](chapter, told) if part)
+
+
+def _data(chapter: Json, told: Json) -> list[str]:
+    classes = told["classes"]
+    parts = [f"{told[part]:,} for {name}" for part, name in _SPLIT.items()]
+    shares = [count / max(1, told["train"]) for count in classes["train"]]
+    balance = f"a class holds {100 * min(shares):.1f} to {100 * max(shares):.1f} % of the training images"
+    sizes = f"{told['source']} has {listed(parts)}, in {len(classes['labels'])} classes; "
+    return [sizes + balance + ".", f"{told['note']}." if told.get("note") else ""]
+
+
+_SPLIT = {"train": "training", "validation": "validation", "test": "testing"}
+
+
+def _train(chapter: Json, told: Json) -> list[str]:
+    scores = _scores(told, told)
+    size = f"; {told['parameters']:,} parameters" if told["parameters"] else ""
+    first = f"{_capital(scores)}{size}." if scores else ""
+    return [state_text(told["outcomes"]), first, *_references(chapter, told), _verdicts(told)]
+
+
+def _settings(chapter: Json, told: Json) -> list[str]:
+    """The best setting by validation, and every other one compared with it in pairs."""
+    states = state_text(told["outcomes"])
+    best = next((each for each in told["settings"] if _names(each, told["vary"]) == told["best"]), None)
+    if best is None:
+        return [states, "Nothing can be chosen yet: no setting has a validation score."]
+    chosen = _named(best, told["vary"])
+    by = next(name for name in ("validation_accuracy", "validation_bce") if name in best)
+    first = f"By {words(by)} the best is {chosen}: {score_text(best[by], by, _on(told, by))}"
+    first += f"; {_scores(best, told)}." if _scores(best, told) else "."
+    compared = _compared(told["comparisons"], told["vary"], chosen)
+    return [states, first, *compared, *_references(chapter, best | {"test_images": told["test_images"]})]
+
+
+def _compared(comparisons: Sequence[Json], vary: Sequence[str], chosen: str) -> list[str]:
+    """Differences that are shown, one by one; then those that are not, with what would have been seen."""
+    told = []
+    for each in comparisons:
+        if shown(each["difference"]):
+            change = gap_text(each["difference"], each["score"])
+            told.append(f"{_named(each, vary)} differs from {chosen} in {words(each['score'])} by {change}.")
+    unseen = [each for each in comparisons if each["difference"]["n"] and not shown(each["difference"])]
+    if not unseen:
+        return told
+    names, name = listed([_named(each, vary) for each in unseen]), unseen[0]["score"]
+    visible = [each["difference"]["smallest_visible"] for each in unseen]
+    seen = [size for size in visible if size is not None]
+    power = "; the spread is unknown, so neither is what would have been seen"
+    if len(seen) == len(visible):
+        size = gap(max(seen), name, signed=False)
+        power = f"; a difference of at least {size} would have been seen (with power 0.8)"
+    return [*told, f"No difference in {words(name)} is shown between {chosen} and {names}{power}."]
+
+
+def _noise(chapter: Json, told: Json) -> list[str]:
+    alone, strengths = told["pipelines"][told["alone"]]["tpr"], told["strengths"]
+    parts = [state_text(told["outcomes"], "evaluation")]
+    if not alone or not alone[0]["n"]:
+        return parts
+    first = f"The {words('tpr')} of {told['alone']} alone is "
+    first += f"{score_text(alone[0], 'tpr', counted(told['images'], 'test image'))} at strength "
+    first += f"{strengths[0]:g} of {told['corruption']}, and {number(alone[-1]['mean'], 'tpr')} at "
+    parts.append(first + f"{strengths[-1]:g}.")
+    main = told["helps_by"]["pipeline"] if told["helps_by"] else None
+    ordered = sorted(told["comparisons"], key=lambda each: each["pipeline"] != main)
+    return parts + [_helps(each, strengths, told["images"]) for each in ordered if each["differences"]]
+
+
+def _helps(comparison: Json, strengths: Sequence[float | int], images: int) -> str:
+    """Where a pipeline is better than the classifier alone, by how much at best, its price when clean."""
+    rows, name = comparison["differences"], comparison["pipeline"]
+    alone, over = f"{comparison['against']} alone", counted(len(comparison["replicates"]), "replicate")
+    how = f"over {over}" if comparison["over"] == "replicates" else f"over {images:,} test images, {over}"
+    if comparison["helps_from"] is None:
+        text = f"{name} is not shown to be better than {alone} at any strength ({how})"
+    else:
+        best = max((row for row in rows if row["strength"] in comparison["helps_at"]), key=_mean)
+        text = f"{name} is better than {alone} from strength {comparison['helps_from']:g} ({how}; "
+        text += f"Holm-adjusted; at {ranges(comparison['helps_at'], strengths)}), most of all at "
+        text += f"{best['strength']:g}: "
+        text += gap_text(best, "tpr")
+    if set(comparison["hurts_at"]) - {strengths[0]}:
+        text += f"; it is worse at {ranges(comparison['hurts_at'], strengths)}"
+    return f"{text}; at strength {strengths[0]:g} {_price(rows[0])}."
+
+
+def _price(row: Json) -> str:
+    change = gap_text(row, "tpr")
+    if not shown(row):
+        return f"no difference is shown: {change}"
+    return f"it {'costs' if row['mean'] < 0 else 'gains'} something: {change}"
+
+
+def _generator(chapter: Json, told: Json) -> list[str]:
+    """Which sampler the judge recognises most often, which lies nearest, and the floor."""
+    parts = [state_text(told["outcomes"], "evaluation")]
+    rated = {name: each for name, each in told["samplers"].items() if each["recognised"]["n"]}
+    if rated:
+        ranked = sorted(rated, key=lambda name: -float(rated[name]["recognised"]["mean"]))
+        first = score_text(rated[ranked[0]]["recognised"], "recognised", counted(told["samples"], "sample"))
+        rest = [f"{name} {number(rated[name]['recognised']['mean'], 'recognised')}" for name in ranked[1:]]
+        others = f"; {listed(rest)}" if rest else ""
+        parts.append(f"{told['judge']} recognises most of what {ranked[0]} draws: {first}{others}.")
+    near = {name: each["frechet"]["mean"] for name, each in rated.items() if each["frechet"]["n"]}
+    if near:
+        nearest = min(near, key=lambda name: float(near[name]))
+        floor = f", beside a floor of {told['floor']['mean']:.4g}" if told["floor"]["n"] else ""
+        parts.append(f"The smallest Frechet distance is that of {nearest}, {near[nearest]:.4g}{floor}.")
+    for name, what in _REAL.items():
+        if told[name]["n"]:
+            on = counted(told["test_images"], "test image")
+            parts.append(f"Of {what} it recognises {score_text(told[name], name, on)}.")
+    return parts
+
+
+_REAL = {"recognised_test": "the test images themselves", "reconstructed": "their reconstructions"}
+
+
+def _scores(scores: Json, told: Json) -> str:
+    parts = [
+        f"{words(name)} {score_text(scores[name], name, _on(told, name))}"
+        for name in TOLD
+        if name in scores and scores[name]["n"]
+    ]
+    return "; ".join(parts)
+
+
+def _references(chapter: Json, told: Json) -> list[str]:
+    """What others measured, and on which side of the interval it lies."""
+    reference = chapter.get("reference") or {}
+    sources = [reference, *reference.get("also", [])]
+    texts = []
+    for source in sources:
+        parts = [_against(told, name, value) for name, value in (source.get("values") or {}).items()]
+        parts = [part for part in parts if part]
+        if parts:
+            differs = f" What differs: {source['differs']}." if source.get("differs") else ""
+            texts.append(f"{_capital(source['who'])}: {'; '.join(parts)}.{differs}")
+    return texts
+
+
+def _against(told: Json, name: str, value: float | int) -> str:
+    if name == "parameters" and told.get("parameters"):
+        same = "as here" if told["parameters"] == value else f"not {told['parameters']:,}"
+        return f"{value:,} parameters, {same}"
+    score = told.get(name)
+    if not isinstance(score, dict) or not score.get("n"):
+        return ""
+    text = f"{words(name)} {number(value, name)}"
+    interval = score["ci95"] or score.get("ci95_images")
+    if interval is None:
+        side = "above" if value > score["mean"] else "below" if value < score["mean"] else "equal to"
+        return f"{text}, {side} the one value here"
+    side = "below" if value < interval[0] else "above" if value > interval[1] else "inside"
+    return f"{text}, {side} the interval here ({between(interval, name)})"
+
+
+def _verdicts(told: Json) -> str:
+    total = sum(told["outcomes"].values())
+    parts = []
+    for each in told.get("verdict_details", []):
+        why = [part.rstrip(".") for part in (each["finding"], each["advice"]) if part]
+        parts.append(
+            f"Verdict {each['name']} in {each['trials']} of {counted(total, 'trial')}: {'; '.join(why)}."
+        )
+    return " ".join(part.replace(": .", ".") for part in parts)
+
+
+def _on(told: Json, name: str) -> str:
+    part = name.split("_")[0]
+    return counted(told[f"{part}_images"], f"{part} image") if told.get(f"{part}_images") else ""
+
+
+def _names(setting: Json, vary: Sequence[str]) -> Any:
+    return setting[vary[0]] if len(vary) == 1 else {key: setting[key] for key in vary}
+
+
+def _named(setting: Json, vary: Sequence[str]) -> str:
+    return ", ".join(f"{key} = {setting[key]}" for key in vary)
+
+
+def _mean(row: Json) -> float:
+    return float(row["mean"])
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,86 @@
+"""One sampler's images, drawn from a decoder and scored by a judge."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from inklab.bundle import Bundle
+from inklab.errors import ModelMismatch
+from inklab.evaluate.frechet import frechet_distance, moments
+from inklab.evaluate.generator import recognise, score_samples
+from inklab.evaluate.samplers import samplers
+from inklab.evaluate.scores import predict_in_batches
+from inklab.models.parts.layers import features_before_last
+from inklab.seeding import Seed
+from inklab.study.plan import FLOOR
+from inklab.train.tensors import TrainingData
+
+REFERENCE_IMAGES = 10_000  # training images behind the Fréchet distance: as many as are drawn
+KEPT, PAIRED = 100, 10  # images kept for the report; of these, so many with their nearest training image
+
+Found = tuple[dict[str, Any], dict[str, np.ndarray]]
+
+
+def generator_evaluation(evaluation: dict[str, Any], decoder: Bundle, judge: Bundle, data: TrainingData, seed: Seed) -> Found:
+    """Draw images with a sampler and score them; or, for the sampler "floor", score real ones.
+
+    Args:
+        evaluation: as in the plan.
+        decoder: an autoencoder's bundle, whose network has `encoder` and `decoder`.
+        judge: a classifier's bundle.
+        data: training images give the codes and the reference; test images the floor.
+        seed: where codes come from.
+
+    Returns:
+        Numbers and arrays as in docs/run-folder.md.
+
+    Raises:
+        ModelMismatch: the decoder's network has no `encoder` and `decoder`.
+    """
+    encode, decode = _halves(decoder)
+    features = features_before_last(judge.net)
+    order = torch.from_numpy((seed / "training images").rng().permutation(len(data.train.labels)))
+    reference = moments(features, data.train.pixels[order[:REFERENCE_IMAGES]])
+    if evaluation["sampler"] == FLOOR:
+        return _floor(decoder, judge, data, frechet_distance(moments(features, data.test.pixels), reference))
+    codes = predict_in_batches(encode, data.train.pixels[order[: evaluation["fit_images"]]]).numpy()
+    sampler = samplers[evaluation["sampler"]]
+    wanted = {key: evaluation[key] for key in ("components", "fit_images") if key in sampler.settings}
+    drawn = sampler(codes, evaluation["samples"], (seed / evaluation["sampler"]).rng(), wanted)
+    images = torch.sigmoid(predict_in_batches(decode, torch.from_numpy(drawn.codes)))
+    scores = score_samples(
+        images, judge.net, features, reference, data.train.pixels.numpy(), nearest_of=evaluation["nearest_images"]
+    )
+    numbers = {
+        "recognised": scores.recognised, "classes": scores.classes.tolist(), "frechet": scores.frechet,
+        "nearest": scores.nearest, "info": drawn.info,
+    }  # fmt: skip
+    arrays = {
+        "images": as_bytes(images[:KEPT]), "nearest": scores.neighbours[:PAIRED],
+        "predicted": scores.predicted[:KEPT], "confidence": scores.confidence[:KEPT],
+    }  # fmt: skip
+    return numbers, arrays
+
+
+def _halves(bundle: Bundle) -> tuple[nn.Module, nn.Module]:
+    encoder, decoder = getattr(bundle.net.net, "encoder", None), getattr(bundle.net.net, "decoder", None)
+    if not isinstance(encoder, nn.Module) or not isinstance(decoder, nn.Module):
+        raise ModelMismatch(f"'{bundle.model['name']}' has no encoder and decoder modules; the generator needs both, as 'autoencoder' has them")
+    return nn.Sequential(bundle.net.scaling, encoder), decoder
+
+
+def _floor(decoder: Bundle, judge: Bundle, data: TrainingData, frechet: float) -> Found:
+    """What real images score: the best that any sampler can hope for."""
+    real = recognise(judge.net, data.test.pixels)
+    rebuilt = predict_in_batches(decoder.cleaned, data.test.pixels)
+    first = torch.arange(min(PAIRED, len(rebuilt)))
+    numbers = {"recognised": real.share, "reconstructed": recognise(judge.net, rebuilt).share, "frechet": frechet}
+    return numbers, {"images": data.test.pixels[first].numpy(), "reconstructions": as_bytes(rebuilt[first])}
+
+
+def as_bytes(images: Float[Tensor, "n c h w"]) -> UInt8[np.ndarray, "n c h w"]:
+    """Images in [0, 1] as bytes."""
+    return (images * 255).round().to(torch.uint8).numpy()

@@ -1,0 +1,156 @@
+"""What a worker does: rehearse, train a group, compute an evaluation. Results are drafts; the driver publishes them."""
+
+import functools
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from inklab.bundle import Bundle
+from inklab.corrupt.filters import filters
+from inklab.corrupt.find import find_corruption
+from inklab.data.split import stratified
+from inklab.evaluate.noise import noise_curve
+from inklab.files import write_json
+from inklab.models.parts.layers import layer_table
+from inklab.seeding import Seed
+from inklab.study.bench import PARTS, Bench, data_file
+from inklab.study.generate import generator_evaluation
+from inklab.study.machine import environment
+from inklab.study.store import write_arrays
+from inklab.train.loop import Group, OnEpoch, Trained, Trial, train_group
+from inklab.train.objective import objectives
+from inklab.train.rehearsal import rehearse
+from inklab.train.scoring import final_scores
+from inklab.train.tensors import TrainingData, as_part
+from inklab.train.verdicts import verdicts, watch
+
+LOOKED_AT = 2_000  # training images behind a verdict
+
+Job = dict[str, Any]
+"""`{"name", "kind": "rehearse" | "train" | "noise" | "generator", ...}`: JSON that a worker understands."""
+
+
+def perform(job: Job, bench: Bench, draft: Path, on_epoch: OnEpoch) -> Any:
+    """Do one job.
+
+    Args:
+        job: what to do.
+        bench: what it needs.
+        draft: folder for what it makes: `trials/<id>/...` and `evaluations/<id>/...`.
+        on_epoch: told about progress of trainings.
+
+    Returns:
+        Facts of a rehearsal; otherwise the `(kind, id)` of each draft.
+    """
+    if job["kind"] == "rehearse":
+        data = resident(bench)
+        return rehearse(job["settings"], data.shape, len(bench.labels)).to_json()
+    if job["kind"] == "train":
+        return _train(job, bench, draft, on_epoch)
+    return _evaluate(job["evaluation"], bench, draft)
+
+
+@functools.lru_cache(maxsize=1)
+def resident(bench: Bench) -> TrainingData:
+    """The run's images as tensors; read once a process."""
+    parts = [as_part(*(np.load(data_file(bench.folder, part, what), allow_pickle=False) for what in ("pixels", "labels"))) for part in PARTS]
+    return TrainingData(*parts, labels=bench.labels)
+
+
+# ---------------------------------------------------------------- training
+
+
+def _train(job: Job, bench: Bench, draft: Path, on_epoch: OnEpoch) -> list[tuple[str, str]]:
+    data = resident(bench)
+    trials = [Trial(each["id"], each["settings"], each["replicate"]) for each in job["trials"]]
+    group = Group(trials, job["lifted"], job["random"], bench.seed)
+    ran = {
+        **environment(bench.threads, torch.__version__), "precision": trials[0].settings["precision"],
+        "members": len(trials) if group.lifted else 1, "lifted": group.lifted,
+    }  # fmt: skip
+    for trained in train_group(group, data, on_epoch):
+        _write_trial(trained, data, bench, draft / "trials" / trained.trial.id, ran)
+    return [("trials", trial.id) for trial in trials]
+
+
+def _write_trial(trained: Trained, data: TrainingData, bench: Bench, folder: Path, ran: dict[str, Any]) -> None:
+    trial, objective = trained.trial, objectives[trained.trial.recipe.objective]
+    outcome: dict[str, Any] = {
+        "format": 1, "id": trial.id, "settings": trial.settings, "replicate": trial.replicate, "seed": bench.seed,
+        "data_sha256": bench.data_sha256, "numerics": bench.numerics,
+        "state": "diverged" if trained.diverged else "done", "reason": trained.diverged,
+        "parameters": sum(p.numel() for p in trained.net.parameters()),
+        "layers": [row.to_json() for row in layer_table(trained.net.net, data.shape)],
+        "history": trained.history, "scores": None, "verdicts": [], "weights_sha256": None,
+        "seconds": trained.seconds, "ran": ran,
+    }  # fmt: skip
+    if not trained.diverged:
+        scores, arrays = final_scores(trained.net, objective, trial.recipe, data, Seed(bench.seed))
+        classifier = objective.target == "labels"
+        if classifier:
+            index = torch.arange(min(LOOKED_AT, len(data.train.labels)))
+            seen = watch(trained.net, data.train.images(index), data.train.labels[index])
+            outcome["verdicts"] = [verdict.to_json() for verdict in verdicts(seen)]
+        made_by = {key: outcome[key] for key in ("id", "replicate", "seed", "data_sha256")} | ran
+        bundle = Bundle(
+            trained.net, trial.settings["model"], data.shape, bench.labels, objective.target, json.loads(bench.framing), made_by, scores
+        )
+        outcome |= {"scores": scores, "weights_sha256": bundle.save(folder / "bundle")}
+        name = "predictions" if classifier else "examples"
+        write_arrays(folder / f"{name}.safetensors", {key: np.asarray(value) for key, value in arrays.items()})
+    write_json(folder / "outcome.json", outcome)
+
+
+# ---------------------------------------------------------------- evaluations
+
+
+def _evaluate(evaluation: dict[str, Any], bench: Bench, draft: Path) -> list[tuple[str, str]]:
+    began = time.perf_counter()
+    compute = {"noise": _noise, "generator": _generator}[evaluation["kind"]]
+    numbers, arrays = compute(evaluation, bench)
+    folder = draft / "evaluations" / evaluation["id"]
+    write_arrays(folder / "arrays.safetensors", arrays)
+    outcome = {
+        "format": 1, **evaluation, "state": "done", "reason": None, **numbers,
+        "seconds": time.perf_counter() - began, "ran": environment(bench.threads, torch.__version__),
+    }  # fmt: skip
+    write_json(folder / "outcome.json", outcome)
+    return [("evaluations", evaluation["id"])]
+
+
+def _noise(evaluation: dict[str, Any], bench: Bench) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    data = resident(bench)
+    labels = data.test.labels.numpy()
+    seed = Seed(bench.seed)
+    indices = stratified(labels, evaluation["images"], seed / "noise images")
+    bundles = iter([bench.folder.bundle(trial) for trial in evaluation["needs"]])
+    parts = evaluation["pipeline"].split("+")
+    cleaners = [filters[part].run if part in filters else Bundle.load(next(bundles)).cleaned for part in parts[:-1]]
+    curve = noise_curve(
+        Bundle.load(next(bundles)).net,
+        data.test.pixels[torch.from_numpy(indices)],
+        labels[indices],
+        find_corruption(evaluation["corruption"]),
+        strengths=evaluation["strengths"],
+        seed=seed / "noise",
+        clean=_chained(cleaners),
+    )
+    numbers = {name: getattr(curve, name).tolist() for name in ("tpr", "tpr_per_class", "accuracy")}
+    arrays = {"predicted": curve.predicted, "labels": labels[indices].astype(np.uint8), "indices": indices, "shown": curve.shown, "seen": curve.seen}
+    return numbers, arrays
+
+
+def _chained(cleaners: list[Callable[[torch.Tensor], torch.Tensor]]) -> Callable[[torch.Tensor], torch.Tensor] | None:
+    if not cleaners:
+        return None
+    return lambda images: functools.reduce(lambda shown, clean: clean(shown), cleaners, images)
+
+
+def _generator(evaluation: dict[str, Any], bench: Bench) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    decoder, judge = (Bundle.load(bench.folder.bundle(trial)) for trial in evaluation["needs"])
+    return generator_evaluation(evaluation, decoder, judge, resident(bench), Seed(bench.seed) / "generator" / evaluation["replicate"])

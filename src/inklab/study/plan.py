@@ -1,0 +1,363 @@
+"""The plan: every trial and evaluation of a study spelt out. Pure; runs nothing, reads nothing, imports no torch.
+
+Ids are content addresses, so resuming, extending and sharing are set differences (docs/run-folder.md).
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from inklab.errors import SpecError, UnknownName
+from inklab.files import fingerprint
+from inklab.models.model import check_model
+from inklab.study.spec import (
+    Chapter,
+    GeneratorChapter,
+    NoiseChapter,
+    ScalingSpec,
+    StudySpec,
+    TrainChapter,
+)
+from inklab.train.recipe import VECTOR_SETTINGS
+from inklab.usercode import is_user_code, source_sha256
+
+FORMAT = 1
+NUMERICS = 1
+"""Raised by every change that may move a number; part of each id, so old and new outcomes never mix."""
+
+FLOOR = "floor"  # the evaluation that measures what the generator's scores are compared with
+DEFAULT_VALIDATION = 12  # one training image in so many: 5,000 of MNIST's 60,000
+SMALL_VALIDATION = 500  # but so many where that is no more than an eighth: mnist-5k's 350 / 50 / 100 a class
+
+
+@dataclass(frozen=True)
+class DataIdentity:
+    """What a plan must know of a data set.
+
+    Attributes:
+        source: what it was loaded as.
+        sha256: of its content.
+        shape: channels, height, width.
+        labels: class names.
+        counts: images per class of "train", "validation" and "test".
+        mean: of the training images in [0, 1].
+        spread: their standard deviation.
+        framing: how pictures are brought into its form.
+        note: what the user must see about it.
+    """
+
+    source: str
+    sha256: str
+    shape: tuple[int, int, int]
+    labels: tuple[str, ...]
+    counts: dict[str, list[int]]
+    mean: float
+    spread: float
+    framing: dict[str, Any]
+    note: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in plan.json."""
+        totals = {part: sum(counts) for part, counts in self.counts.items()}
+        return {**asdict(self), **totals, "shape": list(self.shape), "labels": list(self.labels)}
+
+
+@dataclass(frozen=True)
+class How:
+    """How a run is carried out; decided once, frozen in plan.json, obeyed by every resume.
+
+    Attributes:
+        precision: of networks whose study says "auto".
+        threads: for each trial; convolutions differ in their last bits between one thread and two.
+        workers: processes side by side. Numbers do not depend on it.
+        members: most trials in one population. Numbers do not depend on it.
+    """
+
+    precision: str
+    threads: int = 1
+    workers: int = 2
+    members: int = 8
+
+
+Lifting = Callable[[dict[str, Any]], tuple[bool, bool]]
+"""Of a trial's settings: is it trained lifted, and does its network draw from the global generator?"""
+
+
+def default_validation(train_images: int) -> int:
+    """How many training images are held out unless the study says so.
+
+    Example:
+        >>> default_validation(60_000), default_validation(4_000), default_validation(100)
+        (5000, 500, 12)
+    """
+    return max(train_images // DEFAULT_VALIDATION, min(SMALL_VALIDATION, train_images // 8))
+
+
+def plan(spec: StudySpec, profile: str, data: DataIdentity, how: How, lifting: Lifting) -> dict[str, Any]:
+    """Spell out a study.
+
+    Args:
+        spec: the question.
+        profile: its name goes into the run's id.
+        data: the identity of the data.
+        how: how it is carried out.
+        lifting: what a rehearsal found out about each trial's settings.
+
+    Returns:
+        plan.json as in docs/run-folder.md.
+
+    Raises:
+        SpecError: a chapter names something that is not there.
+    """
+    planner = _Planner(spec, data, how)
+    chapters = [planner.chapter(name, chapter) for name, chapter in spec.chapters.items()]
+    return {
+        "format": FORMAT,
+        "study": spec.name,
+        "title": spec.title or spec.name,
+        "about": spec.about,
+        "profile": profile,
+        "seed": spec.seed,
+        "data": data.to_json(),
+        "how": asdict(how),
+        "chapters": chapters,
+        "trials": planner.trials,
+        "groups": groups(planner.trials, how, lifting),
+    }
+
+
+def run_id(study: str, profile: str, data_sha256: str, seed: int) -> str:
+    """The name of a run's folder: the same question about the same data goes on in the same place."""
+    return fingerprint({"study": study, "profile": profile, "data": data_sha256, "seed": seed})
+
+
+def distinct_settings(spec: StudySpec, data: DataIdentity, how: How) -> list[dict[str, Any]]:
+    """The settings of every train chapter, each once: what has to be rehearsed."""
+    planner = _Planner(spec, data, how)
+    found = [settings for chapter in spec.train_chapters().values() for _, settings in planner.grid(chapter)]
+    return list({rehearsal_key(settings): settings for settings in found}.values())
+
+
+def rehearsal_key(settings: dict[str, Any]) -> str:
+    """What two settings have in common if one rehearsal serves both."""
+    return fingerprint([settings["model"], settings["recipe"]["objective"], settings["precision"]])
+
+
+@dataclass
+class _Planner:
+    """Collects trials while chapters are spelt out."""
+
+    spec: StudySpec
+    data: DataIdentity
+    how: How
+
+    def __post_init__(self) -> None:
+        self.trials: dict[str, dict[str, Any]] = {}
+
+    def chapter(self, name: str, chapter: Chapter) -> dict[str, Any]:
+        """One chapter as it stands in the plan."""
+        told = chapter.model_dump(mode="json")
+        first, *also = told.pop("references") or [None]
+        base = {
+            "name": name,
+            **told,
+            "title": chapter.title or name,
+            "reference": {**first, "also": also} if first else None,
+        }
+        if isinstance(chapter, TrainChapter):
+            return {
+                **_without(base, "model", "recipe", "scaling"),
+                "vary": self._vary(chapter),
+                "settings": self._settings(chapter),
+            }
+        if isinstance(chapter, NoiseChapter):
+            images = min(chapter.images or math.inf, sum(self.data.counts["test"]))
+            return {**base, "images": images, "evaluations": self._noise(chapter, int(images))}
+        if isinstance(chapter, GeneratorChapter):
+            return {**base, "evaluations": self._generator(chapter)}
+        return base
+
+    def _vary(self, chapter: TrainChapter) -> list[str]:
+        return [key.rpartition(".")[2] for key in chapter.vary]
+
+    def _settings(self, chapter: TrainChapter) -> list[dict[str, Any]]:
+        return [
+            {
+                "values": values,
+                "settings": settings,
+                "trials": [self._trial(settings, k) for k in range(chapter.replicates)],
+            }
+            for values, settings in self.grid(chapter)
+        ]
+
+    def grid(self, chapter: TrainChapter) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        """Every point of a chapter's grid: what is varied there, and its resolved settings."""
+        points = []
+        for values in itertools.product(*chapter.vary.values()):
+            told = chapter.model_dump(mode="json")
+            for key, value in zip(chapter.vary, values, strict=True):
+                _put(told, key, value)
+            varied = _checked({**told, "vary": {}}, values)
+            points.append((dict(zip(self._vary(chapter), values, strict=True)), self._resolved(varied)))
+        return points
+
+    def _resolved(self, chapter: TrainChapter) -> dict[str, Any]:
+        check_model(chapter.model)
+        return {
+            "model": chapter.model,
+            "scaling": self._scaling(chapter).model_dump(mode="json"),
+            "recipe": chapter.recipe.model_dump(mode="json"),
+            "precision": self._precision(chapter),
+        }
+
+    def _scaling(self, chapter: TrainChapter) -> ScalingSpec:
+        if isinstance(chapter.scaling, ScalingSpec):
+            return chapter.scaling
+        return (
+            ScalingSpec(mean=self.data.mean, spread=self.data.spread)
+            if chapter.scaling == "standard"
+            else ScalingSpec()
+        )
+
+    def _precision(self, chapter: TrainChapter) -> str:
+        if self.spec.precision != "auto":
+            return self.spec.precision
+        # A user's own module may not bear bf16 (a log of something small, say); they can ask for it.
+        return "fp32" if is_user_code(chapter.model["name"]) else self.how.precision
+
+    def _trial(self, settings: dict[str, Any], replicate: int) -> str:
+        trial = fingerprint(
+            {
+                "settings": settings,
+                "data": self.data.sha256,
+                # what was held out is part of what was trained on
+                "split": self.data.counts["validation"],
+                "seed": self.spec.seed,
+                "replicate": replicate,
+                "numerics": NUMERICS,
+                "source": _sources(settings),
+            }
+        )
+        self.trials[trial] = {"settings": settings, "replicate": replicate}
+        return trial
+
+    def _evaluation(self, told: dict[str, Any], needs: list[str]) -> dict[str, Any]:
+        identity = {
+            "told": told,
+            "needs": needs,
+            "data": self.data.sha256,
+            "seed": self.spec.seed,
+            "numerics": NUMERICS,
+        }
+        return {"id": fingerprint(identity), **told, "needs": needs}
+
+    def _noise(self, chapter: NoiseChapter, images: int) -> list[dict[str, Any]]:
+        if chapter.alone not in chapter.pipelines:
+            raise SpecError(
+                f"'{chapter.alone}' is what other pipelines are compared with, so it must be one of {', '.join(chapter.pipelines)}"
+            )
+        found = []
+        for pipeline in chapter.pipelines:
+            parts = pipeline.split("+")
+            trained = [part for part in parts if part in self.spec.train_chapters()]
+            if parts[-1] not in trained:
+                raise SpecError(
+                    f"pipeline '{pipeline}' must end in a classifier: {UnknownName('train chapter', parts[-1], self.spec.train_chapters())}"
+                )
+            told = {
+                "kind": "noise",
+                "pipeline": pipeline,
+                "corruption": chapter.corruption,
+                "strengths": list(chapter.strengths),
+                "images": images,
+            }
+            for replicate, needs in enumerate(zip(*(self._only(part) for part in trained), strict=False)):
+                found.append(self._evaluation({**told, "replicate": replicate}, list(needs)))
+        return found
+
+    def _generator(self, chapter: GeneratorChapter) -> list[dict[str, Any]]:
+        told = {
+            "kind": "generator", "samples": chapter.samples, "components": chapter.components,
+            "fit_images": chapter.fit_images, "nearest_images": chapter.nearest_images,
+        }  # fmt: skip
+        pairs = list(zip(self._only(chapter.decoder), self._only(chapter.judge), strict=False))
+        return [
+            self._evaluation({**told, "sampler": sampler, "replicate": replicate}, list(needs))
+            for sampler in (FLOOR, *chapter.samplers)
+            for replicate, needs in enumerate(pairs)
+        ]
+
+    def _only(self, name: str) -> list[str]:
+        """The trials of a chapter that trains one setting."""
+        chapters = self.spec.train_chapters()
+        if name not in chapters:
+            raise UnknownName("train chapter", name, chapters)
+        points = self.grid(chapters[name])
+        if len(points) > 1:
+            raise SpecError(
+                f"chapter '{name}' has {len(points)} settings, so it can't be part of a pipeline; make a chapter with the one you want"
+            )
+        return [self._trial(points[0][1], replicate) for replicate in range(chapters[name].replicates)]
+
+
+def groups(trials: Mapping[str, dict[str, Any]], how: How, lifting: Lifting) -> list[dict[str, Any]]:
+    """Which trials are trained in one program.
+
+    Trials that differ in replicate, rate, L2 and momentum only are lifted into populations of at most `how.members`,
+    spread over the workers; what can't be lifted, or doesn't gain, is trained alone.
+    """
+    alike: dict[str, list[str]] = {}
+    for trial, told in trials.items():
+        alike.setdefault(_program(told["settings"]), []).append(trial)
+    found = []
+    for members in alike.values():
+        lifted, random = lifting(trials[members[0]]["settings"])
+        size = _population(len(members), how) if lifted else 1
+        found += [{"trials": chunk, "lifted": lifted, "random": random} for chunk in _chunks(members, size)]
+    return found
+
+
+def _population(count: int, how: How) -> int:
+    """How many members a population gets: as few populations as fit, but one a worker if that leaves two in each."""
+    programs = max(math.ceil(count / how.members), min(how.workers, count // 2), 1)
+    return math.ceil(count / programs)
+
+
+def _program(settings: dict[str, Any]) -> str:
+    recipe = _without(settings["recipe"], *VECTOR_SETTINGS)
+    # Momentum of zero keeps no velocity: another program, and the other one would cost memory.
+    return fingerprint([_without(settings, "recipe"), recipe, settings["recipe"]["momentum"] > 0])
+
+
+def _sources(settings: dict[str, Any]) -> list[str]:
+    names = [settings["model"]["name"], (settings["recipe"]["corruption"] or {}).get("name", "")]
+    return [source_sha256(name) for name in names if is_user_code(name)]
+
+
+def _put(table: dict[str, Any], key: str, value: object) -> None:
+    *path, last = key.split(".")
+    for part in path:
+        if not isinstance(table.get(part), dict):
+            raise SpecError(f"vary names '{key}', but the chapter has no table '{part}'")
+        table = table[part]
+    table[last] = value
+
+
+def _checked(told: dict[str, Any], values: object) -> TrainChapter:
+    try:
+        return TrainChapter.model_validate(told)
+    except ValidationError as error:
+        reason = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        raise SpecError(f"vary gives {values}, which the chapter can't have: {reason}") from None
+
+
+def _without(table: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: value for key, value in table.items() if key not in keys}
+
+
+def _chunks(items: list[str], size: int) -> Iterable[list[str]]:
+    return (items[start : start + size] for start in range(0, len(items), size))

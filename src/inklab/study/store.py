@@ -1,0 +1,151 @@
+"""The run folder: one small file an outcome, written whole, published once by the driver (docs/run-folder.md)."""
+
+import fcntl
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_arrays
+from safetensors.numpy import save as save_arrays
+
+from inklab.errors import CorruptFile, RunError
+from inklab.files import read_json, sync_folder, write_json, write_whole
+
+FINAL = ("done", "diverged")
+"""Outcomes that another attempt would only repeat; failed and lost ones are tried again."""
+
+LARGEST_ARRAYS = 4 * 1024**3  # bytes
+
+
+class RunFolder:
+    """A run on disk.
+
+    Args:
+        path: the folder; it may not exist yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def existing(cls, path: Path) -> "RunFolder":
+        """A folder that is a run.
+
+        Raises:
+            RunError: it is not.
+        """
+        if not (path / "plan.json").is_file():
+            raise RunError(f"'{path}' is not a run (it has no plan.json); name a folder such as runs/latest")
+        return cls(path)
+
+    @property
+    def work(self) -> Path:
+        """Where half-done things lie."""
+        return self.path / "work"
+
+    def plan(self) -> dict[str, Any]:
+        """What is to be done."""
+        found = read_json(self.path / "plan.json")
+        if not isinstance(found, dict) or found.get("format") != 1 or not isinstance(found.get("chapters"), list):
+            raise CorruptFile(f"'{self.path / 'plan.json'}' is not a plan of format 1; type the run's command again to write it anew")
+        return found
+
+    def outcome(self, trial: str) -> dict[str, Any] | None:
+        """What became of a trial; None if nothing yet."""
+        return self._read("trials", trial)
+
+    def evaluation(self, evaluation: str) -> dict[str, Any] | None:
+        """What became of an evaluation; None if nothing yet."""
+        return self._read("evaluations", evaluation)
+
+    def outcomes(self, plan: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """Every outcome of the plan's trials that is there."""
+        found = {trial: self.outcome(trial) for trial in plan["trials"]}
+        return {trial: outcome for trial, outcome in found.items() if outcome is not None}
+
+    def evaluations(self, plan: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """Every outcome of the plan's evaluations that is there."""
+        ids = [each["id"] for chapter in plan["chapters"] for each in chapter.get("evaluations", [])]
+        found = {each: self.evaluation(each) for each in ids}
+        return {each: outcome for each, outcome in found.items() if outcome is not None}
+
+    def arrays(self, name: str) -> dict[str, np.ndarray]:
+        """The arrays of an evaluation or a trial by id; empty if there are none."""
+        found: dict[str, np.ndarray] = {}
+        for path in (*(self.path / "trials" / name).glob("*.safetensors"), *(self.path / "evaluations" / name).glob("*.safetensors")):
+            found |= read_arrays(path)
+        return found
+
+    def bundle(self, trial: str) -> Path:
+        """Where a trial's bundle lies."""
+        return self.path / "trials" / trial / "bundle"
+
+    def publish(self, kind: str, name: str, draft: Path) -> None:
+        """Move a finished draft folder into place, whole; what stood there from an earlier failed attempt goes."""
+        final = self.path / kind / name
+        final.parent.mkdir(parents=True, exist_ok=True)
+        if final.exists():
+            shutil.rmtree(final)
+        os.replace(draft, final)
+        sync_folder(final.parent)
+
+    def record(self, kind: str, outcome: Mapping[str, Any]) -> None:
+        """Publish an outcome that has nothing but itself, such as a failure."""
+        draft = self.work / f"{kind}-{outcome['id']}"
+        write_json(draft / "outcome.json", outcome)
+        self.publish(kind, str(outcome["id"]), draft)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Be the one driver of this run; the lock is the operating system's, so it can't go stale.
+
+        Raises:
+            RunError: another process drives it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("a+", encoding="utf-8") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                lock.seek(0)
+                raise RunError(f"'{self.path}' is being run by {lock.read().strip() or 'another process'}; wait for it, or stop it first") from None
+            lock.truncate(0)
+            lock.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
+            lock.flush()
+            yield
+
+    def _read(self, kind: str, name: str) -> dict[str, Any] | None:
+        path = self.path / kind / name / "outcome.json"
+        if not path.is_file():
+            return None
+        found = read_json(path)
+        if not isinstance(found, dict) or found.get("id") != name or "state" not in found:
+            raise CorruptFile(f"'{path}' is not an outcome of '{name}'; delete that folder and type the run's command again")
+        return found
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays as safetensors, whole."""
+    write_whole(path, save_arrays({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read a safetensors file.
+
+    Raises:
+        CorruptFile: it is none, or too large.
+    """
+    if path.stat().st_size > LARGEST_ARRAYS:
+        raise CorruptFile(f"'{path}' has {path.stat().st_size:,} bytes; at most {LARGEST_ARRAYS:,} are read")
+    try:
+        return dict(load_arrays(path.read_bytes()))
+    except (SafetensorError, ValueError, KeyError, json.JSONDecodeError) as error:
+        raise CorruptFile(f"'{path}' is not a safetensors file: {error}") from error

@@ -1,0 +1,132 @@
+"""IDX files: what is read, and that nothing malformed does harm."""
+
+import gzip
+import io
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inklab.data.idx import parse_idx, read_idx, unpack
+from inklab.data.source import load
+from inklab.errors import CorruptFile, DataError
+
+
+def idx(array: np.ndarray) -> bytes:
+    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+
+
+def write_pair(folder: Path, part: str, count: int, packed: bool = False) -> None:
+    rng = np.random.default_rng(count)
+    images = rng.integers(0, 256, (count, 4, 5), np.uint8)
+    labels = (np.arange(count) % 3).astype(np.uint8)
+    for name, array in ((f"{part}images-idx3-ubyte", images), (f"{part}labels-idx1-ubyte", labels)):
+        content = gzip.compress(idx(array)) if packed else idx(array)
+        (folder / (name + ".gz" * packed)).write_bytes(content)
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+@pytest.mark.parametrize("shape", [(3,), (2, 3, 4), (0, 28, 28), (2, 1, 3, 4)])
+def test_what_was_written_is_read(tmp_path, shape, pack):
+    array = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
+    path = tmp_path / "a-idx"
+    path.write_bytes(pack(idx(array)))
+    np.testing.assert_array_equal(read_idx(path), array)
+
+
+def test_a_gzip_of_two_members_is_one_file():
+    whole = idx(np.arange(100, dtype=np.uint8))
+    packed = gzip.compress(whole[:50]) + gzip.compress(whole[50:])
+    assert unpack(io.BytesIO(packed), "two") == whole
+
+
+GOOD = idx(np.arange(24, dtype=np.uint8).reshape(2, 3, 4))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "isn't an IDX file"),
+        (b"\x89PNG\r\n", "isn't an IDX file"),
+        (b"\0\0\x0d\x01" + bytes(8), "0x0d"),
+        (b"\0\0\x08\x07" + bytes(40), "7 dimensions"),
+        (GOOD[:10], "header of 16 bytes but has 10"),
+        (GOOD[:-1], "promises 40 bytes but has 39"),
+        (GOOD + b"!", "promises 40 bytes but has more than 40"),
+        (b"\0\0\x08\x03" + b"\xff" * 12, "at most"),
+        (gzip.compress(GOOD)[:-9], "damaged gzip"),
+        (gzip.compress(GOOD)[:-8] + bytes(8), "damaged gzip"),
+        (gzip.compress(GOOD[:-1]), "promises 40 bytes but has 39"),
+    ],
+)
+def test_malformed_bytes_are_refused_in_one_line(content, says):
+    with pytest.raises(CorruptFile, match=says) as caught:
+        unpack(io.BytesIO(content), "f.gz")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_gzip_bomb_is_not_unpacked():
+    bomb = gzip.compress(idx(np.zeros(4, np.uint8)) + bytes(50_000_000))
+
+    class Counting(io.BytesIO):
+        taken = 0
+
+        def read(self, size=-1):
+            piece = super().read(size)
+            self.taken += len(piece)
+            return piece
+
+    file = Counting(bomb + bytes(1_000_000))
+    with pytest.raises(CorruptFile, match="more than 12"):
+        unpack(file, "bomb")
+    assert file.taken < 300_000  # the buffer of gzip's reader, not the file
+
+
+@given(st.binary(max_size=60) | st.binary(max_size=40).map(lambda tail: b"\0\0\x08" + tail))
+def test_any_bytes_give_an_array_or_our_error(content):
+    for raw in (content, gzip.compress(content), gzip.compress(content)[: len(content)]):
+        try:
+            parse_idx(unpack(io.BytesIO(raw), "f"), "f")
+        except DataError:
+            pass
+
+
+@given(st.integers(0, len(GOOD) - 1), st.integers(1, 255))
+def test_a_changed_byte_never_escapes_as_another_error(place, change):
+    for raw in (bytearray(GOOD), bytearray(gzip.compress(GOOD))):
+        raw[place] ^= change
+        try:
+            unpack(io.BytesIO(bytes(raw)), "f")
+        except CorruptFile:
+            pass
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_files_that_belong_together_are_found(tmp_path, packed):
+    write_pair(tmp_path, "train-", 12, packed)
+    write_pair(tmp_path, "t10k-", 6, packed)
+    for given_path in (tmp_path, tmp_path / ("train-images-idx3-ubyte" + ".gz" * packed)):
+        dataset = load(str(given_path))
+        assert (len(dataset.train), len(dataset.test), dataset.shape) == (12, 6, (1, 4, 5))
+        assert dataset.labels == ("0", "1", "2")
+
+
+def test_a_lone_images_file_gives_a_sixth_of_each_class_to_the_test(tmp_path):
+    write_pair(tmp_path, "", 36)
+    dataset = load(str(tmp_path / "images-idx3-ubyte"), seed=3)
+    assert dataset.test.counts(3) == [2, 2, 2]
+    assert dataset.sha256 == load(str(tmp_path / "images-idx3-ubyte"), seed=3).sha256
+    assert dataset.sha256 != load(str(tmp_path / "images-idx3-ubyte"), seed=4).sha256
+
+
+def test_missing_labels_and_wrong_names_say_what_is_needed(tmp_path):
+    write_pair(tmp_path, "", 6)
+    (tmp_path / "labels-idx1-ubyte").rename(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match="needs its labels beside it, in 'labels-idx1-ubyte'"):
+        load(str(tmp_path / "images-idx3-ubyte"))
+    (tmp_path / "idx-things").write_bytes(GOOD)
+    with pytest.raises(DataError, match="images-idx3"):
+        load(str(tmp_path / "idx-things"))

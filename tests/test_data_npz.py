@@ -1,0 +1,145 @@
+"""NumPy archives: what is read, and that hostile ones are refused before they cost memory."""
+
+import io
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inklab.data.npz import read_npz
+from inklab.data.source import load
+from inklab.errors import CorruptFile, DataError
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (24, 6, 7), np.uint8)
+LABELS = np.arange(24) % 3
+
+
+def saved(path, save=np.savez, **arrays):
+    save(path, **arrays)
+    return str(path)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize(
+    "names", ["train_images train_labels test_images test_labels", "x_train y_train x_test y_test"]
+)
+def test_both_habits_of_naming_are_read(tmp_path, names, save):
+    arrays = dict(zip(names.split(), (IMAGES, LABELS, IMAGES[:6], LABELS[:6]), strict=True))
+    dataset = load(saved(tmp_path / "a.npz", save, **arrays))
+    np.testing.assert_array_equal(dataset.train.pixels, IMAGES[:, None])
+    assert (len(dataset.test), dataset.labels, dataset.test.labels.dtype) == (6, ("0", "1", "2"), np.int64)
+
+
+def test_without_a_test_set_a_sixth_of_each_class_becomes_one(tmp_path):
+    dataset = load(saved(tmp_path / "a.npz", images=IMAGES, labels=LABELS.astype(np.uint8)))
+    assert (dataset.train.counts(3), sum(dataset.test.counts(3))) == ([7, 7, 6], 4) or len(dataset.test) == 4
+
+
+@pytest.mark.parametrize("shape", [(24, 6, 7, 3), (24, 6, 7, 1)])
+def test_channels_last_are_moved_to_the_front(tmp_path, shape):
+    images = RNG.integers(0, 256, shape, np.uint8)
+    dataset = load(
+        saved(tmp_path / "a.npz", x_train=images, y_train=LABELS, x_test=images, y_test=LABELS[:, None])
+    )
+    np.testing.assert_array_equal(dataset.train.pixels, images.transpose(0, 3, 1, 2))
+
+
+def test_fortran_order_is_the_same_images(tmp_path):
+    path = tmp_path / "a.npz"
+    saved(path, images=np.asfortranarray(IMAGES), labels=LABELS)
+    np.testing.assert_array_equal(read_npz(path)["images"], IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "says"),
+    [
+        (IMAGES.astype(float), LABELS, "only whole numbers"),
+        (IMAGES.astype(np.int64), LABELS, "must be uint8"),
+        (IMAGES.reshape(24, 42), LABELS, "neither"),
+        (np.zeros((24, 3, 7, 3), np.uint8), LABELS, "first or last"),
+        (np.zeros((24, 5, 7, 5), np.uint8), LABELS, "neither"),
+        (IMAGES, np.eye(24, dtype=int), "not one-hot"),
+        (IMAGES, LABELS[:-1], "24 images have 23 labels"),
+        (IMAGES, LABELS - 1, "-1"),
+        (IMAGES, LABELS + 10**12, "allowed"),
+        (IMAGES, LABELS.astype(np.uint64) + np.uint64(2**63), "-|one-hot"),
+        (IMAGES[:0], LABELS[:0], "both need some"),
+        (IMAGES[:, :0], LABELS, "must be uint8"),
+    ],
+)
+def test_arrays_that_are_no_images_are_refused(tmp_path, images, labels, says):
+    with pytest.raises(DataError, match=says):
+        load(saved(tmp_path / "a.npz", images=images, labels=labels))
+
+
+def test_unknown_keys_list_what_is_there_and_what_is_read(tmp_path):
+    with pytest.raises(DataError, match="holds the arrays pictures; needed are train_images"):
+        load(saved(tmp_path / "a.npz", pictures=IMAGES))
+
+
+class Trap:
+    sprung = False
+
+    def __reduce__(self):
+        return (setattr, (Trap, "sprung", True))
+
+
+def test_objects_are_never_unpickled(tmp_path):
+    with pytest.raises(DataError, match="only whole numbers"):
+        load(saved(tmp_path / "a.npz", images=np.array([Trap()], object), labels=LABELS))
+    assert not Trap.sprung
+
+
+def archive_with(header: bytes, body: bytes = b"") -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(
+            "images.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + body
+        )
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("header", "says"),
+    [
+        (b"{'descr': '|u1', 'fortran_order': False, 'shape': (1000000, 1000000)}", "claims the shape"),
+        (b"{'descr': '|u1', 'fortran_order': False, 'shape': (-1, 4)}", "claims the shape"),
+        (b"{'descr': '|u1', 'fortran_order': False, 'shape': (2,)}", "more"),
+        (b"{'descr': '|O', 'fortran_order': False, 'shape': (1,)}", "whole numbers"),
+        (b"__import__('os')", "no readable array header"),
+        (b"(" * 5000, "no readable array header"),
+    ],
+)
+def test_headers_that_lie_are_refused(tmp_path, header, says):
+    path = tmp_path / "a.npz"
+    path.write_bytes(archive_with(header, b"abc"))
+    with pytest.raises(DataError, match=says):
+        read_npz(path)
+
+
+def test_a_zip_bomb_is_refused_by_what_it_claims(tmp_path):
+    path = tmp_path / "a.npz"
+    content = bytearray(archive_with(b"{'descr': '|u1', 'fortran_order': False, 'shape': (3,)}", b"abc"))
+    entry = content.rindex(b"PK\x01\x02")
+    content[entry + 24 : entry + 28] = (2**32 - 2).to_bytes(4, "little")  # its size unpacked
+    path.write_bytes(content)
+    with pytest.raises(CorruptFile, match="4,294,967,294 bytes unpacked"):
+        read_npz(path)
+
+
+@given(st.data())
+def test_a_changed_archive_never_escapes_as_another_error(tmp_path_factory, data):
+    file = io.BytesIO()
+    np.savez_compressed(file, images=IMAGES[:4], labels=LABELS[:4])
+    raw = bytearray(file.getvalue())
+    for _ in range(data.draw(st.integers(1, 4))):
+        raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.mktemp("fuzz") / "a.npz"
+    path.write_bytes(raw[: data.draw(st.integers(0, len(raw)))] if data.draw(st.booleans()) else raw)
+    try:
+        load(str(path))
+    except DataError:
+        pass

@@ -1,0 +1,257 @@
+"""Formulas against scipy and published values, intervals against simulation, and the edges."""
+
+from math import comb, sqrt
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from inklab.errors import OutOfRange
+from inklab.statistics import (
+    holm,
+    holm_levels,
+    paired_difference,
+    paired_images_difference,
+    score,
+    smallest_visible,
+    t_interval,
+    wilson,
+)
+
+VECTORS = st.lists(st.floats(-10, 10), min_size=2, max_size=12)
+P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=25)
+
+
+class TestScore:
+    def test_is_student_over_replicates(self):
+        values = [0.971, 0.974, 0.969, 0.973]
+        told = score(values, images=10_000)
+        expected = stats.t.interval(0.95, 3, loc=np.mean(values), scale=stats.sem(values))
+        assert told.ci95 == pytest.approx(expected)
+        assert (told.mean, told.n) == (pytest.approx(np.mean(values)), 4)
+        assert told.sd == pytest.approx(np.std(values, ddof=1))
+        assert told.ci95_images == wilson(told.mean, 10_000)
+
+    def test_json_has_the_keys_of_the_contract(self):
+        rate = score([0.5, 0.75], images=100).to_json()
+        assert set(rate) == {"mean", "sd", "n", "ci95", "values", "ci95_images"}
+        assert rate["values"] == [0.5, 0.75] and isinstance(rate["ci95"], list)
+        assert set(score([2.0, 3.0]).to_json()) == {"mean", "sd", "n", "ci95", "values"}
+
+    def test_one_replicate_says_nothing_over_replicates(self):
+        told = score([0.9], images=100)
+        assert (told.mean, told.n, told.sd, told.ci95) == (0.9, 1, None, None)
+        assert told.ci95_images is not None
+
+    def test_none_is_not_zero(self):
+        assert score([], images=100).to_json() == {
+            "mean": None,
+            "sd": None,
+            "n": 0,
+            "ci95": None,
+            "values": [],
+        }
+
+    @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+    def test_refuses_what_failed_trials_leave(self, bad):
+        with pytest.raises(OutOfRange, match="leave failed trials out"):
+            score([0.5, bad])
+
+    def test_a_rate_in_per_cent_is_refused(self):
+        with pytest.raises(OutOfRange, match=r"share in \[0, 1\]"):
+            score([97.8], images=100)
+
+
+class TestWilson:
+    @pytest.mark.parametrize(("hits", "n"), [(0, 10), (1, 10), (10, 10), (9784, 10_000), (3, 7)])
+    @pytest.mark.parametrize("level", [0.9, 0.95])
+    def test_equals_scipy(self, hits, n, level):
+        expected = stats.binomtest(hits, n).proportion_ci(level, method="wilson")
+        assert wilson(hits / n, n, level) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+    @given(st.floats(0, 1), st.integers(1, 10**6))
+    def test_holds_the_share_and_stays_in_range(self, share, n):
+        low, high = wilson(share, n)
+        assert 0 <= low <= share + 1e-12 and share - 1e-12 <= high <= 1
+
+    def test_covers_on_average_what_it_says(self):
+        n, shares = 40, np.linspace(0.05, 0.95, 91)
+        intervals = [wilson(k / n, n) for k in range(n + 1)]
+        covered = [
+            sum(
+                comb(n, k) * p**k * (1 - p) ** (n - k)
+                for k, (low, high) in enumerate(intervals)
+                if low <= p <= high
+            )
+            for p in shares
+        ]
+        assert 0.94 < np.mean(covered) < 0.965
+
+    @pytest.mark.parametrize(("share", "n"), [(1.2, 10), (-0.1, 10), (0.5, 0)])
+    def test_refuses_what_is_no_share(self, share, n):
+        with pytest.raises(OutOfRange):
+            wilson(share, n)
+
+
+class TestPairedDifference:
+    def test_equals_scipys_paired_t_test(self):
+        rng = np.random.default_rng(0)
+        a, b = rng.normal(0.97, 0.01, 7), rng.normal(0.96, 0.01, 7)
+        told, expected = paired_difference(a, b), stats.ttest_rel(a, b)
+        assert told.p == pytest.approx(expected.pvalue)
+        interval = expected.confidence_interval(0.95)
+        assert told.ci95 == pytest.approx((interval.low, interval.high))
+        wide = expected.confidence_interval(0.999)
+        assert told.interval(0.999) == pytest.approx((wide.low, wide.high))
+        assert told.smallest_visible == pytest.approx(smallest_visible(told.sd, 7))
+
+    @given(VECTORS, st.data())
+    @settings(max_examples=60, deadline=None)
+    def test_swapping_sides_only_changes_the_sign(self, a, data):
+        b = data.draw(st.lists(st.floats(-10, 10), min_size=len(a), max_size=len(a)))
+        one, other = paired_difference(a, b), paired_difference(b, a)
+        assert one.mean == pytest.approx(-other.mean) and one.sd == pytest.approx(other.sd)
+        assert (one.p is None) == (other.p is None)
+        assert one.p is None or one.p == pytest.approx(other.p)
+
+    def test_a_95_percent_interval_covers_95_percent(self):
+        rng = np.random.default_rng(0)
+        for pairs in (3, 10):
+            hits = 0
+            for _ in range(2000):
+                luck = rng.normal(0, 5, pairs)  # of a replicate: pairing takes it away
+                told = paired_difference(luck + rng.normal(0.5, 1, pairs), luck + rng.normal(0, 1, pairs))
+                low, high = told.ci95
+                hits += low <= 0.5 <= high
+            assert 0.935 <= hits / 2000 <= 0.965
+
+    def test_equal_scores_are_no_difference(self):
+        told = paired_difference([0.9, 0.8, 0.7], [0.9, 0.8, 0.7])
+        assert (told.mean, told.sd, told.p, told.ci95, told.smallest_visible) == (
+            0.0,
+            0.0,
+            1.0,
+            (0.0, 0.0),
+            None,
+        )
+
+    def test_a_constant_gap_claims_no_certainty(self):
+        # 0.97 - 0.96 and 0.98 - 0.97 differ by a rounding: that is no spread, and t would be 10^15.
+        told = paired_difference([0.97, 0.98], [0.96, 0.97])
+        assert told.mean == pytest.approx(0.01)
+        assert (told.sd, told.p, told.ci95, told.interval(0.9)) == (0.0, None, None, None)
+
+    def test_one_pair_and_none(self):
+        assert paired_difference([0.9], [0.8]).to_json() == {
+            "mean": pytest.approx(0.1), "sd": None, "n": 1, "ci95": None, "p": None, "smallest_visible": None
+        }  # fmt: skip
+        assert paired_difference([], []).mean is None
+
+    def test_refuses_unequal_lengths(self):
+        with pytest.raises(OutOfRange, match="not 2 and 1"):
+            paired_difference([1.0, 2.0], [1.0])
+
+
+class TestSmallestVisible:
+    def test_published_power_of_a_paired_t_test(self):
+        # G*Power's and R's (pwr.t.test) well-known example: d = 0.5 at power 0.8 takes 33.37 pairs, so 34.
+        assert smallest_visible(1, 34) < 0.5 < smallest_visible(1, 33)
+        assert smallest_visible(1, 34, power=0.8077775) == pytest.approx(0.5, abs=1e-4)
+
+    @pytest.mark.parametrize(("n", "alpha"), [(5, 0.05), (10, 0.05), (30, 0.05 / 4)])
+    def test_solves_scipys_noncentral_t(self, n, alpha):
+        errors = smallest_visible(1, n, alpha) * sqrt(n)
+        bound = stats.t.isf(alpha / 2, n - 1)
+        assert stats.nct.sf(bound, n - 1, errors) == pytest.approx(0.8, abs=2e-5)
+
+    @pytest.mark.parametrize(("n", "alpha"), [(2, 0.05 / 21), (3, 0.05), (10, 0.05)])
+    def test_is_seen_in_80_percent_of_simulated_experiments(self, n, alpha):
+        rng = np.random.default_rng(1)
+        gaps = rng.normal(smallest_visible(2.0, n, alpha), 2.0, (20_000, n))
+        p = stats.ttest_1samp(gaps, 0, axis=1).pvalue
+        assert np.mean(p < alpha) == pytest.approx(0.8, abs=0.012)
+
+    def test_less_is_seen_with_more_pairs_and_only_with_two_at_all(self):
+        sizes = [smallest_visible(1, n) for n in (2, 3, 5, 10, 30, 1000)]
+        assert sizes == sorted(sizes, reverse=True)
+        assert smallest_visible(1, 1) is None
+        assert smallest_visible(3, 10) == pytest.approx(3 * smallest_visible(1, 10))
+
+
+class TestHolm:
+    def test_by_hand(self):
+        # Sorted 0.005, 0.01, 0.03, 0.04 times 4, 3, 2, 1 = 0.02, 0.03, 0.06, 0.04 -> 0.06 by monotony.
+        assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+        assert holm([]) == []
+
+    @given(P_VALUES)
+    def test_lies_between_the_raw_and_bonferroni_and_keeps_the_order(self, p):
+        adjusted = holm(p)
+        for raw, new in zip(p, adjusted, strict=True):
+            assert raw <= new <= min(1, raw * len(p)) or new == pytest.approx(raw)
+        order = np.argsort(p, kind="stable")
+        assert np.all(np.diff(np.array(adjusted)[order]) >= 0)
+
+    @given(P_VALUES)
+    def test_levels_reject_exactly_what_the_adjusted_p_rejects(self, p):
+        for raw, adjusted, level in zip(p, holm(p), holm_levels(p), strict=True):
+            if abs(adjusted - 0.05) > 1e-9:
+                assert (adjusted <= 0.05) == (raw <= level)
+
+    def test_keeps_the_risk_of_a_family(self):
+        rng = np.random.default_rng(0)
+        wrong = [min(holm(rng.random(10))) < 0.05 for _ in range(4000)]
+        assert np.mean(wrong) == pytest.approx(0.05, abs=0.012)
+
+    def test_refuses_what_is_no_p_value(self):
+        with pytest.raises(OutOfRange, match="p value"):
+            holm([0.5, 1.5])
+
+
+class TestPairedImages:
+    def test_with_one_class_is_the_paired_t_test(self):
+        rng = np.random.default_rng(0)
+        a, b = rng.random(50) < 0.9, rng.random(50) < 0.7
+        told = paired_images_difference(a, b, np.zeros(50, np.uint8))
+        expected = stats.ttest_rel(a.astype(float), b.astype(float))
+        assert told.p == pytest.approx(expected.pvalue) and told.df == pytest.approx(49)
+        assert told.ci95 == pytest.approx(tuple(expected.confidence_interval()))
+
+    def test_with_two_classes_is_welchs_test(self):
+        # The mean of two class means is half the difference of one and the other's negative.
+        rng = np.random.default_rng(1)
+        labels = np.repeat([0, 1], [30, 12])
+        a, b = rng.random(42), rng.random(42)
+        told = paired_images_difference(a, b, labels)
+        expected = stats.ttest_ind((a - b)[:30], -(a - b)[30:], equal_var=False)
+        assert told.p == pytest.approx(expected.pvalue) and told.df == pytest.approx(expected.df)
+        assert told.mean == pytest.approx(((a - b)[:30].mean() + (a - b)[30:].mean()) / 2)
+
+    def test_every_class_weighs_the_same(self):
+        labels = np.repeat([0, 1], [90, 10])
+        a = (labels == 1).astype(float)
+        assert paired_images_difference(a, np.zeros(100), labels).mean == pytest.approx(0.5)
+
+    def test_interval_covers_the_truth_as_often_as_it_says(self):
+        rng = np.random.default_rng(2)
+        labels = np.repeat(np.arange(4), [20, 50, 50, 80])
+        hard = np.array([0.6, 0.8, 0.9, 0.95])[labels]
+        hits = 0
+        for _ in range(600):
+            dice = rng.random(200)  # a hard image is hard for both
+            low, high = paired_images_difference(dice < hard, dice < hard - 0.1, labels).ci95
+            hits += low <= 0.1 <= high
+        assert 0.93 <= hits / 600 <= 0.97
+
+    def test_equal_pipelines_and_lonely_images(self):
+        right, labels = np.array([True, False, True]), np.array([0, 0, 0])
+        assert paired_images_difference(right, right, labels).p == 1.0
+        lonely = paired_images_difference(right, ~right, np.array([0, 0, 1]))
+        assert lonely.ci95 is None and lonely.mean == pytest.approx(0.5)
+
+
+def test_t_interval_needs_two():
+    assert t_interval([0.5]) is None
+    assert t_interval([0.5, 0.5]) == (0.5, 0.5)
