@@ -5,7 +5,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inklab.data.npz import read_npz
@@ -35,7 +35,8 @@ def test_both_habits_of_naming_are_read(tmp_path, names, save):
 
 def test_without_a_test_set_a_sixth_of_each_class_becomes_one(tmp_path):
     dataset = load(saved(tmp_path / "a.npz", images=IMAGES, labels=LABELS.astype(np.uint8)))
-    assert (dataset.train.counts(3), sum(dataset.test.counts(3))) == ([7, 7, 6], 4) or len(dataset.test) == 4
+    assert (len(dataset.train), len(dataset.test)) == (20, 4)
+    assert set(dataset.test.counts(3)) == {1, 2}
 
 
 @pytest.mark.parametrize("shape", [(24, 6, 7, 3), (24, 6, 7, 1)])
@@ -62,12 +63,12 @@ def test_fortran_order_is_the_same_images(tmp_path):
         (np.zeros((24, 3, 7, 3), np.uint8), LABELS, "first or last"),
         (np.zeros((24, 5, 7, 5), np.uint8), LABELS, "neither"),
         (IMAGES, np.eye(24, dtype=int), "not one-hot"),
-        (IMAGES, LABELS[:-1], "24 images have 23 labels"),
-        (IMAGES, LABELS - 1, "-1"),
+        (IMAGES, LABELS[:-1], "each needs one"),
+        (IMAGES, LABELS - 1, "from -1 to 1"),
         (IMAGES, LABELS + 10**12, "allowed"),
         (IMAGES, LABELS.astype(np.uint64) + np.uint64(2**63), "-|one-hot"),
         (IMAGES[:0], LABELS[:0], "both need some"),
-        (IMAGES[:, :0], LABELS, "must be uint8"),
+        (IMAGES[:, :0], LABELS, "has no pixels"),
     ],
 )
 def test_arrays_that_are_no_images_are_refused(tmp_path, images, labels, says):
@@ -130,6 +131,7 @@ def test_a_zip_bomb_is_refused_by_what_it_claims(tmp_path):
         read_npz(path)
 
 
+@settings(max_examples=60)
 @given(st.data())
 def test_a_changed_archive_never_escapes_as_another_error(tmp_path_factory, data):
     file = io.BytesIO()

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float64
 
 from inklab.arrays import Pixels
 from inklab.data.dataset import Dataset, ImageSet
@@ -142,17 +142,19 @@ def _is_constant(pixels: Pixels) -> Bool[np.ndarray, " n"]:
     return np.asarray(flat.min(axis=1) == flat.max(axis=1))
 
 
-def _has_light_border(pixels: Pixels) -> Bool[np.ndarray, " n"]:
+def _light_border(pixels: Pixels) -> Float64[np.ndarray, " n"]:
+    """The share of each image's border that is light."""
     border = np.ones(pixels.shape[1:], bool)
     border[:, 1:-1, 1:-1] = False
-    return np.asarray((pixels[:, border] > 127).mean(axis=1) > 0.5)
+    return np.asarray((pixels[:, border] > 127).mean(axis=1))
 
 
 def _inverted(sets: Mapping[str, ImageSet]) -> list[Place]:
     if sets["train"].shape[0] != 1:
         return []  # colour photographs have no ground
-    usual = _has_light_border(sets["train"].pixels).mean() > 0.5
-    return _where(sets, lambda pixels: _has_light_border(pixels) != usual)
+    if np.median(_light_border(sets["train"].pixels)) > 0.5:
+        return _where(sets, lambda pixels: _light_border(pixels) < 0.25)
+    return _where(sets, lambda pixels: _light_border(pixels) > 0.75)
 
 
 def _finding(places: list[Place]) -> Finding:

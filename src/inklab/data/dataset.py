@@ -1,7 +1,6 @@
 """What every source yields: labelled bytes, checked once, with an identity of their own."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,9 +12,7 @@ from inklab.data.framing import Framing
 from inklab.errors import DataError, OutOfRange
 from inklab.files import sha256_of
 
-LARGEST_BYTES = (
-    2 * 1024**3
-)  # of pixels; 2.7 million images of 28 x 28, and still fits a small machine's memory
+LARGEST_BYTES = 2 * 1024**3  # of pixels; 2.7 million images of 28 x 28, and a small machine still holds them
 MOST_CLASSES = 1000  # a label beyond this is a misread file rather than a class
 
 
@@ -25,7 +22,7 @@ class ImageSet:
 
     Raises:
         DataError: a dtype, a shape or the two lengths don't fit.
-        OutOfRange: a label is negative.
+        OutOfRange: a label is negative or beyond what can be a class.
 
     Example:
         >>> blank = ImageSet(np.zeros((2, 1, 28, 28), np.uint8), np.array([0, 1]))
@@ -49,8 +46,10 @@ class ImageSet:
             raise DataError(f"labels are {describe(labels)}; they must be int64 (n,)")
         if len(pixels) != len(labels):
             raise DataError(f"{len(pixels)} images have {len(labels)} labels; each image needs one")
-        if len(labels) and labels.min() < 0:
-            raise OutOfRange(f"a label is {labels.min()}; labels are class numbers from 0")
+        if len(labels) and not 0 <= labels.min() <= labels.max() < MOST_CLASSES:
+            raise OutOfRange(
+                f"labels go from {labels.min()} to {labels.max()}; 0 to {MOST_CLASSES - 1} are allowed"
+            )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -149,14 +148,26 @@ def describe(array: Shaped[np.ndarray, "..."]) -> str:
     return f"{array.dtype} {array.shape}"
 
 
-def numbered(sets: Sequence[ImageSet], source: str) -> tuple[str, ...]:
-    """Names "0", "1", ... for class numbers, up to the largest that occurs.
+def labelled(pixels: Shaped[np.ndarray, "..."], labels: Shaped[np.ndarray, "..."], name: str) -> ImageSet:
+    """Pixels `(n, c, h, w)` and labels `(n,)` that were read from a file, as a set; `name` is for messages.
 
     Raises:
-        OutOfRange: a number is negative or beyond what can be a class.
+        DataError: there isn't one label an image.
+        OutOfRange: a label is negative or beyond what can be a class.
     """
-    low = min((int(images.labels.min()) for images in sets if len(images)), default=0)
+    if labels.ndim != 1 or len(pixels) != len(labels):
+        raise DataError(
+            f"{name}: {describe(pixels)} images have the labels {describe(labels)}; each needs one"
+        )
+    if 0 in pixels.shape[1:]:
+        raise DataError(f"{name}: {describe(pixels)} has no pixels")
+    try:
+        return ImageSet(pixels, labels.astype(np.int64))
+    except OutOfRange as error:
+        raise OutOfRange(f"{name}: {error}") from error
+
+
+def numbered(*sets: ImageSet) -> tuple[str, ...]:
+    """Names "0", "1", ... for class numbers, up to the largest that occurs."""
     high = max((int(images.labels.max()) for images in sets if len(images)), default=0)
-    if low < 0 or high >= MOST_CLASSES:
-        raise OutOfRange(f"'{source}' has labels from {low} to {high}; 0 to {MOST_CLASSES - 1} are allowed")
     return tuple(str(number) for number in range(max(high + 1, 2)))

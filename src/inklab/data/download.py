@@ -67,6 +67,7 @@ def _pieces(url: str, deadline: float) -> Iterator[bytes]:
 
 
 def _read(url: str, line: "queue.Queue[bytes | Exception]", stop: threading.Event) -> None:
+    from urllib.error import HTTPError
     from urllib.request import Request, urlopen  # 60 ms, needed on the first use of a source only
 
     try:
@@ -74,7 +75,8 @@ def _read(url: str, line: "queue.Queue[bytes | Exception]", stop: threading.Even
             while not stop.is_set() and (piece := answer.read(PIECE)):
                 line.put(piece)
         line.put(b"")
-    except (
-        Exception
-    ) as error:  # it crosses to the thread that waits, which tells network trouble from the rest
+    except HTTPError as error:
+        error.close()  # it is also the answer, with a socket of its own
+        line.put(OSError(f"HTTP {error.code} {error.reason}"))
+    except Exception as error:  # crosses to the thread that waits
         line.put(error)

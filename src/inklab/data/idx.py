@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import UInt8
 
-from inklab.data.dataset import LARGEST_BYTES, Dataset, ImageSet, numbered
+from inklab.data.dataset import LARGEST_BYTES, Dataset, ImageSet, labelled, numbered
 from inklab.data.framing import Framing
 from inklab.data.split import without_test
 from inklab.errors import CorruptFile, DataError
@@ -132,7 +132,7 @@ def image_set(pixels: UInt8[np.ndarray, "..."], labels: UInt8[np.ndarray, "..."]
             f"'{name}': images have the shape {pixels.shape} and labels {labels.shape}; "
             "(n, h, w) and (n,) are read"
         )
-    return ImageSet(pixels[:, None], labels.astype(np.int64))
+    return labelled(pixels[:, None], labels, f"'{name}'")
 
 
 def load_idx(path: Path, *, seed: int, source: str) -> Dataset:
@@ -151,7 +151,7 @@ def load_idx(path: Path, *, seed: int, source: str) -> Dataset:
         )
     images, beside = _pair(path), _test_beside(path)
     train, test = (images, _pair(beside)) if beside else without_test(images, seed)
-    names = numbered([train, test], source)
+    names = numbered(train, test)
     return Dataset(source, train, test, names, Framing.plain(train.shape))
 
 

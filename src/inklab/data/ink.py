@@ -7,13 +7,14 @@ from PIL import Image, ImageFilter
 from inklab.errors import DataError
 
 Plane = Float64[np.ndarray, "h w"]
+Reduced = Float64[np.ndarray, "a b"]
 WORKING_SIDE = 560  # pixels, 20 for each pixel of an MNIST digit's box; more costs time and adds nothing
 GROUND_SIDE = 112  # pixels; light and shadow are smooth
 LEAST_CONTRAST = 0.12  # of the range from ground to full ink; paper's own texture stays below
 LEAST_SIGMAS = 4.0  # ink must stand out this far; halves of pure Gaussian noise differ by 1.6
 
 
-def find_ink(grey: Plane) -> Plane:
+def find_ink(grey: Plane) -> Reduced:
     """How much ink lies on each pixel: 0 on the ground, 1 in the middle of a stroke.
 
     The ground is estimated from the border, then as a smooth surface from all that isn't ink, so a shadow
@@ -29,20 +30,20 @@ def find_ink(grey: Plane) -> Plane:
     Raises:
         DataError: nothing stands out from the ground.
     """
-    grey = _reduced(grey, WORKING_SIDE)
-    ink = _departure(grey, _ground(grey))
+    small = _reduced(grey, WORKING_SIDE)
+    departure = _departure(small, _ground(small))
+    ink, noise = np.clip(departure, 0, 1), _noise(departure)
     calm = _despeckled(ink)
     threshold = _otsu(calm)
     strong = calm > threshold
-    noise = _spread(ink[~strong])
     _refuse_empty(ink, strong, noise)
     full = np.quantile(ink[strong], 0.9)  # the middle of strokes, not their brightest speck
     floor = min(3 * noise, threshold)
-    near = _grown(strong, reach=max(1, max(grey.shape) // 64))
+    near = _grown(strong, reach=max(1, max(small.shape) // 64))
     return np.where(near, np.clip((ink - floor) / (full - floor), 0, 1), 0.0)
 
 
-def _reduced(grey: Plane, most: int) -> Plane:
+def _reduced(grey: Plane, most: int) -> Reduced:
     longest = max(grey.shape)
     if longest <= most:
         return grey
@@ -77,7 +78,9 @@ def _fit_ground(grey: Plane) -> Float64[np.ndarray, " terms"]:
         use = where & (np.abs(rest) <= max(12.0, 3 * _spread(rest[border])))
         if use.sum() < 4 * count:
             break
-        coefficients, *_ = np.linalg.lstsq(terms[use][:, :count], grey[use], rcond=None)
+        known = terms[use][:, :count]
+        # Normal equations: twenty times faster than on all pixels, and well conditioned for terms in [-1, 1].
+        coefficients, *_ = np.linalg.lstsq(known.T @ known, known.T @ grey[use], rcond=None)
     return coefficients
 
 
@@ -87,8 +90,15 @@ def _departure(grey: Plane, ground: Plane) -> Plane:
     faint = LEAST_CONTRAST / 2 + 3 * _spread(rest)
     lighter, darker = (np.maximum(_despeckled(part) - faint, 0).sum() for part in (rest, -rest))
     room = 255 - ground if lighter > darker else -ground
-    ink: Plane = np.clip((grey - ground) / np.where(np.abs(room) < 1, 1, room), 0, 1)
-    return ink
+    departure: Plane = (grey - ground) / np.where(np.abs(room) < 1, 1, room)
+    return departure
+
+
+def _noise(departure: Plane) -> float:
+    """The standard deviation of the ground, from what departs the other way than ink: ink doesn't blur it."""
+    away = -departure[departure < 0]
+    share = min(1.0, 2 * away.size / departure.size)  # a few odd pixels are no noise
+    return share * 1.4826 * float(np.median(away)) if away.size else 0.0
 
 
 def _despeckled(ink: Plane) -> Plane:
@@ -111,9 +121,9 @@ def _otsu(ink: Plane) -> float:
     return float(edges[1 + best[len(best) // 2]])
 
 
-def _spread(values: Float64[np.ndarray, " n"]) -> float:
+def _spread(values: Float64[np.ndarray, "..."]) -> float:
     """A standard deviation that some ink among the values doesn't move: 1.4826 median deviations."""
-    return 1.4826 * float(np.median(np.abs(values - np.median(values)))) if len(values) else 0.0
+    return 1.4826 * float(np.median(np.abs(values - np.median(values)))) if values.size else 0.0
 
 
 def _refuse_empty(ink: Plane, strong: Bool[np.ndarray, "h w"], noise: float) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
-from inklab.data.dataset import LARGEST_BYTES, Dataset, ImageSet, describe, numbered
+from inklab.data.dataset import LARGEST_BYTES, Dataset, ImageSet, describe, labelled, numbered
 from inklab.data.framing import Framing
 from inklab.data.idx import Readable
 from inklab.data.split import without_test
@@ -48,7 +48,7 @@ def load_npz(path: Path, *, seed: int, source: str) -> Dataset:
         _image_set(arrays[x], arrays[y], f"'{path}', {x}") for x, y in zip(keys[::2], keys[1::2], strict=True)
     ]
     train, test = sets if len(sets) == 2 else without_test(sets[0], seed)
-    names = numbered([train, test], source)
+    names = numbered(train, test)
     return Dataset(source, train, test, names, Framing.plain(train.shape))
 
 
@@ -129,7 +129,7 @@ def _image_set(pixels: Array, labels: Array, name: str) -> ImageSet:
         labels = labels[:, 0]  # Keras' habit
     if labels.ndim != 1 or not np.array_equal(labels, labels.astype(np.int64)):
         raise DataError(f"{name} has labels {describe(labels)}; they must be class numbers (n,), not one-hot")
-    return ImageSet(_channels_first(pixels, name), labels.astype(np.int64))
+    return labelled(_channels_first(pixels, name), labels, name)
 
 
 def _channels_first(pixels: Array, name: str) -> Array:

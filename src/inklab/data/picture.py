@@ -54,9 +54,7 @@ def open_picture(source: Path | bytes, *, name: str | None = None) -> Image.Imag
         raise CorruptFile(
             f"{name} isn't a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} picture; save it as PNG"
         ) from error
-    except (
-        Exception
-    ) as error:  # Pillow's decoders raise a dozen kinds on damaged bytes; all of them mean this
+    except Exception as error:  # Pillow's decoders raise a dozen kinds on damaged bytes
         raise CorruptFile(f"{name} is a damaged picture ({error}); save it again as PNG") from error
 
 

@@ -13,7 +13,7 @@ from inklab.errors import DataError, ModelMismatch
 from inklab.evaluate.scores import AnyPixels, Net, batches, inference, true_positive_rates
 from inklab.seeding import Seed
 
-BLOCK = 500  # images spoilt and classified at once; part of what is drawn, so a change of it moves numbers
+BLOCK = 100  # images spoilt and classified at once, as in `scores`; part of what is drawn, so a change of it moves numbers
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from inklab.figures.drawing import Figure, plot
-from inklab.figures.numerals import percent, replicates
+from inklab.figures.numerals import replicates, tenths
 from inklab.figures.palette import STAND_IN
 from inklab.figures.reading import chapter_results, class_names, slug
 from inklab.figures.view import Json, RunView
@@ -73,8 +73,8 @@ def _alt(grids: dict[tuple[str, float], np.ndarray], names: list[str]) -> str:
         off = grid - np.diag(np.diag(grid))
         true, said = np.unravel_index(int(np.argmax(off)), off.shape)
         parts.append(
-            f"{pipeline} at {strength:g}: mean of the diagonal {percent(float(np.diag(grid).mean()), 1)}, "
-            f"most often {names[true]} taken for {names[said]} ({percent(float(off[true, said]), 1)})"
+            f"{pipeline} at {strength:g}: mean of the diagonal {tenths(float(np.diag(grid).mean()))}, "
+            f"most often {names[true]} taken for {names[said]} ({tenths(float(off[true, said]))})"
         )
     return f"Confusion matrices. {'; '.join(parts)}."
 

@@ -50,7 +50,12 @@ def class_balance(run: RunView, chapter: Json) -> Figure | None:
         title="Class balance",
         caption=(
             "Share of each class in "
-            + listing([f"{part} ({count(total)} images)" for part, total in totals.items()])
+            + listing(
+                [
+                    f"{part.replace('train', 'training')} ({count(total)} images)"
+                    for part, total in totals.items()
+                ]
+            )
             + ". Counts, not estimates: no error bars. The dashed line is an even share."
         ),
         alt=alt,
@@ -70,7 +75,7 @@ def _bars(sheet: "Sheet", names: list[str], counts: dict[str, list[int]]) -> Non
         role, alpha = looks[index % 3]
         heights = np.array(values[: len(names)], float) / sum(values)
         axes.bar(places + (index - (len(counts) - 1) / 2) * wide, heights, wide * 0.9,
-                 color=STAND_IN[role], alpha=alpha, label=part, linewidth=0)  # fmt: skip
+                 color=STAND_IN[role], alpha=alpha, label="training" if part == "train" else part, linewidth=0)  # fmt: skip
     axes.axhline(1 / len(names), color=STAND_IN["ink"], linewidth=0.8, linestyle=(0, (4, 3)))
     axes.set_xticks(places, names, rotation=0 if len(names) <= 15 else 60)
     axes.tick_params(axis="x", length=0)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from inklab.figures.drawing import Figure, as_percent, label_upright, plot
-from inklab.figures.numerals import interval, percent, replicates
+from inklab.figures.numerals import interval, percent, replicates, tenths
 from inklab.figures.palette import MARKERS, SERIES, STAND_IN
 from inklab.figures.reading import Score, chapter_results, class_names, numbers, read_score, slug
 from inklab.figures.tiles import Row, is_ink, tile_drawing
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Sheet
 
 ACROSS = 12
+WORTH_COMPARING = 0.1  # a sampler of which less is recognised draws nothing that could be remembered
 
 
 def generator_figures(run: RunView, chapter: Json) -> list[Figure]:
@@ -48,10 +49,10 @@ def drawn(run: RunView, chapter: Json) -> Figure | None:
     shares = sampler_scores(run, chapter, "recognised")
     rows = []
     for name, arrays in found.items():
-        share = f"\n{percent(shares[name].mean, 1)}" if name in shares else ""
+        share = f"\n{tenths(shares[name].mean)}" if name in shares else ""
         rows += [
             Row(f"{name}{share}", arrays["images"][:ACROSS]),
-            Row("", arrays["images"][ACROSS : 2 * ACROSS]),
+            Row("", arrays["images"][ACROSS : 2 * ACROSS], last=True),
         ]
     if "reconstructions" in floor:
         rows.append(Row("reconstructed\ntest images", floor["reconstructions"][:ACROSS]))
@@ -67,7 +68,7 @@ def drawn(run: RunView, chapter: Json) -> Figure | None:
             "real test images, the best that it can do."
         ),
         alt="Rows of generated images. Recognised: "
-        + "; ".join(f"{n} {percent(s.mean, 1)}" for n, s in shares.items())
+        + "; ".join(f"{n} {tenths(s.mean)}" for n, s in shares.items())
         + ".",
         drawing=tile_drawing(rows, ink=is_ink(known), label_width=68),
         header=("sampler", "recognised"),
@@ -96,7 +97,7 @@ def recognised(run: RunView, chapter: Json) -> Figure | None:
         caption=f"With more than 90 % confidence of the judge, whichever class it names. {bar}{_ns(shares)}.",
         alt="Bar chart of recognised shares: "
         + "; ".join(
-            f"{n} {percent(s.mean, 1)}" + (f" ({interval(*s.interval, percent)})" if s.interval else "")
+            f"{n} {tenths(s.mean)}" + (f" ({interval(*s.interval, percent)})" if s.interval else "")
             for n, s in bars.items()
         )
         + ".",
@@ -122,7 +123,7 @@ def _bars(sheet: "Sheet", bars: dict[str, Score]) -> None:
             )
             end = max(end, score.interval[1])
         axes.annotate(
-            percent(score.mean, 1),
+            tenths(score.mean),
             (end, place),
             xytext=(5, 0),
             textcoords="offset points",
@@ -156,7 +157,7 @@ def class_shares(run: RunView, chapter: Json) -> Figure | None:
             "recognised image are left out."
         ),
         alt="Dot charts of class shares. Most frequent class: "
-        + "; ".join(f"{s} {top} ({percent(float(np.nanmax(shares[s])), 1)})" for s, top in tops.items())
+        + "; ".join(f"{s} {top} ({tenths(float(np.nanmax(shares[s])))})" for s, top in tops.items())
         + ".",
         drawing=plot(name, lambda sheet: _class_panels(sheet, shares, names), 1.75),
         header=("sampler", *names),
@@ -179,20 +180,22 @@ def _class_panels(sheet: "Sheet", shares: dict[str, np.ndarray], names: list[str
         axes.set_xticks(places, names, fontsize=6.5 if len(names) <= 12 else 5)
         axes.tick_params(axis="x", length=0)
         axes.grid(visible=False, axis="x")
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.1 * max(float(np.nanmax(one)) for one in shares.values()))
         as_percent(axes.yaxis, 0)
         label_upright(axes, sampler)
 
 
 def nearest(run: RunView, chapter: Json) -> Figure | None:
     """Generated images above the training images nearest to them: are they new, or remembered?"""
-    found = {s: a for s, a in _arrays(run, chapter).items() if len(a.get("nearest", ())) and s != "binary"}
+    shares = sampler_scores(run, chapter, "recognised")
+    garbage = {name for name, share in shares.items() if share.mean < WORTH_COMPARING}
+    found = {s: a for s, a in _arrays(run, chapter).items() if len(a.get("nearest", ())) and s not in garbage}
     if not found:
         return None
     rows = []
     for name, arrays in found.items():
         m = min(10, len(arrays["nearest"]), len(arrays["images"]))
-        rows += [Row(name, arrays["images"][:m]), Row("nearest", arrays["nearest"][:m])]
+        rows += [Row(name, arrays["images"][:m]), Row("nearest", arrays["nearest"][:m], last=True)]
     distances = sampler_scores(run, chapter, "nearest")
     said = "; ".join(f"{name} {score.mean:.2f}" for name, score in distances.items())
     return Figure(

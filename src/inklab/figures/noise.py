@@ -1,11 +1,12 @@
 """Figures of a noise chapter: how recognition falls with strength, and whether cleaning first helps."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from inklab.figures.drawing import Figure, as_percent, label_upright, listing, plot
-from inklab.figures.numerals import percent, replicates
+from inklab.figures.numerals import fixed, replicates, tenths
 from inklab.figures.palette import LINES, MARKERS, SERIES, STAND_IN
 from inklab.figures.reading import Score, chapter_results, class_names, is_number, numbers, read_score, slug
 from inklab.figures.tiles import Row, is_ink, tile_drawing
@@ -68,7 +69,7 @@ def noise_curves(run: RunView, chapter: Json) -> Figure | None:
         title="Recognition against strength of the noise",
         caption=(
             f"Mean true-positive rate over classes (recall), {corruption}; every pipeline and replicate sees "
-            f"the same noise. {_bands(curves)}"
+            f"the same noise. {_bands(curves)}{_gap_words(results)}"
             + (" Vertical line: the smallest strength at which cleaning helps." if is_number(helps) else "")
         ),
         alt=_alt(strengths, curves, helps),
@@ -118,7 +119,7 @@ def _alt(strengths: list[float], curves: dict[str, list[Score | None]], helps: A
     parts = [
         f"{pipeline}: "
         + ", ".join(
-            f"{percent(s.mean, 1)} at {strengths[i]:g}" for i in spots if i < len(each) and (s := each[i])
+            f"{tenths(s.mean)} at {strengths[i]:g}" for i in spots if i < len(each) and (s := each[i])
         )
         for pipeline, each in curves.items()
     ]
@@ -180,8 +181,8 @@ def _draw_gaps(axes: "Axes", gaps: dict[str, np.ndarray], looks: dict[str, int])
     for pipeline, rows in gaps.items():
         _line(axes, rows[:, 0], rows[:, 1], rows[:, 2:], (looks.get(pipeline, 5), pipeline))
     axes.axhline(0, color=STAND_IN["ink"], linewidth=0.8)
-    as_percent(axes.yaxis, 0)
-    label_upright(axes, "Difference from the classifier alone, in percentage points")
+    axes.yaxis.set_major_formatter(lambda value, _place: fixed(100 * value, 0))
+    label_upright(axes, "Difference from the classifier alone, percentage points")
 
 
 def _rate_axes(axes: "Axes") -> None:
@@ -218,8 +219,8 @@ def class_curves(run: RunView, chapter: Json) -> Figure | None:
         alt=(
             f"Small line charts, one a class. For {alone} at strength {strengths[at]:g} class "
             f"{labels[order[0]]} suffers most "
-            f"({percent(grids[alone][at][order[0]], 1)}) and {labels[order[-1]]} least "
-            f"({percent(grids[alone][at][order[-1]], 1)})."
+            f"({tenths(grids[alone][at][order[0]])}) and {labels[order[-1]]} least "
+            f"({tenths(grids[alone][at][order[-1]])})."
         ),
         drawing=plot(
             name,
@@ -287,6 +288,7 @@ def noise_strip(run: RunView, chapter: Json) -> Figure | None:
     for digit in [d for d in (3, 8) if d < shown.shape[1]] or [0]:
         rows.append(Row("noisy", shown[picks, digit]))
         rows += [Row(cleaner, images[picks, digit]) for cleaner, images in seen.items()]
+        rows[-1] = replace(rows[-1], last=True)
     cleaners = listing([f"the {cleaner}" for cleaner in seen]) or "nothing"
     return Figure(
         name=f"{slug(chapter['name'])}-strip",

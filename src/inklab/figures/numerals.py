@@ -3,12 +3,14 @@
 Thin no-break spaces hold a number and its unit together, a true minus stands before what is negative.
 """
 
+import re
 from collections.abc import Callable
 from typing import TypeAlias
 
 from inklab.figures.reading import Score
 
 THIN = "\u202f"
+NBSP = "\u00a0"
 MINUS = "\u2212"
 DASH = "\u2013"
 ABSENT = "\u2014"
@@ -48,6 +50,11 @@ def percent(share: Number, decimals: int = 2) -> str:
         '98.14 %'
     """
     return f"{fixed(100 * share, decimals)}{THIN}%"
+
+
+def tenths(share: Number) -> str:
+    """A share as a percentage with one decimal, where two would be too fine."""
+    return percent(share, 1)
 
 
 def points(share: Number, decimals: int = 2) -> str:
@@ -110,20 +117,8 @@ def duration(seconds: Number) -> str:
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes}{THIN}min {rest}{THIN}s"
-    return f"{minutes // 60}{THIN}h {minutes % 60}{THIN}min"
-
-
-def signed_power(value: Number) -> str:
-    """A power of ten for an axis.
-
-    Example:
-        >>> signed_power(1e-5) == "10" + chr(0x207B) + chr(0x2075)
-        True
-    """
-    mantissa, power = f"{value:e}".split("e")
-    raised = str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    front = mantissa.rstrip("0").rstrip(".")
-    return f"10{raised}" if front == "1" else f"{front}×10{raised}"
+    hours, rest = divmod(round(seconds / 60), 60)
+    return f"{hours}{THIN}h {rest}{THIN}min"
 
 
 def interval(low: Number, high: Number, write: Writer) -> str:
@@ -133,25 +128,61 @@ def interval(low: Number, high: Number, write: Writer) -> str:
         >>> interval(0.9802, 0.9826, percent).replace(THIN, " ")
         '98.02 to 98.26 %'
     """
-    first, unit = write(low), THIN + write(high).split(THIN)[-1]
-    return f"{first.removesuffix(unit) if THIN in write(high) else first} to {write(high)}"
+    if write in (percent, tenths):  # with few replicates Student's t may leave the shares that there are
+        low, high = min(max(low, 0.0), 1.0), min(max(high, 0.0), 1.0)
+    return f"{bare(write(low))} to {write(high)}"
+
+
+def bare(text: str) -> str:
+    """A written number without its unit.
+
+    Example:
+        >>> bare(percent(0.5)), bare("12")
+        ('50.00', '12')
+    """
+    return text.split(THIN)[0]
+
+
+def unit(text: str) -> str:
+    """The unit of a written number, or nothing.
+
+    Example:
+        >>> unit(percent(0.5)), unit("12")
+        ('%', '')
+    """
+    return text.partition(THIN)[2]
+
+
+def typeset(text: str) -> str:
+    """Plain text with the marks of good typography: true minus signs, thin spaces, curly quotes.
+
+    Example:
+        >>> typeset("l2 = 1e-05: -1.26 points (95 % CI), it's").replace(THIN, "_").replace(NBSP, "_")
+        'l2_=_1e-5: \u22121.26_points (95_%_CI), it\u2019s'
+    """
+    text = re.sub(r"(?<=\de-)0+(?=\d)", "", text)
+    text = re.sub(r"(?<![\w.])-(?=\d)", MINUS, text)
+    text = re.sub(r"(?<=\d) (?=%|dB\b)", THIN, text)
+    text = re.sub(r"(?<=\d) (?=points\b)|(?<=%) (?=CI\b)", NBSP, text)
+    text = re.sub(r"(?<=\w) ([=<]) (?=[\d\u2212])", rf"{NBSP}\1{NBSP}", text)
+    return re.sub(r"(?<!\.)\.\.(?!\.)", ".", text).replace("'", "\u2019")
 
 
 def replicates(n: int) -> str:
     """The n behind a number.
 
     Example:
-        >>> replicates(5).replace(THIN, " ")
+        >>> replicates(5).replace(NBSP, " ")
         'n = 5'
     """
-    return f"n{THIN}={THIN}{n}"
+    return f"n{NBSP}={NBSP}{n}"
 
 
 def score_text(score: Score | None, write: Writer) -> str:
     """A score in a sentence: mean, interval and n.
 
     Example:
-        >>> score_text(Score(0.98, 5, 0.001, (0.979, 0.981)), percent).replace(THIN, " ")
+        >>> score_text(Score(0.98, 5, 0.001, (0.979, 0.981)), percent).replace(THIN, " ").replace(NBSP, " ")
         '98.00 % (95 % CI 97.90 to 98.10 %, n = 5)'
     """
     if score is None:
@@ -160,7 +191,7 @@ def score_text(score: Score | None, write: Writer) -> str:
         return f"{write(score.mean)} ({replicates(score.n)})"
     over = " over images" if score.over == "images" else ""
     span = interval(*score.interval, write)
-    return f"{write(score.mean)} (95{THIN}% CI{over} {span}, {replicates(score.n)})"
+    return f"{write(score.mean)} (95{THIN}%{NBSP}CI{over} {span}, {replicates(score.n)})"
 
 
 MEASURES: dict[str, tuple[str, Writer]] = {

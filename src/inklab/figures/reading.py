@@ -123,13 +123,14 @@ def plain(value: Any) -> str:
     """A setting's value as one would type it: `1e-6` rather than `1e-06`.
 
     Example:
-        >>> plain(1e-06), plain([500, 300]), plain("adam"), plain(0.1), plain(None)
-        ('1e-6', '500-300', 'adam', '0.1', 'none')
+        >>> plain(1e-06), plain(0.001), plain([500, 300]), plain("adam"), plain(0.1), plain(None)
+        ('1e-6', '1e-3', '500-300', 'adam', '0.1', 'none')
     """
     if isinstance(value, list | tuple):
         return "-".join(plain(v) for v in value)
     if isinstance(value, float):
-        return re.sub(r"e([+-])0*(\d)", lambda m: f"e{'-' if m[1] == '-' else ''}{m[2]}", f"{value:g}")
+        text = f"{value:g}" if abs(value) > 0.001 or not value else f"{value:.6e}"
+        return re.sub(r"\.?0*e([+-])0*(\d)", lambda m: f"e{'-' if m[1] == '-' else ''}{m[2]}", text)
     return "none" if value is None else str(value)
 
 

@@ -42,15 +42,13 @@ def sweep_figure(run: RunView, chapter: Json) -> Figure | None:
         name=name,
         title=f"{measure(pair[0])[0].split()[1].capitalize()} against {', '.join(vary)}",
         caption=(
-            f"Dots: one a replicate ({shown}), spread sideways to be told apart. Diamond: their mean. Thick "
-            "bar: 95 % confidence "
-            "interval of the mean (Student's t): how well the mean is known. Thin bar with caps, beside it: "
-            "mean ± 1 standard "
-            "deviation: how much one training differs from the next. The two scales differ between the "
-            "panels."
+            f"Dots: one a replicate ({shown}), spread sideways to be told apart. Line across: their mean. "
+            "Thick bar: 95 % confidence interval of the mean (Student's t): how well the mean is known. "
+            "Thin bar with caps: mean ± 1 standard "
+            "deviation: how much one training differs from the next."
         ),
         alt=_alt(values, scores, vary),
-        drawing=plot(name, lambda sheet: _draw(sheet, values, scores, ", ".join(vary)), 2.9),
+        drawing=plot(name, lambda sheet: _draw(sheet, values, scores, ", ".join(vary)), 4.3),
         header=("score", ", ".join(vary), "mean", "sd", "n", "ci95_low", "ci95_high", "values"),
         rows=tuple(rows),
     )
@@ -94,7 +92,7 @@ def places_of(values: list[Any]) -> tuple[np.ndarray, bool]:
 def _draw(sheet: "Sheet", values: list[Any], scores: dict[str, list[Score | None]], label: str) -> None:
     places, log = places_of(values)
     room = float(np.min(np.diff(np.sort(places)))) if len(np.unique(places)) == len(places) else 0.5
-    panels = sheet.subplots(1, len(scores))
+    panels = sheet.subplots(len(scores), 1, sharex=True)
     for axes, (part, found) in zip(panels, scores.items(), strict=True):
         title, _ = measure(part)
         for place, score in zip(places, found, strict=True):
@@ -103,41 +101,27 @@ def _draw(sheet: "Sheet", values: list[Any], scores: dict[str, list[Score | None
         label_upright(axes, title)
         axes.set_xticks(places, [plain(value) for value in values])
         axes.grid(visible=False, axis="x")
-        axes.set_xlabel(f"{label} (log scale)" if log else label)
         axes.set_xlim(places.min() - 0.6 * room, places.max() + 0.6 * room)
         if part.endswith("accuracy"):
             as_percent(axes.yaxis)
+    panels[-1].set_xlabel(f"{label} (log scale)" if log else label)
     _legend(sheet)
 
 
 def _one(axes: "Axes", place: float, score: Score, room: float) -> None:
-    ink, dot = STAND_IN["ink"], STAND_IN["c1"]
-    spread = np.linspace(-0.14, 0.14, max(2, len(score.values)))
-    # the order of replicates, not of values, so that no pattern appears; 7 is coprime to the usual counts
+    ink = STAND_IN["ink"]
+    spread = np.linspace(-0.1, 0.1, max(2, len(score.values)))
+    # by number of the replicate, not by value, so that no pattern appears; 7 is coprime to the usual counts
     order = [(7 * i) % len(score.values) for i in range(len(score.values))]
     sideways = spread[order] if len(order) > 1 else np.zeros(len(order))
-    axes.plot(
-        place + (sideways - 0.1) * room,
-        score.values,
-        "o",
-        color=dot,
-        alpha=0.55,
-        markersize=2.6,
-        markeredgewidth=0,
-    )
+    dots: Any = {"color": STAND_IN["c1"], "alpha": 0.6, "markersize": 3, "markeredgewidth": 0}
+    axes.plot(place + (sideways - 0.2) * room, score.values, "o", **dots)
     if score.ci95:
-        axes.plot(
-            [place + 0.16 * room] * 2, score.ci95, color=STAND_IN["c2"], linewidth=4, solid_capstyle="butt"
-        )
-    axes.plot(place + 0.16 * room, score.mean, "D", color=ink, markersize=4)
+        axes.plot([place] * 2, score.ci95, color=STAND_IN["c2"], linewidth=6, solid_capstyle="butt")
+    axes.plot([place - 0.09 * room, place + 0.09 * room], [score.mean] * 2, color=ink, linewidth=1.4)
     if score.sd:
         axes.errorbar(
-            place + 0.32 * room,
-            score.mean,
-            yerr=score.sd,
-            color=STAND_IN["muted"],
-            linewidth=0.9,
-            capsize=2.5,
+            place + 0.2 * room, score.mean, yerr=score.sd, color=STAND_IN["muted"], linewidth=1, capsize=3
         )
 
 
@@ -155,8 +139,8 @@ def _legend(sheet: "Sheet") -> None:
             label="one replicate",
             markersize=3,
         ),
-        Line2D([], [], linestyle="", marker="D", color=STAND_IN["ink"], label="mean"),
-        Line2D([], [], linewidth=4, color=STAND_IN["c2"], label="95 % CI of the mean", solid_capstyle="butt"),
+        Line2D([], [], linewidth=1.4, color=STAND_IN["ink"], label="mean"),
+        Line2D([], [], linewidth=6, color=STAND_IN["c2"], label="95 % CI of the mean", solid_capstyle="butt"),
         Line2D([], [], linewidth=0.9, color=STAND_IN["muted"], label="± 1 SD", marker="|", markersize=6),
     ]
     sheet.legend(handles=shown, loc="outside upper left", ncols=4)

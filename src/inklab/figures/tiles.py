@@ -25,11 +25,13 @@ class Row:
         label: its name; may hold a second line after a newline.
         pixels: `(m, c, h, w)` bytes.
         under: a short line below each image, or nothing.
+        last: whether a group of rows ends here, with a wider gap below.
     """
 
     label: str
     pixels: UInt8[np.ndarray, "m c h w"]
     under: Sequence[str] = ()
+    last: bool = False
 
 
 def is_ink(pixels: UInt8[np.ndarray, "m c h w"]) -> bool:
@@ -88,7 +90,7 @@ def tile_drawing(rows: Sequence[Row], *, ink: bool, head: Sequence[str] = (), la
         y = LINE + 1
     for row in rows:
         parts += _row(row, y, label_width, scale, ink=ink)
-        y += height * scale + (LINE + 3 if row.under else 3)
+        y += height * scale + (LINE + 3 if row.under else 3) + (8 if row.last and row is not rows[-1] else 0)
     across = label_width + most * step - gap * scale
     return f"{open_svg(f'0 0 {max(across, FULL):.1f} {y:.1f}')}{''.join(parts)}</svg>"
 

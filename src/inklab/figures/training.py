@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from inklab.figures.drawing import Figure, as_percent, label_upright, plot, whole_ticks
-from inklab.figures.numerals import THIN, loss, percent, replicates
+from inklab.figures.numerals import THIN, loss, percent, replicates, tenths
 from inklab.figures.palette import LINES, MARKERS, SERIES, STAND_IN
 from inklab.figures.reading import (
     class_names,
@@ -44,8 +44,8 @@ def learning_curves(run: RunView, chapter: Json) -> Figure | None:
         for one in settings
     }
     histories = {name: list(found) for name, found in histories.items() if found}
-    if not histories:
-        return None
+    if max((len(h["epoch"]) for found in histories.values() for _, h in found), default=0) < 2:
+        return None  # a single epoch is no curve; its numbers stand in the table
     name = f"{slug(chapter['name'])}-curves"
     some = next(iter(histories.values()))[0][1]
     measures = [one for one in ("loss", "accuracy") if any(numbers(some.get(f"validation_{one}")))
@@ -77,19 +77,17 @@ def _at(history: Json, column: str, index: int) -> Any:
 
 
 def _curves_caption(n: int, *, many: bool, classifies: bool) -> str:
-    lines = (
-        f"On the validation images; each line is the mean of a setting's replicates (up to {replicates(n)})."
-        if many
-        else f"Thin: one line a replicate ({replicates(n)}). Bold: their mean."
-    )
-    when = (
-        " The training loss is the mean over an epoch's steps, while the weights still move (and with "
-        "dropout, where "
-        "there is any); everything else is measured after the epoch. So a validation loss below the training "
-        "loss is no riddle."
-    )
-    return lines + (
-        "" if many else when if classifies else when.replace("everything else", "the validation loss")
+    if many:
+        up_to = f"(up to {replicates(n)})"
+        return f"On the validation images; each line is the mean of a setting's replicates {up_to}."
+    rest = "all else is" if classifies else "the validation loss is"
+    lines = f"Thin: one line a replicate ({replicates(n)}). Bold: their mean."
+    if n == 1:
+        lines = f"One replicate ({replicates(n)})."
+    return (
+        f"{lines} The training loss is the mean over an epoch's steps, while the weights still move (and "
+        "with dropout or noise, where there is any); "
+        f"{rest} measured after the epoch. Losses are without the L2 term."
     )
 
 
@@ -158,7 +156,8 @@ def _setting_curves(
             axes.plot(np.arange(1, len(mean) + 1), mean, color=STAND_IN[SERIES[index % 6]], label=setting,
                       linestyle=LINES[index % 6], marker=MARKERS[index % 6], markersize=4)  # fmt: skip
         _finish(axes, one)
-    panels[0].legend(loc="best")
+    handles, words = panels[0].get_legend_handles_labels()
+    sheet.legend(handles, words, loc="outside upper left", ncols=min(5, len(words)))
 
 
 def _panels(sheet: "Sheet", measures: list[str]) -> list["Axes"]:
@@ -166,7 +165,7 @@ def _panels(sheet: "Sheet", measures: list[str]) -> list["Axes"]:
 
 
 def _finish(axes: "Axes", one: str) -> None:
-    label_upright(axes, "Accuracy" if one == "accuracy" else "Loss (without L2)")
+    label_upright(axes, "Accuracy" if one == "accuracy" else "Loss")
     axes.set_xlabel("Epoch")
     whole_ticks(axes.xaxis)
     if one == "accuracy":
@@ -185,6 +184,8 @@ def mistakes(run: RunView, chapter: Json) -> Figure | None:
         return None
     predicted, confidence = arrays["predicted"].astype(np.int64), arrays["confidence"].astype(float)
     wrong = np.flatnonzero(predicted != labels)
+    if 2 * len(wrong) > len(labels):  # a network that learnt nothing makes no telling mistakes
+        return None
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:SHOWN_MISTAKES]
     pixels = run.test_images(worst) if len(worst) else None
     if pixels is None:
@@ -199,7 +200,7 @@ def mistakes(run: RunView, chapter: Json) -> Figure | None:
         caption=(
             f"Of the {len(labels):,} test images replicate 0 got {len(wrong):,} wrong; these are the "
             f"{len(worst)} of which it was "
-            f"surest (softmax {percent(confidence[worst[-1]], 1)} and more). Below each: true class → what "
+            f"surest (softmax {tenths(confidence[worst[-1]])} and more). Below each: true class → what "
             "the network said."
         ),
         alt=f"{len(worst)} test images with true and predicted class: {'; '.join(said)}.",

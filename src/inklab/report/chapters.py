@@ -9,7 +9,7 @@ from inklab.figures import Figure
 from inklab.figures.reading import chapter_results, slug
 from inklab.report.evaluations import generator_tables, noise_tables
 from inklab.report.method import method
-from inklab.report.tables import Table, failures, outcomes_text, train_tables
+from inklab.report.tables import Table, failures, outcomes_text, remarks, sentence_case, train_tables
 from inklab.report.view import Json, RunView
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -49,6 +49,7 @@ class Chapter:
     callouts: list[Callout] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     answers: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
 
 def read_chapter(run: RunView, chapter: Json, figures: list[Figure]) -> Chapter:
@@ -68,6 +69,7 @@ def read_chapter(run: RunView, chapter: Json, figures: list[Figure]) -> Chapter:
         tables=tables(run, chapter) if tables else [],
         callouts=callouts(run, chapter, results),
         failures=shortened(failures(run, chapter) + failed_evaluations(run, chapter)),
+        remarks=remarks(chapter),
         answers=[one for one in chapter.get("answers") or [] if one in known_answers()],
     )
 
@@ -108,8 +110,13 @@ def _callout(verdict: Json) -> Callout:
     evidence = verdict.get("evidence") or {}
     told = tuple((str(key).replace("_", " "), _evidence(value)) for key, value in evidence.items())
     return Callout(
-        str(verdict.get("name")), str(verdict.get("finding") or ""), str(verdict.get("advice") or ""), told
+        str(verdict.get("name")), _sentence(verdict.get("finding")), _sentence(verdict.get("advice")), told
     )
+
+
+def _sentence(text: object) -> str:
+    told = sentence_case(str(text or "").strip())
+    return told if not told or told.endswith((".", "!", "?")) else f"{told}."
 
 
 def _evidence(value: object) -> str:

@@ -6,9 +6,9 @@ import numpy as np
 
 from inklab.figures.generator import sampler_scores
 from inklab.figures.noise import pipelines_of, strengths_of
-from inklab.figures.numerals import ABSENT, fixed, general, interval, p_value, percent, points
+from inklab.figures.numerals import ABSENT, fixed, general, interval, p_value, points, tenths
 from inklab.figures.reading import chapter_results, is_number, read_score
-from inklab.report.tables import Table, brief, starred
+from inklab.report.tables import Table, brief, starred, without_units
 from inklab.report.view import Json, RunView
 
 SHOWN = (0.0, 0.1, 0.25, 0.4, 0.5, 0.75, 1.0)
@@ -23,17 +23,14 @@ def noise_tables(run: RunView, chapter: Json) -> list[Table]:
     rows = [
         [
             f"{strengths[i]:g}",
-            *(
-                brief(each[i] if i < len(each) else None, lambda share: percent(share, 1))
-                for each in curves.values()
-            ),
+            *without_units([brief(each[i] if i < len(each) else None, tenths) for each in curves.values()]),
         ]
         for i in spots
     ]
     first = [score for each in curves.values() for score in each[:1]]
     ns = ", ".join(f"{name} n = {score.n}" for name, score in zip(curves, first, strict=True) if score)
     rates = Table(
-        caption=f"Mean true-positive rate (95 % CI) at some strengths; {ns}.{_over(first)}",
+        caption=f"Mean true-positive rate in percent (95 % CI) at some strengths; {ns}.{_over(first)}",
         head=("Strength", *curves),
         rows=rows,
     )
@@ -101,7 +98,7 @@ def generator_tables(run: RunView, chapter: Json) -> list[Table]:
     rows = [
         [
             name,
-            brief(recognised.get(name), lambda share: percent(share, 1)),
+            brief(recognised.get(name), tenths),
             brief(frechet.get(name), general),
             fixed(near[name].mean, 2) if name in near else ABSENT,
         ]
@@ -113,13 +110,9 @@ def generator_tables(run: RunView, chapter: Json) -> list[Table]:
         read_score(results.get(key)) for key in ("floor", "recognised_test", "reconstructed")
     )
     if back:
-        rows.append(
-            ["test images, reconstructed", brief(back, lambda share: percent(share, 1)), ABSENT, ABSENT]
-        )
+        rows.append(["test images, reconstructed", brief(back, tenths), ABSENT, ABSENT])
     if floor or real:
-        rows.append(
-            ["real test images", brief(real, lambda share: percent(share, 1)), brief(floor, general), ABSENT]
-        )
+        rows.append(["real test images", brief(real, tenths), brief(floor, general), ABSENT])
     return [
         Table(
             caption=(

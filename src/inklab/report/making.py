@@ -1,23 +1,64 @@
 """The first and the last of a report: headline numbers, findings, and how it was made."""
 
+import re
+from dataclasses import dataclass
 from typing import Any
 
 from inklab.figures.drawing import listing
-from inklab.figures.numerals import count, duration, percent, score_text
-from inklab.figures.reading import chapter_results, is_number, read_score
+from inklab.figures.numerals import count, duration, percent, score_text, tenths
+from inklab.figures.reading import chapter_results, is_number, read_score, slug
 from inklab.report.tables import Table
 from inklab.report.view import Json, RunView
 
+LONGEST = 280  # characters of a finding at the top; all of it stands in its chapter
 
-def findings(run: RunView) -> list[str]:
-    """The sentences that `results.json` lists as findings."""
-    found: Any = None
-    for chapter in [*(run.plan.get("chapters") or []), {"name": "findings", "kind": "findings"}]:
-        if chapter.get("kind") == "findings":
-            found = found or (run.results.get("chapters") or {}).get(chapter["name"])
-    if isinstance(found, dict):
-        found = found.get("findings") or found.get("sentences")
-    return [str(one.get("text", one)) if isinstance(one, dict) else str(one) for one in found or []]
+
+@dataclass(frozen=True)
+class Finding:
+    """A finding as the top of the page tells it, and the chapter that tells all of it."""
+
+    text: str
+    chapter: str = ""
+    anchor: str = ""
+
+
+def findings(run: RunView) -> list[Finding]:
+    """The findings of `results.json`: each under its chapter's title, in its first sentences."""
+    chapters = run.plan.get("chapters") or []
+    names = [str(one["name"]) for one in chapters if one.get("kind") == "findings"]
+    found: Any = next((told for name in [*names, "findings"] if (told := _told(run, name))), [])
+    return [_finding(str(text), chapters) for text in found if isinstance(text, str)]
+
+
+def _told(run: RunView, name: str) -> Any:
+    found = (run.results.get("chapters") or {}).get(name)
+    return found if isinstance(found, list) else []
+
+
+def _finding(text: str, chapters: list[Json]) -> Finding:
+    for chapter in chapters:
+        name, question = str(chapter["name"]), str(chapter.get("question") or "").strip()
+        if text.startswith(f"{name}: "):
+            rest = text.removeprefix(f"{name}: ").removeprefix(question).strip()
+            return Finding(opening(rest), str(chapter.get("title") or name), slug(name))
+    return Finding(text)
+
+
+def opening(text: str, longest: int = LONGEST) -> str:
+    """The first sentences of a text: about `longest` characters, at least a third of that.
+
+    Example:
+        >>> opening("One is 1.5. Two follows. Three is too much.", 30)
+        'One is 1.5. Two follows.'
+    """
+    sentences = re.split(r"(?<=[.!?]) (?=\S)", text)
+    kept = sentences[:1]
+    for sentence in sentences[1:]:
+        said = len(" ".join(kept))
+        if said >= longest / 3 and said + len(sentence) > longest:
+            break
+        kept.append(sentence)
+    return " ".join(kept)
 
 
 def headline(run: RunView) -> str:
@@ -36,9 +77,10 @@ def _recognised(run: RunView, chapters: list[Json]) -> str:
         results = chapter_results(run, chapter["name"])
         score = read_score(results.get("test_accuracy"))
         if score and not results.get("verdicts"):
-            parts.append(f"{chapter['name']} {score_text(score, percent)}")
+            name = str(chapter["name"]).replace("-", "\u2011")  # a name should not break at its hyphens
+            parts.append(f"{name} {score_text(score, percent)}")
     images = (run.plan.get("data") or {}).get("test")
-    return f"Of {count(images)} test images are recognised: {'; '.join(parts)}." if parts and images else ""
+    return f"Accuracy on {count(images)} test images: {'; '.join(parts)}." if parts and images else ""
 
 
 def _noise(run: RunView, chapter: Json) -> str:
@@ -61,8 +103,8 @@ def _drawn(run: RunView, chapter: Json) -> str:
         return ""
     best = max(shown, key=lambda name: shown[name].mean)
     worst = min(shown, key=lambda name: shown[name].mean)
-    rest = f", of those from {worst} codes {percent(shown[worst].mean, 1)}" if worst != best else ""
-    return f"Of the images drawn from {best} codes {percent(shown[best].mean, 1)} are recognised{rest}."
+    rest = f", of those from {worst} codes {tenths(shown[worst].mean)}" if worst != best else ""
+    return f"Of the images drawn from {best} codes {tenths(shown[best].mean)} are recognised{rest}."
 
 
 def environment(run: RunView) -> list[tuple[str, str]]:

@@ -98,7 +98,8 @@ def _scaling(scaling: Json) -> list[str]:
     mean, spread = scaling.get("mean", 0.0), scaling.get("spread", 1.0)
     if mean == 0 and spread == 1:
         return []
-    return [f"images in [0, 1] less {plain(mean)}, divided by {plain(spread)}"]
+    less = f" less {plain(mean)}," if mean else ""
+    return [f"images in [0, 1]{less} divided by {plain(spread)} in front of the network"]
 
 
 def _noise(run: RunView, chapter: Json) -> str:
@@ -116,12 +117,15 @@ def _noise(run: RunView, chapter: Json) -> str:
 
 
 def _generator(run: RunView, chapter: Json) -> str:
-    samples = count(chapter.get("samples") or 0)
+    images = f"{count(chapter['fit_images'])} " if chapter.get("fit_images") else ""
+    mixture = f"; the mixture has {chapter['components']} components" if chapter.get("components") else ""
     return (
-        f"{samples} images a sampler, drawn by the decoder of {chapter.get('decoder')} and judged by "
-        f"{chapter.get('judge')}. "
-        f"Samplers: {listing([str(s) for s in chapter.get('samplers') or []])}. Distributions are fitted to "
-        "the codes of clean training images."
+        f"{count(chapter.get('samples') or 0)} images a sampler, drawn by the decoder of "
+        f"{chapter.get('decoder')} "
+        f"and judged by {chapter.get('judge')}. Samplers: "
+        f"{listing([str(s) for s in chapter.get('samplers') or []])}. Distributions are fitted to the codes "
+        "of "
+        f"{images}clean training images{mixture}."
     )
 
 

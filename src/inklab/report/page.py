@@ -1,13 +1,16 @@
 """The page: one file that opens offline, without scripts."""
 
 from base64 import b64encode
+from dataclasses import replace
 from pathlib import Path
 
 from inklab.figures import Figure, Figures, RunView, draw_figures, write_figures
+from inklab.figures.numerals import typeset
 from inklab.figures.palette import DARK, LIGHT, variables
 from inklab.files import write_whole
 from inklab.report.chapters import TEMPLATES, Chapter, read_chapter
 from inklab.report.making import commands, environment, findings, headline, time_table
+from inklab.report.tables import Table
 
 
 def build_report(run: RunView, figures: Figures | None = None) -> str:
@@ -34,7 +37,7 @@ def build_report(run: RunView, figures: Figures | None = None) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    pages.filters |= {"csv_link": csv_link}
+    pages.filters |= {"csv_link": csv_link, "typeset": typeset}
     return pages.get_template("report.html").render(
         title=str(run.plan.get("title") or run.plan.get("study") or "Report"),
         note=(run.plan.get("data") or {}).get("note"),
@@ -51,12 +54,19 @@ def build_report(run: RunView, figures: Figures | None = None) -> str:
 
 
 def _chapters(run: RunView, figures: Figures) -> list[Chapter]:
-    """The chapters in order; findings stand at the top, and come again only with written answers."""
-    read = [read_chapter(run, one, figures.get(one["name"], [])) for one in run.plan.get("chapters") or []]
-    kinds = [one.get("kind") for one in run.plan.get("chapters") or []]
-    return [
-        chapter for chapter, kind in zip(read, kinds, strict=True) if kind != "findings" or chapter.answers
-    ]
+    """The chapters in order; a table that stood in an earlier one, such as a network's layers, is left out.
+
+    Findings stand at the top of the page; their chapter comes only if it has written answers.
+    """
+    shown: list[Table] = []
+    told = []
+    for one in run.plan.get("chapters") or []:
+        chapter = read_chapter(run, one, figures.get(one["name"], []))
+        new = [table for table in chapter.tables if table not in shown]
+        shown += new
+        if one.get("kind") != "findings" or chapter.answers:
+            told.append(replace(chapter, tables=new))
+    return told
 
 
 def csv_link(figure: Figure) -> str:

@@ -1,10 +1,21 @@
 """Tables, and those of a training chapter: scores, comparisons, layers, what others measured."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from inklab.figures.numerals import ABSENT, Writer, count, interval, measure, p_value, points, score_text
+from inklab.figures.numerals import (
+    ABSENT,
+    THIN,
+    Writer,
+    count,
+    interval,
+    measure,
+    p_value,
+    points,
+    score_text,
+)
 from inklab.figures.reading import (
     Score,
     chapter_results,
@@ -45,6 +56,11 @@ def cells(score: Score | None, write: Writer) -> list[str]:
     return [write(score.mean), span + star, write(score.sd) if score.sd is not None else ABSENT, str(score.n)]
 
 
+def without_units(row: Sequence[str]) -> list[str]:
+    """Cells without their units, for columns whose title names it."""
+    return [re.sub(rf"{THIN}(%|dB)", "", cell) for cell in row]
+
+
 def brief(score: Score | None, write: Writer) -> str:
     """A score as one cell: mean and interval."""
     if score is None:
@@ -55,7 +71,7 @@ def brief(score: Score | None, write: Writer) -> str:
 def starred(scores: Sequence[Score | None]) -> str:
     """The note below a table that says what a star means; nothing without one."""
     some = any(score is not None and score.over == "images" for score in scores)
-    return " * over test or validation images (Wilson), for there is one replicate only." if some else ""
+    return " * Over test or validation images (Wilson), for there is one replicate only." if some else ""
 
 
 def train_tables(run: RunView, chapter: Json) -> list[Table]:
@@ -77,10 +93,10 @@ def scores_table(results: Json) -> Table:
 
     found = {key: read_score(results.get(key)) for key in MEASURES if isinstance(results.get(key), dict)}
     scores = {key: score for key, score in found.items() if score}
-    over = "of the mean over replicates (Student’s t)" if any(s.ci95 for s in scores.values()) else ""
+    over = ". 95 % CI: confidence interval of the mean over replicates (Student’s t)."
+    several = any(score.ci95 for score in scores.values())
     return Table(
-        caption=f"Scores after the last epoch. 95 % CI: confidence interval {over}.".replace(" .", ".")
-        + starred(list(scores.values())),
+        caption=f"Scores after the last epoch{over if several else ', one replicate.'}{starred(list(scores.values()))}",
         head=("Score", "Mean", "95 % CI", "SD", "n"),
         rows=[[measure(key)[0], *cells(score, measure(key)[1])] for key, score in scores.items()],
     )
@@ -102,11 +118,16 @@ def settings_table(chapter: Json, results: Json) -> Table:
             cell for score, key in zip(pair, keys, strict=True) for cell in cells(score, measure(key)[1])[:3]
         ]
         rows.append(
-            [", ".join(plain(one.get(key)) for key in vary), outcomes_text(one.get("outcomes") or {}), *text]
+            [
+                ", ".join(plain(one.get(key)) for key in vary),
+                outcomes_text(one.get("outcomes") or {}),
+                *without_units(text),
+            ]
         )
         if _value(one, vary) == results.get("best"):
             strong.add(index)
-    titles = [title for key in keys for title in (measure(key)[0], "95 % CI", "SD")]
+    unit = ", %" if keys[0].endswith("accuracy") else ""
+    titles = [title for key in keys for title in (measure(key)[0] + unit, "95 % CI", "SD")]
     best = f" Stressed: the best by {measure(keys[0])[0].lower()}." if strong else ""
     return Table(
         caption=f"Every setting; means over the trials that are done.{best}{starred(scores)}",
@@ -172,7 +193,7 @@ def difference_cells(gap: Json, write: Writer) -> list[str]:
     visible = gap.get("smallest_visible")
     return [
         write(gap["mean"]) if gap.get("mean") is not None else ABSENT,
-        interval(*span, write) if span else ABSENT,
+        interval(span[0], span[1], write) if span else ABSENT,
         p_value(gap["p"]) if gap.get("p") is not None else ABSENT,
         p_value(gap["p_holm"]) if gap.get("p_holm") is not None else ABSENT,
         write(visible).removeprefix("+") if visible is not None else ABSENT,
@@ -234,6 +255,32 @@ def reference_table(chapter: Json, results: Json) -> Table | None:
         rows=rows,
         words=frozenset({2, 3, 4}),
     )
+
+
+def remarks(chapter: Json) -> list[str]:
+    """What others reported without a number that could stand in a table.
+
+    Example:
+        >>> remarks({"reference": {"who": "the source", "values": {}, "differs": "it saw no gain"}})
+        ['The source: it saw no gain.']
+    """
+    reference = chapter.get("reference") or {}
+    others = [reference, *(reference.get("also") or [])]
+    told = [one for one in others if one.get("differs") and not one.get("values")]
+    return [
+        f"{sentence_case(str(one.get('who') or 'others'))}: {str(one['differs']).rstrip('.')}."
+        for one in told
+    ]
+
+
+def sentence_case(text: str) -> str:
+    """A text that begins with a capital.
+
+    Example:
+        >>> sentence_case("no input exceeds 0.004")
+        'No input exceeds 0.004'
+    """
+    return text[:1].upper() + text[1:]
 
 
 def outcomes_text(outcomes: Json) -> str:

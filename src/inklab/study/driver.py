@@ -32,6 +32,7 @@ from inklab.study.plan import (
 from inklab.study.results import summarise
 from inklab.study.spec import StudySpec
 from inklab.study.store import FINAL, RunFolder
+from inklab.study.view import keep_samples
 
 Facts = dict[str, dict[str, Any]]
 """Rehearsal key to what the rehearsal found out."""
@@ -154,8 +155,10 @@ class Driver:
         facts = self._rehearsed(executor, how)
         made = self._plan(how, facts)
         write_json(self.folder.path / "spec.json", {"profile": self.study.profile, "study": self.study.spec.model_dump(mode="json")})
+        keep_samples(self.folder, self.study.split.train.pixels, self.study.split.train.labels)
         write_json(self.folder.path / "plan.json", made)
         waiting = self._waiting(made)
+        self.watcher(Event("planned", "", estimate(made, waiting, _cost(facts))), {})
         for job in self._train_jobs(made, waiting, _cost(facts)):
             self._submit(executor, job)
         self._submit_ready(executor, made, waiting)
@@ -171,7 +174,10 @@ class Driver:
         keys = {}
         for settings in distinct_settings(self.study.spec, self.study.identity, how):
             keys[f"rehearse {rehearsal_key(settings)}"] = rehearsal_key(settings)
-            self._submit(executor, {"name": f"rehearse {rehearsal_key(settings)}", "kind": "rehearse", "settings": settings})
+            self._submit(executor, {
+                "name": f"rehearse {rehearsal_key(settings)}", "kind": "rehearse", "settings": settings,
+                "label": f"rehearsal of {settings['model']['name']}",
+            })  # fmt: skip
         facts: Facts = {}
         for event in executor.events():
             if event.kind == "done":
@@ -201,7 +207,8 @@ class Driver:
             if left:
                 trials = [{"id": trial, **made["trials"][trial]} for trial in left]
                 seconds = group_seconds(trials[0]["settings"], len(left), images, cost)
-                jobs.append({**group, "name": f"train {left[0]}", "kind": "train", "trials": trials, "seconds": seconds})
+                job = {**group, "name": f"train {left[0]}", "kind": "train", "trials": trials, "seconds": seconds}
+                jobs.append({**job, "label": _label(made, left)})
         return sorted(jobs, key=lambda job: -job["seconds"])
 
     def _submit_ready(self, executor: LocalExecutor, made: dict[str, Any], waiting: set[str]) -> None:
@@ -212,7 +219,8 @@ class Driver:
                 continue
             states = {trial: _state(self.folder.outcome(trial)) for trial in evaluation["needs"]}
             bad = [f"trial {trial} is {state}" for trial, state in states.items() if state != "done"]
-            job = {"name": name, "kind": evaluation["kind"], "evaluation": evaluation}
+            label = f"{evaluation.get('pipeline') or evaluation.get('sampler')}, replicate {evaluation['replicate']}"
+            job = {"name": name, "kind": evaluation["kind"], "evaluation": evaluation, "label": f"{evaluation['kind']}: {label}"}
             if bad:
                 self._jobs[name] = job
                 self._record(job, "failed", f"it needs trials that ended well, but {' and '.join(bad)}")
@@ -284,6 +292,13 @@ class Driver:
 
 def write_results(folder: RunFolder) -> dict[str, Any]:
     """Compute results.json from what stands in a run folder, and write it."""
+    results = results_of(folder)
+    write_json(folder.path / "results.json", results)
+    return results
+
+
+def results_of(folder: RunFolder) -> dict[str, Any]:
+    """What a run found out so far, computed from its outcomes."""
     made = folder.plan()
     outcomes, evaluations = folder.outcomes(made), folder.evaluations(made)
     ran: Iterable[dict[str, Any]] = (each.get("ran") or {} for each in outcomes.values())
@@ -295,12 +310,20 @@ def write_results(folder: RunFolder) -> dict[str, Any]:
     clock = folder.path / "clock.json"
     if clock.is_file():
         results["seconds"]["total"] = read_json(clock)["seconds"]
-    write_json(folder.path / "results.json", results)
     return results
 
 
 def _evaluations(made: dict[str, Any]) -> list[dict[str, Any]]:
     return [each for chapter in made["chapters"] for each in chapter.get("evaluations", [])]
+
+
+def _label(made: dict[str, Any], trials: list[str]) -> str:
+    """What a person calls a group: its chapters, and how many trials."""
+    names = [
+        chapter["name"] for chapter in made["chapters"]
+        if any(set(trials) & set(setting["trials"]) for setting in chapter.get("settings", []))
+    ]  # fmt: skip
+    return f"{', '.join(names)}: {len(trials)} trial{'s' if len(trials) > 1 else ''}"
 
 
 def _state(outcome: dict[str, Any] | None) -> str | None:

@@ -29,13 +29,13 @@ class Event(NamedTuple):
     """Something that happened to a job.
 
     Attributes:
-        kind: "started"; "epoch" with `(epoch, epochs, loss)`; "retried" with a reason; "done" with what the job returned and its draft folder;
+        kind: "planned" with an estimate (from the driver, once); "started"; "epoch" with `(epoch, epochs, loss)`; "retried" with a reason; "done" with what the job returned and its draft folder;
             "failed" with a reason; "lost" with a reason.
         job: its name.
         value: see above.
     """
 
-    kind: Literal["started", "epoch", "retried", "done", "failed", "lost"]
+    kind: Literal["planned", "started", "epoch", "retried", "done", "failed", "lost"]
     job: str
     value: Any = None
 

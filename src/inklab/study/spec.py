@@ -232,10 +232,10 @@ def read_study(study: str, *, profile: str | None = None, sets: Sequence[str] = 
     if profile != "plain" and profile not in profiles:
         raise UnknownName("profile", profile, [*profiles, "plain"])
     for key, value in profiles.get(profile, {}).items():
-        _put(raw, key, value, f"profile '{profile}'")
+        put(raw, key, value, f"profile '{profile}'")
     for change in sets:
         key, value = parse_set(change)
-        _put(raw, key, value, f"--set {change}")
+        put(raw, key, value, f"--set {change}")
     return parse_study(raw, study, folder), profile
 
 
@@ -297,7 +297,7 @@ def _raw(study: str) -> tuple[dict[str, Any], Path]:
         raise SpecError(f"'{study}' is not TOML: {error}") from error
 
 
-def _put(raw: dict[str, Any], key: str, value: object, where: str) -> None:
+def put(raw: dict[str, Any], key: str, value: object, where: str) -> None:
     """Set a dotted key; its first part is a chapter or a field of the study."""
     parts = key.split(".")
     chapters = raw.get("chapters", {})

@@ -43,7 +43,8 @@ def member(template: nn.Module, params: Tensors, buffers: Tensors, index: int | 
     with torch.no_grad():
         for name, slot in [*net.named_parameters(), *net.named_buffers()]:
             slot.copy_(values[name])
-    return net.eval()
+    # Channels-last is the layout in which oneDNN convolves fastest; it moves no number's place in the state.
+    return net.eval().to(memory_format=torch.channels_last)
 
 
 def decayed_names(net: nn.Module, patterns: Sequence[str]) -> frozenset[str]:

@@ -1,0 +1,5 @@
+"""The command line: parses, calls one function, prints. Heavy things are imported inside the commands."""
+
+from inklab.cli.main import main
+
+__all__ = ["main"]

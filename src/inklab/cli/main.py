@@ -1,0 +1,74 @@
+"""Entry point: runs a command and turns every ending into one line and the right exit code."""
+
+import signal
+import sys
+import traceback
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from typer.exceptions import Abort, TyperException
+
+import inklab
+from inklab.cli.app import app, note
+from inklab.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_MISTAKE, InklabError
+
+for part in ("running", "reading", "registered", "using"):
+    import_module(f"inklab.cli.{part}")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"inklab {inklab.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something goes wrong.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    pass
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit.
+
+    Args:
+        arguments: what was typed; the process's own if left out.
+    """
+    typed = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in typed
+    typed = [word for word in typed if word != "--debug"]  # allowed anywhere, not only before the command
+    if typed in ([], ["data"]):
+        typed.append("--help")
+    signal.signal(signal.SIGTERM, _interrupt)
+    sys.exit(_run(typed, debug))
+
+
+def _run(typed: list[str], debug: bool) -> int:
+    try:
+        code = app(typed, standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except InklabError as error:
+        return _told(str(error), error.exit_code, debug)
+    except TyperException as error:
+        return _told(f"{error.format_message()} See inklab --help.", EXIT_MISTAKE, debug)
+    except (KeyboardInterrupt, Abort):
+        return _told("interrupted; what is finished is kept, and the same command goes on from there", EXIT_INTERRUPTED, debug)
+    except BrokenPipeError:
+        return 0
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        return _told(f"internal error: {type(error).__name__}: {reason}; add --debug for the traceback", EXIT_INTERNAL, debug)
+
+
+def _told(message: str, code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    note(f"inklab: {' '.join(message.split())}")
+    return code
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt

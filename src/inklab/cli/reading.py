@@ -1,0 +1,121 @@
+"""Commands that read a run: status, show, report, compare."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from inklab.cli.app import AsJson, Run, app, find_run, out, out_json, table
+from inklab.errors import EXIT_FINE
+
+
+@app.command()
+def status(run: Run = "latest", as_json: AsJson = False) -> int:
+    """How far a run is: trials and evaluations by outcome."""
+    from inklab.study.results import evaluations_of, trials_of
+    from inklab.study.store import RunFolder
+    from inklab.study.summaries.tally import counts
+
+    folder = RunFolder.existing(find_run(run))
+    plan = folder.plan()
+    records: dict[str, dict[str, Any]] = {**folder.outcomes(plan), **folder.evaluations(plan)}
+    told = {chapter["name"]: counts([*trials_of(chapter), *evaluations_of(chapter)], records) for chapter in plan["chapters"]}
+    told = {name: outcomes for name, outcomes in told.items() if outcomes}
+    if as_json:
+        out_json({"run": str(folder.path), "study": plan["study"], "profile": plan["profile"], "outcomes": told})
+        return EXIT_FINE
+    out(f"{folder.path}\nstudy {plan['study']}, profile {plan['profile']}, data {plan['data']['source']}, seed {plan['seed']}\n")
+    states = list(dict.fromkeys(state for outcomes in told.values() for state in outcomes))
+    rows = [[name, *(str(outcomes.get(state, "")) for state in states)] for name, outcomes in told.items()]
+    table(["chapter", *states], rows, right=tuple(range(1, len(states) + 1)))
+    return EXIT_FINE
+
+
+@app.command()
+def show(run: Run = "latest", as_json: AsJson = False) -> int:
+    """What a run found out; with --json the contract that other programs read (docs/results.schema.json)."""
+    from inklab.files import read_json
+    from inklab.study.driver import results_of
+    from inklab.study.store import RunFolder
+
+    folder = RunFolder.existing(find_run(run))
+    path = folder.path / "results.json"
+    results = read_json(path) if path.is_file() else results_of(folder)
+    if as_json:
+        out_json(results)
+    else:
+        show_results(results)
+    return EXIT_FINE
+
+
+@app.command()
+def report(run: Run = "latest") -> int:
+    """Draw a run's figures again and write its report.html."""
+    from inklab.report.page import write_report
+    from inklab.study.driver import write_results
+    from inklab.study.store import RunFolder
+    from inklab.study.view import StoredRun
+
+    folder = RunFolder.existing(find_run(run))
+    write_results(folder)
+    out(str(write_report(StoredRun(folder))))
+    return EXIT_FINE
+
+
+@app.command()
+def compare(
+    run: Run,
+    a: Annotated[str, typer.Argument(metavar="A", help="A chapter, or chapter:key=value for one of its settings.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="What it is compared with.")],
+    as_json: AsJson = False,
+) -> int:
+    """Compare two settings in pairs, replicate by replicate."""
+    from inklab.study.compare import compare as compared
+    from inklab.study.store import RunFolder
+
+    folder = RunFolder.existing(find_run(run))
+    plan = folder.plan()
+    told = compared(plan, folder.outcomes(plan), a, b)
+    if as_json:
+        out_json(told)
+    else:
+        out(told["sentence"])
+    return EXIT_FINE
+
+
+SHOWN = ("test_accuracy", "test_loss", "test_bce", "test_psnr", "validation_accuracy", "validation_bce")
+
+
+def show_results(results: Mapping[str, Any]) -> None:
+    """Print a run's numbers as a table, and its findings."""
+    rows = []
+    for name, chapter in results["chapters"].items():
+        if not isinstance(chapter, dict):
+            continue
+        for part in chapter.get("settings", [chapter]):
+            label = name if part is chapter else f"{name} {_values(part, chapter)}"
+            rows += [[label, *row] for row in _scores(part)]
+    if rows:
+        table(["chapter", "score", "mean", "95 % CI", "n"], rows, right=(2, 3, 4))
+    findings = results["chapters"].get("findings", [])
+    for finding in findings if isinstance(findings, list) else []:
+        out(f"\n- {finding}")
+
+
+def _values(setting: Mapping[str, Any], chapter: Mapping[str, Any]) -> str:
+    vary = chapter.get("vary") or []
+    return ", ".join(f"{key}={setting[key]:g}" if isinstance(setting[key], float) else f"{key}={setting[key]}" for key in vary if key in setting)
+
+
+def _scores(part: Mapping[str, Any]) -> list[list[str]]:
+    rows = []
+    for name in SHOWN:
+        score = part.get(name)
+        if isinstance(score, dict) and score.get("mean") is not None:
+            scale, digits = (100, 2) if name.endswith("accuracy") else (1, 4)
+            low, high = score.get("ci95") or (None, None)
+            interval = f"{low * scale:.{digits}f} to {high * scale:.{digits}f}" if low is not None else "one replicate"
+            rows.append([name, f"{score['mean'] * scale:.{digits}f}" + (" %" if scale == 100 else ""), interval, str(score["n"])])
+    return rows
+
+

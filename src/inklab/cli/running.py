@@ -1,0 +1,167 @@
+"""Commands that compute: run, resume, train."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from inklab.cli.app import AsJson, Run, Sets, app, find_run, note, out, out_json, runs_root
+from inklab.errors import EXIT_FAILED_TRIALS, EXIT_FINE, RunError
+
+Workers = Annotated[int | None, typer.Option("--workers", min=1, max=256, help="Processes side by side. [default: one a core]")]
+
+
+@app.command("run")
+def run_command(
+    study: Annotated[str, typer.Argument(help="A built-in study or a TOML file.")] = "digits",
+    profile: Annotated[str | None, typer.Option(help="One of the study's profiles (digits: quick, full). [default: its first]")] = None,
+    data: Annotated[str | None, typer.Option(help="A source: a registered name or a path. See inklab data list.")] = None,
+    sets: Sets = None,
+    folder: Annotated[Path | None, typer.Option("--out", help="The run folder. [default: runs/<study>/<id>]")] = None,
+    workers: Workers = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done and what it costs; write nothing.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Run a study: train, evaluate, and write a report. Typed again, it goes on where it stopped.
+
+    Keys of --set are those of the study file: l2-sweep.replicates=40, cnn.recipe.epochs=3, seed=7.
+    """
+    from inklab.study.spec import read_study
+
+    changes = [*([f"data.source={data}"] if data else []), *(sets or [])]
+    spec, name = read_study(study, profile=profile, sets=changes)
+    return _drive(spec, name, folder, workers, dry_run=dry_run, as_json=as_json)
+
+
+@app.command()
+def resume(run: Run = "latest", workers: Workers = None, as_json: AsJson = False) -> int:
+    """Go on with a run: do only what is missing."""
+    from inklab.files import read_json
+    from inklab.study.spec import parse_study
+
+    path = find_run(run)
+    if not (path / "spec.json").is_file():
+        raise RunError(f"'{path}' has no spec.json; type the inklab run command that began it")
+    told = read_json(path / "spec.json")
+    return _drive(parse_study(told["study"], str(path)), told["profile"], path, workers, as_json=as_json)
+
+
+@app.command()
+def train(
+    model: Annotated[str, typer.Argument(help="A registered model (inklab models) or my_net.py:Net.")],
+    data: Annotated[str, typer.Option(help="A source: a registered name or a path.")] = "default",
+    replicates: Annotated[int, typer.Option(min=1, help="Trainings with other seeds.")] = 1,
+    recipe: Annotated[str | None, typer.Option(help="A registered recipe or a TOML file. [default: sgd, or denoise for an autoencoder]")] = None,
+    sets: Sets = None,
+    folder: Annotated[Path | None, typer.Option("--out", help="The run folder. [default: runs/<model>/<id>]")] = None,
+    workers: Workers = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done and what it costs; write nothing.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Train one network and write its bundle.
+
+    Keys of --set are below the chapter: model.hidden=[500,300], recipe.epochs=20, recipe.rate=0.05.
+    """
+    from inklab.study.spec import parse_set, parse_study, put
+
+    name = model.rpartition(":")[2].lower().replace(".", "-")
+    base = recipe or ("denoise" if model == "autoencoder" else "sgd")
+    chapter: dict[str, Any] = {"model": {"name": model}, "recipe": {"base": base}, "replicates": replicates}
+    raw = {"name": name, "title": f"Training {name}", "data": {"source": data}, "chapters": {name: {**chapter, "title": name}}}
+    for change in sets or []:
+        key, value = parse_set(change)
+        own = key.split(".")[0] in ("model", "recipe", "scaling", "vary", "replicates")
+        put(raw, f"{name}.{key}" if own else key, value, f"--set {change}")
+    return _drive(parse_study(raw, name), "plain", folder, workers, dry_run=dry_run, as_json=as_json, bundles=True)
+
+
+def _drive(
+    spec: Any, profile: str, folder: Path | None, workers: int | None, *, dry_run: bool = False, as_json: bool = False, bundles: bool = False
+) -> int:
+    from inklab.cli.progress import progress
+    from inklab.study.driver import Driver, open_study
+    from inklab.study.store import RunFolder
+
+    study = open_study(spec, profile)
+    if study.identity.note:
+        note(f"NOTE: {study.identity.note}")
+    path = folder or runs_root() / spec.name / study.id
+    driver = Driver(study, RunFolder(path), workers)
+    if dry_run:
+        return _show_plan(driver, path, as_json)
+    note(f"study {spec.name}, profile {profile}, data {study.identity.source}: {path}")
+    with progress() as watcher:
+        driver.watcher = watcher
+        results = driver.run()
+    if folder is None:
+        _point_latest(path)
+    page = _report(driver, path)
+    _say(results, path, page, as_json=as_json, bundles=bundles)
+    return EXIT_FINE if _all_done(results) else EXIT_FAILED_TRIALS
+
+
+def _report(driver: Any, path: Path) -> Path:
+    from inklab.report.page import write_report
+    from inklab.study.store import RunFolder
+    from inklab.study.view import StoredRun
+
+    return write_report(StoredRun(RunFolder(path), driver.study.dataset))
+
+
+def _say(results: dict[str, Any], path: Path, page: Path, *, as_json: bool, bundles: bool) -> None:
+    if as_json:
+        out_json(results)
+        return
+    from inklab.cli.reading import show_results
+    from inklab.study.store import RunFolder
+
+    show_results(results)
+    if bundles:
+        plan = RunFolder(path).plan()
+        out(f"\nbundle: {RunFolder(path).bundle(plan['chapters'][0]['settings'][0]['trials'][0])}")
+    out(f"\nreport: {page}")
+
+
+def _point_latest(path: Path) -> None:
+    """Let runs/latest point at a run; a file system without links can do without."""
+    import os
+
+    link = runs_root() / "latest"
+    draft = link.with_name(f".latest-{os.getpid()}")
+    try:
+        draft.symlink_to(os.path.relpath(path, link.parent))
+        os.replace(draft, link)
+    except OSError:
+        note(f"'{link}' could not be made to point at this run")
+
+
+def _all_done(results: dict[str, Any]) -> bool:
+    told = [chapter for chapter in results["chapters"].values() if isinstance(chapter, dict)]
+    counted = [part.get("outcomes", {}) for chapter in told for part in (chapter, *chapter.get("settings", []))]
+    return all(set(outcomes) <= {"done"} for outcomes in counted)
+
+
+def _show_plan(driver: Any, path: Path, as_json: bool) -> int:
+    from inklab.cli.app import table
+    from inklab.cli.progress import duration
+
+    made, left = driver.dry_run()
+    if as_json:
+        out_json({"folder": str(path), "plan": made, "left": left})
+        return EXIT_FINE
+    out(f"study {made['study']}, profile {made['profile']}, seed {made['seed']}: {path}")
+    data = made["data"]
+    out(f"data {data['source']}: {data['train']:,} training, {data['validation']:,} validation, {data['test']:,} test images")
+    out("how: " + ", ".join(f"{key} {value}" for key, value in made["how"].items()) + "\n")
+    rows = []
+    for chapter in made["chapters"]:
+        trials = {trial for setting in chapter.get("settings", []) for trial in setting["trials"]}
+        groups = [group for group in made["groups"] if trials & set(group["trials"])]
+        sizes = ", ".join(f"{len(group['trials'])} {'together' if group['lifted'] else 'alone'}" for group in groups)
+        rows.append([chapter["name"], chapter["kind"], str(len(trials) or ""), sizes, str(len(chapter.get("evaluations", [])) or "")])
+    table(["chapter", "kind", "trials", "groups", "evaluations"], rows, right=(2, 4))
+    out(f"\nstill to do: {left['trials']} trials in {left['populations']} groups, {left['evaluations']} evaluations")
+    out(f"about {duration(left['seconds'])} (within a factor of two), {left['bytes'] / 1e6:.0f} MB on disk; nothing was written")
+    return EXIT_FINE
+
+

@@ -1,0 +1,146 @@
+"""Commands that use a bundle or look at the installation: predict, doctor."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from inklab.cli.app import AsJson, app, find_run, out, out_json, runs_root, table
+from inklab.errors import EXIT_FINE, EXIT_MISTAKE, DataError, SpecError
+
+SHADES = " .:-=+*#%@"
+
+
+@app.command()
+def predict(
+    bundle: Annotated[str, typer.Argument(metavar="BUNDLE", help="A bundle's folder, or a run whose first classifier (or --chapter) is used.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="PNG, JPEG, BMP or WebP; any size, dark or light ground.")],
+    chapter: Annotated[str | None, typer.Option(help="Of a run: which chapter's network.")] = None,
+    top: Annotated[int, typer.Option(min=1, help="Classes shown.")] = 3,
+    as_json: AsJson = False,
+) -> int:
+    """Say what is on pictures: frames them as the training images were made, and shows what the network saw."""
+    from inklab.data.framing import Framing, frame
+    from inklab.data.picture import open_picture
+
+    folder = _bundle_folder(bundle, chapter)
+    # Pictures first: a wrong one is told before torch is imported.
+    from inklab.files import read_json
+
+    manifest = read_json(folder / "bundle.json")
+    framing = Framing.from_json(manifest.get("framing") if isinstance(manifest, dict) else None)
+    framed = [frame(open_picture(path), framing) for path in images]
+
+    import numpy as np
+    import torch
+
+    from inklab.bundle import Bundle
+
+    loaded = Bundle.load(folder)
+    probabilities = loaded.probabilities(torch.from_numpy(np.stack(framed)).float() / 255).numpy()
+    told = [_told(path, row, loaded.labels) for path, row in zip(images, probabilities, strict=True)]
+    if as_json:
+        out_json(told)
+        return EXIT_FINE
+    for each, pixels in zip(told, framed, strict=True):
+        ranked = sorted(each["probabilities"].items(), key=lambda pair: -pair[1])[:top]
+        out(f"{each['image']}: {each['label']}   (" + ", ".join(f"{name} {share:.1%}" for name, share in ranked) + ")")
+        out(picture(pixels))
+    return EXIT_FINE
+
+
+def _told(path: Path, row: Any, labels: tuple[str, ...]) -> dict[str, Any]:
+    shares = {name: float(share) for name, share in zip(labels, row, strict=True)}
+    return {"image": str(path), "label": max(shares, key=lambda name: shares[name]), "probabilities": shares}
+
+
+def _bundle_folder(name: str, chapter: str | None) -> Path:
+    """The bundle meant: a folder with bundle.json, a trial's folder, or a run's replicate 0."""
+    from inklab.errors import UnknownName
+    from inklab.study.store import RunFolder
+
+    for path in (Path(name), Path(name) / "bundle"):
+        if (path / "bundle.json").is_file():
+            return path
+    if not (Path(name) / "plan.json").is_file() and Path(name).exists():
+        raise DataError(f"'{name}' is neither a bundle (bundle.json) nor a run (plan.json)")
+    folder = RunFolder.existing(find_run(name))
+    trained = {each["name"]: each for each in folder.plan()["chapters"] if each["kind"] == "train"}
+    if chapter is not None and chapter not in trained:
+        raise UnknownName("train chapter", chapter, trained)
+    for told in [trained[chapter]] if chapter else trained.values():
+        first = told["settings"][0]
+        if chapter or first["settings"]["recipe"]["objective"] == "classify":
+            found = folder.bundle(first["trials"][0])
+            if (found / "bundle.json").is_file():
+                return found
+    raise DataError(f"'{name}' has no bundle of a classifier yet; finish it with inklab resume {name}")
+
+
+def picture(pixels: Any) -> str:
+    """Pixels `(c, h, w)` as text, dark to light: what the network saw."""
+    grey = pixels.mean(axis=0)
+    return "\n".join("   " + "".join(SHADES[int(value) * (len(SHADES) - 1) // 255] * 2 for value in row).rstrip() for row in grey)
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> int:
+    """Is this installation all right, and what will it use?"""
+    from importlib.metadata import PackageNotFoundError, version
+
+    from inklab.data.places import cache_folder, data_folder, is_offline
+    from inklab.study.machine import cores, cpu_name, environment, fast_precision
+
+    packages = {}
+    for name in ("torch", "numpy", "scipy", "scikit-learn", "pydantic", "matplotlib", "safetensors", "pillow", "mlxtend"):
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            packages[name] = "missing"
+    told = environment(1, packages["torch"])
+    here = data_folder()
+    checks = {
+        "inklab": told["inklab"],
+        "python": told["python"],
+        "platform": told["platform"],
+        "processor": f"{cpu_name()}, {cores()} core{'s' if cores() > 1 else ''}",
+        "precision": f"{fast_precision()}" + (" (native on this processor)" if fast_precision() == "bf16" else " (no native bf16 here)"),
+        **packages,
+        "arithmetic": _arithmetic(),
+        "data folder": str(here) if here else "INKLAB_DATA_DIR is not set",
+        "cache": str(cache_folder()),
+        "mnist": _mnist(),
+        "runs": str(runs_root().resolve()),
+        "network": "not used (INKLAB_OFFLINE)" if is_offline() else "used for missing data only",
+    }
+    sound = "missing" not in packages.values() and checks["arithmetic"] == "right"
+    if as_json:
+        out_json({"sound": sound, **checks})
+    else:
+        table(["what", "found"], [[key, value] for key, value in checks.items()])
+        out("\n" + ("all is well" if sound else "something is wrong: see above"))
+    return EXIT_FINE if sound else EXIT_MISTAKE
+
+
+def _arithmetic() -> str:
+    """Multiply two matrices in torch and compare with NumPy: a broken BLAS shows at once."""
+    import numpy as np
+    import torch
+
+    a, b = np.random.default_rng(0).normal(size=(2, 64, 64)).astype(np.float32)
+    return "right" if np.allclose(torch.from_numpy(a) @ torch.from_numpy(b), a @ b, atol=1e-4) else "WRONG: torch and NumPy disagree on a product"
+
+
+def _mnist() -> str:
+    import os
+
+    from inklab.data.source import load
+
+    before = os.environ.get("INKLAB_OFFLINE")
+    os.environ["INKLAB_OFFLINE"] = "1"  # looking must not download
+    try:
+        return f"here, sha256 {load('mnist').sha256[:12]}..."
+    except (DataError, SpecError):
+        return "not here; inklab data get mnist downloads it, and until then runs use mnist-5k"
+    finally:
+        os.environ.pop("INKLAB_OFFLINE") if before is None else os.environ.update({"INKLAB_OFFLINE": before})

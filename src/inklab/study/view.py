@@ -1,0 +1,98 @@
+"""A run as figures and the report see it: read only, whatever is missing is empty."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from inklab.arrays import Labels, Pixels
+from inklab.data.dataset import Dataset
+from inklab.data.source import load
+from inklab.errors import InklabError
+from inklab.files import read_json
+from inklab.study.findings import sentence
+from inklab.study.store import RunFolder, read_arrays, write_arrays
+
+SAMPLES_A_CLASS = 10
+
+
+class StoredRun:
+    """A run folder, seen by the report.
+
+    Args:
+        folder: the run.
+        dataset: its images, if they are at hand; otherwise they are looked for by the source's name when first needed.
+    """
+
+    def __init__(self, folder: RunFolder, dataset: Dataset | None = None) -> None:
+        self._folder = folder
+        self._given = dataset
+
+    @property
+    def path(self) -> Path:
+        """The run folder's path."""
+        return self._folder.path
+
+    @cached_property
+    def plan(self) -> dict[str, Any]:
+        """plan.json."""
+        return self._folder.plan()
+
+    @cached_property
+    def results(self) -> dict[str, Any]:
+        """results.json, or nothing yet."""
+        path = self.path / "results.json"
+        return dict(read_json(path)) if path.is_file() else {}
+
+    @cached_property
+    def sentences(self) -> dict[str, str]:
+        """One sentence a chapter, computed from its numbers."""
+        told = self.results.get("chapters", {})
+        chapters = [chapter for chapter in self.plan["chapters"] if isinstance(told.get(chapter["name"]), dict)]
+        return {chapter["name"]: sentence(chapter, told[chapter["name"]]) for chapter in chapters}
+
+    def outcome(self, trial: str) -> dict[str, Any] | None:
+        """What became of a trial."""
+        return self._folder.outcome(trial)
+
+    def evaluation(self, evaluation: str) -> dict[str, Any] | None:
+        """What an evaluation computed."""
+        return self._folder.evaluation(evaluation)
+
+    def arrays(self, name: str) -> dict[str, np.ndarray]:
+        """The arrays of a trial or an evaluation."""
+        return self._folder.arrays(name)
+
+    def samples(self) -> tuple[Pixels, Labels, list[str]] | None:
+        """The first training images of each class; kept in the run folder, so that a moved run can be drawn."""
+        path = self.path / "samples.safetensors"
+        if not path.is_file():
+            return None
+        found = read_arrays(path)
+        return found["pixels"], found["labels"], list(self.plan["data"]["labels"])
+
+    def test_images(self, indices: np.ndarray) -> Pixels | None:
+        """The test images at some places, if the data is at hand."""
+        return None if self._dataset is None else self._dataset.test.pixels[indices]
+
+    def test_labels(self) -> Labels | None:
+        """All test labels, if the data is at hand."""
+        return None if self._dataset is None else self._dataset.test.labels
+
+    @cached_property
+    def _dataset(self) -> Dataset | None:
+        if self._given is not None:
+            return self._given
+        told = self.plan["data"]
+        try:
+            found = load(told["source"], seed=self.plan["seed"])
+        except InklabError:
+            return None
+        return found if found.sha256 == told["sha256"] else None
+
+
+def keep_samples(folder: RunFolder, pixels: Pixels, labels: Labels) -> None:
+    """Write a few images of each class into the run folder, for the report."""
+    places = np.concatenate([np.flatnonzero(labels == label)[:SAMPLES_A_CLASS] for label in np.unique(labels)])
+    write_arrays(folder.path / "samples.safetensors", {"pixels": pixels[places], "labels": labels[places]})
