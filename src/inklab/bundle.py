@@ -1,4 +1,4 @@
-"""A bundle ships a network for use: weights, scaling, framing, labels and scores in a folder without any pickle.
+"""A bundle ships a network for use: weights, scaling, framing, labels and scores; no pickle.
 
 (A checkpoint, for going on with training, is another thing and never shipped.)
 """
@@ -18,7 +18,7 @@ from torch import Tensor
 from inklab.errors import CorruptFile, DataError, ModelMismatch
 from inklab.files import read_json, sha256_of, write_json, write_whole
 from inklab.models.model import Shape, build_net, check_model
-from inklab.models.parts.scaling import Scaled, Scaling
+from inklab.models.parts.scaling import Scaled, Scaling, for_use
 from inklab.seeding import Seed
 
 FORMAT = 1
@@ -88,12 +88,16 @@ class Bundle:
         weights = _read_weights(folder / WEIGHTS, manifest["weights_sha256"])
         if check_model(manifest["model"]) != manifest["source_sha256"]:
             raise CorruptFile(
-                f"'{manifest['model']['name']}' has changed since '{folder}' was made; restore that file, or train again"
+                f"'{manifest['model']['name']}' has changed since '{folder}' was made; restore that file, "
+                "or train again"
             )
-        net = Scaled(Scaling(), build_net(manifest["model"], tuple(manifest["shape"]), len(manifest["labels"]), Seed(0)))
+        net = Scaled(
+            Scaling(),
+            build_net(manifest["model"], tuple(manifest["shape"]), len(manifest["labels"]), Seed(0)),
+        )
         _fill(net, weights, folder)
         return cls(
-            net=net.eval().to(memory_format=torch.channels_last),  # the layout in which oneDNN convolves fastest
+            net=for_use(net),
             model=manifest["model"],
             shape=tuple(manifest["shape"]),
             labels=tuple(manifest["labels"]),
@@ -121,7 +125,10 @@ class Bundle:
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
-        raise DataError(f"there is no bundle in '{folder}' ({MANIFEST} is missing); name a folder such as runs/.../trials/<id>/bundle")
+        raise DataError(
+            f"there is no bundle in '{folder}' ({MANIFEST} is missing); name a folder such as "
+            "runs/.../trials/<id>/bundle"
+        )
     manifest = read_json(path)
     needed = {
         "model": dict, "shape": list, "labels": list, "target": str, "scaling": dict, "framing": dict,
@@ -132,14 +139,19 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     wrong = [key for key, kind in needed.items() if not isinstance(manifest.get(key), kind)]
     wrong += [] if _sound_shape(manifest.get("shape")) else ["shape"]
     if wrong or not isinstance(manifest["model"].get("name"), str):
-        raise CorruptFile(f"'{path}' is damaged: {', '.join(dict.fromkeys(wrong)) or 'model'} is missing or of the wrong type")
+        raise CorruptFile(
+            f"'{path}' is damaged: {', '.join(dict.fromkeys(wrong)) or 'model'} is missing or of the wrong "
+            "type"
+        )
     manifest.setdefault("source_sha256", None)
     return manifest
 
 
 def _sound_shape(shape: object) -> bool:
     # Capped so that a hostile manifest can't have a huge network built for it.
-    return isinstance(shape, list) and len(shape) == 3 and all(type(n) is int and 1 <= n <= 4096 for n in shape)
+    return (
+        isinstance(shape, list) and len(shape) == 3 and all(type(n) is int and 1 <= n <= 4096 for n in shape)
+    )
 
 
 def _read_weights(path: Path, expected: str) -> dict[str, Tensor]:
@@ -149,7 +161,9 @@ def _read_weights(path: Path, expected: str) -> dict[str, Tensor]:
         raise CorruptFile(f"'{path}' has {path.stat().st_size:,} bytes; at most {LARGEST_WEIGHTS:,} are read")
     raw = path.read_bytes()
     if sha256_of(raw) != expected:
-        raise CorruptFile(f"'{path}' is damaged: its SHA-256 is not the one in {MANIFEST}; restore it, or train again")
+        raise CorruptFile(
+            f"'{path}' is damaged: its SHA-256 is not the one in {MANIFEST}; restore it, or train again"
+        )
     try:
         return load_tensors(raw)
     except (SafetensorError, ValueError, KeyError) as error:
@@ -160,4 +174,6 @@ def _fill(net: Scaled, weights: Mapping[str, Tensor], folder: Path) -> None:
     try:
         net.load_state_dict(dict(weights))
     except RuntimeError as error:
-        raise ModelMismatch(f"the weights in '{folder}' do not fit the network: {' '.join(str(error).split())}") from error
+        raise ModelMismatch(
+            f"the weights in '{folder}' do not fit the network: {' '.join(str(error).split())}"
+        ) from error

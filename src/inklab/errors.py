@@ -37,12 +37,15 @@ class UnknownName(SpecError):
 
     Example:
         >>> print(UnknownName("corruption", "salt_and_peper", ["salt_and_pepper", "shot"]))
-        no corruption is called 'salt_and_peper'. Did you mean 'salt_and_pepper'? Known: salt_and_pepper, shot.
+        no corruption is called 'salt_and_peper'. Did you mean 'salt_and_pepper'? Known: salt_and_pepper,
+        shot.
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
-        super().__init__(f"no {kind} is called '{name}'.{did_you_mean(name, known)} Known: {', '.join(known)}.")
+        super().__init__(
+            f"no {kind} is called '{name}'.{did_you_mean(name, known)} Known: {', '.join(known)}."
+        )
 
 
 class ModelMismatch(InklabError):

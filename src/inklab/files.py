@@ -13,7 +13,7 @@ LARGEST_JSON = 256 * 1024 * 1024  # bytes; a full digits run's largest is a hund
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader sees the old one or the new one, never half of it, also after a power cut.
+    """Write a file so that a reader sees the old one or the new one, never half; also after a power cut.
 
     A temporary name beside it, fsync, rename, fsync of the folder. Makes the folder if it is missing.
     """
@@ -53,11 +53,15 @@ def read_json(path: Path) -> Any:
         CorruptFile: it is too large, not UTF-8, or not JSON.
     """
     if path.stat().st_size > LARGEST_JSON:
-        raise CorruptFile(f"'{path}' has {path.stat().st_size:,} bytes; at most {LARGEST_JSON:,} are read as JSON")
+        raise CorruptFile(
+            f"'{path}' has {path.stat().st_size:,} bytes; at most {LARGEST_JSON:,} are read as JSON"
+        )
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise CorruptFile(f"'{path}' is not readable JSON ({error}); delete it or restore it from a copy") from error
+        raise CorruptFile(
+            f"'{path}' is not readable JSON ({error}); delete it or restore it from a copy"
+        ) from error
 
 
 def sha256_of(*parts: bytes | memoryview) -> str:

@@ -54,7 +54,7 @@ class Seed:
 
     @contextmanager
     def as_global(self) -> Iterator[None]:
-        """Run foreign code that draws from torch's global generator from this seed; put the old state back after."""
+        """Run foreign code that draws from torch's global generator; its old state is put back after."""
         import torch
 
         with torch.random.fork_rng(devices=[]):

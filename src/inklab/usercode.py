@@ -51,7 +51,9 @@ def load_object(name: str) -> Any:
 def _file_of(name: str) -> Path:
     path = Path(name.rpartition(":")[0]).expanduser()
     if not path.is_file():
-        raise SpecError(f"there is no file '{path}' (asked for as '{name}'); write it as path/to/file.py:Name")
+        raise SpecError(
+            f"there is no file '{path}' (asked for as '{name}'); write it as path/to/file.py:Name"
+        )
     return path.resolve()
 
 

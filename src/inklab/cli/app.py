@@ -15,11 +15,13 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="A laboratory for small-image neural networks: replicated studies, noise, denoising, new digits, one report.",
+    help="A laboratory for small-image neural networks: replicates, noise, denoising, digits, one report.",
     epilog="Start with: inklab run",
 )
 
-Sets = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the study; may be repeated.")]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the study; may be repeated.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, such as runs/latest.")]
 
@@ -55,7 +57,11 @@ def find_run(name: str) -> Path:
         if (path / "plan.json").is_file():
             return path.resolve()
     known = [str(path.parent) for path in sorted(runs_root().glob("*/*/plan.json"))]
-    there = f"; there are: {', '.join(known[-5:])}" if known else f"; there is none below '{runs_root()}' yet: start one with inklab run"
+    there = (
+        f"; there are: {', '.join(known[-5:])}"
+        if known
+        else f"; there is none below '{runs_root()}' yet: start one with inklab run"
+    )
     raise RunError(f"'{name}' is not a run (no plan.json in it){there}")
 
 
@@ -63,5 +69,8 @@ def table(columns: list[str], rows: list[list[str]], *, right: tuple[int, ...] =
     """Print a plain table on stdout; columns in `right` are set flush right."""
     widths = [max(len(str(row[i])) for row in [columns, *rows]) for i in range(len(columns))]
     for row in [columns, *rows]:
-        cells = [f"{cell:>{width}}" if i in right else f"{cell:<{width}}" for i, (cell, width) in enumerate(zip(row, widths, strict=True))]
+        cells = [
+            f"{cell:>{width}}" if i in right else f"{cell:<{width}}"
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
         out("  ".join(cells).rstrip())

@@ -25,8 +25,12 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something goes wrong.")] = False,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show a traceback when something goes wrong.")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     pass
 
@@ -55,12 +59,20 @@ def _run(typed: list[str], debug: bool) -> int:
     except TyperException as error:
         return _told(f"{error.format_message()} See inklab --help.", EXIT_MISTAKE, debug)
     except (KeyboardInterrupt, Abort):
-        return _told("interrupted; what is finished is kept, and the same command goes on from there", EXIT_INTERRUPTED, debug)
+        return _told(
+            "interrupted; what is finished is kept, and the same command goes on from there",
+            EXIT_INTERRUPTED,
+            debug,
+        )
     except BrokenPipeError:
         return 0
     except Exception as error:
         reason = " ".join(str(error).split())
-        return _told(f"internal error: {type(error).__name__}: {reason}; add --debug for the traceback", EXIT_INTERNAL, debug)
+        return _told(
+            f"internal error: {type(error).__name__}: {reason}; add --debug for the traceback",
+            EXIT_INTERNAL,
+            debug,
+        )
 
 
 def _told(message: str, code: int, debug: bool) -> int:

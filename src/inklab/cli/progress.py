@@ -57,7 +57,8 @@ class _Rich:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
         self.bars = Progress(
-            TextColumn("{task.description}"), BarColumn(24), TextColumn("{task.fields[said]}"), TimeElapsedColumn(),
+            TextColumn("{task.description}"), BarColumn(24),
+            TextColumn("{task.fields[said]}"), TimeElapsedColumn(),
             console=Console(stderr=True), transient=False,
         )  # fmt: skip
         self.bars.start()
@@ -65,19 +66,32 @@ class _Rich:
         self.tasks: dict[str, Any] = {}
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.bars.stop()
 
     def __call__(self, event: Event, job: dict[str, Any]) -> None:
         if event.kind == "planned":
             self.bars.console.print(_planned(event.value))
             total = event.value["trials"] + event.value["evaluations"]
-            self.bars.update(self.whole, description="[bold]all", total=max(total, 1), completed=0 if total else 1, said=f"0 of {total}")
+            self.bars.update(
+                self.whole,
+                description="[bold]all",
+                total=max(total, 1),
+                completed=0 if total else 1,
+                said=f"0 of {total}",
+            )
         elif event.kind == "started":
             self.tasks[event.job] = self.bars.add_task(f"  {job['label']}", total=None, said="")
         elif event.kind == "epoch":
             epoch, epochs, loss = event.value
-            self.bars.update(self.tasks[event.job], total=epochs, completed=epoch, said=f"epoch {epoch} of {epochs}, loss {loss:.4f}")
+            self.bars.update(
+                self.tasks[event.job],
+                total=epochs,
+                completed=epoch,
+                said=f"epoch {epoch} of {epochs}, loss {loss:.4f}",
+            )
         else:
             self._ended(event, job)
 
@@ -88,13 +102,16 @@ class _Rich:
         if event.kind != "retried":
             self.bars.advance(self.whole, len(job.get("trials", [0])))
             task = next(task for task in self.bars.tasks if task.id == self.whole)
-            self.bars.update(self.whole, said=f"{task.completed:.0f} of {task.total:.0f}" if task.total else "")
+            self.bars.update(
+                self.whole, said=f"{task.completed:.0f} of {task.total:.0f}" if task.total else ""
+            )
 
 
 def _planned(left: dict[str, Any]) -> str:
     if not left["trials"] + left["evaluations"]:
         return "everything is there already"
-    return f"to do: {left['trials']} trials in {left['populations']} groups, {left['evaluations']} evaluations; about {duration(left['seconds'])}"
+    counted = f"{left['trials']} trials in {left['populations']} groups, {left['evaluations']} evaluations"
+    return f"to do: {counted}; about {duration(left['seconds'])}"
 
 
 def _last_line(reason: object) -> str:

@@ -19,12 +19,20 @@ def status(run: Run = "latest", as_json: AsJson = False) -> int:
     folder = RunFolder.existing(find_run(run))
     plan = folder.plan()
     records: dict[str, dict[str, Any]] = {**folder.outcomes(plan), **folder.evaluations(plan)}
-    told = {chapter["name"]: counts([*trials_of(chapter), *evaluations_of(chapter)], records) for chapter in plan["chapters"]}
+    told = {
+        chapter["name"]: counts([*trials_of(chapter), *evaluations_of(chapter)], records)
+        for chapter in plan["chapters"]
+    }
     told = {name: outcomes for name, outcomes in told.items() if outcomes}
     if as_json:
-        out_json({"run": str(folder.path), "study": plan["study"], "profile": plan["profile"], "outcomes": told})
+        out_json(
+            {"run": str(folder.path), "study": plan["study"], "profile": plan["profile"], "outcomes": told}
+        )
         return EXIT_FINE
-    out(f"{folder.path}\nstudy {plan['study']}, profile {plan['profile']}, data {plan['data']['source']}, seed {plan['seed']}\n")
+    out(
+        f"{folder.path}\nstudy {plan['study']}, profile {plan['profile']}, data {plan['data']['source']}, "
+        f"seed {plan['seed']}\n"
+    )
     states = list(dict.fromkeys(state for outcomes in told.values() for state in outcomes))
     rows = [[name, *(str(outcomes.get(state, "")) for state in states)] for name, outcomes in told.items()]
     table(["chapter", *states], rows, right=tuple(range(1, len(states) + 1)))
@@ -65,7 +73,9 @@ def report(run: Run = "latest") -> int:
 @app.command()
 def compare(
     run: Run,
-    a: Annotated[str, typer.Argument(metavar="A", help="A chapter, or chapter:key=value for one of its settings.")],
+    a: Annotated[
+        str, typer.Argument(metavar="A", help="A chapter, or chapter:key=value for one of its settings.")
+    ],
     b: Annotated[str, typer.Argument(metavar="B", help="What it is compared with.")],
     as_json: AsJson = False,
 ) -> int:
@@ -104,7 +114,11 @@ def show_results(results: Mapping[str, Any]) -> None:
 
 def _values(setting: Mapping[str, Any], chapter: Mapping[str, Any]) -> str:
     vary = chapter.get("vary") or []
-    return ", ".join(f"{key}={setting[key]:g}" if isinstance(setting[key], float) else f"{key}={setting[key]}" for key in vary if key in setting)
+    return ", ".join(
+        f"{key}={setting[key]:g}" if isinstance(setting[key], float) else f"{key}={setting[key]}"
+        for key in vary
+        if key in setting
+    )
 
 
 def _scores(part: Mapping[str, Any]) -> list[list[str]]:
@@ -113,9 +127,16 @@ def _scores(part: Mapping[str, Any]) -> list[list[str]]:
         score = part.get(name)
         if isinstance(score, dict) and score.get("mean") is not None:
             scale, digits = (100, 2) if name.endswith("accuracy") else (1, 4)
-            low, high = score.get("ci95") or (None, None)
-            interval = f"{low * scale:.{digits}f} to {high * scale:.{digits}f}" if low is not None else "one replicate"
-            rows.append([name, f"{score['mean'] * scale:.{digits}f}" + (" %" if scale == 100 else ""), interval, str(score["n"])])
+            ci95 = score.get("ci95")
+            interval = (
+                " to ".join(f"{bound * scale:.{digits}f}" for bound in ci95) if ci95 else "one replicate"
+            )
+            rows.append(
+                [
+                    name,
+                    f"{score['mean'] * scale:.{digits}f}" + (" %" if scale == 100 else ""),
+                    interval,
+                    str(score["n"]),
+                ]
+            )
     return rows
-
-

@@ -19,7 +19,11 @@ def data_list(as_json: AsJson = False) -> int:
     from inklab.data.source import sources
 
     found = {name: each.description for name, each in sources.all().items()}
-    return _listed(found, as_json, "or a path: a folder of pictures per class, an .npz file, an IDX file, or my_data.py:function")
+    return _listed(
+        found,
+        as_json,
+        "or a path: a folder of pictures per class, an .npz file, an IDX file, or my_data.py:function",
+    )
 
 
 @data_app.command("get")
@@ -31,7 +35,10 @@ def data_get(source: Source) -> int:
     # Somebody who asks for a download has more patience than a run that can go on with other images.
     published = {each.name: each for each in (MNIST, FASHION_MNIST)}
     dataset = load_published(published[source], patience=600) if source in published else load(source)
-    out(f"{source}: {len(dataset.train):,} training and {len(dataset.test):,} test images, sha256 {dataset.sha256}")
+    out(
+        f"{source}: {len(dataset.train):,} training and {len(dataset.test):,} test images, sha256 "
+        f"{dataset.sha256}"
+    )
     return EXIT_FINE
 
 
@@ -47,7 +54,10 @@ def data_check(source: Source, as_json: AsJson = False) -> int:
         out_json(found.to_json())
         return EXIT_FINE
     channels, height, width = found.shape
-    out(f"{found.source}: {height} x {width} pixels, {channels} channel{'s' if channels > 1 else ''}, sha256 {found.sha256[:12]}...\n")
+    out(
+        f"{found.source}: {height} x {width} pixels, {channels} channel{'s' if channels > 1 else ''}, "
+        f"sha256 {found.sha256[:12]}...\n"
+    )
     sets = list(found.counts)
     rows = [[name, *(f"{found.counts[part][k]:,}" for part in sets)] for k, name in enumerate(found.labels)]
     rows.append(["all", *(f"{sum(found.counts[part]):,}" for part in sets)])
@@ -72,7 +82,11 @@ def models_command(
     from inklab.models.model import models
 
     if name is None:
-        return _listed({key: each.about for key, each in models.all().items()}, as_json, "or my_net.py:Net, any nn.Module")
+        return _listed(
+            {key: each.about for key, each in models.all().items()},
+            as_json,
+            "or my_net.py:Net, any nn.Module",
+        )
     return _layers(name, sets or [], _shape(shape), classes, as_json)
 
 
@@ -90,7 +104,15 @@ def _layers(name: str, sets: list[str], shape: tuple[int, int, int], classes: in
         out_json([row.to_json() for row in rows])
         return EXIT_FINE
     cells = [
-        [r.layer, r.kind, r.activation or "", "x".join(map(str, r.output)), f"{r.parameters:,}", f"{r.multiply_adds:,}"] for r in rows
+        [
+            r.layer,
+            r.kind,
+            r.activation or "",
+            "x".join(map(str, r.output)),
+            f"{r.parameters:,}",
+            f"{r.multiply_adds:,}",
+        ]
+        for r in rows
     ]
     totals = [sum(row.parameters for row in rows), sum(row.multiply_adds for row in rows)]
     cells.append(["all", "", "", "", *(f"{total:,}" for total in totals)])
@@ -113,7 +135,10 @@ def corruptions_command(as_json: AsJson = False) -> int:
     """Which corruptions there are, and what their strength counts."""
     from inklab.corrupt.corruption import corruptions
 
-    found = {name: f"{each.description} (strength 0 to {each.largest:g}: {each.unit})" for name, each in corruptions.all().items()}
+    found = {
+        name: f"{each.description} (strength 0 to {each.largest:g}: {each.unit})"
+        for name, each in corruptions.all().items()
+    }
     return _listed(found, as_json, "or my_noise.py:name")
 
 
@@ -125,7 +150,10 @@ def recipes_command(as_json: AsJson = False) -> int:
     if as_json:
         out_json({name: Recipe(**read_recipe(name)).model_dump(mode="json") for name in recipe_names()})
         return EXIT_FINE
-    found = {name: ", ".join(f"{key} {_plain(value)}" for key, value in read_recipe(name).items()) for name in recipe_names()}
+    found = {
+        name: ", ".join(f"{key} {_plain(value)}" for key, value in read_recipe(name).items())
+        for name in recipe_names()
+    }
     return _listed(found, as_json, "or a TOML file of your own")
 
 

@@ -8,18 +8,30 @@ import typer
 from inklab.cli.app import AsJson, Run, Sets, app, find_run, note, out, out_json, runs_root
 from inklab.errors import EXIT_FAILED_TRIALS, EXIT_FINE, RunError
 
-Workers = Annotated[int | None, typer.Option("--workers", min=1, max=256, help="Processes side by side. [default: one a core]")]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, max=256, help="Processes side by side. [default: one a core]"),
+]
 
 
 @app.command("run")
 def run_command(
     study: Annotated[str, typer.Argument(help="A built-in study or a TOML file.")] = "digits",
-    profile: Annotated[str | None, typer.Option(help="One of the study's profiles (digits: quick, full). [default: its first]")] = None,
-    data: Annotated[str | None, typer.Option(help="A source: a registered name or a path. See inklab data list.")] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(help="One of the study's profiles (digits: quick, full). [default: its first]"),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="A source: a registered name or a path. See inklab data list.")
+    ] = None,
     sets: Sets = None,
-    folder: Annotated[Path | None, typer.Option("--out", help="The run folder. [default: runs/<study>/<id>]")] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--out", help="The run folder. [default: runs/<study>/<id>]")
+    ] = None,
     workers: Workers = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done and what it costs; write nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be done and what it costs; write nothing.")
+    ] = False,
     as_json: AsJson = False,
 ) -> int:
     """Run a study: train, evaluate, and write a report. Typed again, it goes on where it stopped.
@@ -51,11 +63,20 @@ def train(
     model: Annotated[str, typer.Argument(help="A registered model (inklab models) or my_net.py:Net.")],
     data: Annotated[str, typer.Option(help="A source: a registered name or a path.")] = "default",
     replicates: Annotated[int, typer.Option(min=1, help="Trainings with other seeds.")] = 1,
-    recipe: Annotated[str | None, typer.Option(help="A registered recipe or a TOML file. [default: sgd, or denoise for an autoencoder]")] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="A registered recipe or a TOML file. [default: sgd, or denoise for an autoencoder]"
+        ),
+    ] = None,
     sets: Sets = None,
-    folder: Annotated[Path | None, typer.Option("--out", help="The run folder. [default: runs/<model>/<id>]")] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--out", help="The run folder. [default: runs/<model>/<id>]")
+    ] = None,
     workers: Workers = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done and what it costs; write nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be done and what it costs; write nothing.")
+    ] = False,
     as_json: AsJson = False,
 ) -> int:
     """Train one network and write its bundle.
@@ -67,16 +88,30 @@ def train(
     name = model.rpartition(":")[2].lower().replace(".", "-")
     base = recipe or ("denoise" if model == "autoencoder" else "sgd")
     chapter: dict[str, Any] = {"model": {"name": model}, "recipe": {"base": base}, "replicates": replicates}
-    raw = {"name": name, "title": f"Training {name}", "data": {"source": data}, "chapters": {name: {**chapter, "title": name}}}
+    raw = {
+        "name": name,
+        "title": f"Training {name}",
+        "data": {"source": data},
+        "chapters": {name: {**chapter, "title": name}},
+    }
     for change in sets or []:
         key, value = parse_set(change)
         own = key.split(".")[0] in ("model", "recipe", "scaling", "vary", "replicates")
         put(raw, f"{name}.{key}" if own else key, value, f"--set {change}")
-    return _drive(parse_study(raw, name), "plain", folder, workers, dry_run=dry_run, as_json=as_json, bundles=True)
+    return _drive(
+        parse_study(raw, name), "plain", folder, workers, dry_run=dry_run, as_json=as_json, bundles=True
+    )
 
 
 def _drive(
-    spec: Any, profile: str, folder: Path | None, workers: int | None, *, dry_run: bool = False, as_json: bool = False, bundles: bool = False
+    spec: Any,
+    profile: str,
+    folder: Path | None,
+    workers: int | None,
+    *,
+    dry_run: bool = False,
+    as_json: bool = False,
+    bundles: bool = False,
 ) -> int:
     from inklab.cli.progress import progress
     from inklab.study.driver import Driver, open_study
@@ -137,7 +172,9 @@ def _point_latest(path: Path) -> None:
 
 def _all_done(results: dict[str, Any]) -> bool:
     told = [chapter for chapter in results["chapters"].values() if isinstance(chapter, dict)]
-    counted = [part.get("outcomes", {}) for chapter in told for part in (chapter, *chapter.get("settings", []))]
+    counted = [
+        part.get("outcomes", {}) for chapter in told for part in (chapter, *chapter.get("settings", []))
+    ]
     return all(set(outcomes) <= {"done"} for outcomes in counted)
 
 
@@ -151,17 +188,34 @@ def _show_plan(driver: Any, path: Path, as_json: bool) -> int:
         return EXIT_FINE
     out(f"study {made['study']}, profile {made['profile']}, seed {made['seed']}: {path}")
     data = made["data"]
-    out(f"data {data['source']}: {data['train']:,} training, {data['validation']:,} validation, {data['test']:,} test images")
+    out(
+        f"data {data['source']}: {data['train']:,} training, {data['validation']:,} validation, "
+        f"{data['test']:,} test images"
+    )
     out("how: " + ", ".join(f"{key} {value}" for key, value in made["how"].items()) + "\n")
     rows = []
     for chapter in made["chapters"]:
         trials = {trial for setting in chapter.get("settings", []) for trial in setting["trials"]}
         groups = [group for group in made["groups"] if trials & set(group["trials"])]
-        sizes = ", ".join(f"{len(group['trials'])} {'together' if group['lifted'] else 'alone'}" for group in groups)
-        rows.append([chapter["name"], chapter["kind"], str(len(trials) or ""), sizes, str(len(chapter.get("evaluations", [])) or "")])
+        sizes = ", ".join(
+            f"{len(group['trials'])} {'together' if group['lifted'] else 'alone'}" for group in groups
+        )
+        rows.append(
+            [
+                chapter["name"],
+                chapter["kind"],
+                str(len(trials) or ""),
+                sizes,
+                str(len(chapter.get("evaluations", [])) or ""),
+            ]
+        )
     table(["chapter", "kind", "trials", "groups", "evaluations"], rows, right=(2, 4))
-    out(f"\nstill to do: {left['trials']} trials in {left['populations']} groups, {left['evaluations']} evaluations")
-    out(f"about {duration(left['seconds'])} (within a factor of two), {left['bytes'] / 1e6:.0f} MB on disk; nothing was written")
+    out(
+        f"\nstill to do: {left['trials']} trials in {left['populations']} groups, {left['evaluations']} "
+        "evaluations"
+    )
+    out(
+        f"about {duration(left['seconds'])} (within a factor of two), {left['bytes'] / 1e6:.0f} MB on disk; "
+        "nothing was written"
+    )
     return EXIT_FINE
-
-

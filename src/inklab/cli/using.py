@@ -13,13 +13,22 @@ SHADES = " .:-=+*#%@"
 
 @app.command()
 def predict(
-    bundle: Annotated[str, typer.Argument(metavar="BUNDLE", help="A bundle's folder, or a run whose first classifier (or --chapter) is used.")],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="PNG, JPEG, BMP or WebP; any size, dark or light ground.")],
+    bundle: Annotated[
+        str,
+        typer.Argument(
+            metavar="BUNDLE",
+            help="A bundle's folder, or a run whose first classifier (or --chapter) is used.",
+        ),
+    ],
+    images: Annotated[
+        list[Path],
+        typer.Argument(metavar="IMAGE...", help="PNG, JPEG, BMP or WebP; any size, dark or light ground."),
+    ],
     chapter: Annotated[str | None, typer.Option(help="Of a run: which chapter's network.")] = None,
     top: Annotated[int, typer.Option(min=1, help="Classes shown.")] = 3,
     as_json: AsJson = False,
 ) -> int:
-    """Say what is on pictures: frames them as the training images were made, and shows what the network saw."""
+    """Say what is on pictures, framed as the training images were made, and show what the network saw."""
     from inklab.data.framing import Framing, frame
     from inklab.data.picture import open_picture
 
@@ -44,7 +53,11 @@ def predict(
         return EXIT_FINE
     for each, pixels in zip(told, framed, strict=True):
         ranked = sorted(each["probabilities"].items(), key=lambda pair: -pair[1])[:top]
-        out(f"{each['image']}: {each['label']}   (" + ", ".join(f"{name} {share:.1%}" for name, share in ranked) + ")")
+        out(
+            f"{each['image']}: {each['label']}   ("
+            + ", ".join(f"{name} {share:.1%}" for name, share in ranked)
+            + ")"
+        )
         out(picture(pixels))
     return EXIT_FINE
 
@@ -80,7 +93,10 @@ def _bundle_folder(name: str, chapter: str | None) -> Path:
 def picture(pixels: Any) -> str:
     """Pixels `(c, h, w)` as text, dark to light: what the network saw."""
     grey = pixels.mean(axis=0)
-    return "\n".join("   " + "".join(SHADES[int(value) * (len(SHADES) - 1) // 255] * 2 for value in row).rstrip() for row in grey)
+    return "\n".join(
+        "   " + "".join(SHADES[int(value) * (len(SHADES) - 1) // 255] * 2 for value in row).rstrip()
+        for row in grey
+    )
 
 
 @app.command()
@@ -92,7 +108,17 @@ def doctor(as_json: AsJson = False) -> int:
     from inklab.study.machine import cores, cpu_name, environment, fast_precision
 
     packages = {}
-    for name in ("torch", "numpy", "scipy", "scikit-learn", "pydantic", "matplotlib", "safetensors", "pillow", "mlxtend"):
+    for name in (
+        "torch",
+        "numpy",
+        "scipy",
+        "scikit-learn",
+        "pydantic",
+        "matplotlib",
+        "safetensors",
+        "pillow",
+        "mlxtend",
+    ):
         try:
             packages[name] = version(name)
         except PackageNotFoundError:
@@ -104,7 +130,8 @@ def doctor(as_json: AsJson = False) -> int:
         "python": told["python"],
         "platform": told["platform"],
         "processor": f"{cpu_name()}, {cores()} core{'s' if cores() > 1 else ''}",
-        "precision": f"{fast_precision()}" + (" (native on this processor)" if fast_precision() == "bf16" else " (no native bf16 here)"),
+        "precision": f"{fast_precision()}"
+        + (" (native on this processor)" if fast_precision() == "bf16" else " (no native bf16 here)"),
         **packages,
         "arithmetic": _arithmetic(),
         "data folder": str(here) if here else "INKLAB_DATA_DIR is not set",
@@ -128,7 +155,11 @@ def _arithmetic() -> str:
     import torch
 
     a, b = np.random.default_rng(0).normal(size=(2, 64, 64)).astype(np.float32)
-    return "right" if np.allclose(torch.from_numpy(a) @ torch.from_numpy(b), a @ b, atol=1e-4) else "WRONG: torch and NumPy disagree on a product"
+    return (
+        "right"
+        if np.allclose(torch.from_numpy(a) @ torch.from_numpy(b), a @ b, atol=1e-4)
+        else "WRONG: torch and NumPy disagree on a product"
+    )
 
 
 def _mnist() -> str:

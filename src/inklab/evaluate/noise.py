@@ -13,7 +13,9 @@ from inklab.errors import DataError, ModelMismatch
 from inklab.evaluate.scores import AnyPixels, Net, batches, inference, true_positive_rates
 from inklab.seeding import Seed
 
-BLOCK = 100  # images spoilt and classified at once, as in `scores`; part of what is drawn, so a change of it moves numbers
+BLOCK = (
+    100  # images spoilt and classified at once, as in `scores`; part of what is drawn: a change moves numbers
+)
 
 
 @dataclass(frozen=True)

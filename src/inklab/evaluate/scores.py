@@ -25,8 +25,9 @@ AnyPixels = UInt8[np.ndarray, "n c h w"] | UInt8[Tensor, "n c h w"]
 
 AnyLabels = Int[np.ndarray, " n"] | Int[Tensor, " n"]
 
-BATCH = 100  # images a forward pass: small enough for the cache (convolutions take half the time of 500); fixed, for the
-# last bits of a matmul depend on it
+# Images a forward pass: small enough for the cache (convolutions take half the time of 500); fixed, for the
+# last bits of a matmul depend on it.
+BATCH = 100
 LEAST_ERROR = 1e-12  # mean squared error below which PSNR stops at 120 dB, so that it stays a number
 
 

@@ -74,8 +74,9 @@ def _bars(sheet: "Sheet", names: list[str], counts: dict[str, list[int]]) -> Non
     for index, (part, values) in enumerate(counts.items()):
         role, alpha = looks[index % 3]
         heights = np.array(values[: len(names)], float) / sum(values)
-        axes.bar(places + (index - (len(counts) - 1) / 2) * wide, heights, wide * 0.9,
-                 color=STAND_IN[role], alpha=alpha, label="training" if part == "train" else part, linewidth=0)  # fmt: skip
+        at = places + (index - (len(counts) - 1) / 2) * wide
+        label = "training" if part == "train" else part
+        axes.bar(at, heights, wide * 0.9, color=STAND_IN[role], alpha=alpha, label=label, linewidth=0)
     axes.axhline(1 / len(names), color=STAND_IN["ink"], linewidth=0.8, linestyle=(0, (4, 3)))
     axes.set_xticks(places, names, rotation=0 if len(names) <= 15 else 60)
     axes.tick_params(axis="x", length=0)

@@ -40,7 +40,7 @@ class Figure:
     drawing: str
     header: tuple[str, ...] = ()
     rows: tuple[tuple[Any, ...], ...] = field(default=(), repr=False)
-    width: float = 1.0
+    width: float | int = 1.0
 
     def for_page(self) -> str:
         """The SVG to stand in a page: themed by CSS variables, described for screen readers."""
@@ -63,7 +63,7 @@ class Figure:
         return text.getvalue()
 
 
-def plot(name: str, draw: Callable[["Sheet"], None], height: float, width: float = WIDTH) -> str:
+def plot(name: str, draw: Callable[["Sheet"], None], height: float | int, width: float | int = WIDTH) -> str:
     """Draw with matplotlib and return a tidy SVG: text as text, the same bytes every time.
 
     Args:

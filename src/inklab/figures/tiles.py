@@ -67,7 +67,9 @@ def picture(pixels: UInt8[np.ndarray, "m c h w"], gap: int = 2, *, ink: bool = F
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
-def tile_drawing(rows: Sequence[Row], *, ink: bool, head: Sequence[str] = (), label_width: float = 70) -> str:
+def tile_drawing(
+    rows: Sequence[Row], *, ink: bool, head: Sequence[str] = (), label_width: float | int = 70
+) -> str:
     """A drawing of rows of images.
 
     Args:
@@ -95,7 +97,7 @@ def tile_drawing(rows: Sequence[Row], *, ink: bool, head: Sequence[str] = (), la
     return f"{open_svg(f'0 0 {max(across, FULL):.1f} {y:.1f}')}{''.join(parts)}</svg>"
 
 
-def _row(row: Row, y: float, left: float, scale: float, *, ink: bool) -> list[str]:
+def _row(row: Row, y: float | int, left: float | int, scale: float | int, *, ink: bool) -> list[str]:
     height, wide = row.pixels.shape[2:]
     gap = 2
     parts = []
@@ -119,6 +121,6 @@ def _row(row: Row, y: float, left: float, scale: float, *, ink: bool) -> list[st
     return parts + [_text(centre + i * (wide + gap) * scale, below, word) for i, word in enumerate(row.under)]
 
 
-def _text(x: float, y: float, words: str, *, anchor: str = "middle", role: str = "muted") -> str:
+def _text(x: float | int, y: float | int, words: str, *, anchor: str = "middle", role: str = "muted") -> str:
     style = f"font-size: 8px; text-anchor: {anchor}; fill: {STAND_IN[role]}"
     return f'<text x="{x:.1f}" y="{y:.1f}" style="{style}">{escape(words)}</text>'

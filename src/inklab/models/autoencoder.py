@@ -44,4 +44,6 @@ def autoencoder(shape: Shape, classes: int, *, hidden: Sequence[int] = (128,), c
     for before, after in zip(up, up[1:], strict=False):
         decoder += [nn.Linear(before, after), nn.ReLU()]
     decoder += [nn.Linear(up[-1], pixels), nn.Unflatten(1, shape)]
-    return glorot(nn.Sequential(OrderedDict(encoder=nn.Sequential(*encoder), decoder=nn.Sequential(*decoder))))
+    return glorot(
+        nn.Sequential(OrderedDict(encoder=nn.Sequential(*encoder), decoder=nn.Sequential(*decoder)))
+    )

@@ -12,7 +12,13 @@ if TYPE_CHECKING:
 
 @model("cnn")
 def cnn(
-    shape: Shape, classes: int, *, channels: Sequence[int] = (32, 64), pool: int = 3, dropout: float = 0.5, hidden: int = 300
+    shape: Shape,
+    classes: int,
+    *,
+    channels: Sequence[int] = (32, 64),
+    pool: int = 3,
+    dropout: float = 0.5,
+    hidden: int = 300,
 ) -> "nn.Module":
     """A convolutional network: 3x3 convolutions, one max-pooling, dropout, one dense layer.
 
@@ -44,14 +50,22 @@ def cnn(
 
     side = [(length - 2 * len(channels)) // pool for length in shape[1:]]
     if min(side) < 1:
-        raise ModelMismatch(f"images of {shape[1]}x{shape[2]} pixels are too small for {len(channels)} convolutions and pooling by {pool}")
+        raise ModelMismatch(
+            f"images of {shape[1]}x{shape[2]} pixels are too small for {len(channels)} convolutions and "
+            f"pooling by {pool}"
+        )
     layers: list[nn.Module] = []
     for before, after in zip([shape[0], *channels], channels, strict=False):
         layers += [nn.Conv2d(before, after, 3), nn.ReLU()]
-    # Pooling stands before the last ReLU: max and ReLU commute, so it is the same function with a ninth of the work.
+    # Pooling stands before the last ReLU: max and ReLU commute, so it is the same function with a ninth of
+    # the work.
     layers.insert(-1, nn.MaxPool2d(pool))
     dense = nn.Sequential(nn.Linear(channels[-1] * side[0] * side[1], hidden), nn.ReLU())
     parts = OrderedDict(
-        features=nn.Sequential(*layers), flatten=nn.Flatten(), dropout=Dropout(dropout), hidden=dense, output=nn.Linear(hidden, classes)
+        features=nn.Sequential(*layers),
+        flatten=nn.Flatten(),
+        dropout=Dropout(dropout),
+        hidden=dense,
+        output=nn.Linear(hidden, classes),
     )
     return glorot(nn.Sequential(parts))

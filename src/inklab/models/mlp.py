@@ -41,5 +41,7 @@ def mlp(shape: Shape, classes: int, *, hidden: Sequence[int] = (64, 64), dropout
         layers += [nn.Linear(before, after), nn.ReLU()]
         if dropout:
             layers.append(Dropout(dropout))
-    parts = OrderedDict(flatten=nn.Flatten(), hidden=nn.Sequential(*layers), output=nn.Linear(widths[-1], classes))
+    parts = OrderedDict(
+        flatten=nn.Flatten(), hidden=nn.Sequential(*layers), output=nn.Linear(widths[-1], classes)
+    )
     return glorot(nn.Sequential(parts))

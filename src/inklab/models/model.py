@@ -50,7 +50,8 @@ class Model:
             if key not in self.settings:
                 allowed = ", ".join(self.settings) or "none"
                 raise SpecError(
-                    f"model '{self.name}' has no setting '{key}'.{did_you_mean(key, self.settings)} Allowed: {allowed}."
+                    f"model '{self.name}' has no setting '{key}'.{did_you_mean(key, self.settings)} "
+                    f"Allowed: {allowed}."
                 )
 
 
@@ -97,7 +98,8 @@ def build_net(settings: Mapping[str, Any], shape: Shape, classes: int, seed: See
         seed: where the initial weights come from; the same seed gives the same bits.
 
     Returns:
-        A module in training mode. A user's class is called with `shape` and `classes` only if it asks for them.
+        A module in training mode. A user's class is called with `shape` and `classes` only if it asks for
+        them.
 
     Raises:
         SpecError: unknown name or setting.
@@ -111,12 +113,16 @@ def build_net(settings: Mapping[str, Any], shape: Shape, classes: int, seed: See
     with seed.as_global():
         if not is_user_code(name):
             models[name].check(rest)
-            return _called(name, models[name].build, {**given, **rest})
+            registered: nn.Module = _called(name, models[name].build, {**given, **rest})
+            return registered
         thing = load_object(name)
         wanted = {key: value for key, value in given.items() if key in inspect.signature(thing).parameters}
         net = _called(name, thing, {**wanted, **rest})
     if not isinstance(net, nn.Module):
-        raise ModelMismatch(f"'{name}' gave a {type(net).__name__}, not an nn.Module; name a class or a function that returns one")
+        raise ModelMismatch(
+            f"'{name}' gave a {type(net).__name__}, not an nn.Module; name a class or a function that "
+            "returns one"
+        )
     return net
 
 

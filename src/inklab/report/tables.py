@@ -93,10 +93,11 @@ def scores_table(results: Json) -> Table:
 
     found = {key: read_score(results.get(key)) for key in MEASURES if isinstance(results.get(key), dict)}
     scores = {key: score for key, score in found.items() if score}
-    over = ". 95 % CI: confidence interval of the mean over replicates (Student’s t)."
-    several = any(score.ci95 for score in scores.values())
+    over = ", one replicate."
+    if any(score.ci95 for score in scores.values()):
+        over = ". 95 % CI: confidence interval of the mean over replicates (Student’s t)."
     return Table(
-        caption=f"Scores after the last epoch{over if several else ', one replicate.'}{starred(list(scores.values()))}",
+        caption=f"Scores after the last epoch{over}{starred(list(scores.values()))}",
         head=("Score", "Mean", "95 % CI", "SD", "n"),
         rows=[[measure(key)[0], *cells(score, measure(key)[1])] for key, score in scores.items()],
     )

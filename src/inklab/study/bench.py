@@ -9,6 +9,7 @@ from inklab.data.split import Split
 from inklab.study.store import RunFolder
 
 PARTS = ("train", "validation", "test")
+WHATS = ("pixels", "labels")
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def lay_out(folder: RunFolder, split: Split) -> None:
     """Leave the images for the workers: read once by the driver, checked once, the same for all."""
     for part in PARTS:
         images = getattr(split, part)
-        for what in ("pixels", "labels"):
+        for what in WHATS:
             path = data_file(folder, part, what)
             path.parent.mkdir(parents=True, exist_ok=True)
             np.save(path, getattr(images, what), allow_pickle=False)

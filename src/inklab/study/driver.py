@@ -1,4 +1,4 @@
-"""The driver: reads a study's data, plans it, has the missing parts computed, publishes what comes, sums it up."""
+"""The driver: reads a study's data, plans, has the missing parts computed, publishes, sums up."""
 
 import json
 import shutil
@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from inklab.data.dataset import Dataset
@@ -75,7 +74,9 @@ def open_study(spec: StudySpec, profile: str) -> Study:
     source = spec.data.source
     dataset = load_default() if source == "default" else load(source, seed=spec.seed)
     held = spec.data.validation
-    parts = split(dataset, validation=default_validation(len(dataset.train)) if held is None else held, seed=spec.seed)
+    parts = split(
+        dataset, validation=default_validation(len(dataset.train)) if held is None else held, seed=spec.seed
+    )
     classes = len(dataset.labels)
     images = parts.train.pixels
     identity = DataIdentity(
@@ -119,8 +120,10 @@ class Driver:
 
     def dry_run(self) -> tuple[dict[str, Any], dict[str, float]]:
         """The plan and what is still to be done of it; rehearses in this process and writes nothing."""
+        from inklab.study.names import check_names
         from inklab.train.rehearsal import rehearse
 
+        check_names(self.study.spec)
         how, identity = self.how(), self.study.identity
         facts = {
             rehearsal_key(settings): rehearse(settings, identity.shape, len(identity.labels)).to_json()
@@ -154,7 +157,10 @@ class Driver:
         began = time.monotonic()
         facts = self._rehearsed(executor, how)
         made = self._plan(how, facts)
-        write_json(self.folder.path / "spec.json", {"profile": self.study.profile, "study": self.study.spec.model_dump(mode="json")})
+        write_json(
+            self.folder.path / "spec.json",
+            {"profile": self.study.profile, "study": self.study.spec.model_dump(mode="json")},
+        )
         keep_samples(self.folder, self.study.split.train.pixels, self.study.split.train.labels)
         write_json(self.folder.path / "plan.json", made)
         waiting = self._waiting(made)
@@ -171,6 +177,8 @@ class Driver:
 
     def _rehearsed(self, executor: LocalExecutor, how: How) -> Facts:
         """Have every kind of network rehearsed by a worker, so that this process need not import torch."""
+        spec = self.study.spec.model_dump(mode="json")
+        self._submit(executor, {"name": "check", "kind": "check", "spec": spec, "label": "names"})
         keys = {}
         for settings in distinct_settings(self.study.spec, self.study.identity, how):
             keys[f"rehearse {rehearsal_key(settings)}"] = rehearsal_key(settings)
@@ -180,10 +188,10 @@ class Driver:
             })  # fmt: skip
         facts: Facts = {}
         for event in executor.events():
-            if event.kind == "done":
+            if event.kind == "done" and event.job in keys:
                 facts[keys[event.job]] = event.value[0]
             elif event.kind in ("failed", "lost"):
-                raise RunError(f"the rehearsal with one batch failed: {event.value}")
+                raise RunError(f"before training: {event.value}")
         return facts
 
     def _plan(self, how: How, facts: Facts) -> dict[str, Any]:
@@ -196,7 +204,11 @@ class Driver:
     def _waiting(self, made: dict[str, Any]) -> set[str]:
         """Ids without a final outcome."""
         trials = {each for each in made["trials"] if _state(self.folder.outcome(each)) not in FINAL}
-        return trials | {each["id"] for each in _evaluations(made) if _state(self.folder.evaluation(each["id"])) not in FINAL}
+        return trials | {
+            each["id"]
+            for each in _evaluations(made)
+            if _state(self.folder.evaluation(each["id"])) not in FINAL
+        }
 
     def _train_jobs(self, made: dict[str, Any], waiting: set[str], cost: Any) -> list[dict[str, Any]]:
         """Groups with something missing, the longest first, so that workers end together."""
@@ -207,20 +219,32 @@ class Driver:
             if left:
                 trials = [{"id": trial, **made["trials"][trial]} for trial in left]
                 seconds = group_seconds(trials[0]["settings"], len(left), images, cost)
-                job = {**group, "name": f"train {left[0]}", "kind": "train", "trials": trials, "seconds": seconds}
+                job = {
+                    **group,
+                    "name": f"train {left[0]}",
+                    "kind": "train",
+                    "trials": trials,
+                    "seconds": seconds,
+                }
                 jobs.append({**job, "label": _label(made, left)})
         return sorted(jobs, key=lambda job: -job["seconds"])
 
     def _submit_ready(self, executor: LocalExecutor, made: dict[str, Any], waiting: set[str]) -> None:
-        """Submit the evaluations whose trials have ended; one whose trials did not end well can't be computed."""
+        """Submit the evaluations whose trials have ended; without good trials one can't be computed."""
         for evaluation in _evaluations(made):
             name = f"evaluate {evaluation['id']}"
             if evaluation["id"] not in waiting or name in self._jobs or waiting & set(evaluation["needs"]):
                 continue
             states = {trial: _state(self.folder.outcome(trial)) for trial in evaluation["needs"]}
             bad = [f"trial {trial} is {state}" for trial, state in states.items() if state != "done"]
-            label = f"{evaluation.get('pipeline') or evaluation.get('sampler')}, replicate {evaluation['replicate']}"
-            job = {"name": name, "kind": evaluation["kind"], "evaluation": evaluation, "label": f"{evaluation['kind']}: {label}"}
+            what = evaluation.get("pipeline") or evaluation.get("sampler")
+            label = f"{what}, replicate {evaluation['replicate']}"
+            job = {
+                "name": name,
+                "kind": evaluation["kind"],
+                "evaluation": evaluation,
+                "label": f"{evaluation['kind']}: {label}",
+            }
             if bad:
                 self._jobs[name] = job
                 self._record(job, "failed", f"it needs trials that ended well, but {' and '.join(bad)}")
@@ -246,11 +270,15 @@ class Driver:
 
     def _record(self, job: dict[str, Any], state: str, reason: str) -> None:
         if "evaluation" in job:
-            self.folder.record("evaluations", {"format": 1, **job["evaluation"], "state": state, "reason": reason, "seconds": 0.0})
+            self.folder.record(
+                "evaluations",
+                {"format": 1, **job["evaluation"], "state": state, "reason": reason, "seconds": 0.0},
+            )
             return
         for trial in job["trials"]:
             self.folder.record("trials", {
-                "format": 1, **trial, "seed": self.study.spec.seed, "data_sha256": self.study.identity.sha256, "numerics": NUMERICS,
+                "format": 1, **trial, "seed": self.study.spec.seed,
+                "data_sha256": self.study.identity.sha256, "numerics": NUMERICS,
                 "state": state, "reason": reason, "history": {}, "scores": None, "verdicts": [], "layers": [],
                 "weights_sha256": None, "seconds": 0.0, "ran": {},
             })  # fmt: skip
@@ -261,9 +289,15 @@ class Driver:
         if not path.is_file():
             return
         old, new = self.folder.plan(), self.study
-        if (old["study"], old["profile"], old["data"]["sha256"], old["seed"]) != (new.spec.name, new.profile, new.identity.sha256, new.spec.seed):
+        if (old["study"], old["profile"], old["data"]["sha256"], old["seed"]) != (
+            new.spec.name,
+            new.profile,
+            new.identity.sha256,
+            new.spec.seed,
+        ):
             raise RunError(
-                f"'{self.folder.path}' holds study '{old['study']}' (profile {old['profile']}, data {old['data']['source']}, seed {old['seed']}); "
+                f"'{self.folder.path}' holds study '{old['study']}' (profile {old['profile']}, data "
+                f"{old['data']['source']}, seed {old['seed']}); "
                 "name another folder with --out"
             )
 
@@ -331,7 +365,9 @@ def _state(outcome: dict[str, Any] | None) -> str | None:
 
 
 def _ids(job: dict[str, Any]) -> set[str]:
-    return {job["evaluation"]["id"]} if "evaluation" in job else {trial["id"] for trial in job.get("trials", [])}
+    return (
+        {job["evaluation"]["id"]} if "evaluation" in job else {trial["id"] for trial in job.get("trials", [])}
+    )
 
 
 def _cost(facts: Facts) -> Callable[[dict[str, Any]], tuple[int, int]]:

@@ -1,9 +1,10 @@
-"""What a plan will cost, from multiply-adds: orders the queue and fills `--dry-run`. Good to a factor of two."""
+"""What a plan will cost, from multiply-adds; orders the queue, fills `--dry-run`. Good to a factor of two."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-# Measured on one core of a Zen 5 server (AVX-512 with bf16), one thread, eager: multiply-adds a second of a training
+# Measured on one core of a Zen 5 server (AVX-512 with bf16), one thread, eager: multiply-adds a second of a
+# training
 # step (forward and backward together) and of a forward pass in fp32, and what a step costs besides.
 TRAINED = {"bf16": 60e9, "fp32": 30e9}
 ASKED = 30e9
@@ -19,7 +20,9 @@ def group_seconds(settings: dict[str, Any], trials: int, images: int, cost: Cost
     """Seconds for a group of trials on one core."""
     recipe = settings["recipe"]
     computed = images * cost(settings)[1] * BACKWARD / TRAINED[settings["precision"]]
-    stepped = -(-images // recipe["batch"]) * (CORRUPTED_STEP_SECONDS if recipe["corruption"] else STEP_SECONDS)
+    stepped = -(-images // recipe["batch"]) * (
+        CORRUPTED_STEP_SECONDS if recipe["corruption"] else STEP_SECONDS
+    )
     return float(trials * recipe["epochs"] * (computed + stepped))
 
 
@@ -51,9 +54,17 @@ def estimate(plan: Mapping[str, Any], waiting: set[str], cost: Cost) -> dict[str
             seconds += group_seconds(settings, len(left), images, cost)
             bytes_kept += len(left) * (4 * cost(settings)[0] + KEPT_BYTES)
             populations, trials = populations + 1, trials + len(left)
-    evaluations = [each for chapter in plan["chapters"] for each in chapter.get("evaluations", []) if each["id"] in waiting]
+    evaluations = [
+        each
+        for chapter in plan["chapters"]
+        for each in chapter.get("evaluations", [])
+        if each["id"] in waiting
+    ]
     seconds += sum(evaluation_seconds(each, plan, cost) for each in evaluations)
-    bytes_kept += sum(each["images"] * len(each["strengths"]) if each["kind"] == "noise" else KEPT_BYTES for each in evaluations)
+    bytes_kept += sum(
+        each["images"] * len(each["strengths"]) if each["kind"] == "noise" else KEPT_BYTES
+        for each in evaluations
+    )
     return {
         "trials": trials, "evaluations": len(evaluations), "populations": populations,
         "seconds": seconds / plan["how"]["workers"], "bytes": bytes_kept,

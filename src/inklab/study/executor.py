@@ -29,10 +29,10 @@ class Event(NamedTuple):
     """Something that happened to a job.
 
     Attributes:
-        kind: "planned" with an estimate (from the driver, once); "started"; "epoch" with `(epoch, epochs, loss)`; "retried" with a reason; "done" with what the job returned and its draft folder;
-            "failed" with a reason; "lost" with a reason.
-        job: its name.
-        value: see above.
+        kind: what happened. "planned" comes from the driver, once.
+        job: the job's name.
+        value: of "planned" an estimate, of "epoch" `(epoch, epochs, loss)`, of "done" what the job returned and its
+            draft folder, of "retried", "failed" and "lost" the reason.
     """
 
     kind: Literal["planned", "started", "epoch", "retried", "done", "failed", "lost"]
@@ -159,7 +159,9 @@ def _ending(code: int | None) -> str:
     if code is None or code >= 0:
         return f"exit code {code}"
     try:
-        return f"signal {signal.Signals(-code).name}" + (" (out of memory?)" if code == -signal.SIGKILL else "")
+        return f"signal {signal.Signals(-code).name}" + (
+            " (out of memory?)" if code == -signal.SIGKILL else ""
+        )
     except ValueError:
         return f"signal {-code}"
 
@@ -177,7 +179,7 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
 
 
 def _serve(pipe: Connection, bench: Bench) -> None:
-    """A worker's life: take a job, do it, say what came of it. Ends when the driver's end of the pipe closes."""
+    """A worker's life: take a job, do it, say what came of it, until the driver's end of the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides
     import torch
 

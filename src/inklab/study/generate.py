@@ -24,7 +24,9 @@ KEPT, PAIRED = 100, 10  # images kept for the report; of these, so many with the
 Found = tuple[dict[str, Any], dict[str, np.ndarray]]
 
 
-def generator_evaluation(evaluation: dict[str, Any], decoder: Bundle, judge: Bundle, data: TrainingData, seed: Seed) -> Found:
+def generator_evaluation(
+    evaluation: dict[str, Any], decoder: Bundle, judge: Bundle, data: TrainingData, seed: Seed
+) -> Found:
     """Draw images with a sampler and score them; or, for the sampler "floor", score real ones.
 
     Args:
@@ -52,7 +54,12 @@ def generator_evaluation(evaluation: dict[str, Any], decoder: Bundle, judge: Bun
     drawn = sampler(codes, evaluation["samples"], (seed / evaluation["sampler"]).rng(), wanted)
     images = torch.sigmoid(predict_in_batches(decode, torch.from_numpy(drawn.codes)))
     scores = score_samples(
-        images, judge.net, features, reference, data.train.pixels.numpy(), nearest_of=evaluation["nearest_images"]
+        images,
+        judge.net,
+        features,
+        reference,
+        data.train.pixels.numpy(),
+        nearest_of=evaluation["nearest_images"],
     )
     numbers = {
         "recognised": scores.recognised, "classes": scores.classes.tolist(), "frechet": scores.frechet,
@@ -68,7 +75,10 @@ def generator_evaluation(evaluation: dict[str, Any], decoder: Bundle, judge: Bun
 def _halves(bundle: Bundle) -> tuple[nn.Module, nn.Module]:
     encoder, decoder = getattr(bundle.net.net, "encoder", None), getattr(bundle.net.net, "decoder", None)
     if not isinstance(encoder, nn.Module) or not isinstance(decoder, nn.Module):
-        raise ModelMismatch(f"'{bundle.model['name']}' has no encoder and decoder modules; the generator needs both, as 'autoencoder' has them")
+        raise ModelMismatch(
+            f"'{bundle.model['name']}' has no encoder and decoder modules; the generator needs both, as "
+            "'autoencoder' has them"
+        )
     return nn.Sequential(bundle.net.scaling, encoder), decoder
 
 
@@ -77,7 +87,11 @@ def _floor(decoder: Bundle, judge: Bundle, data: TrainingData, frechet: float) -
     real = recognise(judge.net, data.test.pixels)
     rebuilt = predict_in_batches(decoder.cleaned, data.test.pixels)
     first = torch.arange(min(PAIRED, len(rebuilt)))
-    numbers = {"recognised": real.share, "reconstructed": recognise(judge.net, rebuilt).share, "frechet": frechet}
+    numbers = {
+        "recognised": real.share,
+        "reconstructed": recognise(judge.net, rebuilt).share,
+        "frechet": frechet,
+    }
     return numbers, {"images": data.test.pixels[first].numpy(), "reconstructions": as_bytes(rebuilt[first])}
 
 

@@ -1,4 +1,4 @@
-"""What a worker does: rehearse, train a group, compute an evaluation. Results are drafts; the driver publishes them."""
+"""What a worker does: check, rehearse, train a group, compute an evaluation. It makes drafts only."""
 
 import functools
 import json
@@ -18,21 +18,23 @@ from inklab.evaluate.noise import noise_curve
 from inklab.files import write_json
 from inklab.models.parts.layers import layer_table
 from inklab.seeding import Seed
-from inklab.study.bench import PARTS, Bench, data_file
+from inklab.study.bench import PARTS, WHATS, Bench, data_file
 from inklab.study.generate import generator_evaluation
 from inklab.study.machine import environment
+from inklab.study.names import check_names
+from inklab.study.spec import StudySpec
 from inklab.study.store import write_arrays
 from inklab.train.loop import Group, OnEpoch, Trained, Trial, train_group
 from inklab.train.objective import objectives
 from inklab.train.rehearsal import rehearse
 from inklab.train.scoring import final_scores
-from inklab.train.tensors import TrainingData, as_part
+from inklab.train.tensors import Part, TrainingData, as_part
 from inklab.train.verdicts import verdicts, watch
 
 LOOKED_AT = 2_000  # training images behind a verdict
 
 Job = dict[str, Any]
-"""`{"name", "kind": "rehearse" | "train" | "noise" | "generator", ...}`: JSON that a worker understands."""
+"""`{"name", "kind": "check" | "rehearse" | "train" | "noise" | "generator", ...}`: JSON that a worker understands."""
 
 
 def perform(job: Job, bench: Bench, draft: Path, on_epoch: OnEpoch) -> Any:
@@ -47,6 +49,8 @@ def perform(job: Job, bench: Bench, draft: Path, on_epoch: OnEpoch) -> Any:
     Returns:
         Facts of a rehearsal; otherwise the `(kind, id)` of each draft.
     """
+    if job["kind"] == "check":
+        return check_names(StudySpec.model_validate(job["spec"]))
     if job["kind"] == "rehearse":
         data = resident(bench)
         return rehearse(job["settings"], data.shape, len(bench.labels)).to_json()
@@ -58,8 +62,13 @@ def perform(job: Job, bench: Bench, draft: Path, on_epoch: OnEpoch) -> Any:
 @functools.lru_cache(maxsize=1)
 def resident(bench: Bench) -> TrainingData:
     """The run's images as tensors; read once a process."""
-    parts = [as_part(*(np.load(data_file(bench.folder, part, what), allow_pickle=False) for what in ("pixels", "labels"))) for part in PARTS]
-    return TrainingData(*parts, labels=bench.labels)
+
+    def part(name: str) -> Part:
+        pixels, labels = (np.load(data_file(bench.folder, name, what), allow_pickle=False) for what in WHATS)
+        return as_part(pixels, labels)
+
+    train, validation, test = (part(name) for name in PARTS)
+    return TrainingData(train, validation, test, bench.labels)
 
 
 # ---------------------------------------------------------------- training
@@ -78,10 +87,13 @@ def _train(job: Job, bench: Bench, draft: Path, on_epoch: OnEpoch) -> list[tuple
     return [("trials", trial.id) for trial in trials]
 
 
-def _write_trial(trained: Trained, data: TrainingData, bench: Bench, folder: Path, ran: dict[str, Any]) -> None:
+def _write_trial(
+    trained: Trained, data: TrainingData, bench: Bench, folder: Path, ran: dict[str, Any]
+) -> None:
     trial, objective = trained.trial, objectives[trained.trial.recipe.objective]
     outcome: dict[str, Any] = {
-        "format": 1, "id": trial.id, "settings": trial.settings, "replicate": trial.replicate, "seed": bench.seed,
+        "format": 1, "id": trial.id, "settings": trial.settings, "replicate": trial.replicate,
+        "seed": bench.seed,
         "data_sha256": bench.data_sha256, "numerics": bench.numerics,
         "state": "diverged" if trained.diverged else "done", "reason": trained.diverged,
         "parameters": sum(p.numel() for p in trained.net.parameters()),
@@ -98,11 +110,20 @@ def _write_trial(trained: Trained, data: TrainingData, bench: Bench, folder: Pat
             outcome["verdicts"] = [verdict.to_json() for verdict in verdicts(seen)]
         made_by = {key: outcome[key] for key in ("id", "replicate", "seed", "data_sha256")} | ran
         bundle = Bundle(
-            trained.net, trial.settings["model"], data.shape, bench.labels, objective.target, json.loads(bench.framing), made_by, scores
+            trained.net,
+            trial.settings["model"],
+            data.shape,
+            bench.labels,
+            objective.target,
+            json.loads(bench.framing),
+            made_by,
+            scores,
         )
         outcome |= {"scores": scores, "weights_sha256": bundle.save(folder / "bundle")}
         name = "predictions" if classifier else "examples"
-        write_arrays(folder / f"{name}.safetensors", {key: np.asarray(value) for key, value in arrays.items()})
+        write_arrays(
+            folder / f"{name}.safetensors", {key: np.asarray(value) for key, value in arrays.items()}
+        )
     write_json(folder / "outcome.json", outcome)
 
 
@@ -130,7 +151,9 @@ def _noise(evaluation: dict[str, Any], bench: Bench) -> tuple[dict[str, Any], di
     indices = stratified(labels, evaluation["images"], seed / "noise images")
     bundles = iter([bench.folder.bundle(trial) for trial in evaluation["needs"]])
     parts = evaluation["pipeline"].split("+")
-    cleaners = [filters[part].run if part in filters else Bundle.load(next(bundles)).cleaned for part in parts[:-1]]
+    cleaners = [
+        filters[part].run if part in filters else Bundle.load(next(bundles)).cleaned for part in parts[:-1]
+    ]
     curve = noise_curve(
         Bundle.load(next(bundles)).net,
         data.test.pixels[torch.from_numpy(indices)],
@@ -141,11 +164,19 @@ def _noise(evaluation: dict[str, Any], bench: Bench) -> tuple[dict[str, Any], di
         clean=_chained(cleaners),
     )
     numbers = {name: getattr(curve, name).tolist() for name in ("tpr", "tpr_per_class", "accuracy")}
-    arrays = {"predicted": curve.predicted, "labels": labels[indices].astype(np.uint8), "indices": indices, "shown": curve.shown, "seen": curve.seen}
+    arrays = {
+        "predicted": curve.predicted,
+        "labels": labels[indices].astype(np.uint8),
+        "indices": indices,
+        "shown": curve.shown,
+        "seen": curve.seen,
+    }
     return numbers, arrays
 
 
-def _chained(cleaners: list[Callable[[torch.Tensor], torch.Tensor]]) -> Callable[[torch.Tensor], torch.Tensor] | None:
+def _chained(
+    cleaners: list[Callable[[torch.Tensor], torch.Tensor]],
+) -> Callable[[torch.Tensor], torch.Tensor] | None:
     if not cleaners:
         return None
     return lambda images: functools.reduce(lambda shown, clean: clean(shown), cleaners, images)
@@ -153,4 +184,6 @@ def _chained(cleaners: list[Callable[[torch.Tensor], torch.Tensor]]) -> Callable
 
 def _generator(evaluation: dict[str, Any], bench: Bench) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     decoder, judge = (Bundle.load(bench.folder.bundle(trial)) for trial in evaluation["needs"])
-    return generator_evaluation(evaluation, decoder, judge, resident(bench), Seed(bench.seed) / "generator" / evaluation["replicate"])
+    return generator_evaluation(
+        evaluation, decoder, judge, resident(bench), Seed(bench.seed) / "generator" / evaluation["replicate"]
+    )

@@ -11,7 +11,7 @@ import inklab
 
 CPUINFO = Path("/proc/cpuinfo")
 FAST_BF16 = {"avx512_bf16", "amx_bf16"}
-"""Processor flags with which bf16 matmuls run natively; elsewhere they are emulated and 40 times slower than fp32."""
+"""Processor flags with which bf16 matmuls run natively; emulated, they are 40 times slower than fp32."""
 
 
 def environment(threads: int, torch_version: str) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def cpu_name() -> str:
 
 
 def fast_precision() -> str:
-    """ "bf16" where the processor computes in it natively, else "fp32"."""
+    """The fastest precision that trains well: "bf16" where the processor has it natively, else "fp32"."""
     return "bf16" if FAST_BF16 & set(_cpuinfo("flags").split()) else "fp32"
 
 

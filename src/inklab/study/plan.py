@@ -1,4 +1,4 @@
-"""The plan: every trial and evaluation of a study spelt out. Pure; runs nothing, reads nothing, imports no torch.
+"""The plan: every trial and evaluation of a study spelt out. Pure: runs nothing, imports no torch.
 
 Ids are content addresses, so resuming, extending and sharing are set differences (docs/run-folder.md).
 """
@@ -258,7 +258,8 @@ class _Planner:
     def _noise(self, chapter: NoiseChapter, images: int) -> list[dict[str, Any]]:
         if chapter.alone not in chapter.pipelines:
             raise SpecError(
-                f"'{chapter.alone}' is what other pipelines are compared with, so it must be one of {', '.join(chapter.pipelines)}"
+                f"'{chapter.alone}' is what other pipelines are compared with, so it must be one of "
+                f"{', '.join(chapter.pipelines)}"
             )
         found = []
         for pipeline in chapter.pipelines:
@@ -266,7 +267,8 @@ class _Planner:
             trained = [part for part in parts if part in self.spec.train_chapters()]
             if parts[-1] not in trained:
                 raise SpecError(
-                    f"pipeline '{pipeline}' must end in a classifier: {UnknownName('train chapter', parts[-1], self.spec.train_chapters())}"
+                    f"pipeline '{pipeline}' must end in a classifier: "
+                    f"{UnknownName('train chapter', parts[-1], self.spec.train_chapters())}"
                 )
             told = {
                 "kind": "noise",
@@ -299,7 +301,8 @@ class _Planner:
         points = self.grid(chapters[name])
         if len(points) > 1:
             raise SpecError(
-                f"chapter '{name}' has {len(points)} settings, so it can't be part of a pipeline; make a chapter with the one you want"
+                f"chapter '{name}' has {len(points)} settings, so it can't be part of a pipeline; make a "
+                "chapter with the one you want"
             )
         return [self._trial(points[0][1], replicate) for replicate in range(chapters[name].replicates)]
 
@@ -307,7 +310,8 @@ class _Planner:
 def groups(trials: Mapping[str, dict[str, Any]], how: How, lifting: Lifting) -> list[dict[str, Any]]:
     """Which trials are trained in one program.
 
-    Trials that differ in replicate, rate, L2 and momentum only are lifted into populations of at most `how.members`,
+    Trials that differ in replicate, rate, L2 and momentum only are lifted into populations of at most
+    `how.members`,
     spread over the workers; what can't be lifted, or doesn't gain, is trained alone.
     """
     alike: dict[str, list[str]] = {}
@@ -322,7 +326,7 @@ def groups(trials: Mapping[str, dict[str, Any]], how: How, lifting: Lifting) -> 
 
 
 def _population(count: int, how: How) -> int:
-    """How many members a population gets: as few populations as fit, but one a worker if that leaves two in each."""
+    """Members of a population: as few populations as fit, but one a worker if that leaves two in each."""
     programs = max(math.ceil(count / how.members), min(how.workers, count // 2), 1)
     return math.ceil(count / programs)
 

@@ -73,7 +73,8 @@ class TrainChapter(Chapter):
         model: `{name = ..., settings...}`; a registered name or `file.py:Name`.
         scaling: inside the network; "standard" takes mean and spread of the training images.
         recipe: how to train.
-        vary: dotted key below this chapter, such as "recipe.l2", to the values it takes. Several keys make a grid.
+        vary: dotted key below this chapter, such as "recipe.l2", to the values it takes. Several keys make a
+            grid.
         replicates: trainings of each setting; replicate k has the same random streams in every setting.
     """
 
@@ -169,7 +170,8 @@ class DataSpec(Model):
     """Where images come from.
 
     Attributes:
-        source: a registered source or a path; "default" is mnist where it can be had, otherwise mnist-5k, loudly.
+        source: a registered source or a path; "default" is mnist where it can be had, otherwise mnist-5k,
+            loudly.
         validation: training images held out for choosing; by default 5,000 of 60,000.
     """
 
@@ -185,7 +187,8 @@ class StudySpec(Model):
         title: the report's heading.
         about: one paragraph below it.
         seed: root of all randomness.
-        precision: "auto" is bf16 where the processor has it, for the networks that come with inklab; else fp32.
+        precision: "auto" is bf16 where the processor has it, for the networks that come with inklab; else
+            fp32.
         data: where images come from.
         chapters: in the order of the report.
     """
@@ -251,7 +254,8 @@ def parse_study(raw: dict[str, Any], origin: str, folder: Path | None = None) ->
         SpecError: all mistakes in one message.
     """
     raw = json.loads(json.dumps(raw, default=str))  # a copy, with dates and the like as text
-    for name, chapter in (raw.get("chapters") if isinstance(raw.get("chapters"), dict) else {}).items():
+    chapters = raw.get("chapters")
+    for chapter in chapters.values() if isinstance(chapters, dict) else ():
         recipe = chapter.get("recipe") if isinstance(chapter, dict) else None
         if isinstance(recipe, str):
             chapter["recipe"] = read_recipe(recipe, folder)

@@ -1,4 +1,4 @@
-"""The run folder: one small file an outcome, written whole, published once by the driver (docs/run-folder.md)."""
+"""The run folder: one small file an outcome, written whole, published once (docs/run-folder.md)."""
 
 import fcntl
 import json
@@ -54,8 +54,15 @@ class RunFolder:
     def plan(self) -> dict[str, Any]:
         """What is to be done."""
         found = read_json(self.path / "plan.json")
-        if not isinstance(found, dict) or found.get("format") != 1 or not isinstance(found.get("chapters"), list):
-            raise CorruptFile(f"'{self.path / 'plan.json'}' is not a plan of format 1; type the run's command again to write it anew")
+        if (
+            not isinstance(found, dict)
+            or found.get("format") != 1
+            or not isinstance(found.get("chapters"), list)
+        ):
+            raise CorruptFile(
+                f"'{self.path / 'plan.json'}' is not a plan of format 1; type the run's command again to "
+                "write it anew"
+            )
         return found
 
     def outcome(self, trial: str) -> dict[str, Any] | None:
@@ -80,7 +87,10 @@ class RunFolder:
     def arrays(self, name: str) -> dict[str, np.ndarray]:
         """The arrays of an evaluation or a trial by id; empty if there are none."""
         found: dict[str, np.ndarray] = {}
-        for path in (*(self.path / "trials" / name).glob("*.safetensors"), *(self.path / "evaluations" / name).glob("*.safetensors")):
+        for path in (
+            *(self.path / "trials" / name).glob("*.safetensors"),
+            *(self.path / "evaluations" / name).glob("*.safetensors"),
+        ):
             found |= read_arrays(path)
         return found
 
@@ -89,7 +99,7 @@ class RunFolder:
         return self.path / "trials" / trial / "bundle"
 
     def publish(self, kind: str, name: str, draft: Path) -> None:
-        """Move a finished draft folder into place, whole; what stood there from an earlier failed attempt goes."""
+        """Move a finished draft folder into place, whole; what an earlier failed attempt left there goes."""
         final = self.path / kind / name
         final.parent.mkdir(parents=True, exist_ok=True)
         if final.exists():
@@ -116,9 +126,14 @@ class RunFolder:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 lock.seek(0)
-                raise RunError(f"'{self.path}' is being run by {lock.read().strip() or 'another process'}; wait for it, or stop it first") from None
+                raise RunError(
+                    f"'{self.path}' is being run by {lock.read().strip() or 'another process'}; wait for "
+                    "it, or stop it first"
+                ) from None
             lock.truncate(0)
-            lock.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
+            lock.write(
+                f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}"
+            )
             lock.flush()
             yield
 
@@ -128,7 +143,9 @@ class RunFolder:
             return None
         found = read_json(path)
         if not isinstance(found, dict) or found.get("id") != name or "state" not in found:
-            raise CorruptFile(f"'{path}' is not an outcome of '{name}'; delete that folder and type the run's command again")
+            raise CorruptFile(
+                f"'{path}' is not an outcome of '{name}'; delete that folder and type the run's command again"
+            )
         return found
 
 

@@ -22,7 +22,8 @@ class StoredRun:
 
     Args:
         folder: the run.
-        dataset: its images, if they are at hand; otherwise they are looked for by the source's name when first needed.
+        dataset: its images, if they are at hand; otherwise they are looked for by the source's name when
+            first needed.
     """
 
     def __init__(self, folder: RunFolder, dataset: Dataset | None = None) -> None:
@@ -49,7 +50,9 @@ class StoredRun:
     def sentences(self) -> dict[str, str]:
         """One sentence a chapter, computed from its numbers."""
         told = self.results.get("chapters", {})
-        chapters = [chapter for chapter in self.plan["chapters"] if isinstance(told.get(chapter["name"]), dict)]
+        chapters = [
+            chapter for chapter in self.plan["chapters"] if isinstance(told.get(chapter["name"]), dict)
+        ]
         return {chapter["name"]: sentence(chapter, told[chapter["name"]]) for chapter in chapters}
 
     def outcome(self, trial: str) -> dict[str, Any] | None:
@@ -65,7 +68,7 @@ class StoredRun:
         return self._folder.arrays(name)
 
     def samples(self) -> tuple[Pixels, Labels, list[str]] | None:
-        """The first training images of each class; kept in the run folder, so that a moved run can be drawn."""
+        """The first training images of each class; kept in the run folder, so a moved run can be drawn."""
         path = self.path / "samples.safetensors"
         if not path.is_file():
             return None
@@ -94,5 +97,7 @@ class StoredRun:
 
 def keep_samples(folder: RunFolder, pixels: Pixels, labels: Labels) -> None:
     """Write a few images of each class into the run folder, for the report."""
-    places = np.concatenate([np.flatnonzero(labels == label)[:SAMPLES_A_CLASS] for label in np.unique(labels)])
+    places = np.concatenate(
+        [np.flatnonzero(labels == label)[:SAMPLES_A_CLASS] for label in np.unique(labels)]
+    )
     write_arrays(folder.path / "samples.safetensors", {"pixels": pixels[places], "labels": labels[places]})

@@ -1,8 +1,7 @@
 """The training loop: epochs of steps over a population, with learning curves and divergence as an outcome."""
 
-import copy
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -133,7 +132,9 @@ class _Training:
             self.template,
             self.objective,
             choose(self.recipe.optimiser, max(trial.recipe.momentum for trial in self.trials)),
-            decayed_names(self.template, self.recipe.l2_on) if any(t.recipe.l2 for t in self.trials) else frozenset(),
+            decayed_names(self.template, self.recipe.l2_on)
+            if any(t.recipe.l2 for t in self.trials)
+            else frozenset(),
             lifted=self.group.lifted,
             precision=self.trials[0].settings["precision"],
         )
@@ -141,7 +142,13 @@ class _Training:
     def run(self, on_epoch: OnEpoch) -> list[Trained]:
         """All epochs, unless every member diverges first."""
         began = time.perf_counter()
-        curves = Curves(self.objective, self.data, self.recipe, Seed(self.group.seed), self.trials[0].settings["precision"])
+        curves = Curves(
+            self.objective,
+            self.data,
+            self.recipe,
+            Seed(self.group.seed),
+            self.trials[0].settings["precision"],
+        )
         batches = BatchMaker(self.data, self.recipe, self.seeds, lifted=self.group.lifted)
         for epoch in range(self.recipe.epochs):
             losses = self._epoch(epoch, batches)
@@ -169,14 +176,18 @@ class _Training:
     def _keys(self, epoch: int, number: int) -> Tensors:
         """A key for each dropout layer and member: two halves of a 62-bit number."""
         rows = {
-            name: [_halves((seed / "dropout" / name / epoch / number).number) for seed in self.seeds] for name in self.keys
+            name: [_halves((seed / "dropout" / name / epoch / number).number) for seed in self.seeds]
+            for name in self.keys
         }
         return {
-            name: torch.tensor(row if self.group.lifted else row[0], dtype=torch.int32) for name, row in rows.items()
+            name: torch.tensor(row if self.group.lifted else row[0], dtype=torch.int32)
+            for name, row in rows.items()
         }
 
     def _hyper(self) -> Hyper:
-        factor = rate_factor(self.recipe.schedule, self.state.step, self.recipe.epochs * self._steps_an_epoch())
+        factor = rate_factor(
+            self.recipe.schedule, self.state.step, self.recipe.epochs * self._steps_an_epoch()
+        )
         recipes = [slot.recipe for slot in self.slots]
         rows = ([r.rate * factor for r in recipes], [r.l2 for r in recipes], [r.momentum for r in recipes])
         return Hyper(*(torch.tensor(row if self.group.lifted else row[0]) for row in rows))
@@ -191,19 +202,27 @@ class _Training:
                 continue
             if not bool(torch.isfinite(losses[:, index]).all()):
                 first = int((~torch.isfinite(losses[:, index])).nonzero()[0])
-                self.diverged[index] = f"the loss became NaN or infinite in epoch {epoch + 1}, step {first + 1}"
+                self.diverged[index] = (
+                    f"the loss became NaN or infinite in epoch {epoch + 1}, step {first + 1}"
+                )
                 continue
-            point = {"epoch": epoch + 1, "train_loss": float(losses[:, index].mean())} | curves.after_epoch(self._net(index))
+            point = {"epoch": epoch + 1, "train_loss": float(losses[:, index].mean())} | curves.after_epoch(
+                self._net(index)
+            )
             for name, value in point.items():
                 history.setdefault(name, []).append(value)
 
     def _net(self, index: int) -> Scaled:
-        net = member(self.template, self.state.params, self.state.buffers, index if self.group.lifted else None)
+        net = member(
+            self.template, self.state.params, self.state.buffers, index if self.group.lifted else None
+        )
         assert isinstance(net, Scaled)
         return net
 
     def _result(self, index: int, seconds: float) -> Trained:
-        return Trained(self.trials[index], self._net(index), self.histories[index], self.diverged[index], seconds)
+        return Trained(
+            self.trials[index], self._net(index), self.histories[index], self.diverged[index], seconds
+        )
 
 
 def rate_factor(schedule: str, step: int, steps: int) -> float:

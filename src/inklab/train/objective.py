@@ -29,7 +29,7 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Objective:
-    """A loss, and what its network gives back: "labels" (logits of classes) or "images" (logits of pixels)."""
+    """A loss, and what its network gives back: "labels" (class logits) or "images" (pixel logits)."""
 
     name: str
     loss: Callable[[Net, Batch], Tensor]
@@ -40,7 +40,9 @@ class Objective:
 objectives: Registry[Objective] = Registry("objective", "inklab.train.objectives")
 
 
-def objective(name: str, *, target: Literal["labels", "images"]) -> Callable[[Callable[[Net, Batch], Tensor]], Callable[[Net, Batch], Tensor]]:
+def objective(
+    name: str, *, target: Literal["labels", "images"]
+) -> Callable[[Callable[[Net, Batch], Tensor]], Callable[[Net, Batch], Tensor]]:
     """Register `(net, batch) -> scalar loss`. It must be a pure function of torch operations."""
 
     def register(loss: Callable[[Net, Batch], Tensor]) -> Callable[[Net, Batch], Tensor]:

@@ -1,6 +1,7 @@
 """Optimisers as pairs of pure functions over stacked tensors.
 
-Rates and momenta are tensors that broadcast over members, so that one program trains members with different ones.
+Rates and momenta are tensors that broadcast over members, so that one program trains members with different
+ones.
 `torch.optim` is the oracle in the tests.
 """
 
@@ -26,7 +27,7 @@ class Hyper(NamedTuple):
 
 
 class Optimiser(NamedTuple):
-    """`init(params) -> memory`; `update(params, grads, memory, hyper, step) -> params, memory`, step counting from 0."""
+    """`init(params) -> memory`; `update(params, grads, memory, hyper, step) -> params, memory`."""
 
     init: Callable[[Tensors], Memory]
     update: Callable[[Tensors, Tensors, Memory, Hyper, int], tuple[Tensors, Memory]]
@@ -46,9 +47,12 @@ def _sgd_init(params: Tensors) -> Memory:
     return {"velocity": {name: torch.zeros_like(value) for name, value in params.items()}}
 
 
-def _sgd_update(params: Tensors, grads: Tensors, memory: Memory, hyper: Hyper, step: int) -> tuple[Tensors, Memory]:
+def _sgd_update(
+    params: Tensors, grads: Tensors, memory: Memory, hyper: Hyper, step: int
+) -> tuple[Tensors, Memory]:
     velocity = {
-        name: torch.addcmul(grad, over(hyper.momentum, grad), memory["velocity"][name]) for name, grad in grads.items()
+        name: torch.addcmul(grad, over(hyper.momentum, grad), memory["velocity"][name])
+        for name, grad in grads.items()
     }
     return _descended(params, velocity, hyper.rate), {"velocity": velocity}
 
@@ -57,24 +61,34 @@ def _plain_init(params: Tensors) -> Memory:
     return {}
 
 
-def _plain_update(params: Tensors, grads: Tensors, memory: Memory, hyper: Hyper, step: int) -> tuple[Tensors, Memory]:
+def _plain_update(
+    params: Tensors, grads: Tensors, memory: Memory, hyper: Hyper, step: int
+) -> tuple[Tensors, Memory]:
     return _descended(params, grads, hyper.rate), memory
 
 
 def _descended(params: Tensors, direction: Tensors, rate: Tensor) -> Tensors:
     # addcmul reads and writes each weight once; `p - rate * d` would go through memory twice.
-    return {name: torch.addcmul(value, over(rate, value), direction[name], value=-1) for name, value in params.items()}
+    return {
+        name: torch.addcmul(value, over(rate, value), direction[name], value=-1)
+        for name, value in params.items()
+    }
 
 
 def _adam_init(params: Tensors) -> Memory:
-    return {key: {name: torch.zeros_like(value) for name, value in params.items()} for key in ("mean", "square")}
+    return {
+        key: {name: torch.zeros_like(value) for name, value in params.items()} for key in ("mean", "square")
+    }
 
 
-def _adam_update(params: Tensors, grads: Tensors, memory: Memory, hyper: Hyper, step: int) -> tuple[Tensors, Memory]:
+def _adam_update(
+    params: Tensors, grads: Tensors, memory: Memory, hyper: Hyper, step: int
+) -> tuple[Tensors, Memory]:
     first, second = ADAM_DECAY
     mean = {name: torch.lerp(memory["mean"][name], grad, 1 - first) for name, grad in grads.items()}
     square = {
-        name: (memory["square"][name] * second).addcmul_(grad, grad, value=1 - second) for name, grad in grads.items()
+        name: (memory["square"][name] * second).addcmul_(grad, grad, value=1 - second)
+        for name, grad in grads.items()
     }
     # The corrections for having started at zero (their section 3), folded into rate and root.
     rate, root = hyper.rate / (1 - first ** (step + 1)), (1 - second ** (step + 1)) ** 0.5

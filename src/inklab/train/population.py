@@ -2,11 +2,12 @@
 
 import copy
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from inklab.models.parts.scaling import for_use
 from inklab.train.optimisers import Tensors
 
 
@@ -39,19 +40,21 @@ def member(template: nn.Module, params: Tensors, buffers: Tensors, index: int | 
         index: which member.
     """
     net = copy.deepcopy(template)
-    values = {name: (value if index is None else value[index]) for name, value in {**params, **buffers}.items()}
+    values = {
+        name: (value if index is None else value[index]) for name, value in {**params, **buffers}.items()
+    }
     with torch.no_grad():
         for name, slot in [*net.named_parameters(), *net.named_buffers()]:
             slot.copy_(values[name])
-    # Channels-last is the layout in which oneDNN convolves fastest; it moves no number's place in the state.
-    return net.eval().to(memory_format=torch.channels_last)
+    return for_use(net)
 
 
 def decayed_names(net: nn.Module, patterns: Sequence[str]) -> frozenset[str]:
     """Names of the kernels that L2 acts on.
 
     Args:
-        net: a `Scaled` network; patterns are matched against the names inside of it, such as `hidden.*.weight`.
+        net: a `Scaled` network; patterns are matched against the names inside of it, such as
+            `hidden.*.weight`.
         patterns: shell patterns.
 
     Returns:
@@ -60,9 +63,10 @@ def decayed_names(net: nn.Module, patterns: Sequence[str]) -> frozenset[str]:
     return frozenset(
         name
         for name, value in net.named_parameters()
-        if value.dim() >= 2 and any(fnmatch.fnmatchcase(name.removeprefix("net."), pattern) for pattern in patterns)
+        if value.dim() >= 2
+        and any(fnmatch.fnmatchcase(name.removeprefix("net."), pattern) for pattern in patterns)
     )
 
 
-def _stack(tensors: Sequence[Tensors] | Sequence[dict[str, Tensor]]) -> Tensors:
+def _stack(tensors: Sequence[Mapping[str, Tensor]]) -> Tensors:
     return {name: torch.stack([each[name].detach() for each in tensors]) for name in tensors[0]}

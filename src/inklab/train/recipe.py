@@ -1,4 +1,4 @@
-"""How to train: optimiser, schedule, epochs, batch size, L2, objective, precision. NumPy-free and torch-free."""
+"""How to train: optimiser, schedule, epochs, batch size, L2, objective. Imports no torch."""
 
 import tomllib
 from importlib import resources
@@ -18,7 +18,8 @@ class CorruptionSpec(BaseModel):
 
     Attributes:
         name: a registered corruption or `file.py:name`.
-        strength: lowest and highest; each image draws its own in between, anew each step. One number for both.
+        strength: lowest and highest; each image draws its own in between, anew each step. One number for
+            both.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,8 +47,10 @@ class Recipe(BaseModel):
         schedule: how the rate goes over all steps; "cosine" ends at 0.
         epochs: passes over the training images.
         batch: images a step; the last of an epoch may be smaller, as in Keras.
-        l2: strength of `l2 * sum(w ** 2)`, added to the loss for its gradient; losses are reported without it.
-        l2_on: patterns of parameter names that it acts on; only kernels (two dimensions or more) are ever touched.
+        l2: strength of `l2 * sum(w ** 2)`, added to the loss for its gradient; losses are reported without
+            it.
+        l2_on: patterns of parameter names that it acts on; only kernels (two dimensions or more) are ever
+            touched.
         corruption: what the network is shown instead of the clean image.
     """
 
@@ -67,7 +70,9 @@ class Recipe(BaseModel):
 
 def recipe_names() -> list[str]:
     """The recipes that come with inklab."""
-    return sorted(entry.name.removesuffix(".toml") for entry in _builtin().iterdir() if entry.name.endswith(".toml"))
+    return sorted(
+        entry.name.removesuffix(".toml") for entry in _builtin().iterdir() if entry.name.endswith(".toml")
+    )
 
 
 def read_recipe(name: str, folder: Path | None = None) -> dict[str, Any]:
@@ -84,7 +89,9 @@ def read_recipe(name: str, folder: Path | None = None) -> dict[str, Any]:
     if name.endswith(".toml"):
         path = (folder or Path()) / name
         if not path.is_file():
-            raise SpecError(f"there is no recipe file '{path}'; built-in recipes: {', '.join(recipe_names())}")
+            raise SpecError(
+                f"there is no recipe file '{path}'; built-in recipes: {', '.join(recipe_names())}"
+            )
         text = path.read_text(encoding="utf-8")
     elif name in recipe_names():
         text = (_builtin() / f"{name}.toml").read_text(encoding="utf-8")

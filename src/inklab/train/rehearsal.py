@@ -28,7 +28,8 @@ class Facts:
 
     Attributes:
         liftable: the step runs over stacked members.
-        convolutional: it has convolutions, which do not gain from being stacked on a CPU (DESIGN.md, section 7).
+        convolutional: it has convolutions, which do not gain from being stacked on a CPU (DESIGN.md, section
+            7).
         random: it draws from torch's global generator, so it is trained alone and reseeded each step.
         parameters: how many numbers are trained.
         multiply_adds: for one image, forward.
@@ -54,7 +55,8 @@ def rehearse(settings: dict[str, Any], shape: Shape, classes: int) -> Facts:
         classes: how many labels there are.
 
     Raises:
-        ModelMismatch: wrong output shape, loss not finite, or parameters that no gradient reaches; likely causes are named.
+        ModelMismatch: wrong output shape, loss not finite, or parameters that no gradient reaches; likely
+            causes are named.
     """
     objective = objectives[Recipe.model_validate(settings["recipe"]).objective]
     net = build_scaled(settings, shape, classes, Seed(0) / "rehearsal")
@@ -96,12 +98,18 @@ def _check_gradients(name: str, net: Scaled, objective: Objective, batch: Batch)
     with Seed(0).as_global():
         loss = objective.loss(net, batch)
     if not bool(torch.isfinite(loss)):
-        raise ModelMismatch(f"'{name}' has the loss {float(loss)} on its first batch; likely causes: a log or division by zero, or weights that begin too large")
+        raise ModelMismatch(
+            f"'{name}' has the loss {float(loss)} on its first batch; likely causes: a log or division by "
+            "zero, or weights that begin too large"
+        )
     loss.backward()  # type: ignore[no-untyped-call]
     unreached = [parameter for parameter, value in net.named_parameters() if value.grad is None]
     net.zero_grad()
     if unreached:
-        raise ModelMismatch(f"no gradient reaches {', '.join(unreached)} of '{name}'; likely causes: a layer that forward() never calls, a detach() or an argmax")
+        raise ModelMismatch(
+            f"no gradient reaches {', '.join(unreached)} of '{name}'; likely causes: a layer that forward() "
+            "never calls, a detach() or an argmax"
+        )
 
 
 def _draws(net: Scaled, images: Tensor) -> bool:
@@ -120,14 +128,25 @@ def _lifts(net: Scaled, objective: Objective, batch: Batch, precision: str) -> b
     hyper = Hyper(*(torch.tensor([value, value]) for value in (0.1, 0.0, 0.0)))
     try:
         both = _one_step(net, objective, stacked([net, net]), twice, hyper, precision, lifted=True)
-    except Exception:  # data-dependent control flow, in-place tricks, operations without a batching rule: many types
+    except (
+        Exception
+    ):  # data-dependent control flow, in-place tricks, operations without a batching rule: many types
         return False
-    single = _one_step(net, objective, alone(net), batch, Hyper(*(value[0] for value in hyper)), precision, lifted=False)
+    single = _one_step(
+        net, objective, alone(net), batch, Hyper(*(value[0] for value in hyper)), precision, lifted=False
+    )
     return bool(torch.allclose(both[0], single, rtol=0.05, atol=1e-3))
 
 
 def _one_step(
-    net: Scaled, objective: Objective, tensors: tuple[Tensors, Tensors], batch: Batch, hyper: Hyper, precision: str, *, lifted: bool
+    net: Scaled,
+    objective: Objective,
+    tensors: tuple[Tensors, Tensors],
+    batch: Batch,
+    hyper: Hyper,
+    precision: str,
+    *,
+    lifted: bool,
 ) -> Tensor:
     step = make_step(net, objective, PLAIN_SGD, frozenset(), lifted=lifted, precision=precision)
     keys = {name: torch.zeros((2, 2) if lifted else 2, dtype=torch.int32) for name in key_names(net)}

@@ -1,7 +1,6 @@
-"""Scores of a trained network: learning curves after each epoch, and once at the end on validation and test images."""
+"""Scores of a trained network: learning curves after each epoch, and all scores once at the end."""
 
 import copy
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -16,7 +15,7 @@ from inklab.train.shown import shown_for_scoring
 from inklab.train.step import as_computed
 from inklab.train.tensors import Part, TrainingData
 
-LOOKED_AT = 5_000  # training images behind a training accuracy: as many as MNIST's validation images, an epoch's 3 % in time
+LOOKED_AT = 5_000  # training images behind a training accuracy: as many as MNIST's validation images have
 
 
 class Curves:
@@ -30,25 +29,35 @@ class Curves:
         precision: "fp32" or "bf16".
     """
 
-    def __init__(self, objective: Objective, data: TrainingData, recipe: Recipe, seed: Seed, precision: str) -> None:
+    def __init__(
+        self, objective: Objective, data: TrainingData, recipe: Recipe, seed: Seed, precision: str
+    ) -> None:
         self.objective, self.precision, self.validation = objective, precision, data.validation
         self.train = Part(data.train.pixels[:LOOKED_AT], data.train.labels[:LOOKED_AT])
         if objective.target == "images":
             self.shown = shown_for_scoring(data.validation, recipe.corruption, seed / "validation noise")
 
     def after_epoch(self, net: Scaled) -> dict[str, float]:
-        """One point: `validation_loss`, and for classifiers both accuracies. Empty without validation images."""
+        """One point: `validation_loss`, for classifiers both accuracies; less without validation images."""
         quick = in_precision(net, self.precision)
         if self.objective.target == "images":
-            return {"validation_loss": _bce(quick, self.shown, self.validation)} if len(self.validation.labels) else {}
-        point = {"train_accuracy": classification_scores(quick, self.train.pixels, self.train.labels).accuracy}
+            return (
+                {"validation_loss": _bce(quick, self.shown, self.validation)}
+                if len(self.validation.labels)
+                else {}
+            )
+        point = {
+            "train_accuracy": classification_scores(quick, self.train.pixels, self.train.labels).accuracy
+        }
         if len(self.validation.labels):
             scores = classification_scores(quick, self.validation.pixels, self.validation.labels)
             point |= {"validation_loss": scores.loss, "validation_accuracy": scores.accuracy}
         return point
 
 
-def final_scores(net: Scaled, objective: Objective, recipe: Recipe, data: TrainingData, seed: Seed) -> tuple[dict[str, float], dict[str, Tensor]]:
+def final_scores(
+    net: Scaled, objective: Objective, recipe: Recipe, data: TrainingData, seed: Seed
+) -> tuple[dict[str, float], dict[str, Tensor]]:
     """Score a trained network in fp32, as it will be used. The one place that looks at test images.
 
     Returns:
@@ -61,21 +70,32 @@ def final_scores(net: Scaled, objective: Objective, recipe: Recipe, data: Traini
         if len(part.labels):
             measured = classification_scores(net, part.pixels, part.labels)
             scores |= {f"{name}_accuracy": measured.accuracy, f"{name}_loss": measured.loss}
-    return scores, {"predicted": measured.predicted, "confidence": measured.confidence}
+    return scores, {
+        "predicted": torch.from_numpy(measured.predicted), "confidence": torch.from_numpy(measured.confidence)
+    }  # fmt: skip
 
 
-def _denoiser_scores(net: Scaled, recipe: Recipe, data: TrainingData, seed: Seed) -> tuple[dict[str, float], dict[str, Tensor]]:
+def _denoiser_scores(
+    net: Scaled, recipe: Recipe, data: TrainingData, seed: Seed
+) -> tuple[dict[str, float], dict[str, Tensor]]:
     scores: dict[str, float] = {}
     for name, part in (("validation", data.validation), ("test", data.test)):
         if len(part.labels):
             shown = shown_for_scoring(part, recipe.corruption, seed / f"{name} noise")
             measured = reconstruction_scores(net, shown, part.images(torch.arange(len(part.labels))))
             scores |= {f"{name}_bce": measured.bce, f"{name}_psnr": measured.psnr}
-    first = [int((data.test.labels == label).nonzero()[0]) for label in range(len(data.labels)) if (data.test.labels == label).any()][:10]
+    first = [
+        int((data.test.labels == label).nonzero()[0])
+        for label in range(len(data.labels))
+        if (data.test.labels == label).any()
+    ][:10]
     clean, spoilt = data.test.images(torch.tensor(first)), shown[torch.tensor(first)]
     with torch.inference_mode():
         cleaned = torch.sigmoid(net(spoilt))
-    return scores, {name: (images * 255).round().to(torch.uint8) for name, images in (("clean", clean), ("shown", spoilt), ("output", cleaned))}
+    return scores, {
+        name: (images * 255).round().to(torch.uint8)
+        for name, images in (("clean", clean), ("shown", spoilt), ("output", cleaned))
+    }
 
 
 def _bce(net: nn.Module, shown: Float[Tensor, "n c h w"], part: Part) -> float:

@@ -1,4 +1,4 @@
-"""What the network is shown: batches in random order, clean or corrupted, each member with streams of its own."""
+"""What the network is shown: batches in random order, clean or corrupted, from each member's own streams."""
 
 from collections.abc import Iterator, Sequence
 
@@ -29,8 +29,10 @@ class BatchMaker:
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """Every training image once a member, in an order drawn from the stream `order / epoch`."""
         count = len(self.part.labels)
-        orders = torch.stack([torch.randperm(count, generator=(seed / "order" / epoch).generator()) for seed in self.seeds])
-        for number, index in enumerate(orders.split(self.recipe.batch, dim=1)):
+        orders = torch.stack(
+            [torch.randperm(count, generator=(seed / "order" / epoch).generator()) for seed in self.seeds]
+        )
+        for number, index in enumerate(torch.split(orders, self.recipe.batch, dim=1)):
             yield self._batch(index, epoch, number)
 
     def _batch(self, index: Int[Tensor, "p b"], epoch: int, number: int) -> Batch:
@@ -39,7 +41,9 @@ class BatchMaker:
         if self.recipe.corruption:
             # Member by member, so that the noise does not depend on who else is trained.
             streams = [seed / "corruption" / epoch / number for seed in self.seeds]
-            rows = [spoilt(row, self.recipe.corruption, seed) for row, seed in zip(images, streams, strict=True)]
+            rows = [
+                spoilt(row, self.recipe.corruption, seed) for row, seed in zip(images, streams, strict=True)
+            ]
             shown = torch.stack(rows)
         return Batch(images, labels, shown) if self.lifted else Batch(images[0], labels[0], shown[0])
 

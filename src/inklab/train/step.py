@@ -26,7 +26,13 @@ Step = Callable[[State, Batch, Tensors, Hyper], tuple[State, Tensor]]
 
 
 def make_step(
-    net: nn.Module, objective: Objective, optimiser: Optimiser, decayed: frozenset[str], *, lifted: bool, precision: str
+    net: nn.Module,
+    objective: Objective,
+    optimiser: Optimiser,
+    decayed: frozenset[str],
+    *,
+    lifted: bool,
+    precision: str,
 ) -> Step:
     """Build the step.
 
@@ -39,17 +45,20 @@ def make_step(
         precision: "fp32", or "bf16": the network computes in bf16 from fp32 master weights, the loss in fp32.
 
     Returns:
-        `step(state, batch, keys, hyper) -> state, losses`. `keys` replace the buffers that dropout draws from.
+        `step(state, batch, keys, hyper) -> state, losses`. `keys` replace the buffers that dropout draws
+        from.
         Losses, `(members,)` or 0-dimensional, stay on the device; reading them here would wait for it.
     """
 
     def loss_of(params: Tensors, buffers: Tensors, batch: Batch) -> tuple[Tensor, Tensors]:
-        # Buffers are copied because a module such as BatchNorm writes into them, which a pure step must not show.
+        # Buffers are copied because a module such as BatchNorm writes into them, which a pure step must not
+        # show.
         buffers = {name: value.clone() for name, value in buffers.items()}
         compute = {name: as_computed(value, precision) for name, value in params.items()}
 
         def call(images: Tensor) -> Tensor:
-            return functional_call(net, (compute, buffers), (images,)).float()
+            logits: Tensor = functional_call(net, (compute, buffers), (images,))
+            return logits.float()
 
         return objective.loss(call, batch), buffers
 
@@ -68,6 +77,6 @@ def make_step(
 
 
 def as_computed(weights: Tensor, precision: str) -> Tensor:
-    """Weights as the network computes with them; kernels of convolutions channels-last, where oneDNN is fastest."""
+    """Weights as the network computes with them; convolutions' channels-last, where oneDNN is fastest."""
     weights = weights.to(PRECISIONS[precision])
     return weights.contiguous(memory_format=torch.channels_last) if weights.dim() == 4 else weights

@@ -1,4 +1,4 @@
-"""All images of a split as tensors on the device: a batch is a gather, not a copy; no worker processes, no collating."""
+"""All images of a split as tensors on the device: a batch is a gather; no loader processes, no collating."""
 
 from dataclasses import dataclass
 

@@ -57,13 +57,15 @@ def watch(net: Scaled, images: Float[Tensor, "n c h w"], labels: Int[Tensor, " n
         return Watch(net.scaling(images), images, labels, net(images).float())
 
 
-SQUEEZED = 0.02  # spread of what reaches the net over that of the images; a second division by 255 gives 0.004
+SQUEEZED = (
+    0.02  # spread of what reaches the net over that of the images; a second division by 255 gives 0.004
+)
 NEAR = 0.05  # nats between the loss and the entropy of the labels; the source's run ended within 0.02
 ONE_CLASS = 0.5  # share of images that get the commonest prediction; MNIST's commonest digit has 0.11
 
 
 def inputs_scaled_twice(seen: Watch) -> Verdict | None:
-    """Inputs that have next to no spread, a loss that says no more than the labels' frequencies, (nearly) one class for all.
+    """Inputs with next to no spread, a loss that knows only the labels' frequencies, one class for most.
 
     The three together: a well-trained net with an unusual scaling has a low loss, an untrained one with sound
     inputs has spread. The most likely cause of the source's 11.35 %.
@@ -77,9 +79,11 @@ def inputs_scaled_twice(seen: Watch) -> Verdict | None:
         return None
     return Verdict(
         "inputs-scaled-twice",
-        f"the inputs' spread is {ratio:.2g} of what the source yields, the loss of {loss:.3f} is that of guessing by the "
+        f"the inputs' spread is {ratio:.2g} of what the source yields, the loss of {loss:.3f} is that of "
+        "guessing by the "
         f"labels' frequencies ({entropy:.3f}), and {most:.0%} of the images get one and the same class",
-        "images are divided by 255 once, by the source; remove the second scaling (here: the study's `scaling`)",
+        "images are divided by 255 once, by the source; remove the second scaling (here: the study's "
+        "`scaling`)",
         {"spread_ratio": ratio, "loss": loss, "label_entropy": entropy, "largest_class_share": most},
     )
 

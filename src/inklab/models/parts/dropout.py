@@ -10,7 +10,8 @@ LOW_BITS = 0x7FFFFFFF
 class Dropout(nn.Module):
     """Silence a share of the features in training and scale up the rest; the identity in evaluation.
 
-    The mask depends on the buffer `key` (two int32) and a feature's place alone. The training loop sets the key each step.
+    The mask depends on the buffer `key` (two int32) and a feature's place alone. The training loop sets the
+    key each step.
 
     Args:
         share: probability that a feature is silenced, in [0, 1).
@@ -42,7 +43,8 @@ class Dropout(nn.Module):
 def keyed_bits(key: Int[Tensor, " 2"], count: int) -> Int[Tensor, " count"]:
     """Random whole numbers in [0, 2**31), a function of the key and the place alone.
 
-    Two rounds of the 32-bit mixer `lowbias32` (C. Wellons, "Prospecting for Hash Functions", 2018), one for each half
+    Two rounds of the 32-bit mixer `lowbias32` (C. Wellons, "Prospecting for Hash Functions", 2018), one for
+    each half
     of the key. Costs about half of `bernoulli_` on a CPU and works under vmap with a key for each member.
     """
     places = torch.arange(count, dtype=torch.int32, device=key.device)

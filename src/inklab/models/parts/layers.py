@@ -14,7 +14,7 @@ SILENT = (nn.Identity,)
 
 @dataclass
 class Layer:
-    """One row of a layer table. `output` is the shape for one image; multiply-adds count one image forward."""
+    """One row of a layer table. `output` is one image's shape; multiply-adds count one image forward."""
 
     layer: str
     kind: str

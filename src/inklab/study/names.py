@@ -1,0 +1,44 @@
+"""Names that a study uses and that only torch's side of the house knows: corruptions, filters, samplers."""
+
+from inklab.corrupt.filters import filters
+from inklab.corrupt.find import find_corruption
+from inklab.errors import SpecError, UnknownName
+from inklab.evaluate.samplers import samplers
+from inklab.study.spec import GeneratorChapter, NoiseChapter, StudySpec
+from inklab.train.objective import objectives
+
+
+def check_names(spec: StudySpec) -> None:
+    """Refuse names that mean nothing, and strengths that a corruption does not have, before training.
+
+    Raises:
+        UnknownName: with the nearest right name.
+        SpecError: a train chapter is called like a filter.
+        OutOfRange: a strength is too large.
+    """
+    chapters = spec.train_chapters()
+    if taken := sorted(set(chapters) & set(filters)):
+        raise SpecError(
+            f"'{taken[0]}' is a filter in pipelines, so no train chapter may be called so; rename it"
+        )
+    for chapter in chapters.values():
+        objectives[chapter.recipe.objective]
+        if chapter.recipe.corruption:
+            find_corruption(chapter.recipe.corruption.name).check_strength(
+                chapter.recipe.corruption.strength[1]
+            )
+    for told in spec.chapters.values():
+        if isinstance(told, NoiseChapter):
+            _check_noise(told, list(chapters))
+        if isinstance(told, GeneratorChapter):
+            for name in told.samplers:
+                samplers[name]
+
+
+def _check_noise(chapter: NoiseChapter, trained: list[str]) -> None:
+    corruption = find_corruption(chapter.corruption)
+    for strength in chapter.strengths:
+        corruption.check_strength(strength)
+    for part in {part for pipeline in chapter.pipelines for part in pipeline.split("+")}:
+        if part not in trained and part not in filters:
+            raise UnknownName("train chapter or filter", part, [*trained, *filters])
