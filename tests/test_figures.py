@@ -45,7 +45,8 @@ def test_every_kind_of_figure_is_drawn(run, every):
     wanted = {
         "data-balance", "data-samples", "mlp-64-64-curves", "mlp-64-64-mistakes", "l2-sweep-sweep",
         "l2-sweep-curves", "denoiser-cleaned", "noise-curves", "noise-strip", "noise-classes",
-        "noise-confusion", "generator-drawn", "generator-recognised", "generator-classes", "generator-nearest",
+        "noise-confusion", "generator-drawn", "generator-recognised", "generator-classes",
+        "generator-nearest",
     }  # fmt: skip
     assert wanted <= {figure.name for figure in every}
 

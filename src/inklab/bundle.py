@@ -65,7 +65,7 @@ class Bundle:
             "shape": list(self.shape),
             "labels": list(self.labels),
             "target": self.target,
-            "scaling": {"mean": float(self.net.scaling.mean), "spread": float(self.net.scaling.spread)},
+            "scaling": _scaling_of(self.net),
             "framing": self.framing,
             "made_by": self.made_by,
             "scores": self.scores,
@@ -91,11 +91,13 @@ class Bundle:
                 f"'{manifest['model']['name']}' has changed since '{folder}' was made; restore that file, "
                 "or train again"
             )
-        net = Scaled(
-            Scaling(),
-            build_net(manifest["model"], tuple(manifest["shape"]), len(manifest["labels"]), Seed(0)),
-        )
+        if manifest["source_sha256"] is None:  # ours, so it can be sketched: a hostile size costs no memory
+            with torch.device("meta"):
+                _check_sizes(_built(manifest), weights, folder)
+        net = _built(manifest)
         _fill(net, weights, folder)
+        if manifest["scaling"] != _scaling_of(net):
+            raise CorruptFile(f"'{folder / MANIFEST}' is damaged: its scaling is not that of the weights")
         return cls(
             net=for_use(net),
             model=manifest["model"],
@@ -138,6 +140,8 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         raise CorruptFile(f"'{path}' is not a bundle of format {FORMAT}")
     wrong = [key for key, kind in needed.items() if not isinstance(manifest.get(key), kind)]
     wrong += [] if _sound_shape(manifest.get("shape")) else ["shape"]
+    wrong += [] if _sound_labels(manifest.get("labels")) else ["labels"]
+    wrong += [] if manifest.get("target") in ("labels", "images") else ["target"]
     if wrong or not isinstance(manifest["model"].get("name"), str):
         raise CorruptFile(
             f"'{path}' is damaged: {', '.join(dict.fromkeys(wrong)) or 'model'} is missing or of the wrong "
@@ -152,6 +156,31 @@ def _sound_shape(shape: object) -> bool:
     return (
         isinstance(shape, list) and len(shape) == 3 and all(type(n) is int and 1 <= n <= 4096 for n in shape)
     )
+
+
+def _sound_labels(labels: object) -> bool:
+    return isinstance(labels, list) and bool(labels) and all(isinstance(label, str) for label in labels)
+
+
+def _built(manifest: dict[str, Any]) -> Scaled:
+    shape = tuple(manifest["shape"])
+    return Scaled(Scaling(), build_net(manifest["model"], shape, len(manifest["labels"]), Seed(0)))
+
+
+def _scaling_of(net: Scaled) -> dict[str, float]:
+    return {"mean": float(net.scaling.mean), "spread": float(net.scaling.spread)}
+
+
+def _check_sizes(sketch: Scaled, weights: Mapping[str, Tensor], folder: Path) -> None:
+    wanted, found = (
+        {name: tuple(value.shape) for name, value in each.items()} for each in (sketch.state_dict(), weights)
+    )
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            raise ModelMismatch(
+                f"the weights in '{folder}' do not fit the network: '{name}' is "
+                f"{found.get(name, 'missing')}, but the network has {wanted.get(name, 'no such tensor')}"
+            )
 
 
 def _read_weights(path: Path, expected: str) -> dict[str, Tensor]:

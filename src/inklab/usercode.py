@@ -70,5 +70,6 @@ def _import(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[key]
-        raise SpecError(f"'{path}' can't be imported: {type(error).__name__}: {error}") from error
+        told = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise SpecError(f"'{path}' can't be imported: {told}") from error
     return module

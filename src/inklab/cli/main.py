@@ -1,5 +1,6 @@
 """Entry point: runs a command and turns every ending into one line and the right exit code."""
 
+import errno
 import signal
 import sys
 import traceback
@@ -12,6 +13,12 @@ from typer.exceptions import Abort, TyperException
 import inklab
 from inklab.cli.app import app, note
 from inklab.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_MISTAKE, InklabError
+
+FROM_OUTSIDE = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT,
+    errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG,
+}  # fmt: skip
+"""What a file system says that is nobody's bug: no permission, no space, a file where a folder should be."""
 
 for part in ("running", "reading", "registered", "using"):
     import_module(f"inklab.cli.{part}")
@@ -66,13 +73,21 @@ def _run(typed: list[str], debug: bool) -> int:
         )
     except BrokenPipeError:
         return 0
+    except OSError as error:
+        if error.errno not in FROM_OUTSIDE:
+            return _internal(error, debug)
+        place = f"'{error.filename}': " if error.filename else ""
+        return _told(f"{place}{error.strerror}; what is finished is kept", EXIT_MISTAKE, debug)
     except Exception as error:
-        reason = " ".join(str(error).split())
-        return _told(
-            f"internal error: {type(error).__name__}: {reason}; add --debug for the traceback",
-            EXIT_INTERNAL,
-            debug,
-        )
+        return _internal(error, debug)
+
+
+def _internal(error: Exception, debug: bool) -> int:
+    return _told(
+        f"internal error: {type(error).__name__}: {error}; add --debug for the traceback",
+        EXIT_INTERNAL,
+        debug,
+    )
 
 
 def _told(message: str, code: int, debug: bool) -> int:

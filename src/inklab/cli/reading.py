@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from inklab.cli.app import AsJson, Run, app, find_run, out, out_json, table
-from inklab.errors import EXIT_FINE
+from inklab.errors import EXIT_FINE, CorruptFile
 
 
 @app.command()
@@ -49,6 +49,8 @@ def show(run: Run = "latest", as_json: AsJson = False) -> int:
     folder = RunFolder.existing(find_run(run))
     path = folder.path / "results.json"
     results = read_json(path) if path.is_file() else results_of(folder)
+    if not (isinstance(results, dict) and isinstance(results.get("chapters"), dict)):
+        raise CorruptFile(f"'{path}' is damaged; inklab report {run} writes it anew")
     if as_json:
         out_json(results)
     else:

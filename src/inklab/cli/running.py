@@ -1,12 +1,13 @@
 """Commands that compute: run, resume, train."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from inklab.cli.app import AsJson, Run, Sets, app, find_run, note, out, out_json, runs_root
-from inklab.errors import EXIT_FAILED_TRIALS, EXIT_FINE, RunError
+from inklab.errors import EXIT_FAILED_TRIALS, EXIT_FINE, CorruptFile, RunError
 
 Workers = Annotated[
     int | None,
@@ -40,7 +41,8 @@ def run_command(
     """
     from inklab.study.spec import read_study
 
-    changes = [*([f"data.source={data}"] if data else []), *(sets or [])]
+    # Quoted: a folder called 2024 is a name, not a number.
+    changes = [*([f"data.source={json.dumps(data, ensure_ascii=False)}"] if data else []), *(sets or [])]
     spec, name = read_study(study, profile=profile, sets=changes)
     return _drive(spec, name, folder, workers, dry_run=dry_run, as_json=as_json)
 
@@ -55,6 +57,8 @@ def resume(run: Run = "latest", workers: Workers = None, as_json: AsJson = False
     if not (path / "spec.json").is_file():
         raise RunError(f"'{path}' has no spec.json; type the inklab run command that began it")
     told = read_json(path / "spec.json")
+    if not (isinstance(told, dict) and isinstance(told.get("study"), dict) and "profile" in told):
+        raise CorruptFile(f"'{path / 'spec.json'}' is damaged; type the command that began the run")
     return _drive(parse_study(told["study"], str(path)), told["profile"], path, workers, as_json=as_json)
 
 
@@ -125,11 +129,13 @@ def _drive(
     if dry_run:
         return _show_plan(driver, path, as_json)
     note(f"study {spec.name}, profile {profile}, data {study.identity.source}: {path}")
-    with progress() as watcher:
-        driver.watcher = watcher
-        results = driver.run()
-    if folder is None:
-        _point_latest(path)
+    try:
+        with progress() as watcher:
+            driver.watcher = watcher
+            results = driver.run()
+    finally:  # also when interrupted: inklab resume goes on with the latest
+        if folder is None and (path / "plan.json").is_file():
+            _point_latest(path)
     page = _report(driver, path)
     _say(results, path, page, as_json=as_json, bundles=bundles)
     return EXIT_FINE if _all_done(results) else EXIT_FAILED_TRIALS

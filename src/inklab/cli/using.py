@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from inklab.cli.app import AsJson, app, find_run, out, out_json, runs_root, table
-from inklab.errors import EXIT_FINE, EXIT_MISTAKE, DataError, SpecError
+from inklab.errors import EXIT_FINE, EXIT_MISTAKE, CorruptFile, DataError, SpecError
 
 SHADES = " .:-=+*#%@"
 
@@ -37,7 +37,10 @@ def predict(
     from inklab.files import read_json
 
     manifest = read_json(folder / "bundle.json")
-    framing = Framing.from_json(manifest.get("framing") if isinstance(manifest, dict) else None)
+    try:
+        framing = Framing.from_json(manifest.get("framing") if isinstance(manifest, dict) else None)
+    except SpecError as error:
+        raise CorruptFile(f"'{folder / 'bundle.json'}' is damaged: {error}") from error
     framed = [frame(open_picture(path), framing) for path in images]
 
     import numpy as np

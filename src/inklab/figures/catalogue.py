@@ -26,9 +26,9 @@ OF_KIND: Mapping[str, Callable[[RunView, Json], list[Figure]]] = {
 def draw_figures(run: RunView) -> Figures:
     """Draw every figure that a run's outcomes allow; a chapter that has none yet gets an empty list."""
     chapters = run.plan.get("chapters") or []
-    none: Callable[[RunView, Json], list[Figure]] = lambda _run, _chapter: []  # noqa: E731
     return {
-        chapter["name"]: OF_KIND.get(str(chapter.get("kind")), none)(run, chapter) for chapter in chapters
+        chapter["name"]: OF_KIND[chapter["kind"]](run, chapter) if chapter.get("kind") in OF_KIND else []
+        for chapter in chapters
     }
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from inklab.errors import ModelMismatch, SpecError, did_you_mean
+from inklab.errors import InklabError, ModelMismatch, SpecError, did_you_mean
 from inklab.registry import Registry
 from inklab.seeding import Seed
 from inklab.usercode import is_user_code, load_object, source_sha256
@@ -116,6 +116,8 @@ def build_net(settings: Mapping[str, Any], shape: Shape, classes: int, seed: See
             registered: nn.Module = _called(name, models[name].build, {**given, **rest})
             return registered
         thing = load_object(name)
+        if not callable(thing):
+            raise ModelMismatch(f"'{name}' is a {type(thing).__name__}; name a class or a function")
         wanted = {key: value for key, value in given.items() if key in inspect.signature(thing).parameters}
         net = _called(name, thing, {**wanted, **rest})
     if not isinstance(net, nn.Module):
@@ -129,5 +131,8 @@ def build_net(settings: Mapping[str, Any], shape: Shape, classes: int, seed: See
 def _called(name: str, build: Callable[..., Any], arguments: dict[str, object]) -> Any:
     try:
         return build(**arguments)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ModelMismatch(f"'{name}' can't be built with {arguments}: {error}") from error
+    except InklabError:
+        raise
+    except Exception as error:  # whatever a builder raises is told in one line
+        told = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ModelMismatch(f"'{name}' can't be built with {arguments}: {told}") from error

@@ -6,7 +6,7 @@ import numpy as np
 
 from inklab.figures.generator import sampler_scores
 from inklab.figures.noise import pipelines_of, strengths_of
-from inklab.figures.numerals import ABSENT, fixed, general, interval, p_value, points, tenths
+from inklab.figures.numerals import ABSENT, count, fixed, general, interval, p_value, points, tenths
 from inklab.figures.reading import chapter_results, is_number, read_score
 from inklab.report.tables import Table, brief, starred, without_units
 from inklab.report.view import Json, RunView
@@ -67,7 +67,7 @@ def _comparisons(run: RunView, chapter: Json) -> list[Table]:
             if is_number(gaps[i].get("lower"))
             else ABSENT,
             p_value(gaps[i]["p_holm"]) if is_number(gaps[i].get("p_holm")) else ABSENT,
-            str(gaps[i].get("n") or ABSENT),
+            count(gaps[i]["n"]) if gaps[i].get("n") else ABSENT,
         ]
         for i in spots
         if is_number(gaps[i].get("mean"))

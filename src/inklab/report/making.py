@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from inklab.figures.drawing import listing
-from inklab.figures.numerals import count, duration, percent, score_text, tenths
+from inklab.figures.numerals import count, duration, percent, points, score_text, tenths
 from inklab.figures.reading import chapter_results, is_number, read_score, slug
 from inklab.report.tables import Table
 from inklab.report.view import Json, RunView
 
-LONGEST = 280  # characters of a finding at the top; all of it stands in its chapter
+LONGEST = 900  # characters of a finding at the top; all of it stands in its chapter
 
 
 @dataclass(frozen=True)
@@ -87,12 +87,21 @@ def _noise(run: RunView, chapter: Json) -> str:
     results = chapter_results(run, chapter["name"])
     noise = str(results.get("corruption") or chapter.get("corruption") or "").replace("_", "-").capitalize()
     if is_number(results.get("helps_from")):
-        return f"{noise} noise: cleaning first helps from a strength of {results['helps_from']:g}."
+        start = f"{results['helps_from']:g}"
+        return f"{noise} noise: cleaning first helps from a strength of {start}{_cost(results)}."
     return (
         f"{noise} noise: no strength is shown at which cleaning first helps."
         if results.get("helps_by")
         else ""
     )
+
+
+def _cost(results: Json) -> str:
+    """What cleaning takes away from images that are clean, if that is shown."""
+    gaps = (results.get("helps_by") or {}).get("differences") or [{}]
+    clean = gaps[0].get("strength") == 0 and is_number(gaps[0].get("upper")) and gaps[0]["upper"] < 0
+    cost = points(-gaps[0]["mean"]).removeprefix("+") if clean else ""
+    return f"; on clean images it costs {cost} points of the mean true-positive rate" if clean else ""
 
 
 def _drawn(run: RunView, chapter: Json) -> str:

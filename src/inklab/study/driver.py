@@ -140,7 +140,10 @@ class Driver:
 
         Raises:
             RunError: another process drives this run.
+            SpecError: the study can't be planned.
         """
+        # Planned once for its mistakes alone: they are told before anything is written or started.
+        plan(self.study.spec, self.study.profile, self.study.identity, self.how(), lambda _: (False, False))
         with self.folder.locked():
             self._check_identity()
             how = self.how()

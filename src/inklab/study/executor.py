@@ -31,8 +31,8 @@ class Event(NamedTuple):
     Attributes:
         kind: what happened. "planned" comes from the driver, once.
         job: the job's name.
-        value: of "planned" an estimate, of "epoch" `(epoch, epochs, loss)`, of "done" what the job returned and its
-            draft folder, of "retried", "failed" and "lost" the reason.
+        value: of "planned" an estimate, of "epoch" `(epoch, epochs, loss)`, of "done" what the job returned
+            and its draft folder, of "retried", "failed" and "lost" the reason.
     """
 
     kind: Literal["planned", "started", "epoch", "retried", "done", "failed", "lost"]

@@ -13,11 +13,15 @@ from inklab.study.phrases import (
     ranges,
     score_text,
     shown,
+    spoken,
     state_text,
     words,
 )
 
 Json = dict[str, Any]
+
+Teller = Callable[[Json, Json], list[str]]
+"""From a chapter of the plan and the same chapter of the results to sentences."""
 
 TOLD = ("test_accuracy", "test_loss", "test_bce", "test_psnr")
 """The scores of a training that are told, where it has them."""
@@ -31,11 +35,12 @@ def findings(results: Json, plan: Json) -> list[str]:
         plan: `plan.json`.
 
     Returns:
-        For each chapter with numbers `NAME: QUESTION ANSWER`, in the order of the plan.
+        For each chapter with numbers `NAME: QUESTION ANSWER`, in the order of the plan; the answer is short,
+        what leads to it stands in the chapter (`sentence`).
     """
     told = []
     for chapter in plan["chapters"]:
-        answer = sentence(chapter, results["chapters"].get(chapter["name"]) or {})
+        answer = _told(_SHORT, chapter, results["chapters"].get(chapter["name"]) or {})
         if answer:
             question = (chapter.get("question") or "").strip()
             told.append(f"{chapter['name']}: {question + ' ' if question else ''}{answer}")
@@ -51,15 +56,14 @@ def sentence(chapter: Json, told: Json | list[str]) -> str:
         chapter: the chapter of `plan.json`.
         told: the same chapter of `results.json`; the list of findings tells nothing by itself.
     """
-    tell: dict[str, Callable[[Json, Json], list[str]]] = {
-        "data": _data,
-        "train": _settings if chapter.get("vary") else _train,
-        "noise": _noise,
-        "generator": _generator,
-    }
-    if not isinstance(told, dict) or not told or chapter["kind"] not in tell:
+    return _told(_LONG, chapter, told)
+
+
+def _told(tell: dict[str, Teller], chapter: Json, told: Json | list[str]) -> str:
+    kind = "sweep" if chapter.get("vary") else chapter["kind"]
+    if not isinstance(told, dict) or not told or kind not in tell:
         return ""
-    return " ".join(part for part in tell[chapter["kind"]](chapter, told) if part)
+    return " ".join(part for part in tell[kind](chapter, told) if part)
 
 
 def _data(chapter: Json, told: Json) -> list[str]:
@@ -68,7 +72,7 @@ def _data(chapter: Json, told: Json) -> list[str]:
     shares = [count / max(1, told["train"]) for count in classes["train"]]
     balance = f"a class holds {100 * min(shares):.1f} to {100 * max(shares):.1f} % of the training images"
     sizes = f"{told['source']} has {listed(parts)}, in {len(classes['labels'])} classes; "
-    return [sizes + balance + ".", f"{told['note']}." if told.get("note") else ""]
+    return [sizes + balance + ".", f"{told['note'].rstrip('.')}." if told.get("note") else ""]
 
 
 _SPLIT = {"train": "training", "validation": "validation", "test": "testing"}
@@ -79,6 +83,17 @@ def _train(chapter: Json, told: Json) -> list[str]:
     size = f"; {told['parameters']:,} parameters" if told["parameters"] else ""
     first = f"{_capital(scores)}{size}." if scores else ""
     return [state_text(told["outcomes"]), first, *_references(chapter, told), _verdicts(told)]
+
+
+def _train_shortly(chapter: Json, told: Json) -> list[str]:
+    """The first score, the first reference, and the names of the verdicts."""
+    scores = _scores(told, told).partition("; ")[0]
+    total = counted(sum(told["outcomes"].values()), "trial")
+    verdicts = [
+        f"Verdict {each['name']} in {each['trials']} of {total}." for each in told.get("verdict_details", [])
+    ]
+    first = f"{_capital(scores)}." if scores else ""
+    return [state_text(told["outcomes"]), first, *_references(chapter, told)[:1], *verdicts]
 
 
 def _settings(chapter: Json, told: Json) -> list[str]:
@@ -122,7 +137,7 @@ def _noise(chapter: Json, told: Json) -> list[str]:
         return parts
     first = f"The {words('tpr')} of {told['alone']} alone is "
     first += f"{score_text(alone[0], 'tpr', counted(told['images'], 'test image'))} at strength "
-    first += f"{strengths[0]:g} of {told['corruption']}, and {number(alone[-1]['mean'], 'tpr')} at "
+    first += f"{strengths[0]:g} of {spoken(told['corruption'])}, and {number(alone[-1]['mean'], 'tpr')} at "
     parts.append(first + f"{strengths[-1]:g}.")
     main = told["helps_by"]["pipeline"] if told["helps_by"] else None
     ordered = sorted(told["comparisons"], key=lambda each: each["pipeline"] != main)
@@ -147,6 +162,14 @@ def _helps(comparison: Json, strengths: Sequence[float | int], images: int) -> s
     return f"{text}; at strength {strengths[0]:g} {_price(rows[0])}."
 
 
+def _noise_shortly(chapter: Json, told: Json) -> list[str]:
+    """What the chapter asks: where cleaning helps."""
+    main = told["helps_by"]["pipeline"] if told["helps_by"] else None
+    chosen = [each for each in told["comparisons"] if each["pipeline"] == main] or told["comparisons"][:1]
+    told_of = [_helps(each, told["strengths"], told["images"]) for each in chosen if each["differences"]]
+    return [state_text(told["outcomes"], "evaluation"), *told_of]
+
+
 def _price(row: Json) -> str:
     change = gap_text(row, "tpr")
     if not shown(row):
@@ -168,7 +191,7 @@ def _generator(chapter: Json, told: Json) -> list[str]:
     if near:
         nearest = min(near, key=lambda name: float(near[name]))
         floor = f", beside a floor of {told['floor']['mean']:.4g}" if told["floor"]["n"] else ""
-        parts.append(f"The smallest Frechet distance is that of {nearest}, {near[nearest]:.4g}{floor}.")
+        parts.append(f"The smallest Fréchet distance is that of {nearest}, {near[nearest]:.4g}{floor}.")
     for name, what in _REAL.items():
         if told[name]["n"]:
             on = counted(told["test_images"], "test image")
@@ -197,8 +220,7 @@ def _references(chapter: Json, told: Json) -> list[str]:
         parts = [_against(told, name, value) for name, value in (source.get("values") or {}).items()]
         parts = [part for part in parts if part]
         if parts:
-            differs = f" What differs: {source['differs']}." if source.get("differs") else ""
-            texts.append(f"{_capital(source['who'])}: {'; '.join(parts)}.{differs}")
+            texts.append(f"{_capital(source['who'])}: {'; '.join(parts)}.")
     return texts
 
 
@@ -248,3 +270,9 @@ def _mean(row: Json) -> float:
 
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
+
+
+_LONG: dict[str, Teller] = {
+    "data": _data, "train": _train, "sweep": _settings, "noise": _noise, "generator": _generator
+}  # fmt: skip
+_SHORT: dict[str, Teller] = _LONG | {"train": _train_shortly, "noise": _noise_shortly}

@@ -34,7 +34,7 @@ from inklab.train.verdicts import verdicts, watch
 LOOKED_AT = 2_000  # training images behind a verdict
 
 Job = dict[str, Any]
-"""`{"name", "kind": "check" | "rehearse" | "train" | "noise" | "generator", ...}`: JSON that a worker understands."""
+"""`{"name", "kind": "check", "rehearse", "train", "noise" or "generator", ...}`: JSON for a worker."""
 
 
 def perform(job: Job, bench: Bench, draft: Path, on_epoch: OnEpoch) -> Any:

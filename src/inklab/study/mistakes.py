@@ -1,5 +1,6 @@
 """Mistakes in a study, told in one line: where, what was given, what is allowed, the nearest right name."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 from pydantic import ValidationError
@@ -14,6 +15,12 @@ CONTAINERS = {
     "ScalingSpec": "scaling",
 }
 
+KINDS = ("data", "train", "noise", "generator", "findings")
+SCALING_WORDS = "literal['none','standard']"  # what pydantic calls that half of a union
+A_TABLE, A_LIST = "it must be a table, such as { key = 1 }", "it must be a list, such as [1, 2]"
+PLAIN = {"model_type": A_TABLE, "dict_type": A_TABLE, "model_attributes_type": A_TABLE, "tuple_type": A_LIST}
+"""Words for mistakes that pydantic tells in Python's."""
+
 
 def told(error: ValidationError, fields: Mapping[str, Sequence[str]]) -> str:
     """All mistakes of a validation, one after the other.
@@ -22,8 +29,16 @@ def told(error: ValidationError, fields: Mapping[str, Sequence[str]]) -> str:
         error: what pydantic found.
         fields: what may stand in each kind of table.
     """
-    lines = [_line(detail, fields) for detail in error.errors()]
+    lines = [_line(detail, fields) for detail in error.errors() if not _beside_the_point(detail)]
     return "; ".join(dict.fromkeys(lines))
+
+
+def _beside_the_point(detail: ErrorDetails) -> bool:
+    """Whether it tells of the other form that scaling may have: a word or a table."""
+    form = str(detail["loc"][-1]) if detail["loc"] else ""
+    if form == "ScalingSpec":
+        return not isinstance(detail["input"], Mapping)
+    return form == SCALING_WORDS and isinstance(detail["input"], Mapping)
 
 
 def _line(detail: ErrorDetails, fields: Mapping[str, Sequence[str]]) -> str:
@@ -35,11 +50,20 @@ def _line(detail: ErrorDetails, fields: Mapping[str, Sequence[str]]) -> str:
     if detail["type"] == "missing":
         return f"{place} is missing"
     if detail["type"] == "union_tag_invalid":
-        return f"{place}: kind must be one of data, train, noise, generator, findings"
-    message = detail["msg"].removeprefix("Value error, ")
+        kind = str(detail["ctx"]["tag"])
+        return f"{place} has the kind '{kind}'.{did_you_mean(kind, KINDS)} Known: {', '.join(KINDS)}"
+    message = PLAIN.get(detail["type"], detail["msg"].removeprefix("Value error, "))
     given = repr(detail["input"])
     shown = given if len(given) <= 60 else given[:57] + "..."
-    return f"{place} is {shown}: {message[0].lower()}{message[1:]}"
+    return f"{place} is {shown}: {message[0].lower()}{message[1:]}{_nearest(detail)}"
+
+
+def _nearest(detail: ErrorDetails) -> str:
+    """The hint for a value that is one of a few words."""
+    if detail["type"] != "literal_error":
+        return ""
+    hint = did_you_mean(str(detail["input"]), re.findall(r"'(\w+)'", detail["ctx"]["expected"]))
+    return hint and f".{hint}"
 
 
 def _place(loc: tuple[int | str, ...], fields: Mapping[str, Sequence[str]]) -> tuple[str, str]:
@@ -47,14 +71,14 @@ def _place(loc: tuple[int | str, ...], fields: Mapping[str, Sequence[str]]) -> t
     parts = [str(part) for part in loc]
     table = "study"
     if parts[:1] == ["chapters"]:
-        shown = parts[1:2] + parts[3:]  # pydantic puts the kind after the chapter's name
+        shown = parts[1:2] + parts[3:] or parts  # pydantic puts the kind after the chapter's name
         table = parts[2] if len(parts) > 2 else "train"
     else:
         shown = parts
         table = "data source" if parts[:1] == ["data"] and len(parts) > 1 else table
     for part in parts[2:-1]:
         table = CONTAINERS.get(part, table)
-    hidden = ("ScalingSpec", "literal['none','standard']", "[key]")
+    hidden = ("ScalingSpec", SCALING_WORDS, "[key]")
     return (
         f"'{'.'.join(part for part in shown if part not in hidden)}'",
         table if table in fields else "study",

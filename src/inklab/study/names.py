@@ -1,10 +1,12 @@
 """Names that a study uses and that only torch's side of the house knows: corruptions, filters, samplers."""
 
+from collections.abc import Mapping
+
 from inklab.corrupt.filters import filters
 from inklab.corrupt.find import find_corruption
 from inklab.errors import SpecError, UnknownName
 from inklab.evaluate.samplers import samplers
-from inklab.study.spec import GeneratorChapter, NoiseChapter, StudySpec
+from inklab.study.spec import GeneratorChapter, NoiseChapter, StudySpec, TrainChapter
 from inklab.train.objective import objectives
 
 
@@ -13,7 +15,7 @@ def check_names(spec: StudySpec) -> None:
 
     Raises:
         UnknownName: with the nearest right name.
-        SpecError: a train chapter is called like a filter.
+        SpecError: a train chapter is called like a filter, or trains something else than its part in a pipeline.
         OutOfRange: a strength is too large.
     """
     chapters = spec.train_chapters()
@@ -29,16 +31,30 @@ def check_names(spec: StudySpec) -> None:
             )
     for told in spec.chapters.values():
         if isinstance(told, NoiseChapter):
-            _check_noise(told, list(chapters))
+            _check_noise(told, chapters)
         if isinstance(told, GeneratorChapter):
             for name in told.samplers:
                 samplers[name]
+            _check_target(told.decoder, "images", chapters)
+            _check_target(told.judge, "labels", chapters)
 
 
-def _check_noise(chapter: NoiseChapter, trained: list[str]) -> None:
+def _check_noise(chapter: NoiseChapter, trained: Mapping[str, TrainChapter]) -> None:
     corruption = find_corruption(chapter.corruption)
     for strength in chapter.strengths:
         corruption.check_strength(strength)
     for part in {part for pipeline in chapter.pipelines for part in pipeline.split("+")}:
         if part not in trained and part not in filters:
             raise UnknownName("train chapter or filter", part, [*trained, *filters])
+    for pipeline in chapter.pipelines:
+        *cleaners, classifier = pipeline.split("+")
+        _check_target(classifier, "labels", trained)
+        for part in cleaners:
+            _check_target(part, "images", trained)
+
+
+def _check_target(name: str, target: str, trained: Mapping[str, TrainChapter]) -> None:
+    """Refuse a denoiser where a classifier is needed, and the other way round. Filters give images."""
+    if name in trained and objectives[trained[name].recipe.objective].target != target:
+        has, needs = ("a classifier", "a denoiser") if target == "images" else ("a denoiser", "a classifier")
+        raise SpecError(f"'{name}' trains {has}, but stands where {needs} is needed")

@@ -156,3 +156,13 @@ def state_text(outcomes: dict[str, int], thing: str = "trial") -> str:
 
 def _unit(name: str) -> str:
     return UNITS.get(name.split("_")[-1], "")
+
+
+def spoken(name: str) -> str:
+    """A registered name as a word.
+
+    Example:
+        >>> spoken("salt_and_pepper")
+        'salt-and-pepper'
+    """
+    return name.replace("_", "-")

@@ -5,13 +5,14 @@ Ids are content addresses, so resuming, extending and sharing are set difference
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
-from inklab.errors import SpecError, UnknownName
+from inklab.errors import SpecError, UnknownName, did_you_mean
 from inklab.files import fingerprint
 from inklab.models.model import check_model
 from inklab.study.spec import (
@@ -138,7 +139,10 @@ def run_id(study: str, profile: str, data_sha256: str, seed: int) -> str:
 def distinct_settings(spec: StudySpec, data: DataIdentity, how: How) -> list[dict[str, Any]]:
     """The settings of every train chapter, each once: what has to be rehearsed."""
     planner = _Planner(spec, data, how)
-    found = [settings for chapter in spec.train_chapters().values() for _, settings in planner.grid(chapter)]
+    found = []
+    for name, chapter in spec.train_chapters().items():
+        with _told_of(name):
+            found += [settings for _, settings in planner.grid(chapter)]
     return list({rehearsal_key(settings): settings for settings in found}.values())
 
 
@@ -160,8 +164,12 @@ class _Planner:
 
     def chapter(self, name: str, chapter: Chapter) -> dict[str, Any]:
         """One chapter as it stands in the plan."""
+        with _told_of(name):
+            return self._chapter(name, chapter)
+
+    def _chapter(self, name: str, chapter: Chapter) -> dict[str, Any]:
         told = chapter.model_dump(mode="json")
-        first, *also = told.pop("references") or [None]
+        first, *also = [_reference(each, chapter) for each in told.pop("references")] or [{}]
         base = {
             "name": name,
             **told,
@@ -253,6 +261,9 @@ class _Planner:
             "seed": self.spec.seed,
             "numerics": NUMERICS,
         }
+        corruption = told.get("corruption", "")
+        if is_user_code(corruption):  # absent otherwise: a registered one changes with NUMERICS
+            identity["source"] = source_sha256(corruption)
         return {"id": fingerprint(identity), **told, "needs": needs}
 
     def _noise(self, chapter: NoiseChapter, images: int) -> list[dict[str, Any]]:
@@ -337,9 +348,29 @@ def _program(settings: dict[str, Any]) -> str:
     return fingerprint([_without(settings, "recipe"), recipe, settings["recipe"]["momentum"] > 0])
 
 
+def _reference(reference: dict[str, Any], chapter: Chapter) -> dict[str, Any]:
+    """A reference; if it was trained for another number of epochs, that is part of what differs."""
+    theirs = reference.pop("epochs")
+    ours = chapter.recipe.epochs if isinstance(chapter, TrainChapter) else None
+    if theirs and ours and theirs != ours:
+        reference["differs"] = "; ".join(
+            filter(None, [f"{theirs} epochs, here {ours}", reference["differs"]])
+        )
+    return reference
+
+
 def _sources(settings: dict[str, Any]) -> list[str]:
     names = [settings["model"]["name"], (settings["recipe"]["corruption"] or {}).get("name", "")]
     return [source_sha256(name) for name in names if is_user_code(name)]
+
+
+@contextmanager
+def _told_of(chapter: str) -> Iterator[None]:
+    """Say in which chapter a mistake is."""
+    try:
+        yield
+    except SpecError as error:
+        raise SpecError(f"chapter '{chapter}': {error}") from error
 
 
 def _put(table: dict[str, Any], key: str, value: object) -> None:
@@ -348,6 +379,9 @@ def _put(table: dict[str, Any], key: str, value: object) -> None:
         if not isinstance(table.get(part), dict):
             raise SpecError(f"vary names '{key}', but the chapter has no table '{part}'")
         table = table[part]
+    if last not in table and path != ["model"]:  # a model's settings are checked by the model
+        allowed = ", ".join(table)
+        raise SpecError(f"vary names '{key}'.{did_you_mean(last, table)} Allowed there: {allowed}")
     table[last] = value
 
 

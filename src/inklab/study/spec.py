@@ -30,11 +30,13 @@ class Reference(Model):
         who: whose numbers these are.
         values: score name to value; rates as shares in [0, 1].
         differs: what differs in protocol.
+        epochs: of their training, if known; a study that trains for fewer or more then says so.
     """
 
     who: str
     values: dict[str, float]
     differs: str = ""
+    epochs: Annotated[int, Field(ge=1)] | None = None
 
 
 class Chapter(Model):
@@ -82,7 +84,7 @@ class TrainChapter(Chapter):
     model: dict[str, Any]
     scaling: ScalingSpec | Literal["none", "standard"] = "none"
     recipe: Recipe = Recipe()
-    vary: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
+    vary: dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = Field(default_factory=dict)
     replicates: Annotated[int, Field(ge=1, le=10_000)] = 3
 
     @field_validator("model", mode="before")
@@ -92,6 +94,18 @@ class TrainChapter(Chapter):
         if isinstance(model, dict) and not isinstance(model.get("name"), str):
             raise ValueError("a model needs a name, such as { name = 'mlp' }")
         return model
+
+    @field_validator("vary")
+    @classmethod
+    def _distinct(cls, value: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
+        names = [key.rpartition(".")[2] for key in value]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:  # settings are told apart by these names in results.json
+            raise ValueError(f"two keys end in '{twice[0]}'; vary one of them, or make two chapters")
+        for key, values in value.items():
+            if any(values.count(each) > 1 for each in values):
+                raise ValueError(f"'{key}' has the same value twice")
+        return value
 
 
 class NoiseChapter(Chapter):
@@ -255,16 +269,24 @@ def parse_study(raw: dict[str, Any], origin: str, folder: Path | None = None) ->
     """
     raw = json.loads(json.dumps(raw, default=str))  # a copy, with dates and the like as text
     chapters = raw.get("chapters")
-    for chapter in chapters.values() if isinstance(chapters, dict) else ():
-        recipe = chapter.get("recipe") if isinstance(chapter, dict) else None
-        if isinstance(recipe, str):
-            chapter["recipe"] = read_recipe(recipe, folder)
-        elif isinstance(recipe, dict) and "base" in recipe:
-            chapter["recipe"] = {**read_recipe(str(recipe.pop("base")), folder), **recipe}
+    for name, chapter in chapters.items() if isinstance(chapters, dict) else ():
+        try:
+            _resolve_recipe(chapter, folder)
+        except SpecError as error:
+            raise SpecError(f"study '{origin}': '{name}.recipe': {error}") from error
     try:
         return StudySpec.model_validate(raw)
     except ValidationError as error:
         raise SpecError(f"study '{origin}': {told(error, FIELDS)}") from None
+
+
+def _resolve_recipe(chapter: Any, folder: Path | None) -> None:
+    """Put a named recipe's fields in place of its name; what stands beside `base` wins."""
+    recipe = chapter.get("recipe") if isinstance(chapter, dict) else None
+    if isinstance(recipe, str):
+        chapter["recipe"] = read_recipe(recipe, folder)
+    elif isinstance(recipe, dict) and "base" in recipe:
+        chapter["recipe"] = {**read_recipe(str(recipe.pop("base")), folder), **recipe}
 
 
 def parse_set(change: str) -> tuple[str, object]:
@@ -304,12 +326,17 @@ def _raw(study: str) -> tuple[dict[str, Any], Path]:
 def put(raw: dict[str, Any], key: str, value: object, where: str) -> None:
     """Set a dotted key; its first part is a chapter or a field of the study."""
     parts = key.split(".")
-    chapters = raw.get("chapters", {})
+    chapters = raw.get("chapters")
+    chapters = chapters if isinstance(chapters, dict) else {}
     if parts[0] not in StudySpec.model_fields:  # fields first: a chapter may be called "data"
-        if len(parts) == 1 or parts[0] not in chapters:
+        if parts[0] not in chapters:
             known = {*chapters, *StudySpec.model_fields} - {"chapters"}
             raise SpecError(f"{where}: {UnknownName('chapter or field', parts[0], known)}")
         parts = ["chapters", *parts]
+    if parts[0] == "chapters" and len(parts) == 2 and parts[1] in chapters:
+        raise SpecError(f"{where}: '{parts[1]}' is a chapter; set something in it, such as {parts[1]}.title")
+    if parts[0] == "chapters" and parts[2:3] == ["vary"] and len(parts) > 3:
+        parts = [*parts[:3], ".".join(parts[3:])]  # keys of vary have dots themselves
     table = raw
     for part in parts[:-1]:
         table = table.setdefault(part, {})

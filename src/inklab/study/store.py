@@ -54,10 +54,11 @@ class RunFolder:
     def plan(self) -> dict[str, Any]:
         """What is to be done."""
         found = read_json(self.path / "plan.json")
+        kinds = {"study": str, "data": dict, "how": dict, "chapters": list, "trials": dict, "groups": list}
         if (
             not isinstance(found, dict)
             or found.get("format") != 1
-            or not isinstance(found.get("chapters"), list)
+            or not all(isinstance(found.get(key), kind) for key, kind in kinds.items())
         ):
             raise CorruptFile(
                 f"'{self.path / 'plan.json'}' is not a plan of format 1; type the run's command again to "

@@ -1,5 +1,6 @@
 """The training loop: epochs of steps over a population, with learning curves and divergence as an outcome."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -14,7 +15,7 @@ from inklab.models.parts.dropout import key_names
 from inklab.models.parts.scaling import Scaled, Scaling
 from inklab.seeding import Seed
 from inklab.train.objective import Objective, objectives
-from inklab.train.optimisers import Hyper, Tensors, choose
+from inklab.train.optimisers import Hyper, Optimiser, Tensors, choose
 from inklab.train.population import alone, decayed_names, member, stacked
 from inklab.train.recipe import Recipe
 from inklab.train.scoring import Curves
@@ -124,14 +125,17 @@ class _Training:
 
     def _first_state(self, nets: Sequence[nn.Module]) -> State:
         params, buffers = stacked(nets) if self.group.lifted else alone(nets[0])
-        memory = choose(self.recipe.optimiser, self.recipe.momentum).init(params)
+        memory = self._optimiser().init(params)
         return State(params, buffers, memory, step=0)
+
+    def _optimiser(self) -> Optimiser:
+        return choose(self.recipe.optimiser, max(trial.recipe.momentum for trial in self.trials))
 
     def _make_step(self) -> Step:
         return make_step(
             self.template,
             self.objective,
-            choose(self.recipe.optimiser, max(trial.recipe.momentum for trial in self.trials)),
+            self._optimiser(),
             decayed_names(self.template, self.recipe.l2_on)
             if any(t.recipe.l2 for t in self.trials)
             else frozenset(),
@@ -206,9 +210,12 @@ class _Training:
                     f"the loss became NaN or infinite in epoch {epoch + 1}, step {first + 1}"
                 )
                 continue
-            point = {"epoch": epoch + 1, "train_loss": float(losses[:, index].mean())} | curves.after_epoch(
-                self._net(index)
-            )
+            net = self._net(index)
+            point = {"epoch": epoch + 1, "train_loss": float(losses[:, index].mean())}
+            point |= curves.after_epoch(net)
+            if not _is_finite(net, point):  # the last step did it, after its loss was taken
+                self.diverged[index] = f"the loss became NaN or infinite after epoch {epoch + 1}"
+                continue
             for name, value in point.items():
                 history.setdefault(name, []).append(value)
 
@@ -232,9 +239,13 @@ def rate_factor(schedule: str, step: int, steps: int) -> float:
         >>> rate_factor("cosine", 0, 10), rate_factor("cosine", 5, 10), rate_factor("constant", 9, 10)
         (1.0, 0.5, 1.0)
     """
-    import math
-
     return 1.0 if schedule == "constant" else round((1 + math.cos(math.pi * step / steps)) / 2, 15)
+
+
+def _is_finite(net: nn.Module, point: dict[str, float]) -> bool:
+    return all(map(math.isfinite, point.values())) and all(
+        bool(torch.isfinite(value).all()) for value in net.state_dict().values()
+    )
 
 
 def _halves(number: int) -> tuple[int, int]:

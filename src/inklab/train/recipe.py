@@ -31,7 +31,9 @@ class CorruptionSpec(BaseModel):
     @classmethod
     def _one_or_two(cls, value: object) -> object:
         pair = (value, value) if isinstance(value, int | float) else value
-        if isinstance(pair, list | tuple) and len(pair) == 2 and not 0 <= float(pair[0]) <= float(pair[1]):
+        if not isinstance(pair, list | tuple) or not all(isinstance(each, int | float) for each in pair):
+            return pair  # pydantic says what is wrong with it
+        if len(pair) == 2 and not 0 <= pair[0] <= pair[1]:
             raise ValueError(f"strengths must be 0 or more, the lower first, but are {list(pair)}")
         return pair
 

@@ -66,9 +66,11 @@ def rehearse(settings: dict[str, Any], shape: Shape, classes: int) -> Facts:
     batch = Batch(images, labels, images)
     _check_output(name, net, objective, images, classes)
     _check_gradients(name, net, objective, batch)
+    precision = settings["precision"]
+    single = _trained_alone(name, net, objective, batch, precision)
     random = _draws(net, images)
     return Facts(
-        liftable=not random and _lifts(net, objective, batch, settings["precision"]),
+        liftable=not random and _lifts(net, objective, batch, precision, single),
         convolutional=any(isinstance(module, nn.modules.conv._ConvNd) for module in net.modules()),
         random=random,
         parameters=sum(p.numel() for p in net.parameters()),
@@ -102,27 +104,39 @@ def _check_gradients(name: str, net: Scaled, objective: Objective, batch: Batch)
             f"'{name}' has the loss {float(loss)} on its first batch; likely causes: a log or division by "
             "zero, or weights that begin too large"
         )
-    loss.backward()  # type: ignore[no-untyped-call]
+    if loss.requires_grad:
+        loss.backward()  # type: ignore[no-untyped-call]
     unreached = [parameter for parameter, value in net.named_parameters() if value.grad is None]
     net.zero_grad()
-    if unreached:
+    if unreached or not loss.requires_grad:
         raise ModelMismatch(
-            f"no gradient reaches {', '.join(unreached)} of '{name}'; likely causes: a layer that forward() "
-            "never calls, a detach() or an argmax"
+            f"no gradient reaches {', '.join(unreached) or 'any parameter'} of '{name}'; likely causes: "
+            "a layer that forward() never calls, a detach() or an argmax"
         )
 
 
 def _draws(net: Scaled, images: Tensor) -> bool:
-    """Whether two passes with different global seeds differ."""
-    outs = []
-    with torch.no_grad():
-        for seed in (1, 2):
-            with Seed(seed).as_global():
-                outs.append(net(images))
-    return not torch.equal(*outs)
+    """Whether a pass in training takes anything from torch's global generator, were it once in a while."""
+    with torch.no_grad(), Seed(0).as_global():
+        before = torch.get_rng_state()
+        net(images)
+        return not torch.equal(before, torch.get_rng_state())
 
 
-def _lifts(net: Scaled, objective: Objective, batch: Batch, precision: str) -> bool:
+def _trained_alone(name: str, net: Scaled, objective: Objective, batch: Batch, precision: str) -> Tensor:
+    """The loss of the very step that training takes, in its precision."""
+    hyper = Hyper(*(torch.tensor(value) for value in (0.1, 0.0, 0.0)))
+    try:
+        with Seed(0).as_global():
+            return _one_step(net, objective, alone(net), batch, hyper, precision, lifted=False)
+    except Exception as error:  # as above
+        raise ModelMismatch(
+            f"'{name}' fails in a training step in {precision}: {' '.join(str(error).split())}; "
+            "likely causes: an operation that has no bf16 (try fp32), or one that changes tensors in place"
+        ) from error
+
+
+def _lifts(net: Scaled, objective: Objective, batch: Batch, precision: str, single: Tensor) -> bool:
     """Whether one step over two members runs, and gives what it gives unlifted."""
     twice = Batch(*(torch.stack([part, part]) for part in batch))
     hyper = Hyper(*(torch.tensor([value, value]) for value in (0.1, 0.0, 0.0)))
@@ -132,9 +146,6 @@ def _lifts(net: Scaled, objective: Objective, batch: Batch, precision: str) -> b
         Exception
     ):  # data-dependent control flow, in-place tricks, operations without a batching rule: many types
         return False
-    single = _one_step(
-        net, objective, alone(net), batch, Hyper(*(value[0] for value in hyper)), precision, lifted=False
-    )
     return bool(torch.allclose(both[0], single, rtol=0.05, atol=1e-3))
 
 

@@ -12,7 +12,7 @@ from inklab.seeding import Seed
 from inklab.train.objective import Objective
 from inklab.train.recipe import Recipe
 from inklab.train.shown import shown_for_scoring
-from inklab.train.step import as_computed
+from inklab.train.step import as_computed, unrounded_names
 from inklab.train.tensors import Part, TrainingData
 
 LOOKED_AT = 5_000  # training images behind a training accuracy: as many as MNIST's validation images have
@@ -105,6 +105,7 @@ def _bce(net: nn.Module, shown: Float[Tensor, "n c h w"], part: Part) -> float:
 def in_precision(net: Scaled, precision: str) -> Scaled:
     """A copy that computes in a precision. Buffers such as the scaling's stay fp32."""
     quick = copy.deepcopy(net)
-    for parameter in quick.parameters():
-        parameter.data = as_computed(parameter.data, precision)
+    whole = unrounded_names(net)
+    for name, parameter in quick.named_parameters():
+        parameter.data = as_computed(parameter.data, "fp32" if name in whole else precision)
     return quick

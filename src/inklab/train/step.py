@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
+from torch.nn.modules.batchnorm import _NormBase
 
 from inklab.train.objective import Batch, Objective
 from inklab.train.optimisers import Hyper, Memory, Optimiser, Tensors, over
@@ -49,12 +50,16 @@ def make_step(
         from.
         Losses, `(members,)` or 0-dimensional, stay on the device; reading them here would wait for it.
     """
+    whole = unrounded_names(net)
 
     def loss_of(params: Tensors, buffers: Tensors, batch: Batch) -> tuple[Tensor, Tensors]:
         # Buffers are copied because a module such as BatchNorm writes into them, which a pure step must not
         # show.
         buffers = {name: value.clone() for name, value in buffers.items()}
-        compute = {name: as_computed(value, precision) for name, value in params.items()}
+        compute = {
+            name: as_computed(value, "fp32" if name in whole else precision, fast_layout=not lifted)
+            for name, value in params.items()
+        }
 
         def call(images: Tensor) -> Tensor:
             logits: Tensor = functional_call(net, (compute, buffers), (images,))
@@ -76,7 +81,25 @@ def make_step(
     return step
 
 
-def as_computed(weights: Tensor, precision: str) -> Tensor:
-    """Weights as the network computes with them; convolutions' channels-last, where oneDNN is fastest."""
+def as_computed(weights: Tensor, precision: str, *, fast_layout: bool = True) -> Tensor:
+    """Weights as the network computes with them; convolutions' channels-last, where oneDNN is fastest.
+
+    Args:
+        weights: fp32 master weights.
+        precision: "fp32" or "bf16".
+        fast_layout: False leaves kernels as they lie; vmap knows no channels-last.
+    """
     weights = weights.to(PRECISIONS[precision])
-    return weights.contiguous(memory_format=torch.channels_last) if weights.dim() == 4 else weights
+    if not fast_layout or weights.dim() != 4:
+        return weights
+    return weights.contiguous(memory_format=torch.channels_last)
+
+
+def unrounded_names(net: nn.Module) -> frozenset[str]:
+    """Parameters that stay fp32 in every precision: those of BatchNorm and its kin, as their statistics."""
+    return frozenset(
+        f"{name}.{key}".lstrip(".")
+        for name, module in net.named_modules()
+        if isinstance(module, _NormBase)
+        for key, _ in module.named_parameters(recurse=False)
+    )

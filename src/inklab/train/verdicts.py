@@ -70,7 +70,10 @@ def inputs_scaled_twice(seen: Watch) -> Verdict | None:
     The three together: a well-trained net with an unusual scaling has a low loss, an untrained one with sound
     inputs has spread. The most likely cause of the source's 11.35 %.
     """
-    ratio = float(seen.reaching.std() / seen.images.std().clamp_min(1e-12))
+    spread = seen.images.std()
+    if not spread > 0:  # blank images: nothing can be said about their scaling
+        return None
+    ratio = float(seen.reaching.std() / spread)
     shares = torch.bincount(seen.labels, minlength=seen.logits.shape[1]).double() / len(seen.labels)
     entropy = float(-(shares[shares > 0] * shares[shares > 0].log()).sum())
     loss = float(torch.nn.functional.cross_entropy(seen.logits, seen.labels))

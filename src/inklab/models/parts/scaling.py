@@ -43,7 +43,7 @@ class Scaled(nn.Module):
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Tensor:
         """Images in [0, 1] to logits, in the precision of the network's weights."""
-        weights = next(self.net.parameters(), None)
+        weights = next((part for part in self.net.parameters() if part.dim() > 1), None)  # no norm's: fp32
         scaled = self.scaling(images)
         logits: Tensor = self.net(scaled if weights is None else scaled.to(weights.dtype))
         return logits

@@ -1,0 +1,172 @@
+"""A study that takes seconds: ten made-up classes of 12 x 12 pixels, every kind of chapter, one run for all tests."""
+
+import functools
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from inklab.files import write_json
+from inklab.study.driver import Driver, Study, open_study
+from inklab.study.spec import read_study
+from inklab.study.store import RunFolder
+
+SIDE, CLASSES = 12, 10
+TRAIN, TEST = 480, 200
+
+STUDY = """
+name = "toy"
+title = "A toy"
+seed = 3
+
+[chapters.images]
+kind = "data"
+
+[chapters.mlp]
+question = "How far does a small net get?"
+model = { name = "mlp", hidden = [16] }
+recipe = { base = "sgd", epochs = 2, batch = 32 }
+replicates = 2
+
+[chapters.scaled-twice]
+model = { name = "mlp", hidden = [16] }
+scaling = { spread = 255.0 }
+recipe = { base = "sgd", epochs = 2, batch = 32 }
+replicates = 1
+
+[chapters.sweep]
+model = { name = "mlp", hidden = [16] }
+recipe = { base = "sgd", epochs = 2, batch = 32 }
+vary = { "recipe.l2" = [0.0, 1e-3, 1e-1] }
+replicates = 3
+
+[chapters.cnn]
+model = { name = "cnn", channels = [6], pool = 2, dropout = 0.2, hidden = 16 }
+recipe = { base = "sgd", epochs = 3, batch = 32 }
+replicates = 2
+
+[chapters.denoiser]
+model = { name = "autoencoder", hidden = [24], code = 8 }
+recipe = { base = "denoise", epochs = 3, batch = 32 }
+replicates = 2
+
+[chapters.noise]
+kind = "noise"
+strengths = [0, 0.3, 0.6]
+images = 60
+confusions = [0, 0.3]
+pipelines = ["cnn", "denoiser+cnn", "median+cnn"]
+alone = "cnn"
+
+[chapters.generator]
+kind = "generator"
+decoder = "denoiser"
+judge = "cnn"
+samplers = ["binary", "mixture"]
+samples = 100
+components = 3
+fit_images = 200
+nearest_images = 10
+
+[chapters.findings]
+kind = "findings"
+
+[profiles.quick]
+[profiles.more]
+"sweep.replicates" = 4
+"""
+
+TRIALS, EVALUATIONS = 14, 12
+"""2 mlp (shared with the sweep), 1 scaled twice, 9 of the sweep, 2 cnn, 2 denoisers; 3 pipelines x 2, 3 samplers x 2."""
+
+
+def images(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ten blurred patterns, one a class, each image with its own noise: a net learns them in two epochs."""
+    coarse = np.random.default_rng(0).uniform(0, 255, size=(CLASSES, SIDE // 3, SIDE // 3))
+    patterns = coarse.repeat(3, axis=1).repeat(3, axis=2)
+    labels = np.arange(count) % CLASSES
+    noisy = patterns[labels] + np.random.default_rng(seed).normal(0, 25, size=(count, SIDE, SIDE))
+    return noisy.clip(0, 255).astype(np.uint8), labels.astype(np.int64)
+
+
+def write_npz(path: Path) -> Path:
+    """The made-up images as a source."""
+    (train, train_labels), (test, test_labels) = images(TRAIN, 1), images(TEST, 2)
+    np.savez(path, train_images=train, train_labels=train_labels, test_images=test, test_labels=test_labels)
+    return path
+
+
+@functools.cache
+def home() -> Path:
+    """A folder for everything that the tests share; `remove` takes it away."""
+    folder = Path(tempfile.mkdtemp(prefix="inklab-toy-"))
+    write_npz(folder / "toy.npz")
+    (folder / "toy.toml").write_text(f'{STUDY}\n[data]\nsource = "{folder / "toy.npz"}"\n', encoding="utf-8")
+    return folder
+
+
+def remove() -> None:
+    """Delete what `home` made, if it did."""
+    if home.cache_info().currsize:
+        shutil.rmtree(home(), ignore_errors=True)
+
+
+def study_file() -> str:
+    """Path of the toy's study file."""
+    return str(home() / "toy.toml")
+
+
+def study(profile: str | None = None, sets: Sequence[str] = ()) -> Study:
+    """The toy study, with its data."""
+    return open_study(*read_study(study_file(), profile=profile, sets=sets))
+
+
+def drive(folder: Path, *, workers: int = 2, profile: str | None = None, sets: Sequence[str] = ()) -> Any:
+    """Run the toy study in a folder; its results."""
+    return Driver(study(profile, sets), RunFolder(folder), workers).run()
+
+
+@functools.cache
+def finished() -> Path:
+    """The run that all tests share. Copy it before you change it."""
+    folder = home() / "runs" / "toy" / "base"
+    drive(folder)
+    return folder
+
+
+def copied(to: Path) -> Path:
+    """A copy of the shared run with its times of change."""
+    return Path(shutil.copytree(finished(), to, symlinks=True))
+
+
+def numbers(folder: Path) -> dict[str, Any]:
+    """What must be equal wherever and however it was computed: results without times and machine."""
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    return {key: value for key, value in results.items() if key not in ("seconds", "environment")}
+
+
+def outcomes(folder: Path) -> dict[str, dict[str, Any]]:
+    """Every outcome by its place in the folder, such as `trials/<id>`."""
+    found = sorted([*folder.glob("trials/*/outcome.json"), *folder.glob("evaluations/*/outcome.json")])
+    return {
+        str(path.parent.relative_to(folder)): json.loads(path.read_text(encoding="utf-8")) for path in found
+    }
+
+
+def stamps(folder: Path) -> dict[str, tuple[int, int]]:
+    """When each outcome's file was written and which one it is: moves if it is computed again."""
+    return {
+        name: ((folder / name / "outcome.json").stat().st_mtime_ns, (folder / name).stat().st_mtime_ns)
+        for name in outcomes(folder)
+    }
+
+
+def begun(folder: Path, **how: Any) -> Path:
+    """A folder whose frozen plan says how to compute, before anything is computed."""
+    made = Driver(study(), RunFolder(folder), 1).dry_run()[0]
+    write_json(folder / "plan.json", {**made, "how": {**made["how"], **how}})
+    return folder
