@@ -29,7 +29,7 @@ lint: setup
 	$(BIN)/mypy
 
 prove: setup
-	$(BIN)/pytest -m prove
+	$(BIN)/pytest -m prove tests/prove
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info

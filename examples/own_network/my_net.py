@@ -1,4 +1,4 @@
-"""A network of one's own: any `nn.Module` from images `(n, c, h, w)` to one logit a class. Nothing to subclass."""
+"""A network of one's own: any `nn.Module` from images to one logit a class. Nothing to subclass."""
 
 import math
 

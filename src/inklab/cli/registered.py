@@ -72,7 +72,7 @@ def data_check(source: Source, as_json: AsJson = False) -> int:
 
 @app.command("models")
 def models_command(
-    name: Annotated[str | None, typer.Argument(help="Show this model's layers.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Show this model's layers.")] = None,
     sets: Sets = None,
     shape: Annotated[str, typer.Option(help="Channels, height, width.")] = "1,28,28",
     classes: Annotated[int, typer.Option(min=2, help="How many labels.")] = 10,

@@ -1,6 +1,8 @@
 """Commands that compute: run, resume, train."""
 
 import json
+import shlex
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +19,9 @@ Workers = Annotated[
 
 @app.command("run")
 def run_command(
-    study: Annotated[str, typer.Argument(help="A built-in study or a TOML file.")] = "digits",
+    study: Annotated[
+        str, typer.Argument(metavar="STUDY", help="A built-in study or a TOML file.")
+    ] = "digits",
     profile: Annotated[
         str | None,
         typer.Option(help="One of the study's profiles (digits: quick, full). [default: its first]"),
@@ -44,7 +48,9 @@ def run_command(
     # Quoted: a folder called 2024 is a name, not a number.
     changes = [*([f"data.source={json.dumps(data, ensure_ascii=False)}"] if data else []), *(sets or [])]
     spec, name = read_study(study, profile=profile, sets=changes)
-    return _drive(spec, name, folder, workers, dry_run=dry_run, as_json=as_json)
+    options = [("--profile", profile), ("--data", data), *(("--set", each) for each in sets or [])]
+    asked = _Asked(folder, workers, dry_run, as_json, _command("run", study, options))
+    return _drive(spec, name, asked)
 
 
 @app.command()
@@ -52,6 +58,7 @@ def resume(run: Run = "latest", workers: Workers = None, as_json: AsJson = False
     """Go on with a run: do only what is missing."""
     from inklab.files import read_json
     from inklab.study.spec import parse_study
+    from inklab.study.store import RunFolder
 
     path = find_run(run)
     if not (path / "spec.json").is_file():
@@ -59,12 +66,16 @@ def resume(run: Run = "latest", workers: Workers = None, as_json: AsJson = False
     told = read_json(path / "spec.json")
     if not (isinstance(told, dict) and isinstance(told.get("study"), dict) and "profile" in told):
         raise CorruptFile(f"'{path / 'spec.json'}' is damaged; type the command that began the run")
-    return _drive(parse_study(told["study"], str(path)), told["profile"], path, workers, as_json=as_json)
+    typed = RunFolder(path).plan().get("command", "") if (path / "plan.json").is_file() else ""
+    asked = _Asked(path, workers, as_json=as_json, command=typed)
+    return _drive(parse_study(told["study"], str(path)), told["profile"], asked)
 
 
 @app.command()
 def train(
-    model: Annotated[str, typer.Argument(help="A registered model (inklab models) or my_net.py:Net.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A registered model (inklab models) or my_net.py:Net.")
+    ],
     data: Annotated[str, typer.Option(help="A source: a registered name or a path.")] = "default",
     replicates: Annotated[int, typer.Option(min=1, help="Trainings with other seeds.")] = 1,
     recipe: Annotated[
@@ -102,21 +113,31 @@ def train(
         key, value = parse_set(change)
         own = key.split(".")[0] in ("model", "recipe", "scaling", "vary", "replicates")
         put(raw, f"{name}.{key}" if own else key, value, f"--set {change}")
-    return _drive(
-        parse_study(raw, name), "plain", folder, workers, dry_run=dry_run, as_json=as_json, bundles=True
-    )
+    options = [("--data", data), ("--recipe", recipe), ("--replicates", str(replicates))]
+    options += [("--set", each) for each in sets or []]
+    asked = _Asked(folder, workers, dry_run, as_json, _command("train", model, options), bundles=True)
+    return _drive(parse_study(raw, name), "plain", asked)
 
 
-def _drive(
-    spec: Any,
-    profile: str,
-    folder: Path | None,
-    workers: int | None,
-    *,
-    dry_run: bool = False,
-    as_json: bool = False,
-    bundles: bool = False,
-) -> int:
+@dataclass(frozen=True)
+class _Asked:
+    """What was typed besides the question."""
+
+    folder: Path | None
+    workers: int | None
+    dry_run: bool = False
+    as_json: bool = False
+    command: str = ""
+    bundles: bool = False
+
+
+def _command(verb: str, what: str, options: list[tuple[str, str | None]]) -> str:
+    """What to type to have the same again, wherever the run folder lies."""
+    words = [word for flag, value in options if value is not None for word in (flag, value)]
+    return shlex.join(["inklab", verb, what, *words])
+
+
+def _drive(spec: Any, profile: str, asked: _Asked) -> int:
     from inklab.cli.progress import progress
     from inklab.study.driver import Driver, open_study
     from inklab.study.store import RunFolder
@@ -124,20 +145,20 @@ def _drive(
     study = open_study(spec, profile)
     if study.identity.note:
         note(f"NOTE: {study.identity.note}")
-    path = folder or runs_root() / spec.name / study.id
-    driver = Driver(study, RunFolder(path), workers)
-    if dry_run:
-        return _show_plan(driver, path, as_json)
+    path = asked.folder or runs_root() / spec.name / study.id
+    driver = Driver(study, RunFolder(path), asked.workers, command=asked.command)
+    if asked.dry_run:
+        return _show_plan(driver, path, asked.as_json)
     note(f"study {spec.name}, profile {profile}, data {study.identity.source}: {path}")
     try:
         with progress() as watcher:
             driver.watcher = watcher
             results = driver.run()
     finally:  # also when interrupted: inklab resume goes on with the latest
-        if folder is None and (path / "plan.json").is_file():
+        if asked.folder is None and (path / "plan.json").is_file():
             _point_latest(path)
     page = _report(driver, path)
-    _say(results, path, page, as_json=as_json, bundles=bundles)
+    _say(results, path, page, asked)
     return EXIT_FINE if _all_done(results) else EXIT_FAILED_TRIALS
 
 
@@ -149,15 +170,15 @@ def _report(driver: Any, path: Path) -> Path:
     return write_report(StoredRun(RunFolder(path), driver.study.dataset))
 
 
-def _say(results: dict[str, Any], path: Path, page: Path, *, as_json: bool, bundles: bool) -> None:
-    if as_json:
+def _say(results: dict[str, Any], path: Path, page: Path, asked: _Asked) -> None:
+    if asked.as_json:
         out_json(results)
         return
     from inklab.cli.reading import show_results
     from inklab.study.store import RunFolder
 
     show_results(results)
-    if bundles:
+    if asked.bundles:
         plan = RunFolder(path).plan()
         out(f"\nbundle: {RunFolder(path).bundle(plan['chapters'][0]['settings'][0]['trials'][0])}")
     out(f"\nreport: {page}")

@@ -154,9 +154,10 @@ def commands(run: RunView) -> list[tuple[str, str]]:
     ]
     typed = " ".join(f"{flag}{value}" for flag, value in parts if value)
     seed = f" --set seed={plan['seed']}" if plan.get("seed") else ""
+    repeat = plan.get("command") or f"inklab run {typed}{seed}"
     folder = f"runs/{plan.get('study', 'study')}/{run.path.name}"
     return [
-        ("Repeat the study", f"inklab run {typed}{seed}"),
+        ("Repeat the study", repeat),
         ("Go on with an unfinished run", f"inklab resume {folder}"),
         ("Redraw the figures and this page", f"inklab report {folder}"),
         ("Read the numbers with a program", f"inklab show {folder} --json"),
@@ -175,13 +176,13 @@ def time_table(run: RunView) -> tuple[Table, list[float]] | None:
     longest = max(chapters.values()) or 1.0
     bars = [value / longest for value in chapters.values()]
     if is_number(seconds.get("total")):
-        rows.append(["Total", duration(seconds["total"])])
+        rows.append(["Waited", duration(seconds["total"])])
         bars.append(0.0)
     return (
         Table(
             caption=(
-                "Time spent on trainings and evaluations. "
-                "What two chapters share counts in both, and once in the total."
+                "Computing time of each chapter, added up over the workers (what two chapters share counts "
+                "in both); last, the time that somebody waited."
             ),
             head=("Chapter", "Time"),
             rows=rows,

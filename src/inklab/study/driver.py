@@ -102,12 +102,14 @@ class Driver:
         folder: where; what is finished there stays.
         workers: processes side by side; as many as there are cores if left out.
         watcher: told about everything that happens.
+        command: what to type to have all of this again; stands in plan.json and in the report.
     """
 
     study: Study
     folder: RunFolder
     workers: int | None = None
     watcher: Watcher = lambda event, job: None
+    command: str = ""
     _jobs: dict[str, dict[str, Any]] = field(default_factory=dict, init=False)
 
     def how(self) -> How:
@@ -148,24 +150,43 @@ class Driver:
             self._check_identity()
             how = self.how()
             try:
-                lay_out(self.folder, self.study.split)
-                with LocalExecutor(self._bench(how), self.folder.work, how.workers) as executor:
-                    self._compute(executor, how)
+                if not self._complete(how):
+                    lay_out(self.folder, self.study.split)
+                    with LocalExecutor(self._bench(how), self.folder.work, how.workers) as executor:
+                        self._compute(executor, how)
             finally:
                 self._sum_up()
                 shutil.rmtree(self.folder.work, ignore_errors=True)
         return dict(read_json(self.folder.path / "results.json"))
 
+    def _complete(self, how: How) -> bool:
+        """Whether nothing is missing; then the plan, whose words may have changed, is written and that is all."""
+        facts, needed = self._known_facts(), distinct_settings(self.study.spec, self.study.identity, how)
+        if {rehearsal_key(settings) for settings in needed} - set(facts):
+            return False
+        made = self._plan(how, facts)
+        if self._waiting(made):
+            return False
+        self._write_plan(made)
+        self.watcher(Event("planned", "", estimate(made, set(), _cost(facts))), {})
+        return True
+
+    def _known_facts(self) -> Facts:
+        """What earlier sessions' rehearsals found out; it stands in plan.json."""
+        path = self.folder.path / "plan.json"
+        return dict(self.folder.plan().get("facts", {})) if path.is_file() else {}
+
+    def _write_plan(self, made: dict[str, Any]) -> None:
+        spec = {"profile": self.study.profile, "study": self.study.spec.model_dump(mode="json")}
+        write_json(self.folder.path / "spec.json", spec)
+        write_json(self.folder.path / "plan.json", made)
+
     def _compute(self, executor: LocalExecutor, how: How) -> None:
         began = time.monotonic()
         facts = self._rehearsed(executor, how)
         made = self._plan(how, facts)
-        write_json(
-            self.folder.path / "spec.json",
-            {"profile": self.study.profile, "study": self.study.spec.model_dump(mode="json")},
-        )
         keep_samples(self.folder, self.study.split.train.pixels, self.study.split.train.labels)
-        write_json(self.folder.path / "plan.json", made)
+        self._write_plan(made)
         waiting = self._waiting(made)
         self.watcher(Event("planned", "", estimate(made, waiting, _cost(facts))), {})
         for job in self._train_jobs(made, waiting, _cost(facts)):
@@ -202,7 +223,8 @@ class Driver:
             known = facts[rehearsal_key(settings)]
             return known["liftable"] and not known["convolutional"], known["random"]
 
-        return plan(self.study.spec, self.study.profile, self.study.identity, how, lifting)
+        made = plan(self.study.spec, self.study.profile, self.study.identity, how, lifting)
+        return {**made, "command": self.command, "facts": facts}
 
     def _waiting(self, made: dict[str, Any]) -> set[str]:
         """Ids without a final outcome."""

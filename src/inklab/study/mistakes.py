@@ -18,7 +18,10 @@ CONTAINERS = {
 KINDS = ("data", "train", "noise", "generator", "findings")
 SCALING_WORDS = "literal['none','standard']"  # what pydantic calls that half of a union
 A_TABLE, A_LIST = "it must be a table, such as { key = 1 }", "it must be a list, such as [1, 2]"
-PLAIN = {"model_type": A_TABLE, "dict_type": A_TABLE, "model_attributes_type": A_TABLE, "tuple_type": A_LIST}
+PLAIN = {
+    "model_type": A_TABLE, "dict_type": A_TABLE, "model_attributes_type": A_TABLE, "tuple_type": A_LIST,
+    "too_short": "it needs at least one entry",
+}  # fmt: skip
 """Words for mistakes that pydantic tells in Python's."""
 
 

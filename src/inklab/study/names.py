@@ -15,7 +15,7 @@ def check_names(spec: StudySpec) -> None:
 
     Raises:
         UnknownName: with the nearest right name.
-        SpecError: a train chapter is called like a filter, or trains something else than its part in a pipeline.
+        SpecError: a train chapter is called like a filter, or trains what its place in a pipeline can't use.
         OutOfRange: a strength is too large.
     """
     chapters = spec.train_chapters()

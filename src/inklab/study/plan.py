@@ -5,7 +5,7 @@ Ids are content addresses, so resuming, extending and sharing are set difference
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -148,7 +148,9 @@ def distinct_settings(spec: StudySpec, data: DataIdentity, how: How) -> list[dic
 
 def rehearsal_key(settings: dict[str, Any]) -> str:
     """What two settings have in common if one rehearsal serves both."""
-    return fingerprint([settings["model"], settings["recipe"]["objective"], settings["precision"]])
+    return fingerprint(
+        [settings["model"], settings["recipe"]["objective"], settings["precision"], _sources(settings)]
+    )
 
 
 @dataclass
@@ -332,7 +334,8 @@ def groups(trials: Mapping[str, dict[str, Any]], how: How, lifting: Lifting) -> 
     for members in alike.values():
         lifted, random = lifting(trials[members[0]]["settings"])
         size = _population(len(members), how) if lifted else 1
-        found += [{"trials": chunk, "lifted": lifted, "random": random} for chunk in _chunks(members, size)]
+        chunks = [members[start : start + size] for start in range(0, len(members), size)]
+        found += [{"trials": chunk, "lifted": lifted, "random": random} for chunk in chunks]
     return found
 
 
@@ -395,7 +398,3 @@ def _checked(told: dict[str, Any], values: object) -> TrainChapter:
 
 def _without(table: Mapping[str, Any], *keys: str) -> dict[str, Any]:
     return {key: value for key, value in table.items() if key not in keys}
-
-
-def _chunks(items: list[str], size: int) -> Iterable[list[str]]:
-    return (items[start : start + size] for start in range(0, len(items), size))

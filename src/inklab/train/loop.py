@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +22,9 @@ from inklab.train.scoring import Curves
 from inklab.train.shown import BatchMaker
 from inklab.train.step import State, Step, make_step
 from inklab.train.tensors import TrainingData
+
+History = dict[str, list[float | int]]
+"""An entry an epoch: `epoch` itself (from 1), losses, accuracies; finite, whatever happens."""
 
 MINIMAL_SLOTS = 2  # a lone member in a batched product takes another kernel, which differs in the last bits
 
@@ -46,7 +49,7 @@ class Trained:
 
     trial: Trial
     net: Scaled
-    history: dict[str, list[float]]
+    history: History
     diverged: str | None
     seconds: float
 
@@ -103,7 +106,7 @@ class _Training:
     group: Group
     trials: Sequence[Trial]
     data: TrainingData
-    histories: list[dict[str, list[float]]] = field(init=False)
+    histories: list[History] = field(init=False)
     diverged: list[str | None] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -242,7 +245,7 @@ def rate_factor(schedule: str, step: int, steps: int) -> float:
     return 1.0 if schedule == "constant" else round((1 + math.cos(math.pi * step / steps)) / 2, 15)
 
 
-def _is_finite(net: nn.Module, point: dict[str, float]) -> bool:
+def _is_finite(net: nn.Module, point: Mapping[str, float | int]) -> bool:
     return all(map(math.isfinite, point.values())) and all(
         bool(torch.isfinite(value).all()) for value in net.state_dict().values()
     )

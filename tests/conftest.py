@@ -1,0 +1,41 @@
+"""What every test may count on: one thread, no traces outside of temporary folders, made-up digits.
+
+inklab is imported inside the fixtures only, after pytest has put the run-time check of annotations in place.
+"""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: bits may depend on the number of threads
+
+import numpy as np
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def places(tmp_path_factory):
+    """For a session, the user's cache and runs lie elsewhere, also for processes that tests start."""
+    matplotlib_home = os.environ.get("MPLCONFIGDIR") or os.path.expanduser("~/.cache/matplotlib")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("INKLAB_RUNS_DIR", str(tmp_path_factory.mktemp("runs")))
+        patch.setenv("MPLCONFIGDIR", matplotlib_home)  # its list of fonts costs seconds and is not ours
+        yield
+
+
+@pytest.fixture(scope="session")
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """`(300, 1, 12, 12)` bytes and `(300,)` labels: ten blurred glyphs, moved, dimmed, spotted."""
+    from synthetic_training import glyphs
+
+    return glyphs(300, seed=1)
+
+
+@pytest.fixture(scope="session")
+def data(digits):
+    """The made-up digits, split: 200 to train on (so the last batch of an epoch is smaller), 40 and 60."""
+    from synthetic_training import training_data
+
+    return training_data(*digits, train=200, validation=40)
