@@ -170,3 +170,53 @@ def begun(folder: Path, **how: Any) -> Path:
     made = Driver(study(), RunFolder(folder), 1).dry_run()[0]
     write_json(folder / "plan.json", {**made, "how": {**made["how"], **how}})
     return folder
+
+
+NETS = '''
+"""Networks that make trouble in training only (a rehearsal shows them four images), until a file says they may not."""
+
+import math
+import os
+import signal
+from pathlib import Path
+
+from torch import nn
+
+HERE = Path(__file__).parent
+
+
+class Quiet(nn.Sequential):
+    def __init__(self, shape, classes):
+        super().__init__(nn.Flatten(), nn.Linear(math.prod(shape), classes))
+
+    def forward(self, images):
+        if self.training and len(images) > 4 and not (HERE / "healed").exists():
+            self.trouble()
+        return super().forward(images)
+
+    def trouble(self):
+        pass
+
+
+class Dies(Quiet):
+    def trouble(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class DiesOnce(Quiet):
+    def trouble(self):
+        if not (HERE / "died").exists():
+            (HERE / "died").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Raises(Quiet):
+    def trouble(self):
+        raise ValueError("on purpose")
+'''
+
+
+def write_nets(folder: Path) -> str:
+    """A user's file of networks: `Quiet`, `Dies`, `DiesOnce` and `Raises`; heal them with a file `healed` beside it."""
+    (folder / "nets.py").write_text(NETS, encoding="utf-8")
+    return str(folder / "nets.py")

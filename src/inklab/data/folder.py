@@ -1,5 +1,6 @@
 """Pictures in folders, a folder a class: how one brings images of one's own."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ def load_folder(path: Path, *, seed: int, source: str, framing: Framing | None =
     _refuse_large(len(every), framing, path)
     sets = [_image_set(part, names, framing) for part in parts.values()]
     train, test = sets if len(sets) == 2 else without_test(sets[0], seed)
-    return Dataset(source, train, test, names, framing)
+    return Dataset(source, train, test, names, framing, _on_sizes(every, framing))
 
 
 def _parts(path: Path) -> dict[str, Classes]:
@@ -101,6 +102,22 @@ def _fitting(pictures: list[Path]) -> Framing:
         grey = grey and _is_grey(picture)
     width, height = first
     return Framing.plain((1 if grey else 3, height, width))
+
+
+def _on_sizes(pictures: list[Path], framing: Framing) -> str | None:
+    """What a person should know of the pictures' sizes, if they were not taken as they are."""
+    sizes = Counter(open_picture(path).size for path in pictures)
+    if set(sizes) == {(framing.width, framing.height)}:
+        return None
+    (width, height), count = sizes.most_common(1)[0]
+    odd = (
+        ""
+        if len(sizes) == 1
+        else f", in {len(sizes)} sizes; the commonest, {width} x {height}, has {count:,}"
+    )
+    each = f" of {width} x {height} pixels" if len(sizes) == 1 else ""
+    framed = f"{framing.width} x {framing.height}"
+    return f"{len(pictures):,} pictures{each}{odd}: all were framed to {framed} pixels."
 
 
 def _is_grey(picture: Image.Image) -> bool:

@@ -160,7 +160,7 @@ class Driver:
         return dict(read_json(self.folder.path / "results.json"))
 
     def _complete(self, how: How) -> bool:
-        """Whether nothing is missing; then the plan, whose words may have changed, is written and that is all."""
+        """Whether nothing is missing; then only the plan is written, whose words may have changed."""
         facts, needed = self._known_facts(), distinct_settings(self.study.spec, self.study.identity, how)
         if {rehearsal_key(settings) for settings in needed} - set(facts):
             return False

@@ -216,7 +216,7 @@ class _Training:
             net = self._net(index)
             point = {"epoch": epoch + 1, "train_loss": float(losses[:, index].mean())}
             point |= curves.after_epoch(net)
-            if not _is_finite(net, point):  # the last step did it, after its loss was taken
+            if not _is_finite(net, point, self.data):  # the last step did it, after its loss was taken
                 self.diverged[index] = f"the loss became NaN or infinite after epoch {epoch + 1}"
                 continue
             for name, value in point.items():
@@ -245,10 +245,11 @@ def rate_factor(schedule: str, step: int, steps: int) -> float:
     return 1.0 if schedule == "constant" else round((1 + math.cos(math.pi * step / steps)) / 2, 15)
 
 
-def _is_finite(net: nn.Module, point: Mapping[str, float | int]) -> bool:
-    return all(map(math.isfinite, point.values())) and all(
-        bool(torch.isfinite(value).all()) for value in net.state_dict().values()
-    )
+def _is_finite(net: nn.Module, point: Mapping[str, float | int], data: TrainingData) -> bool:
+    some = torch.arange(len(data.train.labels))[:10]  # there may be no validation images, and so no loss
+    with torch.inference_mode():
+        finite = torch.isfinite(net(data.train.images(some))).all()
+    return bool(finite) and all(map(math.isfinite, point.values()))
 
 
 def _halves(number: int) -> tuple[int, int]:

@@ -1,0 +1,153 @@
+"""Workers die, crash and refuse; every job ends exactly once, and the others go on. Real processes, real trainings."""
+
+import json
+import multiprocessing
+import os
+from collections import Counter
+
+import pytest
+import toy
+
+from inklab.study.bench import Bench, lay_out
+from inklab.study.driver import Driver
+from inklab.study.executor import THREAD_VARIABLES, LocalExecutor
+from inklab.study.plan import NUMERICS, How
+from inklab.study.store import RunFolder
+from inklab.train.recipe import Recipe
+
+
+def job(name, model, **recipe):
+    """A training as the driver would submit it, with a trial called like itself."""
+    settings = {
+        "model": {"name": model},
+        "scaling": {"mean": 0.0, "spread": 1.0},
+        "recipe": Recipe(**{"epochs": 2, "batch": 64, **recipe}).model_dump(mode="json"),
+        "precision": "fp32",
+    }
+    trials = [{"id": name, "settings": settings, "replicate": 0}]
+    return {"name": name, "kind": "train", "lifted": False, "random": False, "trials": trials}
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    study, folder = toy.study(), RunFolder(tmp_path_factory.mktemp("bench"))
+    lay_out(folder, study.split)
+    return Driver(study, folder)._bench(How("fp32"))
+
+
+@pytest.fixture(scope="module")
+def happened(bench, tmp_path_factory):
+    """Six jobs on two workers, and a seventh that is submitted when the first has ended: all events, and the drafts."""
+    nets = toy.write_nets(tmp_path_factory.mktemp("nets"))
+    work = bench.folder.work / "drafts"
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    events = []
+    with LocalExecutor(bench, work, workers=2) as executor:
+        assert {name: os.environ.get(name) for name in THREAD_VARIABLES} == before
+        for name in ("DiesOnce", "Dies", "Raises", "Missing"):
+            executor.submit(job(name, f"{nets}:{name}"))
+        executor.submit(job("good", "mlp"))
+        executor.submit(job("diverges", "mlp", rate=1e30))
+        for event in executor.events():
+            events.append(event)
+            if event.job == "good" and event.kind == "done":
+                executor.submit(job("later", f"{nets}:Quiet"))
+    return events
+
+
+def of(events, name):
+    return [event for event in events if event.job == name]
+
+
+def end(events, name):
+    return of(events, name)[-1]
+
+
+JOBS = {"DiesOnce", "Dies", "Raises", "Missing", "good", "diverges", "later"}
+
+
+def test_every_job_ends_exactly_once(happened):
+    ends = Counter(event.job for event in happened if event.kind in ("done", "failed", "lost"))
+    assert ends == dict.fromkeys(JOBS, 1)
+
+
+def test_nothing_is_heard_of_a_job_after_its_end(happened):
+    for name in JOBS:
+        assert end(happened, name).kind in ("done", "failed", "lost")
+
+
+def test_jobs_start_in_the_order_in_which_they_were_submitted(happened):
+    started = list(dict.fromkeys(event.job for event in happened if event.kind == "started"))
+    assert started == ["DiesOnce", "Dies", "Raises", "Missing", "good", "diverges", "later"]
+
+
+def test_a_job_whose_worker_is_killed_is_tried_again(happened):
+    kinds = [event.kind for event in of(happened, "DiesOnce")]
+    assert kinds == ["started", "retried", "started", "epoch", "epoch", "done"]
+    assert "SIGKILL" in of(happened, "DiesOnce")[1].value
+
+
+def test_killed_twice_it_is_lost_and_says_why(happened):
+    assert [event.kind for event in of(happened, "Dies")] == ["started", "retried", "started", "lost"]
+    assert end(happened, "Dies").value == (
+        "its worker process ended with signal SIGKILL (out of memory?), 2 times"
+    )
+
+
+def test_an_exception_is_told_with_its_traceback(happened):
+    assert [event.kind for event in of(happened, "Raises")] == ["started", "failed"]
+    told = end(happened, "Raises").value
+    assert told.startswith("Traceback") and "nets.py" in told
+    assert told.strip().endswith("ValueError: on purpose")
+
+
+def test_a_mistake_of_the_users_is_told_in_one_line(happened):
+    told = end(happened, "Missing")
+    assert told.kind == "failed" and "has nothing called 'Missing'" in told.value and "\n" not in told.value
+
+
+def test_progress_is_told_by_epoch(happened):
+    points = [event.value for event in of(happened, "good") if event.kind == "epoch"]
+    assert [point[:2] for point in points] == [(1, 2), (2, 2)]
+    assert all(0 < loss < 5 for _, _, loss in points)
+
+
+def test_done_means_whole_drafts(happened):
+    for name in ("good", "later", "DiesOnce"):
+        drafts, folder = end(happened, name).value
+        assert drafts == [("trials", name)]
+        outcome = json.loads((folder / "trials" / name / "outcome.json").read_text())
+        assert outcome["id"] == name and outcome["state"] == "done" and outcome["ran"]["threads"] == 1
+        assert (folder / "trials" / name / "bundle" / "weights.safetensors").is_file()
+
+
+def test_divergence_is_an_outcome_and_no_failure(happened):
+    drafts, folder = end(happened, "diverges").value
+    outcome = json.loads((folder / "trials" / "diverges" / "outcome.json").read_text())
+    assert outcome["state"] == "diverged" and "NaN or infinite in epoch" in outcome["reason"]
+    assert outcome["scores"] is None and not (folder / "trials" / "diverges" / "bundle").exists()
+
+
+def test_attempts_do_not_share_a_draft_folder(happened):
+    first = end(happened, "good").value[1]
+    again = end(happened, "DiesOnce").value[1]
+    assert (first.name, again.name) == ("1", "2") and first.parent != again.parent
+
+
+def test_no_process_stays(happened):
+    assert multiprocessing.active_children() == []
+
+
+def test_workers_that_are_left_in_the_middle_end_too(bench, tmp_path):
+    executor = LocalExecutor(bench, tmp_path, workers=1)
+    with pytest.raises(KeyboardInterrupt), executor:
+        executor.submit(job("long", "mlp", epochs=100_000))
+        for event in executor.events():
+            if event.kind == "epoch":
+                raise KeyboardInterrupt
+    assert multiprocessing.active_children() == []
+
+
+def test_a_bench_is_small_enough_to_be_sent(bench):
+    assert isinstance(bench, Bench) and bench.numerics == NUMERICS
+    assert len(repr(bench)) < 2_000, "images travel as files, not through pipes"

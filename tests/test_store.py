@@ -1,0 +1,166 @@
+"""The run folder: outcomes appear whole or not at all, one driver at a time, and damage is named."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from inklab.errors import CorruptFile, RunError
+from inklab.files import write_json
+from inklab.study.store import RunFolder, read_arrays, write_arrays
+
+OUTCOME = {"id": "abc", "state": "done", "scores": {"test_accuracy": 0.5}}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return RunFolder(tmp_path / "run")
+
+
+def drafted(folder, outcome=OUTCOME, name="draft"):
+    """A finished draft, as a worker leaves it."""
+    write_json(folder.work / name / "outcome.json", outcome)
+    write_arrays(folder.work / name / "arrays.safetensors", {"a": np.arange(3)})
+    return folder.work / name
+
+
+class TestPublishing:
+    def test_what_is_published_is_read_back(self, folder):
+        folder.publish("trials", "abc", drafted(folder))
+        assert folder.outcome("abc") == OUTCOME
+        assert folder.arrays("abc")["a"].tolist() == [0, 1, 2]
+        assert folder.evaluation("abc") is None
+
+    def test_a_draft_is_no_outcome(self, folder):
+        drafted(folder)
+        assert folder.outcome("abc") is None and folder.outcome("draft") is None
+
+    def test_publishing_moves_the_draft(self, folder):
+        draft = drafted(folder)
+        folder.publish("trials", "abc", draft)
+        assert not draft.exists()
+
+    def test_a_later_attempt_replaces_all_of_an_earlier_one(self, folder):
+        folder.record("trials", {"id": "abc", "state": "failed", "reason": "why"})
+        (folder.path / "trials" / "abc" / "left over").write_text("from the first attempt")
+        folder.publish("trials", "abc", drafted(folder))
+        assert folder.outcome("abc") == OUTCOME
+        assert sorted(os.listdir(folder.path / "trials" / "abc")) == ["arrays.safetensors", "outcome.json"]
+
+    def test_nan_is_refused_and_nothing_is_written(self, folder):
+        with pytest.raises(ValueError, match="JSON"):
+            folder.record("trials", {"id": "abc", "state": "done", "loss": float("nan")})
+        assert folder.outcome("abc") is None
+        assert not [path for path in folder.path.rglob("*") if path.is_file()]
+
+    def test_outcomes_are_those_of_the_plan_that_are_there(self, folder):
+        folder.publish("trials", "abc", drafted(folder))
+        folder.publish("evaluations", "e1", drafted(folder, {"id": "e1", "state": "done"}))
+        folder.publish("trials", "old", drafted(folder, {"id": "old", "state": "done"}))
+        chapters = [{"name": "data"}, {"evaluations": [{"id": "e1"}, {"id": "e2"}]}]
+        plan = {"trials": {"abc": {}, "missing": {}}, "chapters": chapters}
+        assert set(folder.outcomes(plan)) == {"abc"} and set(folder.evaluations(plan)) == {"e1"}
+
+
+class TestArrays:
+    def test_they_come_back_with_type_shape_and_values(self, tmp_path):
+        arrays = {
+            "bytes": np.arange(24, dtype=np.uint8).reshape(2, 1, 3, 4),
+            "turned": np.arange(6, dtype=np.float32).reshape(2, 3).T,
+            "counts": np.array([], dtype=np.int64),
+        }
+        write_arrays(tmp_path / "a.safetensors", arrays)
+        read = read_arrays(tmp_path / "a.safetensors")
+        assert set(read) == set(arrays)
+        for name, array in arrays.items():
+            assert read[name].dtype == array.dtype and np.array_equal(read[name], array)
+
+    @pytest.mark.parametrize(
+        "content", [b"", b"{}", b"\xff" * 100, b"\x80\x04]\x94.", b"\x10" + b"\0" * 7 + b"{" * 16]
+    )
+    def test_what_is_no_safetensors_file_is_told(self, tmp_path, content):
+        (tmp_path / "a.safetensors").write_bytes(content)
+        with pytest.raises(CorruptFile, match="a.safetensors"):
+            read_arrays(tmp_path / "a.safetensors")
+
+    def test_a_file_that_was_cut_short_is_told(self, tmp_path):
+        write_arrays(tmp_path / "a.safetensors", {"a": np.arange(100)})
+        whole = (tmp_path / "a.safetensors").read_bytes()
+        for length in (7, 20, len(whole) - 1):
+            (tmp_path / "a.safetensors").write_bytes(whole[:length])
+            with pytest.raises(CorruptFile):
+                read_arrays(tmp_path / "a.safetensors")
+
+
+class TestReading:
+    @pytest.mark.parametrize(
+        "content",
+        ["", "{", "[]", "null", '{"id": "abc"}', '{"id": "other", "state": "done"}', "[" * 100_000],
+    )
+    def test_a_damaged_outcome_is_told_by_its_place(self, folder, content):
+        path = folder.path / "trials" / "abc" / "outcome.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(content, encoding="utf-8")
+        with pytest.raises(CorruptFile, match="outcome.json.*delete"):
+            folder.outcome("abc")
+
+    SOUND = {"format": 1, "study": "s", "data": {}, "how": {}, "chapters": [], "trials": {}, "groups": []}
+
+    def test_a_sound_plan_is_read(self, folder):
+        write_json(folder.path / "plan.json", self.SOUND)
+        assert folder.plan() == self.SOUND
+
+    @pytest.mark.parametrize(
+        "change", [{"format": 2}, {"chapters": {}}, {"trials": None}, {"how": []}, {"data": 3}]
+    )
+    def test_a_plan_of_another_form_is_told(self, folder, change):
+        write_json(folder.path / "plan.json", {**self.SOUND, **change})
+        with pytest.raises(CorruptFile, match="not a plan of format 1"):
+            folder.plan()
+
+    def test_a_folder_without_a_plan_is_no_run(self, tmp_path):
+        with pytest.raises(RunError, match="is not a run"):
+            RunFolder.existing(tmp_path)
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from inklab.study.store import RunFolder
+with RunFolder(Path(sys.argv[1])).locked():
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+class TestLock:
+    def test_a_second_driver_is_refused_and_told_who_is_first(self, folder):
+        with folder.locked(), pytest.raises(RunError, match=f"is being run by process {os.getpid()} on "):
+            with RunFolder(folder.path).locked():
+                pytest.fail("two drivers at once")
+
+    def test_it_is_free_again_after_an_error(self, folder):
+        with pytest.raises(KeyError), folder.locked():
+            raise KeyError
+        with folder.locked():
+            pass
+
+    def test_it_is_free_again_when_its_holder_is_killed(self, folder):
+        holder = subprocess.Popen([sys.executable, "-c", HOLD, str(folder.path)], stdout=subprocess.PIPE)
+        with holder:
+            assert holder.stdout.readline() == b"held\n"
+            with pytest.raises(RunError, match=f"process {holder.pid} "), folder.locked():
+                pass
+            holder.send_signal(signal.SIGKILL)
+        with folder.locked():
+            assert str(os.getpid()) in (folder.path / ".lock").read_text()
+
+
+def test_json_in_a_run_folder_is_plain(folder):
+    folder.record("trials", {"id": "abc", "state": "failed", "reason": "größer"})
+    text = (folder.path / "trials" / "abc" / "outcome.json").read_text(encoding="utf-8")
+    assert "größer" in text and json.loads(text)["id"] == "abc"

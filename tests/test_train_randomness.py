@@ -1,0 +1,123 @@
+"""Randomness is a function of names: nothing here reads or moves a global generator."""
+
+import ast
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from synthetic_training import SMALL_AUTOENCODER, SMALL_CNN, same_bits, settings, train_one
+
+import inklab
+from inklab.bundle import Bundle
+from inklab.models.model import build_net
+from inklab.seeding import Seed
+from inklab.train.rehearsal import rehearse
+
+HOME = Path(inklab.__file__).parent
+SOURCES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(HOME.rglob("*.py"))}
+NOISE = {"name": "salt_and_pepper", "strength": [0.0, 0.9]}
+OWN_DROPOUT = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        dense = (nn.Linear(144, 20), nn.ReLU(), nn.Dropout(0.3), nn.Linear(20, 10))
+        self.layers = nn.Sequential(nn.Flatten(), *dense)
+
+    def forward(self, images):
+        return self.layers(images)
+"""
+
+
+def global_state() -> tuple[bytes, str]:
+    return torch.get_rng_state().numpy().tobytes(), repr(np.random.get_state())  # noqa: NPY002
+
+
+@pytest.fixture
+def own(tmp_path) -> str:
+    path = tmp_path / "own.py"
+    path.write_text(OWN_DROPOUT, encoding="utf-8")
+    return f"{path}:Net"
+
+
+def test_training_neither_moves_nor_reads_the_global_generators(data, own):
+    cases = [
+        (settings({"name": "mlp", "hidden": [8], "dropout": 0.3}, corruption=NOISE), {}),
+        (settings(SMALL_AUTOENCODER, objective="reconstruct", corruption=NOISE), {}),
+        (settings(SMALL_CNN, corruption=NOISE), {"lifted": False}),
+        (settings(own), {"lifted": False, "random": True}),
+    ]
+    for told, how in cases:
+        torch.manual_seed(1)
+        before = global_state()
+        first = train_one(told, data, **how)
+        assert global_state() == before, told["model"]
+        torch.manual_seed(2)
+        assert same_bits(first, train_one(told, data, **how)), told["model"]
+
+
+def test_building_rehearsing_and_loading_leave_the_global_generators_alone(data, own, tmp_path):
+    before = global_state()
+    build_net(SMALL_CNN, (1, 12, 12), 10, Seed(0))
+    for model in (SMALL_CNN, own):
+        rehearse(settings(model), (1, 12, 12), 10)
+    result = train_one(settings(), data)
+    bundle = Bundle(result.net, result.trial.settings["model"], (1, 12, 12), data.labels, "labels", {})
+    bundle.save(tmp_path)
+    Bundle.load(tmp_path).probabilities(torch.zeros(2, 1, 12, 12))
+    assert global_state() == before
+
+
+def test_a_module_with_randomness_of_its_own_is_trained_reproducibly(data, own):
+    told = settings(own, epochs=2)
+    one, other = (train_one(told, data, replicate=k, lifted=False, random=True) for k in (0, 1))
+    assert not same_bits(one.net, other.net)
+    assert same_bits(one, train_one(told, data, replicate=0, lifted=False, random=True))
+    assert not same_bits(one.net, train_one(told, data, replicate=0, lifted=False, random=True, seed=9).net)
+
+
+def calls_of(name: str) -> set[str]:
+    """Files of the package in which something of that name is called or looked up, docstrings left out."""
+    return {
+        str(path.relative_to(HOME))
+        for path, tree in SOURCES.items()
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.Attribute) and node.attr == name)
+        or (isinstance(node, ast.Name) and node.id == name)
+    }
+
+
+def test_only_the_seeding_sets_a_generator():
+    assert calls_of("manual_seed") == {"seeding.py"}
+    assert len(SOURCES) > 80  # the search did look at the package
+    for name in ("seed_all", "set_rng_state", "RandomState", "manual_seed_all"):
+        assert calls_of(name) == set(), name
+
+
+def test_nothing_is_pickled_or_unpickled():
+    """DESIGN, rule 9: no pickle, no torch.load or torch.save, no allow_pickle."""
+    banned = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+    for path, tree in SOURCES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                assert not banned & {alias.name.partition(".")[0] for alias in node.names}, path
+            if isinstance(node, ast.ImportFrom):
+                assert (node.module or "").partition(".")[0] not in banned, path
+            if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+                assert isinstance(node.value, ast.Constant) and node.value.value is False, path
+            if (
+                isinstance(node, ast.Attribute)
+                and isinstance(node.value, ast.Name)
+                and node.value.id == "torch"
+            ):
+                assert node.attr not in ("load", "save"), path
+
+
+def test_numpy_files_are_read_without_pickle():
+    """NumPy's default is to refuse pickles; saying so keeps it that way wherever a file is read."""
+    for path, tree in SOURCES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("np.load", "numpy.load"):
+                assert any(keyword.arg == "allow_pickle" for keyword in node.keywords), path
