@@ -1,4 +1,4 @@
-"""Workers die, crash and refuse; every job ends exactly once, and the others go on. Real processes, real trainings."""
+"""Workers die, crash and refuse; every job ends once, and the others go on. Real processes, real trainings."""
 
 import json
 import multiprocessing
@@ -37,7 +37,7 @@ def bench(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def happened(bench, tmp_path_factory):
-    """Six jobs on two workers, and a seventh that is submitted when the first has ended: all events, and the drafts."""
+    """Six jobs on two workers, and a seventh submitted meanwhile: all events, and the drafts."""
     nets = toy.write_nets(tmp_path_factory.mktemp("nets"))
     work = bench.folder.work / "drafts"
     before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
@@ -138,13 +138,18 @@ def test_no_process_stays(happened):
     assert multiprocessing.active_children() == []
 
 
-def test_workers_that_are_left_in_the_middle_end_too(bench, tmp_path):
-    executor = LocalExecutor(bench, tmp_path, workers=1)
+def test_a_worker_that_died_idle_is_replaced_and_one_that_is_left_in_the_middle_ends(bench, tmp_path):
+    executor, kinds = LocalExecutor(bench, tmp_path, workers=1), []
     with pytest.raises(KeyboardInterrupt), executor:
+        (idle,) = multiprocessing.active_children()
+        idle.kill()
+        idle.join()
         executor.submit(job("long", "mlp", epochs=100_000))
         for event in executor.events():
+            kinds.append(event.kind)
             if event.kind == "epoch":
                 raise KeyboardInterrupt
+    assert kinds == ["started", "retried", "started", "epoch"]
     assert multiprocessing.active_children() == []
 
 

@@ -62,7 +62,7 @@ WRONG = {
         module("return self.dense(images)"),
         r"fails on a batch of shape \(4, 1, 12, 12\).*nn.Flatten",
     ),
-    "not a tensor": (module("return [self.dense(images.flatten(1))]"), r"gives list.*\(4, 10\)"),
+    "not a tensor": (module("return [images]"), r"gives list.*\(4, 10\)|fails on a batch"),
     "unreached parameters": (
         module("return self.dense(images.flatten(1))", "self.idle = nn.Linear(3, 2)"),
         r"no gradient reaches net.idle.weight, net.idle.bias.*forward\(\) never calls",
@@ -116,10 +116,12 @@ def test_facts_of_our_own_models(precision):
     assert found["mlp"].to_json()["liftable"] is True
 
 
-BRANCHING = module("out = self.dense(images.flatten(1))\n        return out if out.sum() > 0 else 2 * out")
+BRANCHING = module(
+    "return self.dense(images.flatten(1)) if images.sum() > 1 else self.dense(-images.flatten(1))"
+)
 DROPPING = module("return self.dense(functional.dropout(images.flatten(1), 0.3, self.training))")
 SELDOM = module(
-    "out = self.dense(images.flatten(1))\n        return 0 * out if self.training and torch.rand(()) < 1e-4 else out"
+    "return self.dense(images.flatten(1)) * (self.training and float(torch.rand(())) > 1e-4 or 1)"
 )
 
 
@@ -163,13 +165,14 @@ NORMED = {
 
 
 @pytest.mark.parametrize("kind", NORMED)
-def test_batchnorm_is_lifted_with_stacked_buffers(kind, written, data):
+def test_batchnorm_is_trained_alone_though_stacked_buffers_would_do(kind, written, data):
+    """Lifted, it agrees to rounding but not to the bit: its sums depend on how many members there are."""
     told = settings(written(NORMED[kind]), epochs=2)
-    assert rehearse(told, SHAPE, 10).liftable
+    assert not rehearse(told, SHAPE, 10).liftable
     together = train(members((0, told), (1, told), (2, told)), data)
-    assert same_bits(together[1], train_one(told, data, replicate=1))
     unlifted = train_one(told, data, replicate=1, lifted=False)
     assert_near(together[1], unlifted)
+    assert same_bits(unlifted, train(members((0, told), (1, told)), data, lifted=False)[1])
     buffers = dict(unlifted.net.named_buffers())
     assert int(buffers["net.norm.num_batches_tracked"]) == 2 * 7
     assert not torch.equal(
@@ -180,20 +183,17 @@ def test_batchnorm_is_lifted_with_stacked_buffers(kind, written, data):
 
 @pytest.mark.parametrize("kind", NORMED)
 def test_batchnorm_is_trained_in_bf16(kind, written, data):
-    """Its statistics and weights stay fp32; that it can't be lifted then is found out, not met in training."""
+    """Its statistics and weights stay fp32; the rest computes in bf16."""
     told = settings(written(NORMED[kind]), "bf16", epochs=2)
-    facts = rehearse(told, SHAPE, 10)
-    result = train_one(told, data, lifted=facts.liftable)
+    rehearse(told, SHAPE, 10)
+    result = train_one(told, data, lifted=False)
     fine = train_one(settings(written(NORMED[kind]), epochs=2), data, lifted=False)
     assert result.history["train_loss"] == pytest.approx(fine.history["train_loss"], rel=0.03)
     assert {value.dtype for value in result.net.state_dict().values()} == {torch.float32, torch.int64}
 
 
 def test_what_fails_in_the_trials_precision_is_told_before_training(written):
-    source = module(
-        "return self.dense(torch.linalg.solve(self.eye, images[:, 0].mT.to(self.dense.weight.dtype)).flatten(1))",
-        "self.register_buffer('eye', torch.eye(12))",
-    )
+    source = module("return self.dense(torch.linalg.qr(images[:, 0]).R.flatten(1))", "self.depth = 12")
     assert rehearse(settings(written(source)), SHAPE, 10).parameters == 1450
     with pytest.raises(ModelMismatch, match=r"fails in a training step in bf16.*try fp32"):
         rehearse(settings(written(source), "bf16"), SHAPE, 10)
@@ -204,8 +204,9 @@ WITH_BOTH = HEAD + textwrap.dedent(
     class Net(nn.Module):
         def __init__(self, shape, classes, width=5):
             super().__init__()
-            self.layers = nn.Sequential(nn.Flatten(), nn.Linear(shape[0] * shape[1] * shape[2], width), nn.ReLU(),
-                                        nn.Linear(width, classes))
+            pixels = shape[0] * shape[1] * shape[2]
+            hidden = (nn.Linear(pixels, width), nn.ReLU())
+            self.layers = nn.Sequential(nn.Flatten(), *hidden, nn.Linear(width, classes))
 
         def forward(self, images):
             return self.layers(images)

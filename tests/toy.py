@@ -1,4 +1,4 @@
-"""A study that takes seconds: ten made-up classes of 12 x 12 pixels, every kind of chapter, one run for all tests."""
+"""A study that takes seconds: ten made-up classes of 12 x 12 pixels, every kind of chapter, one shared run."""
 
 import functools
 import json
@@ -74,14 +74,10 @@ nearest_images = 10
 
 [chapters.findings]
 kind = "findings"
-
-[profiles.quick]
-[profiles.more]
-"sweep.replicates" = 4
 """
 
 TRIALS, EVALUATIONS = 14, 12
-"""2 mlp (shared with the sweep), 1 scaled twice, 9 of the sweep, 2 cnn, 2 denoisers; 3 pipelines x 2, 3 samplers x 2."""
+"""9 of the sweep (2 are those of mlp), 1 scaled twice, 2 cnn, 2 denoisers; 3 pipelines x 2, 3 samplers x 2."""
 
 
 def images(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -120,14 +116,14 @@ def study_file() -> str:
     return str(home() / "toy.toml")
 
 
-def study(profile: str | None = None, sets: Sequence[str] = ()) -> Study:
+def study(sets: Sequence[str] = ()) -> Study:
     """The toy study, with its data."""
-    return open_study(*read_study(study_file(), profile=profile, sets=sets))
+    return open_study(*read_study(study_file(), sets=sets))
 
 
-def drive(folder: Path, *, workers: int = 2, profile: str | None = None, sets: Sequence[str] = ()) -> Any:
+def drive(folder: Path, *, workers: int = 2, sets: Sequence[str] = (), watcher: Any = lambda *_: None) -> Any:
     """Run the toy study in a folder; its results."""
-    return Driver(study(profile, sets), RunFolder(folder), workers).run()
+    return Driver(study(sets), RunFolder(folder), workers, watcher).run()
 
 
 @functools.cache
@@ -157,6 +153,13 @@ def outcomes(folder: Path) -> dict[str, dict[str, Any]]:
     }
 
 
+def weights(folder: Path) -> dict[str, str]:
+    """The SHA-256 of every trial's weights."""
+    return {
+        name: told["weights_sha256"] for name, told in outcomes(folder).items() if "weights_sha256" in told
+    }
+
+
 def stamps(folder: Path) -> dict[str, tuple[int, int]]:
     """When each outcome's file was written and which one it is: moves if it is computed again."""
     return {
@@ -173,7 +176,7 @@ def begun(folder: Path, **how: Any) -> Path:
 
 
 NETS = '''
-"""Networks that make trouble in training only (a rehearsal shows them four images), until a file says they may not."""
+"""Networks that make trouble in training only (a rehearsal shows four images), until a file says no."""
 
 import math
 import os
@@ -217,6 +220,6 @@ class Raises(Quiet):
 
 
 def write_nets(folder: Path) -> str:
-    """A user's file of networks: `Quiet`, `Dies`, `DiesOnce` and `Raises`; heal them with a file `healed` beside it."""
+    """A user's file of networks: `Quiet`, `Dies`, `DiesOnce` and `Raises`; a file `healed` beside it heals them."""
     (folder / "nets.py").write_text(NETS, encoding="utf-8")
     return str(folder / "nets.py")

@@ -1,6 +1,7 @@
 """Entry point: runs a command and turns every ending into one line and the right exit code."""
 
 import errno
+import os
 import signal
 import sys
 import traceback
@@ -12,7 +13,7 @@ from typer.exceptions import Abort, TyperException
 
 import inklab
 from inklab.cli.app import app, note
-from inklab.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_MISTAKE, InklabError
+from inklab.errors import EXIT_FINE, EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_MISTAKE, InklabError
 
 FROM_OUTSIDE = {
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT,
@@ -24,10 +25,11 @@ for part in ("running", "reading", "registered", "using"):
     import_module(f"inklab.cli.{part}")
 
 
-def _version(wanted: bool) -> None:
+def _version(wanted: bool) -> bool:
     if wanted:
         typer.echo(f"inklab {inklab.__version__}")
         raise typer.Exit
+    return wanted
 
 
 @app.callback()
@@ -59,8 +61,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(typed: list[str], debug: bool) -> int:
     try:
-        code = app(typed, standalone_mode=False)
-        return code if isinstance(code, int) else 0
+        code = _invoked(typed)
+        sys.stdout.flush()  # here, so that a closed pipe is met below and not by the interpreter's exit
+        return code
     except InklabError as error:
         return _told(str(error), error.exit_code, debug)
     except TyperException as error:
@@ -71,8 +74,9 @@ def _run(typed: list[str], debug: bool) -> int:
             EXIT_INTERRUPTED,
             debug,
         )
-    except BrokenPipeError:
-        return 0
+    except BrokenPipeError:  # as in `inklab show | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FINE
     except OSError as error:
         if error.errno not in FROM_OUTSIDE:
             return _internal(error, debug)
@@ -80,6 +84,17 @@ def _run(typed: list[str], debug: bool) -> int:
         return _told(f"{place}{error.strerror}; what is finished is kept", EXIT_MISTAKE, debug)
     except Exception as error:
         return _internal(error, debug)
+
+
+def _invoked(typed: list[str]) -> int:
+    """Run a command. Not by typer's own `main`, which ends with 130 on Ctrl-C and 1 on a closed pipe."""
+    command = typer.main.get_command(app)
+    try:
+        with command.make_context("inklab", typed) as context:
+            code = command.invoke(context)
+    except typer.Exit as ended:
+        code = ended.exit_code
+    return code if isinstance(code, int) else EXIT_FINE
 
 
 def _internal(error: Exception, debug: bool) -> int:

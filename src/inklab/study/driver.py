@@ -120,7 +120,7 @@ class Driver:
             return How(**{**frozen, "workers": self.workers or frozen["workers"]})
         return How(precision=fast_precision(), workers=workers)
 
-    def dry_run(self) -> tuple[dict[str, Any], dict[str, float]]:
+    def dry_run(self) -> tuple[dict[str, Any], dict[str, float | int]]:
         """The plan and what is still to be done of it; rehearses in this process and writes nothing."""
         from inklab.study.names import check_names
         from inklab.train.rehearsal import rehearse
@@ -193,10 +193,10 @@ class Driver:
             self._submit(executor, job)
         self._submit_ready(executor, made, waiting)
         for event in executor.events():
-            self.watcher(event, self._jobs[event.job])
             if event.kind in ("done", "failed", "lost"):
-                waiting -= self._ended(event)
+                waiting -= self._ended(event)  # published before it is told: what was said to be done is kept
                 self._submit_ready(executor, made, waiting)
+            self.watcher(event, self._jobs[event.job])
         self._clock(time.monotonic() - began)
 
     def _rehearsed(self, executor: LocalExecutor, how: How) -> Facts:

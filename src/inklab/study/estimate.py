@@ -34,7 +34,7 @@ def evaluation_seconds(evaluation: Mapping[str, Any], plan: Mapping[str, Any], c
     return float((2 * evaluation["samples"] + 10_000) * asked / ASKED + 2)
 
 
-def estimate(plan: Mapping[str, Any], waiting: set[str], cost: Cost) -> dict[str, float]:
+def estimate(plan: Mapping[str, Any], waiting: set[str], cost: Cost) -> dict[str, float | int]:
     """What is still to be done, all in all.
 
     Args:

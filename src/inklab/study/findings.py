@@ -87,7 +87,7 @@ def _train(chapter: Json, told: Json) -> list[str]:
 
 def _train_shortly(chapter: Json, told: Json) -> list[str]:
     """The first score, the first reference, and the names of the verdicts."""
-    scores = _scores(told, told).partition("; ")[0]
+    scores = next(iter(_score_list(told, told)), "")
     total = counted(sum(told["outcomes"].values()), "trial")
     verdicts = [
         f"Verdict {each['name']} in {each['trials']} of {total}." for each in told.get("verdict_details", [])
@@ -203,12 +203,15 @@ _REAL = {"recognised_test": "the test images themselves", "reconstructed": "thei
 
 
 def _scores(scores: Json, told: Json) -> str:
-    parts = [
+    return "; ".join(_score_list(scores, told))
+
+
+def _score_list(scores: Json, told: Json) -> list[str]:
+    return [
         f"{words(name)} {score_text(scores[name], name, _on(told, name))}"
         for name in TOLD
         if name in scores and scores[name]["n"]
     ]
-    return "; ".join(parts)
 
 
 def _references(chapter: Json, told: Json) -> list[str]:

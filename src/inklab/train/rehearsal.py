@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from inklab.errors import ModelMismatch
 from inklab.models.model import Shape
@@ -27,7 +28,7 @@ class Facts:
     """What a rehearsal finds out.
 
     Attributes:
-        liftable: the step runs over stacked members.
+        liftable: the step runs over stacked members, and a member's bits don't depend on its company.
         convolutional: it has convolutions, which do not gain from being stacked on a CPU (DESIGN.md, section
             7).
         random: it draws from torch's global generator, so it is trained alone and reseeded each step.
@@ -70,7 +71,7 @@ def rehearse(settings: dict[str, Any], shape: Shape, classes: int) -> Facts:
     single = _trained_alone(name, net, objective, batch, precision)
     random = _draws(net, images)
     return Facts(
-        liftable=not random and _lifts(net, objective, batch, precision, single),
+        liftable=not random and not _is_normed(net) and _lifts(net, objective, batch, precision, single),
         convolutional=any(isinstance(module, nn.modules.conv._ConvNd) for module in net.modules()),
         random=random,
         parameters=sum(p.numel() for p in net.parameters()),
@@ -101,7 +102,7 @@ def _check_gradients(name: str, net: Scaled, objective: Objective, batch: Batch)
         loss = objective.loss(net, batch)
     if not bool(torch.isfinite(loss)):
         raise ModelMismatch(
-            f"'{name}' has the loss {float(loss)} on its first batch; likely causes: a log or division by "
+            f"'{name}' has the loss {loss.item()} on its first batch; likely causes: a log or division by "
             "zero, or weights that begin too large"
         )
     if loss.requires_grad:
@@ -121,6 +122,14 @@ def _draws(net: Scaled, images: Tensor) -> bool:
         before = torch.get_rng_state()
         net(images)
         return not torch.equal(before, torch.get_rng_state())
+
+
+def _is_normed(net: Scaled) -> bool:
+    """Whether it has BatchNorm, which runs lifted, but not to the bit.
+
+    Lifted, it is one norm over all members' channels, added up in an order that depends on their number.
+    """
+    return any(isinstance(module, _NormBase) for module in net.modules())
 
 
 def _trained_alone(name: str, net: Scaled, objective: Objective, batch: Batch, precision: str) -> Tensor:

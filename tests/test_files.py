@@ -1,0 +1,127 @@
+"""Files are written whole or not at all, and read with care."""
+
+import hashlib
+import json
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inklab import files
+from inklab.errors import CorruptFile
+from inklab.files import fingerprint, read_json, sha256_of, write_json, write_whole
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def test_text_and_bytes_are_written_and_folders_made(tmp_path):
+    write_whole(tmp_path / "a" / "b" / "text", "käse\n")
+    write_whole(tmp_path / "a" / "bytes", b"\x00\xff")
+    assert (tmp_path / "a/b/text").read_bytes() == "käse\n".encode()
+    assert (tmp_path / "a/bytes").read_bytes() == b"\x00\xff"
+
+
+def test_an_old_file_is_replaced_and_no_draft_stays(tmp_path):
+    for text in ("old", "new"):
+        write_whole(tmp_path / "file", text)
+    assert (tmp_path / "file").read_text() == "new"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_reader_keeps_the_file_that_it_opened(tmp_path):
+    """A rename, not an overwrite: whoever reads meanwhile sees the old file to its end."""
+    write_whole(tmp_path / "file", "old " * 1000)
+    with (tmp_path / "file").open() as reader:
+        write_whole(tmp_path / "file", "new")
+        assert reader.read() == "old " * 1000
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_when_writing_fails_the_old_file_stays_and_no_draft(step, tmp_path, monkeypatch):
+    write_whole(tmp_path / "file", "old")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, step, full)
+    with pytest.raises(OSError, match="No space left"):
+        write_whole(tmp_path / "file", "new")
+    monkeypatch.undo()
+    assert (tmp_path / "file").read_text() == "old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_the_bytes_reach_the_disk_before_the_name(tmp_path, monkeypatch):
+    """fsync of the file, rename, fsync of the folder: in another order a power cut leaves an empty file."""
+    done = []
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+        monkeypatch.setattr(
+            os, name, lambda *given, real=real, name=name: (done.append(name), real(*given))[1]
+        )
+    write_whole(tmp_path / "file", "text")
+    assert done == ["fsync", "replace", "fsync"]
+
+
+@given(value=JSON)
+def test_json_comes_back_as_it_went(value, tmp_path_factory):
+    path = tmp_path_factory.mktemp("json") / "value.json"
+    write_json(path, value)
+    back = read_json(path)
+    assert back == value and json.dumps(back) == json.dumps(value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), {"a": [1.0, -float("inf")]}])
+def test_what_is_not_json_is_not_written(value, tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "value.json", value)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"{", b"{'a': 1}", b"\xff\xfe\x00", b"[1,]", b"[" * 200_000, b"1" * 5000, b"{} {}"]
+)
+def test_damaged_json_is_told_in_one_line(raw, tmp_path):
+    path = tmp_path / "value.json"
+    path.write_bytes(raw)
+    with pytest.raises(CorruptFile, match="is not readable JSON.*restore it") as caught:
+        read_json(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_file_beyond_the_limit_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "LARGEST_JSON", 10)
+    (tmp_path / "value.json").write_text('"' + "a" * 9 + '"')
+    with pytest.raises(CorruptFile, match="has 11 bytes; at most 10"):
+        read_json(tmp_path / "value.json")
+
+
+@given(st.lists(st.binary(), max_size=4))
+def test_a_digest_is_that_of_the_whole(parts):
+    assert sha256_of(*parts) == hashlib.sha256(b"".join(parts)).hexdigest()
+    assert sha256_of(*map(memoryview, parts)) == sha256_of(*parts)
+
+
+@given(JSON)
+def test_equal_values_have_equal_fingerprints(value):
+    mark = fingerprint(value)
+    assert len(mark) == 12 and set(mark) <= set("0123456789abcdef")
+    assert fingerprint(json.loads(json.dumps(value))) == mark
+    assert fingerprint([value]) != mark
+
+
+def test_order_of_keys_does_not_matter_and_order_of_lists_does():
+    assert fingerprint({"a": 1, "b": {"c": 2, "d": 3}}) == fingerprint({"b": {"d": 3, "c": 2}, "a": 1})
+    assert fingerprint([1, 2]) != fingerprint([2, 1])
+    assert fingerprint({"a": None}) != fingerprint({})
+    assert fingerprint({"a": 1}) == "015abd7f5cc5"  # ids of stored outcomes hang on it
+
+
+def test_not_a_number_has_no_fingerprint():
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        fingerprint({"rate": float("nan")})

@@ -1,0 +1,134 @@
+"""Seeds: the same place gives the same draws, other places others, and no global state is touched."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inklab.seeding import Seed
+
+NAMES = st.lists(st.text(max_size=5) | st.integers(), max_size=4)
+
+
+def at(root: int, path) -> Seed:
+    seed = Seed(root)
+    for name in path:
+        seed = seed / name
+    return seed
+
+
+def test_numbers_are_the_same_on_every_machine():
+    """Fixed here once: if one of them moves, no stored result can be repeated."""
+    assert [Seed(0).number, (Seed(7) / "order" / 3).number, (Seed(-1) / "é").number] == GOLDEN
+
+
+GOLDEN = [7520536977032167579, 6426830189005489144, 6297570687368112359]
+
+
+def test_generators_draw_the_same_on_every_machine():
+    seed = Seed(7) / "replicate" / 0 / "order" / 0
+    assert torch.randperm(8, generator=seed.generator()).tolist() == PERMUTATION
+    assert seed.rng().integers(0, 1000, 4).tolist() == INTEGERS
+
+
+PERMUTATION = [3, 6, 5, 2, 4, 1, 7, 0]
+INTEGERS = [466, 749, 32, 33]
+
+
+@given(st.integers(), NAMES)
+def test_the_same_place_draws_the_same(root, path):
+    one, other = at(root, path), at(root, path)
+    assert one == other and one.number == other.number
+    assert 0 <= one.number < 2**63
+    assert one.rng().random() == other.rng().random()
+    assert torch.equal(torch.rand(3, generator=one.generator()), torch.rand(3, generator=other.generator()))
+
+
+@given(st.integers(), NAMES, st.integers(), NAMES)
+def test_another_place_draws_otherwise(root, path, other_root, other_path):
+    same = (root, [str(name) for name in path]) == (other_root, [str(name) for name in other_path])
+    assert (at(root, path).number == at(other_root, other_path).number) == same
+
+
+def test_places_do_not_run_together():
+    """Names are kept apart, in whatever way they are cut up."""
+    places = [
+        Seed(1) / "ab",
+        Seed(1) / "a" / "b",
+        Seed(1) / "a/b",
+        Seed(1) / 'a", "b',
+        Seed(11) / "",
+        Seed(1) / 1,
+    ]
+    assert len({place.number for place in places}) == len(places)
+    assert Seed(1) / 3 == Seed(1) / "3"
+
+
+def test_a_generator_is_fresh_each_time():
+    seed = Seed(3) / "x"
+    assert torch.rand(1, generator=seed.generator()) == torch.rand(1, generator=seed.generator())
+    assert seed.rng().random() == seed.rng().random()
+
+
+def test_streams_of_neighbouring_places_are_independent():
+    """Replicates, epochs and steps count upwards: their draws must not resemble each other."""
+    draws = np.stack([(Seed(0) / "replicate" / k).rng().random(2000) for k in range(20)])
+    torch_draws = np.stack(
+        [torch.rand(2000, generator=(Seed(0) / "step" / k).generator()).numpy() for k in range(20)]
+    )
+    for sample in (draws, torch_draws):
+        correlation = np.corrcoef(sample) - np.eye(20)
+        assert np.abs(correlation).max() < 5 / np.sqrt(2000)
+
+
+def test_numbers_fill_their_range():
+    numbers = np.array([(Seed(0) / k).number for k in range(2000)], dtype=np.float64) / 2**63
+    assert abs(numbers.mean() - 0.5) < 0.03
+    assert len(set(numbers.tolist())) == 2000
+    assert np.histogram(numbers, 10, (0, 1))[0].min() > 140
+
+
+def test_as_global_is_a_function_of_the_seed_and_puts_the_state_back():
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    draws = []
+    for _ in range(2):
+        with (Seed(1) / "module").as_global():
+            draws.append(torch.rand(4))
+        torch.rand(7)
+    with (Seed(1) / "other").as_global():
+        other = torch.rand(4)
+    assert torch.equal(*draws) and not torch.equal(draws[0], other)
+    torch.set_rng_state(before)
+    with (Seed(1) / "module").as_global():
+        torch.rand(100)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_as_global_puts_the_state_back_after_an_error():
+    before = torch.get_rng_state()
+    with pytest.raises(KeyError), Seed(1).as_global():
+        torch.rand(3)
+        raise KeyError
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_as_global_may_be_nested():
+    with Seed(1).as_global():
+        first = torch.rand(2)
+        with Seed(2).as_global():
+            torch.rand(5)
+        second = torch.rand(2)
+    with Seed(1).as_global():
+        assert torch.equal(torch.rand(4), torch.cat([first, second]))
+
+
+def test_a_seed_is_a_value():
+    assert len({Seed(1) / "a", Seed(1) / "a", Seed(2) / "a"}) == 2
+    for one, other in itertools.combinations([Seed(1), Seed(1) / 0, Seed(1) / 0 / 0], 2):
+        assert one != other
+    with pytest.raises(AttributeError):
+        Seed(1).root = 2  # type: ignore[misc]

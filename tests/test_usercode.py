@@ -1,0 +1,122 @@
+"""A user's own code: loaded only when named, once a content, and whatever goes wrong is told in one line."""
+
+import hashlib
+import sys
+
+import pytest
+
+from inklab.errors import SpecError
+from inklab.usercode import is_user_code, load_object, source_sha256
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes `mine.py` and gives its path."""
+
+    def written(source: str, name: str = "mine.py"):
+        path = tmp_path / name
+        path.write_text(source, encoding="utf-8")
+        return path
+
+    return written
+
+
+def told(name: str) -> str:
+    with pytest.raises(SpecError) as caught:
+        load_object(name)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("my_net.py:Net", True),
+        ("a/b c/net.py:Net", True),
+        ("/tmp/x:y/net.py:Net", True),
+        ("mlp", False),
+        ("my_net.py", False),
+        ("my_net.py:", False),
+        ("my_net.py:not a name", False),
+        ("my_net.py:os.system", False),
+        ("my_net.txt:Net", False),
+        (":Net", False),
+        ("", False),
+    ],
+)
+def test_what_is_meant_by_a_name(name, answer):
+    assert is_user_code(name) is answer
+
+
+def test_a_thing_is_taken_out_of_the_file(write):
+    path = write("class Net:\n    width = 3\n")
+    assert load_object(f"{path}:Net").width == 3
+
+
+def test_a_relative_path_starts_at_the_working_directory(write, tmp_path, monkeypatch):
+    write("answer = 42\n")
+    monkeypatch.chdir(tmp_path)
+    assert load_object("mine.py:answer") == 42
+
+
+def test_the_same_file_is_run_once(write):
+    path = write("import itertools\nthing = object()\nother = 1\n")
+    assert load_object(f"{path}:thing") is load_object(f"{path}:thing")
+
+
+def test_a_changed_file_is_another_module(write):
+    path = write("value = 1\n")
+    first = load_object(f"{path}:value")
+    write("value = 2\n")
+    assert (first, load_object(f"{path}:value")) == (1, 2)
+
+
+def test_its_digest_is_that_of_its_bytes_and_is_taken_without_running_it(write, tmp_path):
+    marker = tmp_path / "ran"
+    source = f"open({str(marker)!r}, 'w').close()\nNet = 1\n"
+    path = write(source)
+    assert source_sha256(f"{path}:Net") == hashlib.sha256(source.encode()).hexdigest()
+    assert not marker.exists()
+    load_object(f"{path}:Net")
+    assert marker.exists()
+
+
+def test_a_dataclass_in_it_works(write):
+    """Needs the module to be findable while it is executed."""
+    path = write("from dataclasses import dataclass\n\n@dataclass\nclass Net:\n    width: 'int' = 3\n")
+    assert load_object(f"{path}:Net")().width == 3
+
+
+def test_a_missing_file_is_told(tmp_path):
+    message = told(f"{tmp_path}/gone.py:Net")
+    assert "there is no file" in message and "path/to/file.py:Name" in message
+    with pytest.raises(SpecError, match="there is no file"):
+        source_sha256(f"{tmp_path}/gone.py:Net")
+
+
+def test_a_folder_is_not_a_file(tmp_path):
+    (tmp_path / "folder.py").mkdir()
+    assert "there is no file" in told(f"{tmp_path}/folder.py:Net")
+
+
+def test_a_misspelt_thing_is_answered_with_the_nearest(write):
+    path = write("class Network:\n    pass\n")
+    message = told(f"{path}:Netwrk")
+    assert "nothing called 'Netwrk'" in message and "Did you mean 'Network'?" in message
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("import no_such_package_at_all\n", "ModuleNotFoundError"),
+        ("def broken(:\n", "SyntaxError"),
+        ("raise ValueError('one\\ntwo')\n", "ValueError: one two"),
+        ("1 / 0\n", "ZeroDivisionError"),
+    ],
+)
+def test_a_file_that_fails_is_told_in_one_line_and_forgotten(source, message, write):
+    path = write(source)
+    before = set(sys.modules)
+    assert message in told(f"{path}:Net")
+    assert not {name for name in set(sys.modules) - before if name.startswith("inklab_user")}
+    assert message in told(f"{path}:Net")  # the second time it isn't taken for imported
