@@ -58,9 +58,7 @@ def watch(net: Scaled, images: Float[Tensor, "n c h w"], labels: Int[Tensor, " n
 
 
 SQUEEZED = 0.02  # spread of what reaches the net over the images' own; a second division by 255 gives 0.004
-KNOWS_LITTLE = (
-    0.95  # of the labels' entropy: after ten epochs MNIST scaled twice stands at 0.98, scaled once at 0.04
-)
+KNOWS_LITTLE = 0.95  # of the labels' entropy: after ten epochs MNIST scaled twice has 0.98, scaled once 0.04
 ONE_CLASS = 0.5  # share of images that get the commonest prediction; MNIST's commonest digit has 0.11
 
 
@@ -82,9 +80,9 @@ def inputs_scaled_twice(seen: Watch) -> Verdict | None:
         return None
     return Verdict(
         "inputs-scaled-twice",
-        f"the inputs' spread is {ratio:.2g} of what the source yields, the loss of {loss:.3f} is hardly below that "
-        f"of guessing by the labels' frequencies ({entropy:.3f}), and {most:.0%} of the images get one class",
-        "images are divided by 255 once, by the source; remove the second scaling (here: the study's `scaling`)",
+        f"the inputs' spread is {ratio:.2g} of what the source yields, the loss of {loss:.3f} is hardly below "
+        f"that of guessing by the labels' frequencies ({entropy:.3f}), and {most:.0%} of the images get one class",
+        "images are divided by 255 once, by the source; remove the second scaling (the study's `scaling`)",
         {"spread_ratio": ratio, "loss": loss, "label_entropy": entropy, "largest_class_share": most},
     )
 
