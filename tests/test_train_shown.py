@@ -1,4 +1,6 @@
-"""What a network is shown: every image once an epoch, each member from its own streams; and recipes that say how."""
+"""What a network is shown: every image once an epoch, each member from its own streams; and recipes."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -57,8 +59,6 @@ def test_a_member_is_shown_what_it_is_shown_alone(data):
 
 def test_noise_is_redrawn_each_step_and_its_truth_is_clean(data):
     same = data.train.pixels[:1].expand(200, 1, 12, 12).contiguous()
-    from dataclasses import replace
-
     copies = replace(data, train=replace(data.train, pixels=same))
     shown = [batch.shown for batch in epoch(copies, corruption=RANGED)][:6]
     flat = torch.stack(shown).reshape(6 * 3 * 32, -1).numpy()

@@ -76,6 +76,21 @@ def test_a_net_that_says_one_class_for_another_reason_is_not_accused(data):
     assert names(squeezed, data) == ["inputs-scaled-twice"]
 
 
+@pytest.mark.parametrize("reason", ["it has learned", "it says many classes", None])
+def test_each_of_the_three_signs_is_needed(reason):
+    """Made up by hand, squeezed inputs each time: 60 of 100 images are of class 0, the others of 1 to 9."""
+    images = torch.rand(100, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    labels = torch.cat([torch.zeros(60, dtype=torch.int64), torch.arange(40) % 9 + 1])
+    shares = torch.bincount(labels).double() / 100
+    logits = shares.log().float().expand(100, 10).clone()  # guessing by the labels' frequencies
+    if reason == "it has learned":
+        logits = 9.0 * torch.nn.functional.one_hot(labels, 10)
+    if reason == "it says many classes":
+        labels, logits = torch.arange(100) % 10, 1e-3 * torch.eye(10).repeat(10, 1).roll(1, 0)
+    found = verdicts(Watch(images / 255, images, labels, logits))
+    assert bool(found) == (reason is None)
+
+
 def test_blank_images_say_nothing_about_scaling(data):
     result = train_one(settings(), data)
     with torch.no_grad():
