@@ -1,4 +1,4 @@
-"""A study that takes seconds: ten made-up classes of 12 x 12 pixels, every kind of chapter, one shared run."""
+"""A study that takes seconds: ten made-up classes of 12 x 12 pixels, every kind of chapter, a shared run."""
 
 import functools
 import json
@@ -29,29 +29,29 @@ kind = "data"
 [chapters.mlp]
 question = "How far does a small net get?"
 model = { name = "mlp", hidden = [16] }
-recipe = { base = "sgd", epochs = 2, batch = 32 }
+recipe = { base = "sgd", epochs = 4, batch = 32 }
 replicates = 2
 
 [chapters.scaled-twice]
 model = { name = "mlp", hidden = [16] }
 scaling = { spread = 255.0 }
-recipe = { base = "sgd", epochs = 2, batch = 32 }
+recipe = { base = "sgd", epochs = 4, batch = 32 }
 replicates = 1
 
 [chapters.sweep]
 model = { name = "mlp", hidden = [16] }
-recipe = { base = "sgd", epochs = 2, batch = 32 }
+recipe = { base = "sgd", epochs = 4, batch = 32 }
 vary = { "recipe.l2" = [0.0, 1e-3, 1e-1] }
 replicates = 3
 
 [chapters.cnn]
 model = { name = "cnn", channels = [6], pool = 2, dropout = 0.2, hidden = 16 }
-recipe = { base = "sgd", epochs = 3, batch = 32 }
+recipe = { base = "sgd", epochs = 12, batch = 32 }
 replicates = 2
 
 [chapters.denoiser]
 model = { name = "autoencoder", hidden = [24], code = 8 }
-recipe = { base = "denoise", epochs = 3, batch = 32 }
+recipe = { base = "denoise", epochs = 12, batch = 32 }
 replicates = 2
 
 [chapters.noise]
@@ -77,11 +77,11 @@ kind = "findings"
 """
 
 TRIALS, EVALUATIONS = 14, 12
-"""9 of the sweep (2 are those of mlp), 1 scaled twice, 2 cnn, 2 denoisers; 3 pipelines x 2, 3 samplers x 2."""
+"""9 of the sweep (2 are those of mlp), 1 scaled twice, 2 cnn, 2 denoisers; 3 pipelines and 3 samplers x 2."""
 
 
 def images(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Ten blurred patterns, one a class, each image with its own noise: a net learns them in two epochs."""
+    """Ten blurred patterns, one a class, each image with its own noise: a net learns them in a few epochs."""
     coarse = np.random.default_rng(0).uniform(0, 255, size=(CLASSES, SIDE // 3, SIDE // 3))
     patterns = coarse.repeat(3, axis=1).repeat(3, axis=2)
     labels = np.arange(count) % CLASSES
@@ -220,6 +220,6 @@ class Raises(Quiet):
 
 
 def write_nets(folder: Path) -> str:
-    """A user's file of networks: `Quiet`, `Dies`, `DiesOnce` and `Raises`; a file `healed` beside it heals them."""
+    """A file of networks: `Quiet`, `Dies`, `DiesOnce` and `Raises`; a file `healed` beside it helps."""
     (folder / "nets.py").write_text(NETS, encoding="utf-8")
     return str(folder / "nets.py")

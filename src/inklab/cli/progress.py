@@ -15,7 +15,7 @@ def progress() -> "AbstractContextManager[Any]":
     return _Rich() if sys.stderr.isatty() else _Plain()
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: float | int) -> str:
     """Seconds as a person says them.
 
     Example:

@@ -143,7 +143,9 @@ def _draw(
         _line(axes, np.array([s for s, _ in shown]), means, spans, (looks[pipeline], pipeline))
     _rate_axes(axes)
     label_upright(axes, "Mean true-positive rate")
-    axes.legend(loc="upper right")
+    # Above, not inside: curves may run anywhere.
+    handles, words = axes.get_legend_handles_labels()
+    sheet.legend(handles, words, loc="outside upper left", ncols=min(4, len(words)))
     if gaps:
         _draw_gaps(panels[1, 0], gaps, looks)
     helps = results.get("helps_from")

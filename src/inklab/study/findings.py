@@ -88,12 +88,8 @@ def _train(chapter: Json, told: Json) -> list[str]:
 def _train_shortly(chapter: Json, told: Json) -> list[str]:
     """The first score, the first reference, and the names of the verdicts."""
     scores = next(iter(_score_list(told, told)), "")
-    total = counted(sum(told["outcomes"].values()), "trial")
-    verdicts = [
-        f"Verdict {each['name']} in {each['trials']} of {total}." for each in told.get("verdict_details", [])
-    ]
     first = f"{_capital(scores)}." if scores else ""
-    return [state_text(told["outcomes"]), first, *_references(chapter, told)[:1], *verdicts]
+    return [state_text(told["outcomes"]), first, *_references(chapter, told)[:1], _verdicts(told)]
 
 
 def _settings(chapter: Json, told: Json) -> list[str]:
@@ -244,14 +240,10 @@ def _against(told: Json, name: str, value: float | int) -> str:
 
 
 def _verdicts(told: Json) -> str:
-    total = sum(told["outcomes"].values())
-    parts = []
-    for each in told.get("verdict_details", []):
-        why = [part.rstrip(".") for part in (each["finding"], each["advice"]) if part]
-        parts.append(
-            f"Verdict {each['name']} in {each['trials']} of {counted(total, 'trial')}: {'; '.join(why)}."
-        )
-    return " ".join(part.replace(": .", ".") for part in parts)
+    """Their names; finding, evidence and advice stand in the report's callout and in `verdict_details`."""
+    total = counted(sum(told["outcomes"].values()), "trial")
+    seen = told.get("verdict_details", [])
+    return " ".join(f"Verdict {each['name']} in {each['trials']} of {total}." for each in seen)
 
 
 def _on(told: Json, name: str) -> str:

@@ -83,7 +83,7 @@ def inputs_scaled_twice(seen: Watch) -> Verdict | None:
         f"the inputs' spread is {ratio:.2g} of what the source yields, the loss of {loss:.3f} is hardly "
         f"below that of guessing by the labels' frequencies ({entropy:.3f}), and {most:.0%} of the images "
         "get one and the same class",
-        "images are divided by 255 once, by the source; remove the second scaling (the study's `scaling`)",
+        "images are divided by 255 once, by the source; remove the second scaling (in a study: scaling)",
         {"spread_ratio": ratio, "loss": loss, "label_entropy": entropy, "largest_class_share": most},
     )
 
