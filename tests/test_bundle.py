@@ -313,8 +313,14 @@ def own(tmp_path, data) -> tuple[Path, Path]:
 
 def test_a_bundle_of_a_users_network_is_loaded_while_its_source_is_the_same(own, data):
     shown = data.test.images(torch.arange(4))
-    assert Bundle.load(own[1]).probabilities(shown).shape == (4, 10)
+    loaded = Bundle.load(own[1], trusted=[f"{own[0]}:Net"])
+    assert loaded.probabilities(shown).shape == (4, 10)
     assert len(read_json(own[1] / MANIFEST)["source_sha256"]) == 64
+
+
+def test_code_that_nobody_named_is_not_run(own):
+    with pytest.raises(SpecError, match=r"runs the code '.*own.py:Net' .* add --code .*own.py:Net"):
+        Bundle.load(own[1])
 
 
 def test_a_changed_source_is_refused_without_running_it(own, tmp_path):

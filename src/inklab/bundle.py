@@ -3,7 +3,7 @@
 (A checkpoint, for going on with training, is another thing and never shipped.)
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,12 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from inklab.errors import CorruptFile, DataError, ModelMismatch
+from inklab.errors import CorruptFile, DataError, ModelMismatch, SpecError
 from inklab.files import read_json, sha256_of, write_json, write_whole
 from inklab.models.model import Shape, build_net, check_model
 from inklab.models.parts.scaling import Scaled, Scaling, for_use
 from inklab.seeding import Seed
+from inklab.usercode import is_user_code
 
 FORMAT = 1
 MANIFEST, WEIGHTS = "bundle.json", "weights.safetensors"
@@ -76,11 +77,17 @@ class Bundle:
         return digest
 
     @classmethod
-    def load(cls, folder: Path) -> "Bundle":
+    def load(cls, folder: Path, *, trusted: Collection[str] = ()) -> "Bundle":
         """Read a bundle, checking everything against its manifest.
+
+        Args:
+            folder: where it lies.
+            trusted: code of one's own that may be run, such as "my_net.py:Net". A bundle that needs other code
+                is refused: what a manifest names is not run because the manifest says so.
 
         Raises:
             DataError: there is no bundle.
+            SpecError: it needs code that is not trusted.
             CorruptFile: it is damaged, or made by another version of the user's source.
             ModelMismatch: the weights do not fit the network.
         """
@@ -90,6 +97,11 @@ class Bundle:
             raise CorruptFile(
                 f"'{manifest['model']['name']}' has changed since '{folder}' was made; restore that file, "
                 "or train again"
+            )
+        name = manifest["model"]["name"]
+        if is_user_code(name) and name not in trusted:
+            raise SpecError(
+                f"'{folder}' runs the code '{name}' when it is loaded; if you trust it, add --code {name}"
             )
         if manifest["source_sha256"] is None:  # ours, so it can be sketched: a hostile size costs no memory
             with torch.device("meta"):

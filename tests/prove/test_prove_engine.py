@@ -77,7 +77,7 @@ def test_the_first_losses_are_those_of_an_ordinary_loop(data, case):
     model, told = CASES[case]
     recipe = Recipe(epochs=1, **told)
     seed = Seed(0) / "replicate" / 0
-    net = build_net(model, data.shape, 10, seed / "weights")
+    net = build_net(model, data.shape, 10, seed / "weights").to(memory_format=torch.channels_last)
     batches = list(islice(BatchMaker(data, recipe, [seed], lifted=False).epoch(0), STEPS))
     np.testing.assert_allclose(ours(net, recipe, batches), ordinary(net, recipe, batches), rtol=1e-4)
 

@@ -130,6 +130,10 @@ def _scores(part: Mapping[str, Any]) -> list[list[str]]:
         if isinstance(score, dict) and score.get("mean") is not None:
             scale, digits = (100, 2) if name.endswith("accuracy") else (1, 4)
             ci95 = score.get("ci95")
+            if ci95 and scale == 100:
+                ci95 = [
+                    min(max(bound, 0.0), 1.0) for bound in ci95
+                ]  # Student's t knows no bounds, a rate does
             interval = (
                 " to ".join(f"{bound * scale:.{digits}f}" for bound in ci95) if ci95 else "one replicate"
             )

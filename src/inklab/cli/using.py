@@ -25,6 +25,12 @@ def predict(
         typer.Argument(metavar="IMAGE...", help="PNG, JPEG, BMP or WebP; any size, dark or light ground."),
     ],
     chapter: Annotated[str | None, typer.Option(help="Of a run: which chapter's network.")] = None,
+    code: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.py:NAME", help="Run this code of your own, if the bundle was made with it."
+        ),
+    ] = None,
     top: Annotated[int, typer.Option(min=1, help="Classes shown.")] = 3,
     as_json: AsJson = False,
 ) -> int:
@@ -48,7 +54,7 @@ def predict(
 
     from inklab.bundle import Bundle
 
-    loaded = Bundle.load(folder)
+    loaded = Bundle.load(folder, trusted=[code] if code else [])
     probabilities = loaded.probabilities(torch.from_numpy(np.stack(framed)).float() / 255).numpy()
     told = [_told(path, row, loaded.labels) for path, row in zip(images, probabilities, strict=True)]
     if as_json:

@@ -24,6 +24,7 @@ class Bench:
         data_sha256: identity of the data.
         numerics: version of whatever may move a number.
         threads: for each worker.
+        codes: code of the user's own that their study names, and that may therefore be run.
     """
 
     run: str
@@ -33,6 +34,7 @@ class Bench:
     data_sha256: str
     numerics: int
     threads: int
+    codes: tuple[str, ...] = ()
 
     @property
     def folder(self) -> RunFolder:

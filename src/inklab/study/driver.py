@@ -336,6 +336,7 @@ class Driver:
             data_sha256=identity.sha256,
             numerics=NUMERICS,
             threads=how.threads,
+            codes=tuple(chapter.model["name"] for chapter in self.study.spec.train_chapters().values()),
         )
 
     def _clock(self, seconds: float) -> None:

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -90,7 +91,7 @@ def _train(job: Job, bench: Bench, draft: Path, on_epoch: OnEpoch) -> list[tuple
 def _write_trial(
     trained: Trained, data: TrainingData, bench: Bench, folder: Path, ran: dict[str, Any]
 ) -> None:
-    trial, objective = trained.trial, objectives[trained.trial.recipe.objective]
+    trial = trained.trial
     outcome: dict[str, Any] = {
         "format": 1, "id": trial.id, "settings": trial.settings, "replicate": trial.replicate,
         "seed": bench.seed,
@@ -102,29 +103,30 @@ def _write_trial(
         "seconds": trained.seconds, "ran": ran,
     }  # fmt: skip
     if not trained.diverged:
-        scores, arrays = final_scores(trained.net, objective, trial.recipe, data, Seed(bench.seed))
-        classifier = objective.target == "labels"
-        if classifier:
-            index = torch.arange(min(LOOKED_AT, len(data.train.labels)))
-            seen = watch(trained.net, data.train.images(index), data.train.labels[index])
-            outcome["verdicts"] = [verdict.to_json() for verdict in verdicts(seen)]
-        made_by = {key: outcome[key] for key in ("id", "replicate", "seed", "data_sha256")} | ran
-        bundle = Bundle(
-            trained.net,
-            trial.settings["model"],
-            data.shape,
-            bench.labels,
-            objective.target,
-            json.loads(bench.framing),
-            made_by,
-            scores,
-        )
-        outcome |= {"scores": scores, "weights_sha256": bundle.save(folder / "bundle")}
-        name = "predictions" if classifier else "examples"
-        write_arrays(
-            folder / f"{name}.safetensors", {key: np.asarray(value) for key, value in arrays.items()}
-        )
+        outcome |= _scored(trained, data, bench, folder, outcome)
     write_json(folder / "outcome.json", outcome)
+
+
+def _scored(
+    trained: Trained, data: TrainingData, bench: Bench, folder: Path, outcome: dict[str, Any]
+) -> dict[str, Any]:
+    """Score a trained network and write its bundle; what changes in its outcome."""
+    trial, objective = trained.trial, objectives[trained.trial.recipe.objective]
+    scores, arrays = final_scores(trained.net, objective, trial.recipe, data, Seed(bench.seed))
+    if not all(math.isfinite(score) for score in scores.values()):
+        return {"state": "diverged", "reason": "its scores after the last epoch are NaN or infinite"}
+    classifier = objective.target == "labels"
+    found = []
+    if classifier:
+        index = torch.arange(min(LOOKED_AT, len(data.train.labels)))
+        found = verdicts(watch(trained.net, data.train.images(index), data.train.labels[index]))
+    made_by = {key: outcome[key] for key in ("id", "replicate", "seed", "data_sha256", "ran")}
+    model, framing = trial.settings["model"], json.loads(bench.framing)
+    bundle = Bundle(trained.net, model, data.shape, bench.labels, objective.target, framing, made_by, scores)
+    digest = bundle.save(folder / "bundle")
+    name = "predictions" if classifier else "examples"
+    write_arrays(folder / f"{name}.safetensors", {key: np.asarray(value) for key, value in arrays.items()})
+    return {"scores": scores, "verdicts": [each.to_json() for each in found], "weights_sha256": digest}
 
 
 # ---------------------------------------------------------------- evaluations
@@ -150,12 +152,11 @@ def _noise(evaluation: dict[str, Any], bench: Bench) -> tuple[dict[str, Any], di
     seed = Seed(bench.seed)
     indices = stratified(labels, evaluation["images"], seed / "noise images")
     bundles = iter([bench.folder.bundle(trial) for trial in evaluation["needs"]])
+    load = functools.partial(Bundle.load, trusted=bench.codes)
     parts = evaluation["pipeline"].split("+")
-    cleaners = [
-        filters[part].run if part in filters else Bundle.load(next(bundles)).cleaned for part in parts[:-1]
-    ]
+    cleaners = [filters[part].run if part in filters else load(next(bundles)).cleaned for part in parts[:-1]]
     curve = noise_curve(
-        Bundle.load(next(bundles)).net,
+        load(next(bundles)).net,
         data.test.pixels[torch.from_numpy(indices)],
         labels[indices],
         find_corruption(evaluation["corruption"]),
@@ -183,7 +184,9 @@ def _chained(
 
 
 def _generator(evaluation: dict[str, Any], bench: Bench) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    decoder, judge = (Bundle.load(bench.folder.bundle(trial)) for trial in evaluation["needs"])
+    decoder, judge = (
+        Bundle.load(bench.folder.bundle(trial), trusted=bench.codes) for trial in evaluation["needs"]
+    )
     return generator_evaluation(
         evaluation, decoder, judge, resident(bench), Seed(bench.seed) / "generator" / evaluation["replicate"]
     )

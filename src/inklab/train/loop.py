@@ -114,6 +114,7 @@ class _Training:
         self.objective: Objective = objectives[self.recipe.objective]
         padding = max(0, MINIMAL_SLOTS - len(self.trials)) if self.group.lifted else 0
         self.slots = [*self.trials, *[self.trials[-1]] * padding]
+        self.recipes = [slot.recipe for slot in self.slots]
         self.seeds = [Seed(self.group.seed) / "replicate" / trial.replicate for trial in self.slots]
         nets = [
             build_scaled(trial.settings, self.data.shape, len(self.data.labels), seed / "weights")
@@ -195,7 +196,7 @@ class _Training:
         factor = rate_factor(
             self.recipe.schedule, self.state.step, self.recipe.epochs * self._steps_an_epoch()
         )
-        recipes = [slot.recipe for slot in self.slots]
+        recipes = self.recipes
         rows = ([r.rate * factor for r in recipes], [r.l2 for r in recipes], [r.momentum for r in recipes])
         return Hyper(*(torch.tensor(row if self.group.lifted else row[0]) for row in rows))
 
