@@ -118,6 +118,12 @@ class TestReadingARun:
         assert out.strip().endswith(f"report: {folder / 'report.html'}") and "sweep l2=0.001" in out
         assert f"study toy, profile plain, data {toy.home() / 'toy.npz'}: {folder}" in err
         assert "everything is there already" in err
+        command = RunFolder(folder).plan()["command"]
+        assert command == f"inklab run {toy.study_file()}"
+        assert cli("resume", folder)[0] == EXIT_FINE
+        assert RunFolder(folder).plan()["command"] == command, (
+            "a resume forgets the command that began the run"
+        )
 
     def test_run_as_json_prints_results_json_alone(self, cli, tmp_path):
         folder = toy.copied(tmp_path / "run")
@@ -134,7 +140,7 @@ class TestReadingARun:
 
     def test_intervals_of_rates_stay_within_bounds(self, fine, base):
         accuracies = [
-            line for line in fine("show", base).splitlines() if "accuracy" in line and " to " in line
+            line for line in fine("show", base).splitlines() if "_accuracy" in line and " to " in line
         ]
         assert accuracies
         for line in accuracies:

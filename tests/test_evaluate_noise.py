@@ -68,7 +68,7 @@ def test_the_noise_follows_from_seed_name_and_strength_alone(data):
     noise_curve(watched(seen), *data, SALT, strengths=[0.25], seed=Seed(4) / "noise")
     rng = (Seed(4) / "noise" / "salt_and_pepper" / "0.25").generator()
     clean = torch.tensor(data[0]).float() / 255
-    expected = torch.cat([SALT(block, 0.25, rng) for block in clean.split(500)])
+    expected = torch.cat([SALT(block, 0.25, rng) for block in clean.split(noise_unit.BLOCK)])
     assert torch.equal(torch.cat(seen), expected)
 
 
@@ -155,7 +155,7 @@ def test_what_does_not_fit_is_refused(data):
         noise_curve(
             where_it_is_light, pixels, labels, SALT, seed=Seed(0), clean=lambda images: images[..., 1:]
         )
-    with pytest.raises(ModelMismatch, match=r"expected \(500, k\) logits with k from 3 to 256"):
+    with pytest.raises(ModelMismatch, match=rf"expected \({noise_unit.BLOCK}, k\) logits with k from 3 to 256"):
         noise_curve(lambda images: where_it_is_light(images)[:, :2], pixels, labels, SALT, seed=Seed(0))
     with pytest.raises(DataError, match=r"no image of class \[1\]"):
         noise_curve(where_it_is_light, pixels[labels != 1], labels[labels != 1], SALT, seed=Seed(0))

@@ -1,4 +1,4 @@
-"""Workers die, crash and refuse; every job ends once, and the others go on. Real processes, real trainings."""
+"""Workers die, crash and refuse; every job ends once and the others go on. Real processes and trainings."""
 
 import json
 import multiprocessing

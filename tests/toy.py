@@ -1,5 +1,6 @@
 """A study that takes seconds: ten made-up classes of 12 x 12 pixels, every kind of chapter, a shared run."""
 
+import atexit
 import functools
 import json
 import shutil
@@ -98,17 +99,12 @@ def write_npz(path: Path) -> Path:
 
 @functools.cache
 def home() -> Path:
-    """A folder for everything that the tests share; `remove` takes it away."""
+    """A folder for everything that the tests share, in whatever file they are; gone when the process ends."""
     folder = Path(tempfile.mkdtemp(prefix="inklab-toy-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     write_npz(folder / "toy.npz")
     (folder / "toy.toml").write_text(f'{STUDY}\n[data]\nsource = "{folder / "toy.npz"}"\n', encoding="utf-8")
     return folder
-
-
-def remove() -> None:
-    """Delete what `home` made, if it did."""
-    if home.cache_info().currsize:
-        shutil.rmtree(home(), ignore_errors=True)
 
 
 def study_file() -> str:

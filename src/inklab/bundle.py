@@ -82,8 +82,8 @@ class Bundle:
 
         Args:
             folder: where it lies.
-            trusted: code of one's own that may be run, such as "my_net.py:Net". A bundle that needs other code
-                is refused: what a manifest names is not run because the manifest says so.
+            trusted: code of your own that may be run, such as "my_net.py:Net". A bundle that needs other
+                code is refused: what a manifest names is not run because the manifest says so.
 
         Raises:
             DataError: there is no bundle.

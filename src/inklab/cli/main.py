@@ -81,7 +81,7 @@ def _run(typed: list[str], debug: bool) -> int:
         if error.errno not in FROM_OUTSIDE:
             return _internal(error, debug)
         place = f"'{error.filename}': " if error.filename else ""
-        return _told(f"{place}{error.strerror}; what is finished is kept", EXIT_MISTAKE, debug)
+        return _told(f"{place}{error.strerror}", EXIT_MISTAKE, debug)
     except Exception as error:
         return _internal(error, debug)
 

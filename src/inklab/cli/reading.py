@@ -43,8 +43,8 @@ def status(run: Run = "latest", as_json: AsJson = False) -> int:
 def show(run: Run = "latest", as_json: AsJson = False) -> int:
     """What a run found out; with --json the contract that other programs read (docs/results.schema.json)."""
     from inklab.files import read_json
-    from inklab.study.driver import results_of
     from inklab.study.store import RunFolder
+    from inklab.study.summing import results_of
 
     folder = RunFolder.existing(find_run(run))
     path = folder.path / "results.json"
@@ -62,8 +62,8 @@ def show(run: Run = "latest", as_json: AsJson = False) -> int:
 def report(run: Run = "latest") -> int:
     """Draw a run's figures again and write its report.html."""
     from inklab.report.page import write_report
-    from inklab.study.driver import write_results
     from inklab.study.store import RunFolder
+    from inklab.study.summing import write_results
     from inklab.study.view import StoredRun
 
     folder = RunFolder.existing(find_run(run))
@@ -131,9 +131,7 @@ def _scores(part: Mapping[str, Any]) -> list[list[str]]:
             scale, digits = (100, 2) if name.endswith("accuracy") else (1, 4)
             ci95 = score.get("ci95")
             if ci95 and scale == 100:
-                ci95 = [
-                    min(max(bound, 0.0), 1.0) for bound in ci95
-                ]  # Student's t knows no bounds, a rate does
+                ci95 = [min(max(bound, 0.0), 1.0) for bound in ci95]  # Student's t knows no bounds
             interval = (
                 " to ".join(f"{bound * scale:.{digits}f}" for bound in ci95) if ci95 else "one replicate"
             )

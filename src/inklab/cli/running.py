@@ -149,6 +149,7 @@ def _drive(spec: Any, profile: str, asked: _Asked) -> int:
     driver = Driver(study, RunFolder(path), asked.workers, command=asked.command)
     if asked.dry_run:
         return _show_plan(driver, path, asked.as_json)
+    driver.check()
     note(f"study {spec.name}, profile {profile}, data {study.identity.source}: {path}")
     try:
         with progress() as watcher:

@@ -35,19 +35,8 @@ def predict(
     as_json: AsJson = False,
 ) -> int:
     """Say what is on pictures, framed as the training images were made, and show what the network saw."""
-    from inklab.data.framing import Framing, frame
-    from inklab.data.picture import open_picture
-
     folder = _bundle_folder(bundle, chapter)
-    # Pictures first: a wrong one is told before torch is imported.
-    from inklab.files import read_json
-
-    manifest = read_json(folder / "bundle.json")
-    try:
-        framing = Framing.from_json(manifest.get("framing") if isinstance(manifest, dict) else None)
-    except SpecError as error:
-        raise CorruptFile(f"'{folder / 'bundle.json'}' is damaged: {error}") from error
-    framed = [frame(open_picture(path), framing) for path in images]
+    framed = _framed(folder, images)  # first: a wrong picture is told before torch is imported
 
     import numpy as np
     import torch
@@ -69,6 +58,20 @@ def predict(
         )
         out(picture(pixels))
     return EXIT_FINE
+
+
+def _framed(folder: Path, images: list[Path]) -> list[Any]:
+    """The pictures, brought into the form of a bundle's training images."""
+    from inklab.data.framing import Framing, frame
+    from inklab.data.picture import open_picture
+    from inklab.files import read_json
+
+    manifest = read_json(folder / "bundle.json")
+    try:
+        framing = Framing.from_json(manifest.get("framing") if isinstance(manifest, dict) else None)
+    except SpecError as error:
+        raise CorruptFile(f"'{folder / 'bundle.json'}' is damaged: {error}") from error
+    return [frame(open_picture(path), framing) for path in images]
 
 
 def _told(path: Path, row: Any, labels: tuple[str, ...]) -> dict[str, Any]:

@@ -3,9 +3,8 @@
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from typing import Any
 
 from inklab.data.dataset import Dataset
@@ -17,7 +16,7 @@ from inklab.files import read_json, write_json
 from inklab.study.bench import Bench, lay_out
 from inklab.study.estimate import estimate, group_seconds
 from inklab.study.executor import Event, LocalExecutor
-from inklab.study.machine import cores, environment, fast_precision
+from inklab.study.machine import cores, fast_precision
 from inklab.study.plan import (
     NUMERICS,
     DataIdentity,
@@ -28,9 +27,9 @@ from inklab.study.plan import (
     rehearsal_key,
     run_id,
 )
-from inklab.study.results import summarise
 from inklab.study.spec import StudySpec
 from inklab.study.store import FINAL, RunFolder
+from inklab.study.summing import write_results
 from inklab.study.view import keep_samples
 
 Facts = dict[str, dict[str, Any]]
@@ -134,6 +133,22 @@ class Driver:
         made = self._plan(how, facts)
         return made, estimate(made, self._waiting(made), _cost(facts))
 
+    def check(self) -> None:
+        """Tell mistakes before anything is written or started.
+
+        Raises:
+            SpecError: the study can't be planned.
+            RunError: the folder holds another study, or can't be a folder.
+        """
+        plan(self.study.spec, self.study.profile, self.study.identity, self.how(), lambda _: (False, False))
+        path = self.folder.path
+        standing = next(place for place in (path, *path.absolute().parents) if place.exists())
+        if not standing.is_dir():
+            raise RunError(
+                f"'{standing}' is a file, so '{path}' can't be a run folder; name another with --out"
+            )
+        self._check_identity()
+
     def run(self) -> dict[str, Any]:
         """Compute what is missing.
 
@@ -144,10 +159,8 @@ class Driver:
             RunError: another process drives this run.
             SpecError: the study can't be planned.
         """
-        # Planned once for its mistakes alone: they are told before anything is written or started.
-        plan(self.study.spec, self.study.profile, self.study.identity, self.how(), lambda _: (False, False))
+        self.check()
         with self.folder.locked():
-            self._check_identity()
             how = self.how()
             try:
                 if not self._complete(how):
@@ -161,7 +174,8 @@ class Driver:
 
     def _complete(self, how: How) -> bool:
         """Whether nothing is missing; then only the plan is written, whose words may have changed."""
-        facts, needed = self._known_facts(), distinct_settings(self.study.spec, self.study.identity, how)
+        facts = self._known("facts", {})
+        needed = distinct_settings(self.study.spec, self.study.identity, how)
         if {rehearsal_key(settings) for settings in needed} - set(facts):
             return False
         made = self._plan(how, facts)
@@ -171,10 +185,10 @@ class Driver:
         self.watcher(Event("planned", "", estimate(made, set(), _cost(facts))), {})
         return True
 
-    def _known_facts(self) -> Facts:
-        """What earlier sessions' rehearsals found out; it stands in plan.json."""
+    def _known(self, key: str, otherwise: Any) -> Any:
+        """What plan.json keeps of earlier sessions: facts of rehearsals, the command that began the run."""
         path = self.folder.path / "plan.json"
-        return dict(self.folder.plan().get("facts", {})) if path.is_file() else {}
+        return self.folder.plan().get(key, otherwise) if path.is_file() else otherwise
 
     def _write_plan(self, made: dict[str, Any]) -> None:
         spec = {"profile": self.study.profile, "study": self.study.spec.model_dump(mode="json")}
@@ -224,7 +238,7 @@ class Driver:
             return known["liftable"] and not known["convolutional"], known["random"]
 
         made = plan(self.study.spec, self.study.profile, self.study.identity, how, lifting)
-        return {**made, "command": self.command, "facts": facts}
+        return {**made, "command": self.command or self._known("command", ""), "facts": facts}
 
     def _waiting(self, made: dict[str, Any]) -> set[str]:
         """Ids without a final outcome."""
@@ -348,29 +362,6 @@ class Driver:
     def _sum_up(self) -> None:
         if (self.folder.path / "plan.json").is_file():
             write_results(self.folder)
-
-
-def write_results(folder: RunFolder) -> dict[str, Any]:
-    """Compute results.json from what stands in a run folder, and write it."""
-    results = results_of(folder)
-    write_json(folder.path / "results.json", results)
-    return results
-
-
-def results_of(folder: RunFolder) -> dict[str, Any]:
-    """What a run found out so far, computed from its outcomes."""
-    made = folder.plan()
-    outcomes, evaluations = folder.outcomes(made), folder.evaluations(made)
-    ran: Iterable[dict[str, Any]] = (each.get("ran") or {} for each in outcomes.values())
-    measured = next((each for each in ran if each), environment(made["how"]["threads"], version("torch")))
-    told = {**measured, **{key: made["how"][key] for key in ("precision", "threads", "workers")}}
-    for key in ("members", "lifted"):
-        told.pop(key, None)
-    results = summarise(made, outcomes, evaluations, folder.arrays, environment=told)
-    clock = folder.path / "clock.json"
-    if clock.is_file():
-        results["seconds"]["total"] = read_json(clock)["seconds"]
-    return results
 
 
 def _evaluations(made: dict[str, Any]) -> list[dict[str, Any]]:

@@ -49,7 +49,8 @@ def _line(detail: ErrorDetails, fields: Mapping[str, Sequence[str]]) -> str:
     last = str(detail["loc"][-1]) if detail["loc"] else ""
     if detail["type"] == "extra_forbidden":
         allowed = fields[table]
-        return f"{place} is unknown.{did_you_mean(last, allowed)} Allowed here: {', '.join(allowed)}"
+        hint = did_you_mean(last, allowed) or _one_floor_down(last, table, fields)
+        return f"{place} is unknown.{hint} Allowed here: {', '.join(allowed)}"
     if detail["type"] == "missing":
         return f"{place} is missing"
     if detail["type"] == "union_tag_invalid":
@@ -67,6 +68,11 @@ def _nearest(detail: ErrorDetails) -> str:
         return ""
     hint = did_you_mean(str(detail["input"]), re.findall(r"'(\w+)'", detail["ctx"]["expected"]))
     return hint and f".{hint}"
+
+
+def _one_floor_down(name: str, table: str, fields: Mapping[str, Sequence[str]]) -> str:
+    """`cnn.epocs`: what is meant lies in the chapter's recipe."""
+    return did_you_mean(name, fields["recipe"]).replace("'", "'recipe.", 1) if table == "train" else ""
 
 
 def _place(loc: tuple[int | str, ...], fields: Mapping[str, Sequence[str]]) -> tuple[str, str]:
