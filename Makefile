@@ -24,9 +24,10 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	touch $@
 
 lint: setup
-	$(BIN)/ruff check src tests examples
-	$(BIN)/ruff format --check src tests examples
+	$(BIN)/ruff check src tests examples scripts/*
+	$(BIN)/ruff format --check src tests examples scripts/*
 	$(BIN)/mypy
+	$(BIN)/python scripts/docs --check
 
 prove: setup
 	$(BIN)/pytest -m prove tests/prove

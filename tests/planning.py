@@ -1,6 +1,7 @@
 """Plans without data: MNIST's identity, a guess at what a rehearsal would say, and ways to look at a plan."""
 
-from inklab.study.plan import DataIdentity, How, plan
+from inklab.study.plan import DataIdentity, plan
+from inklab.study.populations import How
 from inklab.study.spec import parse_study, read_study
 
 MNIST = DataIdentity(

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from inklab.study.findings import sentence
-from inklab.study.plan import DataIdentity, How, plan
+from inklab.study.plan import DataIdentity, plan
+from inklab.study.populations import How
 from inklab.study.results import summarise
 from inklab.study.spec import read_study
 

@@ -155,7 +155,9 @@ def test_what_does_not_fit_is_refused(data):
         noise_curve(
             where_it_is_light, pixels, labels, SALT, seed=Seed(0), clean=lambda images: images[..., 1:]
         )
-    with pytest.raises(ModelMismatch, match=rf"expected \({noise_unit.BLOCK}, k\) logits with k from 3 to 256"):
+    with pytest.raises(
+        ModelMismatch, match=rf"expected \({noise_unit.BLOCK}, k\) logits with k from 3 to 256"
+    ):
         noise_curve(lambda images: where_it_is_light(images)[:, :2], pixels, labels, SALT, seed=Seed(0))
     with pytest.raises(DataError, match=r"no image of class \[1\]"):
         noise_curve(where_it_is_light, pixels[labels != 1], labels[labels != 1], SALT, seed=Seed(0))

@@ -11,7 +11,8 @@ import toy
 from inklab.study.bench import Bench, lay_out
 from inklab.study.driver import Driver
 from inklab.study.executor import THREAD_VARIABLES, LocalExecutor
-from inklab.study.plan import NUMERICS, How
+from inklab.study.plan import NUMERICS
+from inklab.study.populations import How
 from inklab.study.store import RunFolder
 from inklab.train.recipe import Recipe
 

@@ -90,7 +90,7 @@ def test_noise_says_so_when_cleaning_does_not_help():
 
 def test_generator_names_the_best_recognised_sampler_and_the_floor():
     text = told(synthetic_run(), "generator")
-    assert "cnn recognises most of what perturbed draws: 80.00 %" in text
+    assert "Of what perturbed draws cnn recognises most: 80.00 %" in text
     assert "perturbed, 9, beside a floor of 1.2" in text and "binary 0.00 %" in text
 
 

@@ -11,7 +11,8 @@ from planning import HOW, MNIST, NET, chapter, dense, digits, evaluations, every
 
 from inklab.errors import SpecError
 from inklab.study.names import check_names
-from inklab.study.plan import How, distinct_settings, plan, run_id
+from inklab.study.plan import distinct_settings, plan, run_id
+from inklab.study.populations import How
 from inklab.study.spec import builtin_studies, read_study
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").rglob("*.toml"))

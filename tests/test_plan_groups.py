@@ -5,7 +5,8 @@ from collections import Counter
 import pytest
 from planning import HOW, MNIST, NET, digits, planned
 
-from inklab.study.plan import How, plan
+from inklab.study.plan import plan
+from inklab.study.populations import How
 from inklab.study.spec import parse_study
 from inklab.train.recipe import VECTOR_SETTINGS
 

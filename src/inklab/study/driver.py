@@ -20,13 +20,13 @@ from inklab.study.machine import cores, fast_precision
 from inklab.study.plan import (
     NUMERICS,
     DataIdentity,
-    How,
     default_validation,
     distinct_settings,
     plan,
     rehearsal_key,
     run_id,
 )
+from inklab.study.populations import How
 from inklab.study.spec import StudySpec
 from inklab.study.store import FINAL, RunFolder
 from inklab.study.summing import write_results
@@ -161,14 +161,14 @@ class Driver:
         """
         self.check()
         with self.folder.locked():
-            how = self.how()
+            how, began = self.how(), time.monotonic()
             try:
                 if not self._complete(how):
                     lay_out(self.folder, self.study.split)
                     with LocalExecutor(self._bench(how), self.folder.work, how.workers) as executor:
                         self._compute(executor, how)
             finally:
-                self._sum_up()
+                self._sum_up(time.monotonic() - began)
                 shutil.rmtree(self.folder.work, ignore_errors=True)
         return dict(read_json(self.folder.path / "results.json"))
 
@@ -196,7 +196,6 @@ class Driver:
         write_json(self.folder.path / "plan.json", made)
 
     def _compute(self, executor: LocalExecutor, how: How) -> None:
-        began = time.monotonic()
         facts = self._rehearsed(executor, how)
         made = self._plan(how, facts)
         keep_samples(self.folder, self.study.split.train.pixels, self.study.split.train.labels)
@@ -211,7 +210,6 @@ class Driver:
                 waiting -= self._ended(event)  # published before it is told: what was said to be done is kept
                 self._submit_ready(executor, made, waiting)
             self.watcher(event, self._jobs[event.job])
-        self._clock(time.monotonic() - began)
 
     def _rehearsed(self, executor: LocalExecutor, how: How) -> Facts:
         """Have every kind of network rehearsed by a worker, so that this process need not import torch."""
@@ -353,14 +351,12 @@ class Driver:
             codes=tuple(chapter.model["name"] for chapter in self.study.spec.train_chapters().values()),
         )
 
-    def _clock(self, seconds: float) -> None:
-        """Add to the seconds that somebody waited, over all sessions."""
-        path = self.folder.path / "clock.json"
-        spent = read_json(path)["seconds"] if path.is_file() else 0.0
-        write_json(path, {"seconds": spent + seconds})
-
-    def _sum_up(self) -> None:
+    def _sum_up(self, seconds: float) -> None:
+        """Write results.json, also of a run that was interrupted; add to the seconds that somebody waited."""
         if (self.folder.path / "plan.json").is_file():
+            clock = self.folder.path / "clock.json"
+            spent = read_json(clock)["seconds"] if clock.is_file() else 0.0
+            write_json(clock, {"seconds": spent + seconds})
             write_results(self.folder)
 
 

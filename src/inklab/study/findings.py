@@ -182,7 +182,7 @@ def _generator(chapter: Json, told: Json) -> list[str]:
         first = score_text(rated[ranked[0]]["recognised"], "recognised", counted(told["samples"], "sample"))
         rest = [f"{name} {number(rated[name]['recognised']['mean'], 'recognised')}" for name in ranked[1:]]
         others = f"; {listed(rest)}" if rest else ""
-        parts.append(f"{told['judge']} recognises most of what {ranked[0]} draws: {first}{others}.")
+        parts.append(f"Of what {ranked[0]} draws {told['judge']} recognises most: {first}{others}.")
     near = {name: each["frechet"]["mean"] for name, each in rated.items() if each["frechet"]["n"]}
     if near:
         nearest = min(near, key=lambda name: float(near[name]))

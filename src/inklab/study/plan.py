@@ -5,7 +5,7 @@ Ids are content addresses, so resuming, extending and sharing are set difference
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from inklab.errors import SpecError, UnknownName, did_you_mean
 from inklab.files import fingerprint
 from inklab.models.model import check_model
+from inklab.study.populations import How, Lifting, groups
 from inklab.study.spec import (
     Chapter,
     GeneratorChapter,
@@ -23,7 +24,6 @@ from inklab.study.spec import (
     StudySpec,
     TrainChapter,
 )
-from inklab.train.recipe import VECTOR_SETTINGS
 from inklab.usercode import is_user_code, source_sha256
 
 FORMAT = 1
@@ -65,27 +65,6 @@ class DataIdentity:
         """As it stands in plan.json."""
         totals = {part: sum(counts) for part, counts in self.counts.items()}
         return {**asdict(self), **totals, "shape": list(self.shape), "labels": list(self.labels)}
-
-
-@dataclass(frozen=True)
-class How:
-    """How a run is carried out; decided once, frozen in plan.json, obeyed by every resume.
-
-    Attributes:
-        precision: of networks whose study says "auto".
-        threads: for each trial; convolutions differ in their last bits between one thread and two.
-        workers: processes side by side. Numbers do not depend on it.
-        members: most trials in one population. Numbers do not depend on it.
-    """
-
-    precision: str
-    threads: int = 1
-    workers: int = 2
-    members: int = 8
-
-
-Lifting = Callable[[dict[str, Any]], tuple[bool, bool]]
-"""Of a trial's settings: is it trained lifted, and does its network draw from the global generator?"""
 
 
 def default_validation(train_images: int) -> int:
@@ -318,37 +297,6 @@ class _Planner:
                 "chapter with the one you want"
             )
         return [self._trial(points[0][1], replicate) for replicate in range(chapters[name].replicates)]
-
-
-def groups(trials: Mapping[str, dict[str, Any]], how: How, lifting: Lifting) -> list[dict[str, Any]]:
-    """Which trials are trained in one program.
-
-    Trials that differ in replicate, rate, L2 and momentum only are lifted into populations of at most
-    `how.members`,
-    spread over the workers; what can't be lifted, or doesn't gain, is trained alone.
-    """
-    alike: dict[str, list[str]] = {}
-    for trial, told in trials.items():
-        alike.setdefault(_program(told["settings"]), []).append(trial)
-    found = []
-    for members in alike.values():
-        lifted, random = lifting(trials[members[0]]["settings"])
-        size = _population(len(members), how) if lifted else 1
-        chunks = [members[start : start + size] for start in range(0, len(members), size)]
-        found += [{"trials": chunk, "lifted": lifted, "random": random} for chunk in chunks]
-    return found
-
-
-def _population(count: int, how: How) -> int:
-    """Members of a population: as few populations as fit, but one a worker if that leaves two in each."""
-    programs = max(math.ceil(count / how.members), min(how.workers, count // 2), 1)
-    return math.ceil(count / programs)
-
-
-def _program(settings: dict[str, Any]) -> str:
-    recipe = _without(settings["recipe"], *VECTOR_SETTINGS)
-    # Momentum of zero keeps no velocity: another program, and the other one would cost memory.
-    return fingerprint([_without(settings, "recipe"), recipe, settings["recipe"]["momentum"] > 0])
 
 
 def _reference(reference: dict[str, Any], chapter: Chapter) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def read_recipe(name: str, folder: Path | None = None) -> dict[str, Any]:
             raise SpecError(
                 f"there is no recipe file '{path}'; built-in recipes: {', '.join(recipe_names())}"
             )
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8", errors="replace")  # what is not UTF-8 is not TOML either
     elif name in recipe_names():
         text = (_builtin() / f"{name}.toml").read_text(encoding="utf-8")
     else:
