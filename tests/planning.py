@@ -2,7 +2,7 @@
 
 from inklab.study.plan import DataIdentity, plan
 from inklab.study.populations import How
-from inklab.study.spec import parse_study, read_study
+from inklab.study.reading import parse_study, read_study
 
 MNIST = DataIdentity(
     source="mnist",

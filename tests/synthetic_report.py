@@ -9,8 +9,8 @@ import numpy as np
 from inklab.study.findings import sentence
 from inklab.study.plan import DataIdentity, plan
 from inklab.study.populations import How
+from inklab.study.reading import read_study
 from inklab.study.results import summarise
-from inklab.study.spec import read_study
 
 Json = dict[str, Any]
 LEVEL = {

@@ -19,7 +19,8 @@ from inklab.errors import InklabError
 from inklab.evaluate.samplers import samplers
 from inklab.models.model import models
 from inklab.report.chapters import known_answers
-from inklab.study.spec import TrainChapter, builtin_studies, read_study
+from inklab.study.reading import builtin_studies, read_study
+from inklab.study.spec import TrainChapter
 from inklab.train.objective import objectives
 from inklab.train.recipe import recipe_names
 
@@ -81,7 +82,9 @@ def test_every_model_recipe_and_objective_is_written_about(name):
 
 def test_every_corruption_has_a_card_and_every_card_its_corruption():
     cards = {path.stem: path.read_text(encoding="utf-8") for path in (DOCS / "corruptions").glob("*.md")}
-    assert set(cards) == set(corruptions) and len(cards) >= 5
+    # A user's own, which another test may have loaded, needs no card here.
+    ours = {name for name, each in corruptions.all().items() if each.run.__module__.startswith("inklab.")}
+    assert set(cards) == ours and len(cards) >= 5
     for name, text in cards.items():
         assert text.startswith(f"# {name}\n")
         assert all(heading in text for heading in HEADINGS), f"the card of {name} lacks a heading"

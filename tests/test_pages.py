@@ -11,17 +11,9 @@ from types import ModuleType
 import pytest
 from synthetic_run import synthetic_run
 
+from inklab.study.reading import parse_study, read_study
 from inklab.study.results import summarise
-from inklab.study.spec import (
-    DataSpec,
-    GeneratorChapter,
-    NoiseChapter,
-    Reference,
-    StudySpec,
-    TrainChapter,
-    parse_study,
-    read_study,
-)
+from inklab.study.spec import DataSpec, GeneratorChapter, NoiseChapter, Reference, StudySpec, TrainChapter
 from inklab.train.recipe import Recipe, recipe_names
 
 ROOT = Path(__file__).parent.parent

@@ -13,7 +13,7 @@ from inklab.errors import SpecError
 from inklab.study.names import check_names
 from inklab.study.plan import distinct_settings, plan, run_id
 from inklab.study.populations import How
-from inklab.study.spec import builtin_studies, read_study
+from inklab.study.reading import builtin_studies, read_study
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").rglob("*.toml"))
 
@@ -293,7 +293,7 @@ def test_every_study_file_can_be_planned(study, monkeypatch):
 
 def test_planning_imports_no_torch():
     probe = (
-        "import sys\nfrom inklab.study.plan import *\nfrom inklab.study.spec import read_study\n"
+        "import sys\nfrom inklab.study.plan import *\nfrom inklab.study.reading import read_study\n"
         "counts = {part: [9, 9] for part in ('train', 'validation', 'test')}\n"
         "data = DataIdentity('m', 'f', (1, 28, 28), tuple('01'), counts, 0.1, 0.3, {})\n"
         "made = plan(*read_study('digits'), data, How('fp32'), lambda _: (True, False))\n"

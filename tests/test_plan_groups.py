@@ -7,7 +7,7 @@ from planning import HOW, MNIST, NET, digits, planned
 
 from inklab.study.plan import plan
 from inklab.study.populations import How
-from inklab.study.spec import parse_study
+from inklab.study.reading import parse_study
 from inklab.train.recipe import VECTOR_SETTINGS
 
 

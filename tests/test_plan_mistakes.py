@@ -5,7 +5,7 @@ from planning import NET, planned
 
 from inklab.errors import InklabError, SpecError
 from inklab.study.names import check_names
-from inklab.study.spec import parse_study, read_study
+from inklab.study.reading import parse_study, read_study
 
 NOISE = {"kind": "noise", "pipelines": ["net"], "alone": "net"}
 DRAWN = {"kind": "generator", "decoder": "auto", "judge": "net"}

@@ -9,7 +9,7 @@ from synthetic_report import MadeUp, digits_plan, made_up_run
 
 from inklab.report import build_report, write_report
 from inklab.report.chapters import TEMPLATES, known_answers
-from inklab.study.spec import read_study
+from inklab.study.reading import read_study
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 HOSTILE = '<script>alert("1")</script>'

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from inklab.errors import EXIT_MISTAKE, SpecError
-from inklab.study.spec import builtin_studies, parse_set, parse_study, read_study
+from inklab.study.reading import builtin_studies, parse_set, parse_study, read_study
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").rglob("*.toml"))
 SMALL = {"name": "small", "chapters": {"net": {"model": "mlp", "recipe": "sgd"}}}
@@ -248,3 +248,65 @@ def test_every_study_file_is_valid_and_survives_being_stored(study, profile):
 
 def test_studies_were_found():
     assert "digits" in builtin_studies()
+
+
+# ---------------------------------------------------------------- few images
+
+
+FEW_IMAGES = """
+name = "few"
+[small]
+below = 1000
+epochs_times = 5
+[chapters.based]
+model = "mlp"
+recipe = "sgd"
+[chapters.own]
+model = "mlp"
+recipe = { epochs = 3 }
+[chapters.silent]
+model = "mlp"
+[profiles.quick]
+"own.recipe.epochs" = 2
+"""
+
+
+def epochs_of(path, **told):
+    spec, _ = read_study(str(path), **told)
+    return {name: chapter.recipe.epochs for name, chapter in spec.train_chapters().items()}
+
+
+@pytest.fixture
+def few(tmp_path):
+    path = tmp_path / "few.toml"
+    path.write_text(FEW_IMAGES, encoding="utf-8")
+    return path
+
+
+def test_few_images_multiply_the_epochs_after_the_profile(few):
+    once = {"based": 10, "own": 2, "silent": 10}
+    assert epochs_of(few) == epochs_of(few, train_images=1000) == once
+    assert epochs_of(few, train_images=999) == {name: 5 * epochs for name, epochs in once.items()}
+
+
+def test_what_is_set_stands_also_with_few_images(few):
+    assert epochs_of(few, train_images=10, sets=["own.recipe.epochs=7"])["own"] == 7
+
+
+def test_the_digits_train_longer_on_mnist_5k_only():
+    assert read_study("digits", train_images=60_000) == read_study("digits")
+    few, many = (read_study("digits", train_images=n)[0].train_chapters() for n in (4_000, 60_000))
+    assert all(few[name].recipe.epochs == 12 * many[name].recipe.epochs for name in many)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("epochs_times = 0", "epochs_times"),
+        ("epoch_times = 2", "Did you mean 'epochs_times'"),
+    ],
+)
+def test_a_wrong_table_for_few_images_is_told(few, line, message):
+    few.write_text(FEW_IMAGES.replace("epochs_times = 5", line), encoding="utf-8")
+    with pytest.raises(SpecError, match=message):
+        read_study(str(few))

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from inklab.files import write_json
-from inklab.study.driver import Driver, Study, open_study
-from inklab.study.spec import read_study
+from inklab.study.driver import Driver
+from inklab.study.opening import Study, open_study
+from inklab.study.reading import read_study
 from inklab.study.store import RunFolder
 
 SIDE, CLASSES = 12, 10

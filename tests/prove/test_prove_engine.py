@@ -12,8 +12,9 @@ from inklab.data.source import load
 from inklab.data.split import split
 from inklab.models.model import build_net
 from inklab.seeding import Seed
-from inklab.study.driver import Driver, open_study
-from inklab.study.spec import read_study
+from inklab.study.driver import Driver
+from inklab.study.opening import open_study
+from inklab.study.reading import read_study
 from inklab.study.store import RunFolder
 from inklab.train.loop import Group, Trial, train_group
 from inklab.train.objective import objectives

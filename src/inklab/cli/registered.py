@@ -93,7 +93,7 @@ def models_command(
 def _layers(name: str, sets: list[str], shape: tuple[int, int, int], classes: int, as_json: bool) -> int:
     from inklab.models.model import build_net, check_model
     from inklab.seeding import Seed
-    from inklab.study.spec import parse_set
+    from inklab.study.reading import parse_set
 
     settings: dict[str, Any] = {"name": name, **dict(parse_set(change) for change in sets)}
     check_model(settings)

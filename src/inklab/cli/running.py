@@ -43,21 +43,27 @@ def run_command(
 
     Keys of --set are those of the study file: l2-sweep.replicates=40, cnn.recipe.epochs=3, seed=7.
     """
-    from inklab.study.spec import read_study
+    from inklab.study.opening import load_data
+    from inklab.study.reading import read_study
 
     # Quoted: a folder called 2024 is a name, not a number.
     changes = [*([f"data.source={json.dumps(data, ensure_ascii=False)}"] if data else []), *(sets or [])]
-    spec, name = read_study(study, profile=profile, sets=changes)
+    asked_for, _ = read_study(study, profile=profile, sets=changes)
+    dataset = load_data(asked_for)
+    images = len(dataset.train)
+    spec, name = read_study(study, profile=profile, sets=changes, train_images=images)
+    if spec != asked_for:
+        note(f"{images:,} training images are few: trainings get more epochs ([small] in the study)")
     options = [("--profile", profile), ("--data", data), *(("--set", each) for each in sets or [])]
     asked = _Asked(folder, workers, dry_run, as_json, _command("run", study, options))
-    return _drive(spec, name, asked)
+    return _drive(spec, name, asked, dataset)
 
 
 @app.command()
 def resume(run: Run = "latest", workers: Workers = None, as_json: AsJson = False) -> int:
     """Go on with a run: do only what is missing."""
     from inklab.files import read_json
-    from inklab.study.spec import parse_study
+    from inklab.study.reading import parse_study
     from inklab.study.store import RunFolder
 
     path = find_run(run)
@@ -98,7 +104,7 @@ def train(
 
     Keys of --set are below the chapter: model.hidden=[500,300], recipe.epochs=20, recipe.rate=0.05.
     """
-    from inklab.study.spec import parse_set, parse_study, put
+    from inklab.study.reading import parse_set, parse_study, put
 
     name = model.rpartition(":")[2].lower().replace(".", "-")
     base = recipe or ("denoise" if model == "autoencoder" else "sgd")
@@ -137,12 +143,13 @@ def _command(verb: str, what: str, options: list[tuple[str, str | None]]) -> str
     return shlex.join(["inklab", verb, what, *words])
 
 
-def _drive(spec: Any, profile: str, asked: _Asked) -> int:
+def _drive(spec: Any, profile: str, asked: _Asked, dataset: Any = None) -> int:
     from inklab.cli.progress import progress
-    from inklab.study.driver import Driver, open_study
+    from inklab.study.driver import Driver
+    from inklab.study.opening import open_study
     from inklab.study.store import RunFolder
 
-    study = open_study(spec, profile)
+    study = open_study(spec, profile, dataset)
     if study.identity.note:
         note(f"NOTE: {study.identity.note}")
     path = asked.folder or runs_root() / spec.name / study.id

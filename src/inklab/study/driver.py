@@ -1,4 +1,4 @@
-"""The driver: reads a study's data, plans, has the missing parts computed, publishes, sums up."""
+"""The driver: plans a study, has the missing parts computed, publishes them, sums up."""
 
 import json
 import shutil
@@ -7,27 +7,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from inklab.data.dataset import Dataset
-from inklab.data.default import load_default
-from inklab.data.source import load
-from inklab.data.split import Split, split
 from inklab.errors import RunError
 from inklab.files import read_json, write_json
 from inklab.study.bench import Bench, lay_out
 from inklab.study.estimate import estimate, group_seconds
 from inklab.study.executor import Event, LocalExecutor
 from inklab.study.machine import cores, fast_precision
+from inklab.study.opening import Study
 from inklab.study.plan import (
     NUMERICS,
-    DataIdentity,
-    default_validation,
     distinct_settings,
     plan,
     rehearsal_key,
-    run_id,
 )
 from inklab.study.populations import How
-from inklab.study.spec import StudySpec
 from inklab.study.store import FINAL, RunFolder
 from inklab.study.summing import write_results
 from inklab.study.view import keep_samples
@@ -37,59 +30,6 @@ Facts = dict[str, dict[str, Any]]
 
 Watcher = Callable[[Event, dict[str, Any]], None]
 """Told each event and the job that it is about."""
-
-
-@dataclass(frozen=True)
-class Study:
-    """A study with its data, ready to be planned.
-
-    Attributes:
-        spec: the question.
-        profile: whose changes were applied.
-        dataset: the images.
-        split: the same, split.
-        identity: what the plan knows of them.
-    """
-
-    spec: StudySpec
-    profile: str
-    dataset: Dataset
-    split: Split
-    identity: DataIdentity
-
-    @property
-    def id(self) -> str:
-        """The run folder's name."""
-        return run_id(self.spec.name, self.profile, self.identity.sha256, self.spec.seed)
-
-
-def open_study(spec: StudySpec, profile: str) -> Study:
-    """Load a study's data and split it.
-
-    Raises:
-        DataError: the images can't be had or are not what they should be.
-        SpecError: more validation images than there are.
-    """
-    source = spec.data.source
-    dataset = load_default() if source == "default" else load(source, seed=spec.seed)
-    held = spec.data.validation
-    parts = split(
-        dataset, validation=default_validation(len(dataset.train)) if held is None else held, seed=spec.seed
-    )
-    classes = len(dataset.labels)
-    images = parts.train.pixels
-    identity = DataIdentity(
-        source=dataset.source,
-        sha256=dataset.sha256,
-        shape=dataset.shape,
-        labels=tuple(dataset.labels),
-        counts={name: getattr(parts, name).counts(classes) for name in ("train", "validation", "test")},
-        mean=float(images.mean()) / 255,
-        spread=float(images.std()) / 255,
-        framing=dataset.framing.to_json(),
-        note=dataset.note,
-    )
-    return Study(spec, profile, dataset, parts, identity)
 
 
 @dataclass

@@ -1,17 +1,11 @@
 """A study is data: TOML, read strictly into frozen models. Nothing here knows where or how it is run."""
 
-import json
-import tomllib
 from collections.abc import Mapping, Sequence
-from importlib import resources
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator
 
-from inklab.errors import SpecError, UnknownName
-from inklab.study.mistakes import told
-from inklab.train.recipe import Recipe, read_recipe
+from inklab.train.recipe import Recipe
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
 Strength = Annotated[float, Field(ge=0)]
@@ -220,133 +214,16 @@ class StudySpec(Model):
         return {name: chapter for name, chapter in self.chapters.items() if isinstance(chapter, TrainChapter)}
 
 
-def builtin_studies() -> list[str]:
-    """Names of the studies that come with inklab."""
-    return sorted(
-        entry.name.removesuffix(".toml") for entry in _builtin().iterdir() if entry.name.endswith(".toml")
-    )
+class Small(Model):
+    """What a study does where its source has few images: few images make few steps, so it trains longer.
 
-
-def read_study(study: str, *, profile: str | None = None, sets: Sequence[str] = ()) -> tuple[StudySpec, str]:
-    """Read a study, with a profile and changes applied.
-
-    Args:
-        study: a built-in name or the path of a TOML file.
-        profile: one of the study's profiles; its first if left out, "plain" if it has none.
-        sets: changes such as "l2-sweep.replicates=40", applied last.
-
-    Returns:
-        The study and the name of the profile.
-
-    Raises:
-        SpecError: all mistakes in one message.
+    Attributes:
+        below: training images (before validation images are held out) that count as few.
+        epochs_times: what every recipe's epochs are multiplied with; what `--set` says stands.
     """
-    raw, folder = _raw(study)
-    profiles = raw.pop("profiles", {})
-    if not isinstance(profiles, dict) or not all(isinstance(changes, dict) for changes in profiles.values()):
-        raise SpecError(f"study '{study}': profiles must be tables, such as [profiles.quick]")
-    profile = profile or next(iter(profiles), "plain")
-    if profile != "plain" and profile not in profiles:
-        raise UnknownName("profile", profile, [*profiles, "plain"])
-    for key, value in profiles.get(profile, {}).items():
-        put(raw, key, value, f"profile '{profile}'")
-    for change in sets:
-        key, value = parse_set(change)
-        put(raw, key, value, f"--set {change}")
-    return parse_study(raw, study, folder), profile
 
-
-def parse_study(raw: dict[str, Any], origin: str, folder: Path | None = None) -> StudySpec:
-    """Check a study's tables.
-
-    Args:
-        raw: as read from TOML; recipes may name a base.
-        origin: named in messages.
-        folder: where relative recipe files start.
-
-    Raises:
-        SpecError: all mistakes in one message.
-    """
-    raw = json.loads(json.dumps(raw, default=str))  # a copy, with dates and the like as text
-    chapters = raw.get("chapters")
-    for name, chapter in chapters.items() if isinstance(chapters, dict) else ():
-        try:
-            _resolve_recipe(chapter, folder)
-        except SpecError as error:
-            raise SpecError(f"study '{origin}': '{name}.recipe': {error}") from error
-    try:
-        return StudySpec.model_validate(raw)
-    except ValidationError as error:
-        raise SpecError(f"study '{origin}': {told(error, FIELDS)}") from None
-
-
-def _resolve_recipe(chapter: Any, folder: Path | None) -> None:
-    """Put a named recipe's fields in place of its name; what stands beside `base` wins."""
-    recipe = chapter.get("recipe") if isinstance(chapter, dict) else None
-    if isinstance(recipe, str):
-        chapter["recipe"] = read_recipe(recipe, folder)
-    elif isinstance(recipe, dict) and "base" in recipe:
-        chapter["recipe"] = {**read_recipe(str(recipe.pop("base")), folder), **recipe}
-
-
-def parse_set(change: str) -> tuple[str, object]:
-    """Split `key=value`; the value is read as TOML, and as text where it is none.
-
-    Example:
-        >>> parse_set("l2-sweep.replicates=40"), parse_set("data.source=mnist-5k")
-        (('l2-sweep.replicates', 40), ('data.source', 'mnist-5k'))
-
-    Raises:
-        SpecError: there is no `=`.
-    """
-    key, sign, text = change.partition("=")
-    if not sign or not key.strip():
-        raise SpecError(f"--set '{change}' is not key=value; write for example --set cnn.recipe.epochs=3")
-    try:
-        value = tomllib.loads(f"value = {text.strip()}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text.strip()
-    return key.strip(), value
-
-
-def _raw(study: str) -> tuple[dict[str, Any], Path]:
-    if study in builtin_studies():
-        return tomllib.loads((_builtin() / f"{study}.toml").read_text(encoding="utf-8")), Path()
-    path = Path(study)
-    if not path.suffix:
-        raise UnknownName("study", study, builtin_studies())
-    if not path.is_file():
-        raise SpecError(f"there is no study file '{study}'; built-in studies: {', '.join(builtin_studies())}")
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8")), path.parent
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SpecError(f"'{study}' is not TOML: {error}") from error
-
-
-def put(raw: dict[str, Any], key: str, value: object, where: str) -> None:
-    """Set a dotted key; its first part is a chapter or a field of the study."""
-    parts = key.split(".")
-    chapters = raw.get("chapters")
-    chapters = chapters if isinstance(chapters, dict) else {}
-    if parts[0] not in StudySpec.model_fields:  # fields first: a chapter may be called "data"
-        if parts[0] not in chapters:
-            known = {*chapters, *StudySpec.model_fields} - {"chapters"}
-            raise SpecError(f"{where}: {UnknownName('chapter or field', parts[0], known)}")
-        parts = ["chapters", *parts]
-    if parts[0] == "chapters" and len(parts) == 2 and parts[1] in chapters:
-        raise SpecError(f"{where}: '{parts[1]}' is a chapter; set something in it, such as {parts[1]}.title")
-    if parts[0] == "chapters" and parts[2:3] == ["vary"] and len(parts) > 3:
-        parts = [*parts[:3], ".".join(parts[3:])]  # keys of vary have dots themselves
-    table = raw
-    for part in parts[:-1]:
-        table = table.setdefault(part, {})
-        if not isinstance(table, dict):
-            raise SpecError(f"{where}: '{part}' is a single value, so nothing can be set below it")
-    table[parts[-1]] = value
-
-
-def _builtin() -> Any:
-    return resources.files("inklab.study") / "builtin"
+    below: Annotated[int, Field(ge=1)]
+    epochs_times: Annotated[int, Field(ge=1, le=1000)]
 
 
 FIELDS: dict[str, Sequence[str]] = {
