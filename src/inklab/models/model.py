@@ -98,8 +98,7 @@ def build_net(settings: Mapping[str, Any], shape: Shape, classes: int, seed: See
         seed: where the initial weights come from; the same seed gives the same bits.
 
     Returns:
-        A module in training mode. A user's class is called with `shape` and `classes` only if it asks for
-        them.
+        A module in training mode. A user's class gets `shape` and `classes` only if it asks for them.
 
     Raises:
         SpecError: unknown name or setting.

@@ -4,8 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 # Measured on one core of a Zen 5 server (AVX-512 with bf16), one thread, eager: multiply-adds a second of a
-# training
-# step (forward and backward together) and of a forward pass in fp32, and what a step costs besides.
+# training step (forward and backward together) and of a forward pass in fp32; what a step costs besides.
 TRAINED = {"bf16": 60e9, "fp32": 30e9}
 ASKED = 30e9
 STEP_SECONDS, CORRUPTED_STEP_SECONDS = 1e-3, 3e-3

@@ -69,8 +69,7 @@ class TrainChapter(Chapter):
         model: `{name = ..., settings...}`; a registered name or `file.py:Name`.
         scaling: inside the network; "standard" takes mean and spread of the training images.
         recipe: how to train.
-        vary: dotted key below this chapter, such as "recipe.l2", to the values it takes. Several keys make a
-            grid.
+        vary: dotted keys below this chapter, such as "recipe.l2", to their values; several make a grid.
         replicates: trainings of each setting; replicate k has the same random streams in every setting.
     """
 
@@ -178,8 +177,7 @@ class DataSpec(Model):
     """Where images come from.
 
     Attributes:
-        source: a registered source or a path; "default" is mnist where it can be had, otherwise mnist-5k,
-            loudly.
+        source: a registered source or a path; "default" is mnist where it can be had, else mnist-5k, loudly.
         validation: training images held out for choosing; by default 5,000 of 60,000.
     """
 
@@ -195,8 +193,7 @@ class StudySpec(Model):
         title: the report's heading.
         about: one paragraph below it.
         seed: root of all randomness.
-        precision: "auto" is bf16 where the processor has it, for the networks that come with inklab; else
-            fp32.
+        precision: "auto": bf16 where the processor has it, for networks that come with inklab; else fp32.
         data: where images come from.
         chapters: in the order of the report.
     """

@@ -22,8 +22,7 @@ class StoredRun:
 
     Args:
         folder: the run.
-        dataset: its images, if they are at hand; otherwise they are looked for by the source's name when
-            first needed.
+        dataset: its images, if at hand; otherwise looked for by the source's name when first needed.
     """
 
     def __init__(self, folder: RunFolder, dataset: Dataset | None = None) -> None:

@@ -18,8 +18,7 @@ class CorruptionSpec(BaseModel):
 
     Attributes:
         name: a registered corruption or `file.py:name`.
-        strength: lowest and highest; each image draws its own in between, anew each step. One number for
-            both.
+        strength: lowest and highest (one number for both); each image draws its own in between, each step.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,10 +48,8 @@ class Recipe(BaseModel):
         schedule: how the rate goes over all steps; "cosine" ends at 0.
         epochs: passes over the training images.
         batch: images a step; the last of an epoch may be smaller, as in Keras.
-        l2: strength of `l2 * sum(w ** 2)`, added to the loss for its gradient; losses are reported without
-            it.
-        l2_on: patterns of parameter names that it acts on; only kernels (two dimensions or more) are ever
-            touched.
+        l2: strength of `l2 * sum(w ** 2)`, added to the loss for its gradient, never to reported losses.
+        l2_on: patterns of the parameter names that it acts on; kernels only (two dimensions or more).
         corruption: what the network is shown instead of the clean image.
     """
 

@@ -47,14 +47,12 @@ def make_step(
 
     Returns:
         `step(state, batch, keys, hyper) -> state, losses`. `keys` replace the buffers that dropout draws
-        from.
-        Losses, `(members,)` or 0-dimensional, stay on the device; reading them here would wait for it.
+        from. Losses, `(members,)` or 0-dimensional, stay on the device; reading them would wait for it.
     """
     whole = unrounded_names(net)
 
     def loss_of(params: Tensors, buffers: Tensors, batch: Batch) -> tuple[Tensor, Tensors]:
-        # Buffers are copied because a module such as BatchNorm writes into them, which a pure step must not
-        # show.
+        # Copied, because a module such as BatchNorm writes into its buffers; a pure step must not show it.
         buffers = {name: value.clone() for name, value in buffers.items()}
         compute = {
             name: as_computed(value, "fp32" if name in whole else precision, fast_layout=not lifted)

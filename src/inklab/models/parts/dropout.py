@@ -44,8 +44,7 @@ def keyed_bits(key: Int[Tensor, " 2"], count: int) -> Int[Tensor, " count"]:
     """Random whole numbers in [0, 2**31), a function of the key and the place alone.
 
     Two rounds of the 32-bit mixer `lowbias32` (C. Wellons, "Prospecting for Hash Functions", 2018), one for
-    each half
-    of the key. Costs about half of `bernoulli_` on a CPU and works under vmap with a key for each member.
+    each half of the key. Costs about half of `bernoulli_` on a CPU and works under vmap, a key a member.
     """
     places = torch.arange(count, dtype=torch.int32, device=key.device)
     return _mix(_mix(places ^ key[0]) ^ key[1]) & LOW_BITS
