@@ -67,7 +67,16 @@ class CorruptFile(DataError):
 
 
 class Unavailable(DataError):
-    """A source can't be had here."""
+    """A source can't be had here.
+
+    Args:
+        message: what was tried, and how to help.
+        reason: why, in a few words, for whoever can go on without it.
+    """
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason or message
 
 
 class OutOfRange(DataError):

@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 from inklab.data.dataset import Dataset
-from inklab.data.mnist import INSTEAD
 from inklab.data.source import load
 from inklab.errors import Unavailable
+
+HELP = "With a network, inklab data get mnist brings them; or put the four files into $INKLAB_DATA_DIR/mnist."
 
 
 def load_default() -> Dataset:
@@ -17,5 +18,5 @@ def load_default() -> Dataset:
     try:
         return load("mnist")
     except Unavailable as error:
-        why = str(error).removesuffix(INSTEAD)
-        return replace(load("mnist-5k"), note=f"This is mnist-5k (5,000 digits), because {why}")
+        note = f"These are 5,000 digits of MNIST (mnist-5k), not all 70,000: {error.reason}. {HELP}"
+        return replace(load("mnist-5k"), note=note)

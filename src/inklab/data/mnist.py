@@ -171,7 +171,8 @@ def _kept(published: Published, file: str) -> bytes | None:
 
 def _downloaded(published: Published, file: str, deadline: float) -> bytes:
     if is_offline():
-        raise Unavailable(_how_to_help(published, "INKLAB_OFFLINE forbids the network"))
+        reason = "INKLAB_OFFLINE forbids the network"
+        raise Unavailable(_how_to_help(published, reason), reason)
     try:
         raw = fetch(
             _urls(published.mirrors, file),
@@ -179,7 +180,8 @@ def _downloaded(published: Published, file: str, deadline: float) -> bytes:
             deadline=deadline,
         )
     except Unavailable as error:
-        raise Unavailable(_how_to_help(published, f"'{file}' could not be downloaded ({error})")) from error
+        tried = _how_to_help(published, f"'{file}' could not be downloaded ({error})")
+        raise Unavailable(tried, "no mirror could be reached") from error
     with suppress(OSError):  # a full or read-only disk costs the next run a download, this one nothing
         write_whole(cache_folder() / published.name / file, raw)
     return verified(published, file, raw)
