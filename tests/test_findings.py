@@ -41,7 +41,7 @@ def test_one_replicate_gives_the_interval_over_images():
     assert "Verdict inputs-scaled-twice in 1 of 1 trial." in text
 
 
-@pytest.mark.parametrize(("value", "side"), [(0.5, "below"), (0.97, "inside"), (0.999, "above")])
+@pytest.mark.parametrize(("value", "side"), [(0.5, "below"), (0.97, "within"), (0.999, "above")])
 def test_a_reference_lies_on_a_side_of_the_interval(value, side):
     run = synthetic_run()
     run.chapter("mlp-64-64")["reference"] = {
@@ -49,8 +49,8 @@ def test_a_reference_lies_on_a_side_of_the_interval(value, side):
         "also": [{"who": "Hinton", "values": {"test_loss": 1.0}, "differs": ""}],
     }  # fmt: skip
     text = told(run, "mlp-64-64")
-    assert f"Keras: test accuracy {100 * value:.2f} %, {side} the interval here" in text
-    assert "Hinton: test loss 1, above the interval" in text
+    assert f"Keras: test accuracy {100 * value:.2f} %, {side} what one run here would give" in text
+    assert "Hinton: test loss 1, above what one run here would give" in text
 
 
 def test_failures_stand_beside_the_mean():
@@ -75,7 +75,7 @@ def test_no_difference_says_what_would_have_been_seen():
 def test_noise_tells_where_cleaning_helps_and_what_it_costs():
     text = told(synthetic_run(), "noise")
     assert (
-        "denoiser+cnn is better than cnn alone from strength 0.1 (" in text
+        "denoiser+cnn is shown to be better than cnn alone from strength 0.1 on (" in text
         and "most of all at 0.5: +5" in text
     )
     assert "at strength 0 it costs something: -3.21 points" in text

@@ -58,7 +58,7 @@ def test_the_readme_table_tells_the_numbers(script):
     assert "verdict `inputs-scaled-twice` in 1 of 1" in rows["`scaled-twice`"]
     assert "best by validation: l2 = 1e-05" in rows["`l2-sweep`"] and "0.001" in rows["`l2-sweep`"]
     assert "BCE 0.12" in rows["`denoiser`"] and "perturbed 80.0 %" in rows["`generator`"]
-    assert "first helps at strength" in rows["`noise`"] and "over 3 replicates" in rows["`noise`"]
+    assert "is shown to help from strength" in rows["`noise`"] and "over 3 replicates" in rows["`noise`"]
     assert len(rows) == len(results["chapters"]) - 2  # all but data and findings
 
 

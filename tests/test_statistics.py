@@ -14,6 +14,7 @@ from inklab.statistics import (
     holm_levels,
     paired_difference,
     paired_images_difference,
+    prediction_interval,
     score,
     smallest_visible,
     t_interval,
@@ -255,3 +256,14 @@ class TestPairedImages:
 def test_t_interval_needs_two():
     assert t_interval([0.5]) is None
     assert t_interval([0.5, 0.5]) == (0.5, 0.5)
+
+
+def test_a_prediction_interval_holds_the_next_run_as_often_as_it_says():
+    rng = np.random.default_rng(3)
+    hits = 0
+    for _ in range(2000):
+        *seen, new = rng.normal(0.98, 0.002, size=6)
+        low, high = prediction_interval(np.array(seen))
+        hits += low <= new <= high
+    assert 0.935 <= hits / 2000 <= 0.965
+    assert prediction_interval(np.array([0.9])) is None

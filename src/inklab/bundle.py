@@ -57,7 +57,9 @@ class Bundle:
         Returns:
             The SHA-256 of the weights file.
         """
-        raw = save_tensors({name: value.contiguous() for name, value in self.net.state_dict().items()})
+        raw = save_tensors(
+            {name: value.clone().contiguous() for name, value in self.net.state_dict().items()}
+        )
         write_whole(folder / WEIGHTS, raw)
         digest = sha256_of(raw)
         manifest = {

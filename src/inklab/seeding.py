@@ -7,6 +7,7 @@ resumed run needs counters only. This is the one file that may call `torch.manua
 
 import hashlib
 import json
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -54,9 +55,27 @@ class Seed:
 
     @contextmanager
     def as_global(self) -> Iterator[None]:
-        """Run foreign code that draws from torch's global generator; its old state is put back after."""
+        """Run foreign code that draws from a global generator from this seed; the old states come back after.
+
+        Seeds those of torch, NumPy and Python; nothing of inklab's own draws from them.
+        """
         import torch
 
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.number)
-            yield
+        numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
+        try:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.number)
+                np.random.seed(self.number % 2**32)  # noqa: NPY002
+                random.seed(self.number)
+                yield
+        finally:
+            np.random.set_state(numpy_state)  # noqa: NPY002
+            random.setstate(python_state)
+
+
+def global_states() -> list[object]:
+    """The states of the global generators, to see whether foreign code draws from them."""
+    import torch
+
+    numpy_state = np.random.get_state(legacy=True)  # noqa: NPY002
+    return [torch.get_rng_state().tolist(), [str(part) for part in numpy_state], random.getstate()]

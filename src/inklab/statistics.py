@@ -142,6 +142,32 @@ def wilson(share: float | int, n: int, level: float = LEVEL) -> Interval:
     return low, 1.0 if share >= 1 else min(1.0, centre + half)
 
 
+def prediction_interval(values: Values, level: float = 0.95) -> tuple[float, float] | None:
+    """Where one more training would score, if scores are normal: what a single foreign run is held against.
+
+    `mean +- t * sd * sqrt(1 + 1 / n)`, with n - 1 degrees of freedom (Hahn and Meeker 1991, chapter 4).
+    Wider than the interval of the mean, since one run varies by itself.
+
+    Args:
+        values: `(runs,)` scores of replicates.
+        level: share of such intervals that hold the next score.
+
+    Returns:
+        Its ends; None for fewer than two values.
+
+    Example:
+        >>> prediction_interval(np.array([0.9, 1.0, 1.1]))
+        (0.503..., 1.496...)
+    """
+    from scipy import stats
+
+    n = len(values)
+    if n < 2:
+        return None
+    reach = stats.t.ppf((1 + level) / 2, n - 1) * values.std(ddof=1) * sqrt(1 + 1 / n)
+    return float(values.mean() - reach), float(values.mean() + reach)
+
+
 def t_interval(values: Numbers, level: float = LEVEL) -> Interval | None:
     """Student's interval for the mean; None below two values. It may leave [0, 1] when there are few.
 

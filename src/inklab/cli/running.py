@@ -163,7 +163,8 @@ def _drive(spec: Any, profile: str, asked: _Asked, dataset: Any = None) -> int:
             driver.watcher = watcher
             results = driver.run()
     finally:  # also when interrupted: inklab resume goes on with the latest
-        if asked.folder is None and (path / "plan.json").is_file():
+        below = runs_root().resolve() in path.resolve().parents
+        if below and (path / "plan.json").is_file():
             _point_latest(path)
     page = _report(driver, path)
     _say(results, path, page, asked)
@@ -199,7 +200,7 @@ def _point_latest(path: Path) -> None:
     link = runs_root() / "latest"
     draft = link.with_name(f".latest-{os.getpid()}")
     try:
-        draft.symlink_to(os.path.relpath(path, link.parent))
+        draft.symlink_to(os.path.relpath(path.resolve(), link.parent.resolve()))
         os.replace(draft, link)
     except OSError:
         note(f"'{link}' could not be made to point at this run")

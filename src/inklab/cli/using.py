@@ -99,6 +99,11 @@ def _bundle_folder(name: str, chapter: str | None) -> Path:
             found = folder.bundle(first["trials"][0])
             if (found / "bundle.json").is_file():
                 return found
+    kinds = {told["settings"][0]["settings"]["recipe"]["objective"] for told in trained.values()}
+    if chapter is None and "classify" not in kinds:
+        raise DataError(
+            f"'{name}' trains no classifier ({', '.join(trained)}), so it can't tell what is on a picture"
+        )
     raise DataError(f"'{name}' has no bundle of a classifier yet; finish it with inklab resume {name}")
 
 

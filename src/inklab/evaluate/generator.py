@@ -64,6 +64,7 @@ def score_samples(
     train_pixels: UInt8[np.ndarray, "t c h w"],
     *,
     nearest_of: int = 2000,
+    frechet_of: int | None = None,
 ) -> SampleScores:
     """Score images that a decoder made.
 
@@ -75,6 +76,8 @@ def score_samples(
         train_pixels: `(t, c, h, w)` the training images.
         nearest_of: the nearest training image is looked for only for the first so many:
             10,000 against 55,000 images of 784 pixels would be 0.9 TFLOP.
+        frechet_of: the Fréchet distance is taken over the first so many, all if left out. It depends on their
+            number, so a floor that it is to be compared with must be taken over as many.
 
     Raises:
         DataError: too few images, or the training images have another shape.
@@ -85,7 +88,7 @@ def score_samples(
     return SampleScores(
         recognised=seen.share,
         classes=seen.classes,
-        frechet=frechet_distance(moments(features, images), reference),
+        frechet=frechet_distance(moments(features, images[:frechet_of]), reference),
         nearest=float(distances.mean()),
         neighbours=train_pixels[indices[:EXAMPLES]],
         predicted=seen.predicted,

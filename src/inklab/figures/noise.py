@@ -70,7 +70,7 @@ def noise_curves(run: RunView, chapter: Json) -> Figure | None:
         caption=(
             f"Mean true-positive rate over classes (recall), {corruption}; every pipeline and replicate sees "
             f"the same noise. {_bands(curves)}{_gap_words(results)}"
-            + (" Vertical line: the smallest strength at which cleaning helps." if is_number(helps) else "")
+            + (" Vertical line: from here on cleaning is shown to help." if is_number(helps) else "")
         ),
         alt=_alt(strengths, curves, helps),
         drawing=plot(
@@ -103,7 +103,13 @@ def _gap_words(results: Json) -> str:
     overs = {str(one.get("over")) for one in results.get("comparisons") or [] if _gaps(results)}
     if not overs:
         return ""
-    over = "replicates" if overs == {"replicates"} else "test images" if overs == {"images"} else "pairs"
+    over = (
+        "replicates"
+        if overs == {"replicates"}
+        else "test images"
+        if overs == {"images"}
+        else "replicates or test images"
+    )
     return (
         f" Below: each pipeline less the classifier alone, paired over {over}, with simultaneous 95 % bounds "
         "(Holm, over all strengths)."
@@ -153,7 +159,7 @@ def _draw(
         for one in panels[:, 0]:
             one.axvline(helps, color=STAND_IN["ink"], linewidth=0.8, linestyle=(0, (2, 2)))
         spot = {"xytext": (5, 0), "textcoords": "offset points", "fontsize": 8}
-        axes.annotate(f"cleaning helps\nfrom {helps:g}", (helps, 0.04), **spot)
+        axes.annotate(f"shown to help\nfrom {helps:g}", (helps, 0.04), **spot)
     panels[-1, 0].set_xlabel("Strength")
 
 

@@ -30,7 +30,7 @@ class Callout:
     finding: str
     advice: str = ""
     evidence: tuple[tuple[str, str], ...] = ()
-    trials: int | None = None
+    trials: str | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,9 @@ def callouts(run: RunView, chapter: Json, results: Json) -> list[Callout]:
                 found.setdefault(str(verdict.get("name")), _callout(verdict))
     for verdict in results.get("verdict_details") or []:
         found.setdefault(str(verdict.get("name")), _callout(verdict))
-    trials = {one.get("name"): one.get("trials") for one in results.get("verdict_details") or []}
+    total = sum((results.get("outcomes") or {}).values())
+    details = results.get("verdict_details") or []
+    trials = {one.get("name"): f"{one.get('trials')} of {total} trials" for one in details}
     return [Callout(c.name, c.finding, c.advice, c.evidence, trials.get(c.name)) for c in found.values()]
 
 

@@ -88,7 +88,7 @@ def _noise(run: RunView, chapter: Json) -> str:
     noise = str(results.get("corruption") or chapter.get("corruption") or "").replace("_", "-").capitalize()
     if is_number(results.get("helps_from")):
         start = f"{results['helps_from']:g}"
-        return f"{noise} noise: cleaning first helps from a strength of {start}{_cost(results)}."
+        return f"{noise} noise: cleaning is shown to help from a strength of {start} on{_cost(results)}."
     return (
         f"{noise} noise: no strength is shown at which cleaning first helps."
         if results.get("helps_by")

@@ -132,6 +132,9 @@ def _line(told: Json, name: str, difference: Json) -> str:
     if better:
         other = "b" if better == "a" else "a"
         return f"{told[better]} has the better {words(name)} than {told[other]}: {mean} over {pairs}."
+    if difference["p"] is None:
+        same = "one pair" if difference["n"] == 1 else "pairs that all differ by the same"
+        return f"{told['a']} less {told['b']}, {words(name)}: {mean}; {same} can't be tested, add replicates."
     text = f"No difference in {words(name)} is shown between {told['a']} and {told['b']}: {mean} over {pairs}"
     visible = difference["smallest_visible"]
     if visible is None:

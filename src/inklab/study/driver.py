@@ -5,8 +5,10 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from inklab.data.source import sources
 from inklab.errors import RunError
 from inklab.files import read_json, write_json
 from inklab.study.bench import Bench, lay_out
@@ -87,6 +89,11 @@ class Driver:
             raise RunError(
                 f"'{standing}' is a file, so '{path}' can't be a run folder; name another with --out"
             )
+        strange = path.is_dir() and any(path.iterdir()) and not (path / ".lock").exists()
+        if strange and not (path / "plan.json").is_file():
+            raise RunError(
+                f"'{path}' holds other things and is no run; name a new or empty folder with --out"
+            )
         self._check_identity()
 
     def run(self) -> dict[str, Any]:
@@ -131,9 +138,15 @@ class Driver:
         return self.folder.plan().get(key, otherwise) if path.is_file() else otherwise
 
     def _write_plan(self, made: dict[str, Any]) -> None:
-        spec = {"profile": self.study.profile, "study": self.study.spec.model_dump(mode="json")}
-        write_json(self.folder.path / "spec.json", spec)
+        spec = self.study.spec.model_dump(mode="json")
+        spec["data"]["source"] = self._source()
+        write_json(self.folder.path / "spec.json", {"profile": self.study.profile, "study": spec})
         write_json(self.folder.path / "plan.json", made)
+
+    def _source(self) -> str:
+        """What to load on a resume: what was really loaded, wherever it is resumed from."""
+        source = self.study.identity.source
+        return str(Path(source).resolve()) if source not in sources and Path(source).exists() else source
 
     def _compute(self, executor: LocalExecutor, how: How) -> None:
         facts = self._rehearsed(executor, how)
@@ -176,6 +189,7 @@ class Driver:
             return known["liftable"] and not known["convolutional"], known["random"]
 
         made = plan(self.study.spec, self.study.profile, self.study.identity, how, lifting)
+        made["data"]["note"] = made["data"]["note"] or self._known("data", {}).get("note")
         return {**made, "command": self.command or self._known("command", ""), "facts": facts}
 
     def _waiting(self, made: dict[str, Any]) -> set[str]:

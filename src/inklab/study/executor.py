@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
+from uuid import uuid4
 
 from inklab.errors import InklabError
 from inklab.files import fingerprint
@@ -63,8 +64,9 @@ class LocalExecutor:
 
     Args:
         bench: handed to every job; gives the threads of each worker.
-        work: folder for drafts; each attempt gets its own, so a given-up worker can't overwrite anything.
-        workers: how many processes.
+        work: folder for drafts; each attempt of each session has its own, so a given-up worker can't
+            overwrite anything.
+        workers: at most so many processes; one is started only when a job waits for it.
     """
 
     bench: Bench
@@ -74,9 +76,9 @@ class LocalExecutor:
     _jobs: dict[str, dict[str, Any]] = field(default_factory=dict, init=False)
     _attempts: dict[str, int] = field(default_factory=dict, init=False)
     _pool: list[_Worker] = field(default_factory=list, init=False)
+    _session: str = field(default_factory=lambda: uuid4().hex[:8], init=False)
 
     def __enter__(self) -> "LocalExecutor":
-        self._pool = [self._started() for _ in range(self.workers)]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -104,6 +106,8 @@ class LocalExecutor:
                 yield self._heard(busy[pipe])  # type: ignore[index]
 
     def _give_out(self) -> Iterator[Event]:
+        while len(self._pool) < self.workers and len(self._pool) < len(self._queue) + self._busy():
+            self._pool.append(self._started())
         for worker in [worker for worker in self._pool if not worker.job]:
             if not self._queue:
                 return
@@ -141,8 +145,11 @@ class LocalExecutor:
         self._queue.appendleft(name)
         return Event("retried", name, reason)
 
+    def _busy(self) -> int:
+        return sum(1 for worker in self._pool if worker.job)
+
     def _draft(self, name: str) -> Path:
-        return self.work / fingerprint(name) / str(self._attempts[name])
+        return self.work / self._session / fingerprint(name) / str(self._attempts[name])
 
     def _started(self) -> _Worker:
         # Spawned: forking after OpenMP has started threads is unsafe.

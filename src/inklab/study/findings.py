@@ -3,6 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
+from inklab.statistics import prediction_interval
 from inklab.study.phrases import (
     between,
     counted,
@@ -149,13 +152,22 @@ def _helps(comparison: Json, strengths: Sequence[float | int], images: int) -> s
         text = f"{name} is not shown to be better than {alone} at any strength ({how})"
     else:
         best = max((row for row in rows if row["strength"] in comparison["helps_at"]), key=_mean)
-        text = f"{name} is better than {alone} from strength {comparison['helps_from']:g} ({how}; "
+        start = f"{comparison['helps_from']:g}"
+        text = f"{name} is shown to be better than {alone} from strength {start} on ({how}; "
         text += f"Holm-adjusted; at {ranges(comparison['helps_at'], strengths)}), most of all at "
         text += f"{best['strength']:g}: "
         text += gap_text(best, "tpr")
+        text += _crossing(rows, comparison["helps_from"])
     if set(comparison["hurts_at"]) - {strengths[0]}:
         text += f"; it is worse at {ranges(comparison['hurts_at'], strengths)}"
     return f"{text}; at strength {strengths[0]:g} {_price(rows[0])}."
+
+
+def _crossing(rows: Sequence[Json], helps_from: float | int) -> str:
+    """From where on the means are better, if that is before it is shown: few replicates show little."""
+    worse = [row["strength"] for row in rows if row["mean"] <= 0 and row["strength"] < helps_from]
+    better = [row["strength"] for row in rows if row["strength"] > max(worse, default=-1.0)]
+    return f"; the means are better from {better[0]:g} on" if better and better[0] < helps_from else ""
 
 
 def _noise_shortly(chapter: Json, told: Json) -> list[str]:
@@ -211,7 +223,7 @@ def _score_list(scores: Json, told: Json) -> list[str]:
 
 
 def _references(chapter: Json, told: Json) -> list[str]:
-    """What others measured, and on which side of the interval it lies."""
+    """What others measured, and on which side of what one run here would give it lies."""
     reference = chapter.get("reference") or {}
     sources = [reference, *reference.get("also", [])]
     texts = []
@@ -231,12 +243,13 @@ def _against(told: Json, name: str, value: float | int) -> str:
     if not isinstance(score, dict) or not score.get("n"):
         return ""
     text = f"{words(name)} {number(value, name)}"
-    interval = score["ci95"] or score.get("ci95_images")
+    # Theirs is one run, so it is held against one more run of ours, not against the interval of our mean.
+    interval = prediction_interval(np.array(score["values"], dtype=float))
     if interval is None:
         side = "above" if value > score["mean"] else "below" if value < score["mean"] else "equal to"
-        return f"{text}, {side} the one value here"
-    side = "below" if value < interval[0] else "above" if value > interval[1] else "inside"
-    return f"{text}, {side} the interval here ({between(interval, name)})"
+        return f"{text}, {side} the one run here"
+    side = "below" if value < interval[0] else "above" if value > interval[1] else "within"
+    return f"{text}, {side} what one run here would give ({between(interval, name)})"
 
 
 def _verdicts(told: Json) -> str:

@@ -18,7 +18,7 @@ from inklab.seeding import Seed
 from inklab.study.plan import FLOOR
 from inklab.train.tensors import TrainingData
 
-REFERENCE_IMAGES = 10_000  # training images behind the Fréchet distance: as many as are drawn
+REFERENCE_IMAGES = 10_000  # training images behind the Fréchet distance: as many as MNIST has test images
 KEPT, PAIRED = 100, 10  # images kept for the report; of these, so many with their nearest training image
 
 Found = tuple[dict[str, Any], dict[str, np.ndarray]]
@@ -46,8 +46,10 @@ def generator_evaluation(
     features = features_before_last(judge.net)
     order = torch.from_numpy((seed / "training images").rng().permutation(len(data.train.labels)))
     reference = moments(features, data.train.pixels[order[:REFERENCE_IMAGES]])
+    compared = min(evaluation["samples"], len(data.test.labels))  # as many drawn images as real ones
     if evaluation["sampler"] == FLOOR:
-        return _floor(decoder, judge, data, frechet_distance(moments(features, data.test.pixels), reference))
+        real = data.test.pixels[:compared]
+        return _floor(decoder, judge, data, frechet_distance(moments(features, real), reference))
     codes = predict_in_batches(encode, data.train.pixels[order[: evaluation["fit_images"]]]).numpy()
     sampler = samplers[evaluation["sampler"]]
     wanted = {key: evaluation[key] for key in ("components", "fit_images") if key in sampler.settings}
@@ -60,6 +62,7 @@ def generator_evaluation(
         reference,
         data.train.pixels.numpy(),
         nearest_of=evaluation["nearest_images"],
+        frechet_of=compared,
     )
     numbers = {
         "recognised": scores.recognised, "classes": scores.classes.tolist(), "frechet": scores.frechet,

@@ -4,6 +4,7 @@ import functools
 import json
 import math
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from inklab.study.store import write_arrays
 from inklab.train.loop import Group, OnEpoch, Trained, Trial, train_group
 from inklab.train.objective import objectives
 from inklab.train.rehearsal import rehearse
-from inklab.train.scoring import final_scores
+from inklab.train.scoring import final_scores, spread_out
 from inklab.train.tensors import Part, TrainingData, as_part
 from inklab.train.verdicts import verdicts, watch
 
@@ -103,7 +104,10 @@ def _write_trial(
         "seconds": trained.seconds, "ran": ran,
     }  # fmt: skip
     if not trained.diverged:
-        outcome |= _scored(trained, data, bench, folder, outcome)
+        try:
+            outcome |= _scored(trained, data, bench, folder, outcome)
+        except Exception:  # one trial's scoring must not cost its group the training
+            outcome |= {"state": "failed", "reason": traceback.format_exc()}
     write_json(folder / "outcome.json", outcome)
 
 
@@ -118,7 +122,7 @@ def _scored(
     classifier = objective.target == "labels"
     found = []
     if classifier:
-        index = torch.arange(min(LOOKED_AT, len(data.train.labels)))
+        index = spread_out(len(data.train.labels), LOOKED_AT)
         found = verdicts(watch(trained.net, data.train.images(index), data.train.labels[index]))
     made_by = {key: outcome[key] for key in ("id", "replicate", "seed", "data_sha256", "ran")}
     model, framing = trial.settings["model"], json.loads(bench.framing)

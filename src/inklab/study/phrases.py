@@ -86,8 +86,11 @@ def gap_text(difference: Json, name: str) -> str:
         return f"{mean} ({counted(difference['n'], 'pair')}, no interval)"
     scale = 100 if is_share(name) else 1
     form = "+.2f" if is_share(name) else "+.3g"
-    low, high = (format(scale * end, form) for end in difference["ci95"])
-    return f"{mean} (95 % CI {low} to {high}, {p_text(difference)})"
+    # Beside Holm's p stand Holm's bounds: an interval that excludes 0 exactly where p is below 0.05.
+    adjusted = difference.get("p_holm") is not None and difference.get("lower") is not None
+    ends = (difference["lower"], difference["upper"]) if adjusted else difference["ci95"]
+    low, high = (format(scale * end, form) for end in ends)
+    return f"{mean} ({'Holm-adjusted' if adjusted else '95 %'} CI {low} to {high}, {p_text(difference)})"
 
 
 def p_text(difference: Json) -> str:

@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 
+from inklab.data.split import shares
 from inklab.errors import SpecError, UnknownName, did_you_mean
 from inklab.files import fingerprint
 from inklab.models.model import check_model
@@ -31,6 +33,7 @@ NUMERICS = 1
 """Raised by every change that may move a number; part of each id, so old and new outcomes never mix."""
 
 FLOOR = "floor"  # the evaluation that measures what the generator's scores are compared with
+VARIED = ("model", "recipe", "scaling")
 DEFAULT_VALIDATION = 12  # one training image in so many: 5,000 of MNIST's 60,000
 SMALL_VALIDATION = 500  # but so many where that is no more than an eighth: mnist-5k's 350 / 50 / 100 a class
 
@@ -185,6 +188,11 @@ class _Planner:
 
     def grid(self, chapter: TrainChapter) -> list[tuple[dict[str, Any], dict[str, Any]]]:
         """Every point of a chapter's grid: what is varied there, and its resolved settings."""
+        for key in chapter.vary:
+            if key.split(".")[0] in {*TrainChapter.model_fields} - {*VARIED}:
+                raise SpecError(
+                    f"vary names '{key}'; a key begins with {', '.join(VARIED)}, such as recipe.l2"
+                )
         points = []
         for values in itertools.product(*chapter.vary.values()):
             told = chapter.model_dump(mode="json")
@@ -248,6 +256,8 @@ class _Planner:
         return {"id": fingerprint(identity), **told, "needs": needs}
 
     def _noise(self, chapter: NoiseChapter, images: int) -> list[dict[str, Any]]:
+        if not shares(np.array(self.data.counts["test"]), images).all():
+            raise SpecError(f"noise on {images} test images leaves a class without any; use more images")
         if chapter.alone not in chapter.pipelines:
             raise SpecError(
                 f"'{chapter.alone}' is what other pipelines are compared with, so it must be one of "

@@ -48,10 +48,11 @@ def read_study(
         raise UnknownName("profile", profile, [*profiles, "plain"])
     for key, value in profiles.get(profile, {}).items():
         put(raw, key, value, f"profile '{profile}'")
-    _train_longer(raw, raw.pop("small", None), train_images, study, folder)
-    for change in sets:
-        key, value = parse_set(change)
+    small = raw.pop("small", None)
+    changes = {change: parse_set(change) for change in sets}
+    for change, (key, value) in changes.items():
         put(raw, key, value, f"--set {change}")
+    _train_longer(raw, _small(small, study), train_images, {key for key, _ in changes.values()}, folder)
     return parse_study(raw, study, folder), profile
 
 
@@ -79,28 +80,32 @@ def parse_study(raw: dict[str, Any], origin: str, folder: Path | None = None) ->
         raise SpecError(f"study '{origin}': {told(error, FIELDS)}") from None
 
 
-def _train_longer(
-    raw: dict[str, Any], small: object, train_images: int | None, study: str, folder: Path
-) -> None:
-    """Multiply the epochs of every chapter if the source is small."""
-    if small is None:
-        return
+def _small(told_small: object, study: str) -> Small | None:
     try:
-        told_small = Small.model_validate(small)
+        return None if told_small is None else Small.model_validate(told_small)
     except ValidationError as error:
-        raise SpecError(
-            f"study '{study}', small: {told(error, {**FIELDS, 'study': [*Small.model_fields]})}"
-        ) from None
-    if train_images is None or train_images >= told_small.below:
-        return
+        mistakes = told(error, {**FIELDS, "study": [*Small.model_fields]})
+        raise SpecError(f"study '{study}', small: {mistakes}") from None
+
+
+def _train_longer(
+    raw: dict[str, Any],
+    small: Small | None,
+    train_images: int | None,
+    changed: set[str],
+    folder: Path,
+) -> None:
+    """Multiply the epochs of every chapter whose epochs nobody set, if the source is small."""
     chapters = raw.get("chapters")
-    for chapter in chapters.values() if isinstance(chapters, dict) else ():
-        if isinstance(chapter, dict) and "model" in chapter:
+    if small is None or train_images is None or train_images >= small.below or not isinstance(chapters, dict):
+        return
+    for name, chapter in chapters.items():
+        if isinstance(chapter, dict) and "model" in chapter and f"{name}.recipe.epochs" not in changed:
             _resolve_recipe(chapter, folder)
             recipe = chapter.setdefault("recipe", {})
             epochs = recipe.get("epochs", Recipe().epochs) if isinstance(recipe, dict) else None
-            if isinstance(epochs, int):  # anything else is told as a mistake below
-                recipe["epochs"] = epochs * told_small.epochs_times
+            if isinstance(epochs, int):  # anything else is told as a mistake by parse_study
+                recipe["epochs"] = epochs * small.epochs_times
 
 
 def _resolve_recipe(chapter: Any, folder: Path | None) -> None:

@@ -61,8 +61,8 @@ class RunFolder:
             or not all(isinstance(found.get(key), kind) for key, kind in kinds.items())
         ):
             raise CorruptFile(
-                f"'{self.path / 'plan.json'}' is not a plan of format 1; type the run's command again to "
-                "write it anew"
+                f"'{self.path / 'plan.json'}' is not a plan of format 1; delete it and type the run's "
+                "command again, what is finished is kept"
             )
         return found
 

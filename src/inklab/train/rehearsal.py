@@ -12,7 +12,7 @@ from inklab.models.model import Shape
 from inklab.models.parts.dropout import key_names
 from inklab.models.parts.layers import layer_table
 from inklab.models.parts.scaling import Scaled
-from inklab.seeding import Seed
+from inklab.seeding import Seed, global_states
 from inklab.train.loop import build_scaled
 from inklab.train.objective import Batch, Objective, objectives
 from inklab.train.optimisers import PLAIN_SGD, Hyper, Tensors
@@ -117,11 +117,11 @@ def _check_gradients(name: str, net: Scaled, objective: Objective, batch: Batch)
 
 
 def _draws(net: Scaled, images: Tensor) -> bool:
-    """Whether a pass in training takes anything from torch's global generator, were it once in a while."""
+    """Whether a pass in training takes anything from a global generator, were it once in a while."""
     with torch.no_grad(), Seed(0).as_global():
-        before = torch.get_rng_state()
+        before = global_states()
         net(images)
-        return not torch.equal(before, torch.get_rng_state())
+        return before != global_states()
 
 
 def _is_normed(net: Scaled) -> bool:

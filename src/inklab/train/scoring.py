@@ -3,7 +3,7 @@
 import copy
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from inklab.evaluate.scores import classification_scores, reconstruction_scores
@@ -33,7 +33,8 @@ class Curves:
         self, objective: Objective, data: TrainingData, recipe: Recipe, seed: Seed, precision: str
     ) -> None:
         self.objective, self.precision, self.validation = objective, precision, data.validation
-        self.train = Part(data.train.pixels[:LOOKED_AT], data.train.labels[:LOOKED_AT])
+        index = spread_out(len(data.train.labels), LOOKED_AT)
+        self.train = Part(data.train.pixels[index], data.train.labels[index])
         if objective.target == "images":
             self.shown = shown_for_scoring(data.validation, recipe.corruption, seed / "validation noise")
 
@@ -109,3 +110,14 @@ def in_precision(net: Scaled, precision: str) -> Scaled:
     for name, parameter in quick.named_parameters():
         parameter.data = as_computed(parameter.data, "fp32" if name in whole else precision)
     return quick
+
+
+def spread_out(count: int, most: int) -> Int[Tensor, " m"]:
+    """At most so many places, evenly over all: of images that lie class by class, some of every class.
+
+    Example:
+        >>> spread_out(10, 4).tolist(), spread_out(2, 4).tolist()
+        ([0, 2, 5, 7], [0, 1])
+    """
+    taken = min(count, most)
+    return torch.arange(taken) * count // max(taken, 1)
