@@ -104,9 +104,11 @@ class TestDryRun:
         monkeypatch.delenv("INKLAB_DATA_DIR", raising=False)
         code, out, err = cli("run", "--dry-run", "--json")
         assert code == EXIT_FINE
-        assert err.startswith("NOTE: This is mnist-5k (5,000 digits), because ") and err.count("\n") == 1
+        told, few = err.splitlines()
+        assert told.startswith("NOTE: These are 5,000 digits of MNIST (mnist-5k), not all 70,000: ")
+        assert few.startswith("4,000 training images are few: ")
         data = json.loads(out)["plan"]["data"]
-        assert (data["source"], data["note"]) == ("mnist-5k", err.strip().removeprefix("NOTE: "))
+        assert (data["source"], data["note"]) == ("mnist-5k", told.removeprefix("NOTE: "))
         assert data["counts"] == {"train": [350] * 10, "validation": [50] * 10, "test": [100] * 10}
 
 

@@ -142,6 +142,8 @@ def test_no_process_stays(happened):
 def test_a_worker_that_died_idle_is_replaced_and_one_that_is_left_in_the_middle_ends(bench, tmp_path):
     executor, kinds = LocalExecutor(bench, tmp_path, workers=1), []
     with pytest.raises(KeyboardInterrupt), executor:
+        executor.submit(job("short", "mlp", epochs=1))
+        assert [event.kind for event in executor.events()][-1] == "done"
         (idle,) = multiprocessing.active_children()
         idle.kill()
         idle.join()
@@ -152,6 +154,13 @@ def test_a_worker_that_died_idle_is_replaced_and_one_that_is_left_in_the_middle_
                 raise KeyboardInterrupt
     assert kinds == ["started", "retried", "started", "epoch"]
     assert multiprocessing.active_children() == []
+
+
+def test_no_more_workers_are_started_than_jobs_wait(bench, tmp_path):
+    with LocalExecutor(bench, tmp_path, workers=64) as executor:
+        executor.submit(job("only", "mlp", epochs=1))
+        assert [event.kind for event in executor.events()][-1] == "done"
+        assert len(multiprocessing.active_children()) == 1
 
 
 def test_a_bench_is_small_enough_to_be_sent(bench):

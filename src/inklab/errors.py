@@ -36,9 +36,8 @@ class UnknownName(SpecError):
     """A name that nothing is registered under.
 
     Example:
-        >>> print(UnknownName("corruption", "salt_and_peper", ["salt_and_pepper", "shot"]))
-        no corruption is called 'salt_and_peper'. Did you mean 'salt_and_pepper'? Known: salt_and_pepper,
-        shot.
+        >>> print(UnknownName("corruption", "shott", ["salt_and_pepper", "shot"]))
+        no corruption is called 'shott'. Did you mean 'shot'? Known: salt_and_pepper, shot.
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -52,10 +52,10 @@ def run_command(
     dataset = load_data(asked_for)
     images = len(dataset.train)
     spec, name = read_study(study, profile=profile, sets=changes, train_images=images)
-    if spec != asked_for:
-        note(f"{images:,} training images are few: trainings get more epochs ([small] in the study)")
+    few = f"{images:,} training images are few: trainings get more epochs ([small] in the study)"
     options = [("--profile", profile), ("--data", data), *(("--set", each) for each in sets or [])]
     asked = _Asked(folder, workers, dry_run, as_json, _command("run", study, options))
+    asked = replace(asked, remark=few if spec != asked_for else "")
     return _drive(spec, name, asked, dataset)
 
 
@@ -135,6 +135,7 @@ class _Asked:
     as_json: bool = False
     command: str = ""
     bundles: bool = False
+    remark: str = ""
 
 
 def _command(verb: str, what: str, options: list[tuple[str, str | None]]) -> str:
@@ -152,6 +153,8 @@ def _drive(spec: Any, profile: str, asked: _Asked, dataset: Any = None) -> int:
     study = open_study(spec, profile, dataset)
     if study.identity.note:
         note(f"NOTE: {study.identity.note}")
+    if asked.remark:
+        note(asked.remark)
     path = asked.folder or runs_root() / spec.name / study.id
     driver = Driver(study, RunFolder(path), asked.workers, command=asked.command)
     if asked.dry_run:
