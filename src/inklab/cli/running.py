@@ -15,6 +15,9 @@ Workers = Annotated[
     int | None,
     typer.Option("--workers", min=1, max=256, help="Processes side by side. [default: one a core]"),
 ]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show what would be done and what it costs; write nothing.")
+]
 
 
 @app.command("run")
@@ -34,9 +37,7 @@ def run_command(
         Path | None, typer.Option("--out", help="The run folder. [default: runs/<study>/<id>]")
     ] = None,
     workers: Workers = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be done and what it costs; write nothing.")
-    ] = False,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> int:
     """Run a study: train, evaluate, and write a report. Typed again, it goes on where it stopped.
@@ -95,9 +96,7 @@ def train(
         Path | None, typer.Option("--out", help="The run folder. [default: runs/<model>/<id>]")
     ] = None,
     workers: Workers = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be done and what it costs; write nothing.")
-    ] = False,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> int:
     """Train one network and write its bundle.

@@ -12,7 +12,6 @@ from inklab.figures.reading import Score
 THIN = "\u202f"
 NBSP = "\u00a0"
 MINUS = "\u2212"
-DASH = "\u2013"
 ABSENT = "\u2014"
 
 Number: TypeAlias = float | int

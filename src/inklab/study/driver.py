@@ -13,7 +13,7 @@ from inklab.errors import RunError
 from inklab.files import read_json, write_json
 from inklab.study.bench import Bench, lay_out
 from inklab.study.estimate import estimate, group_seconds
-from inklab.study.executor import Event, LocalExecutor
+from inklab.study.executor import Event, Executor, LocalExecutor
 from inklab.study.machine import cores, fast_precision
 from inklab.study.opening import Study
 from inklab.study.plan import (
@@ -148,7 +148,7 @@ class Driver:
         source = self.study.identity.source
         return str(Path(source).resolve()) if source not in sources and Path(source).exists() else source
 
-    def _compute(self, executor: LocalExecutor, how: How) -> None:
+    def _compute(self, executor: Executor, how: How) -> None:
         facts = self._rehearsed(executor, how)
         made = self._plan(how, facts)
         keep_samples(self.folder, self.study.split.train.pixels, self.study.split.train.labels)
@@ -164,7 +164,7 @@ class Driver:
                 self._submit_ready(executor, made, waiting)
             self.watcher(event, self._jobs[event.job])
 
-    def _rehearsed(self, executor: LocalExecutor, how: How) -> Facts:
+    def _rehearsed(self, executor: Executor, how: How) -> Facts:
         """Have every kind of network rehearsed by a worker, so that this process need not import torch."""
         spec = self.study.spec.model_dump(mode="json")
         self._submit(executor, {"name": "check", "kind": "check", "spec": spec, "label": "names"})
@@ -220,7 +220,7 @@ class Driver:
                 jobs.append({**job, "label": _label(made, left)})
         return sorted(jobs, key=lambda job: -job["seconds"])
 
-    def _submit_ready(self, executor: LocalExecutor, made: dict[str, Any], waiting: set[str]) -> None:
+    def _submit_ready(self, executor: Executor, made: dict[str, Any], waiting: set[str]) -> None:
         """Submit the evaluations whose trials have ended; without good trials one can't be computed."""
         for evaluation in _evaluations(made):
             name = f"evaluate {evaluation['id']}"
@@ -243,7 +243,7 @@ class Driver:
             else:
                 self._submit(executor, job)
 
-    def _submit(self, executor: LocalExecutor, job: dict[str, Any]) -> None:
+    def _submit(self, executor: Executor, job: dict[str, Any]) -> None:
         self._jobs[job["name"]] = job
         executor.submit(job)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 from uuid import uuid4
 
 from inklab.errors import InklabError
@@ -41,6 +41,7 @@ class Event(NamedTuple):
     value: Any = None
 
 
+@runtime_checkable
 class Executor(Protocol):
     """Runs jobs. Exactly one of "done", "failed" and "lost" comes for each; it never raises for a job."""
 
