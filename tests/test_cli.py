@@ -117,7 +117,7 @@ class TestReadingARun:
         folder = toy.copied(tmp_path / "run")
         code, out, err = cli("run", toy.study_file(), "--out", folder)
         assert code == EXIT_FINE
-        assert out.strip().endswith(f"report: {folder / 'report.html'}") and "sweep l2=0.001" in out
+        assert out.strip().endswith(f"report: {folder / 'report.html'}") and "sweep l2=1e-3" in out
         assert f"study toy, profile plain, data {toy.home() / 'toy.npz'}: {folder}" in err
         assert "everything is there already" in err
         command = RunFolder(folder).plan()["command"]

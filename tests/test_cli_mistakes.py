@@ -208,7 +208,7 @@ MISTAKES = {
     "resume bad spec": (4, "spec.json",),
     "compare run cn mlp": (2, "no chapter is called 'cn'", "'cnn'"),
     "compare run noise mlp": (2, "'noise' is a chapter of kind noise",),
-    "compare run sweep mlp": (2, "'sweep' has 3 settings; name one of: sweep:l2=0.0",),
+    "compare run sweep mlp": (2, "'sweep' has 3 settings; name one of: sweep:l2=0, sweep:l2=1e-3",),
     "compare run sweep:l2=3 mlp": (2, "no setting is called 'sweep:l2=3'", "sweep:l2=0.1"),
     "compare run cnn denoiser": (2, "share no score",),
     "models mpl": (2, "no model is called 'mpl'", "'mlp'"),

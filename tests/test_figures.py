@@ -7,6 +7,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from synthetic_report import digits_plan, made_up_run
 
@@ -15,9 +17,10 @@ from inklab.figures.catalogue import OF_KIND
 from inklab.figures.drawing import tidy
 from inklab.figures.numerals import NBSP, THIN, interval, percent, points, typeset
 from inklab.figures.palette import DARK, LIGHT, LINES, MARKERS, SERIES, STAND_IN, for_page
-from inklab.figures.sweep import places_of, sweep_figure
+from inklab.figures.reading import read_score
+from inklab.figures.sweep import MOST_DOTS, places_of, sweep_figure, thinned
 from inklab.figures.tiles import Row, picture, tile_drawing
-from inklab.figures.training import mean_where_any
+from inklab.figures.training import MOST_LINES, learning_curves, mean_where_any
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +138,60 @@ def test_a_diverged_trial_is_no_dot(run, tmp_path):
     figure = sweep_figure(broken.summarise(), broken.chapter("l2-sweep"))
     first = rows_of(figure)[0]
     assert first["n"] == "2" and len(first["values"].split()) == 2
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """More replicates of a sweep and of one network than are drawn one by one."""
+    sets = ("l2-sweep.replicates=130", "mlp-64-64.replicates=130", "l2-sweep.recipe.epochs=2")
+    plan = digits_plan("quick", sets, test=400)
+    kept = ("mlp-64-64", "l2-sweep", "findings")
+    plan["chapters"] = [chapter for chapter in plan["chapters"] if chapter["name"] in kept]
+    return made_up_run(tmp_path_factory.mktemp("many"), plan)
+
+
+def test_of_many_replicates_the_sweep_draws_some_and_says_so(many):
+    figure = sweep_figure(many, many.chapter("l2-sweep"))
+    settings = len(many.chapter("l2-sweep")["settings"])
+    assert "of each setting at most 100, evenly from the lowest to the highest" in figure.caption
+    dots = figure.drawing.count("<use ")
+    assert 2 * settings * MOST_DOTS <= dots < 2 * settings * (MOST_DOTS + 10)  # ticks and caps besides
+    assert all(len(row["values"].split()) == 130 for row in rows_of(figure))  # the data hold all
+
+
+def test_of_many_replicates_some_curves_are_drawn_and_the_mean_is_of_all(many):
+    figure = learning_curves(many, many.chapter("mlp-64-64"))
+    assert "Thin: 100 of the replicates" in figure.caption and f"n{NBSP}={NBSP}130" in figure.caption
+    assert len({row["replicate"] for row in rows_of(figure)}) == 130
+    assert 4 * MOST_LINES <= figure.drawing.count("stroke-opacity: 0.45") < 4 * (MOST_LINES + 1)
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=60), st.integers(2, 30))
+def test_thinned_values_keep_their_order_and_both_ends(values, most):
+    left = thinned(values, most)
+    assert len(left) == min(len(values), most) and (min(left), max(left)) == (min(values), max(values))
+    places = iter(values)
+    assert all(value in places for value in left)  # each is found after the one before it
+
+
+def test_curves_of_settings_come_with_the_means_that_are_drawn(run, drawn):
+    figure = next(figure for figure in drawn["l2-sweep"] if figure.name.endswith("curves"))
+    setting = run.chapter("l2-sweep")["settings"][0]
+    histories = [run.outcomes[trial]["history"] for trial in setting["trials"]]
+    rows = [row for row in rows_of(figure) if row["setting"] == "l2 = 1e-6"]
+    assert [int(row["epoch"]) for row in rows] == [1, 2, 3] and {row["n"] for row in rows} == {"3"}
+    for column in ("train_loss", "validation_accuracy"):
+        wanted = np.mean([history[column] for history in histories], axis=0)
+        assert np.allclose([float(row[column]) for row in rows], wanted)
+
+
+def test_equal_replicates_have_the_interval_over_images():
+    told = {"mean": 0.1, "sd": 0.0, "n": 3, "ci95": [0.1, 0.1], "values": [0.1] * 3}
+    assert (read_score(told).interval, read_score(told).over) == (None, "")
+    score = read_score(told | {"ci95_images": [0.08, 0.12]})
+    assert (score.interval, score.over) == ((0.08, 0.12), "images")
+    other = read_score(told | {"values": [0.1, 0.1, 0.2], "sd": 0.06, "ci95": [0.0, 0.3]})
+    assert (other.interval, other.over) == ((0.0, 0.3), "replicates")
 
 
 def test_noise_data_holds_every_pipeline_at_every_strength(run, drawn):

@@ -56,7 +56,7 @@ def test_the_readme_table_tells_the_numbers(script):
     ours = f"{100 * score['mean']:.2f} % ({100 * low:.2f} to {100 * high:.2f}), n = 3"
     assert ours in rows["`mlp-64-64`"] and "Keras, inputs scaled once: 97.20 %" in rows["`mlp-64-64`"]
     assert "verdict `inputs-scaled-twice` in 1 of 1" in rows["`scaled-twice`"]
-    assert "best by validation: l2 = 1e-05" in rows["`l2-sweep`"] and "0.001" in rows["`l2-sweep`"]
+    assert "best by validation: l2 = 1e-5" in rows["`l2-sweep`"] and "1e-3" in rows["`l2-sweep`"]
     assert "BCE 0.12" in rows["`denoiser`"] and "perturbed 80.0 %" in rows["`generator`"]
     assert "is shown to help from strength" in rows["`noise`"] and "over 3 replicates" in rows["`noise`"]
     assert len(rows) == len(results["chapters"]) - 2  # all but data and findings

@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
@@ -7,8 +8,10 @@ import numpy as np
 import pytest
 from synthetic_report import MadeUp, digits_plan, made_up_run
 
+from inklab.figures.training import learning_curves
 from inklab.report import build_report, write_report
 from inklab.report.chapters import TEMPLATES, known_answers
+from inklab.report.page import LARGEST_CSV
 from inklab.study.reading import read_study
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -125,6 +128,38 @@ def test_every_figure_carries_its_data(outline):
     links = [one for one in outline.all("a") if "download" in one]
     assert len(links) == len(outline.all("figure"))
     assert all(str(one["href"]).startswith("data:text/csv") for one in links)
+
+
+def test_data_that_would_swell_the_page_stay_in_the_folder(run):
+    figure = learning_curves(run, run.chapter("cnn"))
+    rows = figure.rows * (2 * LARGEST_CSV // len(figure.csv()))
+    text = build_report(run, {"cnn": [replace(figure, rows=rows)]})
+    assert f"too much for this page: <code>figures/{figure.name}.csv</code>, {len(rows)} rows" in text
+    assert "data:text/csv" not in text and len(text) < LARGEST_CSV
+
+
+def test_a_sweep_alone_needs_no_headline(tmp_path):
+    plan = digits_plan("quick", test=400)
+    plan["chapters"] = [chapter for chapter in plan["chapters"] if chapter["name"] == "l2-sweep"]
+    assert "No chapter is finished yet." not in words(build_report(made_up_run(tmp_path, plan)))
+
+
+def test_equal_replicates_are_starred_with_the_interval_over_images(tmp_path):
+    plan = digits_plan("full", test=400)
+    plan["chapters"] = [each for each in plan["chapters"] if each["name"] in ("mlp-64-64", "noise")]
+    run = made_up_run(tmp_path, plan)
+    for trial in run.chapter("mlp-64-64")["settings"][0]["trials"]:
+        run.outcomes[trial]["scores"]["test_accuracy"] = 0.1135
+    for planned in run.chapter("noise")["evaluations"]:
+        run.evaluations[planned["id"]]["tpr"][-1] = 0.1
+    text = words(build_report(run.summarise())).replace("\u202f", " ")
+    low, high = run.results["chapters"]["mlp-64-64"]["test_accuracy"]["ci95_images"]
+    assert f"{100 * low:.2f} to {100 * high:.2f} %*" in text
+    assert "* Over test or validation images (Wilson), for all replicates gave the same." in text
+    low, high = run.results["chapters"]["noise"]["pipelines"]["cnn"]["tpr"][-1]["ci95_images"]
+    assert f"10.0 ({100 * low:.1f} to {100 * high:.1f})*" in text
+    assert "* All replicates gave the same, so the interval is over test images (Wilson)" in text
+    assert "over test images also where all replicates gave the same" in text
 
 
 def test_the_note_about_the_data_comes_first(page):

@@ -294,7 +294,7 @@ class TestCompare:
         [
             ("cn", UnknownName, "no chapter is called 'cn'. Did you mean 'cnn'?"),
             ("noise", SpecError, "kind noise, which trains nothing"),
-            ("l2-sweep", SpecError, "has 3 settings; name one of: l2-sweep:l2=1e-06, l2-sweep:l2=1e-05"),
+            ("l2-sweep", SpecError, "has 3 settings; name one of: l2-sweep:l2=1e-6, l2-sweep:l2=1e-5"),
             ("l2-sweep:l2=1e-4", UnknownName, "no setting is called 'l2-sweep:l2=1e-4'. Did you mean"),
             ("cnn:l2=1", UnknownName, "no setting is called 'cnn:l2=1'"),
             ("denoiser", SpecError, "they share no score"),

@@ -1,5 +1,6 @@
 """The run folder: outcomes appear whole or not at all, one driver at a time, and damage is named."""
 
+import gc
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import pytest
 from inklab.errors import CorruptFile, RunError
 from inklab.files import write_json
 from inklab.study.store import RunFolder, read_arrays, write_arrays
+from inklab.study.view import StoredRun
 
 OUTCOME = {"id": "abc", "state": "done", "scores": {"test_accuracy": 0.5}}
 
@@ -64,6 +66,28 @@ class TestPublishing:
         chapters = [{"name": "data"}, {"evaluations": [{"id": "e1"}, {"id": "e2"}]}]
         plan = {"trials": {"abc": {}, "missing": {}}, "chapters": chapters}
         assert set(folder.outcomes(plan)) == {"abc"} and set(folder.evaluations(plan)) == {"e1"}
+
+    def test_states_are_those_of_the_outcomes(self, folder):
+        folder.publish("trials", "abc", drafted(folder))
+        folder.record("evaluations", {"id": "e1", "state": "failed", "reason": "why"})
+        plan = {"trials": {"abc": {}, "missing": {}}, "chapters": [{"evaluations": [{"id": "e1"}]}]}
+        assert folder.states(plan) == {"abc": "done", "e1": "failed"}
+
+    def test_a_view_shows_the_run_as_it_stood(self, folder):
+        kinds = {"study": "s", "data": {}, "how": {}, "chapters": [], "groups": []}
+        write_json(folder.path / "plan.json", {"format": 1, "trials": {"abc": {}, "def": {}}, **kinds})
+        folder.publish("trials", "abc", drafted(folder))
+        view = StoredRun(folder)
+        assert view.outcome("abc") == OUTCOME and view.outcome("def") is None
+        folder.record("trials", {"id": "def", "state": "failed"})
+        assert view.outcome("def") is None
+        assert StoredRun(folder).outcome("def") == {"id": "def", "state": "failed"}
+
+    def test_reading_leaves_the_collector_as_it_was(self, folder):
+        folder.publish("trials", "abc", drafted(folder, {"id": "other", "state": "done"}))
+        with pytest.raises(CorruptFile, match="not an outcome of 'abc'"):
+            folder.outcomes({"trials": {"abc": {}}, "chapters": []})
+        assert gc.isenabled()
 
 
 class TestArrays:

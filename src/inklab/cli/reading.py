@@ -14,13 +14,13 @@ def status(run: Run = "latest", as_json: AsJson = False) -> int:
     """How far a run is: trials and evaluations by outcome."""
     from inklab.study.results import evaluations_of, trials_of
     from inklab.study.store import RunFolder
-    from inklab.study.summaries.tally import counts
+    from inklab.study.summaries.tally import counts_of
 
     folder = RunFolder.existing(find_run(run))
     plan = folder.plan()
-    records: dict[str, dict[str, Any]] = {**folder.outcomes(plan), **folder.evaluations(plan)}
+    states = folder.states(plan)
     told = {
-        chapter["name"]: counts([*trials_of(chapter), *evaluations_of(chapter)], records)
+        chapter["name"]: counts_of([*trials_of(chapter), *evaluations_of(chapter)], states)
         for chapter in plan["chapters"]
     }
     told = {name: outcomes for name, outcomes in told.items() if outcomes}
@@ -33,9 +33,9 @@ def status(run: Run = "latest", as_json: AsJson = False) -> int:
         f"{folder.path}\nstudy {plan['study']}, profile {plan['profile']}, data {plan['data']['source']}, "
         f"seed {plan['seed']}\n"
     )
-    states = list(dict.fromkeys(state for outcomes in told.values() for state in outcomes))
-    rows = [[name, *(str(outcomes.get(state, "")) for state in states)] for name, outcomes in told.items()]
-    table(["chapter", *states], rows, right=tuple(range(1, len(states) + 1)))
+    columns = list(dict.fromkeys(state for outcomes in told.values() for state in outcomes))
+    rows = [[name, *(str(outcomes.get(state, "")) for state in columns)] for name, outcomes in told.items()]
+    table(["chapter", *columns], rows, right=tuple(range(1, len(columns) + 1)))
     return EXIT_FINE
 
 
@@ -62,13 +62,16 @@ def show(run: Run = "latest", as_json: AsJson = False) -> int:
 def report(run: Run = "latest") -> int:
     """Draw a run's figures again and write its report.html."""
     from inklab.report.page import write_report
-    from inklab.study.store import RunFolder
+    from inklab.study.store import RunFolder, collector_paused
     from inklab.study.summing import write_results
     from inklab.study.view import StoredRun
 
     folder = RunFolder.existing(find_run(run))
-    write_results(folder)
-    out(str(write_report(StoredRun(folder))))
+    with collector_paused():
+        snapshot = folder.snapshot()
+        write_results(folder, snapshot)
+        page = write_report(StoredRun(folder, snapshot=snapshot))
+    out(str(page))
     return EXIT_FINE
 
 
@@ -115,15 +118,15 @@ def show_results(results: Mapping[str, Any]) -> None:
 
 
 def _values(setting: Mapping[str, Any], chapter: Mapping[str, Any]) -> str:
+    from inklab.study.phrases import plain
+
     vary = chapter.get("vary") or []
-    return ", ".join(
-        f"{key}={setting[key]:g}" if isinstance(setting[key], float) else f"{key}={setting[key]}"
-        for key in vary
-        if key in setting
-    )
+    return ", ".join(f"{key}={plain(setting[key])}" for key in vary if key in setting)
 
 
 def _scores(part: Mapping[str, Any]) -> list[list[str]]:
+    from inklab.study.phrases import equal
+
     rows = []
     for name in SHOWN:
         score = part.get(name)
@@ -132,9 +135,9 @@ def _scores(part: Mapping[str, Any]) -> list[list[str]]:
             ci95 = score.get("ci95")
             if ci95 and scale == 100:
                 ci95 = [min(max(bound, 0.0), 1.0) for bound in ci95]  # Student's t knows no bounds
-            interval = (
-                " to ".join(f"{bound * scale:.{digits}f}" for bound in ci95) if ci95 else "one replicate"
-            )
+            interval = "one replicate" if ci95 is None else "the same in all"
+            if ci95 and not equal(score):
+                interval = " to ".join(f"{bound * scale:.{digits}f}" for bound in ci95)
             rows.append(
                 [
                     name,

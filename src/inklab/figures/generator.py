@@ -90,6 +90,8 @@ def recognised(run: RunView, chapter: Json) -> Figure | None:
     name = f"{slug(chapter['name'])}-recognised"
     overs = {score.over for score in shares.values()}
     over = "over replicates (Student's t)" if "replicates" in overs else "over generated images (Wilson)"
+    if overs >= {"replicates", "images"}:
+        over += ", over images (Wilson) where there is one or all gave the same"
     bar = f"Bars: 95 % intervals {over}; " if overs - {""} else "No intervals are known; "
     return Figure(
         name=name,

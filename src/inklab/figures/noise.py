@@ -90,12 +90,14 @@ def _bands(curves: dict[str, list[Score | None]]) -> str:
         mine = {
             p: s
             for p, each in curves.items()
-            if (s := next((one for one in each if one), None)) and s.over == over
+            if (s := next((one for one in each if one and one.over == over and not one.equal), None))
         }
         if mine:
             whom = "" if len(mine) == len(curves) else f" for {listing(list(mine))}"
             ns = sorted({score.n for score in mine.values()})
             said.append(f"95 % intervals {words}{whom}, {' and '.join(replicates(n) for n in ns)}")
+    if any(one and one.equal and one.interval for each in curves.values() for one in each):
+        said.append("over test images also where all replicates gave the same")
     return f"Bands: {'; '.join(said)}." if said else "No intervals are known."
 
 

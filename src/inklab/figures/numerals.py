@@ -174,7 +174,7 @@ def replicates(n: int) -> str:
         >>> replicates(5).replace(NBSP, " ")
         'n = 5'
     """
-    return f"n{NBSP}={NBSP}{n}"
+    return f"n{NBSP}={NBSP}{n:,}"
 
 
 def score_text(score: Score | None, write: Writer) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from inklab.figures.view import Json, RunView
+from inklab.study.phrases import plain
 
 
 @dataclass(frozen=True)
@@ -30,14 +31,21 @@ class Score:
     values: tuple[float, ...] = ()
 
     @property
-    def interval(self) -> tuple[float, float] | None:
-        """The interval over replicates where there is one, else the one over images."""
-        return self.ci95 or self.ci95_images
+    def equal(self) -> bool:
+        """Whether several replicates gave the very same: Student's t would claim to know the mean exactly."""
+        return self.n > 1 and (self.sd == 0 or len(set(self.values)) == 1)
 
     @property
     def over(self) -> str:
         """What the interval is over: `replicates`, `images`, or nothing."""
-        return "replicates" if self.ci95 else "images" if self.ci95_images else ""
+        if self.ci95 and not self.equal:
+            return "replicates"
+        return "images" if self.ci95_images else ""
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The interval over replicates where they differ, else the one over images if there is one."""
+        return {"replicates": self.ci95, "images": self.ci95_images, "": None}[self.over]
 
 
 def read_score(value: Any) -> Score | None:
@@ -66,7 +74,7 @@ def read_score(value: Any) -> Score | None:
 
 def is_number(value: Any) -> bool:
     """Whether a JSON value is a finite number (a truth value is not)."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def numbers(values: Any) -> list[float]:
@@ -117,21 +125,6 @@ def setting_label(setting: Json) -> str:
         'l2 = 1e-6, rate = 0.1'
     """
     return ", ".join(f"{key} = {plain(value)}" for key, value in (setting.get("values") or {}).items())
-
-
-def plain(value: Any) -> str:
-    """A setting's value as one would type it: `1e-6` rather than `1e-06`.
-
-    Example:
-        >>> plain(1e-06), plain(0.001), plain([500, 300]), plain("adam"), plain(0.1), plain(None)
-        ('1e-6', '1e-3', '500-300', 'adam', '0.1', 'none')
-    """
-    if isinstance(value, list | tuple):
-        return "-".join(plain(v) for v in value)
-    if isinstance(value, float):
-        text = f"{value:g}" if abs(value) > 0.001 or not value else f"{value:.6e}"
-        return re.sub(r"\.?0*e([+-])0*(\d)", lambda m: f"e{'-' if m[1] == '-' else ''}{m[2]}", text)
-    return "none" if value is None else str(value)
 
 
 def class_names(run: RunView) -> list[str]:

@@ -1,5 +1,6 @@
 """The error-bar figure: a score against a setting, every replicate, mean, interval and spread."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -7,12 +8,16 @@ import numpy as np
 from inklab.figures.drawing import Figure, as_percent, label_upright, plot
 from inklab.figures.numerals import interval, measure, replicates
 from inklab.figures.palette import STAND_IN
-from inklab.figures.reading import Score, chapter_results, is_number, plain, read_score, slug
+from inklab.figures.reading import Score, chapter_results, is_number, read_score, slug
 from inklab.figures.view import Json, RunView
+from inklab.study.phrases import plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Sheet
+
+MOST_DOTS = 100
+"""Replicates drawn of one setting: more dots hide each other, and 20,000 of them make a drawing of 2 MB."""
 
 PAIRS = (
     ("validation_accuracy", "test_accuracy"),
@@ -32,7 +37,6 @@ def sweep_figure(run: RunView, chapter: Json) -> Figure | None:
     scores = {part: [read_score(one.get(part)) for one in settings] for part in pair}
     name = f"{slug(chapter['name'])}-sweep"
     ns = sorted({score.n for found in scores.values() for score in found if score})
-    shown = replicates(ns[0]) if len(ns) == 1 else f"n from {ns[0]} to {ns[-1]}"
     rows = [
         (part, plain(value), *_row(score))
         for part, found in scores.items()
@@ -42,7 +46,7 @@ def sweep_figure(run: RunView, chapter: Json) -> Figure | None:
         name=name,
         title=f"{measure(pair[0])[0].split()[1].capitalize()} against {', '.join(vary)}",
         caption=(
-            f"Dots: one a replicate ({shown}), spread sideways to be told apart. Line across: their mean. "
+            f"Dots: {_dots_words(ns)}, spread sideways to be told apart. Line across: the mean of all. "
             "Thick bar: 95 % confidence interval of the mean (Student's t): how well the mean is known. "
             "Thin bar with caps: mean ± 1 standard "
             "deviation: how much one training differs from the next."
@@ -54,11 +58,41 @@ def sweep_figure(run: RunView, chapter: Json) -> Figure | None:
     )
 
 
+def _dots_words(ns: list[int]) -> str:
+    """Which replicates are drawn, and of how many."""
+    n = replicates(ns[0]) if len(ns) == 1 else f"n from {ns[0]} to {ns[-1]}"
+    if ns[-1] <= MOST_DOTS:
+        return f"one a replicate ({n})"
+    return f"replicates ({n}), of each setting at most {MOST_DOTS}, evenly from the lowest to the highest"
+
+
+def thinned(values: Sequence[float], most: int) -> list[float]:
+    """At most so many of some values, in the order in which they stand.
+
+    Where there are more: evenly spaced in their order by size, from the lowest to the highest, so that what
+    is left lies as all of them do.
+
+    Example:
+        >>> thinned([0.3, 0.1, 0.2], 3), thinned([0.5, 0.1, 0.4, 0.2, 0.3], 3)
+        ([0.3, 0.1, 0.2], [0.5, 0.1, 0.3])
+    """
+    if len(values) <= most:
+        return list(values)
+    chosen = np.linspace(0, len(values) - 1, most).round().astype(int)
+    places = np.sort(np.argsort(np.asarray(values), kind="stable")[chosen])
+    return [values[place] for place in places]
+
+
 def _row(score: Score | None) -> tuple[Any, ...]:
     if score is None:
         return ("", "", 0, "", "", "")
-    low, high = score.ci95 or ("", "")
+    low, high = _of_the_mean(score) or ("", "")
     return (score.mean, score.sd, score.n, low, high, " ".join(map(repr, score.values)))
+
+
+def _of_the_mean(score: Score) -> tuple[float, float] | None:
+    """Student's interval, which is what this figure shows; none where all replicates gave the same."""
+    return score.interval if score.over == "replicates" else None
 
 
 def _alt(values: list[Any], scores: dict[str, list[Score | None]], vary: list[str]) -> str:
@@ -67,7 +101,7 @@ def _alt(values: list[Any], scores: dict[str, list[Score | None]], vary: list[st
         title, write = measure(part)
         said = [
             f"{plain(value)}: {write(score.mean)}"
-            + (f" ({interval(*score.ci95, write)})" if score.ci95 else "")
+            + (f" ({interval(*span, write)})" if (span := _of_the_mean(score)) else "")
             for value, score in zip(values, found, strict=True)
             if score
         ]
@@ -110,14 +144,15 @@ def _draw(sheet: "Sheet", values: list[Any], scores: dict[str, list[Score | None
 
 def _one(axes: "Axes", place: float, score: Score, room: float) -> None:
     ink = STAND_IN["ink"]
-    spread = np.linspace(-0.1, 0.1, max(2, len(score.values)))
+    shown = thinned(score.values, MOST_DOTS)
+    spread = np.linspace(-0.1, 0.1, max(2, len(shown)))
     # by number of the replicate, not by value, so that no pattern appears; 7 is coprime to the usual counts
-    order = [(7 * i) % len(score.values) for i in range(len(score.values))]
+    order = [(7 * i) % len(shown) for i in range(len(shown))]
     sideways = spread[order] if len(order) > 1 else np.zeros(len(order))
     dots: Any = {"color": STAND_IN["c1"], "alpha": 0.6, "markersize": 3, "markeredgewidth": 0}
-    axes.plot(place + (sideways - 0.2) * room, score.values, "o", **dots)
-    if score.ci95:
-        axes.plot([place] * 2, score.ci95, color=STAND_IN["c2"], linewidth=6, solid_capstyle="butt")
+    axes.plot(place + (sideways - 0.2) * room, shown, "o", **dots)
+    if span := _of_the_mean(score):
+        axes.plot([place] * 2, span, color=STAND_IN["c2"], linewidth=6, solid_capstyle="butt")
     axes.plot([place - 0.09 * room, place + 0.09 * room], [score.mean] * 2, color=ink, linewidth=1.4)
     if score.sd:
         axes.errorbar(

@@ -1,6 +1,8 @@
 """Learning curves, mistakes, and what a denoiser does to ten images."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -20,6 +22,7 @@ from inklab.figures.reading import (
 )
 from inklab.figures.tiles import Row, is_ink, tile_drawing
 from inklab.figures.view import Json, RunView
+from inklab.study.phrases import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,6 +30,11 @@ if TYPE_CHECKING:
 
 PARTS = (("train", "training"), ("validation", "validation"))
 SHOWN_MISTAKES = 20
+MOST_LINES = 100  # replicates drawn one by one; more hide each other and make a drawing of megabytes
+
+
+Histories: TypeAlias = dict[str, list[tuple[int, Json]]]
+"""Setting -> the number and the history of each of its replicates."""
 
 
 def learning_curves(run: RunView, chapter: Json) -> Figure | None:
@@ -51,12 +59,6 @@ def learning_curves(run: RunView, chapter: Json) -> Figure | None:
     measures = [one for one in ("loss", "accuracy") if any(numbers(some.get(f"validation_{one}")))
                 or any(numbers(some.get(f"train_{one}")))]  # fmt: skip
     columns = [f"{part}_{one}" for one in measures for part in ("train", "validation")]
-    rows = tuple(
-        (setting, replicate, epoch, *(_at(history, column, i) for column in columns))
-        for setting, found in histories.items()
-        for replicate, history in found
-        for i, epoch in enumerate(history["epoch"])
-    )
     many = len(histories) > 1
     draw = _setting_curves if many else _replicate_curves
     n = max(len(found) for found in histories.values())
@@ -66,14 +68,37 @@ def learning_curves(run: RunView, chapter: Json) -> Figure | None:
         caption=_curves_caption(n, many=many, classifies="accuracy" in measures),
         alt=_curves_alt(histories, measures),
         drawing=plot(name, lambda sheet: draw(sheet, histories, measures), 2.35),
-        header=("setting", "replicate", "epoch", *columns),
-        rows=rows,
+        header=("setting", *(("epoch", "n") if many else ("replicate", "epoch")), *columns),
+        rows=_mean_rows(histories, columns) if many else _replicate_rows(histories, columns),
     )
 
 
-def _at(history: Json, column: str, index: int) -> Any:
-    values = history.get(column) or []
-    return values[index] if index < len(values) else None
+def _replicate_rows(histories: Histories, columns: list[str]) -> tuple[tuple[Any, ...], ...]:
+    """The drawn lines, replicate by replicate."""
+    return tuple(
+        (setting, replicate, *row)
+        for setting, found in histories.items()
+        for replicate, history in found
+        for row in _epochs(history, columns)
+    )
+
+
+def _mean_rows(histories: Histories, columns: list[str]) -> tuple[tuple[Any, ...], ...]:
+    """The means over each setting's replicates, and of how many: each one's history is in its outcome."""
+    rows: list[tuple[Any, ...]] = []
+    for setting, found in histories.items():
+        grids = [stacked([history for _, history in found], column) for column in columns]
+        n = np.isfinite(grids).any(axis=0).sum(axis=0)
+        means = [[value if is_number(value) else None for value in mean_where_any(g).tolist()] for g in grids]
+        rows += [(setting, i + 1, int(n[i]), *values) for i, values in enumerate(zip(*means, strict=True))]
+    return tuple(rows)
+
+
+def _epochs(history: Json, columns: list[str]) -> Iterator[tuple[Any, ...]]:
+    """One row an epoch: its number and the columns' values, `None` where one is missing."""
+    epochs = history["epoch"]
+    found = [(history.get(column) or [])[: len(epochs)] for column in columns]
+    return zip_longest(epochs, *found)
 
 
 def _curves_caption(n: int, *, many: bool, classifies: bool) -> str:
@@ -82,6 +107,9 @@ def _curves_caption(n: int, *, many: bool, classifies: bool) -> str:
         return f"On the validation images; each line is the mean of a setting's replicates {up_to}."
     rest = "all else is" if classifies else "the validation loss is"
     lines = f"Thin: one line a replicate ({replicates(n)}). Bold: their mean."
+    if n > MOST_LINES:
+        lines = f"Thin: {MOST_LINES} of the replicates, evenly by number. "
+        lines += f"Bold: the mean of all ({replicates(n)})."
     if n == 1:
         lines = f"One replicate ({replicates(n)})."
     return (
@@ -91,17 +119,18 @@ def _curves_caption(n: int, *, many: bool, classifies: bool) -> str:
     )
 
 
-def _curves_alt(histories: dict[str, list[tuple[int, Json]]], measures: list[str]) -> str:
+def _curves_alt(histories: Histories, measures: list[str]) -> str:
     parts = []
     for setting, found in list(histories.items())[:8]:
         said = []
         for one in measures:
-            ends = [values[-1] for _, h in found if (values := numbers(h.get(f"validation_{one}")))]
+            ends = [values[-1] for _, h in found if (values := h.get(f"validation_{one}"))]
             ends = [end for end in ends if is_number(end)]
             write = percent if one == "accuracy" else loss
             said += [f"validation {one} {write(float(np.mean(ends)))}"] if ends else []
         epochs = max(len(h["epoch"]) for _, h in found)
-        parts.append(f"{setting}, after {epochs} epochs, n = {len(found)}: {', '.join(said) or 'no numbers'}")
+        after = counted(epochs, "epoch")
+        parts.append(f"{setting}, after {after}, n = {len(found)}: {', '.join(said) or 'no numbers'}")
     return "Line chart over epochs. " + "; ".join(parts) + "."
 
 
@@ -129,9 +158,7 @@ def mean_where_any(grid: np.ndarray) -> np.ndarray:
     )
 
 
-def _replicate_curves(
-    sheet: "Sheet", histories: dict[str, list[tuple[int, Json]]], measures: list[str]
-) -> None:
+def _replicate_curves(sheet: "Sheet", histories: Histories, measures: list[str]) -> None:
     runs = [history for _, history in next(iter(histories.values()))]
     for axes, one in zip(_panels(sheet, measures), measures, strict=True):
         for index, (part, word) in enumerate(PARTS):
@@ -139,16 +166,15 @@ def _replicate_curves(
             epochs = np.arange(1, grid.shape[1] + 1)
             colour, line, marker = STAND_IN[SERIES[index]], LINES[index], MARKERS[index]
             if len(grid) > 1:
-                axes.plot(epochs, grid.T, color=colour, linewidth=0.6, alpha=0.45)
+                thin = np.linspace(0, len(grid) - 1, min(len(grid), MOST_LINES)).round().astype(int)
+                axes.plot(epochs, grid[thin].T, color=colour, linewidth=0.6, alpha=0.45)
             axes.plot(epochs, mean_where_any(grid), color=colour, linestyle=line, linewidth=1.9, label=word,
                       marker=marker, markersize=3.6 if len(epochs) < 15 else 0)  # fmt: skip
         _finish(axes, one)
         axes.legend(loc="best")
 
 
-def _setting_curves(
-    sheet: "Sheet", histories: dict[str, list[tuple[int, Json]]], measures: list[str]
-) -> None:
+def _setting_curves(sheet: "Sheet", histories: Histories, measures: list[str]) -> None:
     panels = _panels(sheet, measures)
     for axes, one in zip(panels, measures, strict=True):
         for index, (setting, found) in enumerate(histories.items()):
@@ -176,8 +202,8 @@ def mistakes(run: RunView, chapter: Json) -> Figure | None:
     """The test images that replicate 0 got wrong with the highest confidence."""
     settings = settings_of(chapter)
     done = done_of(run, (settings[0].get("trials") or [])[:1]) if len(settings) == 1 else []
-    labels = run.test_labels()
-    if not done or labels is None:
+    labels = run.test_labels() if done else None  # only then: the data may have to be loaded for it
+    if labels is None:
         return None
     arrays = run.arrays(done[0]["id"])
     if "predicted" not in arrays or len(arrays["predicted"]) != len(labels):

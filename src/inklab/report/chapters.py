@@ -11,6 +11,7 @@ from inklab.report.evaluations import generator_tables, noise_tables
 from inklab.report.method import method
 from inklab.report.tables import Table, failures, outcomes_text, remarks, sentence_case, train_tables
 from inklab.report.view import Json, RunView
+from inklab.study.phrases import counted
 
 TEMPLATES = Path(__file__).parent / "templates"
 FULL_WORDS = 6  # failures told one by one; more are summed up
@@ -104,7 +105,7 @@ def callouts(run: RunView, chapter: Json, results: Json) -> list[Callout]:
         found.setdefault(str(verdict.get("name")), _callout(verdict))
     total = sum((results.get("outcomes") or {}).values())
     details = results.get("verdict_details") or []
-    trials = {one.get("name"): f"{one.get('trials')} of {total} trials" for one in details}
+    trials = {one.get("name"): f"{one.get('trials')} of {counted(total, 'trial')}" for one in details}
     return [Callout(c.name, c.finding, c.advice, c.evidence, trials.get(c.name)) for c in found.values()]
 
 

@@ -8,7 +8,7 @@ from inklab.figures.generator import sampler_scores
 from inklab.figures.noise import pipelines_of, strengths_of
 from inklab.figures.numerals import ABSENT, count, fixed, general, interval, p_value, points, tenths
 from inklab.figures.reading import chapter_results, is_number, read_score
-from inklab.report.tables import Table, brief, starred, without_units
+from inklab.report.tables import Table, agreed, brief, without_units
 from inklab.report.view import Json, RunView
 
 SHOWN = (0.0, 0.1, 0.25, 0.4, 0.5, 0.75, 1.0)
@@ -29,8 +29,10 @@ def noise_tables(run: RunView, chapter: Json) -> list[Table]:
     ]
     first = [score for each in curves.values() for score in each[:1]]
     ns = ", ".join(f"{name} n = {score.n}" for name, score in zip(curves, first, strict=True) if score)
+    written = [each[i] for i in spots for each in curves.values() if i < len(each)]
+    notes = _over(first) + agreed(written)
     rates = Table(
-        caption=f"Mean true-positive rate in percent (95 % CI) at some strengths; {ns}.{_over(first)}",
+        caption=f"Mean true-positive rate in percent (95 % CI) at some strengths; {ns}.{notes}",
         head=("Strength", *curves),
         rows=rows,
     )
@@ -38,7 +40,8 @@ def noise_tables(run: RunView, chapter: Json) -> list[Table]:
 
 
 def _over(scores: list[Any]) -> str:
-    return " Intervals over test images (Wilson) where n = 1." if starred(scores) else ""
+    alone = any(score is not None and score.n == 1 and score.interval for score in scores)
+    return " Intervals over test images (Wilson) where n = 1." if alone else ""
 
 
 def shown_places(strengths: list[float]) -> list[int]:
@@ -121,6 +124,7 @@ def generator_tables(run: RunView, chapter: Json) -> list[Table]:
                 "in the judge’s features, lower is better; the last row is its floor, training against test "
                 "images. Nearest: mean "
                 "distance to the nearest training image."
+                f"{agreed([*recognised.values(), *frechet.values(), floor, real, back], 'images')}"
             ),
             head=("Sampler", "Recognised", "Fréchet", "Nearest"),
             rows=rows,

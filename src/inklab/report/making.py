@@ -68,7 +68,16 @@ def headline(run: RunView) -> str:
     sentences += [_noise(run, one) for one in chapters if one.get("kind") == "noise"]
     sentences += [_drawn(run, one) for one in chapters if one.get("kind") == "generator"]
     said = " ".join(sentence for sentence in sentences if sentence)
-    return said or "No chapter is finished yet."
+    return said or ("" if _anything_done(run) else "No chapter is finished yet.")
+
+
+def _anything_done(run: RunView) -> bool:
+    results = [chapter_results(run, one["name"]) for one in run.plan.get("chapters") or [] if _counts(one)]
+    return any((one.get("outcomes") or {}).get("done") for one in results)
+
+
+def _counts(chapter: Json) -> bool:
+    return bool(chapter.get("settings") or chapter.get("evaluations"))
 
 
 def _recognised(run: RunView, chapters: list[Json]) -> str:

@@ -4,8 +4,9 @@ from typing import Any
 
 from inklab.figures.drawing import listing
 from inklab.figures.numerals import count
-from inklab.figures.reading import plain, settings_of
+from inklab.figures.reading import settings_of
 from inklab.report.view import Json, RunView
+from inklab.study.phrases import plain
 
 OBJECTIVES = {"classify": "cross-entropy", "reconstruct": "binary cross-entropy against the clean image"}
 OPTIMISERS = {"sgd": "SGD", "adam": "Adam"}
@@ -28,7 +29,7 @@ def _train(run: RunView, chapter: Json) -> str:
     trials = {len(setting.get("trials") or []) for setting in settings}
     each = " for each setting" if len(settings) > 1 else ""
     replicates = (
-        " or ".join(f"{n}" for n in sorted(trials))
+        " or ".join(f"{n:,}" for n in sorted(trials))
         + (" replicate" if trials == {1} else " replicates")
         + each
     )

@@ -12,6 +12,8 @@ from inklab.report.chapters import TEMPLATES, Chapter, read_chapter
 from inklab.report.making import commands, environment, findings, headline, time_table
 from inklab.report.tables import Table
 
+LARGEST_CSV = 1_000_000  # characters; the curves of 10,000 trainings would be nine times that
+
 
 def build_report(run: RunView, figures: Figures | None = None) -> str:
     """One self-contained HTML page with everything that a run has found out so far.
@@ -70,7 +72,9 @@ def _chapters(run: RunView, figures: Figures) -> list[Chapter]:
 
 
 def csv_link(figure: Figure) -> str:
-    """A figure's data as a link that holds them."""
+    """A figure's data as a link that holds them; empty where they would swell the page."""
+    if len(figure.csv()) > LARGEST_CSV:
+        return ""
     return "data:text/csv;charset=utf-8;base64," + b64encode(figure.csv().encode()).decode("ascii")
 
 

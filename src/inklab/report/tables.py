@@ -19,13 +19,12 @@ from inklab.figures.numerals import (
 from inklab.figures.reading import (
     Score,
     chapter_results,
-    done_of,
     outcomes_of,
-    plain,
     read_score,
     settings_of,
 )
 from inklab.report.view import Json, RunView
+from inklab.study.phrases import plain
 
 
 @dataclass(frozen=True)
@@ -62,16 +61,31 @@ def without_units(row: Sequence[str]) -> list[str]:
 
 
 def brief(score: Score | None, write: Writer) -> str:
-    """A score as one cell: mean and interval."""
+    """A score as one cell: mean and interval, starred where all replicates gave the same."""
     if score is None:
         return ABSENT
-    return write(score.mean) + (f" ({interval(*score.interval, write)})" if score.interval else "")
+    star = "*" if score.equal else ""
+    return write(score.mean) + (f" ({interval(*score.interval, write)}){star}" if score.interval else star)
 
 
 def starred(scores: Sequence[Score | None]) -> str:
     """The note below a table that says what a star means; nothing without one."""
-    some = any(score is not None and score.over == "images" for score in scores)
-    return " * Over test or validation images (Wilson), for there is one replicate only." if some else ""
+    over = [score for score in scores if score is not None and score.over == "images"]
+    why = ["there is one replicate only"] if any(score.n == 1 for score in over) else []
+    why += ["all replicates gave the same"] if any(score.equal for score in over) else []
+    note = f" * Over test or validation images (Wilson), for {' or '.join(why)}." if why else ""
+    return note + (" No interval where all replicates gave the same number." if _without(scores) else "")
+
+
+def agreed(scores: Sequence[Score | None], images: str = "test images") -> str:
+    """The note below a table whose cells are `brief`; nothing without a star."""
+    if not any(score is not None and score.equal for score in scores):
+        return ""
+    return f" * All replicates gave the same, so the interval is over {images} (Wilson), if there is one."
+
+
+def _without(scores: Sequence[Score | None]) -> bool:
+    return any(score is not None and score.equal and not score.interval for score in scores)
 
 
 def train_tables(run: RunView, chapter: Json) -> list[Table]:
@@ -93,8 +107,8 @@ def scores_table(results: Json) -> Table:
 
     found = {key: read_score(results.get(key)) for key in MEASURES if isinstance(results.get(key), dict)}
     scores = {key: score for key, score in found.items() if score}
-    over = ", one replicate."
-    if any(score.ci95 for score in scores.values()):
+    over = ", one replicate." if all(score.n == 1 for score in scores.values()) else "."
+    if any(score.over == "replicates" for score in scores.values()):
         over = ". 95 % CI: confidence interval of the mean over replicates (Student’s t)."
     return Table(
         caption=f"Scores after the last epoch{over}{starred(list(scores.values()))}",
@@ -300,9 +314,8 @@ def failures(run: RunView, chapter: Json) -> list[str]:
     """Each trial of a chapter that came to nothing, with its reason."""
     told = []
     for setting in settings_of(chapter):
-        done = {outcome["id"] for outcome in done_of(run, setting.get("trials") or [])}
         for outcome in outcomes_of(run, setting.get("trials") or []):
-            if outcome.get("id") not in done:
+            if outcome.get("state") != "done":
                 values = plain_value(setting["values"]) if setting.get("values") else ""
                 where = f"{values}, replicate" if values else "Replicate"
                 reason = outcome.get("reason") or "no reason is known"

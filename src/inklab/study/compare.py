@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from inklab.errors import SpecError, UnknownName
-from inklab.study.phrases import gap, gap_text, shown, state_text, words
+from inklab.study.phrases import counted, gap, gap_text, plain, shown, state_text, words
 from inklab.study.summaries.tally import Json, counts
 from inklab.study.summaries.train import SCORES, less_is_better, objective_of, paired
 
@@ -17,7 +17,7 @@ def compare(plan: Json, outcomes: Mapping[str, Json], a: str, b: str) -> Json:
     Args:
         plan: `plan.json`.
         outcomes: trial id -> `outcome.json`, as far as there.
-        a: a chapter, such as "cnn", or one of its settings, such as "l2-sweep:l2=1e-05".
+        a: a chapter, such as "cnn", or one of its settings, such as "l2-sweep:l2=1e-5".
         b: what to compare it with.
 
     Returns:
@@ -85,7 +85,7 @@ def _text(values: Json) -> str:
 
 
 def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return plain(value) if isinstance(value, str | float) else json.dumps(value)
 
 
 def _read(wanted: str) -> dict[str, str]:
@@ -128,7 +128,7 @@ def _sentence(told: Json) -> str:
 def _line(told: Json, name: str, difference: Json) -> str:
     better = told["better"][name]
     mean = gap_text(difference, name)
-    pairs = f"{difference['n']} pair{'' if difference['n'] == 1 else 's'}"
+    pairs = counted(difference["n"], "pair")
     if better:
         other = "b" if better == "a" else "a"
         return f"{told[better]} has the better {words(name)} than {told[other]}: {mean} over {pairs}."

@@ -1,6 +1,7 @@
 """Sentences computed from the numbers: what was asked, what came out, how sure."""
 
 from collections.abc import Callable, Sequence
+from math import isclose
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,13 @@ from inklab.statistics import prediction_interval
 from inklab.study.phrases import (
     between,
     counted,
+    equal,
     gap,
     gap_text,
+    interval_of,
     listed,
     number,
+    plain,
     ranges,
     score_text,
     shown,
@@ -22,6 +26,8 @@ from inklab.study.phrases import (
 )
 
 Json = dict[str, Any]
+
+Strengths = list[float | int]
 
 Teller = Callable[[Json, Json], list[str]]
 """From a chapter of the plan and the same chapter of the results to sentences."""
@@ -137,7 +143,7 @@ def _noise(chapter: Json, told: Json) -> list[str]:
     first = f"The {words('tpr')} of {told['alone']} alone is "
     first += f"{score_text(alone[0], 'tpr', counted(told['images'], 'test image'))} at strength "
     first += f"{strengths[0]:g} of {spoken(told['corruption'])}, and {number(alone[-1]['mean'], 'tpr')} at "
-    parts.append(first + f"{strengths[-1]:g}.")
+    parts += [first + f"{strengths[-1]:g}.", _leaders(told)]
     main = told["helps_by"]["pipeline"] if told["helps_by"] else None
     ordered = sorted(told["comparisons"], key=lambda each: each["pipeline"] != main)
     return parts + [_helps(each, strengths, told["images"]) for each in ordered if each["differences"]]
@@ -175,7 +181,60 @@ def _noise_shortly(chapter: Json, told: Json) -> list[str]:
     main = told["helps_by"]["pipeline"] if told["helps_by"] else None
     chosen = [each for each in told["comparisons"] if each["pipeline"] == main] or told["comparisons"][:1]
     told_of = [_helps(each, told["strengths"], told["images"]) for each in chosen if each["differences"]]
-    return [state_text(told["outcomes"], "evaluation"), *told_of]
+    return [state_text(told["outcomes"], "evaluation"), *told_of, _leaders(told)]
+
+
+def _leaders(told: Json) -> str:
+    """Which pipeline has the highest mean at which strengths, and where it is shown to beat the one alone."""
+    curves = {name: each["tpr"] for name, each in told["pipelines"].items() if each["replicates"]}
+    if len(curves) < 2:
+        return ""
+    led, equal_at, chance_at = _led(told, curves)
+    parts: list[str] = []
+    for name in sorted((name for name in led if led[name]), key=lambda name: -len(led[name])):
+        where = f"{ranges(led[name], told['strengths'])}{_above(told, name, led[name])}"
+        if parts:
+            parts.append(f"{name} at {len(led[name])} ({where})")
+        else:
+            of = counted(len(told["strengths"]), "strength")
+            parts.append(f"{name} has the highest {words('tpr')} at {len(led[name])} of {of} ({where})")
+    parts += [f"several are equal at {ranges(equal_at, told['strengths'])}"] if equal_at else []
+    parts += (
+        [f"none is shown to be above chance at {ranges(chance_at, told['strengths'])}"] if chance_at else []
+    )
+    return f"By the means, {', '.join(parts)}; leads over the second best are not tested."
+
+
+def _above(told: Json, name: str, led: Sequence[float | int]) -> str:
+    """At which of the strengths that it leads a pipeline is shown to beat the classifier alone."""
+    if name == told["alone"]:
+        return ""
+    helps = [at for each in told["comparisons"] if each["pipeline"] == name for at in each["helps_at"]]
+    above = [strength for strength in led if strength in helps]
+    where = f"at {ranges(above, told['strengths'])}" if above else "nowhere"
+    return f"; shown to be above {told['alone']} alone {'everywhere there' if above == led else where}"
+
+
+def _led(told: Json, curves: dict[str, list[Json]]) -> tuple[dict[str, Strengths], Strengths, Strengths]:
+    """Pipeline -> strengths at which it alone has the highest mean; where several have; where luck would do.
+
+    Guessing has a mean true-positive rate of 1 / classes: a strength counts for nobody where the interval of
+    the best reaches down to that.
+    """
+    led: dict[str, Strengths] = {name: [] for name in curves}
+    equal_at: Strengths = []
+    chance_at: Strengths = []
+    for place, strength in enumerate(told["strengths"]):
+        best = max((each[place] for each in curves.values()), key=_mean)
+        first = [name for name, each in curves.items() if isclose(_mean(each[place]), _mean(best))]
+        classes = len(told["pipelines"][first[0]]["tpr_per_class"][place])
+        if (interval_of(best) or [_mean(best)])[0] <= 1 / classes:
+            chance_at.append(strength)
+        elif len(first) > 1:
+            equal_at.append(strength)
+        else:
+            led[first[0]].append(strength)
+    return led, equal_at, chance_at
 
 
 def _price(row: Json) -> str:
@@ -248,6 +307,15 @@ def _against(told: Json, name: str, value: float | int) -> str:
     if interval is None:
         side = "above" if value > score["mean"] else "below" if value < score["mean"] else "equal to"
         return f"{text}, {side} the one run here"
+    if equal(score):
+        side = (
+            "above"
+            if value > max(score["values"])
+            else "below"
+            if value < min(score["values"])
+            else "equal to"
+        )
+        return f"{text}, {side} every run here"
     side = "below" if value < interval[0] else "above" if value > interval[1] else "within"
     return f"{text}, {side} what one run here would give ({between(interval, name)})"
 
@@ -269,7 +337,7 @@ def _names(setting: Json, vary: Sequence[str]) -> Any:
 
 
 def _named(setting: Json, vary: Sequence[str]) -> str:
-    return ", ".join(f"{key} = {setting[key]}" for key in vary)
+    return ", ".join(f"{key} = {plain(setting[key])}" for key in vary)
 
 
 def _mean(row: Json) -> float:

@@ -1,5 +1,6 @@
 """Numbers in words: shares in per cent, their differences in points, always with interval and n."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,21 @@ Json = dict[str, Any]
 SHARES = ("accuracy", "tpr", "recognised", "reconstructed", "recognised_test")
 WORDS = {"bce": "BCE", "psnr": "PSNR", "tpr": "mean true-positive rate"}
 UNITS = {"psnr": " dB"}
+
+
+def plain(value: Any) -> str:
+    """A setting's value as one would type it: `1e-6` rather than `1e-06`.
+
+    Example:
+        >>> plain(1e-06), plain(0.001), plain([500, 300]), plain("adam"), plain(0.1), plain(None)
+        ('1e-6', '1e-3', '500-300', 'adam', '0.1', 'none')
+    """
+    if isinstance(value, list | tuple):
+        return "-".join(plain(v) for v in value)
+    if isinstance(value, float):
+        text = f"{value:g}" if abs(value) > 0.001 or not value else f"{value:.6e}"
+        return re.sub(r"\.?0*e([+-])0*(\d)", lambda m: f"e{'-' if m[1] == '-' else ''}{m[2]}", text)
+    return "none" if value is None else str(value)
 
 
 def is_share(name: str) -> bool:
@@ -56,16 +72,32 @@ def score_text(score: Json, name: str, images: str = "") -> str:
     Example:
         >>> score_text({"mean": 0.5, "n": 2, "ci95": [0.4, 0.6]}, "test_accuracy")
         '50.00 % (95 % CI 40.00 to 60.00 over 2 replicates)'
+        >>> score_text({"mean": 0.1, "n": 3, "ci95": [0.1, 0.1], "values": [0.1, 0.1, 0.1]}, "test_loss")
+        '0.1 (the same in all 3 replicates)'
     """
     if not score["n"]:
         return "no value yet"
     mean = number(score["mean"], name)
-    if score["n"] > 1:
-        return f"{mean} (95 % CI {between(score['ci95'], name)} over {score['n']} replicates)"
+    if score["n"] > 1 and not equal(score):
+        return f"{mean} (95 % CI {between(score['ci95'], name)} over {counted(score['n'], 'replicate')})"
+    how = "one replicate" if score["n"] == 1 else f"the same in all {counted(score['n'], 'replicate')}"
     if score.get("ci95_images"):
         over = f"the {images}" if images else "the images"
-        return f"{mean} (one replicate; 95 % CI over {over} {between(score['ci95_images'], name)})"
-    return f"{mean} (one replicate)"
+        return f"{mean} ({how}; 95 % CI over {over} {between(score['ci95_images'], name)})"
+    return f"{mean} ({how})"
+
+
+def equal(score: Json) -> bool:
+    """Whether several replicates gave the very same score: Student's interval has no width then.
+
+    It would claim to know the mean exactly, which a few equal numbers do not show.
+    """
+    return score["n"] > 1 and len(set(score.get("values") or ())) == 1
+
+
+def interval_of(score: Json) -> Sequence[float | int] | None:
+    """The interval over replicates where they differ, else the one over images if there is one."""
+    return score.get("ci95_images") if score["n"] == 1 or equal(score) else score["ci95"]
 
 
 def gap(value: float | int, name: str, *, signed: bool = True) -> str:

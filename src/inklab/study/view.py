@@ -12,22 +12,26 @@ from inklab.data.source import load
 from inklab.errors import InklabError
 from inklab.files import read_json
 from inklab.study.findings import sentence
-from inklab.study.store import RunFolder, read_arrays, write_arrays
+from inklab.study.store import RunFolder, Snapshot, read_arrays, write_arrays
 
 SAMPLES_A_CLASS = 10
 
 
 class StoredRun:
-    """A run folder, seen by the report.
+    """A run folder, seen by the report: as it stood when it was first looked at.
 
     Args:
         folder: the run.
         dataset: its images, if at hand; otherwise looked for by the source's name when first needed.
+        snapshot: what was read of it already, so as not to read it twice.
     """
 
-    def __init__(self, folder: RunFolder, dataset: Dataset | None = None) -> None:
+    def __init__(
+        self, folder: RunFolder, dataset: Dataset | None = None, snapshot: Snapshot | None = None
+    ) -> None:
         self._folder = folder
         self._given = dataset
+        self._read = snapshot
 
     @property
     def path(self) -> Path:
@@ -35,9 +39,13 @@ class StoredRun:
         return self._folder.path
 
     @cached_property
+    def _snapshot(self) -> Snapshot:
+        return self._read or self._folder.snapshot()
+
+    @property
     def plan(self) -> dict[str, Any]:
         """plan.json."""
-        return self._folder.plan()
+        return self._snapshot.plan
 
     @cached_property
     def results(self) -> dict[str, Any]:
@@ -56,11 +64,11 @@ class StoredRun:
 
     def outcome(self, trial: str) -> dict[str, Any] | None:
         """What became of a trial."""
-        return self._folder.outcome(trial)
+        return self._snapshot.outcomes.get(trial)
 
     def evaluation(self, evaluation: str) -> dict[str, Any] | None:
         """What an evaluation computed."""
-        return self._folder.evaluation(evaluation)
+        return self._snapshot.evaluations.get(evaluation)
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
         """The arrays of a trial or an evaluation."""

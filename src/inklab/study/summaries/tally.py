@@ -20,9 +20,20 @@ def counts(ids: Iterable[str], records: Records) -> dict[str, int]:
         >>> counts(["a", "b", "c"], {"a": {"state": "done"}, "c": {"state": "diverged"}})
         {'done': 1, 'diverged': 1, 'waiting': 1}
     """
-    states = Counter(records[each]["state"] if each in records else WAITING for each in ids)
+    wanted = list(ids)
+    return counts_of(wanted, {each: records[each]["state"] for each in wanted if each in records})
+
+
+def counts_of(ids: Iterable[str], states: Mapping[str, str]) -> dict[str, int]:
+    """The same from states by id, for whoever needs no more of an outcome.
+
+    Example:
+        >>> counts_of(["a", "b"], {"a": "done"})
+        {'done': 1, 'waiting': 1}
+    """
+    found = Counter(states.get(each, WAITING) for each in ids)
     order = ("done", "diverged", "failed", "lost", WAITING)
-    return {state: states[state] for state in order if states[state]}
+    return {state: found[state] for state in order if found[state]}
 
 
 def done(ids: Iterable[str], records: Records) -> list[Json]:
