@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 TORCH_INDEX ?=
 
-.PHONY: run test setup lint prove clean
+.PHONY: run test setup lint prove bench-setup clean
 
 run: setup
 	$(BIN)/inklab run
@@ -24,13 +24,23 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	touch $@
 
 lint: setup
-	$(BIN)/ruff check src tests examples scripts/*
-	$(BIN)/ruff format --check src tests examples scripts/*
+	$(BIN)/ruff check src tests examples benchmarks scripts/*
+	$(BIN)/ruff format --check src tests examples benchmarks scripts/*
 	$(BIN)/mypy
 	$(BIN)/python scripts/docs --check
 
 prove: setup
 	$(BIN)/pytest -m prove tests/prove
+
+# What a user would take instead, in an environment of its own (3 GB); then `python -m benchmarks all`.
+PEERS := benchmarks/.venv-peers
+bench-setup: setup $(PEERS)/.ready
+
+$(PEERS)/.ready: benchmarks/requirements-peers.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip --disable-pip-version-check install -q -c $< $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	$(PEERS)/bin/pip --disable-pip-version-check install -q -r $<
+	touch $@
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info

@@ -22,7 +22,18 @@ def places(tmp_path_factory):
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("INKLAB_RUNS_DIR", str(tmp_path_factory.mktemp("runs")))
         patch.setenv("MPLCONFIGDIR", matplotlib_home)  # its list of fonts costs seconds and is not ours
+        _know_this_machine()
         yield
+
+
+def _know_this_machine() -> None:
+    """Runs of the suite do not look at the machine, 20 s, and compile only where a test asks for it."""
+    from dataclasses import asdict
+
+    from inklab.files import write_json
+    from inklab.study.facts import assumed, facts_file
+
+    write_json(facts_file(), asdict(assumed()))
 
 
 @pytest.fixture(scope="session")

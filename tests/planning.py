@@ -1,7 +1,7 @@
 """Plans without data: MNIST's identity, a guess at what a rehearsal would say, and ways to look at a plan."""
 
 from inklab.study.plan import DataIdentity, plan
-from inklab.study.populations import How
+from inklab.study.populations import How, Way
 from inklab.study.reading import parse_study, read_study
 
 MNIST = DataIdentity(
@@ -19,7 +19,7 @@ HOW = How(precision="bf16")
 
 def dense(settings):
     """What a rehearsal says of the built-in models: everything but the cnn is lifted, nothing is random."""
-    return settings["model"]["name"] != "cnn", False
+    return Way(settings["model"]["name"] != "cnn", random=False)
 
 
 def digits(*sets, profile="full", data=MNIST, how=HOW):

@@ -8,7 +8,7 @@ import numpy as np
 
 from inklab.study.findings import sentence
 from inklab.study.plan import DataIdentity, plan
-from inklab.study.populations import How
+from inklab.study.populations import How, Way
 from inklab.study.reading import read_study
 from inklab.study.results import summarise
 
@@ -83,7 +83,7 @@ def digits_plan(
     counts = {part: [int(n) for n in shares * total] for part, total in totals.items()}
     names = tuple(str(k) for k in range(10))
     data = DataIdentity("mnist", "ab" * 32, (1, 28, 28), names, counts, 0.1307, 0.3081, {}, note)
-    return plan(spec, name, data, How("bf16"), lambda settings: (settings["model"]["name"] == "mlp", False))
+    return plan(spec, name, data, How("bf16"), lambda told: Way(told["model"]["name"] == "mlp", random=False))
 
 
 def made_up_run(

@@ -26,7 +26,8 @@ def job(name, model, **recipe):
         "precision": "fp32",
     }
     trials = [{"id": name, "settings": settings, "replicate": 0}]
-    return {"name": name, "kind": "train", "lifted": False, "random": False, "trials": trials}
+    way = {"lifted": False, "random": False, "slots": 1, "compiled": False}
+    return {"name": name, "kind": "train", **way, "trials": trials}
 
 
 @pytest.fixture(scope="module")

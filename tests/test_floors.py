@@ -9,7 +9,7 @@ import pytest
 import inklab
 
 FLOORS = [
-    {"errors", "arrays"},  # ground
+    {"errors", "arrays", "machine"},  # ground
     {"files", "registry", "seeding", "usercode", "statistics"},
     {"data", "corrupt", "models"},  # parts: three neighbours that do not know each other
     {"bundle"},  # engine

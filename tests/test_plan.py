@@ -89,8 +89,8 @@ class TestDigits:
         assert run_id("digits", "full", "f" * 64, 0) == GOLDEN_RUN
 
 
-GOLDEN_TRIALS = ["cad4e79a93d7", "429d3b138baa", "e0205b7f9378", "16c587c4566e"]
-GOLDEN_EVALUATIONS = ["bd3871bed137", "dd51c7b22cf4"]
+GOLDEN_TRIALS = ["4d8a9bae82a9", "fc61f9ac0481", "1206b7997cc6", "f7a2d4a24842"]
+GOLDEN_EVALUATIONS = ["02f7f80759c1", "39ed802428b9"]
 GOLDEN_RUN = "8911f6e16f68"
 
 
@@ -293,10 +293,11 @@ def test_every_study_file_can_be_planned(study, monkeypatch):
 
 def test_planning_imports_no_torch():
     probe = (
-        "import sys\nfrom inklab.study.plan import *\nfrom inklab.study.reading import read_study\n"
+        "import sys\nfrom inklab.study.plan import *\nfrom inklab.study.populations import Way\n"
+        "from inklab.study.reading import read_study\n"
         "counts = {part: [9, 9] for part in ('train', 'validation', 'test')}\n"
         "data = DataIdentity('m', 'f', (1, 28, 28), tuple('01'), counts, 0.1, 0.3, {})\n"
-        "made = plan(*read_study('digits'), data, How('fp32'), lambda _: (True, False))\n"
+        "made = plan(*read_study('digits'), data, How('fp32'), lambda _: Way(True, False))\n"
         "print(len(made['trials']), 'torch' in sys.modules)"
     )
     assert subprocess.check_output([sys.executable, "-c", probe], text=True).split() == ["26", "False"]

@@ -6,7 +6,7 @@ import pytest
 from planning import HOW, MNIST, NET, digits, planned
 
 from inklab.study.plan import plan
-from inklab.study.populations import How
+from inklab.study.populations import How, Way
 from inklab.study.reading import parse_study
 from inklab.train.recipe import VECTOR_SETTINGS
 
@@ -45,7 +45,7 @@ class TestGroups:
 
     def test_what_draws_from_the_global_generator_says_so(self):
         spec = parse_study({"name": "s", "chapters": {"net": NET}}, "s")
-        made = plan(spec, "plain", MNIST, HOW, lambda _: (False, True))
+        made = plan(spec, "plain", MNIST, HOW, lambda _: Way(False, True))
         assert [(len(g["trials"]), g["lifted"], g["random"]) for g in made["groups"]] == [
             (1, False, True)
         ] * 2

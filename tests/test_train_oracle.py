@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from inklab.corrupt.corruption import corruptions
 from inklab.models.model import build_net
+from inklab.models.parts.flatten import Flatten
 from inklab.seeding import Seed
 
 ROOT = 5
@@ -31,7 +32,7 @@ def plain_cnn() -> nn.Module:
     features = OrderedDict(
         [("0", nn.Conv2d(1, 4, 3)), ("1", nn.ReLU()), ("2", nn.Conv2d(4, 8, 3)), ("3", nn.ReLU())]
     )
-    parts = OrderedDict(features=nn.Sequential(features), pool=nn.MaxPool2d(2), flatten=nn.Flatten())
+    parts = OrderedDict(features=nn.Sequential(features), pool=nn.MaxPool2d(2), flatten=Flatten())
     parts["hidden"] = nn.Sequential(nn.Linear(8 * 4 * 4, 16), nn.ReLU())
     parts["output"] = nn.Linear(16, 10)
     return nn.Sequential(parts)
@@ -98,9 +99,19 @@ def ordinary_loop(case: str, told: dict, data, replicate: int) -> tuple[list[lis
     return losses, net
 
 
+class AdamOfKeras(torch.optim.Adam):
+    """torch's Adam with Keras's epsilon of 1e-7, which stands beside the uncorrected root."""
+
+    def step(self, closure=None):
+        (group,) = self.param_groups
+        self.taken = getattr(self, "taken", 0) + 1
+        group["eps"] = 1e-7 / (1 - 0.999**self.taken) ** 0.5
+        return super().step(closure)
+
+
 def optimiser_for(net: nn.Module, recipe: dict) -> torch.optim.Optimizer:
     if recipe.get("optimiser") == "adam":
-        return torch.optim.Adam(net.parameters(), lr=recipe["rate"], eps=1e-7)
+        return AdamOfKeras(net.parameters(), lr=recipe["rate"])
     return torch.optim.SGD(net.parameters(), lr=recipe.get("rate", 0.1), momentum=recipe.get("momentum", 0.0))
 
 

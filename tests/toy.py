@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from inklab.files import write_json
+from inklab.study.choosing import Asked
 from inklab.study.driver import Driver
 from inklab.study.opening import Study, open_study
 from inklab.study.reading import read_study
@@ -120,7 +121,7 @@ def study(sets: Sequence[str] = ()) -> Study:
 
 def drive(folder: Path, *, workers: int = 2, sets: Sequence[str] = (), watcher: Any = lambda *_: None) -> Any:
     """Run the toy study in a folder; its results."""
-    return Driver(study(sets), RunFolder(folder), workers, watcher).run()
+    return Driver(study(sets), RunFolder(folder), Asked(workers=workers), watcher).run()
 
 
 @functools.cache
@@ -167,7 +168,7 @@ def stamps(folder: Path) -> dict[str, tuple[int, int]]:
 
 def begun(folder: Path, **how: Any) -> Path:
     """A folder whose frozen plan says how to compute, before anything is computed."""
-    made = Driver(study(), RunFolder(folder), 1).dry_run()[0]
+    made = Driver(study(), RunFolder(folder), Asked(workers=1)).dry_run()[0]
     write_json(folder / "plan.json", {**made, "how": {**made["how"], **how}})
     return folder
 

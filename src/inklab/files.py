@@ -7,9 +7,16 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import platformdirs
+
 from inklab.errors import CorruptFile
 
 LARGEST_JSON = 256 * 1024 * 1024  # bytes; a full digits run's largest is a hundred times smaller
+
+
+def cache_folder(name: str) -> Path:
+    """The user's own folder for what can be had again: "data", "programs", ... Not made here."""
+    return Path(platformdirs.user_cache_dir("inklab")) / name
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

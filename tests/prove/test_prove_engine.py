@@ -12,6 +12,7 @@ from inklab.data.source import load
 from inklab.data.split import split
 from inklab.models.model import build_net
 from inklab.seeding import Seed
+from inklab.study.choosing import Asked
 from inklab.study.driver import Driver
 from inklab.study.opening import open_study
 from inklab.study.reading import read_study
@@ -22,7 +23,7 @@ from inklab.train.optimisers import Hyper, choose
 from inklab.train.population import alone, decayed_names
 from inklab.train.recipe import Recipe
 from inklab.train.shown import BatchMaker
-from inklab.train.step import State, make_step
+from inklab.train.step import StepMaker, as_images
 from inklab.train.tensors import TrainingData, as_part
 
 pytestmark = pytest.mark.prove
@@ -85,14 +86,12 @@ def test_the_first_losses_are_those_of_an_ordinary_loop(data, case):
 
 def ours(net, recipe, batches):
     optimiser, objective = choose(recipe.optimiser, recipe.momentum), objectives[recipe.objective]
-    step = make_step(
-        net, objective, optimiser, decayed_names(net, recipe.l2_on), lifted=False, precision="fp32"
-    )
-    params, buffers = alone(net)
-    state = State(params, buffers, optimiser.init(params), 0)
-    hyper = Hyper(*(torch.tensor(value) for value in (recipe.rate, recipe.l2, recipe.momentum)))
+    maker = StepMaker(net, objective, optimiser, decayed_names(net, recipe.l2_on), False, "fp32")
+    step, state = maker.step(), maker.first_state(*alone(net))
     losses = []
-    for batch in batches:
+    for taken, batch in enumerate(batches):
+        told = (recipe.rate, recipe.l2, recipe.momentum)
+        hyper = Hyper(*map(torch.tensor, told), torch.tensor(float(taken), dtype=torch.float64))
         state, loss = step(state, batch, {}, hyper)
         losses.append(float(loss))
     return losses
@@ -111,6 +110,7 @@ def ordinary(net: nn.Module, recipe, batches):
     losses = []
     for batch in batches:
         optimiser.zero_grad()
+        batch = as_images(batch)
         out = net(batch.shown)
         if recipe.objective == "classify":
             loss = nn.functional.cross_entropy(out, batch.labels)
@@ -128,6 +128,7 @@ def test_the_quick_study_does_not_depend_on_the_number_of_workers(tmp_path):
     found = []
     for workers in (1, 2):
         spec, profile = read_study("digits", profile="quick", sets=["data.source=mnist-5k"])
-        results = Driver(open_study(spec, profile), RunFolder(tmp_path / str(workers)), workers).run()
+        study = open_study(spec, profile)
+        results = Driver(study, RunFolder(tmp_path / str(workers)), Asked(workers=workers)).run()
         found.append({key: value for key, value in results.items() if key not in ("seconds", "environment")})
     assert found[0] == found[1]

@@ -8,6 +8,9 @@ from typing import Any
 
 from inklab.cli.app import note
 from inklab.study.executor import Event
+from inklab.study.phrases import counted
+
+PROBING = "looking at what this machine does fast (once, about 20 s)"
 
 
 def progress() -> "AbstractContextManager[Any]":
@@ -42,7 +45,9 @@ class _Plain:
         pass
 
     def __call__(self, event: Event, job: dict[str, Any]) -> None:
-        if event.kind == "planned":
+        if event.kind == "probing":
+            note(PROBING)
+        elif event.kind == "planned":
             note(_planned(event.value))
         elif event.kind in ("done", "failed", "lost", "retried"):
             reason = f": {_last_line(event.value)}" if event.kind != "done" else ""
@@ -72,7 +77,9 @@ class _Rich:
         self.bars.stop()
 
     def __call__(self, event: Event, job: dict[str, Any]) -> None:
-        if event.kind == "planned":
+        if event.kind == "probing":
+            self.bars.console.print(PROBING)
+        elif event.kind == "planned":
             self.bars.console.print(_planned(event.value))
             total = event.value["trials"] + event.value["evaluations"]
             self.bars.update(
@@ -110,8 +117,13 @@ class _Rich:
 def _planned(left: dict[str, Any]) -> str:
     if not left["trials"] + left["evaluations"]:
         return "everything is there already"
-    counted = f"{left['trials']} trials in {left['populations']} groups, {left['evaluations']} evaluations"
-    return f"to do: {counted}; about {duration(left['seconds'])}"
+    return f"to do: {to_do(left)}; about {duration(left['seconds'])}"
+
+
+def to_do(left: dict[str, Any]) -> str:
+    """What an estimate counts, in words."""
+    groups = f"{counted(left['trials'], 'trial')} in {counted(left['populations'], 'group')}"
+    return f"{groups}, {counted(left['evaluations'], 'evaluation')}"
 
 
 def _last_line(reason: object) -> str:

@@ -9,11 +9,22 @@ from typing import Annotated, Any
 import typer
 
 from inklab.cli.app import AsJson, Run, Sets, app, find_run, note, out, out_json, runs_root
-from inklab.errors import EXIT_FAILED_TRIALS, EXIT_FINE, CorruptFile, RunError
+from inklab.errors import EXIT_FAILED_TRIALS, EXIT_FINE, CorruptFile, RunError, SpecError, did_you_mean
 
 Workers = Annotated[
     int | None,
     typer.Option("--workers", min=1, max=256, help="Processes side by side. [default: one a core]"),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option("--threads", min=1, max=1024, help="Threads of each process. [default: as measured]"),
+]
+Precision = Annotated[
+    str,
+    typer.Option("--precision", metavar="auto|fp32|bf16", help="Of trainings; auto: bf16 where fast."),
+]
+Compile = Annotated[
+    str, typer.Option("--compile", metavar="auto|yes|no", help="Compile programs; auto: those that repay it.")
 ]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Show what would be done and what it costs; write nothing.")
@@ -37,6 +48,9 @@ def run_command(
         Path | None, typer.Option("--out", help="The run folder. [default: runs/<study>/<id>]")
     ] = None,
     workers: Workers = None,
+    threads: Threads = None,
+    precision: Precision = "auto",
+    compile_: Compile = "auto",
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> int:
@@ -55,7 +69,8 @@ def run_command(
     spec, name = read_study(study, profile=profile, sets=changes, train_images=images)
     few = f"{images:,} training images are few: trainings get more epochs ([small] in the study)"
     options = [("--profile", profile), ("--data", data), *(("--set", each) for each in sets or [])]
-    asked = _Asked(folder, workers, dry_run, as_json, _command("run", study, options))
+    how = _how(workers, threads, precision, compile_)
+    asked = _Asked(folder, how, dry_run, as_json, _command("run", study, options))
     asked = replace(asked, remark=few if spec != asked_for else "")
     return _drive(spec, name, asked, dataset)
 
@@ -74,7 +89,7 @@ def resume(run: Run = "latest", workers: Workers = None, as_json: AsJson = False
     if not (isinstance(told, dict) and isinstance(told.get("study"), dict) and "profile" in told):
         raise CorruptFile(f"'{path / 'spec.json'}' is damaged; type the command that began the run")
     typed = RunFolder(path).plan().get("command", "") if (path / "plan.json").is_file() else ""
-    asked = _Asked(path, workers, as_json=as_json, command=typed)
+    asked = _Asked(path, _how(workers), as_json=as_json, command=typed)
     return _drive(parse_study(told["study"], str(path)), told["profile"], asked)
 
 
@@ -96,6 +111,9 @@ def train(
         Path | None, typer.Option("--out", help="The run folder. [default: runs/<model>/<id>]")
     ] = None,
     workers: Workers = None,
+    threads: Threads = None,
+    precision: Precision = "auto",
+    compile_: Compile = "auto",
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> int:
@@ -120,7 +138,8 @@ def train(
         put(raw, f"{name}.{key}" if own else key, value, f"--set {change}")
     options = [("--data", data), ("--recipe", recipe), ("--replicates", str(replicates))]
     options += [("--set", each) for each in sets or []]
-    asked = _Asked(folder, workers, dry_run, as_json, _command("train", model, options), bundles=True)
+    how = _how(workers, threads, precision, compile_)
+    asked = _Asked(folder, how, dry_run, as_json, _command("train", model, options), bundles=True)
     return _drive(parse_study(raw, name), "plain", asked)
 
 
@@ -129,12 +148,33 @@ class _Asked:
     """What was typed besides the question."""
 
     folder: Path | None
-    workers: int | None
+    how: Any
     dry_run: bool = False
     as_json: bool = False
     command: str = ""
     bundles: bool = False
     remark: str = ""
+
+
+def _how(
+    workers: int | None, threads: int | None = None, precision: str = "auto", compiled: str = "auto"
+) -> Any:
+    """What was typed about how to run.
+
+    Raises:
+        SpecError: a word that is not one of the three.
+    """
+    from inklab.study.choosing import Asked
+
+    for flag, given, allowed in (
+        ("--precision", precision, ("auto", "fp32", "bf16")),
+        ("--compile", compiled, ("auto", "yes", "no")),
+    ):
+        if given not in allowed:
+            raise SpecError(
+                f"{flag} is '{given}'.{did_you_mean(given, allowed)} Allowed: {', '.join(allowed)}."
+            )
+    return Asked(workers, threads, precision, compiled)  # type: ignore[arg-type]
 
 
 def _command(verb: str, what: str, options: list[tuple[str, str | None]]) -> str:
@@ -155,7 +195,7 @@ def _drive(spec: Any, profile: str, asked: _Asked, dataset: Any = None) -> int:
     if asked.remark:
         note(asked.remark)
     path = asked.folder or runs_root() / spec.name / study.id
-    driver = Driver(study, RunFolder(path), asked.workers, command=asked.command)
+    driver = Driver(study, RunFolder(path), asked.how, command=asked.command)
     if asked.dry_run:
         return _show_plan(driver, path, asked.as_json)
     driver.check()
@@ -218,7 +258,8 @@ def _all_done(results: dict[str, Any]) -> bool:
 
 def _show_plan(driver: Any, path: Path, as_json: bool) -> int:
     from inklab.cli.app import table
-    from inklab.cli.progress import duration
+    from inklab.cli.progress import duration, to_do
+    from inklab.study.choosing import described
 
     made, left = driver.dry_run()
     if as_json:
@@ -230,13 +271,15 @@ def _show_plan(driver: Any, path: Path, as_json: bool) -> int:
         f"data {data['source']}: {data['train']:,} training, {data['validation']:,} validation, "
         f"{data['test']:,} test images"
     )
-    out("how: " + ", ".join(f"{key} {value}" for key, value in made["how"].items()) + "\n")
+    out("how:\n" + "\n".join(f"  {line}" for line in described(made["how"])) + "\n")
     rows = []
     for chapter in made["chapters"]:
         trials = {trial for setting in chapter.get("settings", []) for trial in setting["trials"]}
         groups = [group for group in made["groups"] if trials & set(group["trials"])]
         sizes = ", ".join(
-            f"{len(group['trials'])} {'together' if group['lifted'] else 'alone'}" for group in groups
+            f"{len(group['trials'])} {'together' if group['lifted'] else 'alone'}"
+            + (", compiled" if group["compiled"] else "")
+            for group in groups
         )
         rows.append(
             [
@@ -248,10 +291,7 @@ def _show_plan(driver: Any, path: Path, as_json: bool) -> int:
             ]
         )
     table(["chapter", "kind", "trials", "groups", "evaluations"], rows, right=(2, 4))
-    out(
-        f"\nstill to do: {left['trials']} trials in {left['populations']} groups, {left['evaluations']} "
-        "evaluations"
-    )
+    out(f"\nstill to do: {to_do(left)}")
     out(
         f"about {duration(left['seconds'])} (within a factor of two), {left['bytes'] / 1e6:.0f} MB on disk; "
         "nothing was written"

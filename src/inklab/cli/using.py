@@ -121,8 +121,9 @@ def doctor(as_json: AsJson = False) -> int:
     """Is this installation all right, and what will it use?"""
     from importlib.metadata import PackageNotFoundError, version
 
-    from inklab.data.places import cache_folder, data_folder, is_offline
-    from inklab.study.machine import cores, cpu_name, environment, fast_precision
+    from inklab.data.places import data_folder, is_offline
+    from inklab.files import cache_folder
+    from inklab.machine import cores, cpu_name, environment, fast_precision
 
     packages = {}
     for name in (
@@ -152,7 +153,7 @@ def doctor(as_json: AsJson = False) -> int:
         **packages,
         "arithmetic": _arithmetic(),
         "data folder": str(here) if here else "INKLAB_DATA_DIR is not set",
-        "cache": str(cache_folder()),
+        "cache": str(cache_folder("data")),
         "mnist": _mnist(),
         "runs": str(runs_root().resolve()),
         "network": "not used (INKLAB_OFFLINE)" if is_offline() else "used for missing data only",

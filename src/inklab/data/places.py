@@ -3,18 +3,11 @@
 import os
 from pathlib import Path
 
-import platformdirs
-
 
 def data_folder() -> Path | None:
     """The folder that the user named by `INKLAB_DATA_DIR`, if any."""
     named = os.environ.get("INKLAB_DATA_DIR")
     return Path(named).expanduser() if named else None
-
-
-def cache_folder() -> Path:
-    """The user's own folder for what can be had again."""
-    return Path(platformdirs.user_cache_dir("inklab")) / "data"
 
 
 def is_offline() -> bool:

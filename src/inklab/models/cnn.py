@@ -46,7 +46,9 @@ def cnn(
     from torch import nn
 
     from inklab.models.parts.dropout import Dropout
+    from inklab.models.parts.flatten import Flatten
     from inklab.models.parts.init import glorot
+    from inklab.models.parts.pool import MaxPool
 
     side = [(length - 2 * len(channels)) // pool for length in shape[1:]]
     if min(side) < 1:
@@ -59,11 +61,11 @@ def cnn(
         layers += [nn.Conv2d(before, after, 3), nn.ReLU()]
     # Pooling stands before the last ReLU: max and ReLU commute, so it is the same function with a ninth of
     # the work.
-    layers.insert(-1, nn.MaxPool2d(pool))
+    layers.insert(-1, MaxPool(pool))
     dense = nn.Sequential(nn.Linear(channels[-1] * side[0] * side[1], hidden), nn.ReLU())
     parts = OrderedDict(
         features=nn.Sequential(*layers),
-        flatten=nn.Flatten(),
+        flatten=Flatten(),
         dropout=Dropout(dropout),
         hidden=dense,
         output=nn.Linear(hidden, classes),

@@ -12,9 +12,10 @@ from inklab.data.source import sources
 from inklab.errors import RunError
 from inklab.files import read_json, write_json
 from inklab.study.bench import Bench, lay_out
-from inklab.study.estimate import estimate, group_seconds
+from inklab.study.choosing import Asked, choose, obeyed
+from inklab.study.estimate import estimate, group_seconds, repays_compiling
 from inklab.study.executor import Event, Executor, LocalExecutor
-from inklab.study.machine import cores, fast_precision
+from inklab.study.facts import assumed, known_facts, machine_facts
 from inklab.study.opening import Study
 from inklab.study.plan import (
     NUMERICS,
@@ -22,7 +23,7 @@ from inklab.study.plan import (
     plan,
     rehearsal_key,
 )
-from inklab.study.populations import How
+from inklab.study.populations import How, Way, members_that_fit
 from inklab.study.store import FINAL, RunFolder
 from inklab.study.summing import write_results
 from inklab.study.view import keep_samples
@@ -41,25 +42,32 @@ class Driver:
     Args:
         study: with its data.
         folder: where; what is finished there stays.
-        workers: processes side by side; as many as there are cores if left out.
+        asked: how it is to be carried out; what is left open is decided by what this machine does fast.
         watcher: told about everything that happens.
         command: what to type to have all of this again; stands in plan.json and in the report.
     """
 
     study: Study
     folder: RunFolder
-    workers: int | None = None
+    asked: Asked = Asked()
     watcher: Watcher = lambda event, job: None
     command: str = ""
     _jobs: dict[str, dict[str, Any]] = field(default_factory=dict, init=False)
 
-    def how(self) -> How:
-        """How this run is carried out: as it was begun, else by what this machine can do."""
-        workers = self.workers or cores()
+    def how(self, *, probe: bool = True) -> How:
+        """How this run is carried out: as it was begun, else by what this machine does fast.
+
+        Args:
+            probe: find that out if it is not known yet; otherwise assume.
+
+        Raises:
+            RunError: something else is asked for than what the run was begun with.
+        """
         if (self.folder.path / "plan.json").is_file():
-            frozen = self.folder.plan()["how"]
-            return How(**{**frozen, "workers": self.workers or frozen["workers"]})
-        return How(precision=fast_precision(), workers=workers)
+            return obeyed(How(**self.folder.plan()["how"]), self.asked)
+        if not probe:
+            return choose(known_facts() or assumed(), self.asked)
+        return choose(machine_facts(lambda: self.watcher(Event("probing", ""), {})), self.asked)
 
     def dry_run(self) -> tuple[dict[str, Any], dict[str, float | int]]:
         """The plan and what is still to be done of it; rehearses in this process and writes nothing."""
@@ -82,7 +90,8 @@ class Driver:
             SpecError: the study can't be planned.
             RunError: the folder holds another study, or can't be a folder.
         """
-        plan(self.study.spec, self.study.profile, self.study.identity, self.how(), lambda _: (False, False))
+        how = self.how(probe=False)
+        plan(self.study.spec, self.study.profile, self.study.identity, how, lambda _: Way(False, False))
         path = self.folder.path
         standing = next(place for place in (path, *path.absolute().parents) if place.exists())
         if not standing.is_dir():
@@ -184,9 +193,17 @@ class Driver:
         return facts
 
     def _plan(self, how: How, facts: Facts) -> dict[str, Any]:
-        def lifting(settings: dict[str, Any]) -> tuple[bool, bool]:
+        images, cost = len(self.study.split.train), _cost(facts)
+
+        def lifting(settings: dict[str, Any]) -> Way:
             known = facts[rehearsal_key(settings)]
-            return known["liftable"] and not known["convolutional"], known["random"]
+            lasting = how.compile == "yes" or repays_compiling(settings, images, cost)
+            return Way(
+                lifted=known["liftable"] and not known["convolutional"],
+                random=known["random"],
+                members=members_that_fit(known["parameters"], settings["recipe"]["optimiser"]),
+                compiled=how.compile != "no" and lasting and not known["random"],
+            )
 
         made = plan(self.study.spec, self.study.profile, self.study.identity, how, lifting)
         made["data"]["note"] = made["data"]["note"] or self._known("data", {}).get("note")

@@ -3,12 +3,16 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-# Measured on one core of a Zen 5 server (AVX-512 with bf16), one thread, eager: multiply-adds a second of a
-# training step (forward and backward together) and of a forward pass in fp32; what a step costs besides.
-TRAINED = {"bf16": 60e9, "fp32": 30e9}
-ASKED = 30e9
-STEP_SECONDS, CORRUPTED_STEP_SECONDS = 1e-3, 3e-3
+# Measured on one core of a Zen 5 server (AVX-512 with bf16), one thread: multiply-adds a second of a training
+# step (forward and backward together) and of a forward pass in fp32; what a step costs besides.
+TRAINED = {"bf16": 90e9, "fp32": 30e9}
+ASKED = 70e9
+STEP_SECONDS, CORRUPTED_STEP_SECONDS = 0.5e-3, 1.5e-3
 BACKWARD = 3  # a step costs about three forward passes
+START_SECONDS = 5  # workers start, import torch and rehearse
+COMPILED_FROM = (
+    2.0  # seconds that a trial must last for its program to be compiled, which takes about 15 once
+)
 KEPT_BYTES = 60_000  # of an outcome, its history and predictions
 
 Cost = Callable[[dict[str, Any]], tuple[int, int]]
@@ -23,6 +27,11 @@ def group_seconds(settings: dict[str, Any], trials: int, images: int, cost: Cost
         CORRUPTED_STEP_SECONDS if recipe["corruption"] else STEP_SECONDS
     )
     return float(trials * recipe["epochs"] * (computed + stepped))
+
+
+def repays_compiling(settings: dict[str, Any], images: int, cost: Cost) -> bool:
+    """Whether a trial lasts long enough. Of the trial alone, so that a run can be extended."""
+    return group_seconds(settings, 1, images, cost) >= COMPILED_FROM
 
 
 def evaluation_seconds(evaluation: Mapping[str, Any], plan: Mapping[str, Any], cost: Cost) -> float:
@@ -66,5 +75,5 @@ def estimate(plan: Mapping[str, Any], waiting: set[str], cost: Cost) -> dict[str
     )
     return {
         "trials": trials, "evaluations": len(evaluations), "populations": populations,
-        "seconds": seconds / plan["how"]["workers"], "bytes": bytes_kept,
+        "seconds": seconds / plan["how"]["workers"] + (START_SECONDS if waiting else 0), "bytes": bytes_kept,
     }  # fmt: skip

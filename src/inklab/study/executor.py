@@ -20,6 +20,7 @@ from uuid import uuid4
 
 from inklab.errors import InklabError
 from inklab.files import fingerprint
+from inklab.machine import keep_freed_memory
 from inklab.study.bench import Bench
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -30,13 +31,13 @@ class Event(NamedTuple):
     """Something that happened to a job.
 
     Attributes:
-        kind: what happened. "planned" comes from the driver, once.
+        kind: what happened. "probing" and "planned" come from the driver, at most once.
         job: the job's name.
         value: of "planned" an estimate, of "epoch" `(epoch, epochs, loss)`, of "done" what the job returned
             and its draft folder, of "retried", "failed" and "lost" the reason.
     """
 
-    kind: Literal["planned", "started", "epoch", "retried", "done", "failed", "lost"]
+    kind: Literal["probing", "planned", "started", "epoch", "retried", "done", "failed", "lost"]
     job: str
     value: Any = None
 
@@ -194,6 +195,7 @@ def _serve(pipe: Connection, bench: Bench) -> None:
     from inklab.study.jobs import perform
 
     torch.set_num_threads(bench.threads)
+    keep_freed_memory()
     while True:
         try:
             job, draft = pipe.recv()

@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from inklab.bundle import Bundle
 from inklab.errors import ModelMismatch
-from inklab.evaluate.frechet import frechet_distance, moments
+from inklab.evaluate.frechet import Moments, frechet_distance, moments
 from inklab.evaluate.generator import recognise, score_samples
 from inklab.evaluate.samplers import samplers
 from inklab.evaluate.scores import predict_in_batches
@@ -24,8 +24,18 @@ KEPT, PAIRED = 100, 10  # images kept for the report; of these, so many with the
 Found = tuple[dict[str, Any], dict[str, np.ndarray]]
 
 
+def reference_moments(judge: Bundle, data: TrainingData, seed: Seed) -> Moments:
+    """Moments of the judge's features over training images drawn by `seed`: the standard."""
+    return moments(features_before_last(judge.net), data.train.pixels[_order(data, seed)[:REFERENCE_IMAGES]])
+
+
 def generator_evaluation(
-    evaluation: dict[str, Any], decoder: Bundle, judge: Bundle, data: TrainingData, seed: Seed
+    evaluation: dict[str, Any],
+    decoder: Bundle,
+    judge: Bundle,
+    data: TrainingData,
+    seed: Seed,
+    reference: Moments,
 ) -> Found:
     """Draw images with a sampler and score them; or, for the sampler "floor", score real ones.
 
@@ -35,6 +45,7 @@ def generator_evaluation(
         judge: a classifier's bundle.
         data: training images give the codes and the reference; test images the floor.
         seed: where codes come from.
+        reference: `reference_moments` of the judge and the seed; the same for every sampler.
 
     Returns:
         Numbers and arrays as in docs/run-folder.md.
@@ -44,13 +55,12 @@ def generator_evaluation(
     """
     encode, decode = _halves(decoder)
     features = features_before_last(judge.net)
-    order = torch.from_numpy((seed / "training images").rng().permutation(len(data.train.labels)))
-    reference = moments(features, data.train.pixels[order[:REFERENCE_IMAGES]])
     compared = min(evaluation["samples"], len(data.test.labels))  # as many drawn images as real ones
     if evaluation["sampler"] == FLOOR:
         real = data.test.pixels[:compared]
         return _floor(decoder, judge, data, frechet_distance(moments(features, real), reference))
-    codes = predict_in_batches(encode, data.train.pixels[order[: evaluation["fit_images"]]]).numpy()
+    fitted = _order(data, seed)[: evaluation["fit_images"]]
+    codes = predict_in_batches(encode, data.train.pixels[fitted]).numpy()
     sampler = samplers[evaluation["sampler"]]
     wanted = {key: evaluation[key] for key in ("components", "fit_images") if key in sampler.settings}
     drawn = sampler(codes, evaluation["samples"], (seed / evaluation["sampler"]).rng(), wanted)
@@ -73,6 +83,10 @@ def generator_evaluation(
         "predicted": scores.predicted[:KEPT], "confidence": scores.confidence[:KEPT],
     }  # fmt: skip
     return numbers, arrays
+
+
+def _order(data: TrainingData, seed: Seed) -> Int[Tensor, " n"]:
+    return torch.from_numpy((seed / "training images").rng().permutation(len(data.train.labels)))
 
 
 def _halves(bundle: Bundle) -> tuple[nn.Module, nn.Module]:

@@ -16,13 +16,14 @@ from inklab.bundle import Bundle
 from inklab.corrupt.filters import filters
 from inklab.corrupt.find import find_corruption
 from inklab.data.split import stratified
+from inklab.evaluate.frechet import Moments
 from inklab.evaluate.noise import noise_curve
 from inklab.files import write_json
+from inklab.machine import environment
 from inklab.models.parts.layers import layer_table
 from inklab.seeding import Seed
 from inklab.study.bench import PARTS, WHATS, Bench, data_file
-from inklab.study.generate import generator_evaluation
-from inklab.study.machine import environment
+from inklab.study.generate import generator_evaluation, reference_moments
 from inklab.study.names import check_names
 from inklab.study.spec import StudySpec
 from inklab.study.store import write_arrays
@@ -79,13 +80,14 @@ def resident(bench: Bench) -> TrainingData:
 def _train(job: Job, bench: Bench, draft: Path, on_epoch: OnEpoch) -> list[tuple[str, str]]:
     data = resident(bench)
     trials = [Trial(each["id"], each["settings"], each["replicate"]) for each in job["trials"]]
-    group = Group(trials, job["lifted"], job["random"], bench.seed)
+    group = Group(trials, job["lifted"], job["random"], bench.seed, job["slots"], job["compiled"])
     ran = {
         **environment(bench.threads, torch.__version__), "precision": trials[0].settings["precision"],
         "members": len(trials) if group.lifted else 1, "lifted": group.lifted,
     }  # fmt: skip
     for trained in train_group(group, data, on_epoch):
-        _write_trial(trained, data, bench, draft / "trials" / trained.trial.id, ran)
+        told = {**ran, "compiled": trained.compiled}
+        _write_trial(trained, data, bench, draft / "trials" / trained.trial.id, told)
     return [("trials", trial.id) for trial in trials]
 
 
@@ -191,6 +193,19 @@ def _generator(evaluation: dict[str, Any], bench: Bench) -> tuple[dict[str, Any]
     decoder, judge = (
         Bundle.load(bench.folder.bundle(trial), trusted=bench.codes) for trial in evaluation["needs"]
     )
+    replicate = evaluation["replicate"]
+    reference = _reference(bench, evaluation["needs"][1], replicate)
     return generator_evaluation(
-        evaluation, decoder, judge, resident(bench), Seed(bench.seed) / "generator" / evaluation["replicate"]
+        evaluation, decoder, judge, resident(bench), _drawing(bench, replicate), reference
     )
+
+
+def _drawing(bench: Bench, replicate: int) -> Seed:
+    return Seed(bench.seed) / "generator" / replicate
+
+
+@functools.lru_cache(maxsize=2)
+def _reference(bench: Bench, judge: str, replicate: int) -> Moments:
+    """Kept in the process: a third of the work of a sampler's evaluation, and the same for all of them."""
+    bundle = Bundle.load(bench.folder.bundle(judge), trusted=bench.codes)
+    return reference_moments(bundle, resident(bench), _drawing(bench, replicate))

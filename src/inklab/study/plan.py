@@ -29,7 +29,7 @@ from inklab.study.spec import (
 from inklab.usercode import is_user_code, source_sha256
 
 FORMAT = 1
-NUMERICS = 1
+NUMERICS = 2
 """Raised by every change that may move a number; part of each id, so old and new outcomes never mix."""
 
 FLOOR = "floor"  # the evaluation that measures what the generator's scores are compared with
@@ -106,7 +106,7 @@ def plan(spec: StudySpec, profile: str, data: DataIdentity, how: How, lifting: L
         "profile": profile,
         "seed": spec.seed,
         "data": data.to_json(),
-        "how": asdict(how),
+        "how": {**asdict(how), "why": dict(how.why)},
         "chapters": chapters,
         "trials": planner.trials,
         "groups": groups(planner.trials, how, lifting),

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,13 +14,14 @@ from inklab.models.model import Shape, build_net
 from inklab.models.parts.dropout import key_names
 from inklab.models.parts.scaling import Scaled, Scaling
 from inklab.seeding import Seed
-from inklab.train.objective import Objective, objectives
-from inklab.train.optimisers import Hyper, Optimiser, Tensors, choose
+from inklab.train.objective import Batch, Objective, objectives
+from inklab.train.optimisers import Hyper, Tensors, choose
 from inklab.train.population import alone, decayed_names, member, stacked
+from inklab.train.program import Program
 from inklab.train.recipe import Recipe
 from inklab.train.scoring import Curves
 from inklab.train.shown import BatchMaker
-from inklab.train.step import State, Step, make_step
+from inklab.train.step import StepMaker
 from inklab.train.tensors import TrainingData
 
 History = dict[str, list[float | int]]
@@ -52,6 +53,7 @@ class Trained:
     history: History
     diverged: str | None
     seconds: float
+    compiled: bool
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,17 @@ class Group:
         lifted: stacked, all members at once; otherwise one after the other.
         random: the network draws from torch's global generator, which is then set each step.
         seed: the study's root seed.
+        slots: members of a lifted program; those that trials leave empty are filled with copies, so that a
+            smaller group runs the program that was compiled for a larger one.
+        compiled: whether its program is to be compiled; if that fails, it runs uncompiled, and says so.
     """
 
     trials: Sequence[Trial]
     lifted: bool
     random: bool
     seed: int
+    slots: int = MINIMAL_SLOTS
+    compiled: bool = False
 
 
 OnEpoch = Callable[[int, int, float], None]
@@ -112,7 +119,8 @@ class _Training:
     def __post_init__(self) -> None:
         self.recipe = self.trials[0].recipe
         self.objective: Objective = objectives[self.recipe.objective]
-        padding = max(0, MINIMAL_SLOTS - len(self.trials)) if self.group.lifted else 0
+        slots = max(self.group.slots, MINIMAL_SLOTS) if self.group.lifted else 1
+        padding = max(0, slots - len(self.trials))
         self.slots = [*self.trials, *[self.trials[-1]] * padding]
         self.recipes = [slot.recipe for slot in self.slots]
         self.seeds = [Seed(self.group.seed) / "replicate" / trial.replicate for trial in self.slots]
@@ -122,30 +130,24 @@ class _Training:
         ]
         self.template: nn.Module = nets[0]
         self.keys = key_names(self.template)
-        self.state = self._first_state(nets)
-        self.step = self._make_step()
+        self.program = self._first_program(nets)
+        self.taken = 0
         self.histories = [{} for _ in self.trials]
         self.diverged = [None for _ in self.trials]
 
-    def _first_state(self, nets: Sequence[nn.Module]) -> State:
-        params, buffers = stacked(nets) if self.group.lifted else alone(nets[0])
-        memory = self._optimiser().init(params)
-        return State(params, buffers, memory, step=0)
-
-    def _optimiser(self) -> Optimiser:
-        return choose(self.recipe.optimiser, max(trial.recipe.momentum for trial in self.trials))
-
-    def _make_step(self) -> Step:
-        return make_step(
+    def _first_program(self, nets: Sequence[nn.Module]) -> Program:
+        maker = StepMaker(
             self.template,
             self.objective,
-            self._optimiser(),
+            choose(self.recipe.optimiser, max(trial.recipe.momentum for trial in self.trials)),
             decayed_names(self.template, self.recipe.l2_on)
             if any(t.recipe.l2 for t in self.trials)
             else frozenset(),
             lifted=self.group.lifted,
             precision=self.trials[0].settings["precision"],
         )
+        params, buffers = stacked(nets) if self.group.lifted else alone(nets[0])
+        return Program(maker.step(), maker.first_state(params, buffers))
 
     def run(self, on_epoch: OnEpoch) -> list[Trained]:
         """All epochs, unless every member diverges first."""
@@ -172,9 +174,24 @@ class _Training:
         losses = []
         for number, batch in enumerate(batches.epoch(epoch)):
             with self._randomness(epoch, number):
-                self.state, loss = self.step(self.state, batch, self._keys(epoch, number), self._hyper())
-            losses.append(loss)
+                losses.append(self._step(batch, self._keys(epoch, number)))
         return torch.stack(losses).reshape(len(losses), -1).double()[:, : len(self.trials)]
+
+    def _step(self, batch: Batch, keys: Tensors) -> Tensor:
+        hyper = self._hyper()
+        if self.taken == 0 and self.group.compiled:
+            # Whatever a compiler raises, the program runs without it; the outcome says which it was.
+            with suppress(Exception):
+                self.program.compile(batch, keys, hyper, self._known_as())
+        self.taken += 1
+        return self.program(batch, keys, hyper)
+
+    def _known_as(self) -> str:
+        """What decides about the program, shapes aside: all settings but what goes in as tensors."""
+        told = self.trials[0].settings
+        recipe = {key: told["recipe"][key] for key in ("objective", "optimiser", "l2_on", "corruption")}
+        decayed, moving = (any(getattr(r, key) for r in self.recipes) for key in ("l2", "momentum"))
+        return repr((told["model"], recipe, told["precision"], self.group.lifted, decayed, moving))
 
     def _randomness(self, epoch: int, number: int) -> Any:
         if not self.group.random:
@@ -193,12 +210,11 @@ class _Training:
         }
 
     def _hyper(self) -> Hyper:
-        factor = rate_factor(
-            self.recipe.schedule, self.state.step, self.recipe.epochs * self._steps_an_epoch()
-        )
+        factor = rate_factor(self.recipe.schedule, self.taken, self.recipe.epochs * self._steps_an_epoch())
         recipes = self.recipes
         rows = ([r.rate * factor for r in recipes], [r.l2 for r in recipes], [r.momentum for r in recipes])
-        return Hyper(*(torch.tensor(row if self.group.lifted else row[0]) for row in rows))
+        rate, l2, momentum = (torch.tensor(row if self.group.lifted else row[0]) for row in rows)
+        return Hyper(rate, l2, momentum, torch.tensor(self.taken, dtype=torch.float64))
 
     def _steps_an_epoch(self) -> int:
         return -(-len(self.data.train.labels) // self.recipe.batch)
@@ -224,16 +240,16 @@ class _Training:
                 history.setdefault(name, []).append(value)
 
     def _net(self, index: int) -> Scaled:
-        net = member(
-            self.template, self.state.params, self.state.buffers, index if self.group.lifted else None
-        )
+        state = self.program.state
+        net = member(self.template, state.params, state.buffers, index if self.group.lifted else None)
         assert isinstance(net, Scaled)
         return net
 
     def _result(self, index: int, seconds: float) -> Trained:
         return Trained(
-            self.trials[index], self._net(index), self.histories[index], self.diverged[index], seconds
-        )
+            self.trials[index], self._net(index), self.histories[index], self.diverged[index], seconds,
+            self.program.compiled,
+        )  # fmt: skip
 
 
 def rate_factor(schedule: str, step: int, steps: int) -> float:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from inklab.registry import Registry
@@ -17,14 +17,15 @@ class Batch(NamedTuple):
     """One step's images.
 
     Attributes:
-        images: `(n, c, h, w)` floats in [0, 1]: the truth, clean.
+        images: `(n, c, h, w)` the truth, clean. An objective sees floats in [0, 1]; on the way there they are
+            bytes.
         labels: `(n,)` integers in [0, k).
         shown: what the network sees: the clean images, or a corrupted copy.
     """
 
-    images: Float[Tensor, "..."]
+    images: Float[Tensor, "..."] | UInt8[Tensor, "..."]
     labels: Int[Tensor, "..."]
-    shown: Float[Tensor, "..."]
+    shown: Float[Tensor, "..."] | UInt8[Tensor, "..."]
 
 
 @dataclass(frozen=True)

@@ -19,18 +19,23 @@ ADAM_EPSILON = 1e-7  # as Keras; torch's default is 1e-8
 
 
 class Hyper(NamedTuple):
-    """One value a member (`(members,)`), or 0-dimensional for a network that is trained alone."""
+    """One value a member (`(members,)`), or 0-dimensional for a network that is trained alone.
+
+    `taken`, the steps taken before this one, is 0-dimensional and float64 in both cases: a number would be
+    compiled in.
+    """
 
     rate: Tensor
     l2: Tensor
     momentum: Tensor
+    taken: Tensor
 
 
 class Optimiser(NamedTuple):
-    """`init(params) -> memory`; `update(params, grads, memory, hyper, step) -> params, memory`."""
+    """`init(params) -> memory`; `update(params, grads, memory, hyper) -> params, memory`."""
 
     init: Callable[[Tensors], Memory]
-    update: Callable[[Tensors, Tensors, Memory, Hyper, int], tuple[Tensors, Memory]]
+    update: Callable[[Tensors, Tensors, Memory, Hyper], tuple[Tensors, Memory]]
 
 
 def over(values: Tensor, like: Tensor) -> Tensor:
@@ -47,9 +52,7 @@ def _sgd_init(params: Tensors) -> Memory:
     return {"velocity": {name: torch.zeros_like(value) for name, value in params.items()}}
 
 
-def _sgd_update(
-    params: Tensors, grads: Tensors, memory: Memory, hyper: Hyper, step: int
-) -> tuple[Tensors, Memory]:
+def _sgd_update(params: Tensors, grads: Tensors, memory: Memory, hyper: Hyper) -> tuple[Tensors, Memory]:
     velocity = {
         name: torch.addcmul(grad, over(hyper.momentum, grad), memory["velocity"][name])
         for name, grad in grads.items()
@@ -61,9 +64,7 @@ def _plain_init(params: Tensors) -> Memory:
     return {}
 
 
-def _plain_update(
-    params: Tensors, grads: Tensors, memory: Memory, hyper: Hyper, step: int
-) -> tuple[Tensors, Memory]:
+def _plain_update(params: Tensors, grads: Tensors, memory: Memory, hyper: Hyper) -> tuple[Tensors, Memory]:
     return _descended(params, grads, hyper.rate), memory
 
 
@@ -81,18 +82,19 @@ def _adam_init(params: Tensors) -> Memory:
     }
 
 
-def _adam_update(
-    params: Tensors, grads: Tensors, memory: Memory, hyper: Hyper, step: int
-) -> tuple[Tensors, Memory]:
+def _adam_update(params: Tensors, grads: Tensors, memory: Memory, hyper: Hyper) -> tuple[Tensors, Memory]:
     first, second = ADAM_DECAY
     mean = {name: torch.lerp(memory["mean"][name], grad, 1 - first) for name, grad in grads.items()}
     square = {
         name: (memory["square"][name] * second).addcmul_(grad, grad, value=1 - second)
         for name, grad in grads.items()
     }
-    # The corrections for having started at zero (their section 3), folded into rate and root.
-    rate, root = hyper.rate / (1 - first ** (step + 1)), (1 - second ** (step + 1)) ** 0.5
-    moved = {name: mean[name] / (square[name].sqrt() / root + ADAM_EPSILON) for name in params}
+    # The corrections for having started at zero (their section 3), folded into the rate as at the end of
+    # their section 2 and as in Keras: epsilon stands beside the uncorrected root. torch puts it beside the
+    # corrected one; after 50 steps of the study's denoiser the loss differs by 1 %.
+    root = (1 - second ** (hyper.taken + 1)).sqrt()
+    rate = hyper.rate * (root / (1 - first ** (hyper.taken + 1))).float()
+    moved = {name: mean[name] / (square[name].sqrt() + ADAM_EPSILON) for name in params}
     return _descended(params, moved, rate), {"mean": mean, "square": square}
 
 

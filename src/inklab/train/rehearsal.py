@@ -18,7 +18,7 @@ from inklab.train.objective import Batch, Objective, objectives
 from inklab.train.optimisers import PLAIN_SGD, Hyper, Tensors
 from inklab.train.population import alone, stacked
 from inklab.train.recipe import Recipe
-from inklab.train.step import State, make_step
+from inklab.train.step import StepMaker
 
 BATCH = 4
 
@@ -134,7 +134,7 @@ def _is_normed(net: Scaled) -> bool:
 
 def _trained_alone(name: str, net: Scaled, objective: Objective, batch: Batch, precision: str) -> Tensor:
     """The loss of the very step that training takes, in its precision."""
-    hyper = Hyper(*(torch.tensor(value) for value in (0.1, 0.0, 0.0)))
+    hyper = Hyper(torch.tensor(0.1), *torch.zeros(3))
     try:
         with Seed(0).as_global():
             return _one_step(net, objective, alone(net), batch, hyper, precision, lifted=False)
@@ -148,7 +148,8 @@ def _trained_alone(name: str, net: Scaled, objective: Objective, batch: Batch, p
 def _lifts(net: Scaled, objective: Objective, batch: Batch, precision: str, single: Tensor) -> bool:
     """Whether one step over two members runs, and gives what it gives unlifted."""
     twice = Batch(*(torch.stack([part, part]) for part in batch))
-    hyper = Hyper(*(torch.tensor([value, value]) for value in (0.1, 0.0, 0.0)))
+    rate, nothing = torch.tensor([0.1, 0.1]), torch.zeros(2)
+    hyper = Hyper(rate, nothing, nothing, taken=torch.zeros(()))
     try:
         both = _one_step(net, objective, stacked([net, net]), twice, hyper, precision, lifted=True)
     except (
@@ -168,6 +169,6 @@ def _one_step(
     *,
     lifted: bool,
 ) -> Tensor:
-    step = make_step(net, objective, PLAIN_SGD, frozenset(), lifted=lifted, precision=precision)
+    maker = StepMaker(net, objective, PLAIN_SGD, frozenset(), lifted, precision)
     keys = {name: torch.zeros((2, 2) if lifted else 2, dtype=torch.int32) for name in key_names(net)}
-    return step(State(*tensors, {}, 0), batch, keys, hyper)[1]
+    return maker.step()(maker.first_state(*tensors), batch, keys, hyper)[1]

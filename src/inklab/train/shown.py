@@ -36,16 +36,14 @@ class BatchMaker:
             yield self._batch(index, epoch, number)
 
     def _batch(self, index: Int[Tensor, "p b"], epoch: int, number: int) -> Batch:
-        images, labels = self.part.images(index), self.part.labels[index]
-        shown = images
+        pixels, labels = self.part.bytes_at(index), self.part.labels[index]
+        shown = pixels
         if self.recipe.corruption:
             # Member by member, so that the noise does not depend on who else is trained.
             streams = [seed / "corruption" / epoch / number for seed in self.seeds]
-            rows = [
-                spoilt(row, self.recipe.corruption, seed) for row, seed in zip(images, streams, strict=True)
-            ]
-            shown = torch.stack(rows)
-        return Batch(images, labels, shown) if self.lifted else Batch(images[0], labels[0], shown[0])
+            rows = zip(self.part.images(index), streams, strict=True)
+            shown = torch.stack([spoilt(row, self.recipe.corruption, seed) for row, seed in rows])
+        return Batch(pixels, labels, shown) if self.lifted else Batch(pixels[0], labels[0], shown[0])
 
 
 def spoilt(images: Float[Tensor, "n c h w"], spec: CorruptionSpec, seed: Seed) -> Float[Tensor, "n c h w"]:

@@ -15,68 +15,95 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class State(NamedTuple):
-    """Where training stands. Lifted, every tensor leads with the members."""
+    """Where training stands. Lifted, every tensor leads with the members.
+
+    Attributes:
+        params: fp32 master weights.
+        working: those of them that the network computes with in another precision or layout, so computed.
+            Kept from step to step: rounding is then part of the update, which has the weights in hand.
+        buffers: of the network, dropout's keys included.
+        memory: of the optimiser.
+    """
 
     params: Tensors
+    working: Tensors
     buffers: Tensors
     memory: Memory
-    step: int
 
 
 Step = Callable[[State, Batch, Tensors, Hyper], tuple[State, Tensor]]
 
 
-def make_step(
-    net: nn.Module,
-    objective: Objective,
-    optimiser: Optimiser,
-    decayed: frozenset[str],
-    *,
-    lifted: bool,
-    precision: str,
-) -> Step:
-    """Build the step.
+class StepMaker(NamedTuple):
+    """What a step is made of, and for.
 
-    Args:
+    Attributes:
         net: gives the architecture and the mode; its own weights are not used.
         objective: what is minimised.
         optimiser: a pair of pure functions.
         decayed: names of the parameters that L2 acts on.
         lifted: whether tensors lead with members; the same program otherwise.
         precision: "fp32", or "bf16": the network computes in bf16 from fp32 master weights, the loss in fp32.
-
-    Returns:
-        `step(state, batch, keys, hyper) -> state, losses`. `keys` replace the buffers that dropout draws
-        from. Losses, `(members,)` or 0-dimensional, stay on the device; reading them would wait for it.
     """
-    whole = unrounded_names(net)
 
-    def loss_of(params: Tensors, buffers: Tensors, batch: Batch) -> tuple[Tensor, Tensors]:
-        # Copied, because a module such as BatchNorm writes into its buffers; a pure step must not show it.
-        buffers = {name: value.clone() for name, value in buffers.items()}
-        compute = {
-            name: as_computed(value, "fp32" if name in whole else precision, fast_layout=not lifted)
+    net: nn.Module
+    objective: Objective
+    optimiser: Optimiser
+    decayed: frozenset[str]
+    lifted: bool
+    precision: str
+
+    def first_state(self, params: Tensors, buffers: Tensors) -> State:
+        """Where training begins from some weights."""
+        return State(params, self.working(params), buffers, self.optimiser.init(params))
+
+    def working(self, params: Tensors) -> Tensors:
+        """The weights that are computed with in another form than the masters', in that form."""
+        whole = unrounded_names(self.net)
+        computed = {
+            name: as_computed(value, "fp32" if name in whole else self.precision, fast_layout=not self.lifted)
             for name, value in params.items()
         }
+        return {name: value for name, value in computed.items() if value is not params[name]}
+
+    def step(self) -> Step:
+        """Build the step.
+
+        Returns:
+            `step(state, batch, keys, hyper) -> state, losses`, a pure function. `keys` replace the buffers
+            that dropout draws from. Losses, `(members,)` or 0-dimensional, stay on the device; reading them
+            would wait for it.
+        """
+        grad_and_loss = grad_and_value(self._loss, has_aux=True)
+        if self.lifted:
+            grad_and_loss = vmap(grad_and_loss)
+
+        def step(state: State, batch: Batch, keys: Tensors, hyper: Hyper) -> tuple[State, Tensor]:
+            computed = {**state.params, **state.working}
+            grads, (losses, buffers) = grad_and_loss(computed, {**state.buffers, **keys}, batch)
+            grads = {name: grad.float() for name, grad in grads.items()}
+            for name in sorted(self.decayed):  # the gradient of l2 * sum(w ** 2)
+                grads[name] = torch.addcmul(grads[name], 2 * over(hyper.l2, grads[name]), state.params[name])
+            params, memory = self.optimiser.update(state.params, grads, state.memory, hyper)
+            return State(params, self.working(params), buffers, memory), losses
+
+        return step
+
+    def _loss(self, computed: Tensors, buffers: Tensors, batch: Batch) -> tuple[Tensor, Tensors]:
+        # Copied, because a module such as BatchNorm writes into its buffers; a pure step must not show it.
+        buffers = {name: value.clone() for name, value in buffers.items()}
 
         def call(images: Tensor) -> Tensor:
-            logits: Tensor = functional_call(net, (compute, buffers), (images,))
+            logits: Tensor = functional_call(self.net, (computed, buffers), (images,))
             return logits.float()
 
-        return objective.loss(call, batch), buffers
+        return self.objective.loss(call, as_images(batch)), buffers
 
-    grad_and_loss = grad_and_value(loss_of, has_aux=True)
-    if lifted:
-        grad_and_loss = vmap(grad_and_loss)
 
-    def step(state: State, batch: Batch, keys: Tensors, hyper: Hyper) -> tuple[State, Tensor]:
-        grads, (losses, buffers) = grad_and_loss(state.params, {**state.buffers, **keys}, batch)
-        for name in decayed:  # the gradient of l2 * sum(w ** 2)
-            grads[name] = torch.addcmul(grads[name], 2 * over(hyper.l2, grads[name]), state.params[name])
-        params, memory = optimiser.update(state.params, grads, state.memory, hyper, state.step)
-        return State(params, buffers, memory, state.step + 1), losses
-
-    return step
+def as_images(batch: Batch) -> Batch:
+    """A batch as objectives know it. It travels as bytes, a quarter of the memory, and is divided here."""
+    images, shown = (part if part.is_floating_point() else part.float() / 255 for part in batch[::2])
+    return Batch(images, batch.labels, shown)
 
 
 def as_computed(weights: Tensor, precision: str, *, fast_layout: bool = True) -> Tensor:
@@ -86,6 +113,9 @@ def as_computed(weights: Tensor, precision: str, *, fast_layout: bool = True) ->
         weights: fp32 master weights.
         precision: "fp32" or "bf16".
         fast_layout: False leaves kernels as they lie; vmap knows no channels-last.
+
+    Returns:
+        `weights` itself where it already is what is wanted.
     """
     weights = weights.to(PRECISIONS[precision])
     if not fast_layout or weights.dim() != 4:

@@ -1,0 +1,393 @@
+"""What decides how a run is carried out: facts about the machine, what was asked, the trials themselves."""
+
+import json
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import toy
+from planning import MNIST
+
+from inklab import machine
+from inklab.errors import RunError
+from inklab.machine import free_memory, keep_freed_memory
+from inklab.study import facts as facts_module
+from inklab.study.choosing import ASKED, WORKER_BYTES, Asked, choose, described, obeyed
+from inklab.study.driver import Driver
+from inklab.study.facts import MachineFacts, assumed, facts_file, known_facts, machine_facts
+from inklab.study.plan import distinct_settings, plan, rehearsal_key
+from inklab.study.populations import How, Way, members_that_fit
+from inklab.study.reading import parse_study
+from inklab.study.store import RunFolder
+
+GIB = 1 << 30
+FAST = MachineFacts(bf16=2.5, compile_seconds=12.0, side_by_side=1.4)
+BARE = MachineFacts(bf16=0.03, compile_seconds=None, side_by_side=1.4, why_not="g++ was not found")
+CROWDED = MachineFacts(bf16=2.5, compile_seconds=12.0, side_by_side=0.8)
+
+CHOSEN = {
+    # facts, asked, processors, GiB of memory -> precision, threads, workers, compile
+    "a fast machine": (FAST, Asked(), 4, 16, ("bf16", 1, 4, "auto")),
+    "bf16 is emulated, no compiler": (BARE, Asked(), 4, 16, ("fp32", 1, 4, "no")),
+    "bf16 gains little": (MachineFacts(1.09, 12.0, 1.4), Asked(), 2, 16, ("fp32", 1, 2, "auto")),
+    "bf16 gains enough": (MachineFacts(1.1, 12.0, 1.4), Asked(), 2, 16, ("bf16", 1, 2, "auto")),
+    "one core": (CROWDED, Asked(), 1, 16, ("bf16", 1, 1, "auto")),
+    "processes hinder each other": (CROWDED, Asked(), 4, 16, ("bf16", 4, 1, "auto")),
+    "they neither help nor hinder": (MachineFacts(2.5, 12.0, 1.0), Asked(), 4, 16, ("bf16", 1, 4, "auto")),
+    "memory for three": (FAST, Asked(), 8, 3.5, ("bf16", 1, 3, "auto")),
+    "memory for none": (FAST, Asked(), 8, 0.1, ("bf16", 1, 1, "auto")),
+    "workers asked for": (FAST, Asked(workers=3), 8, 16, ("bf16", 1, 3, "auto")),
+    "more workers than memory": (FAST, Asked(workers=6), 8, 1, ("bf16", 1, 6, "auto")),
+    "few workers where they hinder": (CROWDED, Asked(workers=2), 8, 16, ("bf16", 4, 2, "auto")),
+    "many workers where they hinder": (CROWDED, Asked(workers=8), 8, 16, ("bf16", 8, 8, "auto")),
+    "threads asked for": (FAST, Asked(threads=3), 8, 16, ("bf16", 3, 2, "auto")),
+    "more threads than cores": (FAST, Asked(threads=4), 2, 16, ("bf16", 4, 1, "auto")),
+    "threads on one core": (FAST, Asked(threads=2), 1, 16, ("bf16", 2, 1, "auto")),
+    "fp32 asked for": (FAST, Asked(precision="fp32"), 2, 16, ("fp32", 1, 2, "auto")),
+    "bf16 asked for, emulated": (BARE, Asked(precision="bf16"), 2, 16, ("bf16", 1, 2, "no")),
+    "compiling asked for": (FAST, Asked(compile="yes"), 2, 16, ("bf16", 1, 2, "yes")),
+    "compiling not wanted": (FAST, Asked(compile="no"), 2, 16, ("bf16", 1, 2, "no")),
+    "compiling asked for, no compiler": (BARE, Asked(compile="yes"), 2, 16, ("fp32", 1, 2, "yes")),
+}
+
+
+def chosen(facts: MachineFacts, asked: Asked, processors: int, gib: float) -> How:
+    return choose(facts, asked, processors=processors, memory=round(gib * GIB))
+
+
+class TestChoose:
+    @pytest.mark.parametrize("case", CHOSEN)
+    def test_facts_and_wishes_decide(self, case):
+        *given, wanted = CHOSEN[case]
+        how = chosen(*given)
+        assert (how.precision, how.threads, how.workers, how.compile) == wanted
+
+    @pytest.mark.parametrize("case", CHOSEN)
+    def test_each_choice_says_what_it_rests_on(self, case):
+        facts, asked, *_ = CHOSEN[case]
+        how = chosen(*CHOSEN[case][:4])
+        assert set(how.why) == {"precision", "threads", "workers", "compile"} and all(how.why.values())
+        for key, why in how.why.items():
+            assert (why == ASKED) == (getattr(asked, key) not in (None, "auto")), key
+        if asked.precision == "auto":
+            assert f"{facts.bf16:.2g} times" in how.why["precision"]
+
+    def test_why_nothing_is_compiled_is_told(self):
+        assert "g++ was not found" in chosen(BARE, Asked(), 2, 16).why["compile"]
+
+    def test_little_memory_is_told(self):
+        assert "3.5 GiB" in chosen(FAST, Asked(), 8, 3.5).why["workers"]
+        assert "memory" not in chosen(FAST, Asked(), 8, 8).why["workers"]
+
+    def test_it_is_a_function_of_its_arguments(self):
+        assert chosen(FAST, Asked(), 4, 16) == chosen(FAST, Asked(), 4, 16)
+        assert choose(FAST, Asked()).workers >= 1
+
+    def test_what_a_dry_run_says(self):
+        lines = described(toy_json(chosen(BARE, Asked(workers=3), 4, 16)))
+        assert [line.split()[:2] for line in lines] == [
+            ["precision", "fp32"], ["threads", "1"], ["workers", "3"], ["members", "8"], ["compile", "no"]
+        ]  # fmt: skip
+        assert "0.03 times" in lines[0] and lines[2] == "workers 3 (asked for)" and "g++" in lines[4]
+
+    def test_plans_of_before_said_no_reasons(self):
+        assert described({"precision": "fp32", "workers": 2}) == ["precision fp32", "workers 2"]
+
+
+def toy_json(how: How) -> dict:
+    """As it stands in plan.json, read back."""
+    return json.loads(json.dumps({**how.__dict__, "why": dict(how.why)}))
+
+
+class TestObeyed:
+    BEGUN = How("bf16", 1, 4, compile="auto", why={"precision": "measured"})
+
+    @pytest.mark.parametrize(
+        ("asked", "told"),
+        [
+            (Asked(precision="fp32"), "precision bf16, and fp32"),
+            (Asked(threads=2), "threads 1, and 2"),
+            (Asked(compile="yes"), "compile auto, and yes"),
+            (Asked(compile="no"), "compile auto, and no"),
+        ],
+        ids=["precision", "threads", "compile-yes", "compile-no"],
+    )
+    def test_what_would_give_other_numbers_is_refused_in_one_line(self, asked, told):
+        with pytest.raises(RunError) as error:
+            obeyed(self.BEGUN, asked)
+        line = str(error.value)
+        assert told in line and "--out" in line and "\n" not in line
+
+    @pytest.mark.parametrize(
+        "asked", [Asked(), Asked(precision="bf16"), Asked(threads=1)], ids=["nothing", "precision", "threads"]
+    )
+    def test_the_same_again_is_taken(self, asked):
+        assert obeyed(self.BEGUN, asked) == self.BEGUN
+
+    def test_other_workers_are_taken_and_nothing_else_changes(self):
+        found = obeyed(self.BEGUN, Asked(workers=7))
+        assert found.workers == 7
+        assert (found.precision, found.threads, found.members, found.compile) == ("bf16", 1, 8, "auto")
+
+
+class TestMembersThatFit:
+    @pytest.mark.parametrize("optimiser", ["sgd", "adam"])
+    def test_more_weights_fewer_members_but_never_one(self, optimiser):
+        sizes = [members_that_fit(10**power, optimiser) for power in range(1, 9)]
+        assert sizes == sorted(sizes, reverse=True) and set(sizes) <= set(range(2, 9))
+        assert sizes[0] == 8 and sizes[-1] == 2
+
+    def test_adam_has_twice_as_much_to_remember(self):
+        assert members_that_fit(250_000, "sgd") == 6 and members_that_fit(250_000, "adam") == 3
+
+
+NET = {"model": "mlp", "recipe": {"base": "sgd", "epochs": 2}}
+CONV = {"model": "cnn", "recipe": {"base": "sgd", "epochs": 2}}
+
+
+def planned(chapters: dict, how: How, way: Way) -> dict:
+    """A plan in which only cnns are trained alone."""
+
+    def lifting(settings: dict) -> Way:
+        return way._replace(lifted=settings["model"]["name"] != "cnn")
+
+    return plan(parse_study({"name": "s", "chapters": chapters}, "s"), "plain", MNIST, how, lifting)
+
+
+class TestGroups:
+    @pytest.mark.parametrize("workers", [1, 2, 5])
+    @pytest.mark.parametrize("members", [1, 2, 3, 8])
+    @pytest.mark.parametrize("count", [1, 2, 3, 7, 17])
+    def test_groups_of_one_program_have_the_same_slots(self, count, members, workers):
+        """Also the last, smaller one: it then runs what was compiled for the others."""
+        how, way = How("fp32", workers=workers), Way(True, False, members, compiled=True)
+        found = planned({"net": {**NET, "replicates": count}}, how, way)["groups"]
+        assert {group["slots"] for group in found} == {max(2, *(len(group["trials"]) for group in found))}
+        assert max(len(group["trials"]) for group in found) <= members
+        assert all(group["compiled"] and group["lifted"] for group in found)
+
+    def test_what_is_trained_alone_has_one_slot(self):
+        made = planned({"net": {**CONV, "replicates": 3}}, How("fp32"), Way(True, False, 8, compiled=True))
+        assert [(g["slots"], g["lifted"], g["compiled"]) for g in made["groups"]] == [(1, False, True)] * 3
+
+    def test_the_smaller_of_both_bounds_holds(self):
+        for asked, fitting in ((8, 3), (3, 8)):
+            made = planned(
+                {"net": {**NET, "replicates": 12}}, How("fp32", workers=1, members=asked),
+                Way(True, False, fitting),
+            )  # fmt: skip
+            assert [len(group["trials"]) for group in made["groups"]] == [3] * 4
+
+    def test_what_is_not_compiled_is_not(self):
+        made = planned({"net": {**NET, "replicates": 4}}, How("fp32"), Way(True, False))
+        assert not any(group["compiled"] for group in made["groups"])
+
+
+SETS = ["mlp.replicates={0}", "sweep.replicates={0}", "cnn.replicates={0}", "denoiser.replicates={0}"]
+ENOUGH = ["cnn.recipe.epochs=5000", "mlp.recipe.epochs=5000"]  # of the toy's 440 images: for minutes
+
+
+class TestTheDriversPlan:
+    """What a rehearsal says is made up here: the driver's own decision is what is looked at."""
+
+    def compiled(self, tmp_path: Path, replicates: int, how: How, **changes) -> dict[str, set]:
+        """Of each program, known by a trial's settings but for L2, whether it is compiled."""
+        opened = toy.study([*(each.format(replicates) for each in SETS), *ENOUGH])
+        facts = {
+            rehearsal_key(settings): {
+                "liftable": True, "convolutional": settings["model"]["name"] == "cnn", "random": False,
+                "parameters": 50_000, "multiply_adds": 1_000_000, **changes,
+            }
+            for settings in distinct_settings(opened.spec, opened.identity, how)
+        }  # fmt: skip
+        made = Driver(opened, RunFolder(tmp_path / str(replicates)))._plan(how, facts)
+        found: dict[str, set] = {}
+        for group in made["groups"]:
+            told = made["trials"][group["trials"][0]]["settings"]
+            key = json.dumps([told["model"], told["scaling"], {**told["recipe"], "l2": None}], sort_keys=True)
+            found.setdefault(key, set()).add(group["compiled"])
+        return found
+
+    def test_it_does_not_depend_on_how_many_replicates_there_are(self, tmp_path):
+        """Else a run that is extended would be another than one that was begun larger."""
+        how = How("fp32", compile="auto")
+        few, many = (self.compiled(tmp_path, count, how) for count in (3, 30))
+        assert few == many and all(len(each) == 1 for each in few.values())
+        assert {True} in few.values() and {False} in few.values(), "trials that last, and trials that don't"
+
+    def test_yes_compiles_everything_and_no_nothing(self, tmp_path):
+        for word, wanted in (("yes", True), ("no", False)):
+            assert set(map(frozenset, self.compiled(tmp_path, 2, How("fp32", compile=word)).values())) == {
+                frozenset({wanted})
+            }
+
+    def test_what_draws_from_the_global_generator_is_never_compiled(self, tmp_path):
+        """Its draws would be compiled in, or come from another generator."""
+        found = self.compiled(tmp_path, 2, How("fp32", compile="yes"), random=True, liftable=False)
+        assert all(each == {False} for each in found.values())
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    """An empty cache of one's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def looked(monkeypatch) -> list[int]:
+    """How often the machine was looked at; what is found is told at once."""
+    times: list[int] = []
+
+    def probed() -> dict[str, float]:
+        times.append(1)
+        return {"bf16": 1.7, "side_by_side": 1.3, "compile_seconds": 9.5}
+
+    monkeypatch.setattr(facts_module, "_probed", probed)
+    return times
+
+
+DAMAGED = {
+    "cut off": '{"bf16": 1.',
+    "empty": "",
+    "a list": "[1, 2]",
+    "null": "null",
+    "a field missing": '{"bf16": 1.0}',
+    "a field too many": '{"bf16": 1.0, "compile_seconds": 1.0, "side_by_side": 1.0, "colour": 3}',
+    "bytes": "\x00\x01",
+}
+
+
+class TestFacts:
+    def test_they_are_found_out_once(self, cache, looked):
+        noted: list[int] = []
+        found = [machine_facts(lambda: noted.append(1)) for _ in range(3)]
+        assert found == [MachineFacts(1.7, 9.5, 1.3, "it was not tried")] * 3
+        assert len(looked) == len(noted) == 1 and cache in facts_file().parents
+        assert known_facts() == found[0]
+
+    def test_nothing_is_known_before(self, cache, looked):
+        assert known_facts() is None and not looked and not facts_file().exists()
+
+    @pytest.mark.parametrize("damage", DAMAGED)
+    def test_a_damaged_file_is_found_out_anew(self, damage, cache, looked):
+        facts_file().parent.mkdir(parents=True)
+        facts_file().write_text(DAMAGED[damage], encoding="utf-8")
+        assert known_facts() is None
+        assert machine_facts().bf16 == 1.7 and machine_facts().bf16 == 1.7 and len(looked) == 1
+
+    def test_another_machine_has_facts_of_its_own(self, cache, looked, monkeypatch):
+        machine_facts()
+        for name, other in {"cores": 99, "cpu_name": "Z80", "version": "0.1"}.items():
+            with monkeypatch.context() as patch:
+                patch.setattr(facts_module, name, lambda *_, other=other: other)
+                assert known_facts() is None, name
+        assert known_facts() is not None
+
+    def test_no_place_to_keep_them_is_no_error(self, cache, looked):
+        (cache / "inklab").write_text("a file where the folder should be", encoding="utf-8")
+        assert machine_facts().bf16 == 1.7 and machine_facts().bf16 == 1.7 and len(looked) == 2
+
+    def test_what_was_not_found_out_is_assumed(self, cache, monkeypatch):
+        monkeypatch.setattr(facts_module, "_probed", lambda: {"side_by_side": 1.6})
+        found = machine_facts()
+        assert found == MachineFacts(assumed().bf16, None, 1.6, "it was not tried")
+
+    def test_the_driver_asks_them_once_and_tells_that_it_looks(self, cache, looked, tmp_path):
+        events = []
+        driver = Driver(
+            toy.study(), RunFolder(tmp_path / "run"), Asked(workers=1), lambda *e: events.append(e)
+        )
+        assert driver.how(probe=False).compile == "no" and not looked, "a dry run or a check looks at nothing"
+        assert driver.how().compile == "auto" and driver.how().precision == "bf16"
+        assert len(looked) == 1 and [event.kind for event, _ in events] == ["probing"]
+
+
+def probe_that(tmp_path: Path, monkeypatch, script: str) -> None:
+    """Have another program stand where Python is, which says what a probe may say."""
+    path = tmp_path / "python"
+    path.write_text(f"#!{sys.executable}\nimport sys, time\n{script}\n", encoding="utf-8")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setattr(sys, "executable", str(path))
+
+
+SAID = 'print(\'{"bf16": 1.9}\\n{"side_by_side": 1.2}\', flush=True)'
+
+
+class TestProbed:
+    def test_lines_are_put_together(self, tmp_path, monkeypatch):
+        probe_that(tmp_path, monkeypatch, f"{SAID}\nprint('{{\"compile_seconds\": 11.5}}')")
+        assert facts_module._probed() == {"bf16": 1.9, "side_by_side": 1.2, "compile_seconds": 11.5}
+
+    def test_what_was_said_stands_if_the_rest_is_cut_off(self, tmp_path, monkeypatch):
+        """A compiler that hangs, in the middle of a line."""
+        monkeypatch.setattr(facts_module, "PATIENCE", 1)
+        probe_that(
+            tmp_path, monkeypatch, f"{SAID}\nsys.stdout.write('{{\"comp')\nsys.stdout.flush()\ntime.sleep(60)"
+        )
+        found = facts_module._probed()
+        assert found.pop("why_not") == "it took more than 1 s"
+        assert found == {"bf16": 1.9, "side_by_side": 1.2}
+
+    def test_a_probe_that_is_silent_says_only_that_it_was_slow(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(facts_module, "PATIENCE", 0.5)
+        probe_that(tmp_path, monkeypatch, "time.sleep(60)")
+        assert set(facts_module._probed()) == {"why_not"}
+
+    @pytest.mark.parametrize(
+        "noise", ["print('loading...')", "print(3)", "print('null')", "print('{\"other\": 1}')", "print()"]
+    )
+    def test_remarks_of_libraries_are_passed_over(self, noise, tmp_path, monkeypatch):
+        probe_that(tmp_path, monkeypatch, f"{noise}\n{SAID}\n{noise}")
+        assert facts_module._probed() == {"bf16": 1.9, "side_by_side": 1.2}
+
+    def test_a_probe_that_breaks_leaves_what_it_said(self, tmp_path, monkeypatch):
+        probe_that(tmp_path, monkeypatch, f"{SAID}\nraise SystemExit(1)")
+        assert facts_module._probed() == {"bf16": 1.9, "side_by_side": 1.2}
+
+
+class TestMachine:
+    def test_free_memory_is_what_the_system_tells(self, tmp_path, monkeypatch):
+        told = tmp_path / "meminfo"
+        told.write_text("MemTotal: 9 kB\nMemFree: 1 kB\nMemAvailable:    3145728 kB\n", encoding="utf-8")
+        monkeypatch.setattr(machine, "MEMINFO", told)
+        assert free_memory() == 3 * GIB
+
+    @pytest.mark.parametrize(
+        "text", [None, "", "MemTotal: 9 kB\n", "MemAvailable: much\n", "MemAvailable:\n"]
+    )
+    def test_free_memory_is_guessed_where_it_is_not_told(self, text, tmp_path, monkeypatch):
+        monkeypatch.setattr(machine, "MEMINFO", tmp_path / "meminfo")
+        if text is not None:
+            (tmp_path / "meminfo").write_text(text, encoding="utf-8")
+        assert free_memory() == 4 * GIB >= WORKER_BYTES
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="memory in use is read where Linux tells it")
+    def test_a_process_that_keeps_freed_memory_needs_no_more_of_it(self):
+        """In a process of its own: it can't be undone."""
+        code = (
+            "from pathlib import Path\nfrom inklab.machine import keep_freed_memory\n"
+            "keep_freed_memory(); keep_freed_memory()\n"
+            "for turn in range(40): bytes(bytearray(16_000_000))\n"
+            "print(Path('/proc/self/status').read_text().partition('VmHWM:')[2].split()[0])"
+        )
+        kilobytes = int(subprocess.check_output([sys.executable, "-c", code], text=True))
+        assert kilobytes < 250_000, "40 times 32 MB were not used again"
+
+    def test_elsewhere_nothing_is_asked_of_the_c_library(self, monkeypatch):
+        def never(_: object) -> None:
+            raise AssertionError("asked")
+
+        monkeypatch.setattr(sys, "platform", "darwin")
+        monkeypatch.setattr(machine.ctypes, "CDLL", never)
+        keep_freed_memory()
+
+    def test_another_c_library_is_no_error(self, monkeypatch):
+        def none(_: object) -> None:
+            raise OSError("no such library")
+
+        for library in (none, lambda _: object()):
+            monkeypatch.setattr(machine.ctypes, "CDLL", library)
+            keep_freed_memory()
