@@ -1,0 +1,1 @@
+"""One process a peer, each speaking the protocol of `benchmarks.protocol`."""
