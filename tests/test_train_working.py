@@ -121,15 +121,29 @@ def test_a_lone_networks_kernels_are_computed_with_channels_last(precision):
             assert torch.equal(computed.float(), master.to(computed.dtype).float())
 
 
-def test_batch_norm_is_not_rounded():
-    """Its statistics are sums over a batch: in bf16 they would be wrong in the third digit."""
+def with_batch_norm() -> tuple[StepMaker, State]:
+    """A bf16 step of a network whose module writes into its buffers."""
     net = nn.Sequential(nn.Flatten(), nn.Linear(144, 6), nn.BatchNorm1d(6), nn.Linear(6, CLASSES))
     maker = StepMaker(
         Scaled(Scaling(), net).train(), objectives["classify"], choose("sgd", 0.0), frozenset(),
         lifted=False, precision="bf16",
     )  # fmt: skip
-    working = maker.first_state(*alone(maker.net)).working
-    assert working.keys() == {f"net.{place}.{kind}" for place in (1, 3) for kind in ("weight", "bias")}
+    return maker, maker.first_state(*alone(maker.net))
+
+
+def test_batch_norm_is_not_rounded():
+    """Its statistics are sums over a batch: in bf16 they would be wrong in the third digit."""
+    _, state = with_batch_norm()
+    assert state.working.keys() == {f"net.{place}.{kind}" for place in (1, 3) for kind in ("weight", "bias")}
+
+
+def test_statistics_that_a_module_keeps_come_back_and_are_not_changed_in_place():
+    (maker, state), toy = with_batch_norm(), Toy("mlp", "fp32", lifted=False)
+    before = {name: value.clone() for name, value in state.buffers.items()}
+    after, _ = maker.step()(state, toy.batch(), {}, toy.hyper())
+    assert all(torch.equal(value, before[name]) for name, value in state.buffers.items())
+    assert after.buffers["net.2.num_batches_tracked"] == 1
+    assert not torch.equal(after.buffers["net.2.running_mean"], before["net.2.running_mean"])
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -1,7 +1,9 @@
 """Facts about this machine, found out once and kept in the user's cache. Imports no torch."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -75,12 +77,16 @@ def facts_file() -> Path:
 
 def _probed() -> dict[str, Any]:
     command = [sys.executable, "-m", "inklab.train.probe"]
-    try:
-        said = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE).stdout
-    except subprocess.TimeoutExpired as late:
-        raw = late.stdout or b""
-        said = raw.decode() if isinstance(raw, bytes) else raw
-        said += f'\n{{"why_not": "it took more than {PATIENCE} s"}}'
+    # A session of its own, so that a compiler that hangs ends with it.
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
+    ) as process:
+        try:
+            said = process.communicate(timeout=PATIENCE)[0]
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            said = process.communicate()[0]
+            said += f'\n{{"why_not": "it took more than {PATIENCE} s"}}'
     found: dict[str, Any] = {}
     for line in said.splitlines():
         with suppress(json.JSONDecodeError, TypeError):  # a library's remark on stdout

@@ -180,16 +180,16 @@ class _Training:
     def _step(self, batch: Batch, keys: Tensors) -> Tensor:
         hyper = self._hyper()
         if self.taken == 0 and self.group.compiled:
-            # Whatever a compiler raises, the program runs without it; the outcome says which it was.
-            with suppress(Exception):
-                self.program.compile(batch, keys, hyper, self._known_as())
+            name = self._known_as()
+            with suppress(Exception):  # whatever a compiler raises; `compiled` says whether it could
+                self.program.compile(batch, keys, hyper, name)
         self.taken += 1
         return self.program(batch, keys, hyper)
 
     def _known_as(self) -> str:
         """What decides about the program, shapes aside: all settings but what goes in as tensors."""
         told = self.trials[0].settings
-        recipe = {key: told["recipe"][key] for key in ("objective", "optimiser", "l2_on", "corruption")}
+        recipe = (self.recipe.objective, self.recipe.optimiser, self.recipe.l2_on, self.recipe.corruption)
         decayed, moving = (any(getattr(r, key) for r in self.recipes) for key in ("l2", "momentum"))
         return repr((told["model"], recipe, told["precision"], self.group.lifted, decayed, moving))
 

@@ -5,7 +5,7 @@ import hashlib
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,8 @@ step instead of 1. Dense programs have no such windows, and are a tenth faster w
 """
 
 
-_FILES: dict[tuple[object, ...], Path] = {}
-"""What this process has compiled or found compiled."""
+_LOADED: dict[tuple[object, ...], Any] = {}
+"""Compiled programs that this process has run."""
 
 
 class Program:
@@ -68,10 +68,9 @@ class Program:
         """
         given = _leaves(self.state, batch, keys, hyper)
         told = (known_as, *(each for tensor in given for each in _form(tensor)))
-        if not known_as or told not in _FILES:
-            _FILES[told] = _kept(_traced(self.step, self.state, batch, keys, hyper), given)
-        self._compiled = _load(_FILES[told])
-        self._shape = batch.labels.shape
+        if not known_as or told not in _LOADED:
+            _LOADED[told] = _loaded(_traced(self.step, self.state, batch, keys, hyper), given)
+        self._compiled, self._shape = _LOADED[told], batch.labels.shape
 
     def __call__(self, batch: Batch, keys: Tensors, hyper: Hyper) -> Tensor:
         """Take one step; the losses, as of `Step`."""
@@ -117,16 +116,17 @@ def _traced(step: Step, state: State, batch: Batch, keys: Tensors, hyper: Hyper)
     return graph
 
 
-def _kept(graph: GraphModule, given: Sequence[Tensor]) -> Path:
-    """The compiled program's file, made if it is not there yet."""
+def _loaded(graph: GraphModule, given: Sequence[Tensor]) -> Any:
+    """The compiled program, made if it is not there yet, or not what it should be."""
     folder = cache_folder("programs")
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)  # what lies here is run
     path = folder / f"{program_name(graph, given)}.pt2"
     with _alone(path.with_suffix(".lock")):
-        if not path.is_file():
-            _compile(graph, given, path)
-    return path
+        with suppress(Exception):  # not there, or damaged: it is made anew
+            return _load(path)
+        _compile(graph, given, path)
+        return _load(path)
 
 
 def program_name(graph: GraphModule, given: Sequence[Tensor]) -> str:
@@ -169,6 +169,8 @@ def _compile(graph: GraphModule, given: Sequence[Tensor], path: Path) -> None:
 
         exported = torch.export.export(graph, tuple(given), strict=False)
         aoti_compile_and_package(exported, package_path=str(draft), inductor_configs=_options(graph))
+    with draft.open("rb") as file:
+        os.fsync(file.fileno())
     os.replace(draft, path)
 
 

@@ -13,9 +13,10 @@ class MaxPool(nn.Module):
     """The largest value of each window of `side x side` pixels; rows and columns that fill none are left out.
 
     The same function and gradient, to the bit, as `nn.MaxPool2d(side)`: of equal values, the first gets it
-    all. But compiled, the gradient of PyTorch's own takes 14 of 45 ms of a step of the study's cnn, since it
-    asks of each pixel which windows it might belong to. Here windows do not overlap, and it takes 1.3 ms.
-    Not compiled, PyTorch's own is the faster one, 3 ms against 31, and is used.
+    all. (Not so the gradient of a window with a NaN, where training has ended anyway.) Compiled, the gradient
+    of PyTorch's own takes 14 of 45 ms of a step of the study's cnn, since it asks of each pixel which windows
+    it might belong to. Here windows do not overlap, and it takes 1.3 ms. Not compiled, PyTorch's own is the
+    faster one, 3 ms against 31, and is used.
 
     Args:
         side: of a window, and its stride; from 1 to 16.
