@@ -131,7 +131,7 @@ class _Training:
         self.template: nn.Module = nets[0]
         self.keys = key_names(self.template)
         self.program = self._first_program(nets)
-        self.taken = 0
+        self.taken, self.factor = 0, math.nan
         self.histories = [{} for _ in self.trials]
         self.diverged = [None for _ in self.trials]
 
@@ -211,10 +211,12 @@ class _Training:
 
     def _hyper(self) -> Hyper:
         factor = rate_factor(self.recipe.schedule, self.taken, self.recipe.epochs * self._steps_an_epoch())
-        recipes = self.recipes
-        rows = ([r.rate * factor for r in recipes], [r.l2 for r in recipes], [r.momentum for r in recipes])
-        rate, l2, momentum = (torch.tensor(row if self.group.lifted else row[0]) for row in rows)
-        return Hyper(rate, l2, momentum, torch.tensor(self.taken, dtype=torch.float64))
+        if factor != self.factor:  # making tensors is what a small step spends its time on
+            self.factor = factor
+            told = [(recipe.rate * factor, recipe.l2, recipe.momentum) for recipe in self.recipes]
+            rows = torch.tensor(told if self.group.lifted else told[0]).movedim(-1, 0).contiguous()
+            self.hyper = Hyper(rows[0], rows[1], rows[2], taken=torch.zeros(()))
+        return self.hyper._replace(taken=torch.tensor(self.taken, dtype=torch.float64))
 
     def _steps_an_epoch(self) -> int:
         return -(-len(self.data.train.labels) // self.recipe.batch)

@@ -71,6 +71,7 @@ class Program:
         if not known_as or told not in _LOADED:
             _LOADED[told] = _loaded(_traced(self.step, self.state, batch, keys, hyper), given)
         self._compiled, self._shape = _LOADED[told], batch.labels.shape
+        self._held = _pytree.tree_leaves(self.state)  # the program changes these and no others
 
     def __call__(self, batch: Batch, keys: Tensors, hyper: Hyper) -> Tensor:
         """Take one step; the losses, as of `Step`."""
@@ -79,7 +80,7 @@ class Program:
             after, losses = self.step(self.state, batch, keys, hyper)
             self._go_on_from(after)
             return losses
-        losses = self._compiled.boxed_run(_leaves(self.state, batch, keys, hyper))[0]
+        losses = self._compiled.boxed_run([*self._held, *batch, *keys.values(), *hyper])[0]
         return losses
 
     def _go_on_from(self, after: State) -> None:
