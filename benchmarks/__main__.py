@@ -47,12 +47,19 @@ def _outcomes(asked: argparse.Namespace, command: str) -> list[str]:
     return []
 
 
+def _study(asked: argparse.Namespace, command: str) -> list[str]:
+    from benchmarks.study import study
+
+    return study(asked.out, command, asked.rounds, asked.full)
+
+
 WHAT: dict[str, Callable[[argparse.Namespace, str], list[str]]] = {
     **{name: _compare(name) for name in COMPARISONS},
     "parity": _parity,
     "growth": _growth,
     "bf16": _bf16,
     "outcomes": _outcomes,
+    "study": _study,
 }
 
 
@@ -65,6 +72,9 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--replicates", type=int, default=30, help="of bf16 against fp32 (30)")
     parser.add_argument("--epochs", type=int, default=3, help="of bf16 against fp32 (3)")
+    parser.add_argument(
+        "--full", type=Path, metavar="DIR", help="study: run the full profile there, once, instead of quick"
+    )
     parser.add_argument("--images", type=int, help="fewer images, to try it out")
     parser.add_argument("--members", type=int, help="fewer members, to try it out")
     parser.add_argument(

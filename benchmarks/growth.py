@@ -20,8 +20,9 @@ from benchmarks.works import EPOCH, WORKS, smaller, warm_up_images
 
 MEMBERS = (1, 2, 4, 8, 16, 32, 64)
 IMAGES = (5_000, 10_000, 20_000, 40_000, 60_000)
-PASSES = 81_920
-"""Images times members of a point of the first curve: all take about as long, 640 steps of one member."""
+PASSES = 327_680
+"""Images times members of a point of the first curve, where there are as many: 2,560 steps of one member,
+40 of 64 members, so that all take about as long."""
 KEPT = 8  # members while images grow
 TIME_LIMIT = 600
 KIB = 1024
@@ -46,7 +47,8 @@ def growth(out: Path, command: str, images: int | None) -> list[str]:
     batch = WORKS["l2-sweep"].batch
     passes = images or PASSES
     by_members = [
-        _point(folder, members, max(batch, passes // members // batch * batch)) for members in MEMBERS
+        _point(folder, members, min(EPOCH, max(batch, passes // members // batch * batch)))
+        for members in MEMBERS
     ]
     counts = [count for count in IMAGES if not images or count <= images] or [IMAGES[0]]
     by_images = [_point(folder, KEPT, count) for count in counts]

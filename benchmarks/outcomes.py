@@ -25,7 +25,7 @@ import numpy as np
 
 from inklab.files import write_json
 from inklab.study.plan import DataIdentity, plan
-from inklab.study.populations import How
+from inklab.study.populations import How, Way
 from inklab.study.reading import read_study
 from inklab.study.store import RunFolder
 from inklab.study.summing import write_results
@@ -118,7 +118,7 @@ def make_run(folder: Path, replicates: int) -> None:
     counts = {part: [total // 10] * 10 for part, total in totals.items()}
     names = tuple(str(k) for k in range(10))
     data = DataIdentity("mnist", "ab" * 32, (1, 28, 28), names, counts, 0.1307, 0.3081, {})
-    made = plan(spec, profile, data, How("bf16"), lambda _settings: (True, False))
+    made = plan(spec, profile, data, How("bf16"), lambda _settings: Way(lifted=True, random=False))
     write_json(folder / "plan.json", made)
     rng = np.random.default_rng(0)
     luck = rng.normal(0, 0.0008, replicates)  # of a replicate, shared by all settings: they are paired

@@ -204,10 +204,36 @@ def _outcomes(results: Path) -> str:
         "reached",
     )
     text = (
-        f"Medians of {found['rounds']} runs of each command; at most {found['bar']:g} s may be added to "
+        f"Medians of {found['n']} runs of each command; at most {found['bar']:g} s may be added to "
         "status and report."
     )
     return "\n".join(["## Many stored outcomes", "", text, "", table(head, rows), ""])
+
+
+def _study(results: Path) -> str:
+    found = raw(results, "study")
+    if found is None:
+        return ""
+    bars, rows = found["bars"], []
+    for profile, runs in found["runs"].items():
+        seconds, peak = [run["seconds"] for run in runs], max(run["peak_bytes"] for run in runs)
+        rows.append(_waited(f"`inklab run --profile {profile}`", seconds, bars[profile]))
+        rows[-1] += (f"{peak / 2**20:,.0f}",)
+    for name, seconds in found["commands"].items():
+        rows.append((*_waited(f"`inklab --{name}`", seconds, bars[name]), ""))
+    head = ("command", "median, s", "least to most", "n", "bar, s", "reached", "peak MiB")
+    text = (
+        "Whole runs on MNIST from the first letter to the report, with programs compiled before (the first "
+        "run on a machine takes up to a minute longer); memory of the driver and all workers together."
+    )
+    return "\n".join(["## What one waits for", "", text, "", table(head, rows), "", _made(found), ""])
+
+
+def _waited(name: str, seconds: Sequence[float], bar: float) -> tuple[str, ...]:
+    middle, digits = median(seconds), 2 if bar < 10 else 0
+    between = f"{min(seconds):.{digits}f} to {max(seconds):.{digits}f}"
+    reached = "yes" if middle <= bar else "**no**"
+    return name, f"{middle:.{digits}f}", between, str(len(seconds)), f"{bar:g}", reached
 
 
 def _held(name: str, added: float, found: Json) -> str:
@@ -221,7 +247,7 @@ def _picture(name: str) -> str:
 
 
 SECTIONS = (
-    _claims, *(_comparison(name) for name in WORKS), _growth, _bf16, _parity, _outcomes,
+    _claims, *(_comparison(name) for name in WORKS), _growth, _bf16, _parity, _outcomes, _study,
 )  # fmt: skip
 
 

@@ -42,6 +42,9 @@ def test_the_readme_table_is_current(script):
     results = json.loads(RESULTS.read_text(encoding="utf-8"))
     page = text("README.md")
     assert script.filled(page, script.render(results)) == page, "run scripts/readme_table"
+    summary = json.loads(script.SUMMARY.read_text(encoding="utf-8"))
+    assert script.filled(page, script.render_speed(summary), script.SPEED) == page, "run scripts/readme_table"
+    assert all(f"**{summary[name]['value']:.1f}**" in page for name in summary if not name.endswith("/limit"))
 
 
 def test_the_readme_table_tells_the_numbers(script):
