@@ -218,8 +218,10 @@ def interrupted(words, runs, send, stop):
     surroundings = {**os.environ, "INKLAB_RUNS_DIR": str(runs)}
     told = []
     with subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, start_new_session=True, env=surroundings
-    ) as process:
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True, env=surroundings,
+        # A suite that a shell runs in the background ignores Ctrl-C, and so would what it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:  # fmt: skip
         for line in process.stderr:
             told.append(line)
             if "] done " in line and "rehearsal" not in line and "names" not in line:

@@ -123,7 +123,7 @@ def doctor(as_json: AsJson = False) -> int:
 
     from inklab.data.places import data_folder, is_offline
     from inklab.files import cache_folder
-    from inklab.machine import cores, cpu_name, environment, fast_precision
+    from inklab.machine import cores, cpu_name, environment
 
     packages = {}
     for name in (
@@ -148,12 +148,11 @@ def doctor(as_json: AsJson = False) -> int:
         "python": told["python"],
         "platform": told["platform"],
         "processor": f"{cpu_name()}, {cores()} core{'s' if cores() > 1 else ''}",
-        "precision": f"{fast_precision()}"
-        + (" (native on this processor)" if fast_precision() == "bf16" else " (no native bf16 here)"),
+        **_facts(),
         **packages,
         "arithmetic": _arithmetic(),
         "data folder": str(here) if here else "INKLAB_DATA_DIR is not set",
-        "cache": str(cache_folder("data")),
+        "cache": str(cache_folder("data").parent),
         "mnist": _mnist(),
         "runs": str(runs_root().resolve()),
         "network": "not used (INKLAB_OFFLINE)" if is_offline() else "used for missing data only",
@@ -165,6 +164,18 @@ def doctor(as_json: AsJson = False) -> int:
         table(["what", "found"], [[key, value] for key, value in checks.items()])
         out("\n" + ("all is well" if sound else "something is wrong: see above"))
     return EXIT_FINE if sound else EXIT_MISTAKE
+
+
+def _facts() -> dict[str, str]:
+    """What trainings would run in, as far as this machine was looked at (docs/engine.md)."""
+    from inklab.study.choosing import Asked, choose
+    from inklab.study.facts import assumed, known_facts
+
+    known = known_facts()
+    how = choose(known or assumed(), Asked())
+    later = "" if known else "; the first run looks at this machine and knows better"
+    said = {key: f"{getattr(how, key)} ({how.why[key]})" for key in ("precision", "threads", "workers")}
+    return {**said, "compiling": how.why["compile"] + later}
 
 
 def _arithmetic() -> str:

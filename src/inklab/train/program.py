@@ -50,7 +50,9 @@ class Program:
         """Whether batches like the one that it was compiled for run a compiled program."""
         return self._compiled is not None
 
-    def compile(self, batch: Batch, keys: Tensors, hyper: Hyper, known_as: str = "") -> None:
+    def compile(
+        self, batch: Batch, keys: Tensors, hyper: Hyper, known_as: str = "", folder: Path | None = None
+    ) -> None:
         """Load the compiled form for batches of this shape, compiling it if this machine has not yet.
 
         A first compilation takes 15 to 30 s; later ones load in milliseconds. Two processes that want the
@@ -62,6 +64,7 @@ class Program:
             hyper: as the step takes them.
             known_as: a name for everything that decides about the step, shapes aside. What this process has
                 compiled under it is not even traced again, which saves a second.
+            folder: where compiled programs are kept; in the user's cache if left out.
 
         Raises:
             Exception: whatever tracing or compiling raises; the program then still runs uncompiled.
@@ -69,7 +72,8 @@ class Program:
         given = _leaves(self.state, batch, keys, hyper)
         told = (known_as, *(each for tensor in given for each in _form(tensor)))
         if not known_as or told not in _LOADED:
-            _LOADED[told] = _loaded(_traced(self.step, self.state, batch, keys, hyper), given)
+            graph = _traced(self.step, self.state, batch, keys, hyper)
+            _LOADED[told] = _loaded(graph, given, folder or cache_folder("programs"))
         self._compiled, self._shape = _LOADED[told], batch.labels.shape
         self._held = _pytree.tree_leaves(self.state)  # the program changes these and no others
 
@@ -117,9 +121,8 @@ def _traced(step: Step, state: State, batch: Batch, keys: Tensors, hyper: Hyper)
     return graph
 
 
-def _loaded(graph: GraphModule, given: Sequence[Tensor]) -> Any:
+def _loaded(graph: GraphModule, given: Sequence[Tensor], folder: Path) -> Any:
     """The compiled program, made if it is not there yet, or not what it should be."""
-    folder = cache_folder("programs")
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)  # what lies here is run
     path = folder / f"{program_name(graph, given)}.pt2"
