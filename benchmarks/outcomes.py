@@ -9,7 +9,6 @@ it, so starting Python and importing count on both sides. The two runs take turn
 
 import argparse
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from inklab.files import write_json
+from inklab.machine import cores, cpu_name
 from inklab.study.plan import DataIdentity, plan
 from inklab.study.populations import How, Way
 from inklab.study.reading import read_study
@@ -181,15 +181,9 @@ def _typed(name: str) -> str:
 
 
 def _machine() -> Json:
-    told = {"processor": _processor(), "cores": len(os.sched_getaffinity(0)), "platform": platform.platform()}
+    told = {"processor": cpu_name(), "cores": cores(), "platform": platform.platform()}
     packages = ("inklab", "matplotlib", "numpy", "scipy")
     return told | {"python": platform.python_version()} | {name: version(name) for name in packages}
-
-
-def _processor() -> str:
-    facts = Path("/proc/cpuinfo")
-    lines = facts.read_text(encoding="utf-8").splitlines() if facts.is_file() else []
-    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "unknown")
 
 
 if __name__ == "__main__":

@@ -104,5 +104,4 @@ def obeyed(frozen: How, asked: Asked) -> How:
 def described(how: dict[str, Any]) -> list[str]:
     """One line a decision, for `--dry-run`: what was chosen and why."""
     why = how.get("why", {})
-    lines = [f"{key} {how[key]}" + (f" ({why[key]})" if key in why else "") for key in how if key != "why"]
-    return lines
+    return [f"{key} {how[key]}" + (f" ({why[key]})" if key in why else "") for key in how if key != "why"]

@@ -139,9 +139,9 @@ class _Training:
         maker = StepMaker(
             self.template,
             self.objective,
-            choose(self.recipe.optimiser, max(trial.recipe.momentum for trial in self.trials)),
+            choose(self.recipe.optimiser, max(recipe.momentum for recipe in self.recipes)),
             decayed_names(self.template, self.recipe.l2_on)
-            if any(t.recipe.l2 for t in self.trials)
+            if any(recipe.l2 for recipe in self.recipes)
             else frozenset(),
             lifted=self.group.lifted,
             precision=self.trials[0].settings["precision"],

@@ -89,7 +89,6 @@ class Program:
 
     def _go_on_from(self, after: State) -> None:
         """A compiled program reads memory where and as it was laid out, so new values are put there."""
-        after = after._replace(buffers={name: after.buffers[name] for name in self.state.buffers})
         if self._compiled is None:
             self.state = after
             return
@@ -111,7 +110,6 @@ def _traced(step: Step, state: State, batch: Batch, keys: Tensors, hyper: Hyper)
     def flat(*tensors: Tensor) -> Tensor:
         before, *rest = _pytree.tree_unflatten(list(tensors), form)
         after, losses = step(before, *rest)
-        after = after._replace(buffers={name: after.buffers[name] for name in before.buffers})
         for old, new in zip(_pytree.tree_leaves(before), _pytree.tree_leaves(after), strict=True):
             old.copy_(new)
         return losses

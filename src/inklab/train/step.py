@@ -1,6 +1,8 @@
 """One step of gradient descent, for one network or for all members of a population at once."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -34,7 +36,8 @@ class State(NamedTuple):
 Step = Callable[[State, Batch, Tensors, Hyper], tuple[State, Tensor]]
 
 
-class StepMaker(NamedTuple):
+@dataclass(frozen=True)
+class StepMaker:
     """What a step is made of, and for.
 
     Attributes:
@@ -57,11 +60,15 @@ class StepMaker(NamedTuple):
         """Where training begins from some weights."""
         return State(params, self.working(params), buffers, self.optimiser.init(params))
 
+    @cached_property
+    def _whole(self) -> frozenset[str]:
+        return unrounded_names(self.net)  # asked in each step, and a walk through all modules
+
     def working(self, params: Tensors) -> Tensors:
         """The weights that are computed with in another form than the masters', in that form."""
-        whole = unrounded_names(self.net)
+        forms = {name: "fp32" if name in self._whole else self.precision for name in params}
         computed = {
-            name: as_computed(value, "fp32" if name in whole else self.precision, fast_layout=not self.lifted)
+            name: as_computed(value, forms[name], fast_layout=not self.lifted)
             for name, value in params.items()
         }
         return {name: value for name, value in computed.items() if value is not params[name]}
@@ -85,7 +92,8 @@ class StepMaker(NamedTuple):
             for name in sorted(self.decayed):  # the gradient of l2 * sum(w ** 2)
                 grads[name] = torch.addcmul(grads[name], 2 * over(hyper.l2, grads[name]), state.params[name])
             params, memory = self.optimiser.update(state.params, grads, state.memory, hyper)
-            return State(params, self.working(params), buffers, memory), losses
+            kept = {name: buffers[name] for name in state.buffers}
+            return State(params, self.working(params), kept, memory), losses
 
         return step
 
