@@ -1,6 +1,7 @@
 """What decides how a run is carried out: facts about the machine, what was asked, the trials themselves."""
 
 import json
+import os
 import stat
 import subprocess
 import sys
@@ -26,6 +27,7 @@ GIB = 1 << 30
 FAST = MachineFacts(bf16=2.5, compile_seconds=12.0, side_by_side=1.4)
 BARE = MachineFacts(bf16=0.03, compile_seconds=None, side_by_side=1.4, why_not="g++ was not found")
 CROWDED = MachineFacts(bf16=2.5, compile_seconds=12.0, side_by_side=0.8)
+EVEN = MachineFacts(bf16=2.5, compile_seconds=12.0, side_by_side=0.95)
 
 CHOSEN = {
     # facts, asked, processors, GiB of memory -> precision, threads, workers, compile
@@ -34,6 +36,7 @@ CHOSEN = {
     "bf16 gains little": (MachineFacts(1.09, 12.0, 1.4), Asked(), 2, 16, ("fp32", 1, 2, "auto")),
     "bf16 gains enough": (MachineFacts(1.1, 12.0, 1.4), Asked(), 2, 16, ("bf16", 1, 2, "auto")),
     "one core": (CROWDED, Asked(), 1, 16, ("bf16", 1, 1, "auto")),
+    "processes hardly hinder each other": (EVEN, Asked(), 4, 16, ("bf16", 1, 4, "auto")),
     "processes hinder each other": (CROWDED, Asked(), 4, 16, ("bf16", 4, 1, "auto")),
     "they neither help nor hinder": (MachineFacts(2.5, 12.0, 1.0), Asked(), 4, 16, ("bf16", 1, 4, "auto")),
     "memory for three": (FAST, Asked(), 8, 3.5, ("bf16", 1, 3, "auto")),
@@ -251,6 +254,7 @@ def looked(monkeypatch) -> list[int]:
         return {"bf16": 1.7, "side_by_side": 1.3, "compile_seconds": 9.5}
 
     monkeypatch.setattr(facts_module, "_probed", probed)
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0))
     return times
 
 
@@ -269,9 +273,15 @@ class TestFacts:
     def test_they_are_found_out_once(self, cache, looked):
         noted: list[int] = []
         found = [machine_facts(lambda: noted.append(1)) for _ in range(3)]
-        assert found == [MachineFacts(1.7, 9.5, 1.3, "it was not tried")] * 3
+        assert found == [MachineFacts(1.7, 9.5, 1.3, "")] * 3
         assert len(looked) == len(noted) == 1 and cache in facts_file().parents
         assert known_facts() == found[0]
+
+    def test_what_a_busy_machine_shows_is_not_kept(self, cache, looked, monkeypatch):
+        monkeypatch.setattr(os, "getloadavg", lambda: (99.0, 0.0, 0.0))
+        assert machine_facts().bf16 == 1.7 and known_facts() is None
+        monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 99.0, 99.0))
+        assert machine_facts().bf16 == 1.7 and known_facts() is not None and len(looked) == 2
 
     def test_nothing_is_known_before(self, cache, looked):
         assert known_facts() is None and not looked and not facts_file().exists()
@@ -298,7 +308,7 @@ class TestFacts:
     def test_what_was_not_found_out_is_assumed(self, cache, monkeypatch):
         monkeypatch.setattr(facts_module, "_probed", lambda: {"side_by_side": 1.6})
         found = machine_facts()
-        assert found == MachineFacts(assumed().bf16, None, 1.6, "it was not tried")
+        assert found == MachineFacts(assumed().bf16, None, 1.6, "the look at it failed")
 
     def test_the_driver_asks_them_once_and_tells_that_it_looks(self, cache, looked, tmp_path):
         events = []

@@ -10,7 +10,7 @@ from inklab.cli.app import note
 from inklab.study.executor import Event
 from inklab.study.phrases import counted
 
-PROBING = "looking at what this machine does fast (once, about 20 s)"
+PROBING = "looking at what this machine does fast (once, about 40 s)"
 
 
 def progress() -> "AbstractContextManager[Any]":

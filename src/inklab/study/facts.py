@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from inklab.machine import cores, cpu_name, fast_precision, processor
 
 PATIENCE = 120  # seconds for everything; what is not known by then is taken to be slow
 COMPILERS = ("c++", "g++", "clang++")
-PROBE = 1  # raised when the probe asks something else
+PROBE = 2  # raised when the probe asks something else
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,9 @@ def known_facts() -> MachineFacts | None:
 
 
 def machine_facts(note: Callable[[], None] = lambda: None) -> MachineFacts:
-    """What is known, or else found out now, in a process of its own: about 20 s, once a machine.
+    """What is known, or else found out now, in a process of its own: about 40 s, once a machine.
+
+    What is found while others keep over half of the cores busy serves this run and is not kept.
 
     Args:
         note: called before the machine is looked at.
@@ -62,9 +64,13 @@ def machine_facts(note: Callable[[], None] = lambda: None) -> MachineFacts:
     if known:
         return known
     note()
-    found = MachineFacts(**{**asdict(assumed()), **_probed()})
-    with suppress(OSError):  # no place to keep it: the next run looks again
-        write_json(facts_file(), asdict(found))
+    busy = os.getloadavg()[0] > cores() / 2
+    found = MachineFacts(**{**asdict(assumed()), "why_not": "the look at it failed", **_probed()})
+    if found.compile_seconds is not None:
+        found = replace(found, why_not="")
+    if not busy:
+        with suppress(OSError):  # no place to keep it: the next run looks again
+            write_json(facts_file(), asdict(found))
     return found
 
 
