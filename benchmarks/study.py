@@ -37,6 +37,7 @@ def study(out: Path, command: str, rounds: int, full: Path | None) -> list[str]:
     """
     found: Json = {**(raw(out, "study") or {"runs": {}, "commands": {}}), "name": "study", "bars": BARS}
     if full:
+        command = command.replace(str(full), "DIR")
         found["runs"]["full"] = [_run("full", full)]
     else:
         found["runs"]["quick"] = [_quick() for _ in range(rounds)]
