@@ -1,12 +1,14 @@
 """Small trainings on made-up digits, for tests of the engine."""
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from inklab.train.checkpoint import Interrupted, Keeper
 from inklab.train.loop import Group, Trained, Trial, train_group
 from inklab.train.tensors import TrainingData, as_part
 
@@ -71,6 +73,31 @@ def train_one(told: dict[str, Any], data: TrainingData, *, replicate: int = 0, *
     return train(members((replicate, told)), data, **how)[0]
 
 
+class StopAfter:
+    """Asks to stop after so many steps."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left == 0
+
+
+def stopped_and_resumed(
+    group: Group, data: TrainingData, folder: Path, stops: Sequence[int]
+) -> list[Trained]:
+    """Train, stopped after so many steps each time, until it comes to its end; what came of it."""
+    for number, steps in enumerate([*stops, 10**9]):
+        before = [folder / str(earlier) for earlier in range(number)]
+        keeper = Keeper(folder / str(number), before, asked_to_stop=StopAfter(steps), look=0.0)
+        try:
+            return train_group(group, data, keeper=keeper)
+        except Interrupted:
+            continue
+    raise AssertionError("it never ended")
+
+
 def same_bits(one: Trained | nn.Module, other: Trained | nn.Module) -> bool:
     """Whether two trainings (or networks) ended in the same bits, history included."""
     if isinstance(one, Trained) and isinstance(other, Trained):
@@ -80,8 +107,9 @@ def same_bits(one: Trained | nn.Module, other: Trained | nn.Module) -> bool:
     assert isinstance(one, nn.Module) and isinstance(other, nn.Module)
     a, b = one.state_dict(), other.state_dict()
     return a.keys() == b.keys() and all(
-        a[name].dtype == b[name].dtype and torch.equal(a[name], b[name]) for name in a
-    )
+        a[name].dtype == b[name].dtype and a[name].numpy().tobytes() == b[name].numpy().tobytes()
+        for name in a
+    )  # bytes, since NaN, in which a diverged training ends, is not equal to itself
 
 
 def assert_near(one: Trained, other: Trained, rtol: float = 1e-4) -> None:

@@ -1,19 +1,24 @@
 """Workers die, crash and refuse; every job ends once and the others go on. Real processes and trainings."""
 
+import errno
 import json
 import multiprocessing
 import os
+import sys
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import toy
 
+from inklab.errors import EXIT_INTERRUPTED, Unwritable
 from inklab.study.bench import Bench, lay_out
 from inklab.study.driver import Driver
 from inklab.study.executor import THREAD_VARIABLES, LocalExecutor
 from inklab.study.plan import NUMERICS
 from inklab.study.populations import How
 from inklab.study.store import RunFolder
+from inklab.train.checkpoint import generations, read_checkpoint
 from inklab.train.recipe import Recipe
 
 
@@ -140,6 +145,63 @@ def test_no_process_stays(happened):
     assert multiprocessing.active_children() == []
 
 
+def test_a_job_whose_worker_dies_goes_on_from_its_checkpoint(bench, tmp_path):
+    nets = toy.write_nets(tmp_path)
+    told, bench = {}, replace(bench, checkpoint_every=0.0)
+    for name in ("DiesLater", "Quiet"):
+        with LocalExecutor(bench, tmp_path / "work", workers=1) as executor:
+            executor.submit(job(name, f"{nets}:{name}", epochs=6))
+            told[name] = list(executor.events())
+    kinds = [event.kind for event in told["DiesLater"]]
+    place, steps = kinds.index("retried"), -(-len(toy.study().split.train) // 64)
+    epochs = [event.value[0] for event in told["DiesLater"] if event.kind == "epoch"]
+    assert epochs == [1, 2, 3, 4, 5, 6], "each is told once: what was trained is not trained again"
+    assert kinds[:place].count("epoch") == 19 // steps and kinds[-1] == "done"
+    found, wanted = (
+        json.loads((each[-1].value[1] / "trials" / name / "outcome.json").read_text())
+        for name, each in told.items()
+    )
+    assert found["weights_sha256"] == wanted["weights_sha256"] and found["history"] == wanted["history"]
+
+
+def test_a_worker_that_hangs_is_given_up_and_its_job_tried_again(bench, tmp_path):
+    nets = toy.write_nets(tmp_path)
+    with LocalExecutor(bench, tmp_path / "work", workers=1, silence=8.0) as executor:
+        executor.submit(job("HangsOnce", f"{nets}:HangsOnce"))
+        events = list(executor.events())
+    assert [event.kind for event in events] == ["started", "retried", "started", "epoch", "epoch", "done"]
+    assert events[1].value == "its worker process said nothing for 8 s"
+
+
+def test_what_a_given_up_worker_still_writes_is_never_taken(bench, tmp_path):
+    nets = toy.write_nets(tmp_path)
+    with LocalExecutor(bench, tmp_path / "work", workers=1) as executor:
+        executor.submit(job("DiesOnce", f"{nets}:DiesOnce"))
+        for event in executor.events():
+            if event.kind == "retried":  # as if it lived on: a whole draft, in the folder of its attempt
+                (first,) = (tmp_path / "work").glob("*/1")
+                draft = first / "trials" / "DiesOnce"
+                draft.mkdir(parents=True)
+                (draft / "outcome.json").write_text('{"id": "DiesOnce", "state": "done", "taken": true}')
+    _, folder = event.value
+    assert folder.name == "2" and "taken" not in (folder / "trials/DiesOnce/outcome.json").read_text()
+
+
+def test_what_the_disk_refuses_ends_the_run_and_blames_no_job(bench, tmp_path, monkeypatch):
+    from faults import HERE
+
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE / "faulty"), str(HERE), *sys.path]))
+    monkeypatch.setenv("INKLAB_TEST_REFUSAL", json.dumps([1, errno.ENOSPC]))
+    told = []
+    with pytest.raises(Unwritable, match="No space left on device; make room") as refused:
+        with LocalExecutor(bench, tmp_path, workers=1) as executor:
+            executor.submit(job("good", "mlp"))
+            for event in executor.events():
+                told.append(event.kind)
+    assert told == ["started", "epoch", "epoch"] and refused.value.exit_code == EXIT_INTERRUPTED
+    assert str(tmp_path) in str(refused.value) and multiprocessing.active_children() == []
+
+
 def test_a_worker_that_died_idle_is_replaced_and_one_that_is_left_in_the_middle_ends(bench, tmp_path):
     executor, kinds = LocalExecutor(bench, tmp_path, workers=1), []
     with pytest.raises(KeyboardInterrupt), executor:
@@ -153,8 +215,10 @@ def test_a_worker_that_died_idle_is_replaced_and_one_that_is_left_in_the_middle_
             kinds.append(event.kind)
             if event.kind == "epoch":
                 raise KeyboardInterrupt
-    assert kinds == ["started", "retried", "started", "epoch"]
+    assert kinds == ["started", "epoch"]
     assert multiprocessing.active_children() == []
+    (kept,) = generations(tmp_path.glob("*/*/checkpoints"))
+    assert read_checkpoint(kept).trials == ["long"], "it ended with a checkpoint, long before it was time"
 
 
 def test_no_more_workers_are_started_than_jobs_wait(bench, tmp_path):

@@ -18,6 +18,7 @@ from synthetic_training import (
     members,
     same_bits,
     settings,
+    stopped_and_resumed,
     training_data,
 )
 from torch import Tensor, nn
@@ -130,9 +131,23 @@ class TestAPopulation:
         for each in dense(data, (1, DENSE), (0, DENSE), slots=2):
             assert each.compiled and same_bits(each, three[each.trial.replicate])
 
+    @pytest.mark.parametrize("stops", [[2], [4], [5, 1, 1]], ids=str)
+    def test_stopped_and_gone_on_with_it_ends_in_the_same_bits(self, stops, three, data, tmp_path):
+        """At a full batch, after the ragged one, at the ends of epochs."""
+        trials = members(*((replicate, DENSE) for replicate in range(3)))
+        group = Group(trials, True, False, 0, 3, compiled=True)
+        for one, other in zip(stopped_and_resumed(group, data, tmp_path, stops), three, strict=True):
+            assert same_bits(one, other) and one.compiled
+
 
 @needs_compiler
 class TestANetworkAlone:
+    @pytest.mark.parametrize("stops", [[3], [4, 1]], ids=str)
+    def test_stopped_and_gone_on_with_it_ends_in_the_same_bits(self, stops, cnns, data, tmp_path):
+        group = Group(members((0, CONVOLVING)), False, False, 0, compiled=True)
+        (found,) = stopped_and_resumed(group, data, tmp_path, stops)
+        assert same_bits(found, cnns[0]) and found.compiled
+
     def test_it_comes_out_near_the_uncompiled_one(self, cnns, data):
         for one, other in zip(cnns, convolving(data, 0, 1, compiled=False), strict=True):
             assert one.compiled and not other.compiled

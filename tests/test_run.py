@@ -197,7 +197,7 @@ class TestFailures:
         assert chapters["noise"]["outcomes"] == {"done": 2, "failed": 1}
 
 
-def test_one_diverging_chapter_leaves_the_others_alone(base, tmp_path):
+def test_one_diverging_chapter_leaves_the_others_alone(base, tmp_path, capsys):
     folder = toy.copied(tmp_path / "diverging")
     words = ("run", toy.study_file(), "--out", folder, "--workers", 2)
     assert typed(*words, "--set", "cnn.recipe.rate=1e30") == EXIT_FAILED_TRIALS
@@ -208,6 +208,8 @@ def test_one_diverging_chapter_leaves_the_others_alone(base, tmp_path):
     assert told["generator"]["outcomes"] == {"failed": 6}
     assert all(told[name] == was[name] for name in ("images", "mlp", "scaled-twice", "sweep", "denoiser"))
     assert "diverged" in (folder / "report.html").read_text(encoding="utf-8")
+    assert typed("status", folder) == EXIT_FINE
+    assert "14 outcomes of other settings, data or versions of inklab also here" in capsys.readouterr().out
     assert typed(*words) == EXIT_FINE, "without that change everything is there already"
     assert toy.numbers(folder)["chapters"] == was
 
@@ -246,11 +248,12 @@ def test_interrupted_it_goes_on_and_ends_in_the_same_numbers(base, tmp_path):
         stamps = toy.stamps(folder)
         assert len(kept) < len(stamps) < toy.TRIALS + toy.EVALUATIONS
         assert {name: stamps[name] for name in kept} == kept
-        assert not (folder / "work").exists()
+        left = [path for path in folder.glob("work/**/*") if path.is_file()]
+        assert all("checkpoints" in path.parts for path in left), "nothing but checkpoints waits for a resume"
         assert "waiting" in json.dumps(toy.numbers(folder)["chapters"])
         kept = stamps
     toy.drive(folder, workers=1)
-    assert {name: toy.stamps(folder)[name] for name in kept} == kept
+    assert {name: toy.stamps(folder)[name] for name in kept} == kept and not (folder / "work").exists()
     assert toy.numbers(folder) == toy.numbers(base) and toy.weights(folder) == toy.weights(base)
 
 
@@ -283,7 +286,7 @@ class TestMoved:
         page = (moved / "report.html").read_text(encoding="utf-8")
         assert "A toy" in page and "<svg" in page and str(toy.finished()) not in page
 
-    def test_reading_writes_nothing(self, moved, capsys):
+    def test_reading_writes_nothing_there(self, moved, capsys, tmp_path):
         def everything():
             return {path: path.stat().st_mtime_ns for path in [moved, *moved.rglob("*")]}
 
@@ -292,7 +295,11 @@ class TestMoved:
             ["show", moved],
             ["show", moved, "--json"],
             ["status", moved],
+            ["report", moved, "--out", tmp_path / "elsewhere"],
             ["compare", moved, "mlp", "cnn"],
         ):
             assert typed(*words) == EXIT_FINE
         assert everything() == before
+        assert {path.name for path in (tmp_path / "elsewhere").iterdir()} == {
+            "figures", "report.html", "results.json",
+        }  # fmt: skip

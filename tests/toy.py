@@ -179,6 +179,7 @@ NETS = '''
 import math
 import os
 import signal
+import time
 from pathlib import Path
 
 from torch import nn
@@ -211,6 +212,38 @@ class DiesOnce(Quiet):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+class DiesLater(Quiet):
+    """Slowly, so that every step can be kept; in the 20th step that a process takes."""
+
+    taken = 0
+
+    def trouble(self):
+        time.sleep(0.03)
+        DiesLater.taken += 1
+        if DiesLater.taken == 20 and not (HERE / "died later").exists():
+            (HERE / "died later").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class HangsOnce(Quiet):
+    def trouble(self):
+        if not (HERE / "hung").exists():
+            (HERE / "hung").touch()
+            time.sleep(3600)
+
+
+class Sleeps(Quiet):
+    """From its second step on."""
+
+    taken = 0
+
+    def trouble(self):
+        Sleeps.taken += 1
+        if Sleeps.taken > 1:
+            (HERE / "asleep").touch()
+            time.sleep(60)
+
+
 class Raises(Quiet):
     def trouble(self):
         raise ValueError("on purpose")
@@ -218,6 +251,6 @@ class Raises(Quiet):
 
 
 def write_nets(folder: Path) -> str:
-    """A file of networks: `Quiet`, `Dies`, `DiesOnce` and `Raises`; a file `healed` beside it helps."""
+    """A file of networks: `Quiet`, those that die or hang, and `Raises`; a file `healed` beside it helps."""
     (folder / "nets.py").write_text(NETS, encoding="utf-8")
     return str(folder / "nets.py")

@@ -5,12 +5,15 @@ InklabError                 exit 2: a mistake in what was typed or in a study fi
 │   └── UnknownName         ...because it names something that does not exist
 ├── ModelMismatch           a module does not fit its objective or its images
 ├── RunError                a run folder is missing, locked, or not a run
+├── Unwritable              the file system refuses to keep something; exit 5 if the disk is full or failing
 └── DataError               exit 4: images are not what they should be
     ├── CorruptFile         ...the bytes are damaged, cut short, or differ from the published checksum
     ├── Unavailable         ...they can't be had here (no file, no network)
     └── OutOfRange          ...a value lies outside its stated range
 """
 
+import errno
+import os
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -53,6 +56,34 @@ class ModelMismatch(InklabError):
 
 class RunError(InklabError):
     """A run folder is missing, in use, or is not a run."""
+
+
+DISK_TROUBLE = {
+    errno.ENOSPC: "make room on that disk",
+    errno.EDQUOT: "make room within your quota",
+    errno.EIO: "that disk fails: copy what is on it to another",
+}
+"""What stops a run that was rightly asked for, and what to do about it."""
+
+
+class Unwritable(InklabError, OSError):
+    """The file system refuses to keep a file; nothing that was there before is lost.
+
+    Args:
+        path: what was to be written.
+        error: what the system said.
+    """
+
+    def __init__(self, path: os.PathLike[str], error: OSError) -> None:
+        number = error.errno or 0
+        trouble = DISK_TROUBLE.get(number)
+        advice = f"{trouble}, then inklab resume goes on" if trouble else "name a place that you may write to"
+        super().__init__(f"'{path}' can't be written: {error.strerror or error}; {advice}")
+        self.errno, self.filename = number, str(path)
+        self.exit_code = EXIT_INTERRUPTED if trouble else EXIT_MISTAKE
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class DataError(InklabError):

@@ -70,7 +70,8 @@ def _run(typed: list[str], debug: bool) -> int:
         return _told(f"{error.format_message()} See inklab --help.", EXIT_MISTAKE, debug)
     except (KeyboardInterrupt, Abort):
         return _told(
-            "interrupted; what is finished is kept, and the same command goes on from there",
+            "interrupted; what is finished is kept, trainings have left checkpoints, and the same command "
+            "goes on from there",
             EXIT_INTERRUPTED,
             debug,
         )

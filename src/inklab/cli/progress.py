@@ -49,6 +49,8 @@ class _Plain:
             note(PROBING)
         elif event.kind == "planned":
             note(_planned(event.value))
+        elif event.kind == "warned":
+            note(f"{job['label']}: {event.value}")
         elif event.kind in ("done", "failed", "lost", "retried"):
             reason = f": {_last_line(event.value)}" if event.kind != "done" else ""
             note(f"[{duration(time.monotonic() - self.began):>8}] {event.kind} {job['label']}{reason}")
@@ -99,6 +101,8 @@ class _Rich:
                 completed=epoch,
                 said=f"epoch {epoch} of {epochs}, loss {loss:.4f}",
             )
+        elif event.kind == "warned":
+            self.bars.console.print(f"{job['label']}: {event.value}", markup=False)
         else:
             self._ended(event, job)
 

@@ -1,6 +1,7 @@
 """Commands that read a run: status, show, report, compare."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,6 +13,7 @@ from inklab.errors import EXIT_FINE, CorruptFile
 @app.command()
 def status(run: Run = "latest", as_json: AsJson = False) -> int:
     """How far a run is: trials and evaluations by outcome."""
+    from inklab.study.phrases import counted
     from inklab.study.results import evaluations_of, trials_of
     from inklab.study.store import RunFolder
     from inklab.study.summaries.tally import counts_of
@@ -24,10 +26,12 @@ def status(run: Run = "latest", as_json: AsJson = False) -> int:
         for chapter in plan["chapters"]
     }
     told = {name: outcomes for name, outcomes in told.items() if outcomes}
+    strangers = folder.strangers(plan)
     if as_json:
-        out_json(
-            {"run": str(folder.path), "study": plan["study"], "profile": plan["profile"], "outcomes": told}
-        )
+        out_json({
+            "run": str(folder.path), "study": plan["study"], "profile": plan["profile"], "outcomes": told,
+            "not_asked_for": strangers,
+        })  # fmt: skip
         return EXIT_FINE
     out(
         f"{folder.path}\nstudy {plan['study']}, profile {plan['profile']}, data {plan['data']['source']}, "
@@ -36,6 +40,11 @@ def status(run: Run = "latest", as_json: AsJson = False) -> int:
     columns = list(dict.fromkeys(state for outcomes in told.values() for state in outcomes))
     rows = [[name, *(str(outcomes.get(state, "")) for state in columns)] for name, outcomes in told.items()]
     table(["chapter", *columns], rows, right=tuple(range(1, len(columns) + 1)))
+    if strangers:
+        out(
+            f"\n{counted(strangers, 'outcome')} of other settings, data or versions of inklab also here: "
+            "kept, and part of no number"
+        )
     return EXIT_FINE
 
 
@@ -59,18 +68,24 @@ def show(run: Run = "latest", as_json: AsJson = False) -> int:
 
 
 @app.command()
-def report(run: Run = "latest") -> int:
+def report(
+    run: Run = "latest",
+    folder: Annotated[
+        Path | None, typer.Option("--out", help="Where to write. [default: into the run, results.json too]")
+    ] = None,
+) -> int:
     """Draw a run's figures again and write its report.html."""
     from inklab.report.page import write_report
     from inklab.study.store import RunFolder, collector_paused
     from inklab.study.summing import write_results
     from inklab.study.view import StoredRun
 
-    folder = RunFolder.existing(find_run(run))
+    read = RunFolder.existing(find_run(run))
+    to = folder or read.path
     with collector_paused():
-        snapshot = folder.snapshot()
-        write_results(folder, snapshot)
-        page = write_report(StoredRun(folder, snapshot=snapshot))
+        snapshot = read.snapshot()
+        write_results(read, snapshot, to)
+        page = write_report(StoredRun(read, snapshot=snapshot), to)
     out(str(page))
     return EXIT_FINE
 

@@ -26,6 +26,15 @@ Precision = Annotated[
 Compile = Annotated[
     str, typer.Option("--compile", metavar="auto|yes|no", help="Compile programs; auto: those that repay it.")
 ]
+Every = Annotated[
+    float | None,
+    typer.Option(
+        "--checkpoint-every",
+        min=0.0,
+        metavar="SECONDS",
+        help="What a crash may cost of a training. [default: 30, or more to keep below 1 % of the time]",
+    ),
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Show what would be done and what it costs; write nothing.")
 ]
@@ -51,6 +60,7 @@ def run_command(
     threads: Threads = None,
     precision: Precision = "auto",
     compile_: Compile = "auto",
+    every: Every = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> int:
@@ -69,15 +79,15 @@ def run_command(
     spec, name = read_study(study, profile=profile, sets=changes, train_images=images)
     few = f"{images:,} training images are few: trainings get more epochs ([small] in the study)"
     options = [("--profile", profile), ("--data", data), *(("--set", each) for each in sets or [])]
-    how = _how(workers, threads, precision, compile_)
+    how = _how(workers, threads, precision, compile_, every)
     asked = _Asked(folder, how, dry_run, as_json, _command("run", study, options))
     asked = replace(asked, remark=few if spec != asked_for else "")
     return _drive(spec, name, asked, dataset)
 
 
 @app.command()
-def resume(run: Run = "latest", workers: Workers = None, as_json: AsJson = False) -> int:
-    """Go on with a run: do only what is missing."""
+def resume(run: Run = "latest", workers: Workers = None, every: Every = None, as_json: AsJson = False) -> int:
+    """Go on with a run: do only what is missing, unfinished trainings from their last checkpoint."""
     from inklab.files import read_json
     from inklab.study.reading import parse_study
     from inklab.study.store import RunFolder
@@ -89,7 +99,7 @@ def resume(run: Run = "latest", workers: Workers = None, as_json: AsJson = False
     if not (isinstance(told, dict) and isinstance(told.get("study"), dict) and "profile" in told):
         raise CorruptFile(f"'{path / 'spec.json'}' is damaged; type the command that began the run")
     typed = RunFolder(path).plan().get("command", "") if (path / "plan.json").is_file() else ""
-    asked = _Asked(path, _how(workers), as_json=as_json, command=typed)
+    asked = _Asked(path, _how(workers, every=every), as_json=as_json, command=typed)
     return _drive(parse_study(told["study"], str(path)), told["profile"], asked)
 
 
@@ -114,6 +124,7 @@ def train(
     threads: Threads = None,
     precision: Precision = "auto",
     compile_: Compile = "auto",
+    every: Every = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> int:
@@ -138,7 +149,7 @@ def train(
         put(raw, f"{name}.{key}" if own else key, value, f"--set {change}")
     options = [("--data", data), ("--recipe", recipe), ("--replicates", str(replicates))]
     options += [("--set", each) for each in sets or []]
-    how = _how(workers, threads, precision, compile_)
+    how = _how(workers, threads, precision, compile_, every)
     asked = _Asked(folder, how, dry_run, as_json, _command("train", model, options), bundles=True)
     return _drive(parse_study(raw, name), "plain", asked)
 
@@ -157,7 +168,11 @@ class _Asked:
 
 
 def _how(
-    workers: int | None, threads: int | None = None, precision: str = "auto", compiled: str = "auto"
+    workers: int | None,
+    threads: int | None = None,
+    precision: str = "auto",
+    compiled: str = "auto",
+    every: float | None = None,
 ) -> Any:
     """What was typed about how to run.
 
@@ -174,7 +189,7 @@ def _how(
             raise SpecError(
                 f"{flag} is '{given}'.{did_you_mean(given, allowed)} Allowed: {', '.join(allowed)}."
             )
-    return Asked(workers, threads, precision, compiled)  # type: ignore[arg-type]
+    return Asked(workers, threads, precision, compiled, every)  # type: ignore[arg-type]
 
 
 def _command(verb: str, what: str, options: list[tuple[str, str | None]]) -> str:

@@ -78,14 +78,18 @@ def csv_link(figure: Figure) -> str:
     return "data:text/csv;charset=utf-8;base64," + b64encode(figure.csv().encode()).decode("ascii")
 
 
-def write_report(run: RunView) -> Path:
-    """Draw everything once; write `figures/` and `report.html` into the run folder.
+def write_report(run: RunView, to: Path | None = None) -> Path:
+    """Draw everything once; write `figures/` and `report.html`.
+
+    Args:
+        run: the run.
+        to: folder to write them to; the run's own if left out.
 
     Returns:
         Where the page is.
     """
-    figures = draw_figures(run)
-    write_figures(run, run.path / "figures", figures)
-    page = run.path / "report.html"
+    figures, folder = draw_figures(run), to or run.path
+    write_figures(run, folder / "figures", figures)
+    page = folder / "report.html"
     write_whole(page, build_report(run, figures))
     return page

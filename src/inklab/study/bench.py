@@ -1,11 +1,13 @@
 """What every job of a run needs, and where the driver leaves the images for the workers. Imports no torch."""
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from inklab.data.split import Split
+from inklab.files import write_whole
 from inklab.study.store import RunFolder
 
 PARTS = ("train", "validation", "test")
@@ -25,6 +27,7 @@ class Bench:
         numerics: version of whatever may move a number.
         threads: for each worker.
         codes: code of the user's own that their study names, and that may therefore be run.
+        checkpoint_every: seconds; None leaves it to the cost of a checkpoint.
     """
 
     run: str
@@ -35,6 +38,7 @@ class Bench:
     numerics: int
     threads: int
     codes: tuple[str, ...] = ()
+    checkpoint_every: float | None = None
 
     @property
     def folder(self) -> RunFolder:
@@ -52,6 +56,6 @@ def lay_out(folder: RunFolder, split: Split) -> None:
     for part in PARTS:
         images = getattr(split, part)
         for what in WHATS:
-            path = data_file(folder, part, what)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            np.save(path, getattr(images, what), allow_pickle=False)
+            raw = io.BytesIO()
+            np.save(raw, getattr(images, what), allow_pickle=False)
+            write_whole(data_file(folder, part, what), raw.getvalue())

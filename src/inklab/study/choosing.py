@@ -15,12 +15,16 @@ LOSS = 0.85  # side by side convolutions must get at least so much done: dense n
 
 @dataclass(frozen=True)
 class Asked:
-    """What the user wants of how a run is carried out; None and "auto" leave it to the machine."""
+    """What the user wants of how a run is carried out; None and "auto" leave it to the machine.
+
+    `checkpoint_every` is in seconds.
+    """
 
     workers: int | None = None
     threads: int | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: Literal["auto", "yes", "no"] = "auto"
+    checkpoint_every: float | None = None
 
 
 def choose(facts: MachineFacts, asked: Asked, *, processors: int = 0, memory: int = 0) -> How:

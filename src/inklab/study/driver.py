@@ -114,18 +114,24 @@ class Driver:
         Raises:
             RunError: another process drives this run.
             SpecError: the study can't be planned.
+            Unwritable: the disk refuses; what is finished is kept, and checkpoints of the rest.
+            KeyboardInterrupt: likewise.
         """
         self.check()
         with self.folder.locked():
             how, began = self.how(), time.monotonic()
             try:
-                if not self._complete(how):
+                self.folder.finish_publishing()
+                if self._complete(how):
+                    shutil.rmtree(self.folder.work, ignore_errors=True)
+                else:
+                    self.folder.tidy()
                     lay_out(self.folder, self.study.split)
                     with LocalExecutor(self._bench(how), self.folder.work, how.workers) as executor:
                         self._compute(executor, how)
             finally:
                 self._sum_up(time.monotonic() - began)
-                shutil.rmtree(self.folder.work, ignore_errors=True)
+                self.folder.tidy()
         return dict(read_json(self.folder.path / "results.json"))
 
     def _complete(self, how: How) -> bool:
@@ -269,9 +275,7 @@ class Driver:
         job = self._jobs[event.job]
         if event.kind == "done":
             drafts, folder = event.value
-            for kind, name in drafts:
-                self.folder.publish(kind, name, folder / kind / name)
-            shutil.rmtree(folder, ignore_errors=True)
+            self.folder.publish_all(drafts, folder)
         else:
             self._record(job, event.kind, event.value)
         return _ids(job)
@@ -320,6 +324,7 @@ class Driver:
             numerics=NUMERICS,
             threads=how.threads,
             codes=tuple(chapter.model["name"] for chapter in self.study.spec.train_chapters().values()),
+            checkpoint_every=self.asked.checkpoint_every,
         )
 
     def _sum_up(self, seconds: float) -> None:

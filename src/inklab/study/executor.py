@@ -5,26 +5,27 @@ Not `ProcessPoolExecutor`: there one killed worker breaks the whole pool and los
 
 import multiprocessing
 import os
-import shutil
 import signal
-import traceback
+import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
-from uuid import uuid4
 
-from inklab.errors import InklabError
-from inklab.files import fingerprint
-from inklab.machine import keep_freed_memory
+from inklab.errors import Unwritable
+from inklab.files import fingerprint, make_folder
 from inklab.study.bench import Bench
+from inklab.study.worker import serve
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 ATTEMPTS = 2  # a job whose worker dies is tried once more, then it is lost
+SILENCE = 1800.0  # seconds; a training says every few that it goes on, an evaluation nothing until it ends
+PARTING = 30.0  # seconds that a training gets for its last step and checkpoint
+WATCH = 5.0  # seconds between two looks for workers that hang
 
 
 class Event(NamedTuple):
@@ -34,10 +35,10 @@ class Event(NamedTuple):
         kind: what happened. "probing" and "planned" come from the driver, at most once.
         job: the job's name.
         value: of "planned" an estimate, of "epoch" `(epoch, epochs, loss)`, of "done" what the job returned
-            and its draft folder, of "retried", "failed" and "lost" the reason.
+            and its draft folder, of "warned", "retried", "failed" and "lost" what a person should know.
     """
 
-    kind: Literal["probing", "planned", "started", "epoch", "retried", "done", "failed", "lost"]
+    kind: Literal["probing", "planned", "started", "epoch", "warned", "retried", "done", "failed", "lost"]
     job: str
     value: Any = None
 
@@ -50,48 +51,79 @@ class Executor(Protocol):
         """Queue a job; jobs start in the order in which they are submitted."""
 
     def events(self) -> Iterator[Event]:
-        """What happens, until every submitted job has ended. More may be submitted meanwhile."""
+        """What happens, until every submitted job has ended. More may be submitted meanwhile.
+
+        Raises:
+            Unwritable: the disk refuses; no job can do anything about it.
+        """
 
 
 @dataclass
 class _Worker:
+    """A process and what it does.
+
+    Attributes:
+        job: its name; None while there is nothing to do.
+        draft: the folder of this attempt.
+        heard: when it said something last.
+        training: it takes steps, so that it can stop with a checkpoint.
+    """
+
     process: BaseProcess
     pipe: Connection
     job: str | None = None
+    draft: Path = Path()
+    heard: float = 0.0
+    training: bool = False
 
 
 @dataclass
 class LocalExecutor:
     """Worker processes on this machine.
 
+    Left by an exception, such as Ctrl-C, it lets trainings end with a checkpoint; a second one ends all
+    at once.
+
     Args:
         bench: handed to every job; gives the threads of each worker.
         work: folder for drafts; each attempt of each session has its own, so a given-up worker can't
             overwrite anything.
         workers: at most so many processes; one is started only when a job waits for it.
+        silence: seconds after which a worker that says nothing is taken to hang.
     """
 
     bench: Bench
     work: Path
     workers: int
+    silence: float = SILENCE
     _queue: deque[str] = field(default_factory=deque, init=False)
     _jobs: dict[str, dict[str, Any]] = field(default_factory=dict, init=False)
     _attempts: dict[str, int] = field(default_factory=dict, init=False)
     _pool: list[_Worker] = field(default_factory=list, init=False)
-    _session: str = field(default_factory=lambda: uuid4().hex[:8], init=False)
 
     def __enter__(self) -> "LocalExecutor":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        for worker in self._pool:
-            worker.pipe.close()
-            worker.process.terminate()
-        for worker in self._pool:
-            worker.process.join(5)
-            if worker.process.is_alive():
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            for worker in self._pool:
+                with suppress(OSError):
+                    worker.pipe.send(None)
+            if kind is not None:
+                self._let_part()
+        finally:
+            for worker in self._pool:
+                worker.pipe.close()
                 worker.process.kill()
+            for worker in self._pool:
                 worker.process.join()
+
+    def _let_part(self) -> None:
+        """Wait for trainings to leave a checkpoint."""
+        until = time.monotonic() + PARTING
+        for worker in self._pool:
+            if worker.job and (worker.training or worker.pipe.poll()):
+                worker.process.join(max(0.0, until - time.monotonic()))
 
     def submit(self, job: dict[str, Any]) -> None:
         """Queue a job."""
@@ -104,10 +136,17 @@ class LocalExecutor:
         while self._queue or any(worker.job for worker in self._pool):
             yield from self._give_out()
             busy = {worker.pipe: worker for worker in self._pool if worker.job}
-            for pipe in wait(list(busy)):
-                yield self._heard(busy[pipe])  # type: ignore[index]
+            for pipe in wait(list(busy), timeout=min(WATCH, self.silence)):
+                yield from self._heard(busy[pipe])  # type: ignore[index]
+            for worker in [worker for worker in self._pool if worker.job]:
+                if time.monotonic() - worker.heard > self.silence:
+                    worker.process.kill()
+                    yield self._died(worker, f"its worker process said nothing for {self.silence:.0f} s")
 
     def _give_out(self) -> Iterator[Event]:
+        for place, worker in enumerate(self._pool):
+            if not worker.job and not worker.process.is_alive():  # killed while idle: no job's fault
+                self._pool[place] = self._started()
         while len(self._pool) < self.workers and len(self._pool) < len(self._queue) + self._busy():
             self._pool.append(self._started())
         for worker in [worker for worker in self._pool if not worker.job]:
@@ -115,32 +154,39 @@ class LocalExecutor:
                 return
             name = self._queue.popleft()
             self._attempts[name] += 1
-            worker.job = name
-            try:
-                worker.pipe.send((self._jobs[name], str(self._draft(name))))
-            except OSError:  # it died while idle: events() will hear its end of file
-                pass
+            worker.job, worker.draft = name, self._attempt_folder(name)
+            worker.heard, worker.training = time.monotonic(), False
+            with suppress(OSError):  # it died just now: events() will hear its end of file
+                worker.pipe.send((self._jobs[name], str(worker.draft)))
             yield Event("started", name)
 
-    def _heard(self, worker: _Worker) -> Event:
+    def _heard(self, worker: _Worker) -> Iterator[Event]:
         assert worker.job
-        name = worker.job
+        name, worker.heard = worker.job, time.monotonic()
         try:
             kind, value = worker.pipe.recv()
         except (EOFError, OSError):
-            return self._died(worker)
-        if kind == "epoch":
-            return Event("epoch", name, value)
-        worker.job = None
-        return Event(kind, name, (value, self._draft(name)) if kind == "done" else value)
+            worker.process.join(5)
+            ending = f"its worker process ended with {_ending(worker.process.exitcode)}"
+            yield self._died(worker, ending)
+            return
+        if kind == "unwritable":
+            path, number = value
+            raise Unwritable(Path(path), OSError(number, os.strerror(number)))
+        if kind == "training":
+            worker.training = True
+        elif kind in ("epoch", "warned"):
+            yield Event(kind, name, value)
+        else:
+            worker.job = None
+            yield Event(kind, name, (value, worker.draft) if kind == "done" else value)
 
-    def _died(self, worker: _Worker) -> Event:
-        """Replace a dead worker; its job gets one more attempt."""
+    def _died(self, worker: _Worker, reason: str) -> Event:
+        """Replace a dead worker; its job gets one more attempt, from its checkpoint if there is one."""
         assert worker.job
         name = worker.job
-        worker.process.join(5)
-        reason = f"its worker process ended with {_ending(worker.process.exitcode)}"
-        shutil.rmtree(self._draft(name), ignore_errors=True)
+        worker.process.join()
+        worker.pipe.close()
         self._pool[self._pool.index(worker)] = self._started()
         if self._attempts[name] >= ATTEMPTS:
             return Event("lost", name, f"{reason}, {ATTEMPTS} times")
@@ -150,14 +196,19 @@ class LocalExecutor:
     def _busy(self) -> int:
         return sum(1 for worker in self._pool if worker.job)
 
-    def _draft(self, name: str) -> Path:
-        return self.work / self._session / fingerprint(name) / str(self._attempts[name])
+    def _attempt_folder(self, name: str) -> Path:
+        """A new folder: also a worker that a killed driver left behind writes elsewhere."""
+        folder = self.work / fingerprint(name)
+        make_folder(folder)
+        number = 1 + max((int(each.name) for each in folder.iterdir() if each.name.isdigit()), default=0)
+        make_folder(folder / str(number))
+        return folder / str(number)
 
     def _started(self) -> _Worker:
         # Spawned: forking after OpenMP has started threads is unsafe.
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, self.bench), daemon=True)
+        process = context.Process(target=serve, args=(theirs, self.bench), daemon=True)
         with _environment({name: str(self.bench.threads) for name in THREAD_VARIABLES}):
             process.start()
         theirs.close()
@@ -185,26 +236,3 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
     finally:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
-
-
-def _serve(pipe: Connection, bench: Bench) -> None:
-    """A worker's life: take a job, do it, say what came of it, until the driver's end of the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides
-    import torch
-
-    from inklab.study.jobs import perform
-
-    torch.set_num_threads(bench.threads)
-    keep_freed_memory()
-    while True:
-        try:
-            job, draft = pipe.recv()
-        except (EOFError, OSError):
-            return
-        try:
-            said = ("done", perform(job, bench, Path(draft), lambda *point: pipe.send(("epoch", point))))
-        except InklabError as error:
-            said = ("failed", str(error))
-        except Exception:  # a crash becomes an outcome, so that no failure is lost
-            said = ("failed", traceback.format_exc())
-        pipe.send(said)

@@ -7,7 +7,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from inklab.bundle import Bundle
 from inklab.corrupt.filters import filters
 from inklab.corrupt.find import find_corruption
 from inklab.data.split import stratified
+from inklab.errors import Unwritable
 from inklab.evaluate.frechet import Moments
 from inklab.evaluate.noise import noise_curve
 from inklab.files import write_json
@@ -26,8 +27,9 @@ from inklab.study.bench import PARTS, WHATS, Bench, data_file
 from inklab.study.generate import generator_evaluation, reference_moments
 from inklab.study.names import check_names
 from inklab.study.spec import StudySpec
-from inklab.study.store import write_arrays
-from inklab.train.loop import Group, OnEpoch, Trained, Trial, train_group
+from inklab.study.store import CHECKPOINTS, write_arrays
+from inklab.train.checkpoint import Keeper
+from inklab.train.loop import Group, Trained, Trial, train_group
 from inklab.train.objective import objectives
 from inklab.train.rehearsal import rehearse
 from inklab.train.scoring import final_scores, spread_out
@@ -40,17 +42,36 @@ Job = dict[str, Any]
 """`{"name", "kind": "check", "rehearse", "train", "noise" or "generator", ...}`: JSON for a worker."""
 
 
-def perform(job: Job, bench: Bench, draft: Path, on_epoch: OnEpoch) -> Any:
+@runtime_checkable
+class Line(Protocol):
+    """What a job can tell the driver, and ask it."""
+
+    def epoch(self, epoch: int, epochs: int, loss: float) -> None:
+        """An epoch of a training has ended."""
+
+    def warn(self, text: str) -> None:
+        """Something that the user should know."""
+
+    def asked_to_stop(self) -> bool:
+        """Whether the job is to end; asking also shows that it goes on."""
+
+
+def perform(job: Job, bench: Bench, draft: Path, line: Line) -> Any:
     """Do one job.
 
     Args:
         job: what to do.
         bench: what it needs.
-        draft: folder for what it makes: `trials/<id>/...` and `evaluations/<id>/...`.
-        on_epoch: told about progress of trainings.
+        draft: folder of this attempt, for what it makes: `trials/<id>/...`, `evaluations/<id>/...` and
+            checkpoints.
+        line: to the driver.
 
     Returns:
         Facts of a rehearsal; otherwise the `(kind, id)` of each draft.
+
+    Raises:
+        Interrupted: a training was asked to stop, and has left a checkpoint.
+        Unwritable: the disk refuses.
     """
     if job["kind"] == "check":
         return check_names(StudySpec.model_validate(job["spec"]))
@@ -58,7 +79,7 @@ def perform(job: Job, bench: Bench, draft: Path, on_epoch: OnEpoch) -> Any:
         data = resident(bench)
         return rehearse(job["settings"], data.shape, len(bench.labels)).to_json()
     if job["kind"] == "train":
-        return _train(job, bench, draft, on_epoch)
+        return _train(job, bench, draft, line)
     return _evaluate(job["evaluation"], bench, draft)
 
 
@@ -77,7 +98,7 @@ def resident(bench: Bench) -> TrainingData:
 # ---------------------------------------------------------------- training
 
 
-def _train(job: Job, bench: Bench, draft: Path, on_epoch: OnEpoch) -> list[tuple[str, str]]:
+def _train(job: Job, bench: Bench, draft: Path, line: Line) -> list[tuple[str, str]]:
     data = resident(bench)
     trials = [Trial(each["id"], each["settings"], each["replicate"]) for each in job["trials"]]
     group = Group(trials, job["lifted"], job["random"], bench.seed, job["slots"], job["compiled"])
@@ -85,10 +106,19 @@ def _train(job: Job, bench: Bench, draft: Path, on_epoch: OnEpoch) -> list[tuple
         **environment(bench.threads, torch.__version__), "precision": trials[0].settings["precision"],
         "members": len(trials) if group.lifted else 1, "lifted": group.lifted,
     }  # fmt: skip
-    for trained in train_group(group, data, on_epoch):
+    done = train_group(group, data, line.epoch, _keeper(bench, draft, line))
+    if group.compiled and not all(trained.compiled for trained in done):
+        line.warn("its program could not be compiled, so it ran uncompiled; see inklab doctor")
+    for trained in done:
         told = {**ran, "compiled": trained.compiled}
         _write_trial(trained, data, bench, draft / "trials" / trained.trial.id, told)
     return [("trials", trial.id) for trial in trials]
+
+
+def _keeper(bench: Bench, draft: Path, line: Line) -> Keeper:
+    """Goes on from what earlier attempts at this job left, also those of another session."""
+    before = sorted(draft.parent.glob(f"*/{CHECKPOINTS}"))
+    return Keeper(draft / CHECKPOINTS, before, bench.checkpoint_every, line.asked_to_stop, line.warn)
 
 
 def _write_trial(
@@ -108,6 +138,8 @@ def _write_trial(
     if not trained.diverged:
         try:
             outcome |= _scored(trained, data, bench, folder, outcome)
+        except Unwritable:
+            raise
         except Exception:  # one trial's scoring must not cost its group the training
             outcome |= {"state": "failed", "reason": traceback.format_exc()}
     write_json(folder / "outcome.json", outcome)

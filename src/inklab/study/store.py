@@ -4,11 +4,12 @@ import fcntl
 import gc
 import json
 import os
+import re
 import shutil
 import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,14 @@ from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
 from inklab.errors import CorruptFile, RunError
-from inklab.files import read_json, sync_folder, write_json, write_whole
+from inklab.files import make_folder, move_whole, read_json, sweep, write_json, write_whole
 
 FINAL = ("done", "diverged")
 """Outcomes that another attempt would only repeat; failed and lost ones are tried again."""
+
+KINDS = ("trials", "evaluations")
+CHECKPOINTS, PUBLISHING = "checkpoints", "publishing.json"
+"""In the folder of an attempt: where its trainings stood; what the driver has begun to publish of it."""
 
 LARGEST_ARRAYS = 4 * 1024**3  # bytes
 
@@ -127,18 +132,62 @@ class RunFolder:
 
     def publish(self, kind: str, name: str, draft: Path) -> None:
         """Move a finished draft folder into place, whole; what an earlier failed attempt left there goes."""
-        final = self.path / kind / name
-        final.parent.mkdir(parents=True, exist_ok=True)
-        if final.exists():
-            shutil.rmtree(final)
-        os.replace(draft, final)
-        sync_folder(final.parent)
+        move_whole(draft, self.path / kind / name)
+
+    def publish_all(self, drafts: Iterable[tuple[str, str]], attempt: Path) -> None:
+        """Publish what an attempt at a job made, and delete the rest of all attempts at it.
+
+        If this process is killed on the way, the next driver goes on with it (`finish_publishing`).
+
+        Args:
+            drafts: `(kind, id)` of each.
+            attempt: folder that holds them as `kind/id`.
+        """
+        write_json(attempt / PUBLISHING, list(drafts))
+        self._publish_rest(attempt)
+
+    def finish_publishing(self) -> None:
+        """Publish the rest of what a killed driver was publishing."""
+        for marker in sorted(self.work.glob(f"*/*/{PUBLISHING}")):
+            self._publish_rest(marker.parent)
+
+    def _publish_rest(self, attempt: Path) -> None:
+        for kind, name in read_json(attempt / PUBLISHING):
+            if kind in KINDS and re.fullmatch(r"\w+", name) and (attempt / kind / name).is_dir():
+                self.publish(kind, name, attempt / kind / name)
+        shutil.rmtree(attempt.parent, ignore_errors=True)
 
     def record(self, kind: str, outcome: Mapping[str, Any]) -> None:
         """Publish an outcome that has nothing but itself, such as a failure."""
-        draft = self.work / f"{kind}-{outcome['id']}"
+        draft = self.work / "records" / kind / str(outcome["id"])
         write_json(draft / "outcome.json", outcome)
         self.publish(kind, str(outcome["id"]), draft)
+
+    def tidy(self) -> None:
+        """Delete what is of no use once nothing runs: the images, drafts, what a killed driver was writing.
+
+        Checkpoints of trainings that have not ended stay, and what was to be published when the disk refused.
+        """
+        for folder in (self.path, self.path / "figures"):
+            sweep(folder)
+        shutil.rmtree(self.work / "data", ignore_errors=True)
+        for draft in self.work.glob("*/*/*"):
+            if draft.is_file() and draft.name != PUBLISHING:
+                draft.unlink(missing_ok=True)
+            elif draft.name != CHECKPOINTS and not (draft.parent / PUBLISHING).exists():
+                shutil.rmtree(draft, ignore_errors=True)
+        for folder in (*self.work.glob("*/*"), *self.work.glob("*"), self.work):
+            with suppress(OSError):  # not empty, or not there
+                folder.rmdir()
+
+    def strangers(self, plan: Mapping[str, Any]) -> int:
+        """How many outcomes lie here that the plan does not ask for: of other settings, data or versions.
+
+        They stay, and stand in no number.
+        """
+        known = {*plan["trials"], *_evaluations(plan)}
+        found = (*self.path.glob("trials/*/outcome.json"), *self.path.glob("evaluations/*/outcome.json"))
+        return sum(path.parent.name not in known for path in found)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -147,7 +196,7 @@ class RunFolder:
         Raises:
             RunError: another process drives it.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
         with (self.path / ".lock").open("a+", encoding="utf-8") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

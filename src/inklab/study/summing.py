@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from inklab.files import read_json, write_json
@@ -10,15 +11,18 @@ from inklab.study.results import summarise
 from inklab.study.store import RunFolder, Snapshot
 
 
-def write_results(folder: RunFolder, snapshot: Snapshot | None = None) -> dict[str, Any]:
+def write_results(
+    folder: RunFolder, snapshot: Snapshot | None = None, to: Path | None = None
+) -> dict[str, Any]:
     """Compute results.json from what stands in a run folder, and write it.
 
     Args:
         folder: the run.
         snapshot: what was read of it already, so as not to read it twice.
+        to: folder to write it to; the run's own if left out.
     """
     results = results_of(folder, snapshot)
-    write_json(folder.path / "results.json", results)
+    write_json((to or folder.path) / "results.json", results)
     return results
 
 

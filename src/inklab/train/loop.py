@@ -14,7 +14,8 @@ from inklab.models.model import Shape, build_net
 from inklab.models.parts.dropout import key_names
 from inklab.models.parts.scaling import Scaled, Scaling
 from inklab.seeding import Seed
-from inklab.train.objective import Batch, Objective, objectives
+from inklab.train.checkpoint import Checkpoint, Keeper, made_with, state_of, state_tensors
+from inklab.train.objective import Objective, objectives
 from inklab.train.optimisers import Hyper, Tensors, choose
 from inklab.train.population import alone, decayed_names, member, stacked
 from inklab.train.program import Program
@@ -87,23 +88,31 @@ def build_scaled(settings: dict[str, Any], shape: Shape, classes: int, seed: See
     return Scaled(Scaling(**settings["scaling"]), build_net(settings["model"], shape, classes, seed)).train()
 
 
-def train_group(group: Group, data: TrainingData, on_epoch: OnEpoch = lambda *_: None) -> list[Trained]:
+def train_group(
+    group: Group, data: TrainingData, on_epoch: OnEpoch = lambda *_: None, keeper: Keeper | None = None
+) -> list[Trained]:
     """Train every trial of a group.
 
     What a trial ends in depends on its settings, its replicate, the root seed and the data, to the bit;
-    not on its company.
+    not on its company, nor on how often it was interrupted.
 
     Args:
         group: what to train.
         data: all images, resident as tensors.
         on_epoch: told about progress.
+        keeper: writes checkpoints, and knows those to go on from; without one, there are none.
 
     Returns:
         One result a trial, in their order.
+
+    Raises:
+        Interrupted: the keeper was asked to stop.
+        Unwritable: a checkpoint can't be written.
     """
-    if group.lifted:
-        return _Training(group, group.trials, data).run(on_epoch)
-    return [_Training(group, [trial], data).run(on_epoch)[0] for trial in group.trials]
+    if group.lifted or len(group.trials) == 1:
+        return _Training(group, group.trials, data, keeper).run(on_epoch)
+    lone = [(trial, keeper.apart(trial.id) if keeper else None) for trial in group.trials]
+    return [_Training(group, [trial], data, kept).run(on_epoch)[0] for trial, kept in lone]
 
 
 @dataclass
@@ -113,10 +122,14 @@ class _Training:
     group: Group
     trials: Sequence[Trial]
     data: TrainingData
+    keeper: Keeper | None
+    epoch: int = field(default=0, init=False)
+    losses: list[Tensor] = field(default_factory=list, init=False)  # of the steps of this epoch
     histories: list[History] = field(init=False)
     diverged: list[str | None] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.began = time.perf_counter()
         self.recipe = self.trials[0].recipe
         self.objective: Objective = objectives[self.recipe.objective]
         slots = max(self.group.slots, MINIMAL_SLOTS) if self.group.lifted else 1
@@ -130,13 +143,22 @@ class _Training:
         ]
         self.template: nn.Module = nets[0]
         self.keys = key_names(self.template)
-        self.program = self._first_program(nets)
-        self.taken, self.factor = 0, math.nan
+        self.batches = BatchMaker(self.data, self.recipe, self.seeds, lifted=self.group.lifted)
+        self.factor = math.nan
         self.histories = [{} for _ in self.trials]
         self.diverged = [None for _ in self.trials]
+        self.maker = self._maker()
+        params, buffers = stacked(nets) if self.group.lifted else alone(nets[0])
+        self.program = Program(self.maker.step(), self.maker.first_state(params, buffers))
+        if self.group.compiled:
+            batch, keys = next(self.batches.epoch(0)), self._keys()
+            with suppress(Exception):  # whatever a compiler raises; `compiled` says whether it could
+                self.program.compile(batch, keys, self._hyper(), self._known_as())
+        if self.keeper:
+            self._go_on(self.keeper)
 
-    def _first_program(self, nets: Sequence[nn.Module]) -> Program:
-        maker = StepMaker(
+    def _maker(self) -> StepMaker:
+        return StepMaker(
             self.template,
             self.objective,
             choose(self.recipe.optimiser, max(recipe.momentum for recipe in self.recipes)),
@@ -146,12 +168,9 @@ class _Training:
             lifted=self.group.lifted,
             precision=self.trials[0].settings["precision"],
         )
-        params, buffers = stacked(nets) if self.group.lifted else alone(nets[0])
-        return Program(maker.step(), maker.first_state(params, buffers))
 
     def run(self, on_epoch: OnEpoch) -> list[Trained]:
-        """All epochs, unless every member diverges first."""
-        began = time.perf_counter()
+        """All epochs that are left, unless every member diverges first."""
         curves = Curves(
             self.objective,
             self.data,
@@ -159,32 +178,49 @@ class _Training:
             Seed(self.group.seed),
             self.trials[0].settings["precision"],
         )
-        batches = BatchMaker(self.data, self.recipe, self.seeds, lifted=self.group.lifted)
-        for epoch in range(self.recipe.epochs):
-            losses = self._epoch(epoch, batches)
-            self._note(epoch, losses, curves)
-            on_epoch(epoch + 1, self.recipe.epochs, float(losses.mean()))
-            if all(self.diverged):
-                break
-        seconds = (time.perf_counter() - began) / len(self.trials)
-        return [self._result(index, seconds) for index in range(len(self.trials))]
+        while self.epoch < self.recipe.epochs and not all(self.diverged):
+            for batch in self.batches.epoch(self.epoch, taken=len(self.losses)):
+                with self._randomness():
+                    self.losses.append(self.program(batch, self._keys(), self._hyper()))
+                if self.keeper:
+                    self.keeper.after_step(self._standing)
+            losses = torch.stack(self.losses).reshape(len(self.losses), -1).double()[:, : len(self.trials)]
+            self._note(losses, curves)
+            self.epoch, self.losses = self.epoch + 1, []
+            on_epoch(self.epoch, self.recipe.epochs, float(losses.mean()))
+        return [self._result(index) for index in range(len(self.trials))]
 
-    def _epoch(self, epoch: int, batches: BatchMaker) -> Tensor:
-        """Losses `(steps, members)`."""
-        losses = []
-        for number, batch in enumerate(batches.epoch(epoch)):
-            with self._randomness(epoch, number):
-                losses.append(self._step(batch, self._keys(epoch, number)))
-        return torch.stack(losses).reshape(len(losses), -1).double()[:, : len(self.trials)]
+    @property
+    def _taken(self) -> int:
+        """Steps taken."""
+        return self.epoch * self._steps_an_epoch() + len(self.losses)
 
-    def _step(self, batch: Batch, keys: Tensors) -> Tensor:
-        hyper = self._hyper()
-        if self.taken == 0 and self.group.compiled:
-            name = self._known_as()
-            with suppress(Exception):  # whatever a compiler raises; `compiled` says whether it could
-                self.program.compile(batch, keys, hyper, name)
-        self.taken += 1
-        return self.program(batch, keys, hyper)
+    def _standing(self) -> Checkpoint:
+        tensors = {**state_tensors(self.program.state), "losses": torch.stack(self.losses)}
+        if self.group.lifted:  # without those that only fill the program's slots
+            count = len(self.trials)
+            tensors = {name: value[:count] for name, value in tensors.items() if name != "losses"}
+            tensors["losses"] = torch.stack(self.losses)[:, :count]
+        return Checkpoint(
+            [trial.id for trial in self.trials], made_with(compiled=self.program.compiled), self.epoch,
+            self.histories, self.diverged, time.perf_counter() - self.began, tensors,
+        )  # fmt: skip
+
+    def _go_on(self, keeper: Keeper) -> None:
+        """Begin where an earlier attempt left a checkpoint, if there is one."""
+        ids = [trial.id for trial in self.trials]
+        found = keeper.newest(ids, made_with(compiled=self.program.compiled))
+        if found is None:
+            return
+        slots = [found.trials.index(slot.id) for slot in self.slots] if self.group.lifted else None
+        state = state_of(self.program.state, found.tensors, slots)
+        self.program.go_on_from(state._replace(working=self.maker.working(state.params)))
+        losses = found.tensors["losses"]
+        self.epoch, self.losses = found.epoch, list(losses if slots is None else losses[:, slots])
+        members = [found.trials.index(trial) for trial in ids]
+        self.histories = [found.histories[place] for place in members]
+        self.diverged = [found.diverged[place] for place in members]
+        self.began -= found.seconds
 
     def _known_as(self) -> str:
         """What decides about the program, shapes aside: all settings but what goes in as tensors."""
@@ -193,15 +229,16 @@ class _Training:
         decayed, moving = (any(getattr(r, key) for r in self.recipes) for key in ("l2", "momentum"))
         return repr((told["model"], recipe, told["precision"], self.group.lifted, decayed, moving))
 
-    def _randomness(self, epoch: int, number: int) -> Any:
+    def _randomness(self) -> Any:
         if not self.group.random:
             return nullcontext()
-        return (self.seeds[0] / "module" / epoch / number).as_global()
+        return (self.seeds[0] / "module" / self.epoch / len(self.losses)).as_global()
 
-    def _keys(self, epoch: int, number: int) -> Tensors:
-        """A key for each dropout layer and member: two halves of a 62-bit number."""
+    def _keys(self) -> Tensors:
+        """A key for each dropout layer and member at this step: two halves of a 62-bit number."""
+        place = (self.epoch, len(self.losses))
         rows = {
-            name: [_halves((seed / "dropout" / name / epoch / number).number) for seed in self.seeds]
+            name: [_halves((seed / "dropout" / name / place[0] / place[1]).number) for seed in self.seeds]
             for name in self.keys
         }
         return {
@@ -210,18 +247,18 @@ class _Training:
         }
 
     def _hyper(self) -> Hyper:
-        factor = rate_factor(self.recipe.schedule, self.taken, self.recipe.epochs * self._steps_an_epoch())
+        factor = rate_factor(self.recipe.schedule, self._taken, self.recipe.epochs * self._steps_an_epoch())
         if factor != self.factor:  # making tensors is what a small step spends its time on
             self.factor = factor
             told = [(recipe.rate * factor, recipe.l2, recipe.momentum) for recipe in self.recipes]
             rows = torch.tensor(told if self.group.lifted else told[0]).movedim(-1, 0).contiguous()
             self.hyper = Hyper(rows[0], rows[1], rows[2], taken=torch.zeros(()))
-        return self.hyper._replace(taken=torch.tensor(self.taken, dtype=torch.float64))
+        return self.hyper._replace(taken=torch.tensor(self._taken, dtype=torch.float64))
 
     def _steps_an_epoch(self) -> int:
         return -(-len(self.data.train.labels) // self.recipe.batch)
 
-    def _note(self, epoch: int, losses: Tensor, curves: Curves) -> None:
+    def _note(self, losses: Tensor, curves: Curves) -> None:
         """Extend each member's history, or say that it diverged."""
         for index, history in enumerate(self.histories):
             if self.diverged[index]:
@@ -229,14 +266,14 @@ class _Training:
             if not bool(torch.isfinite(losses[:, index]).all()):
                 first = int((~torch.isfinite(losses[:, index])).nonzero()[0])
                 self.diverged[index] = (
-                    f"the loss became NaN or infinite in epoch {epoch + 1}, step {first + 1}"
+                    f"the loss became NaN or infinite in epoch {self.epoch + 1}, step {first + 1}"
                 )
                 continue
             net = self._net(index)
-            point = {"epoch": epoch + 1, "train_loss": float(losses[:, index].mean())}
+            point = {"epoch": self.epoch + 1, "train_loss": float(losses[:, index].mean())}
             point |= curves.after_epoch(net)
             if not _is_finite(net, point, self.data):  # the last step did it, after its loss was taken
-                self.diverged[index] = f"the loss became NaN or infinite after epoch {epoch + 1}"
+                self.diverged[index] = f"the loss became NaN or infinite after epoch {self.epoch + 1}"
                 continue
             for name, value in point.items():
                 history.setdefault(name, []).append(value)
@@ -247,7 +284,8 @@ class _Training:
         assert isinstance(net, Scaled)
         return net
 
-    def _result(self, index: int, seconds: float) -> Trained:
+    def _result(self, index: int) -> Trained:
+        seconds = (time.perf_counter() - self.began) / len(self.trials)
         return Trained(
             self.trials[index], self._net(index), self.histories[index], self.diverged[index], seconds,
             self.program.compiled,

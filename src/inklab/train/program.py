@@ -15,7 +15,7 @@ from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree
 
-from inklab.files import cache_folder
+from inklab.files import cache_folder, write_whole
 from inklab.machine import processor
 from inklab.train.objective import Batch
 from inklab.train.optimisers import Hyper, Tensors
@@ -82,13 +82,16 @@ class Program:
         losses: Tensor
         if self._compiled is None or batch.labels.shape != self._shape:
             after, losses = self.step(self.state, batch, keys, hyper)
-            self._go_on_from(after)
+            self.go_on_from(after)
             return losses
         losses = self._compiled.boxed_run([*self._held, *batch, *keys.values(), *hyper])[0]
         return losses
 
-    def _go_on_from(self, after: State) -> None:
-        """A compiled program reads memory where and as it was laid out, so new values are put there."""
+    def go_on_from(self, after: State) -> None:
+        """Let the next step begin at another state.
+
+        A compiled program reads memory where and as it was laid out, so new values are put there.
+        """
         if self._compiled is None:
             self.state = after
             return
@@ -171,9 +174,8 @@ def _compile(graph: GraphModule, given: Sequence[Tensor], path: Path) -> None:
 
         exported = torch.export.export(graph, tuple(given), strict=False)
         aoti_compile_and_package(exported, package_path=str(draft), inductor_configs=_options(graph))
-    with draft.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(draft, path)
+    write_whole(path, draft.read_bytes())
+    draft.unlink()
 
 
 def _load(path: Path) -> Any:

@@ -26,14 +26,20 @@ class BatchMaker:
     def __init__(self, data: TrainingData, recipe: Recipe, seeds: Sequence[Seed], *, lifted: bool) -> None:
         self.part, self.recipe, self.seeds, self.lifted = data.train, recipe, seeds, lifted
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Every training image once a member, in an order drawn from the stream `order / epoch`."""
+    def epoch(self, epoch: int, taken: int = 0) -> Iterator[Batch]:
+        """Every training image once a member, in an order drawn from the stream `order / epoch`.
+
+        Args:
+            epoch: from 0.
+            taken: batches to leave out, since their steps were taken before.
+        """
         count = len(self.part.labels)
         orders = torch.stack(
             [torch.randperm(count, generator=(seed / "order" / epoch).generator()) for seed in self.seeds]
         )
         for number, index in enumerate(torch.split(orders, self.recipe.batch, dim=1)):
-            yield self._batch(index, epoch, number)
+            if number >= taken:
+                yield self._batch(index, epoch, number)
 
     def _batch(self, index: Int[Tensor, "p b"], epoch: int, number: int) -> Batch:
         pixels, labels = self.part.bytes_at(index), self.part.labels[index]
