@@ -1,0 +1,103 @@
+"""Killed anywhere, any number of times, a study ends in the numbers of one that was never touched.
+
+About 40 minutes on two cores; `INKLAB_PROVE_ROUNDS` changes how many random kills there are.
+"""
+
+import os
+import random
+import shutil
+import signal
+import time
+
+import crashing
+import faults
+import pytest
+
+pytestmark = pytest.mark.prove
+ROUNDS = int(os.environ.get("INKLAB_PROVE_ROUNDS", "100"))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The study, run without a crash: what came out, and how long it took."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    began = time.monotonic()
+    crashing.finish(folder)
+    assert len(crashing.result(folder)["outcomes"]) == crashing.TRIALS + crashing.EVALUATIONS
+    return crashing.result(folder), time.monotonic() - began
+
+
+def test_killed_at_random_moments_it_ends_equal(whole, tmp_path, tell):
+    wanted, seconds = whole
+    chance, met = random.Random(1), {"before": 0, "training": 0, "evaluating": 0, "after": 0, "resumed": 0}
+    for number in range(ROUNDS):
+        folder = tmp_path / str(number)
+        words = ["run", str(crashing.study_file()), "--out", str(folder)]
+        for _ in range(chance.choice((1, 1, 2, 3))):
+            process = crashing.begin(words)
+            # Half of the time goes into starting; a resume has less to do.
+            time.sleep(chance.uniform(0.1, 1.0) * seconds)
+            crashing.kill(process)
+            met["resumed"] += crashing.generations(folder) > 0
+            met[_where(folder)] += 1
+            if (folder / "plan.json").is_file():
+                words = ["resume", str(folder)]
+        crashing.finish(folder)
+        crashing.same(crashing.result(folder), wanted)
+        assert crashing.leftovers(folder) == []
+        shutil.rmtree(folder)
+    tell(f"{ROUNDS} rounds equal; kills: {met}")
+    assert met["training"] and met["evaluating"] and met["resumed"]
+
+
+def _where(folder):
+    """What a killed run was at."""
+    if not (folder / "plan.json").is_file():
+        return "before"
+    if (folder / "report.html").is_file():
+        return "after"
+    return "training" if crashing.trained(folder) < crashing.TRIALS else "evaluating"
+
+
+def test_killed_at_every_point_on_the_way_to_the_disk_it_ends_equal(whole, tmp_path, tell):
+    wanted, points = whole[0], faults.every_fault(tmp_path)
+    for fault in points:
+        folder = tmp_path / "run"
+        words = ["run", str(crashing.study_file()), "--out", str(folder)]
+        process = crashing.begin(words, fault.surroundings())
+        said = process.communicate()[0]
+        assert os.path.exists(fault.hit), f"{fault} was not met: {said}"
+        assert process.returncode == -signal.SIGKILL
+        crashing.finish(folder)
+        crashing.same(crashing.result(folder), wanted)
+        assert crashing.leftovers(folder) == [], fault
+        shutil.rmtree(folder)
+    tell(f"{len(points)} points, each hit once, all equal")
+    assert len(points) >= 60
+
+
+def damaged(raw, how):
+    """Bytes with damage of a class."""
+    place = {"header": 2, "middle": len(raw) // 2, "end": len(raw) - 1}.get(how)
+    return b"" if place is None else raw[:place] + bytes([raw[place] ^ 0x10]) + raw[place + 1 :]
+
+
+@pytest.mark.parametrize("both", [False, True], ids=["the newest", "both"])
+@pytest.mark.parametrize("how", ["empty", "header", "middle", "end"])
+def test_damaged_checkpoints_cost_time_and_nothing_else(both, how, whole, tmp_path):
+    wanted = whole[0]
+    folder = tmp_path / "run"
+    process = crashing.begin(["run", str(crashing.study_file()), "--out", str(folder)])
+    while process.poll() is None and max(crashing.in_each_group(folder), default=0) < 2:
+        time.sleep(0.02)
+    crashing.kill(process)
+    groups = [each for each in crashing.groups(folder) if len(each) == 2]
+    assert groups, "no group had two generations"
+    for generation in groups[0][0 if both else 1 :]:
+        for path in generation.iterdir():
+            path.write_bytes(damaged(path.read_bytes(), how))
+    said = crashing.finish(folder)
+    warned = [line for line in said.splitlines() if "training begins anew" in line or "goes on from" in line]
+    assert len(warned) == 1 and ("begins anew" in warned[0]) == both, said
+    crashing.same(crashing.result(folder), wanted)
+    assert crashing.leftovers(folder) == []

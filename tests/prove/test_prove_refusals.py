@@ -1,0 +1,110 @@
+"""A full disk, a failing one, a missing permission: at any write, one line, nothing half, an equal resume."""
+
+import errno
+import json
+import os
+import shutil
+
+import crashing
+import faults
+import inline
+import pytest
+import toy
+
+from inklab.arrayfile import read_arrays
+from inklab.errors import EXIT_INTERRUPTED, EXIT_MISTAKE, Unwritable
+from inklab.report.page import write_report
+from inklab.study import driver as driver_module
+from inklab.study.choosing import Asked
+from inklab.study.driver import Driver
+from inklab.study.opening import open_study
+from inklab.study.reading import read_study
+from inklab.study.store import RunFolder
+from inklab.study.view import StoredRun
+
+pytestmark = pytest.mark.prove
+CODES = {errno.ENOSPC: EXIT_INTERRUPTED, errno.EIO: EXIT_INTERRUPTED, errno.EACCES: EXIT_MISTAKE}
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch):
+    """Jobs are done in this process."""
+    monkeypatch.setattr(driver_module, "LocalExecutor", inline.InlineExecutor)
+
+
+def run(folder):
+    """What the command does, but for the printing."""
+    study = open_study(*read_study(str(crashing.study_file(epochs=2, generator=False))))
+    Driver(study, RunFolder(folder), Asked(workers=1, checkpoint_every=0.1)).run()
+
+
+def report(folder):
+    """The report of a run."""
+    write_report(StoredRun(RunFolder(folder)))
+
+
+def nothing_half(folder):
+    """Every file under its final name is whole; the number of files."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
+    for path in files:
+        assert not path.name.startswith("."), path
+        if path.suffix == ".json" or path.name == "COMMIT":
+            json.loads(path.read_text(encoding="utf-8"))
+        elif path.suffix == ".safetensors":
+            read_arrays(path)
+        elif path.suffix == ".html":
+            assert path.read_text(encoding="utf-8").rstrip().endswith("</html>")
+    return len(files)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(driver_module, "LocalExecutor", inline.InlineExecutor)
+        run(folder)
+        report(folder)
+    return folder
+
+
+@pytest.mark.parametrize("number", CODES, ids=errno.errorcode.get)
+def test_refused_at_any_write_of_a_run(number, whole, tmp_path, tell):
+    nth, refused = 0, True
+    while refused:
+        nth, refused, folder = nth + 1, False, tmp_path / "run"
+        with faults.refusing(nth, number):
+            try:
+                run(folder)
+            except Unwritable as error:
+                refused = True
+                assert error.exit_code == CODES[number] and os.strerror(number) in str(error)
+                assert "\n" not in str(error) and str(folder) in str(error)
+        nothing_half(folder)
+        run(folder)
+        report(folder)
+        crashing.same(crashing.result(folder), crashing.result(whole))
+        assert toy.outcomes(folder).keys() == toy.outcomes(whole).keys()
+        assert crashing.leftovers(folder) == []
+        shutil.rmtree(folder)
+    tell(f"{errno.errorcode[number]}: refused at each of {nth - 1} writes of a run")
+    assert nth > 40
+
+
+@pytest.mark.parametrize("number", CODES, ids=errno.errorcode.get)
+def test_refused_at_any_write_of_a_report(number, whole, tmp_path, tell):
+    nth, refused = 0, True
+    while refused:
+        nth, refused = nth + 1, False
+        folder = shutil.copytree(whole, tmp_path / "run")
+        with faults.refusing(nth, number):
+            try:
+                report(folder)
+            except Unwritable:
+                refused = True
+        nothing_half(folder)
+        report(folder)
+        crashing.same(crashing.result(folder), crashing.result(whole))
+        assert crashing.leftovers(folder) == []
+        shutil.rmtree(folder)
+    tell(f"{errno.errorcode[number]}: refused at each of {nth - 1} writes of a report")
+    assert nth > 10
