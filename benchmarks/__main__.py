@@ -39,6 +39,12 @@ def _bf16(asked: argparse.Namespace, command: str) -> list[str]:
     return bf16(asked.out, command, asked.replicates, asked.epochs, asked.images)
 
 
+def _checkpoints(asked: argparse.Namespace, command: str) -> list[str]:
+    from benchmarks.checkpoints import checkpoints
+
+    return checkpoints(asked.out, command, asked.rounds)
+
+
 def _outcomes(asked: argparse.Namespace, command: str) -> list[str]:
     """A script of its own, since it starts inklab's commands as a user does."""
     script = [sys.executable, str(HOME / "outcomes.py"), "--rounds", str(asked.rounds)]
@@ -58,6 +64,7 @@ WHAT: dict[str, Callable[[argparse.Namespace, str], list[str]]] = {
     "parity": _parity,
     "growth": _growth,
     "bf16": _bf16,
+    "checkpoints": _checkpoints,
     "outcomes": _outcomes,
     "study": _study,
 }

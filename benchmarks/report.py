@@ -210,6 +210,27 @@ def _outcomes(results: Path) -> str:
     return "\n".join(["## Many stored outcomes", "", text, "", table(head, rows), ""])
 
 
+def _checkpoints(results: Path) -> str:
+    found = raw(results, "checkpoints")
+    if found is None:
+        return ""
+    rows = [
+        (
+            name, f"{told['bytes'] / 1e6:.1f}", f"{median(told['write_seconds']) * 1e3:.0f}",
+            f"{told['slower']:+.2%}", str(len(told["pairs"])), f"{told['share']:+.3%}",
+            "yes" if told["share"] <= found["bar"] else "**no**",
+        )
+        for name, told in found["works"].items()
+    ]  # fmt: skip
+    head = ("work", "MB", "ms to write", "slower with one a second", "n", "slower by default", "reached")
+    text = (
+        "The same training with a checkpoint a second and with none, in turns; the default is one in "
+        f"{found['default']:.0f} s, and costs so much less. At most {found['bar']:.0%} is the bar. Writing "
+        "alone: the median of twenty, fsync included."
+    )
+    return "\n".join(["## What checkpoints cost", "", text, "", table(head, rows), _made(found), ""])
+
+
 def _study(results: Path) -> str:
     found = raw(results, "study")
     if found is None:
@@ -247,7 +268,7 @@ def _picture(name: str) -> str:
 
 
 SECTIONS = (
-    _claims, *(_comparison(name) for name in WORKS), _growth, _bf16, _parity, _outcomes, _study,
+    _claims, *(_comparison(name) for name in WORKS), _growth, _bf16, _parity, _checkpoints, _outcomes, _study,
 )  # fmt: skip
 
 

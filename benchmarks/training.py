@@ -26,6 +26,7 @@ from benchmarks.works import (
     warm_up_images,
 )
 from inklab.machine import keep_freed_memory
+from inklab.train.checkpoint import Keeper
 from inklab.train.loop import Group, Trained, Trial, train_group
 from inklab.train.objective import Batch, Net, objective, objectives
 from inklab.train.tensors import Part, TrainingData
@@ -92,9 +93,9 @@ def data_of(work: Work, folder: str, count: int) -> TrainingData:
     return TrainingData(Part(torch.from_numpy(shown), torch.from_numpy(wanted)), NOTHING, NOTHING, CLASSES)
 
 
-def train(group: Group, data: TrainingData) -> list[Trained]:
+def train(group: Group, data: TrainingData, keeper: Keeper | None = None) -> list[Trained]:
     """Train a group; whatever diverges is an error here."""
-    trained = train_group(group, data)
+    trained = train_group(group, data, keeper=keeper)
     for each in trained:
         if each.diverged:
             raise RuntimeError(f"{each.trial.id} diverged: {each.diverged}")
