@@ -1,6 +1,6 @@
 """Killed anywhere, any number of times, a study ends in the numbers of one that was never touched.
 
-About 40 minutes on two cores. `INKLAB_PROVE_ROUNDS` and `INKLAB_PROVE_SEED`: how many random kills, and which.
+About 40 minutes on two cores. `INKLAB_PROVE_ROUNDS`, `INKLAB_PROVE_SEED`: how many random kills, and which.
 """
 
 import os
