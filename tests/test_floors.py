@@ -11,6 +11,7 @@ import inklab
 FLOORS = [
     {"errors", "arrays", "machine"},  # ground
     {"files", "registry", "seeding", "usercode", "statistics"},
+    {"arrayfile"},
     {"data", "corrupt", "models"},  # parts: three neighbours that do not know each other
     {"bundle"},  # engine
     {"evaluate"},
