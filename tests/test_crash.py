@@ -11,7 +11,7 @@ import crashing
 import pytest
 import toy
 
-from inklab.errors import EXIT_INTERRUPTED
+from inklab.errors import EXIT_INTERRUPTED, CorruptFile
 from inklab.study.driver import Driver
 from inklab.study.store import PUBLISHING, RunFolder
 
@@ -114,6 +114,15 @@ def test_a_list_of_things_to_publish_can_not_reach_out_of_the_run(tmp_path):
     attempt = folder.work / "0123456789ab" / "1"
     (attempt / "trials").mkdir(parents=True)
     (tmp_path / "precious").mkdir()
-    (attempt / PUBLISHING).write_text('[["trials", "../../../../precious"], ["../..", "precious"]]')
-    folder.finish_publishing()
-    assert (tmp_path / "precious").is_dir() and not attempt.exists()
+    for told in (
+        '[["trials", "../../../../precious"]]',
+        '[["../..", "precious"]]',
+        "7",
+        "[7]",
+        '["ab"]',
+        "{",
+    ):
+        (attempt / PUBLISHING).write_text(told)
+        with pytest.raises(CorruptFile):
+            folder.finish_publishing()
+        assert (tmp_path / "precious").is_dir()

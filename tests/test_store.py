@@ -10,12 +10,22 @@ import sys
 import numpy as np
 import pytest
 
+from inklab.arrayfile import read_arrays, write_arrays
 from inklab.errors import CorruptFile, RunError
 from inklab.files import write_json
-from inklab.study.store import RunFolder, read_arrays, write_arrays
+from inklab.study.store import RunFolder
 from inklab.study.view import StoredRun
 
 OUTCOME = {"id": "abc", "state": "done", "scores": {"test_accuracy": 0.5}}
+EVALUATION = {"id": "e1", "kind": "generator", "state": "done", "recognised": 0.5}
+DATA = {
+    "source": "mine", "sha256": "ab" * 32, "shape": [1, 8, 8], "labels": ["a", "b"], "framing": {},
+    "train": 4, "validation": 0, "test": 2, "counts": {"train": [2, 2], "validation": [0, 0], "test": [1, 1]},
+}  # fmt: skip
+PLAN = {
+    "format": 1, "study": "s", "profile": "plain", "seed": 0, "data": DATA, "chapters": [], "trials": {},
+    "how": {"precision": "fp32", "threads": 1, "workers": 1}, "groups": [],
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -34,7 +44,7 @@ class TestPublishing:
     def test_what_is_published_is_read_back(self, folder):
         folder.publish("trials", "abc", drafted(folder))
         assert folder.outcome("abc") == OUTCOME
-        assert folder.arrays("abc")["a"].tolist() == [0, 1, 2]
+        assert read_arrays(folder.path / "trials" / "abc" / "arrays.safetensors")["a"].tolist() == [0, 1, 2]
         assert folder.evaluation("abc") is None
 
     def test_a_draft_is_no_outcome(self, folder):
@@ -61,21 +71,20 @@ class TestPublishing:
 
     def test_outcomes_are_those_of_the_plan_that_are_there(self, folder):
         folder.publish("trials", "abc", drafted(folder))
-        folder.publish("evaluations", "e1", drafted(folder, {"id": "e1", "state": "done"}))
-        folder.publish("trials", "old", drafted(folder, {"id": "old", "state": "done"}))
+        folder.publish("evaluations", "e1", drafted(folder, EVALUATION))
+        folder.publish("trials", "old", drafted(folder, {**OUTCOME, "id": "old"}))
         chapters = [{"name": "data"}, {"evaluations": [{"id": "e1"}, {"id": "e2"}]}]
-        plan = {"trials": {"abc": {}, "missing": {}}, "chapters": chapters}
+        plan = {"trials": {"abc": {}, "missing": {}}, "chapters": chapters, "data": {"labels": ["a", "b"]}}
         assert set(folder.outcomes(plan)) == {"abc"} and set(folder.evaluations(plan)) == {"e1"}
 
     def test_states_are_those_of_the_outcomes(self, folder):
         folder.publish("trials", "abc", drafted(folder))
-        folder.record("evaluations", {"id": "e1", "state": "failed", "reason": "why"})
+        folder.record("evaluations", {**EVALUATION, "state": "failed", "reason": "why"})
         plan = {"trials": {"abc": {}, "missing": {}}, "chapters": [{"evaluations": [{"id": "e1"}]}]}
         assert folder.states(plan) == {"abc": "done", "e1": "failed"}
 
     def test_a_view_shows_the_run_as_it_stood(self, folder):
-        kinds = {"study": "s", "data": {}, "how": {}, "chapters": [], "groups": []}
-        write_json(folder.path / "plan.json", {"format": 1, "trials": {"abc": {}, "def": {}}, **kinds})
+        write_json(folder.path / "plan.json", {**PLAN, "trials": {"abc": {}, "def": {}}})
         folder.publish("trials", "abc", drafted(folder))
         view = StoredRun(folder)
         assert view.outcome("abc") == OUTCOME and view.outcome("def") is None
@@ -90,36 +99,6 @@ class TestPublishing:
         assert gc.isenabled()
 
 
-class TestArrays:
-    def test_they_come_back_with_type_shape_and_values(self, tmp_path):
-        arrays = {
-            "bytes": np.arange(24, dtype=np.uint8).reshape(2, 1, 3, 4),
-            "turned": np.arange(6, dtype=np.float32).reshape(2, 3).T,
-            "counts": np.array([], dtype=np.int64),
-        }
-        write_arrays(tmp_path / "a.safetensors", arrays)
-        read = read_arrays(tmp_path / "a.safetensors")
-        assert set(read) == set(arrays)
-        for name, array in arrays.items():
-            assert read[name].dtype == array.dtype and np.array_equal(read[name], array)
-
-    @pytest.mark.parametrize(
-        "content", [b"", b"{}", b"\xff" * 100, b"\x80\x04]\x94.", b"\x10" + b"\0" * 7 + b"{" * 16]
-    )
-    def test_what_is_no_safetensors_file_is_told(self, tmp_path, content):
-        (tmp_path / "a.safetensors").write_bytes(content)
-        with pytest.raises(CorruptFile, match="a.safetensors"):
-            read_arrays(tmp_path / "a.safetensors")
-
-    def test_a_file_that_was_cut_short_is_told(self, tmp_path):
-        write_arrays(tmp_path / "a.safetensors", {"a": np.arange(100)})
-        whole = (tmp_path / "a.safetensors").read_bytes()
-        for length in (7, 20, len(whole) - 1):
-            (tmp_path / "a.safetensors").write_bytes(whole[:length])
-            with pytest.raises(CorruptFile):
-                read_arrays(tmp_path / "a.safetensors")
-
-
 class TestReading:
     @pytest.mark.parametrize(
         "content",
@@ -132,17 +111,15 @@ class TestReading:
         with pytest.raises(CorruptFile, match="outcome.json.*delete"):
             folder.outcome("abc")
 
-    SOUND = {"format": 1, "study": "s", "data": {}, "how": {}, "chapters": [], "trials": {}, "groups": []}
-
     def test_a_sound_plan_is_read(self, folder):
-        write_json(folder.path / "plan.json", self.SOUND)
-        assert folder.plan() == self.SOUND
+        write_json(folder.path / "plan.json", PLAN)
+        assert folder.plan() == PLAN
 
     @pytest.mark.parametrize(
         "change", [{"format": 2}, {"chapters": {}}, {"trials": None}, {"how": []}, {"data": 3}]
     )
     def test_a_plan_of_another_form_is_told(self, folder, change):
-        write_json(folder.path / "plan.json", {**self.SOUND, **change})
+        write_json(folder.path / "plan.json", {**PLAN, **change})
         with pytest.raises(CorruptFile, match="not a plan of format 1"):
             folder.plan()
 

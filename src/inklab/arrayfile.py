@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from inklab.errors import CorruptFile
-from inklab.files import write_whole
+from inklab.files import read_at_most, write_whole
 
 LARGEST_ARRAYS = 4 * 1024**3  # bytes of a file
 LARGEST_HEADER = 1024**2  # bytes; that of 10,000 arrays with short names
@@ -59,7 +59,7 @@ def read_capped(path: Path) -> bytes:
         CorruptFile: it is larger, or no plain file.
         DataError: the system doesn't let it be read.
     """
-    return path.read_bytes()
+    return read_at_most(path, LARGEST_ARRAYS)
 
 
 def checked(raw: bytes, name: str) -> bytes:

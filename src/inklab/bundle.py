@@ -3,7 +3,7 @@
 (A checkpoint, for going on with training, is another thing and never shipped.)
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from inklab.arrayfile import checked, read_capped
 from inklab.errors import CorruptFile, DataError, ModelMismatch, SpecError
 from inklab.files import read_json, sha256_of, write_json, write_whole
 from inklab.models.model import Shape, build_net, check_model
@@ -24,7 +25,7 @@ from inklab.usercode import is_user_code
 
 FORMAT = 1
 MANIFEST, WEIGHTS = "bundle.json", "weights.safetensors"
-LARGEST_WEIGHTS = 4 * 1024**3  # bytes
+LARGEST_MANIFEST = 4 * 1024**2  # bytes
 
 
 @dataclass(frozen=True)
@@ -128,14 +129,24 @@ class Bundle:
         if self.target != "labels":
             raise ModelMismatch("this bundle holds a denoiser; it gives images, not classes")
         with torch.inference_mode():
-            return torch.softmax(self.net(images), dim=1)
+            return torch.softmax(self._made_of(images, (len(self.labels),)), dim=1)
 
     def cleaned(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """What a denoiser makes of images in [0, 1]: images in [0, 1]."""
         if self.target != "images":
             raise ModelMismatch("this bundle holds a classifier; it gives classes, not images")
         with torch.inference_mode():
-            return torch.sigmoid(self.net(images))
+            return torch.sigmoid(self._made_of(images, self.shape))
+
+    def _made_of(self, images: Float[Tensor, "n c h w"], each: tuple[int, ...]) -> Tensor:
+        """What the network makes of images, if it is what its manifest says that it makes."""
+        made: Tensor = self.net(images)
+        if tuple(made.shape) != (len(images), *each):
+            raise ModelMismatch(
+                f"'{self.model['name']}' makes {tuple(made.shape[1:])} of an image, but as {self.target} "
+                f"that must be {each}; restore the bundle from a copy"
+            )
+        return made
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -145,22 +156,12 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             f"there is no bundle in '{folder}' ({MANIFEST} is missing); name a folder such as "
             "runs/.../trials/<id>/bundle"
         )
-    manifest = read_json(path)
-    needed = {
-        "model": dict, "shape": list, "labels": list, "target": str, "scaling": dict, "framing": dict,
-        "made_by": dict, "scores": dict, "weights_sha256": str,
-    }  # fmt: skip
+    manifest = read_json(path, largest=LARGEST_MANIFEST)
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise CorruptFile(f"'{path}' is not a bundle of format {FORMAT}")
-    wrong = [key for key, kind in needed.items() if not isinstance(manifest.get(key), kind)]
-    wrong += [] if _sound_shape(manifest.get("shape")) else ["shape"]
-    wrong += [] if _sound_labels(manifest.get("labels")) else ["labels"]
-    wrong += [] if manifest.get("target") in ("labels", "images") else ["target"]
-    if wrong or not isinstance(manifest["model"].get("name"), str):
-        raise CorruptFile(
-            f"'{path}' is damaged: {', '.join(dict.fromkeys(wrong)) or 'model'} is missing or of the wrong "
-            "type"
-        )
+    wrong = [key for key, sound in SOUND.items() if not sound(manifest.get(key))]
+    if wrong:
+        raise CorruptFile(f"'{path}' is damaged: {', '.join(wrong)} is missing or of the wrong type")
     manifest.setdefault("source_sha256", None)
     return manifest
 
@@ -174,6 +175,27 @@ def _sound_shape(shape: object) -> bool:
 
 def _sound_labels(labels: object) -> bool:
     return isinstance(labels, list) and bool(labels) and all(isinstance(label, str) for label in labels)
+
+
+def _sound_model(model: object) -> bool:
+    return isinstance(model, dict) and isinstance(model.get("name"), str)
+
+
+def _table(table: object) -> bool:
+    return isinstance(table, dict)
+
+
+def _numbers(table: object) -> bool:
+    return isinstance(table, dict) and all(type(number) in (int, float) for number in table.values())
+
+
+SOUND: dict[str, Callable[[object], bool]] = {
+    "model": _sound_model, "shape": _sound_shape, "labels": _sound_labels,
+    "target": lambda target: isinstance(target, str) and target in ("labels", "images"),
+    "scaling": _numbers, "framing": _table, "made_by": _table, "scores": _numbers,
+    "weights_sha256": lambda digest: isinstance(digest, str),
+}  # fmt: skip
+"""Of each key of a manifest, whether what stands there can be what it must be."""
 
 
 def _built(manifest: dict[str, Any]) -> Scaled:
@@ -200,15 +222,13 @@ def _check_sizes(sketch: Scaled, weights: Mapping[str, Tensor], folder: Path) ->
 def _read_weights(path: Path, expected: str) -> dict[str, Tensor]:
     if not path.is_file():
         raise CorruptFile(f"'{path}' is missing; restore it, or train again")
-    if path.stat().st_size > LARGEST_WEIGHTS:
-        raise CorruptFile(f"'{path}' has {path.stat().st_size:,} bytes; at most {LARGEST_WEIGHTS:,} are read")
-    raw = path.read_bytes()
+    raw = read_capped(path)
     if sha256_of(raw) != expected:
         raise CorruptFile(
             f"'{path}' is damaged: its SHA-256 is not the one in {MANIFEST}; restore it, or train again"
         )
     try:
-        return load_tensors(raw)
+        return load_tensors(checked(raw, str(path)))
     except (SafetensorError, ValueError, KeyError) as error:
         raise CorruptFile(f"'{path}' is not a safetensors file: {error}") from error
 

@@ -17,6 +17,8 @@ import os
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+LONGEST = 100  # characters of a name that are told
+
 EXIT_FINE = 0
 EXIT_INTERNAL = 1
 EXIT_MISTAKE = 2
@@ -29,6 +31,9 @@ class InklabError(Exception):
     """A problem told in one line: what was given, what is allowed, the nearest right name, what to do."""
 
     exit_code = EXIT_MISTAKE
+
+    def __str__(self) -> str:
+        return " ".join(super().__str__().split())  # names from foreign files may hold line breaks
 
 
 class SpecError(InklabError):
@@ -45,8 +50,9 @@ class UnknownName(SpecError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
+        shown = name if len(name) <= LONGEST else name[: LONGEST - 3] + "..."
         super().__init__(
-            f"no {kind} is called '{name}'.{did_you_mean(name, known)} Known: {', '.join(known)}."
+            f"no {kind} is called '{shown}'.{did_you_mean(name, known)} Known: {', '.join(known)}."
         )
 
 

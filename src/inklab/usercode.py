@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -49,8 +50,8 @@ def load_object(name: str) -> Any:
 
 
 def _file_of(name: str) -> Path:
-    path = Path(name.rpartition(":")[0]).expanduser()
-    if not path.is_file():
+    path = Path(os.path.expanduser(name.rpartition(":")[0]))
+    if not os.path.isfile(path):
         raise SpecError(
             f"there is no file '{path}' (asked for as '{name}'); write it as path/to/file.py:Name"
         )

@@ -26,14 +26,18 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, such as runs/latest.")]
 
 
+CONTROLS = dict.fromkeys({*range(32), *range(127, 160), *range(0xD800, 0xE000)} - {9, 10}, "\ufffd")
+"""What a terminal would obey instead of showing it, or can't print; names in foreign files may hold it."""
+
+
 def out(text: str = "") -> None:
     """Print a result on stdout."""
-    print(text)
+    print(text.translate(CONTROLS))
 
 
 def note(text: str) -> None:
     """Print progress or a remark on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    print(text.translate(CONTROLS), file=sys.stderr, flush=True)
 
 
 def out_json(value: Any) -> None:

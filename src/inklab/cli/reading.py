@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from inklab.cli.app import AsJson, Run, app, find_run, out, out_json, table
-from inklab.errors import EXIT_FINE, CorruptFile
+from inklab.errors import EXIT_FINE
 
 
 @app.command()
@@ -52,14 +52,13 @@ def status(run: Run = "latest", as_json: AsJson = False) -> int:
 def show(run: Run = "latest", as_json: AsJson = False) -> int:
     """What a run found out; with --json the contract that other programs read (docs/results.schema.json)."""
     from inklab.files import read_json
+    from inklab.study.forms.results import check_results
     from inklab.study.store import RunFolder
     from inklab.study.summing import results_of
 
     folder = RunFolder.existing(find_run(run))
     path = folder.path / "results.json"
-    results = read_json(path) if path.is_file() else results_of(folder)
-    if not (isinstance(results, dict) and isinstance(results.get("chapters"), dict)):
-        raise CorruptFile(f"'{path}' is damaged; inklab report {run} writes it anew")
+    results = check_results(read_json(path), path) if path.is_file() else results_of(folder)
     if as_json:
         out_json(results)
     else:

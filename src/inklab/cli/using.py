@@ -71,6 +71,8 @@ def _framed(folder: Path, images: list[Path]) -> list[Any]:
         framing = Framing.from_json(manifest.get("framing") if isinstance(manifest, dict) else None)
     except SpecError as error:
         raise CorruptFile(f"'{folder / 'bundle.json'}' is damaged: {error}") from error
+    if list(framing.shape) != manifest.get("shape"):
+        raise CorruptFile(f"'{folder / 'bundle.json'}' is damaged: its framing makes images of another shape")
     return [frame(open_picture(path), framing) for path in images]
 
 

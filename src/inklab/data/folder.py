@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from unicodedata import category
 
 import numpy as np
 from PIL import Image
@@ -15,6 +16,7 @@ from inklab.errors import DataError
 
 LARGEST_SIDE = 64  # pixels; larger pictures are framed to MNIST's size, fit for nets for small images
 FOREIGN_SUFFIXES = (".gif", ".tif", ".tiff", ".heic", ".heif", ".avif", ".svg", ".pdf")
+UNSHOWN = ("Cc", "Cs")  # Unicode's control characters, and what stands for bytes that are no UTF-8
 Classes = dict[str, list[Path]]
 
 
@@ -56,11 +58,13 @@ def _parts(path: Path) -> dict[str, Classes]:
 
 
 def _folders(path: Path) -> dict[str, Path]:
-    return {
-        inner.name: inner
-        for inner in sorted(path.iterdir())
-        if inner.is_dir() and not inner.name.startswith(".")
-    }
+    found = [inner for inner in sorted(path.iterdir()) if inner.is_dir() and not inner.name.startswith(".")]
+    for inner in found:
+        if any(category(letter) in UNSHOWN for letter in inner.name):
+            raise DataError(
+                f"'{path}' has a sub-folder called {inner.name!r}, which can't be written as text; rename it"
+            )
+    return {inner.name: inner for inner in found}
 
 
 def _classes(path: Path) -> Classes:

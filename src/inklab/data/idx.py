@@ -15,6 +15,7 @@ from inklab.data.dataset import LARGEST_BYTES, Dataset, ImageSet, labelled, numb
 from inklab.data.framing import Framing
 from inklab.data.split import without_test
 from inklab.errors import CorruptFile, DataError
+from inklab.files import open_plain
 
 UNSIGNED_BYTE = 0x08
 MOST_DIMENSIONS = 4
@@ -40,11 +41,12 @@ def read_idx(path: Path) -> UInt8[np.ndarray, "..."]:
     Never holds more than the header promises, and refuses a promise above 2 GiB before it reads on.
 
     Raises:
-        CorruptFile: not IDX, another type than unsigned byte, cut short, too long, or too large.
+        CorruptFile: not IDX, another type than unsigned byte, cut short, too long, or too large; or no plain
+            file.
         DataError: there is no such file.
     """
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             return parse_idx(unpack(file, str(path)), str(path))
     except OSError as error:
         raise DataError(f"'{path}' can't be read: {error.strerror or error}") from error
@@ -157,7 +159,8 @@ def load_idx(path: Path, *, seed: int, source: str) -> Dataset:
 
 def find_idx(folder: Path) -> Path | None:
     """The training images among the IDX files of a folder, if it holds any."""
-    found = sorted(path for path in folder.glob("*train*images*idx3*") if IMAGES_NAME.search(path.name))
+    named = sorted(path for path in folder.glob("*train*images*idx3*") if IMAGES_NAME.search(path.name))
+    found = [path for path in named if path.is_file()]
     return found[0] if found else None
 
 

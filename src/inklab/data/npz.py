@@ -1,11 +1,12 @@
 """NumPy's .npz archives, read without trust: headers first, no pickles, nothing larger than it says."""
 
+import io
 import math
 import warnings
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from jaxtyping import Shaped
@@ -15,6 +16,7 @@ from inklab.data.framing import Framing
 from inklab.data.idx import Readable
 from inklab.data.split import without_test
 from inklab.errors import CorruptFile, DataError
+from inklab.files import open_plain
 
 Array = Shaped[np.ndarray, "..."]
 KEYS = (
@@ -24,6 +26,9 @@ KEYS = (
 )
 KINDS = "uib"  # whole numbers and booleans: images and labels are nothing else
 LARGEST_HEADER = 10_000  # characters; NumPy's own limit
+LARGEST_DIRECTORY = 1024 * 1024  # bytes; zipfile reads it whole, and makes an object of each entry
+END, END_BYTES, LONGEST_REMARK = b"PK\5\6", 22, 65_536  # the record that ends a zip file; a remark may follow
+LARGE, LARGE_BYTES = b"PK\6\7", 20  # stands before it if another record, for large files, counts instead
 
 
 def load_npz(path: Path, *, seed: int, source: str) -> Dataset:
@@ -60,12 +65,14 @@ def read_npz(path: Path) -> dict[str, Array]:
         DataError: there is no such file, or an array isn't of whole numbers.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            _refuse_large(archive, path)
-            return {
-                entry.filename.removesuffix(".npy"): _array(archive, entry, path)
-                for entry in archive.infolist()
-            }
+        with open_plain(path) as file:
+            _refuse_long_directory(file, path)
+            with zipfile.ZipFile(file) as archive:
+                _refuse_large(archive, path)
+                return {
+                    entry.filename.removesuffix(".npy"): _array(archive, entry, path)
+                    for entry in archive.infolist()
+                }
     except DataError:
         raise
     except OSError as error:
@@ -74,6 +81,21 @@ def read_npz(path: Path) -> dict[str, Array]:
         raise CorruptFile(
             f"'{path}' isn't a whole .npz file ({error}); save it again with numpy.savez"
         ) from error
+
+
+def _refuse_long_directory(file: BinaryIO, path: Path) -> None:
+    """Look for the end of the archive where zipfile does, and refuse a directory of millions of entries."""
+    size = file.seek(0, io.SEEK_END)
+    file.seek(max(0, size - END_BYTES - LONGEST_REMARK - LARGE_BYTES))
+    tail = file.read()
+    at = len(tail) - END_BYTES if tail[-END_BYTES:].startswith(END) else tail.rfind(END)
+    if at < 0:
+        return  # zipfile tells it
+    directory = int.from_bytes(tail[at + 12 : at + 16], "little")
+    if directory > LARGEST_DIRECTORY or tail[max(0, at - LARGE_BYTES) : at].startswith(LARGE):
+        raise CorruptFile(
+            f"'{path}' has a directory that is too large for a few arrays; save it again with numpy.savez"
+        )
 
 
 def _refuse_large(archive: zipfile.ZipFile, path: Path) -> None:

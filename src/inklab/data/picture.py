@@ -10,10 +10,12 @@ from jaxtyping import Float64
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from inklab.errors import CorruptFile, DataError
+from inklab.files import read_at_most
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 MOST_PIXELS = 64_000_000  # of one picture; a camera's 50 megapixels pass, a decompression bomb doesn't
+MOST_PIXELS_A_BYTE = 10_000  # deflate packs 8,256 one-bit pixels into a byte at best; more were never there
 MOST_FILE_BYTES = 512 * 1024**2
 
 
@@ -43,7 +45,7 @@ def open_picture(source: Path | bytes, *, name: str | None = None) -> Image.Imag
             )  # Pillow warns of odd tags and palettes; the pixels are read all the same
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
-                _refuse_huge(picture.size, name)
+                _refuse_huge(picture.size, len(content), name)
                 picture.load()
                 return _upright(picture)
     except CorruptFile:
@@ -60,18 +62,18 @@ def open_picture(source: Path | bytes, *, name: str | None = None) -> Image.Imag
 
 def _content(path: Path, name: str) -> bytes:
     try:
-        if path.stat().st_size > MOST_FILE_BYTES:
-            raise CorruptFile(
-                f"{name} has {path.stat().st_size:,} bytes; at most {MOST_FILE_BYTES:,} are read"
-            )
-        return path.read_bytes()
+        return read_at_most(path, MOST_FILE_BYTES)
     except OSError as error:
         raise DataError(f"{name} can't be read: {error.strerror or error}") from error
 
 
-def _refuse_huge(size: tuple[int, int], name: str) -> None:
+def _refuse_huge(size: tuple[int, int], file_bytes: int, name: str) -> None:
     if size[0] * size[1] > MOST_PIXELS:
         raise CorruptFile(f"{name} has {size[0]:,} x {size[1]:,} pixels; at most {MOST_PIXELS:,} are decoded")
+    if size[0] * size[1] > MOST_PIXELS_A_BYTE * file_bytes:
+        raise CorruptFile(
+            f"{name} claims {size[0]:,} x {size[1]:,} pixels in {file_bytes:,} bytes; save it again as PNG"
+        )
 
 
 def _upright(picture: Image.Image) -> Image.Image:
@@ -101,8 +103,9 @@ def on_ground(picture: Image.Image) -> Image.Image:
     if not picture.has_transparency_data:
         return picture
     coloured = picture.convert("RGBA")
-    alpha = np.asarray(coloured.getchannel("A"), np.float64)
-    grey = np.asarray(coloured.convert("RGB").convert("L"), np.float64)
-    dark = (grey * alpha).sum() <= 127.5 * alpha.sum()
+    alpha = np.asarray(coloured.getchannel("A"))
+    grey = np.asarray(coloured.convert("RGB").convert("L"))
+    visible = np.einsum("hw,hw->", grey, alpha, dtype=np.int64)  # no copies of 64 million pixels in 64 bits
+    dark = 2 * visible <= 255 * alpha.sum(dtype=np.int64)
     ground = Image.new("RGBA", coloured.size, (255, 255, 255, 255) if dark else (0, 0, 0, 255))
     return Image.alpha_composite(ground, coloured).convert("RGB")

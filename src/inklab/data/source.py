@@ -1,5 +1,6 @@
 """Sources: where images come from, by registered name or by path."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,12 +74,14 @@ def load(name: str, *, seed: int = 0, framing: Framing | None = None) -> Dataset
     """
     if is_user_code(name):
         return _load_users(name)
-    path = Path(name).expanduser()
-    if name not in sources and path.exists():
+    path = Path(os.path.expanduser(name))
+    if name not in sources and os.path.exists(path):
         try:
             return _load_path(path, seed, framing)
         except OSError as error:
             raise DataError(f"'{name}' can't be read: {error.strerror or error}") from error
+        except UnicodeEncodeError as error:
+            raise DataError(f"{name!r} can't be written as text, nor can a plan that names it") from error
     if name not in sources and _looks_like_a_path(name):
         raise DataError(
             f"there is no file or folder '{name}'; give a path that exists, or one of: {', '.join(sources)}"
@@ -105,6 +108,7 @@ def _looks_like_a_path(name: str) -> bool:
 
 
 def _load_path(path: Path, seed: int, framing: Framing | None) -> Dataset:
+    str(path).encode("utf-8")  # what the file system calls it need not be UTF-8
     images = find_idx(path) if path.is_dir() else None
     if path.is_dir() and images is None:
         return load_folder(path, seed=seed, source=str(path), framing=framing)

@@ -28,7 +28,8 @@ def data_figures(run: RunView, chapter: Json) -> list[Figure]:
 def class_balance(run: RunView, chapter: Json) -> Figure | None:
     """Bars: images of each class in each part of the data."""
     data = run.plan.get("data") or {}
-    counts = {part: list(values) for part in PARTS if (values := (data.get("counts") or {}).get(part))}
+    told = data.get("counts") or {}
+    counts = {part: list(values) for part in PARTS if sum(values := told.get(part) or [])}
     names = class_names(run)
     if not counts or not names:
         return None

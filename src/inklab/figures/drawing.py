@@ -132,6 +132,7 @@ def _style(name: str) -> dict[str, Any]:
         "font.family": "DejaVu Sans",  # comes with matplotlib, so the layout is the same everywhere
         "font.size": 8.5,
         "text.color": ink,
+        "text.parse_math": False,  # a class may be called "$5"
         "axes.edgecolor": muted,
         "axes.labelcolor": ink,
         "axes.titlecolor": ink,

@@ -2,12 +2,15 @@
 
 import math
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from inklab.figures.view import Json, RunView
 from inklab.study.phrases import plain
+
+LARGEST = sys.float_info.max
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,8 @@ def read_score(value: Any) -> Score | None:
 
 def is_number(value: Any) -> bool:
     """Whether a JSON value is a finite number (a truth value is not)."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    # Compared rather than asked for isfinite, which a whole number of 400 digits overflows.
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= LARGEST
 
 
 def numbers(values: Any) -> list[float]:

@@ -4,8 +4,10 @@ Signatures are read without importing torch, so a misspelt setting is refused at
 """
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from reprlib import repr as shortened
 from typing import TYPE_CHECKING, Any
 
 from inklab.errors import InklabError, ModelMismatch, SpecError, did_you_mean
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, int, int]
 """Channels, height, width of one image."""
+
+LONGEST_SETTINGS = 4_000  # characters of a model's settings as Python writes them; each layer takes a few
 
 
 @dataclass(frozen=True)
@@ -79,13 +83,30 @@ def check_model(settings: Mapping[str, Any]) -> str | None:
         settings: `{"name": ..., ...settings}`.
 
     Raises:
-        SpecError: unknown name or setting, or a missing file.
+        SpecError: unknown name or setting, a missing file, or values that no network has: numbers that are
+            not finite or beyond 64 bits, or thousands of them.
     """
     name = str(settings["name"])
+    if not _plain(settings) or len(repr(dict(settings))) > LONGEST_SETTINGS:
+        raise SpecError(
+            f"model '{name[:60]}' has settings that no network has: {shortened(dict(settings))}; allowed are "
+            f"finite numbers, texts, and lists and tables of them, {LONGEST_SETTINGS:,} characters in all"
+        )
     if is_user_code(name):
         return source_sha256(name)
     models[name].check({key: value for key, value in settings.items() if key != "name"})
     return None
+
+
+def _plain(value: object) -> bool:
+    """Whether a value is made of texts, truth values and numbers of 64 bits; of JSON that may be nested."""
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and _plain(each) for key, each in value.items())
+    if isinstance(value, list | tuple):
+        return all(map(_plain, value))
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, str) or (isinstance(value, int) and abs(value) < 2**63)
 
 
 def build_net(settings: Mapping[str, Any], shape: Shape, classes: int, seed: Seed) -> "nn.Module":
@@ -134,4 +155,4 @@ def _called(name: str, build: Callable[..., Any], arguments: dict[str, object]) 
         raise
     except Exception as error:  # whatever a builder raises is told in one line
         told = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise ModelMismatch(f"'{name}' can't be built with {arguments}: {told}") from error
+        raise ModelMismatch(f"'{name}' can't be built with {str(arguments)[:300]}: {told[:300]}") from error

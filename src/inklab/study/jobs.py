@@ -12,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 
+from inklab.arrayfile import write_arrays
 from inklab.bundle import Bundle
 from inklab.corrupt.filters import filters
 from inklab.corrupt.find import find_corruption
@@ -27,7 +28,7 @@ from inklab.study.bench import PARTS, WHATS, Bench, data_file
 from inklab.study.generate import generator_evaluation, reference_moments
 from inklab.study.names import check_names
 from inklab.study.spec import StudySpec
-from inklab.study.store import CHECKPOINTS, write_arrays
+from inklab.study.store import CHECKPOINTS
 from inklab.train.checkpoint import Keeper
 from inklab.train.loop import Group, Trained, Trial, train_group
 from inklab.train.objective import objectives

@@ -15,6 +15,8 @@ CONTAINERS = {
     "ScalingSpec": "scaling",
 }
 
+MOST_TOLD = 10
+LONGEST = 60  # characters of what was given, and of each part of its place
 KINDS = ("data", "train", "noise", "generator", "findings")
 SCALING_WORDS = "literal['none','standard']"  # what pydantic calls that half of a union
 A_TABLE, A_LIST = "it must be a table, such as { key = 1 }", "it must be a list, such as [1, 2]"
@@ -26,14 +28,16 @@ PLAIN = {
 
 
 def told(error: ValidationError, fields: Mapping[str, Sequence[str]]) -> str:
-    """All mistakes of a validation, one after the other.
+    """The mistakes of a validation, one after the other; of very many the first ten.
 
     Args:
         error: what pydantic found.
         fields: what may stand in each kind of table.
     """
-    lines = [_line(detail, fields) for detail in error.errors() if not _beside_the_point(detail)]
-    return "; ".join(dict.fromkeys(lines))
+    found = [detail for detail in error.errors() if not _beside_the_point(detail)]
+    lines = [_line(detail, fields) for detail in found[:MOST_TOLD]]
+    more = [f"and {len(found) - MOST_TOLD:,} more"] if len(found) > MOST_TOLD else []
+    return "; ".join([*dict.fromkeys(lines), *more])
 
 
 def _beside_the_point(detail: ErrorDetails) -> bool:
@@ -54,11 +58,11 @@ def _line(detail: ErrorDetails, fields: Mapping[str, Sequence[str]]) -> str:
     if detail["type"] == "missing":
         return f"{place} is missing"
     if detail["type"] == "union_tag_invalid":
-        kind = str(detail["ctx"]["tag"])
+        kind = str(detail["ctx"]["tag"])[:LONGEST]
         return f"{place} has the kind '{kind}'.{did_you_mean(kind, KINDS)} Known: {', '.join(KINDS)}"
     message = PLAIN.get(detail["type"], detail["msg"].removeprefix("Value error, "))
     given = repr(detail["input"])
-    shown = given if len(given) <= 60 else given[:57] + "..."
+    shown = given if len(given) <= LONGEST else given[: LONGEST - 3] + "..."
     return f"{place} is {shown}: {message[0].lower()}{message[1:]}{_nearest(detail)}"
 
 
@@ -89,6 +93,6 @@ def _place(loc: tuple[int | str, ...], fields: Mapping[str, Sequence[str]]) -> t
         table = CONTAINERS.get(part, table)
     hidden = ("ScalingSpec", SCALING_WORDS, "[key]")
     return (
-        f"'{'.'.join(part for part in shown if part not in hidden)}'",
+        f"'{'.'.join(part[:LONGEST] for part in shown if part not in hidden)}'",
         table if table in fields else "study",
     )

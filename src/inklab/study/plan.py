@@ -351,7 +351,7 @@ def _checked(told: dict[str, Any], values: object) -> TrainChapter:
         return TrainChapter.model_validate(told)
     except ValidationError as error:
         reason = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-        raise SpecError(f"vary gives {values}, which the chapter can't have: {reason}") from None
+        raise SpecError(f"vary gives {str(values)[:200]}, which the chapter can't have: {reason}") from None
 
 
 def _without(table: Mapping[str, Any], *keys: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Studies read from TOML: profile, changes and recipes put together, every mistake told in one message."""
 
 import json
-import tomllib
+import os
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from inklab.errors import SpecError, UnknownName
+from inklab.files import parse_toml, read_toml, refuse_deep
 from inklab.study.mistakes import told
 from inklab.study.spec import FIELDS, Small, StudySpec
 from inklab.train.recipe import Recipe, read_recipe
@@ -67,7 +68,11 @@ def parse_study(raw: dict[str, Any], origin: str, folder: Path | None = None) ->
     Raises:
         SpecError: all mistakes in one message.
     """
-    raw = json.loads(json.dumps(raw, default=str))  # a copy, with dates and the like as text
+    try:
+        refuse_deep(raw)
+        raw = json.loads(json.dumps(raw, default=str))  # a copy, with dates and the like as text
+    except ValueError as error:  # also whole numbers of thousands of digits
+        raise SpecError(f"study '{origin}': {error}") from error
     chapters = raw.get("chapters")
     for name, chapter in chapters.items() if isinstance(chapters, dict) else ():
         try:
@@ -131,24 +136,21 @@ def parse_set(change: str) -> tuple[str, object]:
     if not sign or not key.strip():
         raise SpecError(f"--set '{change}' is not key=value; write for example --set cnn.recipe.epochs=3")
     try:
-        value = tomllib.loads(f"value = {text.strip()}")["value"]
-    except tomllib.TOMLDecodeError:
+        value = parse_toml(f"value = {text.strip()}", change)["value"]
+    except SpecError:
         value = text.strip()
     return key.strip(), value
 
 
 def _raw(study: str) -> tuple[dict[str, Any], Path]:
     if study in builtin_studies():
-        return tomllib.loads((_builtin() / f"{study}.toml").read_text(encoding="utf-8")), Path()
+        return parse_toml((_builtin() / f"{study}.toml").read_text(encoding="utf-8"), study), Path()
     path = Path(study)
     if not path.suffix:
         raise UnknownName("study", study, builtin_studies())
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise SpecError(f"there is no study file '{study}'; built-in studies: {', '.join(builtin_studies())}")
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8")), path.parent
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SpecError(f"'{study}' is not TOML: {error}") from error
+    return read_toml(path), path.parent
 
 
 def put(raw: dict[str, Any], key: str, value: object, where: str) -> None:

@@ -1,14 +1,23 @@
 """A study is data: TOML, read strictly into frozen models. Nothing here knows where or how it is run."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
-from inklab.train.recipe import Recipe
+from inklab.train.recipe import ABSURD, Recipe
+
+MOST_COMPARED = 1000  # values, strengths, pipelines, samplers: a study of more was not meant
+MOST_TRAININGS = 100_000  # of one chapter
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
-Strength = Annotated[float, Field(ge=0)]
+Strength = Annotated[float, Field(ge=0, le=ABSURD)]
+Strengths = Annotated[tuple[Strength, ...], Field(max_length=MOST_COMPARED)]
+Short = Annotated[str, Field(max_length=300)]
+Names = Annotated[tuple[Short, ...], Field(max_length=MOST_COMPARED)]
+Bounded = Annotated[float, Field(ge=-ABSURD, le=ABSURD)]
+Images = Annotated[int, Field(le=1_000_000_000)]
 
 
 class Model(BaseModel):
@@ -28,7 +37,7 @@ class Reference(Model):
     """
 
     who: str
-    values: dict[str, float]
+    values: Annotated[dict[str, Bounded], Field(max_length=MOST_COMPARED)]
     differs: str = ""
     epochs: Annotated[int, Field(ge=1)] | None = None
 
@@ -58,8 +67,8 @@ class DataChapter(Chapter):
 class ScalingSpec(Model):
     """What stands in front of the network: `(images - mean) / spread`, images in [0, 1]."""
 
-    mean: float = 0.0
-    spread: Annotated[float, Field(gt=0)] = 1.0
+    mean: Bounded = 0.0
+    spread: Annotated[float, Field(gt=0, le=ABSURD)] = 1.0
 
 
 class TrainChapter(Chapter):
@@ -77,7 +86,9 @@ class TrainChapter(Chapter):
     model: dict[str, Any]
     scaling: ScalingSpec | Literal["none", "standard"] = "none"
     recipe: Recipe = Recipe()
-    vary: dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = Field(default_factory=dict)
+    vary: dict[str, Annotated[tuple[Any, ...], Field(min_length=1, max_length=MOST_COMPARED)]] = Field(
+        default_factory=dict, max_length=20
+    )
     replicates: Annotated[int, Field(ge=1, le=10_000)] = 3
 
     @field_validator("model", mode="before")
@@ -100,6 +111,13 @@ class TrainChapter(Chapter):
                 raise ValueError(f"'{key}' has the same value twice")
         return value
 
+    @model_validator(mode="after")
+    def _bounded(self) -> "TrainChapter":
+        count = self.replicates * math.prod(len(values) for values in self.vary.values())
+        if count > MOST_TRAININGS:
+            raise ValueError(f"it has {count:,} trainings; at most {MOST_TRAININGS:,} are allowed")
+        return self
+
 
 class NoiseChapter(Chapter):
     """Compares whole pipelines as images get worse.
@@ -114,12 +132,12 @@ class NoiseChapter(Chapter):
     """
 
     kind: Literal["noise"]
-    corruption: str = "salt_and_pepper"
-    strengths: tuple[Strength, ...] = tuple(i / 20 for i in range(21))
-    images: Annotated[int, Field(ge=1)] | None = None
-    confusions: tuple[Strength, ...] = (0.0, 0.25, 0.5)
-    pipelines: Annotated[tuple[str, ...], Field(min_length=1)]
-    alone: str
+    corruption: Short = "salt_and_pepper"
+    strengths: Strengths = tuple(i / 20 for i in range(21))
+    images: Annotated[Images, Field(ge=1)] | None = None
+    confusions: Strengths = (0.0, 0.25, 0.5)
+    pipelines: Annotated[Names, Field(min_length=1)]
+    alone: Short
 
     @field_validator("strengths")
     @classmethod
@@ -143,13 +161,13 @@ class GeneratorChapter(Chapter):
     """
 
     kind: Literal["generator"]
-    decoder: str
-    judge: str
-    samplers: tuple[str, ...] = ("binary", "uniform", "gaussian", "mixture", "perturbed")
+    decoder: Short
+    judge: Short
+    samplers: Names = ("binary", "uniform", "gaussian", "mixture", "perturbed")
     samples: Annotated[int, Field(ge=100, le=1_000_000)] = 10_000
-    components: Annotated[int, Field(ge=1)] = 50
-    fit_images: Annotated[int, Field(ge=100)] = 20_000
-    nearest_images: Annotated[int, Field(ge=10)] = 2_000
+    components: Annotated[int, Field(ge=1, le=10_000)] = 50
+    fit_images: Annotated[Images, Field(ge=100)] = 20_000
+    nearest_images: Annotated[Images, Field(ge=10)] = 2_000
 
 
 class FindingsChapter(Chapter):
@@ -182,7 +200,7 @@ class DataSpec(Model):
     """
 
     source: str = "default"
-    validation: Annotated[int, Field(ge=0)] | None = None
+    validation: Annotated[Images, Field(ge=0)] | None = None
 
 
 class StudySpec(Model):
@@ -205,6 +223,13 @@ class StudySpec(Model):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     data: DataSpec = DataSpec()
     chapters: Annotated[dict[Name, AnyChapter], Field(min_length=1)]
+
+    @field_validator("chapters")
+    @classmethod
+    def _findings(cls, value: dict[Name, AnyChapter]) -> dict[Name, AnyChapter]:
+        if "findings" in value and not isinstance(value["findings"], FindingsChapter):
+            raise ValueError("'findings' is where results.json has its findings; call this chapter otherwise")
+        return value
 
     def train_chapters(self) -> dict[str, TrainChapter]:
         """The chapters that train, by name."""

@@ -2,7 +2,6 @@
 
 import fcntl
 import gc
-import json
 import os
 import re
 import shutil
@@ -14,13 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load as load_arrays
-from safetensors.numpy import save as save_arrays
-
 from inklab.errors import CorruptFile, RunError
-from inklab.files import make_folder, move_whole, read_json, sweep, write_json, write_whole
+from inklab.files import make_folder, move_whole, read_json, sweep, write_json
+from inklab.study.forms.outcomes import check_evaluation, check_trial, refuse_other
+from inklab.study.forms.plan import check_plan
 
 FINAL = ("done", "diverged")
 """Outcomes that another attempt would only repeat; failed and lost ones are tried again."""
@@ -29,7 +25,7 @@ KINDS = ("trials", "evaluations")
 CHECKPOINTS, PUBLISHING = "checkpoints", "publishing.json"
 """In the folder of an attempt: where its trainings stood; what the driver has begun to publish of it."""
 
-LARGEST_ARRAYS = 4 * 1024**3  # bytes
+LARGEST_OUTCOME = 16 * 1024**2  # bytes; that of 100,000 epochs, the most that a recipe may have
 
 
 @dataclass(frozen=True)
@@ -74,26 +70,29 @@ class RunFolder:
         return self.path / "work"
 
     def plan(self) -> dict[str, Any]:
-        """What is to be done."""
-        found = read_json(self.path / "plan.json")
-        kinds = {"study": str, "data": dict, "how": dict, "chapters": list, "trials": dict, "groups": list}
-        if (
-            not isinstance(found, dict)
-            or found.get("format") != 1
-            or not all(isinstance(found.get(key), kind) for key, kind in kinds.items())
-        ):
-            raise CorruptFile(
-                f"'{self.path / 'plan.json'}' is not a plan of format 1; delete it and type the run's "
-                "command again, what is finished is kept"
-            )
-        return found
+        """What is to be done.
+
+        Raises:
+            CorruptFile: it is damaged.
+        """
+        path = self.path / "plan.json"
+        with collector_paused():
+            return check_plan(read_json(path), path)
 
     def outcome(self, trial: str) -> dict[str, Any] | None:
-        """What became of a trial; None if nothing yet."""
+        """What became of a trial; None if nothing yet.
+
+        Raises:
+            CorruptFile: it is damaged, or another's.
+        """
         return self._read("trials", trial)
 
     def evaluation(self, evaluation: str) -> dict[str, Any] | None:
-        """What became of an evaluation; None if nothing yet."""
+        """What became of an evaluation; None if nothing yet.
+
+        Raises:
+            CorruptFile: it is damaged, or another's.
+        """
         return self._read("evaluations", evaluation)
 
     def outcomes(self, plan: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -101,8 +100,17 @@ class RunFolder:
         return self._read_all("trials", plan["trials"])
 
     def evaluations(self, plan: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        """Every outcome of the plan's evaluations that is there."""
-        return self._read_all("evaluations", _evaluations(plan))
+        """Every outcome of the plan's evaluations that is there.
+
+        Raises:
+            CorruptFile: one is damaged, or computed something else than what was planned.
+        """
+        planned = _evaluations(plan)
+        found = self._read_all("evaluations", planned)
+        for name, outcome in found.items():
+            path = self._place("evaluations", name)
+            refuse_other(outcome, planned[name], len(plan["data"]["labels"]), path)
+        return found
 
     def snapshot(self) -> Snapshot:
         """The plan and every outcome that is there, each file read once."""
@@ -113,18 +121,9 @@ class RunFolder:
         """The state of every trial and evaluation of the plan that is there, by id; keeps nothing else."""
         wanted = [("trials", each) for each in plan["trials"]]
         wanted += [("evaluations", each) for each in _evaluations(plan)]
-        found = ((name, self._read(kind, name)) for kind, name in wanted)
-        return {name: str(outcome["state"]) for name, outcome in found if outcome is not None}
-
-    def arrays(self, name: str) -> dict[str, np.ndarray]:
-        """The arrays of an evaluation or a trial by id; empty if there are none."""
-        found: dict[str, np.ndarray] = {}
-        for path in (
-            *(self.path / "trials" / name).glob("*.safetensors"),
-            *(self.path / "evaluations" / name).glob("*.safetensors"),
-        ):
-            found |= read_arrays(path)
-        return found
+        with collector_paused():
+            found = ((name, self._read(kind, name)) for kind, name in wanted)
+            return {name: str(outcome["state"]) for name, outcome in found if outcome is not None}
 
     def bundle(self, trial: str) -> Path:
         """Where a trial's bundle lies."""
@@ -152,8 +151,12 @@ class RunFolder:
             self._publish_rest(marker.parent)
 
     def _publish_rest(self, attempt: Path) -> None:
-        for kind, name in read_json(attempt / PUBLISHING):
-            if kind in KINDS and re.fullmatch(r"\w+", name) and (attempt / kind / name).is_dir():
+        marker = attempt / PUBLISHING
+        drafts = read_json(marker)
+        if not isinstance(drafts, list) or not all(map(_names_a_draft, drafts)):
+            raise CorruptFile(f"'{marker}' is damaged; delete it, and what it names is computed again")
+        for kind, name in drafts:
+            if (attempt / kind / name).is_dir():
                 self.publish(kind, name, attempt / kind / name)
         shutil.rmtree(attempt.parent, ignore_errors=True)
 
@@ -219,21 +222,30 @@ class RunFolder:
             return {name: outcome for name, outcome in found if outcome is not None}
 
     def _read(self, kind: str, name: str) -> dict[str, Any] | None:
-        path = self.path / f"{kind}/{name}/outcome.json"
+        path = self._place(kind, name)
         try:
-            found = read_json(path)
+            found = read_json(path, largest=LARGEST_OUTCOME)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        if not isinstance(found, dict) or found.get("id") != name or "state" not in found:
-            raise CorruptFile(
-                f"'{path}' is not an outcome of '{name}'; delete that folder and type the run's command again"
-            )
-        return found
+        return check_trial(found, name, path) if kind == "trials" else check_evaluation(found, name, path)
+
+    def _place(self, kind: str, name: str) -> Path:
+        return self.path / f"{kind}/{name}/outcome.json"
 
 
-def _evaluations(plan: Mapping[str, Any]) -> list[str]:
-    ids = (each["id"] for chapter in plan["chapters"] for each in chapter.get("evaluations", []))
-    return list(dict.fromkeys(ids))
+def _names_a_draft(pair: object) -> bool:
+    """Whether it is `[kind, id]`; a path that leads elsewhere is none."""
+    return (
+        isinstance(pair, list)
+        and len(pair) == 2
+        and pair[0] in KINDS
+        and re.fullmatch(r"\w+", str(pair[1])) is not None
+    )
+
+
+def _evaluations(plan: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Every evaluation of the plan by id."""
+    return {each["id"]: each for chapter in plan["chapters"] for each in chapter.get("evaluations", [])}
 
 
 @contextmanager
@@ -250,22 +262,3 @@ def collector_paused() -> Iterator[None]:
     finally:
         if on:
             gc.enable()
-
-
-def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write arrays as safetensors, whole."""
-    write_whole(path, save_arrays({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
-
-
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read a safetensors file.
-
-    Raises:
-        CorruptFile: it is none, or too large.
-    """
-    if path.stat().st_size > LARGEST_ARRAYS:
-        raise CorruptFile(f"'{path}' has {path.stat().st_size:,} bytes; at most {LARGEST_ARRAYS:,} are read")
-    try:
-        return dict(load_arrays(path.read_bytes()))
-    except (SafetensorError, ValueError, KeyError, json.JSONDecodeError) as error:
-        raise CorruptFile(f"'{path}' is not a safetensors file: {error}") from error

@@ -7,6 +7,8 @@ from typing import Any
 
 from inklab.files import read_json, write_json
 from inklab.machine import environment
+from inklab.study.forms.arrays import StoredArrays
+from inklab.study.forms.results import check_clock
 from inklab.study.results import summarise
 from inklab.study.store import RunFolder, Snapshot
 
@@ -32,6 +34,9 @@ def results_of(folder: RunFolder, snapshot: Snapshot | None = None) -> dict[str,
     Args:
         folder: the run.
         snapshot: what was read of it already, so as not to read it twice.
+
+    Raises:
+        CorruptFile: one of its files is damaged; it is named.
     """
     read = snapshot or folder.snapshot()
     how = read.plan["how"]
@@ -40,8 +45,9 @@ def results_of(folder: RunFolder, snapshot: Snapshot | None = None) -> dict[str,
     told = {**measured, **{key: how[key] for key in ("precision", "threads", "workers")}}
     for key in ("members", "lifted", "compiled"):
         told.pop(key, None)
-    results = summarise(read.plan, read.outcomes, read.evaluations, folder.arrays, environment=told)
+    arrays = StoredArrays(folder.path, read.plan).finished
+    results = summarise(read.plan, read.outcomes, read.evaluations, arrays, environment=told)
     clock = folder.path / "clock.json"
     if clock.is_file():
-        results["seconds"]["total"] = read_json(clock)["seconds"]
+        results["seconds"]["total"] = check_clock(read_json(clock), clock)["seconds"]
     return results

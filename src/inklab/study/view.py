@@ -6,13 +6,17 @@ from typing import Any
 
 import numpy as np
 
+from inklab.arrayfile import write_arrays
 from inklab.arrays import Labels, Pixels
 from inklab.data.dataset import Dataset
 from inklab.data.source import load
 from inklab.errors import InklabError
 from inklab.files import read_json
 from inklab.study.findings import sentence
-from inklab.study.store import RunFolder, Snapshot, read_arrays, write_arrays
+from inklab.study.forms.arrays import StoredArrays
+from inklab.study.forms.results import check_results
+from inklab.study.store import RunFolder, Snapshot
+from inklab.usercode import is_user_code
 
 SAMPLES_A_CLASS = 10
 
@@ -42,6 +46,10 @@ class StoredRun:
     def _snapshot(self) -> Snapshot:
         return self._read or self._folder.snapshot()
 
+    @cached_property
+    def _arrays(self) -> StoredArrays:
+        return StoredArrays(self.path, self.plan)
+
     @property
     def plan(self) -> dict[str, Any]:
         """plan.json."""
@@ -51,7 +59,7 @@ class StoredRun:
     def results(self) -> dict[str, Any]:
         """results.json, or nothing yet."""
         path = self.path / "results.json"
-        return dict(read_json(path)) if path.is_file() else {}
+        return check_results(read_json(path), path) if path.is_file() else {}
 
     @cached_property
     def sentences(self) -> dict[str, str]:
@@ -72,15 +80,14 @@ class StoredRun:
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
         """The arrays of a trial or an evaluation."""
-        return self._folder.arrays(name)
+        return self._arrays(name)
 
     def samples(self) -> tuple[Pixels, Labels, list[str]] | None:
         """The first training images of each class; kept in the run folder, so a moved run can be drawn."""
-        path = self.path / "samples.safetensors"
-        if not path.is_file():
+        found = self._arrays.samples()
+        if not found:
             return None
-        found = read_arrays(path)
-        return found["pixels"], found["labels"], list(self.plan["data"]["labels"])
+        return found["pixels"], found["labels"].astype(np.int64), list(self.plan["data"]["labels"])
 
     def test_images(self, indices: np.ndarray) -> Pixels | None:
         """The test images at some places, if the data is at hand."""
@@ -95,6 +102,8 @@ class StoredRun:
         if self._given is not None:
             return self._given
         told = self.plan["data"]
+        if is_user_code(told["source"]):  # a plan may come from anywhere; only what is typed is run
+            return None
         try:
             found = load(told["source"], seed=self.plan["seed"])
         except InklabError:

@@ -5,7 +5,6 @@ is written last. Two generations are kept, so that one that is damaged costs lit
 and no states of generators: every draw is a function of names and places (`seeding.py`).
 """
 
-import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,8 +18,8 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from inklab.arrayfile import checked, read_capped
-from inklab.errors import CorruptFile
-from inklab.files import json_text, read_json, sha256_of, write_json, write_whole
+from inklab.errors import CorruptFile, DataError
+from inklab.files import json_text, parse_json, read_json, sha256_of, write_json, write_whole
 from inklab.machine import cpu_name, processor
 from inklab.train.optimisers import Tensors
 from inklab.train.step import State
@@ -182,7 +181,7 @@ class Keeper:
         for generation in sorted(generations(self.before), key=lambda each: each.name, reverse=True):
             try:
                 found = read_checkpoint(generation)
-            except CorruptFile as error:
+            except DataError as error:
                 troubles.append(str(error))
                 continue
             if not set(trials) <= set(found.trials):
@@ -247,6 +246,7 @@ def read_checkpoint(generation: Path) -> Checkpoint:
 
     Raises:
         CorruptFile: it is damaged.
+        DataError: the system doesn't let it be read.
     """
     try:
         hashes = read_json(generation / COMMIT)
@@ -256,7 +256,7 @@ def read_checkpoint(generation: Path) -> Checkpoint:
     for name, raw in contents.items():
         if not isinstance(hashes, dict) or hashes.get(name) != sha256_of(raw):
             raise CorruptFile(f"'{generation / name}' is damaged: its SHA-256 is not the one in {COMMIT}")
-    told = json.loads(contents[TOLD])
+    told = parse_json(contents[TOLD], str(generation / TOLD))
     if not (isinstance(told, dict) and told.get("format") == FORMAT and _has(told, FIELDS)):
         raise CorruptFile(f"'{generation / TOLD}' is not a checkpoint of format {FORMAT}")
     tensors = load_tensors(checked(contents[TENSORS], str(generation / TENSORS)))

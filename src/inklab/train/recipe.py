@@ -1,6 +1,6 @@
 """How to train: optimiser, schedule, epochs, batch size, L2, objective. Imports no torch."""
 
-import tomllib
+import os
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -8,9 +8,16 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from inklab.errors import SpecError, UnknownName
+from inklab.files import parse_toml, read_toml
 
 VECTOR_SETTINGS = ("rate", "l2", "momentum")
 """What members of one population may differ in, besides the replicate."""
+
+ABSURD = 1e10
+"""Above any rate, penalty or strength that means something."""
+
+
+Strength = Annotated[float, Field(le=ABSURD)]
 
 
 class CorruptionSpec(BaseModel):
@@ -21,10 +28,10 @@ class CorruptionSpec(BaseModel):
         strength: lowest and highest (one number for both); each image draws its own in between, each step.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str
-    strength: tuple[float, float]
+    strength: tuple[Strength, Strength]
 
     @field_validator("strength", mode="before")
     @classmethod
@@ -57,12 +64,12 @@ class Recipe(BaseModel):
 
     objective: str = "classify"
     optimiser: Literal["sgd", "adam"] = "sgd"
-    rate: Annotated[float, Field(gt=0)] = 0.1
+    rate: Annotated[float, Field(gt=0, le=ABSURD)] = 0.1
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     schedule: Literal["constant", "cosine"] = "constant"
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 10
     batch: Annotated[int, Field(ge=1, le=1_000_000)] = 128
-    l2: Annotated[float, Field(ge=0)] = 0.0
+    l2: Annotated[float, Field(ge=0, le=ABSURD)] = 0.0
     l2_on: tuple[str, ...] = ("*.weight",)
     corruption: CorruptionSpec | None = None
 
@@ -87,19 +94,14 @@ def read_recipe(name: str, folder: Path | None = None) -> dict[str, Any]:
     """
     if name.endswith(".toml"):
         path = (folder or Path()) / name
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise SpecError(
                 f"there is no recipe file '{path}'; built-in recipes: {', '.join(recipe_names())}"
             )
-        text = path.read_text(encoding="utf-8", errors="replace")  # what is not UTF-8 is not TOML either
-    elif name in recipe_names():
-        text = (_builtin() / f"{name}.toml").read_text(encoding="utf-8")
-    else:
-        raise UnknownName("recipe", name, recipe_names())
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise SpecError(f"recipe '{name}' is not TOML: {error}") from error
+        return read_toml(path)
+    if name in recipe_names():
+        return parse_toml((_builtin() / f"{name}.toml").read_text(encoding="utf-8"), f"recipe '{name}'")
+    raise UnknownName("recipe", name, recipe_names())
 
 
 def _builtin() -> Any:

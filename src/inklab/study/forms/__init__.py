@@ -1,0 +1,1 @@
+"""What a run folder's files must look like before anything believes them: one file for each kind."""

@@ -1,0 +1,293 @@
+"""Files that nobody sound wrote, made from sound ones: bytes flipped, cut, spliced; values of other types."""
+
+import copy
+import functools
+import json
+import math
+import resource
+import struct
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+
+from inklab.errors import InklabError
+
+Change = tuple[int, int, int]
+"""What is done (modulo what can be), where, and with what."""
+
+CHANGES = st.lists(
+    st.tuples(st.integers(0, 255), st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1)),
+    min_size=1,
+    max_size=3,
+)
+QUICKLY = settings(
+    phases=[Phase.generate], deadline=None, database=None, suppress_health_check=list(HealthCheck)
+)
+"""Neither shrunk nor explained: an error carries the changes that led to it."""
+
+Route = tuple[Any, ...]
+
+HEADER = 96  # bytes: half of all changes hit the beginning, where most formats say what follows
+SPLICES = (
+    b"\0" * 8, b"\xff" * 8, b"[" * 2000, b"{" * 5, b'"', b"\n", b"\0", b"}", b"-1", b"1e999", b"NaN",
+    b"\\ud800", b"PK\5\6", b"PK\3\4", b"\x1f\x8b", b"\x89PNG", b"\xff\xd8", b"__metadata__", b"a." * 200,
+    b'"""',
+)  # fmt: skip
+NUMBERS = (
+    0, 1, 2, 127, 128, 255, 256, 2**15, 2**16 - 1, 2**24, 2**31 - 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1,
+)  # fmt: skip
+VALUES: tuple[Any, ...] = (
+    None, True, False, 0, 1, -1, 2, 2**31, 2**63, -(2**63), 10**30, 0.5, -0.5, 1.5, 1e99, 1e308, -1e308,
+    5e-324, "", "0", "nan", "done", "failed", "../..", "/dev/zero", "a.py:Net", "~nobody/a.py:Net", "\x1b[2J",
+    "a\nb", "\0", "$x^{", "<b>", "é" * 300, "x" * 5000, [], {}, [[]], [None], [0], [0.5, 0.5], [""], {"": {}},
+    {"a": [1, {"b": 2}]}, list(range(300)), [10**9], [1e308, -1e308], {"name": "mlp"}, {"mean": 0.5, "n": 2},
+    functools.reduce(lambda inner, _: [inner], range(50), 0),
+)  # fmt: skip
+
+
+# ---------------------------------------------------------------- bytes
+
+
+def spoilt(raw: bytes, changes: Sequence[Change]) -> bytes:
+    """Some bytes after some changes."""
+    for kind, place, value in changes:
+        raw = _BYTES[kind % len(_BYTES)](raw, _at(raw, place, value), value)
+    return raw
+
+
+def _at(raw: bytes, place: int, value: int) -> int:
+    return place % max(1, min(len(raw), HEADER) if value % 2 else len(raw))
+
+
+def _flip(raw: bytes, at: int, value: int) -> bytes:
+    return raw[:at] + bytes(byte ^ (1 << value % 8) for byte in raw[at : at + 1]) + raw[at + 1 :]
+
+
+def _set(raw: bytes, at: int, value: int) -> bytes:
+    return raw[:at] + bytes([value >> 3 & 255]) + raw[at + 1 :]
+
+
+def _cut(raw: bytes, at: int, value: int) -> bytes:
+    return raw[: len(raw) - at] if value % 3 else raw[at:]
+
+
+def _drop(raw: bytes, at: int, value: int) -> bytes:
+    return raw[:at] + raw[at + 1 + value % 40 :]
+
+
+def _double(raw: bytes, at: int, value: int) -> bytes:
+    return raw[: at + 1 + value % 40] + raw[at:]
+
+
+def _splice(raw: bytes, at: int, value: int) -> bytes:
+    return raw[:at] + SPLICES[value // 2 % len(SPLICES)] + raw[at:]
+
+
+def _number(raw: bytes, at: int, value: int) -> bytes:
+    size, order = (1, 2, 4, 8)[value // 2 % 4], ("big", "little")[value // 8 % 2]
+    number = NUMBERS[value // 16 % len(NUMBERS)] % 256**size
+    at -= at % size
+    return raw[:at] + number.to_bytes(size, order) + raw[at + size :]
+
+
+def _digits(raw: bytes, at: int, value: int) -> bytes:
+    """Another number in text, such as a header in JSON or a NumPy shape has."""
+    begin = next((i for i in range(at, len(raw)) if 48 <= raw[i] <= 57), None)
+    if begin is None:
+        return raw
+    end = next((i for i in range(begin, len(raw)) if not 48 <= raw[i] <= 57), len(raw))
+    return raw[:begin] + str(NUMBERS[value // 2 % len(NUMBERS)]).encode() + raw[end:]
+
+
+def _noise(raw: bytes, at: int, value: int) -> bytes:
+    """Random bytes, behind the beginning of the sound ones or instead of them."""
+    return raw[: at if value % 2 else 0] + Random(value).randbytes(value // 2 % 300)
+
+
+_BYTES: tuple[Callable[[bytes, int, int], bytes], ...] = (
+    _flip, _set, _cut, _drop, _double, _splice, _number, _number, _digits, _digits, _noise,
+)  # fmt: skip
+
+
+# ---------------------------------------------------------------- values
+
+
+class Document:
+    """A sound JSON value of which changed copies are made.
+
+    Args:
+        value: any JSON value.
+    """
+
+    def __init__(self, value: Any) -> None:
+        self._text = json.dumps(value)
+        self._places = list(_places(value))
+
+    def changed(self, changes: Sequence[Change]) -> Any:
+        """A copy after some changes."""
+        value = json.loads(self._text)
+        for change in changes:
+            value = self._changed(value, *change)
+        return value
+
+    def _changed(self, whole: Any, kind: int, place: int, number: int) -> Any:
+        path = self._places[place % len(self._places)]
+        if not path:
+            return _value(number)
+        try:
+            parent = _found(whole, path[:-1])
+            change = _VALUES[kind % len(_VALUES)]
+            change(parent, path[-1], self._other(number) if change is _graft else None, number)
+        except (KeyError, IndexError, TypeError):  # an earlier change took it away
+            pass
+        return whole
+
+    def _other(self, number: int) -> Any:
+        return _found(json.loads(self._text), self._places[number % len(self._places)])
+
+
+def _places(value: Any, path: Route = ()) -> Iterator[Route]:
+    yield path
+    if isinstance(value, dict | list):
+        for key, child in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _places(child, (*path, key))
+
+
+def _found(value: Any, path: Route) -> Any:
+    for key in path:
+        value = value[key]
+    return value
+
+
+def _value(number: int) -> Any:
+    return copy.deepcopy(VALUES[number % len(VALUES)])
+
+
+def _replace(parent: Any, key: Any, other: Any, number: int) -> None:
+    parent[key] = _value(number)
+
+
+def _graft(parent: Any, key: Any, other: Any, number: int) -> None:
+    parent[key] = other
+
+
+def _delete(parent: Any, key: Any, other: Any, number: int) -> None:
+    del parent[key]
+
+
+def _lengthen(parent: Any, key: Any, other: Any, number: int) -> None:
+    if isinstance(parent, list):
+        parent.insert(key, parent[key])
+    else:
+        parent[str(VALUES[number % len(VALUES)])[:80]] = parent[key]
+
+
+def _edit(parent: Any, key: Any, other: Any, number: int) -> None:
+    old = parent[key]
+    if isinstance(old, bool) or old is None:
+        parent[key] = not old
+    elif isinstance(old, int | float):
+        parent[key] = (old + 1, -old, old * 1e6, old / 3, math.floor(old), -1e-9)[number % 6]
+    elif isinstance(old, str):
+        at = number % (len(old) + 1)
+        parent[key] = old[:at] + ("", "-", ".", "\u202e", "9")[number % 5] + old[at + 1 :]
+    elif isinstance(old, list):
+        parent[key] = old[::-1] if number % 2 else old[: len(old) // 2]
+    else:
+        parent[key] = list(old.items()) if number % 2 else {}
+
+
+_VALUES: tuple[Callable[[Any, Any, Any, int], None], ...] = (
+    _replace, _replace, _graft, _delete, _lengthen, _edit, _edit,
+)  # fmt: skip
+
+
+def put(path: Path, raw: bytes) -> Path:
+    """A file with that content. A new one: some file systems wait for the disk where an old one is cut."""
+    path.unlink(missing_ok=True)
+    path.write_bytes(raw)
+    return path
+
+
+def idx(shape: Sequence[int], content: bytes) -> bytes:
+    """An IDX file of bytes."""
+    return struct.pack(f">BBBB{len(shape)}I", 0, 0, 8, len(shape), *shape) + content
+
+
+# ---------------------------------------------------------------- what every case is held to
+
+
+class Tally:
+    """Reads spoilt files, counts them, and holds each to its bounds.
+
+    Args:
+        patience: seconds of computing that a case may take.
+    """
+
+    def __init__(self, patience: float = 1.0) -> None:
+        self.patience = patience
+        self.read: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+        self.slowest: dict[str, float] = {}
+
+    def case(self, name: str, read: Callable[[Sequence[Change]], object], changes: Sequence[Change]) -> None:
+        """One case: it is read, or refused by an error of our own in one line; anything else escapes."""
+        began = time.process_time()  # not on the wall's clock: others may be working here
+        try:
+            read(changes)
+            self.read[name] += 1
+        except InklabError as error:
+            self.refused[name] += 1
+            told = str(error)
+            assert told and "\n" not in told and len(told) < 4_000, told[:500]
+        except BaseException as error:
+            error.add_note(f"{name} after {changes}")
+            raise
+        spent = time.process_time() - began
+        self.slowest[name] = max(spent, self.slowest.get(name, 0.0))
+        assert spent < self.patience, f"{spent:.2f} s"
+
+    @property
+    def cases(self) -> int:
+        """How many there were."""
+        return self.read.total() + self.refused.total()
+
+    def told(self) -> str:
+        """A table: what was read, refused, and how long the slowest took."""
+        rows = [
+            f"{name:20} {self.read[name]:7,} read {self.refused[name]:7,} refused, slowest {slowest:.3f} s"
+            for name, slowest in self.slowest.items()
+        ]
+        return "\n".join([*rows, f"{self.cases:,} cases"])
+
+
+@contextmanager
+def little_memory(more: int) -> Iterator[None]:
+    """Let this process have so many bytes more of memory than it has now, and no others."""
+    if not STATM.exists():  # elsewhere than on Linux the peak alone is looked at
+        yield
+        return
+    pages = int(STATM.read_text().split()[0])
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + more, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+STATM = Path("/proc/self/statm")
+
+
+def peak_bytes() -> int:
+    """The most memory that this process ever had."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
