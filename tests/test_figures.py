@@ -2,6 +2,7 @@ import csv
 import io
 import re
 from base64 import b64decode
+from dataclasses import replace
 from itertools import combinations
 from xml.etree import ElementTree
 
@@ -14,10 +15,11 @@ from synthetic_report import digits_plan, made_up_run
 
 from inklab.figures import RunView, draw_figures, write_figures
 from inklab.figures.catalogue import OF_KIND
+from inklab.figures.data import class_balance
 from inklab.figures.drawing import tidy
 from inklab.figures.numerals import NBSP, THIN, interval, percent, points, typeset
 from inklab.figures.palette import DARK, LIGHT, LINES, MARKERS, SERIES, STAND_IN, for_page
-from inklab.figures.reading import read_score
+from inklab.figures.reading import is_number, read_score
 from inklab.figures.sweep import MOST_DOTS, places_of, sweep_figure, thinned
 from inklab.figures.tiles import Row, picture, tile_drawing
 from inklab.figures.training import MOST_LINES, learning_curves, mean_where_any
@@ -229,6 +231,29 @@ def test_words_in_drawings_are_escaped():
     row = Row("<script>", np.zeros((1, 1, 4, 4), np.uint8), ("a&b",))
     drawing = tile_drawing([row], ink=False, head=["<"])
     assert "<script>" not in drawing and "&lt;script&gt;" in drawing and "a&amp;b" in drawing
+
+
+def with_data(run, **changes):
+    return replace(run, plan={**run.plan, "data": {**run.plan["data"], **changes}})
+
+
+def test_a_class_name_is_no_formula(run):
+    names = ["$5", "$x^{$", "a_b", "\\frac", *"456789"]
+    figure = class_balance(with_data(run, labels=names), {"name": "data"})
+    words = [text.text for text in ElementTree.fromstring(figure.for_page()).iter("text")]
+    assert set(names) <= set(words)
+
+
+def test_a_part_without_images_has_no_bars(run):
+    """`data.validation = 0` trains on all images."""
+    counts = {**run.plan["data"]["counts"], "validation": [0] * 10}
+    figure = class_balance(with_data(run, counts=counts), {"name": "data"})
+    assert figure.header == ("class", "train", "test") and "validation" not in figure.caption
+
+
+def test_a_number_too_large_for_a_float_is_none():
+    assert not is_number(10**400) and not is_number(float("nan")) and not is_number(-float("inf"))
+    assert places_of([1, 10**400])[1] is False
 
 
 def test_a_setting_that_is_no_number_stands_side_by_side():
