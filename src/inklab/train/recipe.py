@@ -13,8 +13,8 @@ from inklab.files import parse_toml, read_toml
 VECTOR_SETTINGS = ("rate", "l2", "momentum")
 """What members of one population may differ in, besides the replicate."""
 
-ABSURD = 1e10
-"""Above any rate, penalty or strength that means something."""
+ABSURD = 1e30
+"""Above any rate, penalty or strength that means something; what is below may still diverge, as an outcome."""
 
 
 Strength = Annotated[float, Field(le=ABSURD)]
