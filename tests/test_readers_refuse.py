@@ -145,7 +145,7 @@ def test_a_study_file_beyond_the_limit_is_not_read(tmp_path):
 ABSURD = {
     "a grid without end": ({"vary": {f"model.x{k}": list(range(99)) for k in range(9)}}, "trainings; at"),
     "too many keys": ({"vary": {f"model.x{k}": [1] for k in range(21)}}, "at most 20"),
-    "a rate without bounds": ({"recipe": {"rate": 1e11}}, "less than or equal"),
+    "a rate without bounds": ({"recipe": {"rate": 1e31}}, "less than or equal"),
     "infinite noise": (
         {"recipe": {"corruption": {"name": "shot", "strength": [0.0, float("inf")]}}}, "finite",
     ),

@@ -14,7 +14,7 @@ VECTOR_SETTINGS = ("rate", "l2", "momentum")
 """What members of one population may differ in, besides the replicate."""
 
 ABSURD = 1e30
-"""Above any rate, penalty or strength that means something; what is below may still diverge, as an outcome."""
+"""Above any rate, penalty or strength that means something; below, a training may diverge: an outcome."""
 
 
 Strength = Annotated[float, Field(le=ABSURD)]
