@@ -6,17 +6,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
-from inklab.train.recipe import ABSURD, Recipe
+from inklab.train.recipe import LARGEST_FP32, Recipe
 
 MOST_COMPARED = 1000  # values, strengths, pipelines, samplers: a study of more was not meant
 MOST_TRAININGS = 100_000  # of one chapter
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
-Strength = Annotated[float, Field(ge=0, le=ABSURD)]
+Strength = Annotated[float, Field(ge=0, le=LARGEST_FP32)]
 Strengths = Annotated[tuple[Strength, ...], Field(max_length=MOST_COMPARED)]
 Short = Annotated[str, Field(max_length=300)]
 Names = Annotated[tuple[Short, ...], Field(max_length=MOST_COMPARED)]
-Bounded = Annotated[float, Field(ge=-ABSURD, le=ABSURD)]
+Bounded = Annotated[float, Field(ge=-LARGEST_FP32, le=LARGEST_FP32)]
 Images = Annotated[int, Field(le=1_000_000_000)]
 
 
@@ -68,7 +68,7 @@ class ScalingSpec(Model):
     """What stands in front of the network: `(images - mean) / spread`, images in [0, 1]."""
 
     mean: Bounded = 0.0
-    spread: Annotated[float, Field(gt=0, le=ABSURD)] = 1.0
+    spread: Annotated[float, Field(gt=0, le=LARGEST_FP32)] = 1.0
 
 
 class TrainChapter(Chapter):

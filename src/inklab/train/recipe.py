@@ -13,11 +13,11 @@ from inklab.files import parse_toml, read_toml
 VECTOR_SETTINGS = ("rate", "l2", "momentum")
 """What members of one population may differ in, besides the replicate."""
 
-ABSURD = 1e30
-"""Above any rate, penalty or strength that means something; below, a training may diverge: an outcome."""
+LARGEST_FP32 = 3e38
+"""What fp32 can still hold. A rate, penalty or strength far below it may diverge, which is an outcome."""
 
 
-Strength = Annotated[float, Field(le=ABSURD)]
+Strength = Annotated[float, Field(le=LARGEST_FP32)]
 
 
 class CorruptionSpec(BaseModel):
@@ -64,12 +64,12 @@ class Recipe(BaseModel):
 
     objective: str = "classify"
     optimiser: Literal["sgd", "adam"] = "sgd"
-    rate: Annotated[float, Field(gt=0, le=ABSURD)] = 0.1
+    rate: Annotated[float, Field(gt=0, le=LARGEST_FP32)] = 0.1
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     schedule: Literal["constant", "cosine"] = "constant"
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 10
     batch: Annotated[int, Field(ge=1, le=1_000_000)] = 128
-    l2: Annotated[float, Field(ge=0, le=ABSURD)] = 0.0
+    l2: Annotated[float, Field(ge=0, le=LARGEST_FP32)] = 0.0
     l2_on: tuple[str, ...] = ("*.weight",)
     corruption: CorruptionSpec | None = None
 
