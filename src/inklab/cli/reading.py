@@ -1,5 +1,6 @@
 """Commands that read a run: status, show, report, compare."""
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +14,9 @@ from inklab.errors import EXIT_FINE
 @app.command()
 def status(run: Run = "latest", as_json: AsJson = False) -> int:
     """How far a run is: trials and evaluations by outcome."""
+    from inklab.study.live import read_live
     from inklab.study.phrases import counted
+    from inklab.study.progress import at_work, waiting_of
     from inklab.study.results import evaluations_of, trials_of
     from inklab.study.store import RunFolder
     from inklab.study.summaries.tally import counts_of
@@ -21,6 +24,7 @@ def status(run: Run = "latest", as_json: AsJson = False) -> int:
     folder = RunFolder.existing(find_run(run))
     plan = folder.plan()
     states = folder.states(plan)
+    now = at_work(plan, waiting_of(plan, states), read_live(folder))
     told = {
         chapter["name"]: counts_of([*trials_of(chapter), *evaluations_of(chapter)], states)
         for chapter in plan["chapters"]
@@ -30,7 +34,7 @@ def status(run: Run = "latest", as_json: AsJson = False) -> int:
     if as_json:
         out_json({
             "run": str(folder.path), "study": plan["study"], "profile": plan["profile"], "outcomes": told,
-            "not_asked_for": strangers,
+            "not_asked_for": strangers, **now,
         })  # fmt: skip
         return EXIT_FINE
     out(
@@ -45,7 +49,24 @@ def status(run: Run = "latest", as_json: AsJson = False) -> int:
             f"\n{counted(strangers, 'outcome')} of other settings, data or versions of inklab also here: "
             "kept, and part of no number"
         )
+    for line in _now(now):
+        out(line)
     return EXIT_FINE
+
+
+def _now(now: Mapping[str, Any]) -> list[str]:
+    """What the run's driver is at, in words."""
+    from inklab.cli.progress import duration
+
+    if now["since"] is None:
+        return []
+    left = "" if now["seconds_left"] is None else f", about {duration(now['seconds_left'])} left"
+    lines = [f"\nit is being run, for {duration(time.time() - now['since'])} now{left}"]
+    for job in now["running"]:
+        epoch = "" if job["epoch"] is None else f", epoch {job['epoch']} of {job['epochs']}"
+        loss = "" if job["loss"] is None else f", loss {job['loss']:.4f}"
+        lines.append(f"  {job['label']}{epoch}{loss}")
+    return lines
 
 
 @app.command()

@@ -201,6 +201,7 @@ def _command(verb: str, what: str, options: list[tuple[str, str | None]]) -> str
 def _drive(spec: Any, profile: str, asked: _Asked, dataset: Any = None) -> int:
     from inklab.cli.progress import progress
     from inklab.study.driver import Driver
+    from inklab.study.live import LiveFile
     from inklab.study.opening import open_study
     from inklab.study.store import RunFolder
 
@@ -217,7 +218,7 @@ def _drive(spec: Any, profile: str, asked: _Asked, dataset: Any = None) -> int:
     note(f"study {spec.name}, profile {profile}, data {study.identity.source}: {path}")
     try:
         with progress() as watcher:
-            driver.watcher = watcher
+            driver.watcher = LiveFile(driver.folder, watcher)
             results = driver.run()
     finally:  # also when interrupted: inklab resume goes on with the latest
         below = runs_root().resolve() in path.resolve().parents

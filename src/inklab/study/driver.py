@@ -13,7 +13,7 @@ from inklab.errors import RunError
 from inklab.files import read_json, write_json
 from inklab.study.bench import Bench, lay_out
 from inklab.study.choosing import Asked, choose, obeyed
-from inklab.study.estimate import estimate, group_seconds, repays_compiling
+from inklab.study.estimate import cost_of, estimate, group_seconds, repays_compiling
 from inklab.study.executor import Event, Executor, LocalExecutor
 from inklab.study.facts import assumed, known_facts, machine_facts
 from inklab.study.opening import Study
@@ -81,7 +81,7 @@ class Driver:
             for settings in distinct_settings(self.study.spec, identity, how)
         }
         made = self._plan(how, facts)
-        return made, estimate(made, self._waiting(made), _cost(facts))
+        return made, estimate(made, self._waiting(made), cost_of(facts))
 
     def check(self) -> None:
         """Tell mistakes before anything is written or started.
@@ -144,7 +144,7 @@ class Driver:
         if self._waiting(made):
             return False
         self._write_plan(made)
-        self.watcher(Event("planned", "", estimate(made, set(), _cost(facts))), {})
+        self.watcher(Event("planned", "", estimate(made, set(), cost_of(facts))), {})
         return True
 
     def _known(self, key: str, otherwise: Any) -> Any:
@@ -169,8 +169,8 @@ class Driver:
         keep_samples(self.folder, self.study.split.train.pixels, self.study.split.train.labels)
         self._write_plan(made)
         waiting = self._waiting(made)
-        self.watcher(Event("planned", "", estimate(made, waiting, _cost(facts))), {})
-        for job in self._train_jobs(made, waiting, _cost(facts)):
+        self.watcher(Event("planned", "", estimate(made, waiting, cost_of(facts))), {})
+        for job in self._train_jobs(made, waiting, cost_of(facts)):
             self._submit(executor, job)
         self._submit_ready(executor, made, waiting)
         for event in executor.events():
@@ -199,7 +199,7 @@ class Driver:
         return facts
 
     def _plan(self, how: How, facts: Facts) -> dict[str, Any]:
-        images, cost = len(self.study.split.train), _cost(facts)
+        images, cost = len(self.study.split.train), cost_of(facts)
 
         def lifting(settings: dict[str, Any]) -> Way:
             known = facts[rehearsal_key(settings)]
@@ -357,11 +357,3 @@ def _ids(job: dict[str, Any]) -> set[str]:
     return (
         {job["evaluation"]["id"]} if "evaluation" in job else {trial["id"] for trial in job.get("trials", [])}
     )
-
-
-def _cost(facts: Facts) -> Callable[[dict[str, Any]], tuple[int, int]]:
-    def cost(settings: dict[str, Any]) -> tuple[int, int]:
-        known = facts[rehearsal_key(settings)]
-        return known["parameters"], known["multiply_adds"]
-
-    return cost

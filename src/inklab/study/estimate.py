@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from inklab.study.plan import rehearsal_key
+
 # Measured on one core of a Zen 5 server (AVX-512 with bf16), one thread: multiply-adds a second of a training
 # step (forward and backward together) and of a forward pass in fp32; what a step costs besides.
 TRAINED = {"bf16": 90e9, "fp32": 30e9}
@@ -17,6 +19,20 @@ KEPT_BYTES = 60_000  # of an outcome, its history and predictions
 
 Cost = Callable[[dict[str, Any]], tuple[int, int]]
 """Of a trial's settings: parameters, and multiply-adds for one image."""
+
+
+def cost_of(facts: Mapping[str, Mapping[str, Any]]) -> Cost:
+    """The cost of settings, from what rehearsals found out.
+
+    Args:
+        facts: by `rehearsal_key`, as in plan.json.
+    """
+
+    def cost(settings: dict[str, Any]) -> tuple[int, int]:
+        known = facts[rehearsal_key(settings)]
+        return known["parameters"], known["multiply_adds"]
+
+    return cost
 
 
 def group_seconds(settings: dict[str, Any], trials: int, images: int, cost: Cost) -> float:

@@ -69,6 +69,11 @@ class RunFolder:
         """Where half-done things lie."""
         return self.path / "work"
 
+    @property
+    def live(self) -> Path:
+        """What a driver says that it is at; there only while one is at work, or was killed."""
+        return self.work / "live.json"
+
     def plan(self) -> dict[str, Any]:
         """What is to be done.
 
@@ -174,6 +179,8 @@ class RunFolder:
         for folder in (self.path, self.path / "figures"):
             sweep(folder)
         shutil.rmtree(self.work / "data", ignore_errors=True)
+        self.live.unlink(missing_ok=True)
+        sweep(self.work)
         for draft in self.work.glob("*/*/*"):
             if draft.is_file() and draft.name != PUBLISHING:
                 draft.unlink(missing_ok=True)
