@@ -67,7 +67,9 @@ def small(run_path, **chapter) -> MadeUp:
 
 
 def test_the_page_asks_for_nothing_from_outside(page, outline):
-    assert "script" not in {tag for tag, _ in outline.tags}
+    assert "script" not in {
+        tag for tag, _ in outline.tags
+    }  # this run has no bundles, so no pad: test_report_pad.py
     assert not {"link", "iframe", "object", "embed", "form"} & {tag for tag, _ in outline.tags}
     for _, attributes in outline.tags:
         for name in ("src", "href", "xlink:href", "srcset", "action"):

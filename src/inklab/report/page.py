@@ -1,4 +1,4 @@
-"""The page: one file that opens offline, without scripts."""
+"""The page: one file that opens offline. Nothing in it runs but the pad's script, known by its hash."""
 
 from base64 import b64encode
 from dataclasses import replace
@@ -10,6 +10,7 @@ from inklab.figures.palette import DARK, LIGHT, variables
 from inklab.files import write_whole
 from inklab.report.chapters import TEMPLATES, Chapter, read_chapter
 from inklab.report.making import commands, environment, findings, headline, time_table
+from inklab.report.pad import build_pad
 from inklab.report.tables import Table
 
 LARGEST_CSV = 1_000_000  # characters; the curves of 10,000 trainings would be nine times that
@@ -19,7 +20,8 @@ def build_report(run: RunView, figures: Figures | None = None) -> str:
     """One self-contained HTML page with everything that a run has found out so far.
 
     It asks for nothing from outside: no font, no script, no image; a content security policy in its head says
-    so to the browser too. Every text of a study or an outcome is escaped.
+    so to the browser too, and lets run one script only, by its SHA-256: that of the pad, where the run has a
+    network that is small enough. Every text of a study or an outcome is escaped.
 
     Args:
         run: the run; whatever it lacks is left out, or named as missing.
@@ -47,6 +49,7 @@ def build_report(run: RunView, figures: Figures | None = None) -> str:
         headline=headline(run),
         findings=findings(run),
         chapters=chapters,
+        pad=build_pad(run),
         environment=environment(run),
         commands=commands(run),
         time=time_table(run),

@@ -1,0 +1,322 @@
+"""The pad in a browser: what drawing makes, and that its framing is Python's."""
+
+import base64
+import json
+
+import numpy as np
+import pytest
+from browser import needs_chromium, opened
+from PIL import Image
+
+from inklab.data.framing import Framing, frame
+from inklab.data.mnist5k import mnist_5k
+from inklab.pad import MODULES, inlined, source
+
+SIDE = 280
+FILES = {name: source(name) for name in MODULES} | {
+    "": """<!doctype html><html lang=en><meta charset=utf-8><title>A pad</title><link rel=icon href="data:,">
+<style>
+canvas { width: 300px; height: 300px; border: 10px solid; color: #123456 }
+body { height: 5000px }
+</style>
+<canvas></canvas><script type=module>
+import { Pad } from "./drawing.js";
+import { frame } from "./framing.js";
+const pad = new Pad(document.querySelector("canvas")), told = [];
+for (const kind of ["change", "strokeend", "nib"]) pad.addEventListener(kind, () => told.push(kind));
+Object.assign(globalThis, { pad, told, frame, base64: (bytes) => btoa(String.fromCharCode(...bytes)) });
+</script>"""
+}
+HOOK = [[(0.3, 0.2), (0.3, 0.7), (0.7, 0.7)]]
+
+
+def draw(page, strokes, steps=3):
+    """Strokes by mouse, with points in shares of the canvas."""
+    box = page.locator("canvas").bounding_box()
+    for points in strokes:
+        places = [(box["x"] + 10 + 300 * x, box["y"] + 10 + 300 * y) for x, y in points]
+        page.mouse.move(*places[0])
+        page.mouse.down()
+        for place in places[1:]:
+            page.mouse.move(*place, steps=steps)
+        page.mouse.up()
+
+
+def strokes_of(page):
+    return page.evaluate("pad.strokes.map(({ pen, points }) => ({ pen, points }))")
+
+
+def load(page, strokes, pen=0.08):
+    page.evaluate("strokes => pad.load(strokes)", [{"pen": pen, "points": points} for points in strokes])
+
+
+def raster(page, side=SIDE) -> np.ndarray:
+    packed = page.evaluate("side => { const r = pad.raster(side); let t = ''; for (const b of r)"
+                           " t += String.fromCharCode(b); return btoa(t) }", side)  # fmt: skip
+    return np.frombuffer(base64.b64decode(packed), np.uint8).reshape(side, side)
+
+
+def framed(page, ink: np.ndarray, framing: Framing) -> np.ndarray | None:
+    told = [base64.b64encode(ink.tobytes()).decode(), len(ink), framing.to_json()]
+    found = page.evaluate(
+        "([ink, side, framing]) => frame(Uint8Array.from(atob(ink), c => c.charCodeAt(0)), side, framing)"
+        "?.join()",
+        told,
+    )
+    return None if found is None else np.array(found.split(","), np.uint8).reshape(framing.shape)
+
+
+def scribbles(count: int, seed: int) -> list[list[list[tuple[float, float]]]]:
+    """Drawings of one to three strokes that turn at random."""
+    rng = np.random.default_rng(seed)
+    drawings = []
+    for _ in range(count):
+        strokes = []
+        for _ in range(rng.integers(1, 4)):
+            turns = np.cumsum(rng.normal(0, 0.09, (rng.integers(2, 12), 2)), axis=0) + rng.uniform(
+                0.3, 0.7, 2
+            )
+            strokes.append([(float(x), float(y)) for x, y in turns.clip(0, 1)])
+        drawings.append(strokes)
+    return drawings
+
+
+@needs_chromium
+class TestDrawing:
+    def test_a_stroke_by_mouse(self):
+        with opened(files=FILES) as page:
+            assert page.evaluate("pad.empty") and not raster(page).any()
+            draw(page, HOOK, steps=10)
+            (stroke,) = strokes_of(page)
+            points = np.array(stroke["points"])
+            assert stroke["pen"] == 0.08 and 15 <= len(points) <= 25 and not page.evaluate("pad.empty")
+            assert np.abs(points[0] - (0.3, 0.2)).max() < 0.005
+            assert np.abs(points[-1] - (0.7, 0.7)).max() < 0.005
+            told = page.evaluate("told")
+            assert told[-2:] == ["change", "strokeend"] and told.count("strokeend") == 1
+            ink = raster(page, 100)
+            assert ink[45, 30] == 255 and ink[70, 50] == 255 and ink[20, 60] == 0 and ink[90, 50] == 0
+            across = ink[45, :].astype(float).sum() / 255
+            assert abs(across - 8) < 0.3  # the pen's width, of a hundred
+
+    def test_events_between_frames_are_drawn_and_told_once(self):
+        move = """() => new Promise(done => {
+            const canvas = document.querySelector("canvas"), box = canvas.getBoundingClientRect();
+            const at = (x, y, more) => new PointerEvent("pointermove", { pointerId: 1, bubbles: true,
+                clientX: box.left + 10 + 300 * x, clientY: box.top + 10 + 300 * y, ...more });
+            told.length = 0;
+            for (let k = 0; k < 5; k++) {
+                const some = Array.from({ length: 8 }, (_, i) => at(0.2 + 0.1 * k + 0.0125 * i, 0.5));
+                canvas.dispatchEvent(at(0.2 + 0.1 * (k + 1), 0.5, { coalescedEvents: some }));
+            }
+            const tell = () => done([told.length, pad.strokes[0].points.length]);
+            requestAnimationFrame(() => requestAnimationFrame(tell));
+        })"""
+        with opened(files=FILES) as page:
+            box = page.locator("canvas").bounding_box()
+            page.mouse.move(box["x"] + 70, box["y"] + 160)
+            page.mouse.down()
+            changes, points = page.evaluate(move)
+            page.mouse.up()
+            assert changes == 1 and points > 35
+
+    def test_a_finger_draws_and_a_second_one_is_ignored(self):
+        with opened(files=FILES, has_touch=True, is_mobile=True) as page:
+            box = page.locator("canvas").bounding_box()
+            touch = page.context.new_cdp_session(page)
+
+            def send(kind, *places):
+                points = [
+                    {"x": box["x"] + 10 + 300 * x, "y": box["y"] + 10 + 300 * y, "id": i}
+                    for i, x, y in places
+                ]
+                touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+            send("touchStart", (0, 0.2, 0.2))
+            send("touchMove", (0, 0.3, 0.4))
+            send("touchStart", (0, 0.3, 0.4), (1, 0.9, 0.9))
+            send("touchMove", (0, 0.3, 0.6), (1, 0.6, 0.9))
+            send("touchEnd", (0, 0.3, 0.6))
+            send("touchEnd")
+            (stroke,) = strokes_of(page)
+            assert np.array(stroke["points"]).max() < 0.7
+            assert page.evaluate("scrollY") == 0 and page.evaluate("told").count("strokeend") == 1
+
+    def test_undo_clear_and_what_was_cleared(self):
+        with opened(files=FILES) as page:
+            draw(page, [*HOOK, [(0.5, 0.1), (0.9, 0.1)]])
+            both = strokes_of(page)
+            page.keyboard.press("Control+z")  # the canvas has the focus: one has just drawn on it
+            assert strokes_of(page) == both[:1]
+            page.keyboard.press("Delete")
+            assert page.evaluate("pad.empty") and not raster(page).any()
+            page.evaluate("pad.undo()")
+            assert strokes_of(page) == both[:1]
+            page.evaluate("() => { pad.undo(); pad.undo(); pad.undo() }")
+            assert page.evaluate("pad.empty")
+
+    def test_lines_are_as_wide_as_asked(self):
+        with opened(files=FILES) as page:
+            widths = []
+            for pen in (0.03, 0.15):
+                page.evaluate("pen => { pad.clear(); pad.pen = pen }", pen)
+                draw(page, HOOK)
+                widths.append(raster(page, 100)[45, :].astype(float).sum() / 255)
+            assert np.abs(np.array(widths) - (3, 15)).max() < 0.4
+            page.evaluate("pad.pen = 'wide'")
+            assert 0 < page.evaluate("pad.pen") <= 0.25
+
+    def test_a_touch_is_a_dot(self):
+        with opened(files=FILES) as page:
+            draw(page, [[(0.5, 0.5)]])
+            ink = raster(page, 100)
+            assert abs(ink.astype(float).sum() / 255 - np.pi * 16) < 3
+
+    def test_by_keyboard(self):
+        with opened(files=FILES) as page:
+            page.keyboard.press("Tab")
+            for key in ["ArrowLeft", " ", *["ArrowDown"] * 6, *["Shift+ArrowRight"] * 4, " ", "ArrowUp"]:
+                page.keyboard.press(key)
+            (stroke,) = strokes_of(page)
+            assert stroke["points"][0] == [0.5 - 1 / 32, 0.5] and stroke["points"][-1] == [0.5, 0.5 + 6 / 32]
+            assert page.evaluate("scrollY") == 0 and page.evaluate("told").count("nib") == 14
+            page.keyboard.press("Escape")
+            assert page.evaluate("pad.empty")
+            assert page.locator("canvas").get_attribute("aria-label").startswith("Drawing pad")
+
+    def test_pixels_depend_neither_on_theme_nor_on_screen(self):
+        found = []
+        for dark, scale in ((False, 1), (True, 3)):
+            with opened(files=FILES, dark=dark, device_scale_factor=scale) as page:
+                load(page, scribbles(1, seed=4)[0])
+                found.append(raster(page).tobytes())
+                assert page.evaluate("document.querySelector('canvas').width") == 300 * scale
+        assert found[0] == found[1] and any(found[0])
+
+    def test_what_is_seen_follows_size_and_colour(self):
+        with opened(files=FILES) as page:
+            load(page, HOOK)
+            page.evaluate(
+                "document.querySelector('canvas').style = 'width: 120px; height: 120px; color: #ff0000'"
+            )
+            page.wait_for_function("document.querySelector('canvas').width === 120")
+            page.evaluate("pad.redraw()")
+            look = "[...document.querySelector('canvas').getContext('2d').getImageData(36, 54, 1, 1).data]"
+            assert page.evaluate(look) == [255, 0, 0, 255]
+
+
+@needs_chromium
+class TestText:
+    def test_drawings_come_back_from_text_and_fit_into_a_link(self):
+        with opened(files=FILES) as page:
+            for strokes in [[], *scribbles(8, seed=1)]:
+                load(page, strokes, pen=0.05)
+                before, text = strokes_of(page), page.evaluate("pad.toText()")
+                page.evaluate("text => { pad.load([]); pad.fromText(text) }", text)
+                assert strokes_of(page) == before
+                assert text.replace("-", "").replace("_", "").isalnum()
+            page.evaluate("pad.clear()")
+            draw(page, [[(0.2, 0.2), (0.8, 0.2), (0.2, 0.8), (0.8, 0.8)]], steps=25)
+            assert len(page.evaluate("pad.toText()")) < 300
+
+    def test_garbage_leaves_the_pad_empty(self):
+        with opened(files=FILES) as page:
+            load(page, HOOK)
+            text = page.evaluate("pad.toText()")
+            spoilt = [
+                "",
+                "2" + text[1:],
+                text[:-2],
+                text[:3],
+                text + "AA",
+                "1%%%%",
+                "1AAAA",
+                "1" + "_" * 5000,
+                "é",
+                text[1:],
+            ]
+            for each in [*spoilt, None, 7, {"a": 1}]:
+                page.evaluate("([good, bad]) => { pad.fromText(good); pad.fromText(bad) }", [text, each])
+                assert page.evaluate("pad.empty"), each
+
+    def test_random_texts_never_throw_and_stay_inside(self):
+        rng = np.random.default_rng(2)
+        texts = ["1" + base64.urlsafe_b64encode(rng.bytes(n % 40)).decode().rstrip("=") for n in range(400)]
+        with opened(files=FILES) as page:
+            outside = page.evaluate(
+                """texts => texts.filter(text => {
+                    pad.fromText(text);
+                    const bad = ({ pen, points }) => !(pen >= 0.01 && pen <= 0.25) ||
+                        points.flat().some(x => !(x >= 0 && x <= 1));
+                    return pad.strokes.some(bad);
+                })""",
+                texts,
+            )
+        assert outside == []
+
+
+@needs_chromium
+class TestFraming:
+    @pytest.mark.parametrize(
+        "framing",
+        [
+            Framing(),
+            Framing(height=20, width=32, box=15, centre="box"),
+            Framing(height=12, width=12, box=9, light_on_dark=False),
+            Framing.plain((1, 12, 16)),
+            Framing.plain((3, 32, 32)),
+        ],
+        ids=lambda framing: f"{framing.centre} {framing.height} x {framing.width}",
+    )
+    def test_a_drawing_is_framed_as_python_frames_a_picture_of_it(self, framing):
+        with opened(files=FILES) as page:
+            for strokes in scribbles(6, seed=3):
+                load(page, strokes)
+                ink = raster(page)
+                ours = framed(page, ink, framing)
+                theirs = frame(Image.fromarray(ink), framing)
+                assert ours is not None and ours.shape == theirs.shape
+                assert np.abs(ours.astype(float) - theirs).mean() < 0.002 * 255
+
+    def test_real_digits_enlarged_come_back(self):
+        pixels = mnist_5k().test.pixels[::83, 0]
+        with opened(files=FILES) as page:
+            gaps = []
+            for digit in pixels:
+                ink = np.asarray(Image.fromarray(digit).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+                found = framed(page, ink, Framing())
+                assert found is not None
+                theirs = frame(Image.fromarray(ink), Framing()).astype(float)
+                gaps.append(np.abs(found - theirs).mean() / 255)
+        # Python takes them for photographs and evens out their ink; so a few come to lie one pixel beside.
+        assert len(gaps) > 10 and np.median(gaps) < 0.005 and np.mean(np.array(gaps) < 0.02) > 0.8
+
+    def test_without_ink_there_is_no_image(self):
+        with opened(files=FILES) as page:
+            assert framed(page, np.zeros((50, 50), np.uint8), Framing()) is None
+            assert framed(page, np.full((50, 50), 40, np.uint8), Framing()) is None
+
+
+class TestSources:
+    def test_every_module_is_there_and_nothing_else(self):
+        assert [json.dumps(name) for name in MODULES] == ['"drawing.js"', '"framing.js"']
+        assert all("export " in source(name) for name in MODULES)
+
+    def test_a_script_for_a_page_has_no_modules_left(self):
+        script = inlined(*map(source, MODULES))
+        assert "\nclass Pad" in script and "\nfunction frame(" in script and "export " not in script
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            "export default 3;",
+            "export { a };",
+            'import * as all from "./a.js";',
+            "'</script>'",
+            "'<!--'",
+            "  import 'a'",
+        ],
+    )
+    def test_what_would_break_a_page_is_refused(self, wrong):
+        with pytest.raises(ValueError, match="can't stand"):
+            inlined("const fine = 1;\n", wrong)
