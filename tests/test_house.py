@@ -13,13 +13,17 @@ import inklab
 HOME = Path(inklab.__file__).parent
 FILES = sorted(HOME.rglob("*.py"))
 PLACES = {path: str(path.relative_to(HOME)) for path in FILES}
-HEAVY = "torch matplotlib scipy sklearn mlxtend pandas rich jinja2 PIL"
+HEAVY = "torch matplotlib scipy sklearn mlxtend pandas rich jinja2 PIL onnx onnxruntime fastapi uvicorn"
 TORCH_FREE = [
     "inklab.cli",
     "inklab.data.source",
     "inklab.data.check",
     "inklab.data.mnist",
     "inklab.data.folder",
+    "inklab.export.choosing",
+    "inklab.export.extra",
+    "inklab.export.guard",
+    "inklab.export.reading",
     "inklab.models.model",
     "inklab.statistics",
     "inklab.study.compare",

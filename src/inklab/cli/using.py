@@ -9,6 +9,9 @@ from inklab.cli.app import AsJson, app, find_run, out, out_json, runs_root, tabl
 from inklab.errors import EXIT_FINE, EXIT_MISTAKE, CorruptFile, DataError, SpecError
 
 SHADES = " .:-=+*#%@"
+PACKAGES = "torch numpy scipy scikit-learn pydantic matplotlib safetensors pillow mlxtend".split()
+EXTRAS = {"onnxruntime": "inklab[onnx]", "fastapi": "inklab[serve]"}
+"""What can be done without, and what brings it."""
 
 
 @app.command()
@@ -17,7 +20,8 @@ def predict(
         str,
         typer.Argument(
             metavar="BUNDLE",
-            help="A bundle's folder, or a run whose first classifier (or --chapter) is used.",
+            help="A bundle's folder, an exported .onnx file, or a run whose first classifier (or --chapter) "
+            "is used.",
         ),
     ],
     images: Annotated[
@@ -35,17 +39,9 @@ def predict(
     as_json: AsJson = False,
 ) -> int:
     """Say what is on pictures, framed as the training images were made, and show what the network saw."""
-    folder = _bundle_folder(bundle, chapter)
-    framed = _framed(folder, images)  # first: a wrong picture is told before torch is imported
-
-    import numpy as np
-    import torch
-
-    from inklab.bundle import Bundle
-
-    loaded = Bundle.load(folder, trusted=[code] if code else [])
-    probabilities = loaded.probabilities(torch.from_numpy(np.stack(framed)).float() / 255).numpy()
-    told = [_told(path, row, loaded.labels) for path, row in zip(images, probabilities, strict=True)]
+    said = _said_by_onnx if _is_onnx(bundle) else _said_by_bundle
+    framed, probabilities, labels = said(bundle, images, chapter, code)
+    told = [_told(path, row, labels) for path, row in zip(images, probabilities, strict=True)]
     if as_json:
         out_json(told)
         return EXIT_FINE
@@ -58,6 +54,44 @@ def predict(
         )
         out(picture(pixels))
     return EXIT_FINE
+
+
+Said = tuple[list[Any], Any, tuple[str, ...]]
+"""Of pictures: how they were framed, the probabilities of each class, and the classes' names."""
+
+
+def _said_by_bundle(name: str, images: list[Path], chapter: str | None, code: str | None) -> Said:
+    folder = _bundle_folder(name, chapter)
+    framed = _framed(folder, images)  # first: a wrong picture is told before torch is imported
+
+    import numpy as np
+    import torch
+
+    from inklab.bundle import Bundle
+
+    loaded = Bundle.load(folder, trusted=[code] if code else [])
+    probabilities = loaded.probabilities(torch.from_numpy(np.stack(framed)).float() / 255).numpy()
+    return framed, probabilities, loaded.labels
+
+
+def _is_onnx(name: str) -> bool:
+    return name.lower().endswith(".onnx") and not Path(name).is_dir()
+
+
+def _said_by_onnx(name: str, images: list[Path], chapter: str | None, code: str | None) -> Said:
+    """The same from an exported file, without torch."""
+    import numpy as np
+
+    from inklab.data.framing import Framing, frame
+    from inklab.data.picture import open_picture
+    from inklab.export.reading import read_onnx
+
+    if chapter is not None or code is not None:
+        raise SpecError(f"'{name}' is one network with all that it needs; leave --chapter and --code out")
+    network = read_onnx(Path(name))
+    framing = Framing.from_json(network.about["framing"])
+    framed = [frame(open_picture(path), framing) for path in images]
+    return framed, network.probabilities(np.stack(framed)), network.labels
 
 
 def _framed(folder: Path, images: list[Path]) -> list[Any]:
@@ -121,28 +155,14 @@ def picture(pixels: Any) -> str:
 @app.command()
 def doctor(as_json: AsJson = False) -> int:
     """Is this installation all right, and what will it use?"""
-    from importlib.metadata import PackageNotFoundError, version
-
     from inklab.data.places import data_folder, is_offline
     from inklab.files import cache_folder
     from inklab.machine import cores, cpu_name, environment
 
-    packages = {}
-    for name in (
-        "torch",
-        "numpy",
-        "scipy",
-        "scikit-learn",
-        "pydantic",
-        "matplotlib",
-        "safetensors",
-        "pillow",
-        "mlxtend",
-    ):
-        try:
-            packages[name] = version(name)
-        except PackageNotFoundError:
-            packages[name] = "missing"
+    packages = {name: _version(name) or "missing" for name in PACKAGES}
+    extras = {
+        name: _version(name) or f"not installed: pip install '{extra}'" for name, extra in EXTRAS.items()
+    }
     told = environment(1, packages["torch"])
     here = data_folder()
     checks = {
@@ -152,6 +172,7 @@ def doctor(as_json: AsJson = False) -> int:
         "processor": f"{cpu_name()}, {cores()} core{'s' if cores() > 1 else ''}",
         **_facts(),
         **packages,
+        **extras,
         "arithmetic": _arithmetic(),
         "data folder": str(here) if here else "INKLAB_DATA_DIR is not set",
         "cache": str(cache_folder("data").parent),
@@ -166,6 +187,15 @@ def doctor(as_json: AsJson = False) -> int:
         table(["what", "found"], [[key, value] for key, value in checks.items()])
         out("\n" + ("all is well" if sound else "something is wrong: see above"))
     return EXIT_FINE if sound else EXIT_MISTAKE
+
+
+def _version(package: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _facts() -> dict[str, str]:

@@ -1,0 +1,264 @@
+"""The model card beside an exported file: what it is, how good, how sure, and what it is not for."""
+
+from pathlib import Path
+from typing import Any
+
+from inklab.data.framing import Framing
+from inklab.errors import SpecError
+from inklab.export.compare import BATCHES, TOLERANCE
+from inklab.export.exported import Exported
+from inklab.export.inputs import REAL
+from inklab.export.places import MARK
+from inklab.export.told import Curve, Facts, PartFacts
+from inklab.files import sha256_of
+from inklab.statistics import wilson
+from inklab.study.phrases import between, counted, number, plain, score_text, words
+
+Json = dict[str, Any]
+TITLES = {
+    "classifier": "an image classifier", "denoiser": "a denoiser of images",
+    "pipeline": "a cleaner and a classifier in one", "encoder": "images to codes",
+    "decoder": "codes to images",
+}  # fmt: skip
+OUTPUTS = {
+    "logits": "any number; the larger, the more it speaks for that class",
+    "probabilities": "0 to 1; each row sums to 1",
+    "cleaned": "0 to 1, the images as cleaned",
+    "images": "0 to 1",
+    "codes": "any number",
+}
+
+
+def model_card(exported: Exported, facts: Facts, file: Path) -> str:
+    """The card, as Markdown.
+
+    Args:
+        exported: what was exported.
+        facts: what its run has to say; `Facts()` if there is none.
+        file: where the ONNX file lies.
+    """
+    wanted = exported.wanted
+    parts = [
+        [MARK, f"# {wanted.name}: {TITLES[wanted.kind]}"],
+        _what(exported, file),
+        _sides(exported),
+        _training(exported, facts),
+        _scores(exported, facts),
+        _noise(wanted.name, facts.curve),
+        _same(exported),
+        _limits(exported, facts),
+        _licence(),
+        _running(exported, file),
+    ]
+    return "\n\n".join("\n".join(lines) for lines in parts if lines) + "\n"
+
+
+def _what(exported: Exported, file: Path) -> list[str]:
+    about = exported.wanted.about
+    rows = [("file", f"`{file.name}`, {len(exported.raw):,} bytes, ONNX opset 18, fp32")]
+    rows += [("SHA-256", f"`{sha256_of(exported.raw)}`")]
+    for part in about["parts"]:
+        rows += [(f"part `{part['name']}`", _network(part))]
+    if exported.wanted.kind != "decoder":
+        rows += [("classes", ", ".join(about["labels"][:50]))]
+    cells = [f"| {key} | {_cell(value)} |" for key, value in rows]
+    return ["## What it is", "", "| | |", "|---|---|", *cells]
+
+
+def _network(part: Json) -> str:
+    if "filter" in part:
+        return f"a filter: {part['filter']}; nothing in it is learned"
+    settings = ", ".join(f"{key} {plain(value)}" for key, value in part["model"].items() if key != "name")
+    scaling = part["scaling"]
+    scaled = f"; images are scaled inside, (x - {scaling['mean']:g}) / {scaling['spread']:g}"
+    identity = (scaling["mean"], scaling["spread"]) == (0.0, 1.0)
+    name = f"`{part['model']['name']}`" + (f" ({settings})" if settings else "")
+    return f"{name}{'' if identity else scaled}; weights SHA-256 `{part['weights_sha256']}`"
+
+
+def _sides(exported: Exported) -> list[str]:
+    wanted = exported.wanted
+    range_in = "0 or more, as the encoder makes them" if wanted.given == "codes" else "0 to 1, not scaled"
+    rows = [("in", wanted.given, wanted.takes, range_in)]
+    rows += [("out", name, shape, OUTPUTS[name]) for name, shape in wanted.gives.items()]
+    cells = [
+        f"| {way} | `{name}` | float32 (batch, {', '.join(map(str, shape))}) | {told} |"
+        for way, name, shape, told in rows
+    ]
+    head = ["## What goes in and what comes out", "", "| | name | shape | values |", "|---|---|---|---|"]
+    framing = [] if wanted.kind == "decoder" else ["", framing_in_words(wanted.about["framing"])]
+    return [*head, *cells, "", "The number of images is free.", *framing]
+
+
+def framing_in_words(told: Json) -> str:
+    """How a picture becomes an image.
+
+    Example:
+        >>> framing_in_words(Framing.plain((3, 32, 32)).to_json())
+        'A picture of any size is resized as a whole to 32 x 32 pixels, bicubic with antialiasing, in colour.'
+    """
+    try:
+        framing = Framing.from_json(told)
+    except SpecError:
+        return "How a picture is brought into this form is not known."
+    size = f"{framing.height} x {framing.width} pixels"
+    if framing.centre == "none":
+        colour = "in colour" if framing.channels == 3 else "in grey"
+        return f"A picture of any size is resized as a whole to {size}, bicubic with antialiasing, {colour}."
+    middle = "its centre of mass" if framing.centre == "mass" else "the middle of its bounding box"
+    ground = "light ink on a dark ground" if framing.light_on_dark else "dark ink on a light ground"
+    return (
+        "A picture of any size is made grey, its ground removed and the ink found, dark or light; the ink is "
+        f"cropped, its longer side fitted into {framing.box} pixels with antialiasing, and placed so that "
+        f"{middle} lies in the middle of {size}: {ground}. `inklab predict` does that; elsewhere it must be "
+        "done before, or the scores below don't hold."
+    )
+
+
+def _training(exported: Exported, facts: Facts) -> list[str]:
+    if not facts.parts:
+        return ["## How it was trained", "", *_alone(exported.wanted.about)]
+    counts = ", ".join(f"{facts.counts[key]:,} {key}" for key in ("train", "validation", "test"))
+    digest = exported.wanted.about["data_sha256"]
+    lines = [f"Study `{facts.study}`, root seed {facts.seed}. Images of `{facts.source}` ({counts}; SHA-256 "]
+    lines[0] += f"`{digest}`); settings were chosen on the validation images, the test images only report."
+    lines += ["", *(f"- `{part.name}`, replicate {part.replicate}: {_recipe(part)}." for part in facts.parts)]
+    return ["## How it was trained", "", *lines]
+
+
+def _alone(about: Json) -> list[str]:
+    """What bundles say of themselves without their run."""
+    told = []
+    for part in about["parts"]:
+        made = part.get("made_by", {})
+        if made:
+            told += [f"- `{part['name']}`: trial `{made.get('id')}`, replicate {made.get('replicate')}"]
+    return [*told, "", "Its run was not at hand, so this card can't say more."]
+
+
+def _recipe(part: PartFacts) -> str:
+    recipe = part.recipe
+    shown = recipe.get("corruption")
+    strength = shown and " to ".join(plain(each) for each in dict.fromkeys(shown["strength"]))
+    noisy = f", shown images with {shown['name']} of strength {strength}" if shown else ""
+    l2 = f", L2 {plain(recipe['l2'])}" if recipe["l2"] else ""
+    return (
+        f"{counted(recipe['epochs'], 'epoch')} of {recipe['optimiser']} at rate {plain(recipe['rate'])} "
+        f"({recipe['schedule']}), batches of {recipe['batch']}{l2}, to {recipe['objective']}{noisy}; "
+        f"computed in {part.precision}, kept in fp32"
+    )
+
+
+def _scores(exported: Exported, facts: Facts) -> list[str]:
+    lines = ["## How good it is", ""]
+    if not facts.parts:
+        own = [(part["name"], part.get("scores") or {}) for part in exported.wanted.about["parts"]]
+        rows = [
+            f"| `{name}` | {words(key)} | {value:.4g} |" for name, each in own for key, value in each.items()
+        ]
+        note = "Without its run, neither other replicates nor the number of test images are known."
+        return [*lines, "| part | score | this network |", "|---|---|---|", *rows, "", note]
+    lines += ["| part | score | this network | all replicates |", "|---|---|---|---|"]
+    images = f"{facts.counts['test']:,} test images"
+    for part in facts.parts:
+        for name, score in part.scores.items():
+            cells = [
+                f"`{part.name}`",
+                words(name),
+                _own(part, name, facts.counts["test"]),
+                score_text(score, name, images),
+            ]
+            lines += [f"| {' | '.join(cells)} |"]
+    return [
+        *lines, "", f"Scored once, after the last epoch, on {images}. An interval over replicates says what "
+        "training again would give, one over images what other images would.",
+    ]  # fmt: skip
+
+
+def _own(part: PartFacts, name: str, test_images: int) -> str:
+    value = part.own.get(name)
+    if value is None:
+        return ""
+    if not name.endswith("accuracy"):
+        return number(value, name)
+    return f"{number(value, name)} (95 % CI over images {between(wilson(value, test_images), name)})"
+
+
+def _noise(name: str, curve: Curve | None) -> list[str]:
+    if curve is None:
+        return []
+    compared = any(alone for _, _, alone in curve.rows)
+    head = ["strength", f"`{name}`", *([f"`{curve.alone}` alone"] if compared else [])]
+    lines = ["## As images get worse", "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for strength, score, alone in curve.rows:
+        cells = [score_text(each, "tpr", f"{curve.images:,} images") for each in (score, alone) if each]
+        lines += [f"| {plain(strength)} | {' | '.join(cells)} |"]
+    return [*lines, "", f"Mean true-positive rate over the classes; `{curve.corruption}` on test images."]
+
+
+def _same(exported: Exported) -> list[str]:
+    parity = exported.parity
+    real = f"{parity.real} real" if parity.real else "no real one at hand"
+    told = "; ".join(f"`{name}` {value:.1e}" for name, value in parity.largest.items())
+    batches = ", ".join(map(str, BATCHES[:-1]))
+    return [
+        "## The same as the original", "",
+        f"Compared with inklab's own network on {counted(parity.images, 'input')} ({real}, the others "
+        f"extreme: {', '.join(kind for kind in parity.kinds if not kind.endswith(REAL))}) in batches of "
+        f"{batches} and {BATCHES[-1]}. Largest differences: {told}. Allowed: {TOLERANCE:g}, for logits and "
+        "codes times the largest of that image's. A file that differs by more is not written.",
+    ]  # fmt: skip
+
+
+def _limits(exported: Exported, facts: Facts) -> list[str]:
+    source = f"`{facts.source}`" if facts.source else "the images it was tested on"
+    lines = [f"- Its scores hold for images like those of {source}, framed in the same way, and no others."]
+    if "probabilities" in exported.wanted.gives:
+        lines += [
+            "- It always names one of its classes, also for a picture that shows none of them or nothing.",
+            "- Its probabilities were not checked to be frequencies: 0.9 need not be right 9 times in 10.",
+        ]
+    if exported.wanted.kind == "decoder":
+        lines += ["- What it draws is made up. Codes unlike those of real images give no sensible images."]
+    if "cleaned" in exported.wanted.gives:
+        lines += ["- A cleaned image shows what training images were like, not what was under the noise."]
+    found = [(part.name, each) for part in facts.parts for each in part.verdicts]
+    lines += [
+        f"- Verdict {each['name']} on `{name}`: {each['finding']}. {_begun(each['advice'])}"
+        for name, each in found
+    ]
+    lines += ["- Nobody has checked it for anything that health, money, safety or rights of people hang on."]
+    return ["## What it should not be used for", "", *lines]
+
+
+def _begun(text: str | None) -> str:
+    """A text as a sentence begins."""
+    return f"{text[:1].upper()}{text[1:]}" if text else ""
+
+
+def _licence() -> list[str]:
+    told = "No licence is claimed or granted here: that is up to who trained it, and to who owns the images."
+    return ["## Licence", "", told]
+
+
+def _running(exported: Exported, file: Path) -> list[str]:
+    wanted = exported.wanted
+    last = list(wanted.gives)[-1]
+    shape = ", ".join(map(str, wanted.takes))
+    range_in = "codes" if wanted.given == "codes" else "float32 in [0, 1], framed as above"
+    lines = [
+        "import json", "import numpy as np, onnxruntime", "",
+        f'session = onnxruntime.InferenceSession("{file.name}")',
+        f"{wanted.given} = np.zeros((1, {shape}), np.float32)  # put in yours: {range_in}",
+        f'{last} = session.run(["{last}"], {{"{wanted.given}": {wanted.given}}})[0]',
+    ]  # fmt: skip
+    if last == "probabilities":
+        lines += ['labels = json.loads(session.get_modelmeta().custom_metadata_map["labels"])']
+        lines += ["print(labels[probabilities[0].argmax()])"]
+    else:
+        lines = [line for line in lines if line != "import json"] + [f"print({last}.shape)"]
+    return ["## To run it", "", "```python", *lines, "```"]
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())
