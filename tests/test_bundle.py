@@ -192,7 +192,7 @@ WRONG_TYPES = {
     "scaling": [[0, 1], None, {}, {"mean": 0.0, "spread": 1.0}],
     "framing": [[], None],
     "made_by": ["me", None],
-    "scores": [[], None],
+    "scores": [[], None, {"test_loss": 10**400}, {"test_loss": "0"}],
     "weights_sha256": [None, 12],
 }
 
@@ -214,6 +214,12 @@ def test_missing_keys_are_named(key, folder):
 
 
 # ---------------------------------------------------------------- hostility
+
+
+def test_a_score_may_be_a_whole_number(folder):
+    """JSON writers of others leave out the point; found by the hundred thousand spoilt files."""
+    edit(folder, scores={"test_loss": 0})
+    assert Bundle.load(folder).scores == {"test_loss": 0.0}
 
 
 def test_a_pickle_is_not_opened(folder, tmp_path):

@@ -26,6 +26,7 @@ from inklab.usercode import is_user_code
 FORMAT = 1
 MANIFEST, WEIGHTS = "bundle.json", "weights.safetensors"
 LARGEST_MANIFEST = 4 * 1024**2  # bytes
+LARGEST_NUMBER = 1e100  # as in a run folder's files: what is larger may be no float
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ class Bundle:
             target=manifest["target"],
             framing=manifest["framing"],
             made_by=manifest["made_by"],
-            scores=manifest["scores"],
+            scores={name: float(score) for name, score in manifest["scores"].items()},  # JSON may say 0
         )
 
     def probabilities(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
@@ -186,7 +187,9 @@ def _table(table: object) -> bool:
 
 
 def _numbers(table: object) -> bool:
-    return isinstance(table, dict) and all(type(number) in (int, float) for number in table.values())
+    return isinstance(table, dict) and all(
+        type(number) in (int, float) and abs(number) <= LARGEST_NUMBER for number in table.values()
+    )
 
 
 SOUND: dict[str, Callable[[object], bool]] = {
