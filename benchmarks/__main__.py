@@ -59,6 +59,12 @@ def _study(asked: argparse.Namespace, command: str) -> list[str]:
     return study(asked.out, command, asked.rounds, asked.full)
 
 
+def _serving(asked: argparse.Namespace, command: str) -> list[str]:
+    from benchmarks.serving import serving
+
+    return serving(asked.out, command, asked.rounds, asked.run)
+
+
 WHAT: dict[str, Callable[[argparse.Namespace, str], list[str]]] = {
     **{name: _compare(name) for name in COMPARISONS},
     "parity": _parity,
@@ -67,6 +73,7 @@ WHAT: dict[str, Callable[[argparse.Namespace, str], list[str]]] = {
     "checkpoints": _checkpoints,
     "outcomes": _outcomes,
     "study": _study,
+    "serving": _serving,
 }
 
 
@@ -82,6 +89,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--full", type=Path, metavar="DIR", help="study: run the full profile there, once, instead of quick"
     )
+    parser.add_argument("--run", type=Path, metavar="RUN", help="serving: the finished run that is served")
     parser.add_argument("--images", type=int, help="fewer images, to try it out")
     parser.add_argument("--members", type=int, help="fewer members, to try it out")
     parser.add_argument(

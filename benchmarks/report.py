@@ -250,6 +250,38 @@ def _study(results: Path) -> str:
     return "\n".join(["## What one waits for", "", text, "", table(head, rows), "", _made(found), ""])
 
 
+def _serving(results: Path) -> str:
+    found = raw(results, "serving")
+    if found is None:
+        return ""
+    rows = [
+        (
+            clients, f"{told['p50_ms']:.2f}", f"{told['p99_ms']:.2f}", f"{told['per_second']:,.0f}",
+            str(told["dropped"]),
+        )
+        for clients, told in found["summary"].items()
+    ]  # fmt: skip
+    alone = found["summary"]["1"]["p50_ms"]
+    most = max(told["per_second"] for told in found["summary"].values())
+    bars = found["bars"]
+    held = [
+        f"{alone:.2f} ms at one client (bar {bars['p50_ms_at_1']:g}: {_yes(alone <= bars['p50_ms_at_1'])})",
+        f"{most:,.0f} requests a second at best "
+        f"(bar {bars['requests_per_second']:,.0f}: {_yes(most >= bars['requests_per_second'])})",
+    ]
+    head = ("clients", "median, ms", "p99, ms", "requests a second", "dropped")
+    text = (
+        f"`/api/predict` of `inklab serve`, one image a request, pipeline `{found['pipeline']}`, over "
+        f"connections that stay open; {found['tool']} asks from the same cores. Medians of {found['n']} "
+        f"times {found['seconds']:g} s, in turns. {'; '.join(held)}."
+    )
+    return "\n".join(["## What the server answers", "", text, "", table(head, rows), _made(found), ""])
+
+
+def _yes(held: bool) -> str:
+    return "yes" if held else "**no**"
+
+
 def _waited(name: str, seconds: Sequence[float], bar: float) -> tuple[str, ...]:
     middle, digits = median(seconds), 2 if bar < 10 else 0
     between = f"{min(seconds):.{digits}f} to {max(seconds):.{digits}f}"
@@ -269,6 +301,7 @@ def _picture(name: str) -> str:
 
 SECTIONS = (
     _claims, *(_comparison(name) for name in WORKS), _growth, _bf16, _parity, _checkpoints, _outcomes, _study,
+    _serving,
 )  # fmt: skip
 
 

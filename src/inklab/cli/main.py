@@ -21,7 +21,7 @@ FROM_OUTSIDE = {
 }  # fmt: skip
 """What a file system says that is nobody's bug: no permission, no space, a file where a folder should be."""
 
-for part in ("running", "reading", "registered", "using", "exporting"):
+for part in ("running", "reading", "registered", "using", "exporting", "serving"):
     import_module(f"inklab.cli.{part}")
 
 

@@ -8,8 +8,9 @@ import numpy as np
 
 from inklab.arrayfile import write_arrays
 from inklab.arrays import Labels, Pixels
-from inklab.data.dataset import Dataset
+from inklab.data.dataset import Dataset, ImageSet
 from inklab.data.source import load
+from inklab.data.split import split
 from inklab.errors import InklabError
 from inklab.files import read_json
 from inklab.study.findings import sentence
@@ -96,6 +97,14 @@ class StoredRun:
     def test_labels(self) -> Labels | None:
         """All test labels, if the data is at hand."""
         return None if self._dataset is None else self._dataset.test.labels
+
+    def training_parts(self) -> tuple[ImageSet, ImageSet] | None:
+        """Training and validation images as the study split them, if the data is at hand."""
+        if self._dataset is None:
+            return None
+        held = sum(self.plan["data"]["counts"]["validation"])
+        parts = split(self._dataset, validation=held, seed=self.plan["seed"])
+        return parts.train, parts.validation
 
     @cached_property
     def _dataset(self) -> Dataset | None:

@@ -1,0 +1,93 @@
+// What the page's small drawings share: scales, ticks, lines, and series that differ in more than colour.
+
+import { svg } from "./dom.js";
+
+/** Colour, dashes and marker of the series of a drawing, in the report's order. */
+export const SERIES = [
+  { colour: "c1", dash: null, marker: "circle" },
+  { colour: "c2", dash: "7 2.5", marker: "square" },
+  { colour: "c3", dash: "2 2.5", marker: "triangle" },
+  { colour: "c4", dash: "8 2.5 2 2.5", marker: "diamond" },
+  { colour: "c5", dash: "4 1.6", marker: "down" },
+  { colour: "c6", dash: "10 3", marker: "plus" },
+];
+export const series = (index) => SERIES[index % SERIES.length];
+
+const MARKERS = {
+  circle: "M-3.5 0a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0 -7 0z",
+  square: "M-3.2 -3.2h6.4v6.4h-6.4z",
+  triangle: "M0 -4.2L4 3.2H-4z",
+  diamond: "M0 -4.6L4.6 0L0 4.6L-4.6 0z",
+  down: "M0 4.2L4 -3.2H-4z",
+  plus: "M-1.4 -4h2.8v2.6h2.6v2.8h-2.6v2.6h-2.8v-2.6h-2.6v-2.8h2.6z",
+};
+
+export const marker = (look, x, y) =>
+  svg("path", { d: MARKERS[look.marker], transform: `translate(${x} ${y})`, class: `mark ${look.colour}` });
+
+/** A short piece of a series, for legends. */
+export function swatch(look) {
+  const drawing = svg("svg", { viewBox: "0 0 28 12", width: 28, height: 12, class: "swatch", "aria-hidden": "true" });
+  drawing.append(
+    svg("line", { x1: 0, x2: 28, y1: 6, y2: 6, class: `line ${look.colour}`, "stroke-dasharray": look.dash }),
+    marker(look, 14, 6),
+  );
+  return drawing;
+}
+
+/** A function from values to places. */
+export const scale = (low, high, from, to) => {
+  const across = high - low || 1;
+  return (value) => from + ((value - low) / across) * (to - from);
+};
+
+/** Round numbers from low to high, about so many. */
+export function ticks(low, high, about) {
+  const raw = (high - low || 1) / about;
+  const power = 10 ** Math.floor(Math.log10(raw));
+  const step = power * [1, 2, 5, 10].find((each) => each * power >= raw * 0.999);
+  const found = [];
+  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) found.push(Number((i * step).toPrecision(12)));
+  return found;
+}
+
+/** A line through points; a gap where a value is missing. */
+export function path(points) {
+  let text = "", pen = "M";
+  for (const [x, y] of points) {
+    if (!Number.isFinite(x) || !Number.isFinite(y)) { pen = "M"; continue; }
+    text += `${pen}${x.toFixed(1)} ${y.toFixed(1)}`;
+    pen = "L";
+  }
+  return text;
+}
+
+/** The area between two lines over the same places. */
+export const area = (upper, lower) => `${path(upper)}${path([...lower].reverse()).replace("M", "L")}Z`;
+
+/** The value of a series between two of its places. */
+export function between(places, values, at) {
+  if (at <= places[0]) return values[0];
+  for (let i = 1; i < places.length; i++) {
+    if (at > places[i]) continue;
+    const share = (at - places[i - 1]) / (places[i] - places[i - 1]);
+    return values[i - 1] + share * (values[i] - values[i - 1]);
+  }
+  return values.at(-1);
+}
+
+/** Lines across at the ticks of y with their words, and the words of x below. */
+export function grid({ x, y, left, right, bottom, xs, ys, word = String, across = String }) {
+  const drawn = svg("g", { class: "axis" });
+  for (const value of ys) {
+    drawn.append(
+      svg("line", { x1: left, x2: right, y1: y(value), y2: y(value), class: "rule" }),
+      svg("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end", text: word(value) }),
+    );
+  }
+  drawn.append(svg("line", { x1: left, x2: right, y1: bottom, y2: bottom, class: "base" }));
+  for (const value of xs) {
+    drawn.append(svg("text", { x: x(value), y: bottom + 16, "text-anchor": "middle", text: across(value) }));
+  }
+  return drawn;
+}

@@ -1,0 +1,154 @@
+"""The page in a browser, on the toy run: what is drawn is judged, spoilt, cleaned, and opened as a file."""
+
+import json
+
+import pytest
+import toy
+from browser import needs_chromium, opened
+from page_visits import (
+    NOTHING,
+    SEVEN,
+    THREE,
+    change,
+    columns,
+    distance,
+    draw,
+    image,
+    settled,
+    share,
+    stage,
+    toy_address,
+    verdict,
+)
+from PIL import Image
+
+pytestmark = needs_chromium
+
+
+@pytest.fixture(scope="module")
+def address():
+    return toy_address()
+
+
+def test_a_drawing_is_judged_by_every_pipeline_at_once(address):
+    with opened(address) as page:
+        settled(page)
+        assert verdict(page) == NOTHING and {each["label"] for each in columns(page).values()} == {"–"}
+        draw(page, SEVEN)
+        settled(page)
+        assert verdict(page) != NOTHING
+        told = columns(page)
+        assert list(told) == ["cnn", "denoiser+cnn", "median+cnn"]  # those that the study compares
+        for each in told.values():
+            assert len(each["probabilities"]) == 10 and sum(each["probabilities"].values()) == pytest.approx(
+                1, abs=0.01
+            )
+            best = max(each["probabilities"], key=each["probabilities"].get)
+            assert each["label"] in (best, "?")
+        assert max(stage(page, "What the network sees")) > 100
+        assert stage(page, "With noise") == stage(page, "What the network sees")
+        page.get_by_role("button", name="Clear").click()
+        settled(page)
+        assert verdict(page) == NOTHING and max(image(page, ".judge canvas >> nth=0")) == 0
+
+
+def test_answers_keep_up_with_the_hand_one_question_at_a_time(address):
+    with opened(address) as page:
+        open_, most = set(), [0]
+
+        def sent(request):
+            if request.url.endswith("/api/predict"):
+                open_.add(request)
+                most[0] = max(most[0], len(open_))
+
+        page.on("request", sent)
+        page.on("requestfinished", lambda request: open_.discard(request))
+        draw(page, THREE, steps=20)
+        settled(page)
+        assert most[0] == 1 and not open_
+        last = page.evaluate(
+            "() => performance.getEntriesByType('resource').filter(e => e.name.endsWith('predict')).length"
+        )
+        assert 1 < last <= 200
+
+
+def test_noise_does_to_the_image_what_the_slider_says(address):
+    with opened(address) as page:
+        draw(page, SEVEN)
+        settled(page)
+        clean = stage(page, "What the network sees")
+        change(page, "#strength", 0.5)
+        spoilt = stage(page, "With noise")
+        assert distance(clean, spoilt) > 40 and stage(page, "What the network sees") == clean
+        assert stage(page, "Cleaned") not in (clean, spoilt)
+        change(page, "#strength", 0.51)
+        assert distance(spoilt, stage(page, "With noise")) < 30  # nested: a little more, not another noise
+        change(page, "#strength", 0.5)
+        assert stage(page, "With noise") == spoilt
+        change(page, "#seed", 4)
+        assert stage(page, "With noise") != spoilt
+        change(page, "#strength", 0)
+        assert stage(page, "With noise") == clean
+        page.locator("#corruption").select_option("gaussian")
+        change(page, "#strength", 0.3)
+        assert stage(page, "With noise") != clean
+        assert "aside" in page.locator("#curve").get_attribute("class")  # the study measured another one
+
+
+def test_the_curve_is_the_studys_and_its_mark_follows_the_slider(address):
+    results = json.loads((toy.finished() / "results.json").read_text(encoding="utf-8"))["chapters"]["noise"]
+    with opened(address) as page:
+        settled(page)
+        marks = page.locator("#curve .here .mark")
+        assert marks.count() == len(results["pipelines"]) == 3
+        words = page.locator("#curve svg").get_attribute("aria-label")
+        assert f"cnn: {100 * results['pipelines']['cnn']['tpr'][0]['mean']:.0f} % at 0" in words
+        before = page.locator("#curve .marker").get_attribute("x1")
+        change(page, "#strength", 0.3)
+        slider, line = page.locator("#strength").bounding_box(), page.locator("#curve .marker").bounding_box()
+        assert page.locator("#curve .marker").get_attribute("x1") != before
+        largest = results["strengths"][-1]
+        assert largest == 0.6  # so the slider goes on where the curve ends, and its axis is not the curve's
+        told = page.locator(".judge .at >> nth=0").inner_text()
+        assert share(told.split(":")[1]) == pytest.approx(
+            results["pipelines"]["cnn"]["tpr"][1]["mean"], abs=0.001
+        )
+        assert slider["y"] > line["y"]
+
+
+def test_pipelines_can_be_chosen_and_one_is_the_least(address):
+    with opened(address) as page:
+        settled(page)
+        page.locator("#choose summary").click()
+        for name in ("denoiser+cnn", "median+cnn"):
+            page.get_by_role("checkbox", name=name, exact=True).uncheck()
+        page.get_by_role("checkbox", name="mlp", exact=True).check()
+        assert list(columns(page)) == ["cnn", "mlp"]
+        page.get_by_role("checkbox", name="cnn", exact=True).uncheck()
+        page.get_by_role("checkbox", name="mlp", exact=True).click()
+        assert list(columns(page)) == ["mlp"]
+        draw(page, SEVEN)
+        settled(page)
+        assert max(stage(page, "Cleaned")) > 0  # the denoiser is asked though no pipeline on show has it
+
+
+def test_a_picture_can_be_opened_and_left_again(address, tmp_path):
+    picture = Image.new("L", (200, 200), 0)
+    picture.paste(255, (80, 30, 120, 170))
+    picture.save(tmp_path / "stroke.png")
+    (tmp_path / "text.png").write_text("no picture")
+    with opened(address, expected="422|400") as page:
+        draw(page, SEVEN)
+        settled(page)
+        drawn = stage(page, "What the network sees")
+        page.locator("#file").set_input_files(tmp_path / "stroke.png")
+        page.locator("#over").wait_for()
+        settled(page)
+        seen = stage(page, "What the network sees")
+        assert seen != drawn and page.locator("#over").get_attribute("aria-label").endswith("stroke.png")
+        page.get_by_role("button", name="Back to drawing").click()
+        settled(page)
+        assert stage(page, "What the network sees") == drawn
+        page.locator("#file").set_input_files(tmp_path / "text.png")
+        page.locator("#trouble").wait_for()
+        assert "picture" in page.locator("#trouble").inner_text()

@@ -1,0 +1,101 @@
+"""Whatever is sent, the answer is no 500, is JSON, and is one line."""
+
+import json
+
+import pytest
+import served
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as some
+
+PATHS = ["predict", "denoise", "generate"]
+KEYS = [
+    "images",
+    "picture",
+    "pipelines",
+    "noise",
+    "denoiser",
+    "decoder",
+    "sampler",
+    "count",
+    "seed",
+    "at",
+    "near",
+]
+KEYS += ["spread", "corruption", "strength", "more"]
+
+image = some.sampled_from([served.text(each) for each in served.examples()[:3]])
+leaf = some.one_of(
+    some.none(), some.booleans(), some.integers(), some.floats(), some.text(max_size=20), image,
+    some.sampled_from(["cnn", "denoiser+cnn", "denoiser", "mixture", "salt_and_pepper", "../cnn", "AAAA"]),
+)  # fmt: skip
+value = some.recursive(
+    leaf,
+    lambda inner: (
+        some.lists(inner, max_size=4) | some.dictionaries(some.sampled_from(KEYS), inner, max_size=4)
+    ),
+)
+near_right = some.fixed_dictionaries(
+    {"images": some.lists(image, min_size=1, max_size=3)},
+    optional={
+        "pipelines": some.lists(some.sampled_from(["cnn", "median+cnn", "x"]) | value, max_size=3),
+        "noise": some.fixed_dictionaries(
+            {"strength": some.floats(0, 2) | value},
+            optional={"seed": some.integers() | value, "corruption": value},
+        ),
+    },
+)
+wanted = some.fixed_dictionaries(
+    {},
+    optional={
+        "count": some.integers(-5, 200) | value, "seed": some.integers(0, 2**40) | value,
+        "at": some.lists(some.lists(some.floats(-1, 2), max_size=3), max_size=4) | value,
+        "near": image | value,
+        "spread": some.floats() | value, "sampler": value, "decoder": value,
+    },
+)  # fmt: skip
+quick = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def sent(path, body):
+    server = served.shared()
+    answer = server.client.post(f"/api/{path}", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code in (200, 404, 413, 422), (answer.status_code, body)
+    told = answer.json()
+    if answer.status_code != 200:
+        assert set(told) == {"error"} and "\n" not in told["error"] and len(told["error"]) < 1000
+    return answer.status_code
+
+
+@quick
+@given(some.sampled_from(PATHS), some.one_of(value, near_right, wanted))
+def test_any_json(path, body):
+    sent(path, json.dumps(body))
+
+
+@quick
+@given(some.sampled_from(PATHS), some.binary(max_size=200))
+def test_any_bytes(path, body):
+    assert sent(path, body) == 422
+
+
+@quick
+@given(some.data())
+def test_a_right_request_that_is_spoilt(data):
+    body = bytearray(
+        json.dumps({"images": [served.text(served.examples()[0])], "noise": {"strength": 0.1}}).encode()
+    )
+    for place, byte in data.draw(
+        some.lists(some.tuples(some.integers(0, len(body) - 1), some.integers(0, 255)), max_size=4)
+    ):
+        body[place] = byte
+    sent("predict", bytes(body))
+
+
+def test_a_right_one_passes():
+    assert sent("predict", json.dumps({"images": [served.text(served.examples()[0])]})) == 200
+
+
+@pytest.fixture(scope="module", autouse=True)
+def still_there():
+    yield
+    assert served.shared().client.get("/health").status_code == 200
