@@ -2,6 +2,7 @@
 
 import logging
 import socket
+import sys
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,11 @@ from inklab.serve.service import Service
 
 Listening = Callable[[Mapping[str, str]], None]
 """Called once a server answers, with what it can't serve and why."""
+
+SWITCH = 1e-4
+"""Seconds after which Python's threads take turns. A pass of a network that has ended waits so long for the
+event loop to let go. With the usual 5e-3, a fifth fewer requests are answered
+(1,290 to 1,560 a second against 1,610 to 1,860, at 8 and 64 clients, in turns)."""
 
 PATIENCE = 3  # seconds that answers under way may take after the server was told to end
 
@@ -84,5 +90,6 @@ def serve(
 ) -> None:
     """Serve until Ctrl-C or SIGTERM; arguments as of `server`."""
     running = server(folder, place, listener, listening, trusted)
+    sys.setswitchinterval(SWITCH)
     with suppress(KeyboardInterrupt):  # uvicorn raises it once more after all has ended well
         running.run(sockets=[listener])
