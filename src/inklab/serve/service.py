@@ -25,6 +25,7 @@ from inklab.serve.stock import Stock
 from inklab.study.store import RunFolder
 
 LOOK_AGAIN = 2.0  # seconds between two looks at what there is
+LOOK_WAIT = 2.0  # seconds that somebody who asks waits for a look
 THREADS = 1  # of a pass: the event loop has the other core
 
 T = TypeVar("T")
@@ -57,7 +58,8 @@ class Service:
         self.shelf = self._look()
         self._noise = ThreadPoolExecutor(1, "inklab noise")
         self._slow = ThreadPoolExecutor(1, "inklab learning")
-        self._looking, self._looked = asyncio.Lock(), time.monotonic()
+        self._looking: asyncio.Task[None] | None = None
+        self._looked = time.monotonic()
         self._decoders: dict[str, asyncio.Future[Decoder]] = {}
         self._references: asyncio.Future[References | None]
         self._learning: asyncio.Task[None]
@@ -78,29 +80,45 @@ class Service:
         if self.follower is not None:
             await self.follower.close()
         self._learning.cancel()
+        if self._looking is not None:
+            self._looking.cancel()
         self.batcher.stop()
         self.pictures.stop()
         for pool in (self._noise, self._slow):
             pool.shutdown(wait=False, cancel_futures=True)
 
     async def current(self) -> Shelf:
-        """What there is now: networks appear when their trainings end."""
-        async with self._looking:
-            if (
-                self.run is not None
-                and time.monotonic() - self._looked > LOOK_AGAIN
-                and self._learning.done()
-            ):
-                before = dict(self.shelf.bundles)
-                self.shelf = await asyncio.to_thread(self._look)
-                self._looked = time.monotonic()
-                for name, bundle in self.shelf.bundles.items():
-                    if before.get(name) is not bundle:
-                        self.judging.energies.pop(name, None)
-                        self._decoders.pop(name, None)
-                if {*map(id, self.shelf.bundles.values())} - {*map(id, before.values())}:
-                    self._learning = asyncio.create_task(self._learn())
+        """What there is now: networks appear when their trainings end.
+
+        One that must be converted first is not waited for long: it is there when one asks again.
+
+        Raises:
+            InklabError: the run is damaged.
+        """
+        if self._is_due():
+            self._looking = asyncio.create_task(self._look_again())
+        if self._looking is not None:
+            await asyncio.wait([self._looking], timeout=LOOK_WAIT)
+            if self._looking.done():
+                self._looking.result()
         return self.shelf
+
+    def _is_due(self) -> bool:
+        """Whether it is time to look again, and nobody is at it."""
+        idle = self._looking is None or self._looking.done()
+        late = time.monotonic() - self._looked > LOOK_AGAIN
+        return self.run is not None and idle and late and self._learning.done()
+
+    async def _look_again(self) -> None:
+        before = dict(self.shelf.bundles)
+        self.shelf = await asyncio.to_thread(self._look)
+        self._looked = time.monotonic()
+        for name, bundle in self.shelf.bundles.items():
+            if before.get(name) is not bundle:
+                self.judging.energies.pop(name, None)
+                self._decoders.pop(name, None)
+        if {*map(id, self.shelf.bundles.values())} - {*map(id, before.values())}:
+            self._learning = asyncio.create_task(self._learn())
 
     async def references(self) -> References | None:
         """Images to compare with; read in the background after the start."""
