@@ -14,6 +14,7 @@ import toy
 
 from inklab.files import write_json
 from inklab.serve import following
+from inklab.serve import service as service_module
 from inklab.serve.limits import Limits
 from inklab.study.store import RunFolder
 
@@ -129,6 +130,28 @@ def test_networks_appear_when_their_trainings_end(running):
     image = served.text(served.examples()[0])
     assert server.ask("predict", images=[image], pipelines=["denoiser+cnn"])["images"]
     assert server.client.get("/api/networks").json()["curves"] is None  # no results yet
+
+
+def test_a_network_that_is_being_converted_is_not_waited_for(running, monkeypatch):
+    server, folder, kept = running
+    for name in ("LOOK_AGAIN", "LOOK_WAIT"):
+        monkeypatch.setattr(service_module, name, 0.0)
+    look, may, begun = server.service._look, threading.Event(), threading.Event()
+
+    def slow():
+        begun.set()
+        may.wait(30)
+        return look()
+
+    def names():
+        return [each["id"] for each in server.client.get("/api/networks").json()["pipelines"]]
+
+    monkeypatch.setattr(server.service, "_look", slow)
+    shutil.move(kept, folder / "trials" / kept.name)
+    served.wait_until(lambda: names() and begun.is_set())
+    assert "cnn" not in names()  # answered while it is still being looked at
+    may.set()
+    served.wait_until(lambda: "cnn" in names())
 
 
 def test_a_quiet_study_gives_a_sign_of_life(running, monkeypatch):
