@@ -91,6 +91,13 @@ class TestALiveFile:
         told(tmp_path, Event("started", "train a"), *epochs)
         assert read_live(RunFolder(tmp_path))["running"][0]["epoch"] == []
 
+    def test_a_job_that_starts_right_after_another_is_told(self, tmp_path):
+        file = LiveFile(RunFolder(tmp_path), lambda *_: None)
+        for name in ("train a", "train b"):
+            file(Event("started", name), {**GROUP, "name": name})
+        running = read_live(RunFolder(tmp_path))["running"]
+        assert [job["job"] for job in running] == ["train a", "train b"]
+
     def test_a_disk_that_refuses_stops_nothing(self, tmp_path, at_once):
         (tmp_path / "work").write_text("a file, where a folder should be")
         assert len(told(tmp_path, planned(1.0), Event("started", "train a"))) == 2

@@ -18,7 +18,7 @@ from inklab.study.executor import Event
 from inklab.study.forms.live import check_live
 from inklab.study.store import RunFolder
 
-EVERY = 1.0  # seconds between two writes; one costs some milliseconds of the driver, which has time
+EVERY = 1.0  # seconds from a write to one for a further epoch; it costs the driver some milliseconds
 LARGEST = 4 * 1024**2  # bytes; 100,000 epochs of a job have 2 MB
 ELSEWHERE = 900.0  # seconds for which a driver on another machine is believed to go on without a sign
 
@@ -57,7 +57,8 @@ class LiveFile:
             _add(self._jobs[event.job], *event.value)
         elif event.kind in ("done", "failed", "lost", "retried"):
             self._jobs.pop(event.job, None)
-        if time.monotonic() - self._written >= EVERY:
+        # Jobs are written at once: one that says nothing until it ends would not be seen at all.
+        if event.kind != "epoch" or time.monotonic() - self._written >= EVERY:
             self._write()
 
     def _write(self) -> None:

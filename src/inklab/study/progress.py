@@ -33,9 +33,8 @@ class Onlooker:
     def look(self) -> Json:
         """How far the run is now; see `progress_of`."""
         plan = self.folder.plan()
-        planned = {each["id"] for chapter in plan["chapters"] for each in chapter.get("evaluations", [])}
         trials = self._outcomes(plan["trials"], self.folder.outcome)
-        evaluations = self._outcomes(planned, self.folder.evaluation)
+        evaluations = self._outcomes(_evaluations(plan), self.folder.evaluation)
         return _told(plan, trials, evaluations, read_live(self.folder))
 
     def _outcomes(self, names: Iterable[str], read: Callable[[str], Json | None]) -> dict[str, Json]:
@@ -71,14 +70,14 @@ def progress_of(folder: RunFolder) -> Json:
 def _told(plan: Json, trials: Mapping[str, Json], evaluations: Mapping[str, Json], live: Json | None) -> Json:
     states = {name: str(each["state"]) for name, each in [*trials.items(), *evaluations.items()]}
     waiting = waiting_of(plan, states)
-    total = len(_wanted(plan))
+    total, under_way = len(_wanted(plan)), _half_curves(plan, live) if live else {}
     return {
         "state": "running" if live else "stopped" if waiting else "finished",
         **at_work(plan, waiting, live),
         "done": total - len(waiting),
         "total": total,
         "chapters": [_chapter(chapter, states) for chapter in plan["chapters"]],
-        "curves": [curve for chapter in plan["chapters"] for curve in _curves(chapter, plan, trials, live)],
+        "curves": [curve for chapter in plan["chapters"] for curve in _curves(chapter, trials, under_way)],
     }
 
 
@@ -88,7 +87,11 @@ def waiting_of(plan: Json, states: Mapping[str, str]) -> set[str]:
 
 
 def _wanted(plan: Json) -> set[str]:
-    return {*plan["trials"], *(each for chapter in plan["chapters"] for each in evaluations_of(chapter))}
+    return {*plan["trials"], *_evaluations(plan)}
+
+
+def _evaluations(plan: Json) -> set[str]:
+    return {each for chapter in plan["chapters"] for each in evaluations_of(chapter)}
 
 
 def at_work(plan: Json, waiting: set[str], live: Json | None) -> Json:
@@ -156,9 +159,8 @@ def _together(plan: Json, trials: list[str]) -> bool:
     return any(group["lifted"] and trials[0] in group["trials"] for group in plan["groups"])
 
 
-def _curves(chapter: Json, plan: Json, outcomes: Mapping[str, Json], live: Json | None) -> list[Json]:
+def _curves(chapter: Json, outcomes: Mapping[str, Json], under_way: Mapping[str, Json]) -> list[Json]:
     """Those of a chapter's trials that there are: of each setting the first replicates."""
-    under_way = _half_curves(plan, live) if live else {}
     curves: list[Json] = []
     for replicate, setting, trial in _by_replicate(chapter):
         ended = trial in outcomes
