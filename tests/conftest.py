@@ -50,3 +50,43 @@ def data(digits):
     from synthetic_training import training_data
 
     return training_data(*digits, train=200, validation=40)
+
+
+@pytest.fixture
+def cli(capsys):
+    """Type a command in this process: `(exit code, stdout, stderr)`."""
+    from inklab.cli.main import main
+
+    def type_(*words):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(word) for word in words])
+        return ended.value.code, *capsys.readouterr()
+
+    return type_
+
+
+@pytest.fixture(scope="session")
+def toy_page(tmp_path_factory):
+    """The shared toy run's report, without figures."""
+    import toy
+    from synthetic_bundles import toy_run
+
+    return _with_report(toy_run(toy.copied(tmp_path_factory.mktemp("run") / "toy"))).path / "report.html"
+
+
+@pytest.fixture(scope="session")
+def large(tmp_path_factory):
+    """A run with networks of the digits study's sizes, and its report."""
+    from synthetic_bundles import DENOISER, SMALL, made_up
+
+    return _with_report(made_up(tmp_path_factory.mktemp("run"), SMALL, DENOISER))
+
+
+def _with_report(run):
+    """The same run, its report written without figures."""
+    from inklab.files import write_whole
+    from inklab.report import build_report
+
+    write_whole(run.path / "report.html", build_report(run, {}))
+    return run

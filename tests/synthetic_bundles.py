@@ -1,6 +1,7 @@
 """Runs with bundles of untrained networks, for the pad of the report, and what it makes of images."""
 
 import base64
+import re
 from pathlib import Path
 
 import numpy as np
@@ -86,3 +87,8 @@ def judged(page, pixels: np.ndarray, **how) -> dict[str, np.ndarray]:
 
 def tensor(pixels) -> torch.Tensor:
     return torch.from_numpy(np.asarray(pixels, np.float32))
+
+
+def scripts(page: str) -> list[str]:
+    """The tags that begin a script in a page."""
+    return re.findall(r"<script[^>]*>", page)

@@ -13,26 +13,12 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 import inklab
-from inklab.cli import main
 from inklab.cli.progress import duration
 from inklab.errors import EXIT_FINE, EXIT_MISTAKE
 from inklab.files import read_json
 from inklab.models.model import models
 from inklab.study.store import RunFolder
 from inklab.train.recipe import Recipe
-
-
-@pytest.fixture
-def cli(capsys):
-    """Type a command in this process: `(exit code, stdout, stderr)`."""
-
-    def type_(*words):
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main([str(word) for word in words])
-        return ended.value.code, *capsys.readouterr()
-
-    return type_
 
 
 @pytest.fixture

@@ -17,24 +17,10 @@ import numpy as np
 import pytest
 import toy
 from PIL import Image
+from typist import typed_in
 
 from inklab.errors import EXIT_DATA, EXIT_FINE, EXIT_MISTAKE
 from inklab.study.store import RunFolder
-
-TYPIST = """
-import contextlib, io, json, sys
-from inklab.cli import main
-told = []
-for words in json.load(sys.stdin):
-    out, err, code = io.StringIO(), io.StringIO(), None
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            main(words)
-        except SystemExit as ended:
-            code = ended.code
-    told.append([code, out.getvalue(), err.getvalue(), "torch" in sys.modules])
-json.dump(told, sys.stdout)
-"""
 
 
 def png(width, height):
@@ -245,13 +231,9 @@ def told(here, tmp_path_factory):
         "PATH": "/usr/bin:/bin", "HOME": str(tmp_path_factory.mktemp("home")), "INKLAB_OFFLINE": "1",
         "INKLAB_RUNS_DIR": str(here / "no runs"), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1",
     }  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-c", TYPIST], input=json.dumps([words(each) for each in typed]),
-        capture_output=True, text=True, cwd=here, env=surroundings, check=True,
-    )  # fmt: skip
-    assert done.stderr == ""
+    found = typed_in(here, [words(each) for each in typed], surroundings)
     written = {path for path in here.rglob("*") if path.name != ".lock"} - before
-    return {**dict(zip(typed, json.loads(done.stdout), strict=True)), "written": written}
+    return {**dict(zip(typed, found, strict=True)), "written": written}
 
 
 @pytest.mark.parametrize("typed", [*MISTAKES, *WITH_TORCH])
@@ -286,15 +268,7 @@ def test_sound_things_pass(here):
         ["show", "run"],
         ["data", "check", "toy.npz"],
     ]
-    done = subprocess.run(
-        [sys.executable, "-c", TYPIST],
-        input=json.dumps(typed),
-        capture_output=True,
-        text=True,
-        cwd=here,
-        check=True,
-    )
-    assert [each[0] for each in json.loads(done.stdout)] == [EXIT_FINE] * 4
+    assert [each[0] for each in typed_in(here, typed)] == [EXIT_FINE] * 4
 
 
 def test_a_folder_that_may_not_be_written_is_told(tmp_path):

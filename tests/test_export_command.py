@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import toy
 from exporting import bundle
+from typist import typed_in
 
 from inklab.cli import main
 from inklab.errors import EXIT_DATA, EXIT_FINE, EXIT_MISTAKE
@@ -29,17 +30,10 @@ def base() -> Path:
 
 
 @pytest.fixture
-def cli(capsys, monkeypatch, tmp_path):
+def cli(cli, monkeypatch, tmp_path):
     """Type a command in an empty folder: `(exit code, stdout, stderr)`."""
     monkeypatch.chdir(tmp_path)
-
-    def type_(*words):
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main([str(word) for word in words])
-        return ended.value.code, *capsys.readouterr()
-
-    return type_
+    return cli
 
 
 @pytest.fixture(scope="module")
@@ -225,21 +219,6 @@ WITH_TORCH = {
     "export bundle --to a.onnx --data small.npz": (EXIT_DATA, "'small.npz' has images of (1, 4, 4)"),
 }  # fmt: skip
 
-TYPIST = """
-import contextlib, io, json, sys
-from inklab.cli import main
-told = []
-for words in json.load(sys.stdin):
-    out, err, code = io.StringIO(), io.StringIO(), None
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            main(words)
-        except SystemExit as ended:
-            code = ended.code
-    told.append([code, out.getvalue(), err.getvalue(), "torch" in sys.modules])
-json.dump(told, sys.stdout)
-"""
-
 
 @pytest.fixture(scope="module")
 def told(base, tmp_path_factory) -> dict:
@@ -257,13 +236,10 @@ def told(base, tmp_path_factory) -> dict:
     images[:, 0, 0] = np.arange(12)
     np.savez(here / "small.npz", images=images, labels=labels)
     typed = [*MISTAKES, *WITH_TORCH]
-    done = subprocess.run(
-        [sys.executable, "-c", TYPIST], input=json.dumps([each.split() for each in typed]), cwd=here,
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert done.stderr == "" and not list(here.glob("a.*"))
+    found = typed_in(here, [each.split() for each in typed])
+    assert not list(here.glob("a.*"))
     assert (here / "README.md").read_text(encoding="utf-8") == "# mine\n"
-    return dict(zip(typed, json.loads(done.stdout), strict=True))
+    return dict(zip(typed, found, strict=True))
 
 
 @pytest.mark.parametrize("typed", [*MISTAKES, *WITH_TORCH])

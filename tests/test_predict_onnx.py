@@ -12,7 +12,6 @@ from exporting import bundle, real
 from onnx import helper
 from PIL import Image
 
-from inklab.cli import main
 from inklab.errors import EXIT_DATA, EXIT_FINE, EXIT_MISTAKE
 from inklab.export.exported import export
 from inklab.export.networks import network
@@ -33,17 +32,10 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def cli(capsys, monkeypatch, folder):
+def cli(cli, monkeypatch, folder):
     """Type a command in that folder: `(exit code, stdout, stderr)`."""
     monkeypatch.chdir(folder)
-
-    def type_(*words):
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main([str(word) for word in words])
-        return ended.value.code, *capsys.readouterr()
-
-    return type_
+    return cli
 
 
 # ---------------------------------------------------------------- the same answers

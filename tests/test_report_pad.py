@@ -7,33 +7,12 @@ import re
 
 import numpy as np
 import pytest
-import toy
-from synthetic_bundles import DENOISER, SMALL, made_up, tensor, toy_run
+from synthetic_bundles import DENOISER, SMALL, made_up, scripts, tensor, toy_run
 
 from inklab.bundle import Bundle
-from inklab.files import write_whole
 from inklab.report import build_report
 from inklab.report.networks import read_dense
 from inklab.report.pad import FAMILIAR, LARGEST, build_pad
-
-
-@pytest.fixture(scope="module")
-def toy_page(tmp_path_factory):
-    folder = toy.copied(tmp_path_factory.mktemp("run") / "toy")
-    write_whole(folder / "report.html", build_report(toy_run(folder), {}))
-    return folder / "report.html"
-
-
-@pytest.fixture(scope="module")
-def large(tmp_path_factory):
-    """Networks of the digits study's sizes, and their page."""
-    run = made_up(tmp_path_factory.mktemp("run"), SMALL, DENOISER)
-    write_whole(run.path / "report.html", build_report(run, {}))
-    return run
-
-
-def scripts(page: str) -> list[str]:
-    return re.findall(r"<script[^>]*>", page)
 
 
 class TestPage:

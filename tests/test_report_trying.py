@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import toy
 from browser import needs_chromium, opened
-from synthetic_bundles import DENOISER, SMALL, judged, made_up, tensor, toy_run
+from synthetic_bundles import DENOISER, SMALL, judged, made_up, scripts, tensor
 
 from inklab.bundle import Bundle
 from inklab.files import write_whole
@@ -15,25 +15,6 @@ from inklab.report import build_report
 
 HOSTILE = "</script><script>alert(1)</script>"
 THREE = [(0.32, 0.24), (0.6, 0.2), (0.66, 0.35), (0.48, 0.48), (0.68, 0.62), (0.6, 0.8), (0.3, 0.78)]
-
-
-@pytest.fixture(scope="module")
-def toy_page(tmp_path_factory):
-    folder = toy.copied(tmp_path_factory.mktemp("run") / "toy")
-    write_whole(folder / "report.html", build_report(toy_run(folder), {}))
-    return folder / "report.html"
-
-
-@pytest.fixture(scope="module")
-def large(tmp_path_factory):
-    """Networks of the digits study's sizes, and their page."""
-    run = made_up(tmp_path_factory.mktemp("run"), SMALL, DENOISER)
-    write_whole(run.path / "report.html", build_report(run, {}))
-    return run
-
-
-def scripts(page: str) -> list[str]:
-    return re.findall(r"<script[^>]*>", page)
 
 
 @needs_chromium
