@@ -61,7 +61,7 @@ class TestMistakes:
         assert port in told and "or 0" in told
 
     def test_packages_that_are_missing_are_named(self, monkeypatch, capsys):
-        monkeypatch.setattr("inklab.cli.serving.find_spec", lambda name: None if name == "fastapi" else name)
+        monkeypatch.setattr("inklab.export.extra.find_spec", lambda name: None if name == "fastapi" else name)
         with pytest.raises(SystemExit) as ended:
             main(["serve", str(toy.finished())])
         assert ended.value.code == 2

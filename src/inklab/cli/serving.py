@@ -5,7 +5,6 @@ import sys
 import threading
 import webbrowser
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -88,17 +87,19 @@ def serve(
 
 
 def _check_packages() -> None:
-    missing = [name for name in NEEDED if find_spec(name) is None]
-    if missing:
-        raise InklabError(f"serving needs more packages ({', '.join(missing)}): pip install 'inklab[serve]'")
+    from inklab.export.extra import missing
+
+    lacking = missing(NEEDED)
+    if lacking:
+        raise InklabError(f"serving needs more packages ({', '.join(lacking)}): pip install 'inklab[serve]'")
 
 
 def _folder(name: str) -> Path:
     """A bundle's folder, a trial's, or a run's."""
-    for path in (Path(name), Path(name) / "bundle"):
-        if (path / "bundle.json").is_file():
-            return path.resolve()
-    return find_run(name)
+    from inklab.export.choosing import bundle_at
+
+    bundle = bundle_at(Path(name))
+    return find_run(name) if bundle is None else bundle.resolve()
 
 
 def _address(place: "Place", port: int) -> str:

@@ -118,11 +118,12 @@ def _told(path: Path, row: Any, labels: tuple[str, ...]) -> dict[str, Any]:
 def _bundle_folder(name: str, chapter: str | None) -> Path:
     """The bundle meant: a folder with bundle.json, a trial's folder, or a run's replicate 0."""
     from inklab.errors import UnknownName
+    from inklab.export.choosing import bundle_at
     from inklab.study.store import RunFolder
 
-    for path in (Path(name), Path(name) / "bundle"):
-        if (path / "bundle.json").is_file():
-            return path
+    bundle = bundle_at(Path(name))
+    if bundle is not None:
+        return bundle
     if not (Path(name) / "plan.json").is_file() and Path(name).exists():
         raise DataError(f"'{name}' is neither a bundle (bundle.json) nor a run (plan.json)")
     folder = RunFolder.existing(find_run(name))

@@ -1,5 +1,6 @@
 """The packages that export needs and the rest of inklab doesn't."""
 
+from collections.abc import Iterable
 from importlib.util import find_spec
 
 from inklab.errors import InklabError
@@ -27,6 +28,16 @@ def need(*packages: str) -> None:
         *others, last = missing
         told, verb = (f"{', '.join(others)} and {last}", "aren't") if others else (last, "isn't")
         raise InklabError(f"this needs {told}, which {verb} installed: {ADVICE}")
+
+
+def missing(packages: Iterable[str]) -> list[str]:
+    """Those of some packages that are not installed. Nothing is imported.
+
+    Example:
+        >>> missing(["json", "tomlkit_"])
+        ['tomlkit_']
+    """
+    return [name for name in packages if not _is_there(name)]
 
 
 def _is_there(name: str) -> bool:

@@ -141,7 +141,6 @@ class Answers:
         if noise is None:
             return images
         name = noise.corruption or _usual_corruption(self._service.shelf.corruption)
-        corruptions[name].check_strength(noise.strength)
         return await self._service.in_background(lambda: spoilt(images, name, noise.strength, noise.seed))
 
     async def _passed(self, chosen: Sequence[tuple[str, ...]], shown: np.ndarray) -> list[Said]:

@@ -40,7 +40,6 @@ def spoilt(
         True
     """
     corruption = corruptions[name]
-    corruption.check_strength(strength)
     rng = (Seed(seed) / "page" / name).generator()
     images = torch.from_numpy(pixels.astype(np.float32) / np.float32(255))
     found: Float32[np.ndarray, "n c h w"] = corruption(images, strength, rng).numpy()
