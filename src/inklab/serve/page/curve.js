@@ -57,12 +57,12 @@ export class Curve {
     });
     lines.forEach((line, i) => {
       const { colour, dash } = series(i);
-      drawing.append(svg("path", { id: `curve-${i}`, class: `line ${colour}`, d: path(line), "stroke-dasharray": dash }));
+      drawing.append(svg("path", { class: `line ${colour}`, d: path(line), "stroke-dasharray": dash }));
     });
-    for (const { name, index, start, below } of placedNames(this.names, lines, [LEFT, right, 2, bottom])) {
-      // Along the line itself, so that it fits between its neighbours however steep they are.
-      drawing.append(svg("text", { class: `name ${series(index).colour}`, dy: below ? 13 : -5 },
-        svg("textPath", { href: `#curve-${index}`, startOffset: start, text: name })));
+    for (const { name, index, x, y, slope } of placedNames(this.names, lines, [LEFT, right, 2, bottom])) {
+      // As steep as its line there, so that it fits between its neighbours; straight, so that it can be read.
+      const turned = { x, y, dy: "0.35em", "text-anchor": "middle", transform: `rotate(${slope} ${x} ${y})` };
+      drawing.append(svg("text", { ...turned, class: `name ${series(index).colour}`, text: name }));
     }
     this.mark = svg("g", { class: "here" });
     drawing.append(this.mark);
@@ -100,9 +100,9 @@ export class Curve {
 }
 
 /**
- * A stretch of each line along which its name can be written, on the side and where the other lines are farthest.
+ * A place beside each line where its name can be written, on the side and where the other lines are farthest.
  *
- * @returns for each name that has room {name, index, start: where on its line, below: on which side}.
+ * @returns for each name that has room {name, index, x, y: its middle, slope: in degrees}.
  */
 function placedNames(names, lines, [left, right, top, bottom]) {
   const dense = lines.map((line) => stepped(line.filter(([, y]) => Number.isFinite(y)))), taken = [];
@@ -116,11 +116,14 @@ function placedNames(names, lines, [left, right, top, bottom]) {
         const free = nearest(band, [...dense.filter((_, i) => i !== index), ...taken]);
         const steep = Math.abs(line[start + steps][1] - line[start][1]) / (steps * STEP);
         const score = Math.min(free, ROOMY) - 4 * steep;
-        if (free >= TIGHT && (!best || score > best.score)) best = { start: start * STEP, below, band, score };
+        if (free >= TIGHT && (!best || score > best.score)) best = { band, score };
       }
     }
-    if (best) taken.push(best.band);
-    return best ? [{ name, index, ...best }] : [];
+    if (!best) return [];
+    const [[x0, y0], [x1, y1]] = [best.band[0], best.band.at(-1)];
+    const letter = LETTER / (Math.hypot(x1 - x0, y1 - y0) || 1), [aside, down] = [letter * (x1 - x0), letter * (y1 - y0)];
+    taken.push([[x0 - aside, y0 - down], ...best.band, [x1 + aside, y1 + down]]); // and a letter's space at both ends
+    return [{ name, index, x: (x0 + x1) / 2, y: (y0 + y1) / 2, slope: (Math.atan2(y1 - y0, x1 - x0) * 180) / Math.PI }];
   });
 }
 
@@ -139,14 +142,15 @@ function stepped(line) {
   return points;
 }
 
-/** Where a name's middle would run, beside a stretch of a line. */
+/** Where a name's middle would run: straight, beside a stretch of a line and clear of where that bulges. */
 function beside(line, start, steps, below) {
-  const away = below ? ASIDE + 1 : -ASIDE;
-  return Array.from({ length: steps + 1 }, (_, i) => {
-    const [x, y] = line[start + i];
-    const [[x0, y0], [x1, y1]] = [line[Math.max(0, start + i - 1)], line[Math.min(line.length - 1, start + i + 1)]];
-    const length = Math.hypot(x1 - x0, y1 - y0) || 1;
-    return [x - (away * (y1 - y0)) / length, y + (away * (x1 - x0)) / length];
+  const stretch = line.slice(start, start + steps + 1), [[x0, y0], [x1, y1]] = [stretch[0], stretch.at(-1)];
+  const length = Math.hypot(x1 - x0, y1 - y0) || 1, side = below ? 1 : -1;
+  const [aside, down] = [(-side * (y1 - y0)) / length, (side * (x1 - x0)) / length]; // one pixel away from the line
+  const away = ASIDE + Math.max(...stretch.map(([x, y]) => (x - x0) * aside + (y - y0) * down));
+  return stretch.map((_, i) => {
+    const share = i / steps;
+    return [x0 + share * (x1 - x0) + away * aside, y0 + share * (y1 - y0) + away * down];
   });
 }
 
