@@ -12,10 +12,11 @@ from inklab.arrays import Pixels
 from inklab.data.framing import Framing
 from inklab.errors import InklabError
 from inklab.figures.numerals import count, percent
-from inklab.figures.reading import chapter_results, is_number, settings_of, slug
+from inklab.figures.reading import is_number, slug
 from inklab.pad import MODULES, inlined, source
 from inklab.report.networks import DenseNetwork, data_block, read_dense
 from inklab.report.view import Json, RunView
+from inklab.study.results import best_first
 
 TEMPLATES = Path(__file__).parent / "templates"
 LARGEST = 1_400_000  # bytes of weights; as base64 a third more, and with script and style below 2 MB
@@ -108,8 +109,8 @@ def _networks(run: RunView, model: str, target: str, largest: int) -> Iterator[_
     """Replicate 0 of each chapter that has such a network: sound, without a verdict, and small enough."""
     data = run.plan["data"]
     for chapter in run.plan.get("chapters") or []:
-        for setting in _best_first(run, chapter):
-            trial = str(setting["trials"][0])
+        for setting in best_first(chapter, run.results) if chapter.get("kind") == "train" else ():
+            trial = str(next(iter(setting.get("trials") or []), ""))
             outcome = run.outcome(trial) or {}
             if outcome.get("state") != "done" or outcome.get("verdicts") or not _fits(setting, model, target):
                 continue
@@ -121,19 +122,6 @@ def _networks(run: RunView, model: str, target: str, largest: int) -> Iterator[_
             ours = framing.shape == tuple(data["shape"]) and found.target == target
             if ours and all(found.manifest[key] == data[key] for key in ("shape", "labels")):
                 yield _Found(found, chapter, outcome)
-
-
-def _best_first(run: RunView, chapter: Json) -> list[Json]:
-    """A training chapter's settings, the best by validation in front; none of another chapter."""
-    if chapter.get("kind") != "train":
-        return []
-    best = chapter_results(run, str(chapter["name"])).get("best")
-
-    def is_other(setting: Json) -> bool:
-        values = setting.get("values") or {}
-        return best not in (values, *values.values())
-
-    return sorted((each for each in settings_of(chapter) if each.get("trials")), key=is_other)
 
 
 def _fits(setting: Mapping[str, Json], model: str, target: str) -> bool:

@@ -12,6 +12,7 @@ from inklab.errors import CorruptFile, InklabError, SpecError
 from inklab.files import read_json
 from inklab.serve.scores import curves, pipeline_accuracy
 from inklab.study.forms.results import check_results
+from inklab.study.results import best_first
 from inklab.study.store import RunFolder
 
 Json = dict[str, Any]
@@ -105,7 +106,8 @@ def shelf_of_run(folder: RunFolder, usable: Usable) -> Shelf:
     plan, results = folder.plan(), read_results(folder)
     chapters = {each["name"]: each for each in plan["chapters"] if each["kind"] == "train"}
     framing, labels = _planned_framing(plan, folder), tuple(plan["data"]["labels"])
-    places = {name: folder.bundle(chosen(each, results)["trials"][0]) for name, each in chapters.items()}
+    first = {name: best_first(each, results)[0]["trials"][0] for name, each in chapters.items()}
+    places = {name: folder.bundle(trial) for name, trial in first.items()}
     bundles, left_out = _loaded(places, usable, (labels, framing.shape))
     noise: Json = next((each for each in plan["chapters"] if each["kind"] == "noise"), {})
     pipelines = tuple(_pipelines(plan, bundles))
@@ -153,17 +155,6 @@ def read_results(folder: RunFolder) -> Json:
         return check_results(read_json(path), path)
     except FileNotFoundError:
         return {}
-
-
-def chosen(chapter: Mapping[str, Any], results: Mapping[str, Any]) -> Json:
-    """The setting of a train chapter that is used: the best by validation, the first until it is known."""
-    settings: list[Json] = chapter["settings"]
-    best = results.get("chapters", {}).get(chapter["name"], {}).get("best")
-    for setting in settings:
-        values = setting["values"]
-        if values and best in (values, *(values.values() if len(values) == 1 else ())):
-            return setting
-    return settings[0]
 
 
 def _pipelines(plan: Json, bundles: Mapping[str, Bundle]) -> Iterator[tuple[str, ...]]:

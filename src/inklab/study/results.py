@@ -84,6 +84,28 @@ def trials_of(chapter: Json) -> list[str]:
     return list(dict.fromkeys(t for setting in chapter.get("settings", []) for t in setting["trials"]))
 
 
+def best_first(chapter: Json, results: Json) -> list[Json]:
+    """A train chapter's settings, the one that is best by validation in front; as planned until it is known.
+
+    Args:
+        chapter: of the plan.
+        results: of the whole run, as far as there.
+
+    Example:
+        >>> sweep = {"name": "sweep", "settings": [{"values": {"l2": 0.0}}, {"values": {"l2": 1e-3}}]}
+        >>> [each["values"] for each in best_first(sweep, {"chapters": {"sweep": {"best": 1e-3}}})]
+        [{'l2': 0.001}, {'l2': 0.0}]
+    """
+    told = (results.get("chapters") or {}).get(chapter["name"]) or {}
+    best = told.get("best")
+
+    def is_other(setting: Json) -> bool:
+        values = setting.get("values") or {}
+        return best not in (values, *(values.values() if len(values) == 1 else ()))
+
+    return sorted(chapter.get("settings") or [], key=is_other)
+
+
 def evaluations_of(chapter: Json) -> list[str]:
     """The ids of the evaluations that a chapter shows, without repetition."""
     return list(dict.fromkeys(each["id"] for each in chapter.get("evaluations", [])))
