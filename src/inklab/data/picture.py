@@ -19,16 +19,17 @@ MOST_PIXELS_A_BYTE = 10_000  # deflate packs 8,256 one-bit pixels into a byte at
 MOST_FILE_BYTES = 512 * 1024**2
 
 
-def open_picture(source: Path | bytes, *, name: str | None = None) -> Image.Image:
+def open_picture(source: Path | bytes, *, name: str | None = None, most: int = MOST_PIXELS) -> Image.Image:
     """Open and decode a PNG, JPEG, BMP or WebP picture, turned upright by its EXIF orientation.
 
     Args:
         source: a file, or the bytes of one (as from an upload).
         name: what to call it in messages; the path if left out.
+        most: pixels that are decoded, 64 million or fewer.
 
     Raises:
         DataError: there is no such file, or it can't be read.
-        CorruptFile: another format, damaged, cut short, or more than 64 megapixels.
+        CorruptFile: another format, damaged, cut short, or more than `most` pixels.
 
     Example:
         >>> paper = io.BytesIO()
@@ -45,7 +46,7 @@ def open_picture(source: Path | bytes, *, name: str | None = None) -> Image.Imag
             )  # Pillow warns of odd tags and palettes; the pixels are read all the same
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
-                _refuse_huge(picture.size, len(content), name)
+                _refuse_huge(picture.size, len(content), name, most)
                 picture.load()
                 return _upright(picture)
     except CorruptFile:
@@ -67,9 +68,9 @@ def _content(path: Path, name: str) -> bytes:
         raise DataError(f"{name} can't be read: {error.strerror or error}") from error
 
 
-def _refuse_huge(size: tuple[int, int], file_bytes: int, name: str) -> None:
-    if size[0] * size[1] > MOST_PIXELS:
-        raise CorruptFile(f"{name} has {size[0]:,} x {size[1]:,} pixels; at most {MOST_PIXELS:,} are decoded")
+def _refuse_huge(size: tuple[int, int], file_bytes: int, name: str, most: int) -> None:
+    if size[0] * size[1] > most:
+        raise CorruptFile(f"{name} has {size[0]:,} x {size[1]:,} pixels; at most {most:,} are decoded")
     if size[0] * size[1] > MOST_PIXELS_A_BYTE * file_bytes:
         raise CorruptFile(
             f"{name} claims {size[0]:,} x {size[1]:,} pixels in {file_bytes:,} bytes; save it again as PNG"

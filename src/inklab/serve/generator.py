@@ -15,7 +15,7 @@ from inklab.export.session import Session
 from inklab.files import fingerprint
 from inklab.seeding import Seed
 from inklab.serve.keeping import kept
-from inklab.serve.references import References
+from inklab.serve.references import References, in_blocks
 
 POOL = 4096  # codes that each sampler draws, once: fitting a mixture takes seconds, choosing nothing
 FEWEST_A_COMPONENT = 10  # codes; where there are the samples only, the mixture gets fewer components
@@ -94,9 +94,7 @@ def decoder_of(
 
 
 def _codes(encode: Session, references: References) -> Codes:
-    pixels = references.training
-    blocks = (pixels[start : start + 100] for start in range(0, len(pixels), 100))
-    return np.concatenate([encode(block.astype(np.float32) / np.float32(255))["codes"] for block in blocks])
+    return np.concatenate([encode(each)["codes"] for each in in_blocks(references.training)])
 
 
 def _settings(name: str, generator: Mapping[str, Any], images: int) -> dict[str, Any]:

@@ -14,11 +14,10 @@ from inklab.files import fingerprint, parse_json
 from inklab.serve import familiarity
 from inklab.serve.familiarity import MISSED, Border, Numbers
 from inklab.serve.keeping import kept
-from inklab.serve.references import References
+from inklab.serve.references import References, in_blocks
 
 NEAREST = "nearest training image"  # its id among the networks: no chapter's, for its spaces
 VERSION = 1  # of what is computed here; a change makes what is in caches new
-BLOCK = 100  # images of one pass while learning
 
 
 @dataclass
@@ -76,7 +75,7 @@ class Judging:
             few = references.held_out is None
             known = references.training if references.held_out is None else references.held_out
             energies = familiarity.energy(
-                np.concatenate([session(each)["logits"] for each in _blocks(known)])
+                np.concatenate([session(each)["logits"] for each in in_blocks(known)])
             )
             return Border.of_few(energies) if few else Border.of(energies)
 
@@ -104,13 +103,7 @@ class Judging:
 
 
 def _nearness(session: Session, pixels: np.ndarray) -> Numbers:
-    return np.concatenate([session(each)["logits"][:, 0] for each in _blocks(pixels)]).astype(np.float64)
-
-
-def _blocks(pixels: np.ndarray) -> list[np.ndarray]:
-    """Images in [0, 1], some at a time."""
-    starts = range(0, len(pixels), BLOCK)
-    return [pixels[start : start + BLOCK].astype(np.float32) / np.float32(255) for start in starts]
+    return np.concatenate([session(each)["logits"][:, 0] for each in in_blocks(pixels)]).astype(np.float64)
 
 
 def _name(what: str, references: References, *more: str) -> str:

@@ -1,16 +1,13 @@
 """Picture files that a request brings, framed as the training images were: one at a time, in a thread."""
 
 import asyncio
-import io
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from PIL import Image
 
 from inklab.data.framing import Framing, frame
-from inklab.data.picture import FORMATS, open_picture
-from inklab.errors import CorruptFile, DataError
+from inklab.data.picture import open_picture
+from inklab.errors import DataError
 from inklab.serve.refused import Refused, busy
 
 
@@ -48,8 +45,7 @@ class Pictures:
 
     def _framed(self, content: bytes, framing: Framing) -> np.ndarray:
         try:
-            _refuse_large(content, self._most)
-            picture = open_picture(content)
+            picture = open_picture(content, most=self._most)
         except DataError as error:
             raise Refused(422, str(error)) from error
         try:
@@ -57,18 +53,3 @@ class Pictures:
         except DataError:  # no ink: that is something to be told, not a mistake
             ground = 0 if framing.light_on_dark else 255
             return np.full((1, *framing.shape), ground, np.uint8)
-
-
-def _refuse_large(content: bytes, most: int) -> None:
-    """Refuse a picture by the size that its header tells, before anything is decoded."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
-                width, height = picture.size
-    except Exception:  # `open_picture` says what is wrong with it
-        return
-    if width * height > most:
-        raise CorruptFile(
-            f"the picture has {width:,} x {height:,} pixels; at most {most:,} are taken; reduce it"
-        )

@@ -1,10 +1,11 @@
 """Images that a run was trained on, to compare with: the data if it is at hand, else its samples."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 
 from inklab.arrays import Pixels
 from inklab.data.dataset import ImageSet
@@ -13,6 +14,7 @@ from inklab.study.store import RunFolder
 from inklab.study.view import StoredRun
 
 MOST_TRAINING, MOST_VALIDATION = 10_000, 3000  # images that are looked at; more cost time and change little
+BLOCK = 100  # images of one pass while learning
 TRAINING, SAMPLES = "training images", "samples"
 
 
@@ -34,6 +36,12 @@ class References:
     def source(self) -> str:
         """What they are, for the page."""
         return SAMPLES if self.held_out is None else TRAINING
+
+
+def in_blocks(pixels: Pixels) -> Iterator[Float32[np.ndarray, "b c h w"]]:
+    """Images in [0, 1], some at a time, for a network that learns of many."""
+    for start in range(0, len(pixels), BLOCK):
+        yield pixels[start : start + BLOCK].astype(np.float32) / np.float32(255)
 
 
 def samples_of(folder: RunFolder | None) -> Pixels | None:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from inklab.study.results import is_best
+
 Json = dict[str, Any]
 
 
@@ -33,7 +35,7 @@ def _setting_of(chapter: Mapping[str, Any], told: Mapping[str, Any]) -> Mapping[
     best = told.get("best")
     for setting in told.get("settings", []):
         values = {key: setting.get(key) for key in chapter["vary"]}
-        if best in (values, *(values.values() if len(values) == 1 else ())):
+        if is_best(values, best):
             return dict(setting)
     return told
 

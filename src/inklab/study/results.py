@@ -97,13 +97,13 @@ def best_first(chapter: Json, results: Json) -> list[Json]:
         [{'l2': 0.001}, {'l2': 0.0}]
     """
     told = (results.get("chapters") or {}).get(chapter["name"]) or {}
-    best = told.get("best")
+    settings = chapter.get("settings") or []
+    return sorted(settings, key=lambda each: not is_best(each.get("values") or {}, told.get("best")))
 
-    def is_other(setting: Json) -> bool:
-        values = setting.get("values") or {}
-        return best not in (values, *(values.values() if len(values) == 1 else ()))
 
-    return sorted(chapter.get("settings") or [], key=is_other)
+def is_best(values: Mapping[str, Any], best: Any) -> bool:
+    """Whether a setting's values are what results.json calls best: a value where one varies, else a table."""
+    return best in (values, *(values.values() if len(values) == 1 else ()))
 
 
 def evaluations_of(chapter: Json) -> list[str]:
