@@ -28,8 +28,12 @@ from inklab.files import cache_folder
 from inklab.study.facts import COMPILERS
 from inklab.train import program
 from inklab.train.loop import Group, Trained, train_group
-from inklab.train.program import program_name
+from inklab.train.objective import Batch, objectives
+from inklab.train.optimisers import Hyper, choose
+from inklab.train.population import alone, stacked
+from inklab.train.program import Program, program_name
 from inklab.train.recipe import Recipe
+from inklab.train.step import StepMaker
 
 needs_compiler = pytest.mark.skipif(
     not any(map(shutil.which, COMPILERS)), reason=f"no C++ compiler: none of {', '.join(COMPILERS)} is here"
@@ -165,6 +169,36 @@ class TestANetworkAlone:
         assert not {each.data_ptr() for each in first.values()} & {
             each.data_ptr() for each in second.values()
         }
+
+
+class Largest(nn.Module):
+    """The largest of each of 8 rows of 4 scaled features: pointwise operations, then a maximum."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        return (features.unflatten(-1, (8, 4)) * 1.1).amax(-1)
+
+
+@needs_compiler
+class TestAMaximum:
+    @pytest.mark.parametrize("lifted", [True, False])
+    def test_its_gradient_in_bf16_is_that_of_the_uncompiled_one(self, lifted):
+        """The compiler compares with values that it has not rounded, if it may: then nothing is the largest."""
+        net = nn.Sequential(nn.Flatten(), nn.Linear(36, 32), Largest(), nn.Linear(8, 10))
+        maker = StepMaker(net, objectives["classify"], choose("sgd", 0.5), frozenset(), lifted, "bf16")
+        rng = torch.Generator().manual_seed(0)
+        lead = (2, 16) if lifted else (16,)
+        images, labels = torch.rand(*lead, 1, 6, 6, generator=rng), torch.randint(10, lead, generator=rng)
+        rate = torch.full(lead[:-1], 0.1)
+        given = Batch(images, labels, images), {}, Hyper(rate, rate, rate, torch.tensor(0.0).double())
+        ran = []
+        for compiled in (True, False):
+            start = stacked([net, net]) if lifted else alone(net)
+            ran.append(Program(maker.step(), maker.first_state(*start)))
+            if compiled:
+                ran[0].compile(*given)
+            ran[-1](*given)
+        for name, expected in ran[1].state.params.items():
+            torch.testing.assert_close(ran[0].state.params[name], expected, rtol=0, atol=2e-4, msg=name)
 
 
 AGAIN = """

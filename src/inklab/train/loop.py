@@ -247,7 +247,12 @@ class _Training:
         }
 
     def _hyper(self) -> Hyper:
-        factor = rate_factor(self.recipe.schedule, self._taken, self.recipe.epochs * self._steps_an_epoch())
+        factor = rate_factor(
+            self.recipe.schedule,
+            self._taken,
+            self.recipe.epochs * self._steps_an_epoch(),
+            self.recipe.warmup,
+        )
         if factor != self.factor:  # making tensors is what a small step spends its time on
             self.factor = factor
             told = [(recipe.rate * factor, recipe.l2, recipe.momentum) for recipe in self.recipes]
@@ -292,14 +297,27 @@ class _Training:
         )  # fmt: skip
 
 
-def rate_factor(schedule: str, step: int, steps: int) -> float:
+def rate_factor(schedule: str, step: int, steps: int, warmup: float = 0.0) -> float:
     """What the rate is multiplied with at a step counting from 0.
+
+    Args:
+        schedule: "constant", "cosine" or "linear".
+        step: from 0.
+        steps: of the whole training.
+        warmup: share of them in which the rate rises in a straight line, to 1 at the last of these.
 
     Example:
         >>> rate_factor("cosine", 0, 10), rate_factor("cosine", 5, 10), rate_factor("constant", 9, 10)
         (1.0, 0.5, 1.0)
+        >>> [rate_factor("linear", step, 8, warmup=0.5) for step in range(8)]
+        [0.25, 0.5, 0.75, 1.0, 1.0, 0.75, 0.5, 0.25]
     """
-    return 1.0 if schedule == "constant" else round((1 + math.cos(math.pi * step / steps)) / 2, 15)
+    rising = round(warmup * steps)
+    if step < rising:
+        return (step + 1) / rising
+    gone = (step - rising) / (steps - rising)
+    factors = {"constant": 1.0, "cosine": (1 + math.cos(math.pi * gone)) / 2, "linear": 1 - gone}
+    return round(factors[schedule], 15)
 
 
 def _is_finite(net: nn.Module, point: Mapping[str, float | int], data: TrainingData) -> bool:

@@ -5,6 +5,7 @@ ones.
 `torch.optim` is the oracle in the tests.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -16,6 +17,9 @@ Memory = dict[str, Tensors]
 
 ADAM_DECAY = (0.9, 0.999)  # Kingma and Ba 2015, algorithm 1
 ADAM_EPSILON = 1e-7  # as Keras; torch's default is 1e-8
+MUON_POLYNOMIAL = (3.4445, -4.7750, 2.0315)  # Jordan 2024: steepest at 0 of those that keep values near 1
+MUON_ROUNDS = 3  # of it; five cost a tenth of a small network's step more and gain nothing that could be seen
+MUON_OTHERS = 2.0  # rate of biases and the output layer, as a multiple of that of the kernels
 
 
 class Hyper(NamedTuple):
@@ -53,11 +57,12 @@ def _sgd_init(params: Tensors) -> Memory:
 
 
 def _sgd_update(params: Tensors, grads: Tensors, memory: Memory, hyper: Hyper) -> tuple[Tensors, Memory]:
-    velocity = {
-        name: torch.addcmul(grad, over(hyper.momentum, grad), memory["velocity"][name])
-        for name, grad in grads.items()
-    }
+    velocity = _along(memory["velocity"], grads, hyper.momentum)
     return _descended(params, velocity, hyper.rate), {"velocity": velocity}
+
+
+def _along(velocity: Tensors, grads: Tensors, momentum: Tensor) -> Tensors:
+    return {name: torch.addcmul(grad, over(momentum, grad), velocity[name]) for name, grad in grads.items()}
 
 
 def _plain_init(params: Tensors) -> Memory:
@@ -98,13 +103,60 @@ def _adam_update(params: Tensors, grads: Tensors, memory: Memory, hyper: Hyper) 
     return _descended(params, moved, rate), {"mean": mean, "square": square}
 
 
+def _muon_update(params: Tensors, grads: Tensors, memory: Memory, hyper: Hyper) -> tuple[Tensors, Memory]:
+    velocity = _along(memory["velocity"], grads, hyper.momentum)
+    ahead = _along(velocity, grads, hyper.momentum)  # Nesterov: once more, from where it leads
+    kernels = _inner_kernels(params, hyper.rate.dim())
+    turned = {name: _muon_direction(ahead[name], hyper.rate.dim()) for name in kernels}
+    others = {name: value for name, value in params.items() if name not in kernels}
+    after = {
+        **_descended({name: params[name] for name in kernels}, turned, hyper.rate),
+        **_descended(others, ahead, hyper.rate * MUON_OTHERS),
+    }
+    return {name: after[name] for name in params}, {"velocity": velocity}
+
+
+def _inner_kernels(params: Tensors, leading: int) -> list[str]:
+    """Names of all kernels but the last, the output layer's: its rows stand for classes."""
+    return [name for name, value in params.items() if value.dim() - leading >= 2][:-1]
+
+
+def _muon_direction(ahead: Tensor, leading: int) -> Tensor:
+    """A kernel's step: as a matrix, a row an output, with all singular values near 1."""
+    matrix = ahead.flatten(leading + 1)
+    rows, columns = matrix.shape[-2:]
+    # Tall ones are scaled up, so that every output moves by as much as in a square one (Jordan 2024).
+    return (orthogonalised(matrix) * math.sqrt(max(1.0, rows / columns))).reshape(ahead.shape)
+
+
+def orthogonalised(matrix: Tensor, rounds: int = MUON_ROUNDS) -> Tensor:
+    """A matrix with the same singular vectors and singular values near 1, by Newton and Schulz's iteration.
+
+    K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024). In fp32: matrices are
+    small here, and three rounds cost 1 of 12 ms of a step of the smallest networks.
+
+    Args:
+        matrix: `(..., rows, columns)`.
+        rounds: of the iteration; with five, values between 0.02 and 1 of the norm end in 0.7 to 1.2.
+    """
+    a, b, c = MUON_POLYNOMIAL
+    wide = matrix if matrix.shape[-2] <= matrix.shape[-1] else matrix.mT  # the smaller square is cheaper
+    norm = wide.square().sum((-2, -1), keepdim=True).sqrt()
+    wide = wide / (norm + 1e-7)
+    for _ in range(rounds):
+        square = wide @ wide.mT
+        wide = a * wide + (b * square + c * (square @ square)) @ wide
+    return wide if matrix.shape[-2] <= matrix.shape[-1] else wide.mT
+
+
 SGD = Optimiser(_sgd_init, _sgd_update)
 PLAIN_SGD = Optimiser(_plain_init, _plain_update)
 ADAM = Optimiser(_adam_init, _adam_update)
+MUON = Optimiser(_sgd_init, _muon_update)
 
 
 def choose(name: str, momentum: float) -> Optimiser:
     """The optimiser of a recipe; SGD without momentum keeps no memory, which saves a third of its traffic."""
-    if name == "adam":
-        return ADAM
-    return SGD if momentum else PLAIN_SGD
+    if name == "sgd":
+        return SGD if momentum else PLAIN_SGD
+    return {"adam": ADAM, "muon": MUON}[name]

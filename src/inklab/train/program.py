@@ -6,12 +6,13 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx import GraphModule
+from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree
 
@@ -119,7 +120,40 @@ def _traced(step: Step, state: State, batch: Batch, keys: Tensors, hyper: Hyper)
 
     # A trace runs the step once, so it gets copies.
     graph: GraphModule = make_fx(flat)(*[leaf.clone() for leaf in leaves])
+    _keep_compared(graph)
     return graph
+
+
+def _keep_compared(graph: GraphModule) -> None:
+    """Have everything that is compared with its own maximum, as the gradient of `amax` is, written to memory.
+
+    Else the compiler computes such values anew for the comparison, in fp32 and never rounded to bf16, as the
+    maximum in memory was: none is equal, and the gradient is shared among none, 0 / 0. Only what a program
+    gives back is sure to be written, so this gives them back, after the losses; it is faster, too.
+    """
+    compared = dict.fromkeys(  # a set in order, since programs are known by their code
+        whole
+        for node in graph.graph.nodes
+        if node.target is torch.ops.aten.eq.Tensor
+        for whole, largest in permutations(map(_without_views, node.args))
+        if isinstance(largest, Node) and whole in map(_without_views, largest.all_input_nodes)
+    )
+    kept = [
+        node
+        for node in compared
+        if node.op != "placeholder" and node.meta["val"].dtype in (torch.bfloat16, torch.float16)
+    ]
+    if kept:
+        output = graph.graph.output_node()
+        output.args = ((output.args[0], *kept),)
+        graph.recompile()
+
+
+def _without_views(node: Any) -> Any:
+    """The node whose memory a node shows; what is no node is given back."""
+    while isinstance(node, Node) and getattr(node.target, "is_view", False):
+        node = node.args[0]
+    return node
 
 
 def _loaded(graph: GraphModule, given: Sequence[Tensor], folder: Path) -> Any:

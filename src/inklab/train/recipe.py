@@ -44,33 +44,63 @@ class CorruptionSpec(BaseModel):
         return pair
 
 
+class Augmentation(BaseModel):
+    """How training images are moved before they are shown, so that no two epochs show quite the same ones.
+
+    Attributes:
+        shift: at most so many whole pixels, along both axes. Not drawn anew each epoch but taken in turns:
+            after `(2 * shift + 1) ** 2` epochs each image has stood at every place once.
+        rotation: at most so many degrees, either way.
+        scale: width and height change by at most this share, each by its own.
+        elastic: standard deviation, in pixels, of a smooth random displacement (Simard, Steinkraus and Platt
+            2003).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    shift: Annotated[int, Field(ge=0, le=100)] = 0
+    rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
+    scale: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    elastic: Annotated[float, Field(ge=0, le=100)] = 0.0
+
+    @property
+    def warps(self) -> bool:
+        """Whether pixels are interpolated, beyond a shift by whole ones."""
+        return bool(self.rotation or self.scale or self.elastic)
+
+
 class Recipe(BaseModel):
     """How to train, in full.
 
     Attributes:
         objective: a registered function `(net, batch) -> loss`.
-        optimiser: plain gradient descent (with momentum if that is > 0) or Adam (Kingma and Ba 2015).
+        optimiser: plain gradient descent (with momentum if that is > 0), Adam (Kingma and Ba 2015), or Muon
+            (Jordan 2024), which makes the steps of kernels orthogonal.
         rate: learning rate, at its peak if the schedule moves it.
-        momentum: of SGD, in [0, 1).
-        schedule: how the rate goes over all steps; "cosine" ends at 0.
+        momentum: of SGD and Muon, in [0, 1).
+        schedule: how the rate goes over all steps; "cosine" and "linear" end at 0.
+        warmup: share of all steps in which the rate first rises to its peak, in [0, 1).
         epochs: passes over the training images.
         batch: images a step; the last of an epoch may be smaller, as in Keras.
         l2: strength of `l2 * sum(w ** 2)`, added to the loss for its gradient, never to reported losses.
         l2_on: patterns of the parameter names that it acts on; kernels only (two dimensions or more).
+        augmentation: how training images are moved. The truth moves along; images for scoring stay.
         corruption: what the network is shown instead of the clean image.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     objective: str = "classify"
-    optimiser: Literal["sgd", "adam"] = "sgd"
+    optimiser: Literal["sgd", "adam", "muon"] = "sgd"
     rate: Annotated[float, Field(gt=0, le=LARGEST_FP32)] = 0.1
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 10
     batch: Annotated[int, Field(ge=1, le=1_000_000)] = 128
     l2: Annotated[float, Field(ge=0, le=LARGEST_FP32)] = 0.0
     l2_on: tuple[str, ...] = ("*.weight",)
+    augmentation: Augmentation | None = None
     corruption: CorruptionSpec | None = None
 
 

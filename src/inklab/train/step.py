@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from inklab.train.objective import Batch, Objective
 from inklab.train.optimisers import Hyper, Memory, Optimiser, Tensors, over
+from inklab.train.tensors import as_floats
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -110,8 +111,7 @@ class StepMaker:
 
 def as_images(batch: Batch) -> Batch:
     """A batch as objectives know it. It travels as bytes, a quarter of the memory, and is divided here."""
-    images, shown = (part if part.is_floating_point() else part.float() / 255 for part in batch[::2])
-    return Batch(images, batch.labels, shown)
+    return Batch(as_floats(batch.images), batch.labels, as_floats(batch.shown))
 
 
 def as_computed(weights: Tensor, precision: str, *, fast_layout: bool = True) -> Tensor:

@@ -19,7 +19,7 @@ class Part:
 
     def images(self, index: Int[Tensor, "*any"]) -> Float[Tensor, "*any c h w"]:
         """The images at some places, floats in [0, 1]."""
-        return self.bytes_at(index).float() / 255
+        return as_floats(self.bytes_at(index))
 
     def bytes_at(self, index: Int[Tensor, "*any"]) -> UInt8[Tensor, "*any c h w"]:
         """The images at some places, as they lie."""
@@ -42,6 +42,11 @@ class TrainingData:
         """Channels, height, width."""
         channels, height, width = self.train.pixels.shape[1:]
         return channels, height, width
+
+
+def as_floats(pixels: Tensor) -> Tensor:
+    """Bytes as floats in [0, 1]; floats as they are."""
+    return pixels if pixels.is_floating_point() else pixels.float() / 255
 
 
 def as_part(pixels: UInt8[np.ndarray, "n c h w"], labels: Int[np.ndarray, " n"]) -> Part:

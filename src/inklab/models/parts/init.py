@@ -17,3 +17,17 @@ def glorot(net: nn.Module) -> nn.Module:
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     return net
+
+
+def he(net: nn.Module) -> nn.Module:
+    """Draw convolutional weights He normal, dense ones Glorot uniform, and set biases to zero, in place.
+
+    He et al. 2015, eq. 10: normal with variance 2 / fan_in, which keeps the size of what goes through ReLUs.
+
+    Returns:
+        The same network.
+    """
+    for module in glorot(net).modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    return net

@@ -41,6 +41,14 @@ class MaxPool(nn.Module):
         return f"side={self.side}"
 
 
+class LargestOfMap(nn.Module):
+    """The largest value of each feature map: whether something is there, wherever it is."""
+
+    def forward(self, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c"]:
+        """`(n, c, h, w)` to `(n, c)`."""
+        return features.amax((2, 3))
+
+
 class _Pooling(Function):
     """Windows' maxima and, for the way back, the place of each in its window."""
 

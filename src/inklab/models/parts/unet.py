@@ -1,0 +1,69 @@
+"""The inside of a U-Net."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from inklab.models.model import Shape
+from inklab.models.parts.pool import MaxPool
+
+
+class UNet(nn.Module):
+    """Down the scales and up again.
+
+    Args:
+        shape: channels, height, width of images.
+        channels: filters at each scale, the finest first.
+        fold: side of the squares of pixels that are folded into channels.
+        depth: 3x3 convolutions at each scale, each way.
+    """
+
+    def __init__(self, shape: Shape, channels: Sequence[int], fold: int, depth: int) -> None:
+        super().__init__()
+        folded = shape[0] * fold**2
+        coarsest = fold * 2 ** (len(channels) - 1)
+        # As much border as lets each scale have half the side of the one before.
+        missing = [-side % coarsest for side in shape[1:]]
+        self.border = (
+            missing[1] // 2,
+            missing[1] - missing[1] // 2,
+            missing[0] // 2,
+            missing[0] - missing[0] // 2,
+        )
+        self.size = shape[1:]
+        self.fold = nn.PixelUnshuffle(fold)
+        self.inward = nn.ModuleList(
+            _convolutions(before, after, depth)
+            for before, after in zip([folded, *channels], channels, strict=False)
+        )
+        self.pool = MaxPool(2)
+        self.back = nn.ModuleList(
+            _convolutions(coarse + fine, fine, depth)
+            for coarse, fine in reversed(list(zip(channels[1:], channels, strict=False)))
+        )
+        self.output = nn.Conv2d(channels[0], folded, 1)
+        self.unfold = nn.PixelShuffle(fold)
+
+    def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Scaled images to logits of pixel values."""
+        features = self.fold(functional.pad(images, self.border))
+        seen = []
+        for number, convolutions in enumerate(self.inward):
+            features = convolutions(self.pool(features) if number else features)
+            seen.append(features)
+        for convolutions, beside in zip(self.back, reversed(seen[:-1]), strict=True):
+            coarse = functional.interpolate(features, scale_factor=2.0, mode="nearest")
+            features = convolutions(torch.cat([coarse, beside], 1))
+        whole: Tensor = self.unfold(self.output(features))
+        left, _, top, _ = self.border
+        return whole[..., top : top + self.size[0], left : left + self.size[1]]
+
+
+def _convolutions(before: int, after: int, depth: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for number in range(depth):
+        layers += [nn.Conv2d(after if number else before, after, 3, padding=1), nn.ReLU()]
+    return nn.Sequential(*layers)
