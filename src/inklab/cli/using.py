@@ -120,6 +120,7 @@ def _bundle_folder(name: str, chapter: str | None) -> Path:
     from inklab.errors import UnknownName
     from inklab.export.choosing import bundle_at
     from inklab.study.store import RunFolder
+    from inklab.study.summaries.train import target_of
 
     bundle = bundle_at(Path(name))
     if bundle is not None:
@@ -132,12 +133,12 @@ def _bundle_folder(name: str, chapter: str | None) -> Path:
         raise UnknownName("train chapter", chapter, trained)
     for told in [trained[chapter]] if chapter else trained.values():
         first = told["settings"][0]
-        if chapter or first["settings"]["recipe"]["objective"] == "classify":
+        if chapter or target_of(first) == "labels":
             found = folder.bundle(first["trials"][0])
             if (found / "bundle.json").is_file():
                 return found
-    kinds = {told["settings"][0]["settings"]["recipe"]["objective"] for told in trained.values()}
-    if chapter is None and "classify" not in kinds:
+    targets = {target_of(told["settings"][0]) for told in trained.values()}
+    if chapter is None and "labels" not in targets:
         raise DataError(
             f"'{name}' trains no classifier ({', '.join(trained)}), so it can't tell what is on a picture"
         )

@@ -7,11 +7,9 @@ from typing import Any
 
 from inklab.errors import DataError, SpecError, UnknownName
 from inklab.study.store import RunFolder
+from inklab.study.summaries.train import target_of
 
 Json = dict[str, Any]
-TARGETS = {"classify": "labels", "reconstruct": "images"}
-"""What networks of each objective give."""
-
 HAS = {"labels": "a classifier", "images": "a denoiser"}
 
 
@@ -136,7 +134,7 @@ def _trials(chapter: Json) -> list[str]:
 
 
 def _target(chapter: Json) -> str:
-    return TARGETS[chapter["settings"][0]["settings"]["recipe"]["objective"]]
+    return target_of(chapter["settings"][0])
 
 
 def _is_there(run: RunFolder, chapter: Json) -> bool:

@@ -8,8 +8,12 @@ from inklab.figures.reading import settings_of
 from inklab.report.view import Json, RunView
 from inklab.study.phrases import plain
 
-OBJECTIVES = {"classify": "cross-entropy", "reconstruct": "binary cross-entropy against the clean image"}
-OPTIMISERS = {"sgd": "SGD", "adam": "Adam"}
+OBJECTIVES = {
+    "classify": "cross-entropy",
+    "classify-smoothed": "cross-entropy, labels smoothed by a tenth",
+    "reconstruct": "binary cross-entropy against the clean image",
+}
+OPTIMISERS = {"sgd": "SGD", "adam": "Adam", "muon": "Muon"}
 
 
 def method(run: RunView, chapter: Json) -> str:
@@ -68,15 +72,35 @@ def recipe(found: Json, vary: list[str]) -> list[str]:
     optimiser = OPTIMISERS.get(str(found.get("optimiser")), str(found.get("optimiser", "")))
     momentum = said("momentum", ", momentum {}") if found.get("momentum") else ""
     schedule = "" if found.get("schedule") in (None, "constant") else f", {found['schedule']} schedule"
+    warmup = f", {found['warmup']:.0%} of it warm-up" if found.get("warmup") else ""
     l2 = ("" if "l2" in vary else said("l2", "L2 {}")) if found.get("l2") else ""
     return [
-        f"{optimiser}{said('rate', ', rate {}')}{momentum}{schedule}",
+        f"{optimiser}{said('rate', ', rate {}')}{momentum}{schedule}{warmup}",
         said("batch", "batches of {}"),
         said("epochs", "{} epochs" if found.get("epochs") != 1 else "{} epoch"),
         OBJECTIVES.get(str(found.get("objective")), str(found.get("objective", ""))),
         l2,
+        moved(found.get("augmentation")),
         corrupted(found.get("corruption")),
     ]
+
+
+def moved(augmentation: Any) -> str:
+    """How training images were moved.
+
+    Example:
+        >>> moved({"shift": 2, "rotation": 10.0, "scale": 0.1, "elastic": 0.0})
+        'moved at random: shifted by up to 2 pixels, turned by up to 10 degrees, scaled by up to 10 %'
+    """
+    told = augmentation or {}
+    parts = [
+        f"shifted by up to {told['shift']} pixels" if told.get("shift") else "",
+        f"turned by up to {told['rotation']:g} degrees" if told.get("rotation") else "",
+        f"scaled by up to {told['scale'] * 100:g} %" if told.get("scale") else "",
+        f"bent by {told['elastic']:g} pixels (standard deviation)" if told.get("elastic") else "",
+    ]
+    said = ", ".join(part for part in parts if part)
+    return f"moved at random: {said}" if said else ""
 
 
 def corrupted(corruption: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from inklab.errors import SpecError, UnknownName
 from inklab.study.phrases import counted, gap, gap_text, plain, shown, state_text, words
 from inklab.study.summaries.tally import Json, counts
-from inklab.study.summaries.train import SCORES, less_is_better, objective_of, paired
+from inklab.study.summaries.train import SCORES, less_is_better, paired, target_of
 
 
 def compare(plan: Json, outcomes: Mapping[str, Json], a: str, b: str) -> Json:
@@ -30,16 +30,16 @@ def compare(plan: Json, outcomes: Mapping[str, Json], a: str, b: str) -> Json:
             for different things.
     """
     first, second = find_setting(plan, a), find_setting(plan, b)
-    objective = objective_of(first)
-    if objective != objective_of(second):
+    target = target_of(first)
+    if target != target_of(second):
         raise SpecError(
-            f"'{a}' is trained to {objective} and '{b}' to {objective_of(second)}: they share no score. "
-            "Compare two that are trained for the same."
+            f"'{a}' gives {target} and '{b}' gives {target_of(second)}: they share no score. "
+            "Compare two that give the same."
         )
     scores: Json = {}
     better: dict[str, str | None] = {}
     common: list[int] = []
-    for name in sorted(SCORES[objective], key=lambda each: not each.startswith("test")):
+    for name in sorted(SCORES[target], key=lambda each: not each.startswith("test")):
         difference, replicates = paired(first["trials"], second["trials"], outcomes, name)
         scores[name] = difference.to_json()
         better[name] = _better(scores[name], name)

@@ -7,7 +7,7 @@ from inklab.study.findings import findings
 from inklab.study.summaries.generator import summarise_generator
 from inklab.study.summaries.noise import Arrays, summarise_noise
 from inklab.study.summaries.tally import Json, Records
-from inklab.study.summaries.train import objective_of, summarise_train
+from inklab.study.summaries.train import summarise_train, target_of
 
 FORMAT = 1
 
@@ -66,7 +66,7 @@ def _chapter(
 def _denoisers(plan: Json) -> list[str]:
     """The chapters that train something which gives back an image."""
     trained = [each for each in plan["chapters"] if each["kind"] == "train"]
-    return [each["name"] for each in trained if objective_of(each["settings"][0]) == "reconstruct"]
+    return [each["name"] for each in trained if target_of(each["settings"][0]) == "images"]
 
 
 def _data(data: Json) -> Json:

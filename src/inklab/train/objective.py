@@ -1,15 +1,19 @@
-"""What a network is trained for: a function from a network and a batch to a loss."""
+"""What a network is trained for: a function from a network and a batch to a loss.
+
+What there is, and what networks of each give, is known without torch.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
-
-from jaxtyping import Float, Int, UInt8
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from inklab.registry import Registry
 
-Net = Callable[[Tensor], Tensor]
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int, UInt8
+    from torch import Tensor
+
+Net = Callable[["Tensor"], "Tensor"]
 """Images `(n, c, h, w)` in [0, 1] to logits in float32."""
 
 
@@ -23,9 +27,9 @@ class Batch(NamedTuple):
         shown: what the network sees: the clean images, or a corrupted copy.
     """
 
-    images: Float[Tensor, "..."] | UInt8[Tensor, "..."]
-    labels: Int[Tensor, "..."]
-    shown: Float[Tensor, "..."] | UInt8[Tensor, "..."]
+    images: 'Float[Tensor, "..."] | UInt8[Tensor, "..."]'
+    labels: 'Int[Tensor, "..."]'
+    shown: 'Float[Tensor, "..."] | UInt8[Tensor, "..."]'
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class Objective:
     """A loss, and what its network gives back: "labels" (class logits) or "images" (pixel logits)."""
 
     name: str
-    loss: Callable[[Net, Batch], Tensor]
+    loss: Callable[[Net, Batch], "Tensor"]
     target: Literal["labels", "images"]
     about: str
 
@@ -43,10 +47,10 @@ objectives: Registry[Objective] = Registry("objective", "inklab.train.objectives
 
 def objective(
     name: str, *, target: Literal["labels", "images"]
-) -> Callable[[Callable[[Net, Batch], Tensor]], Callable[[Net, Batch], Tensor]]:
+) -> Callable[[Callable[[Net, Batch], "Tensor"]], Callable[[Net, Batch], "Tensor"]]:
     """Register `(net, batch) -> scalar loss`. It must be a pure function of torch operations."""
 
-    def register(loss: Callable[[Net, Batch], Tensor]) -> Callable[[Net, Batch], Tensor]:
+    def register(loss: Callable[[Net, Batch], "Tensor"]) -> Callable[[Net, Batch], "Tensor"]:
         objectives.add(name, Objective(name, loss, target, (loss.__doc__ or "").partition("\n")[0]))
         return loss
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
@@ -40,10 +39,9 @@ class UNet(nn.Module):
             for before, after in zip([folded, *channels], channels, strict=False)
         )
         self.pool = MaxPool(2)
-        self.back = nn.ModuleList(
-            _convolutions(coarse + fine, fine, depth)
-            for coarse, fine in reversed(list(zip(channels[1:], channels, strict=False)))
-        )
+        finer = list(zip(channels[1:], channels, strict=False))[::-1]
+        self.narrow = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for coarse, fine in finer)
+        self.back = nn.ModuleList(_convolutions(fine, fine, depth) for _, fine in finer)
         self.output = nn.Conv2d(channels[0], folded, 1)
         self.unfold = nn.PixelShuffle(fold)
 
@@ -54,9 +52,10 @@ class UNet(nn.Module):
         for number, convolutions in enumerate(self.inward):
             features = convolutions(self.pool(features) if number else features)
             seen.append(features)
-        for convolutions, beside in zip(self.back, reversed(seen[:-1]), strict=True):
-            coarse = functional.interpolate(features, scale_factor=2.0, mode="nearest")
-            features = convolutions(torch.cat([coarse, beside], 1))
+        for narrow, convolutions, beside in zip(self.narrow, self.back, reversed(seen[:-1]), strict=True):
+            # Added, not set beside it as in the paper: the next convolution then has a third of the work.
+            coarse = functional.interpolate(narrow(features), scale_factor=2.0, mode="nearest")
+            features = convolutions(coarse + beside)
         whole: Tensor = self.unfold(self.output(features))
         left, _, top, _ = self.border
         return whole[..., top : top + self.size[0], left : left + self.size[1]]

@@ -5,15 +5,16 @@ from typing import Any
 
 from inklab.statistics import Difference, paired_difference
 from inklab.study.summaries.tally import Json, Records, counts, done, family, family_alpha, score_of
+from inklab.train.objective import objectives
 
 SCORES = {
-    "classify": ("test_accuracy", "test_loss", "validation_accuracy", "validation_loss"),
-    "reconstruct": ("test_bce", "test_psnr", "validation_bce", "validation_psnr"),
+    "labels": ("test_accuracy", "test_loss", "validation_accuracy", "validation_loss"),
+    "images": ("test_bce", "test_psnr", "validation_bce", "validation_psnr"),
 }
-CHOOSES = {"classify": "validation_accuracy", "reconstruct": "validation_bce"}
+CHOOSES = {"labels": "validation_accuracy", "images": "validation_bce"}
 """The score by which the best setting is chosen."""
 
-REPORTS = {"classify": "test_accuracy", "reconstruct": "test_bce"}
+REPORTS = {"labels": "test_accuracy", "images": "test_bce"}
 """The score on which the others are compared with it: it had no part in the choice."""
 
 LESS_IS_BETTER = ("_loss", "_bce")
@@ -53,16 +54,16 @@ def one_setting(setting: Json, outcomes: Records, data: Json) -> Json:
         "parameters": next((each["parameters"] for each in recorded if each.get("parameters")), None)
     }
     told["outcomes"] = counts(trials, outcomes)
-    names = [*SCORES[objective_of(setting)], *(name for each in finished for name in each["scores"])]
+    names = [*SCORES[target_of(setting)], *(name for each in finished for name in each["scores"])]
     for name in dict.fromkeys(names):
         images = data.get(name.split("_")[0]) if name.endswith("_accuracy") else None
         told[name] = score_of((each["scores"].get(name) for each in finished), images).to_json()
     return told | _verdicts(recorded)
 
 
-def objective_of(setting: Json) -> str:
-    """What a setting is trained for: "classify" or "reconstruct"."""
-    return str(setting["settings"]["recipe"]["objective"])
+def target_of(setting: Json) -> str:
+    """What networks of a setting give: "labels" or "images"."""
+    return objectives[setting["settings"]["recipe"]["objective"]].target
 
 
 def value_of(setting: Json, vary: Sequence[str]) -> Any:
@@ -105,7 +106,7 @@ def _best(planned: Sequence[Json], summaries: Sequence[Json]) -> int | None:
     """
     candidates = []
     for place, (setting, told) in enumerate(zip(planned, summaries, strict=True)):
-        name = CHOOSES[objective_of(setting)]
+        name = CHOOSES[target_of(setting)]
         mean = told[name]["mean"]
         if mean is not None:
             worse = mean if less_is_better(name) else -mean
@@ -115,11 +116,9 @@ def _best(planned: Sequence[Json], summaries: Sequence[Json]) -> int | None:
 
 def _comparisons(chapter: Json, best: int, outcomes: Records) -> list[Json]:
     settings, vary = chapter["settings"], chapter["vary"]
-    objective = objective_of(settings[best])
-    others = [
-        each for place, each in enumerate(settings) if place != best and objective_of(each) == objective
-    ]
-    name, trials = REPORTS[objective], settings[best]["trials"]
+    target = target_of(settings[best])
+    others = [each for place, each in enumerate(settings) if place != best and target_of(each) == target]
+    name, trials = REPORTS[target], settings[best]["trials"]
     pairs = [paired(each["trials"], trials, outcomes, name, comparisons=len(others)) for each in others]
     against = value_of(settings[best], vary)
     return [

@@ -1,1 +1,1 @@
-"""One decorated function an objective."""
+"""One decorated function an objective. torch is imported only when one is computed."""

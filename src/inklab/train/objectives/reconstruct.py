@@ -1,12 +1,16 @@
 """Giving back the clean image."""
 
-from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
+from typing import TYPE_CHECKING
 
 from inklab.train.objective import Batch, Net, objective
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 @objective("reconstruct", target="images")
-def reconstruct(net: Net, batch: Batch) -> Tensor:
+def reconstruct(net: Net, batch: Batch) -> "Tensor":
     """Binary cross-entropy a pixel, in nats. Shown a corrupted copy, this is denoising: no more changes."""
+    from torch.nn.functional import binary_cross_entropy_with_logits
+
     return binary_cross_entropy_with_logits(net(batch.shown), batch.images)
