@@ -65,6 +65,18 @@ def _serving(asked: argparse.Namespace, command: str) -> list[str]:
     return serving(asked.out, command, asked.rounds, asked.run)
 
 
+def _accuracy(asked: argparse.Namespace, command: str) -> list[str]:
+    from benchmarks.accuracy import time_to_accuracy
+
+    return time_to_accuracy(asked.out, command, asked.replicates, asked.images)
+
+
+def _best(asked: argparse.Namespace, command: str) -> list[str]:
+    from benchmarks.best import best
+
+    return best(asked.out, command, asked.run)
+
+
 WHAT: dict[str, Callable[[argparse.Namespace, str], list[str]]] = {
     **{name: _compare(name) for name in COMPARISONS},
     "parity": _parity,
@@ -74,6 +86,8 @@ WHAT: dict[str, Callable[[argparse.Namespace, str], list[str]]] = {
     "outcomes": _outcomes,
     "study": _study,
     "serving": _serving,
+    "time-to-accuracy": _accuracy,
+    "best": _best,
 }
 
 
@@ -84,12 +98,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--rounds", type=int, default=5, help="interleaved pairs (5; fewer only to try it out)"
     )
-    parser.add_argument("--replicates", type=int, default=30, help="of bf16 against fp32 (30)")
+    parser.add_argument("--replicates", type=int, default=30, help="of bf16 and of time-to-accuracy (30)")
     parser.add_argument("--epochs", type=int, default=3, help="of bf16 against fp32 (3)")
     parser.add_argument(
         "--full", type=Path, metavar="DIR", help="study: run the full profile there, once, instead of quick"
     )
-    parser.add_argument("--run", type=Path, metavar="RUN", help="serving: the finished run that is served")
+    parser.add_argument(
+        "--run", type=Path, metavar="RUN", help="serving, best: the finished run that is meant"
+    )
     parser.add_argument("--images", type=int, help="fewer images, to try it out")
     parser.add_argument("--members", type=int, help="fewer members, to try it out")
     parser.add_argument(

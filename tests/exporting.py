@@ -18,7 +18,8 @@ from inklab.seeding import Seed
 
 SMALL: dict[str, dict[str, Any]] = {
     "mlp": {"hidden": [16, 12]}, "cnn": {"channels": [4, 6], "pool": 2, "hidden": 16},
-    "autoencoder": {"hidden": [24], "code": 8},
+    "autoencoder": {"hidden": [24], "code": 8}, "compact": {"channels": [4, 6], "first": 2},
+    "unet": {"channels": [4, 8], "depth": 1},
 }  # fmt: skip
 """Settings that make registered models small; one that is not here has its usual ones."""
 

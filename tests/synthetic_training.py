@@ -17,6 +17,8 @@ LABELS = tuple("0123456789")
 SMALL_MLP = {"name": "mlp", "hidden": [16, 12]}
 SMALL_CNN = {"name": "cnn", "channels": [4, 8], "pool": 2, "dropout": 0.5, "hidden": 16}
 SMALL_AUTOENCODER = {"name": "autoencoder", "hidden": [24], "code": 8}
+SMALL_COMPACT = {"name": "compact", "channels": [4, 8], "first": 3}
+SMALL_UNET = {"name": "unet", "channels": [4, 8], "depth": 1}
 
 
 def glyphs(count: int, seed: int, side: int = SIDE) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from synthetic_training import SMALL_AUTOENCODER, SMALL_CNN, SMALL_MLP, settings, train_one
+from synthetic_training import (
+    SMALL_AUTOENCODER,
+    SMALL_CNN,
+    SMALL_COMPACT,
+    SMALL_MLP,
+    SMALL_UNET,
+    settings,
+    train_one,
+)
 
 from inklab.bundle import MANIFEST, WEIGHTS, Bundle
 from inklab.errors import CorruptFile, DataError, InklabError, ModelMismatch, SpecError
@@ -73,8 +81,14 @@ def refused(folder: Path, kind: type[InklabError], match: str) -> None:
 
 @pytest.mark.parametrize(
     ("model", "target"),
-    [(SMALL_MLP, "labels"), (SMALL_CNN, "labels"), (SMALL_AUTOENCODER, "images")],
-    ids=["mlp", "cnn", "autoencoder"],
+    [
+        (SMALL_MLP, "labels"),
+        (SMALL_CNN, "labels"),
+        (SMALL_COMPACT, "labels"),
+        (SMALL_AUTOENCODER, "images"),
+        (SMALL_UNET, "images"),
+    ],
+    ids=["mlp", "cnn", "compact", "autoencoder", "unet"],
 )
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_loaded_bundle_computes_what_was_saved(model, target, precision, data, tmp_path):
@@ -279,15 +293,34 @@ def test_weights_that_do_not_fit_are_refused(folder):
         {"model": {"name": "mlp", "hidden": [10**9]}},
         {"model": {"name": "cnn", "channels": [10**6, 10**6]}},
         {"model": {"name": "autoencoder", "code": 10**10}},
+        {"model": {"name": "compact", "channels": [10**6, 10**6, 10**6]}},
+        {"model": {"name": "compact", "first": 10**9}},
+        {"model": {"name": "unet", "channels": [10**6, 10**6]}},
+        {"model": {"name": "unet", "channels": [4], "depth": 10**9}},
+        {"model": {"name": "unet", "channels": [4], "fold": 10**9}},
+        {"model": {"name": "unet", "channels": [4] * 1000}},
         {"labels": [str(k) for k in range(200_000)]},
     ],
-    ids=["shape", "layers", "layer", "channels", "code", "labels"],
+    ids=[
+        "shape",
+        "layers",
+        "layer",
+        "channels",
+        "code",
+        "maps",
+        "kernel",
+        "scales",
+        "depth",
+        "fold",
+        "deep",
+        "labels",
+    ],
 )
 def test_a_hostile_size_costs_no_memory(change, folder):
     """Each of these would take from gigabytes to exabytes if it were built."""
     edit(folder, **change)
     before = peak_memory()
-    refused(folder, ModelMismatch, "do not fit the network|can't be built")
+    refused(folder, ModelMismatch, "do not fit the network|can't be built|too small for|depth lie in")
     assert peak_memory() - before < 512 * 1024**2
 
 

@@ -1,5 +1,6 @@
 """Models: counts, how weights begin, what layers cost, and one battery for every registered model."""
 
+import copy
 import math
 from collections import OrderedDict
 
@@ -28,7 +29,8 @@ STUDY = {
 
 
 def built(model: dict | str, shape=MNIST, classes=10, seed=0) -> nn.Module:
-    return build_net({"name": model} if isinstance(model, str) else model, shape, classes, Seed(seed))
+    told = {"name": model, **small_enough(model, shape)} if isinstance(model, str) else model
+    return build_net(told, shape, classes, Seed(seed))
 
 
 def images(shape, count=6) -> torch.Tensor:
@@ -123,6 +125,25 @@ def test_pooling_before_relu_is_the_function_of_pooling_after_it():
     textbook.load_state_dict(ours.state_dict())
     kinds = [type(layer).__name__ for layer in ours.features]
     assert kinds.index("MaxPool") == len(kinds) - 2  # else the comparison would be of a thing with itself
+    assert_same_function_and_gradients(ours, textbook)
+
+
+def test_compact_is_the_network_that_pools_after_each_relu_and_takes_each_maps_maximum():
+    ours = built({"name": "compact", "channels": [4, 6, 8]})
+    layers = list(copy.deepcopy(ours.features))
+    for place, layer in enumerate(layers):
+        if type(layer).__name__ == "MaxPool":
+            layers[place : place + 2] = [nn.ReLU(), nn.MaxPool2d(2)]
+    kinds = "".join(type(layer).__name__[0] for layer in layers)
+    assert kinds == "CRMCRMCR", "the first two convolutions are followed by pooling"
+    parts = OrderedDict(
+        features=nn.Sequential(*layers), largest=nn.AdaptiveMaxPool2d(1), flatten=nn.Flatten()
+    )
+    parts["output"] = copy.deepcopy(ours.output)
+    assert_same_function_and_gradients(ours, nn.Sequential(parts))
+
+
+def assert_same_function_and_gradients(ours: nn.Module, textbook: nn.Module) -> None:
     shown, weights = images(MNIST), torch.randn(6, 10, generator=Seed(2).generator())
     for net in (ours, textbook):
         (net(shown) * weights).sum().backward()
@@ -133,6 +154,11 @@ def test_pooling_before_relu_is_the_function_of_pooling_after_it():
         assert float(value.grad.abs().max()) > 0
 
 
+def test_compact_silences_features_only_where_it_is_asked_to():
+    told = {"name": "compact", "channels": [4, 6, 8]}
+    assert key_names(built(told)) == [] and len(key_names(built({**told, "dropout": 0.3}))) == 1
+
+
 @pytest.mark.parametrize(
     ("told", "message"),
     [
@@ -140,6 +166,14 @@ def test_pooling_before_relu_is_the_function_of_pooling_after_it():
         ({"name": "cnn", "pool": 0}, "'cnn' can't be built with"),
         ({"name": "cnn", "channels": []}, "'cnn' can't be built with"),
         ({"name": "cnn", "dropout": 1.0}, r"dropout must lie in \[0, 1\), but is 1.0"),
+        ({"name": "compact", "channels": [4] * 9}, "too small for 9 convolutions.*; shorten channels"),
+        ({"name": "compact", "first": 27}, "the first of 27x27.* take a smaller first"),
+        ({"name": "compact", "channels": []}, "'compact' can't be built with"),
+        ({"name": "unet", "channels": [4] * 5}, "too small for 5 scales, folded by 2; shorten channels"),
+        ({"name": "unet", "fold": 8}, "folded by 8; .* take a smaller fold"),
+        ({"name": "unet", "fold": -1}, "fold must be 1 or more"),
+        ({"name": "unet", "depth": 0}, "depth lie in 1 to 16, but they are 2, 0"),
+        ({"name": "unet", "channels": []}, "'unet' can't be built with"),
         ({"name": "mlp", "dropout": -0.1}, r"dropout must lie in \[0, 1\)"),
         ({"name": "mlp", "hidden": 64}, "'mlp' can't be built with"),
         ({"name": "mlp", "hidden": [-3]}, "'mlp' can't be built with"),
@@ -166,7 +200,17 @@ SMALLER = {
     "mlp": {"hidden": [12]},
     "cnn": {"channels": [4], "hidden": 12},
     "autoencoder": {"hidden": [12], "code": 6},
+    "compact": {"channels": [4, 6], "first": 3},
+    "unet": {"channels": [4, 8]},
 }
+CONVOLUTIONAL = {"cnn", "compact", "unet"}
+HE = {"compact", "unet"}
+"""Networks whose convolutions begin He normal."""
+
+
+def small_enough(model: str, shape: tuple[int, int, int]) -> dict:
+    """Settings with which a model bears images that are smaller than it was made for."""
+    return SMALLER["compact"] if model == "compact" and min(shape[1:]) < 28 else {}
 
 
 def objective_of(model: str) -> str:
@@ -175,7 +219,7 @@ def objective_of(model: str) -> str:
 
 
 def test_the_models_were_found():
-    assert len(models) >= 3 and {"mlp", "cnn", "autoencoder"} <= set(models)
+    assert len(models) >= 5 and {"mlp", "cnn", "autoencoder", "compact", "unet"} <= set(models)
 
 
 @pytest.mark.parametrize("model", sorted(models))
@@ -192,20 +236,23 @@ class TestEveryModel:
         for (name, value), (_, moved) in zip(one.named_parameters(), other.named_parameters(), strict=True):
             assert value.dim() == 1 or not torch.equal(value, moved), name
 
-    def test_weights_begin_glorot_uniform_and_biases_zero(self, model):
-        """Within +-sqrt(6 / (fan_in + fan_out)), filling it, with the variance of a uniform distribution."""
+    def test_weights_begin_glorot_uniform_or_he_normal_and_biases_zero(self, model):
+        """Glorot: +-sqrt(6 / (fan_in + fan_out)), filling it. He: a deviation of sqrt(2 / fan_in)."""
         for name, value in built(model).state_dict().items():
             if value.dim() == 1:
                 assert name.endswith("bias") and not value.any()
                 continue
-            field = math.prod(value.shape[2:])
-            bound = math.sqrt(6 / ((value.shape[0] + value.shape[1]) * field))
-            assert float(value.abs().max()) <= bound * (1 + 1e-6)
-            assert float(value.abs().max()) > 0.97 * bound
-            spread = bound / math.sqrt(3)
-            error = 3 * spread / math.sqrt(value.numel())
+            field, largest = math.prod(value.shape[2:]), float(value.abs().max())
+            if model in HE and value.dim() == 4:
+                spread = math.sqrt(2 / (value.shape[1] * field))
+                assert 2.2 * spread < largest < 5.5 * spread, "as far as a normal distribution goes"
+            else:
+                bound = math.sqrt(6 / ((value.shape[0] + value.shape[1]) * field))
+                assert 0.97 * bound < largest <= bound * (1 + 1e-6)
+                spread = bound / math.sqrt(3)
+            error = 4 * spread / math.sqrt(value.numel())
             assert abs(float(value.mean())) < error
-            assert float(value.std()) == pytest.approx(spread, rel=3 / math.sqrt(value.numel()))
+            assert abs(float(value.std()) - spread) < error
 
     def test_starts_in_training_mode_with_a_line_about_it(self, model):
         assert built(model).training
@@ -213,8 +260,10 @@ class TestEveryModel:
         assert "shape" not in models[model].settings and "classes" not in models[model].settings
 
     def test_is_rehearsed_and_liftable(self, model):
-        facts = rehearse(settings(model, objective=objective_of(model)), (1, 12, 12), 10)
+        told = {"name": model, **small_enough(model, (1, 12, 12))}
+        facts = rehearse(settings(told, objective=objective_of(model)), (1, 12, 12), 10)
         assert facts.liftable and not facts.random
+        assert facts.convolutional == (model in CONVOLUTIONAL)
         assert facts.parameters == sum(p.numel() for p in built(model, (1, 12, 12)).parameters())
         assert facts.multiply_adds > 0
 
@@ -223,7 +272,7 @@ class TestEveryModel:
         pixels, labels = glyphs(60, seed=4)
         data = training_data(pixels.repeat(shape[0], axis=1), labels, train=40, validation=10)
         told = settings({"name": model, **SMALLER.get(model, {})}, objective=objective_of(model))
-        trained = train_one(told, data, lifted=model != "cnn")
+        trained = train_one(told, data, lifted=model not in CONVOLUTIONAL)
         begun = build_net(told["model"], shape, 10, Seed(0) / "replicate" / 0 / "weights")
         for (name, value), (_, first) in zip(
             trained.net.net.named_parameters(), begun.named_parameters(), strict=True

@@ -1,4 +1,4 @@
-"""MaxPool is PyTorch's max-pooling to the bit, as it runs and as it is traced; Flatten is Keras's order."""
+"""MaxPool is PyTorch's to the bit, run and traced; LargestOfMap is a maximum; Flatten is Keras's order."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from inklab.models.parts.flatten import Flatten
-from inklab.models.parts.pool import MaxPool
+from inklab.models.parts.pool import LargestOfMap, MaxPool
 
 Pool = Callable[[Tensor], Tensor]
 SIDES = (1, 2, 3, 4)
@@ -127,6 +127,34 @@ class TestMaxPool:
 
     def test_it_says_its_side(self):
         assert repr(MaxPool(3)) == "MaxPool(side=3)"
+
+
+class TestLargestOfMap:
+    @pytest.mark.parametrize("layout", LAYOUTS)
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+    def test_it_is_the_maximum_and_its_gradient_goes_to_where_that_is(self, dtype, layout):
+        spread = torch.randperm(2 * 3 * 5 * 4, generator=torch.Generator().manual_seed(0))  # no two alike
+        features = spread.reshape(2, 3, 5, 4).to(dtype).contiguous(memory_format=LAYOUTS[layout])
+        found, gradient = pooled_and_gradient(LargestOfMap())(features)
+        wanted, slope = pooled_and_gradient(lambda x: nn.functional.adaptive_max_pool2d(x, 1).flatten(1))(
+            features
+        )
+        assert found.dtype == dtype and torch.equal(found, wanted) and torch.equal(gradient, slope)
+
+    def test_equal_maxima_share_the_gradient(self):
+        """Half of a map of zeros would otherwise hang on which one is looked at first."""
+        _, gradient = pooled_and_gradient(LargestOfMap())(torch.tensor([[[[1.0, 0, 1], [0, 1, 1]]]]))
+        assert torch.equal(gradient, torch.tensor([[[[0.25, 0, 0.25], [0, 0.25, 0.25]]]]))
+
+    def test_nan_passes_through(self):
+        features = maps(2, 3, 4, 4)
+        features[1, 2, 3, 0] = torch.nan
+        assert LargestOfMap()(features).isnan().nonzero().tolist() == [[1, 2]]
+
+    def test_members_of_a_population(self):
+        features = maps(2, 3, 4, 5, 6)
+        together = torch.func.vmap(LargestOfMap())(features)
+        assert all(torch.equal(together[place], LargestOfMap()(features[place])) for place in range(2))
 
 
 class TestFlatten:

@@ -14,7 +14,7 @@ from synthetic_run import synthetic_run
 from inklab.study.reading import parse_study, read_study
 from inklab.study.results import summarise
 from inklab.study.spec import DataSpec, GeneratorChapter, NoiseChapter, Reference, StudySpec, TrainChapter
-from inklab.train.recipe import Recipe, recipe_names
+from inklab.train.recipe import Augmentation, Recipe, recipe_names
 
 ROOT = Path(__file__).parent.parent
 README, RESULTS = ROOT / "README.md", ROOT / "docs" / "results" / "results.json"
@@ -84,6 +84,7 @@ def test_a_table_goes_between_the_markers_and_nowhere_else(script):
         ("docs/studies.md", GeneratorChapter),
         ("docs/studies.md", Reference),
         ("docs/recipes.md", Recipe),
+        ("docs/recipes.md", Augmentation),
     ],
 )
 def test_every_key_has_its_place(page, model):
@@ -104,8 +105,9 @@ def test_the_example_study_is_a_study(tmp_path):
 
 
 def test_the_example_recipes_are_recipes():
-    alone, chapters = blocks("docs/recipes.md", "toml")
-    assert Recipe(**tomllib.loads(alone)).schedule == "cosine"
+    *alone, chapters = blocks("docs/recipes.md", "toml")
+    found = [Recipe(**tomllib.loads(each)) for each in alone]
+    assert [each.schedule for each in found[:2]] == ["cosine", "linear"]
     spec = parse_study({"name": "page", **tomllib.loads(chapters)}, "docs/recipes.md")
     assert spec.train_chapters()["other"].recipe.momentum == 0.9
     assert all(f"`{name}`" in text("docs/recipes.md") for name in recipe_names())

@@ -6,7 +6,7 @@ Where a number is meant to move, raise `NUMERICS`, put the new losses here, and 
 import numpy as np
 import pytest
 import torch
-from synthetic_training import SMALL_AUTOENCODER, SMALL_CNN, settings, train_one, training_data
+from synthetic_training import SMALL_AUTOENCODER, SMALL_CNN, SMALL_COMPACT, settings, train_one, training_data
 
 CASES = {
     "classify-mlp": (settings(l2=1e-3, epochs=20, batch=48), True),
@@ -17,6 +17,14 @@ CASES = {
             corruption={"name": "salt_and_pepper", "strength": [0.0, 0.8]},
         ),
         True,
+    ),
+    "muon-moved": (
+        settings(
+            SMALL_COMPACT, objective="classify-smoothed", optimiser="muon", rate=0.02, momentum=0.9, batch=48,
+            epochs=20, schedule="linear", warmup=0.2,
+            augmentation={"shift": 1, "rotation": 10, "scale": 0.1, "elastic": 0.3},
+        ),
+        False,
     ),
 }  # fmt: skip
 
@@ -86,6 +94,28 @@ GOLDEN = {
         0.561825,
         0.548932,
         0.532625,
+    ],
+    "muon-moved": [
+        2.32281,
+        2.331117,
+        2.315007,
+        2.307023,
+        2.268126,
+        2.263311,
+        2.234525,
+        2.215884,
+        2.227186,
+        2.204216,
+        2.187374,
+        2.187626,
+        2.201077,
+        2.15906,
+        2.194741,
+        2.142063,
+        2.147514,
+        2.180126,
+        2.128347,
+        2.15298,
     ],
 }
 

@@ -7,6 +7,8 @@ import torch
 from synthetic_training import (
     SMALL_AUTOENCODER,
     SMALL_CNN,
+    SMALL_COMPACT,
+    SMALL_UNET,
     assert_near,
     glyphs,
     members,
@@ -26,6 +28,9 @@ RANGED = {"name": "salt_and_pepper", "strength": [0.0, 0.9]}
 DROPPED = {"name": "mlp", "hidden": [16, 12], "dropout": 0.4}
 DENOISE = {"objective": "reconstruct", "optimiser": "adam", "rate": 1e-3, "corruption": NOISE}
 
+MUON = {"optimiser": "muon", "rate": 0.02, "momentum": 0.9, "schedule": "linear", "warmup": 0.3}
+MOVED = {"augmentation": {"shift": 1, "rotation": 15, "scale": 0.1, "elastic": 0.5}}
+
 CASES = {
     "sgd": settings(),
     "momentum": settings(momentum=0.9, rate=0.02),
@@ -37,6 +42,9 @@ CASES = {
     "ranged-noise": settings(corruption=RANGED),
     "denoiser": settings(SMALL_AUTOENCODER, **DENOISE),
     "scaled": settings(mean=0.2, spread=0.3),
+    "muon": settings(**MUON),
+    "moved": settings(corruption=RANGED, **MOVED),
+    "shifted": settings(augmentation={"shift": 2}, objective="classify-smoothed"),
 }
 
 
@@ -80,9 +88,13 @@ def test_member_is_alone_is_in_other_company(case, precision, data, lone):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("hidden", [[64, 64], [500, 300]], ids=str)
-def test_members_are_alone_at_the_studys_widths(hidden, precision, wide):
-    told = settings({"name": "mlp", "hidden": hidden}, precision, batch=128)
+@pytest.mark.parametrize(
+    ("hidden", "recipe"),
+    [([64, 64], {}), ([500, 300], {}), ([500, 300], MUON)],
+    ids=["64", "500", "500-muon"],
+)
+def test_members_are_alone_at_the_studys_widths(hidden, recipe, precision, wide):
+    told = settings({"name": "mlp", "hidden": hidden}, precision, batch=128, **recipe)
     alone = {replicate: train_one(told, wide, replicate=replicate) for replicate in (0, 1)}
     for company in ((0, 1), (2, 1, 0), (2, 3, 1, 4, 0)):
         for each in train(members(*((replicate, told) for replicate in company)), wide):
@@ -106,10 +118,18 @@ def differing(base: dict) -> list[tuple[int, dict]]:
     ]
 
 
-@pytest.mark.parametrize("order", [(0, 1, 2, 3, 4), (4, 3, 2, 1, 0), (1, 0), (0, 1), (2, 4, 0)], ids=str)
+ORDERS = {
+    "sgd": [(0, 1, 2, 3, 4), (4, 3, 2, 1, 0), (1, 0), (0, 1), (2, 4, 0)],
+    "muon": [(4, 3, 2, 1, 0), (2, 4)],
+}
+
+
+@pytest.mark.parametrize(
+    ("optimiser", "order"), [(name, order) for name, orders in ORDERS.items() for order in orders], ids=str
+)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_members_may_differ_in_rate_l2_momentum_and_replicate(order, precision, data, lone):
-    told = differing(settings(DROPPED, precision, corruption=RANGED))
+def test_members_may_differ_in_rate_l2_momentum_and_replicate(optimiser, order, precision, data, lone):
+    told = differing(settings(DROPPED, precision, corruption=RANGED, optimiser=optimiser))
     for each in train(members(*(told[place] for place in order)), data):
         alone = lone(each.trial.settings, each.trial.replicate)
         assert same_bits(each, alone), each.trial.settings["recipe"]
@@ -119,7 +139,12 @@ def test_differing_settings_do_make_a_difference(data):
     """Else the test above would prove nothing."""
     base = settings(epochs=2)
     ends = []
-    for change in ({}, {"rate": 0.03}, {"l2": 1e-2}, {"momentum": 0.5}, {"schedule": "cosine"}):
+    for change in (
+        {}, {"rate": 0.03}, {"l2": 1e-2}, {"momentum": 0.5}, {"schedule": "cosine"}, {"schedule": "linear"},
+        {"warmup": 0.5}, {"optimiser": "muon"}, {"objective": "classify-smoothed"}, MOVED,
+        {"augmentation": {"shift": 1}}, {"augmentation": {"rotation": 15}}, {"augmentation": {"scale": 0.1}},
+        {"augmentation": {"elastic": 0.5}},
+    ):  # fmt: skip
         ends.append(train_one(base | {"recipe": base["recipe"] | change}, data).net)
     ends.append(train_one(base, data, replicate=1).net)
     ends.append(train_one(base, data, seed=1).net)
@@ -128,10 +153,13 @@ def test_differing_settings_do_make_a_difference(data):
 
 LIFTABLE = {
     **{
-        case: CASES[case] for case in ("sgd", "momentum", "adam", "l2", "dropout", "ranged-noise", "denoiser")
+        case: CASES[case]
+        for case in ("sgd", "momentum", "adam", "l2", "dropout", "ranged-noise", "denoiser", "muon", "moved")
     },
     "cnn": settings(SMALL_CNN),
     "cnn-noise": settings(SMALL_CNN, corruption=RANGED, momentum=0.9, rate=0.02),
+    "compact-muon": settings(SMALL_COMPACT, **MUON),
+    "unet-moved": settings(SMALL_UNET, **DENOISE, **MOVED),
 }
 
 

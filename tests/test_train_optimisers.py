@@ -1,14 +1,33 @@
-"""Optimisers over stacked tensors against `torch.optim`, one instance a member, and the schedule's ends."""
+"""Optimisers over stacked tensors against `torch.optim`, one instance a member, and schedules."""
+
+import math
 
 import pytest
 import torch
 from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
 
+from inklab.train import optimisers
 from inklab.train.loop import rate_factor
-from inklab.train.optimisers import ADAM, PLAIN_SGD, SGD, Hyper, Optimiser, choose, over
+from inklab.train.optimisers import (
+    ADAM,
+    MUON,
+    PLAIN_SGD,
+    SGD,
+    Hyper,
+    Optimiser,
+    choose,
+    orthogonalised,
+    over,
+)
 
 RATES, MOMENTA, STEPS = (0.1, 1e-3, 0.7), (0.9, 0.0, 0.5), 20
-SHAPES = {"kernel": (4, 3), "bias": (4,), "filters": (2, 3, 3, 3)}
+SHAPES = {
+    "kernel": (4, 3), "bias": (4,), "filters": (2, 3, 3, 3), "square": (5, 5),
+    "output": (4, 3), "last bias": (4,),
+}  # fmt: skip
+INNER = ("kernel", "filters", "square")
+"""Kernels that Muon turns: all but the last."""
 
 
 def first() -> dict[str, Tensor]:
@@ -47,22 +66,28 @@ def oracle(name: str, member: int) -> dict[str, Tensor]:
     return {key: value.detach() for key, value in params.items()}
 
 
-OURS: dict[str, Optimiser] = {"plain": PLAIN_SGD, "sgd": SGD, "adam": ADAM}
+OURS: dict[str, Optimiser] = {"plain": PLAIN_SGD, "sgd": SGD, "adam": ADAM, "muon": MUON}
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_twenty_steps_with_a_rate_a_member(name):
+def twenty_steps(name: str) -> dict[str, Tensor]:
     params = first()
     memory = OURS[name].init(params)
     for step in range(STEPS):
         params, memory = OURS[name].update(params, gradients(step), memory, hyper_at(step))
+    return params
+
+
+@pytest.mark.parametrize("name", ["plain", "sgd", "adam"])
+def test_twenty_steps_with_a_rate_a_member(name):
+    params = twenty_steps(name)
     for member in range(len(RATES)):
         for key, wanted in oracle(name, member).items():
             torch.testing.assert_close(params[key][member], wanted, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_a_network_alone_is_a_member_to_the_bit(name):
+def test_a_network_alone_is_a_member(name):
+    """To the bit, but for Muon, whose products of stacked matrices add up in another order."""
     together, alone = first(), of_member(first(), 1)
     memories = [OURS[name].init(together), OURS[name].init(alone)]
     for step in range(5):
@@ -70,7 +95,20 @@ def test_a_network_alone_is_a_member_to_the_bit(name):
         lone = Hyper(*(values[1] for values in hyper[:3]), taken=hyper.taken)
         together, memories[0] = OURS[name].update(together, gradients(step), memories[0], hyper)
         alone, memories[1] = OURS[name].update(alone, of_member(gradients(step), 1), memories[1], lone)
-    assert all(torch.equal(together[key][1], alone[key]) for key in alone)
+    for key in alone:
+        close = {"rtol": 1e-4, "atol": 1e-6} if name == "muon" else {"rtol": 0, "atol": 0}
+        torch.testing.assert_close(together[key][1], alone[key], **close)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_traced_it_computes_the_same_at_other_rates_and_steps(name):
+    """As the compiler gets it: what was a number in the trace would stay that number for ever."""
+    memory = OURS[name].init(first())
+    graph = make_fx(OURS[name].update)(first(), gradients(9), memory, hyper_at(0))
+    for step in (0, 7):
+        given = (first(), gradients(step), memory, hyper_at(step)._replace(rate=torch.tensor(RATES[::-1])))
+        wanted, found = (after(*given)[0] for after in (OURS[name].update, graph))
+        assert all(torch.equal(found[key], wanted[key]) for key in wanted)
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -85,7 +123,8 @@ def test_an_update_leaves_its_arguments_alone(name):
 
 
 def test_momentum_decides_whether_sgd_keeps_a_memory():
-    assert choose("sgd", 0.0) is PLAIN_SGD and choose("sgd", 0.1) is SGD and choose("adam", 0.0) is ADAM
+    assert choose("sgd", 0.0) is PLAIN_SGD and choose("sgd", 0.1) is SGD
+    assert choose("adam", 0.0) is ADAM and choose("muon", 0.0) is MUON
     assert PLAIN_SGD.init(first()) == {}
 
 
@@ -95,13 +134,154 @@ def test_over_lines_values_up_with_the_members():
     assert over(torch.tensor(2.0), torch.zeros(4, 5)).dim() == 0
 
 
+# ---------------------------------------------------------------- Muon
+
+
+def with_values(values: Tensor, rows: int, columns: int) -> Tensor:
+    """`(..., rows, columns)` matrices with these singular values and singular vectors drawn at random."""
+    rng = torch.Generator().manual_seed(3)
+    shapes = ((*values.shape[:-1], side, values.shape[-1]) for side in (rows, columns))
+    left, right = (
+        torch.linalg.qr(torch.randn(shape, generator=rng, dtype=torch.float64)).Q for shape in shapes
+    )
+    return (left * values[..., None, :]) @ right.mT
+
+
+def by_svd(matrix: Tensor, rounds: int) -> Tensor:
+    """The oracle: the same polynomial of each singular value alone."""
+    left, values, right = torch.linalg.svd(matrix.double(), full_matrices=False)
+    a, b, c = optimisers.MUON_POLYNOMIAL
+    values = values / values.square().sum(-1, keepdim=True).sqrt()
+    for _ in range(rounds):
+        values = a * values + b * values**3 + c * values**5
+    return (left * values[..., None, :]) @ right
+
+
+class TestOrthogonalised:
+    @pytest.mark.parametrize("shape", [(5, 5), (3, 8), (8, 3), (2, 1), (4, 6, 27), (2, 3, 7, 2)], ids=str)
+    @pytest.mark.parametrize("rounds", [1, 3, 5])
+    def test_singular_vectors_stay_and_values_go_through_the_polynomial(self, shape, rounds):
+        matrix = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+        found = orthogonalised(matrix, rounds)
+        torch.testing.assert_close(found, by_svd(matrix, rounds).float(), rtol=1e-4, atol=1e-5)
+
+    def test_five_rounds_bring_values_near_one(self):
+        angles = torch.linspace(0.02, math.pi / 4, 200, dtype=torch.float64)
+        given = torch.stack([angles.cos(), angles.sin()], -1)  # of norm 1, down to 0.02
+        found = torch.linalg.svdvals(orthogonalised(with_values(given, 4, 6).float(), rounds=5))[:, :2]
+        assert 0.65 < float(found.min()) and float(found.max()) < 1.25
+        assert found.std() > 0.01  # near 1, not at 1: that is what the polynomial is steep for
+
+    def test_only_the_direction_counts(self):
+        matrix = torch.randn(6, 4, generator=torch.Generator().manual_seed(2))
+        for size in (1e-2, 1e6):
+            torch.testing.assert_close(
+                orthogonalised(matrix * size), orthogonalised(matrix), rtol=1e-3, atol=1e-4
+            )
+
+    def test_nothing_stays_nothing(self):
+        """A unit that is silent for a whole batch has a gradient of zero, and NaN would spread from it."""
+        assert torch.equal(orthogonalised(torch.zeros(2, 3, 4)), torch.zeros(2, 3, 4))
+
+
+def theirs_with_muon(member: int) -> dict[str, Tensor]:
+    """`torch.optim.Muon` for inner kernels, as matrices; SGD with Nesterov's momentum for all else."""
+    params = {key: torch.nn.Parameter(value) for key, value in of_member(first(), member).items()}
+    flat = {key: torch.nn.Parameter(params[key].detach().flatten(1)) for key in INNER}
+    rate, momentum = RATES[member], MOMENTA[member]
+    steppers = [
+        torch.optim.Muon(
+            flat.values(), rate, weight_decay=0.0, momentum=momentum, ns_steps=optimisers.MUON_ROUNDS,
+            ns_coefficients=optimisers.MUON_POLYNOMIAL,
+        ),
+        torch.optim.SGD(
+            [value for key, value in params.items() if key not in INNER], rate * optimisers.MUON_OTHERS,
+            momentum=momentum, nesterov=momentum > 0,
+        ),
+    ]  # fmt: skip
+    for step in range(STEPS):
+        for key, grad in of_member(gradients(step), member).items():
+            params[key].grad = grad
+            if key in flat:
+                flat[key].grad = grad.flatten(1)
+        for stepper in steppers:
+            stepper.step()
+    return {key: flat.get(key, value).detach().reshape(value.shape) for key, value in params.items()}
+
+
+def test_twenty_steps_of_muon_with_a_rate_a_member():
+    """torch turns in bf16, so kernels agree to 2 % of the way that they went; all else agrees to rounding.
+
+    Its momentum is a running mean, ours a sum: the same direction, which is all that is left of either.
+    """
+    params, start = twenty_steps("muon"), first()
+    for member in range(len(RATES)):
+        for key, wanted in theirs_with_muon(member).items():
+            if key in INNER:
+                way = (wanted - start[key][member]).norm()
+                assert (params[key][member] - wanted).norm() < 0.02 * way, key
+            else:
+                torch.testing.assert_close(params[key][member], wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_muon_steps_are_as_long_for_small_gradients_as_for_large_ones():
+    """The kernels', whose gradients say in which direction only; the output layer's are not."""
+    moved = []
+    for size in (1.0, 1e-3):
+        grads = {key: value * size for key, value in gradients(0).items()}
+        after, _ = MUON.update(first(), grads, MUON.init(first()), hyper_at(0))
+        moved.append({key: (after[key] - value).norm() for key, value in first().items()})
+    for key, way in moved[0].items():
+        wanted = way if key in INNER else way * 1e-3
+        assert float(moved[1][key]) == pytest.approx(float(wanted), rel=1e-2), key
+
+
+# ---------------------------------------------------------------- schedules
+
+
 @pytest.mark.parametrize("steps", [1, 7, 860])
-def test_cosine_begins_at_one_and_ends_at_zero(steps):
-    factors = [rate_factor("cosine", step, steps) for step in range(steps + 1)]
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+def test_falling_schedules_begin_at_one_and_end_at_zero(schedule, steps):
+    factors = [rate_factor(schedule, step, steps) for step in range(steps + 1)]
     assert factors[0] == 1.0 and factors[-1] == 0.0
     assert all(high > low for high, low in zip(factors, factors[1:], strict=False))
     assert sum(factors) == pytest.approx((steps + 1) / 2)  # it is as long above a half as below
 
 
+def test_linear_falls_by_the_same_at_each_step_and_cosine_does_not():
+    falls = {
+        schedule: {
+            round(rate_factor(schedule, step, 50) - rate_factor(schedule, step + 1, 50), 9)
+            for step in range(50)
+        }
+        for schedule in ("linear", "cosine")
+    }
+    assert falls["linear"] == {0.02} and len(falls["cosine"]) > 20
+
+
 def test_constant_stays():
     assert {rate_factor("constant", step, 10) for step in range(11)} == {1.0}
+
+
+def test_the_first_schedules_are_where_they_were():
+    """Golden, as trainings of every recipe without a warm-up depend on them."""
+    cosine = [rate_factor("cosine", step, 6) for step in range(6)]
+    assert cosine == [1.0, 0.933012701892219, 0.75, 0.5, 0.25, 0.066987298107781]
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "linear"])
+@pytest.mark.parametrize("warmup", [0.05, 0.3, 0.5, 0.99])
+@pytest.mark.parametrize("steps", [1, 2, 3, 10, 137])
+def test_a_warm_up_rises_to_the_peak_and_the_schedule_goes_on_from_there(steps, warmup, schedule):
+    factors = [rate_factor(schedule, step, steps, warmup) for step in range(steps)]
+    rising = round(warmup * steps)
+    assert all(0 < factor <= 1 for factor in factors) and max(factors) == 1
+    for step in range(rising):
+        assert factors[step] == pytest.approx((step + 1) / rising)
+    rest = [rate_factor(schedule, step, steps - rising) for step in range(steps - rising)]
+    assert factors[rising:] == rest
+
+
+def test_a_warm_up_of_less_than_half_a_step_is_none():
+    for step in range(10):
+        assert rate_factor("linear", step, 10, 0.04) == rate_factor("linear", step, 10)

@@ -8,7 +8,9 @@ import torch
 from synthetic_training import (
     SMALL_AUTOENCODER,
     SMALL_CNN,
+    SMALL_COMPACT,
     SMALL_MLP,
+    SMALL_UNET,
     assert_near,
     members,
     same_bits,
@@ -107,10 +109,12 @@ def test_facts_of_our_own_models(precision):
             (SMALL_MLP, "classify"),
             (SMALL_CNN, "classify"),
             (SMALL_AUTOENCODER, "reconstruct"),
+            (SMALL_COMPACT, "classify-smoothed"),
+            (SMALL_UNET, "reconstruct"),
         )
     }
     assert all(facts.liftable and not facts.random for facts in found.values())
-    assert {name for name, facts in found.items() if facts.convolutional} == {"cnn"}
+    assert {name for name, facts in found.items() if facts.convolutional} == {"cnn", "compact", "unet"}
     assert found["mlp"].parameters == 144 * 16 + 16 + 16 * 12 + 12 + 12 * 10 + 10
     assert found["mlp"].multiply_adds == 144 * 16 + 16 * 12 + 12 * 10
     assert found["mlp"].to_json()["liftable"] is True

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from synthetic_training import (
     SMALL_AUTOENCODER,
     SMALL_CNN,
+    SMALL_COMPACT,
     StopAfter,
     members,
     same_bits,
@@ -23,6 +24,8 @@ NOISE = {"name": "salt_and_pepper", "strength": [0.0, 0.9]}
 DROPPED = {"name": "mlp", "hidden": [16, 12], "dropout": 0.4}
 DENOISE = {"objective": "reconstruct", "optimiser": "adam", "rate": 1e-3, "corruption": NOISE}
 EPOCHS, STEPS = 3, 4  # three batches of 32 and one of 8
+MOVED = {"augmentation": {"shift": 1, "rotation": 15, "scale": 0.1, "elastic": 0.5}}
+MUON = {"optimiser": "muon", "rate": 0.02, "momentum": 0.9, "schedule": "linear", "warmup": 0.4, **MOVED}
 WILD = settings(epochs=EPOCHS, rate=1e30)
 
 FOUR = members(
@@ -69,10 +72,12 @@ def groups(tmp_path_factory):
         "adam and noise": group(alike(settings(SMALL_AUTOENCODER, epochs=EPOCHS, **DENOISE), 2)),
         "half precision": group(alike(half, 2)),
         "one that diverges": group(members((0, settings(epochs=EPOCHS)), (1, WILD))),
+        "muon, moved and warmed up": group(alike(settings(DROPPED, epochs=EPOCHS, **MUON), 2)),
     }
     lone = {
         "convolutions and dropout": alike(settings(SMALL_CNN, epochs=EPOCHS, momentum=0.9), 1),
         "convolutions in half precision": alike(settings(SMALL_CNN, "bf16", epochs=EPOCHS), 1),
+        "convolutions, moved": alike(settings(SMALL_COMPACT, "bf16", epochs=EPOCHS, **MUON), 1),
         "two in turn": alike(settings(DROPPED, epochs=EPOCHS), 2),
         "randomness of its own": alike(settings(f"{path}:Noisy", epochs=EPOCHS), 1),
     }
@@ -82,7 +87,8 @@ def groups(tmp_path_factory):
 
 CASES = (
     "one, padded", "a population of four", "adam and noise", "half precision", "one that diverges",
-    "convolutions and dropout", "convolutions in half precision", "two in turn", "randomness of its own",
+    "muon, moved and warmed up", "convolutions and dropout", "convolutions in half precision",
+    "convolutions, moved", "two in turn", "randomness of its own",
 )  # fmt: skip
 
 

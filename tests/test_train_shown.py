@@ -6,14 +6,21 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from synthetic_training import settings, train_one
 
 from inklab.errors import SpecError, UnknownName
 from inklab.seeding import Seed
 from inklab.train.recipe import CorruptionSpec, Recipe, read_recipe, recipe_names
 from inklab.train.shown import BatchMaker, shown_for_scoring, spoilt
+from inklab.train.tensors import as_floats
 
 SEEDS = [Seed(0) / "replicate" / k for k in (0, 1, 2)]
 RANGED = CorruptionSpec(name="salt_and_pepper", strength=(0.1, 0.7))
+MOVES = {
+    "shifted": {"shift": 2},
+    "warped": {"rotation": 20, "scale": 0.2, "elastic": 1},
+    "both": {"shift": 1, "rotation": 10},
+}
 
 
 def epoch(data, number: int = 0, seeds=SEEDS, lifted: bool = True, **recipe):
@@ -48,9 +55,11 @@ def test_orders_differ_between_epochs_and_members_and_are_repeatable(data):
     assert orders(4) == orders(4)
 
 
-def test_a_member_is_shown_what_it_is_shown_alone(data):
-    together = epoch(data, 2, corruption=RANGED)
-    alone = epoch(data, 2, seeds=[SEEDS[1]], lifted=False, corruption=RANGED)
+@pytest.mark.parametrize("moves", [None, *MOVES])
+def test_a_member_is_shown_what_it_is_shown_alone(moves, data):
+    recipe = {"corruption": RANGED, "augmentation": MOVES.get(moves)}
+    together = epoch(data, 2, **recipe)
+    alone = epoch(data, 2, seeds=[SEEDS[1]], lifted=False, **recipe)
     for both, one in zip(together, alone, strict=True):
         for ours, lone in zip(both, one, strict=True):
             assert torch.equal(ours[1], lone)
@@ -64,6 +73,64 @@ def test_noise_is_redrawn_each_step_and_its_truth_is_clean(data):
     assert len({row.tobytes() for row in flat}) == len(flat)
     for batch in epoch(copies, corruption=RANGED):
         assert torch.equal(batch.images, same[0].expand_as(batch.images))
+
+
+@pytest.mark.parametrize("moves", MOVES)
+def test_the_truth_is_moved_along_with_what_is_shown(moves, data):
+    """A denoiser must give back the image where it is shown, not where it once lay."""
+    noise = CorruptionSpec(name="salt_and_pepper", strength=0.4)
+    for batch, clean in zip(
+        epoch(data, augmentation=MOVES[moves], corruption=noise), epoch(data, corruption=noise), strict=True
+    ):
+        truth, unmoved = as_floats(batch.images), as_floats(clean.images)
+        assert torch.equal(batch.labels, clean.labels)
+        assert float((truth - unmoved).abs().mean()) > 0.02
+        left = (batch.shown == truth).float().mean()  # 0.6 of pixels are let alone, and some were so before
+        assert 0.58 < float(left) < 0.75
+
+
+@pytest.mark.parametrize("moves", MOVES)
+def test_moves_are_drawn_anew_each_epoch_by_each_member_and_are_repeatable(moves, data):
+    same = data.train.pixels[:1].expand(40, 1, 12, 12).contiguous()
+    copies = replace(data, train=replace(data.train, pixels=same, labels=data.train.labels[:40]))
+
+    def seen(number: int, **how) -> np.ndarray:
+        batches = epoch(copies, number, augmentation=MOVES[moves], **how)
+        return np.concatenate([batch.images.numpy() for batch in batches], axis=1)
+
+    assert np.array_equal(seen(3), seen(3))
+    pictures = {each.tobytes() for number in (0, 1) for member in seen(number) for each in member}
+    assert len(pictures) == (240 if moves != "shifted" else 25)
+    assert not np.array_equal(seen(0)[0], seen(1)[0]) and not np.array_equal(seen(0)[0], seen(0)[1])
+
+
+def test_images_that_are_only_shifted_travel_as_bytes(data):
+    """A quarter of the memory; only what is interpolated needs floats."""
+    kinds = {moves: epoch(data, augmentation=MOVES[moves])[0].images.dtype for moves in MOVES}
+    assert kinds == {"shifted": torch.uint8, "warped": torch.float32, "both": torch.float32}
+
+
+@pytest.mark.parametrize("moves", MOVES)
+def test_an_epoch_can_be_gone_on_with(moves, data):
+    recipe = Recipe(batch=32, augmentation=MOVES[moves], corruption=RANGED)
+    maker = BatchMaker(data, recipe, SEEDS, lifted=True)
+    for one, other in zip(list(maker.epoch(1))[4:], maker.epoch(1, taken=4), strict=True):
+        assert all(torch.equal(*parts) for parts in zip(one, other, strict=True))
+
+
+def test_an_empty_augmentation_is_none(data):
+    for one, other in zip(epoch(data, augmentation={}), epoch(data), strict=True):
+        assert torch.equal(one.images, other.images) and one.images.dtype == other.images.dtype
+
+
+@pytest.mark.parametrize("corruption", [None, RANGED])
+def test_images_for_scoring_are_not_moved(corruption, data):
+    """A training that goes nowhere: moved or not, only the losses on training images differ."""
+    told = settings(rate=1e-30, epochs=1, corruption=corruption and corruption.model_dump())
+    moved = {**told, "recipe": {**told["recipe"], "augmentation": {"shift": 4, "rotation": 90}}}
+    still, found = (train_one(each, data).history for each in (told, moved))
+    assert still.keys() == found.keys() and len(still) > 3
+    assert [name for name in still if still[name] != found[name]] == ["train_loss"]
 
 
 def test_each_image_draws_its_own_strength_between_the_bounds():
@@ -101,6 +168,16 @@ def test_strengths_that_make_no_range_are_refused(strength):
         {"epochs": 0},
         {"batch": 0},
         {"epoch": 3},
+        {"warmup": 1.0},
+        {"warmup": -0.1},
+        {"schedule": "stairs"},
+        {"optimiser": "lion"},
+        {"augmentation": {"shift": -1}},
+        {"augmentation": {"shift": 1.5}},
+        {"augmentation": {"rotation": 181}},
+        {"augmentation": {"scale": 1.0}},
+        {"augmentation": {"elastic": float("inf")}},
+        {"augmentation": {"flip": True}},
     ],
     ids=str,
 )
@@ -110,15 +187,15 @@ def test_recipes_out_of_range_are_refused(wrong):
 
 
 def test_builtin_recipes_are_recipes():
-    assert len(recipe_names()) >= 2
+    assert len(recipe_names()) >= 3
     for name in recipe_names():
-        Recipe.model_validate(read_recipe(name))
+        Recipe.model_validate(read_recipe(name).fields)
 
 
 def test_recipe_files_are_found_or_told(tmp_path):
     (tmp_path / "mine.toml").write_text("epochs = 3\n")
     (tmp_path / "torn.toml").write_text("epochs = \n")
-    assert read_recipe("mine.toml", tmp_path) == {"epochs": 3}
+    assert read_recipe("mine.toml", tmp_path) == ({"epochs": 3}, {}, 1)
     with pytest.raises(SpecError, match="is not TOML"):
         read_recipe("torn.toml", tmp_path)
     with pytest.raises(SpecError, match="there is no recipe file"):

@@ -76,7 +76,7 @@ class Toy:
         return states
 
 
-@pytest.mark.parametrize("optimiser", ["sgd", "adam"])
+@pytest.mark.parametrize("optimiser", ["sgd", "adam", "muon"])
 @pytest.mark.parametrize(("name", "lifted"), WAYS)
 def test_bf16_copies_are_the_masters_rounded_after_each_step(name, lifted, optimiser):
     """One step late, or rounded twice, and members would differ from a network that is rounded when used."""
@@ -109,9 +109,10 @@ def test_a_dense_network_in_fp32_has_no_copies():
     assert all(state.working == {} for state in Toy("mlp", "fp32", lifted=False).states(2))
 
 
+@pytest.mark.parametrize("optimiser", ["sgd", "muon"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_lone_networks_kernels_are_computed_with_channels_last(precision):
-    for state in Toy("cnn", precision, lifted=False).states(2):
+def test_a_lone_networks_kernels_are_computed_with_channels_last(precision, optimiser):
+    for state in Toy("cnn", precision, lifted=False, optimiser=optimiser).states(2):
         # A kernel of one channel lies alike both ways.
         kernels = {key: value for key, value in state.params.items() if value.dim() == 4}
         assert len(kernels) == 2

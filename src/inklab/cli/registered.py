@@ -147,18 +147,29 @@ def recipes_command(as_json: AsJson = False) -> int:
     """Which recipes there are."""
     from inklab.train.recipe import Recipe, read_recipe, recipe_names
 
+    files = {name: read_recipe(name) for name in recipe_names()}
     if as_json:
-        out_json({name: Recipe(**read_recipe(name)).model_dump(mode="json") for name in recipe_names()})
+        out_json(
+            {
+                name: {
+                    "version": file.version, **file.network,
+                    "recipe": Recipe(**file.fields).model_dump(mode="json"),
+                }
+                for name, file in files.items()
+            }
+        )  # fmt: skip
         return EXIT_FINE
     found = {
-        name: ", ".join(f"{key} {_plain(value)}" for key, value in read_recipe(name).items())
-        for name in recipe_names()
+        name: ", ".join(f"{key} {_plain(value)}" for key, value in {**file.network, **file.fields}.items())
+        for name, file in files.items()
     }
     return _listed(found, as_json, "or a TOML file of your own")
 
 
 def _plain(value: object) -> str:
-    return " ".join(str(part) for part in value.values()) if isinstance(value, dict) else str(value)
+    if isinstance(value, dict):
+        return " ".join(_plain(part) for part in value.values())
+    return "-".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _listed(found: dict[str, str], as_json: bool, more: str) -> int:

@@ -11,6 +11,9 @@ import typer
 from inklab.cli.app import AsJson, Run, Sets, app, find_run, note, out, out_json, runs_root
 from inklab.errors import EXIT_FAILED_TRIALS, EXIT_FINE, CorruptFile, RunError, SpecError, did_you_mean
 
+DENOISERS = ("autoencoder", "unet")
+"""Models that give back an image, and so are trained by the recipe `denoise` unless another is named."""
+
 Workers = Annotated[
     int | None,
     typer.Option("--workers", min=1, max=256, help="Processes side by side. [default: one a core]"),
@@ -106,15 +109,17 @@ def resume(run: Run = "latest", workers: Workers = None, every: Every = None, as
 @app.command()
 def train(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A registered model (inklab models) or my_net.py:Net.")
-    ],
+        str | None,
+        typer.Argument(
+            metavar="MODEL",
+            help="A registered model (inklab models) or my_net.py:Net. [default: the recipe's own]",
+        ),
+    ] = None,
     data: Annotated[str, typer.Option(help="A source: a registered name or a path.")] = "default",
     replicates: Annotated[int, typer.Option(min=1, help="Trainings with other seeds.")] = 1,
     recipe: Annotated[
         str | None,
-        typer.Option(
-            help="A registered recipe or a TOML file. [default: sgd, or denoise for an autoencoder]"
-        ),
+        typer.Option(help="A registered recipe or a TOML file. [default: sgd; for a denoiser, denoise]"),
     ] = None,
     sets: Sets = None,
     folder: Annotated[
@@ -133,10 +138,16 @@ def train(
     Keys of --set are below the chapter: model.hidden=[500,300], recipe.epochs=20, recipe.rate=0.05.
     """
     from inklab.study.reading import parse_set, parse_study, put
+    from inklab.train.recipe import read_recipe
 
-    name = model.rpartition(":")[2].lower().replace(".", "-")
-    base = recipe or ("denoise" if model == "autoencoder" else "sgd")
-    chapter: dict[str, Any] = {"model": {"name": model}, "recipe": {"base": base}, "replicates": replicates}
+    if model is None and (recipe is None or not read_recipe(recipe).network):
+        named = f"recipe '{recipe}' names no network of its own" if recipe else "nothing to train is named"
+        raise SpecError(f"{named}; write inklab train MODEL (inklab models), or --recipe with one that does")
+    name = (model or Path(str(recipe)).stem).rpartition(":")[2].lower().replace(".", "-")
+    base = recipe or ("denoise" if model in DENOISERS else "sgd")
+    chapter: dict[str, Any] = {"recipe": {"base": base}, "replicates": replicates}
+    if model is not None:
+        chapter["model"] = {"name": model}
     raw = {
         "name": name,
         "title": f"Training {name}",
@@ -192,10 +203,10 @@ def _how(
     return Asked(workers, threads, precision, compiled, every)  # type: ignore[arg-type]
 
 
-def _command(verb: str, what: str, options: list[tuple[str, str | None]]) -> str:
+def _command(verb: str, what: str | None, options: list[tuple[str, str | None]]) -> str:
     """What to type to have the same again, wherever the run folder lies."""
     words = [word for flag, value in options if value is not None for word in (flag, value)]
-    return shlex.join(["inklab", verb, what, *words])
+    return shlex.join(["inklab", verb, *([what] if what else []), *words])
 
 
 def _drive(spec: Any, profile: str, asked: _Asked, dataset: Any = None) -> int:

@@ -62,7 +62,7 @@ def compact(
         if min(sides) < 1:
             raise ModelMismatch(
                 f"images of {shape[1]}x{shape[2]} pixels are too small for {len(channels)} convolutions, the "
-                f"first of {first}x{first}, and two poolings by 2"
+                f"first of {first}x{first}, and two poolings by 2; shorten channels or take a smaller first"
             )
     parts = OrderedDict(features=nn.Sequential(*layers), largest=LargestOfMap())
     if dropout:

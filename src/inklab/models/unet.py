@@ -9,6 +9,9 @@ from inklab.models.model import Shape, model
 if TYPE_CHECKING:
     from torch import nn
 
+MOST_CONVOLUTIONS = 16
+"""At each scale, each way: a bundle from outside may ask for a billion, and each is an object."""
+
 
 @model("unet")
 def unet(
@@ -21,7 +24,7 @@ def unet(
     quarter of the places to go over.
 
     Args:
-        shape: channels, height, width; any size, padded inside as needed.
+        shape: channels, height, width; sides that do not divide are padded inside.
         classes: not used; every model is built with the same arguments.
         channels: filters at each scale, the finest first; each next scale has half the side.
         fold: side of the squares that are folded into channels; 1 folds nothing.
@@ -30,15 +33,22 @@ def unet(
     Returns:
         `(n, c, h, w) -> (n, c, h, w)` logits of pixel values; a sigmoid makes an image of them.
 
+    Raises:
+        ModelMismatch: the images are too small for it, or the settings make no network.
+
     Example:
         >>> net = unet((1, 28, 28), 10, channels=(8, 16))
         >>> sum(p.numel() for p in net.parameters())
-        7508
+        5708
     """
+    if fold < 1 or not 1 <= depth <= MOST_CONVOLUTIONS:
+        raise ModelMismatch(
+            f"fold must be 1 or more and depth lie in 1 to {MOST_CONVOLUTIONS}, but they are {fold}, {depth}"
+        )
     if min(shape[1:]) < fold * 2 ** (len(channels) - 1):
         raise ModelMismatch(
             f"images of {shape[1]}x{shape[2]} pixels are too small for {len(channels)} scales, "
-            f"folded by {fold}"
+            f"folded by {fold}; shorten channels or take a smaller fold"
         )
     from inklab.models.parts.init import he
     from inklab.models.parts.unet import UNet

@@ -10,6 +10,7 @@ from inklab.errors import did_you_mean
 
 CONTAINERS = {
     "recipe": "recipe",
+    "augmentation": "augmentation",
     "corruption": "corruption",
     "references": "reference",
     "ScalingSpec": "scaling",

@@ -105,7 +105,7 @@ def _train_longer(
     if small is None or train_images is None or train_images >= small.below or not isinstance(chapters, dict):
         return
     for name, chapter in chapters.items():
-        if isinstance(chapter, dict) and "model" in chapter and f"{name}.recipe.epochs" not in changed:
+        if isinstance(chapter, dict) and _trains(chapter) and f"{name}.recipe.epochs" not in changed:
             _resolve_recipe(chapter, folder)
             recipe = chapter.setdefault("recipe", {})
             epochs = recipe.get("epochs", Recipe().epochs) if isinstance(recipe, dict) else None
@@ -113,13 +113,26 @@ def _train_longer(
                 recipe["epochs"] = epochs * small.epochs_times
 
 
+def _trains(chapter: dict[str, Any]) -> bool:
+    return bool(chapter.get("kind", "train") == "train")
+
+
 def _resolve_recipe(chapter: Any, folder: Path | None) -> None:
-    """Put a named recipe's fields in place of its name; what stands beside `base` wins."""
+    """Put a named recipe's fields in place of its name, and its network where the chapter names none.
+
+    What stands beside `base` wins.
+    """
     recipe = chapter.get("recipe") if isinstance(chapter, dict) else None
     if isinstance(recipe, str):
-        chapter["recipe"] = read_recipe(recipe, folder)
-    elif isinstance(recipe, dict) and "base" in recipe:
-        chapter["recipe"] = {**read_recipe(str(recipe.pop("base")), folder), **recipe}
+        recipe = {"base": recipe}
+    if not isinstance(recipe, dict) or "base" not in recipe:
+        return
+    file = read_recipe(str(recipe.pop("base")), folder)
+    chapter["recipe"] = {**file.fields, **recipe}
+    own = chapter.get("model", {})
+    if file.network and isinstance(own, dict) and "name" not in own:  # settings alone are set on the file's
+        own = {**file.network["model"], **own} if isinstance(file.network.get("model"), dict) else own
+        chapter.update({**file.network, **chapter, "model": own})
 
 
 def parse_set(change: str) -> tuple[str, object]:

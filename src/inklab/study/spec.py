@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
-from inklab.train.recipe import LARGEST_FP32, Recipe
+from inklab.train.recipe import LARGEST_FP32, Augmentation, Recipe
 
 MOST_COMPARED = 1000  # values, strengths, pipelines, samplers: a study of more was not meant
 MOST_TRAININGS = 100_000  # of one chapter
@@ -252,6 +252,7 @@ FIELDS: dict[str, Sequence[str]] = {
     "study": list(StudySpec.model_fields),
     "data source": list(DataSpec.model_fields),
     "recipe": [*Recipe.model_fields, "base"],
+    "augmentation": list(Augmentation.model_fields),
     "corruption": ["name", "strength"],
     "scaling": list(ScalingSpec.model_fields),
     "reference": list(Reference.model_fields),

@@ -3,7 +3,7 @@
 import os
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -15,6 +15,10 @@ VECTOR_SETTINGS = ("rate", "l2", "momentum")
 
 LARGEST_FP32 = 3e38
 """What fp32 can still hold. A rate, penalty or strength far below it may diverge, which is an outcome."""
+
+
+NETWORK = ("model", "scaling")
+"""What a recipe file may say about the network that it was made for."""
 
 
 Strength = Annotated[float, Field(le=LARGEST_FP32)]
@@ -111,8 +115,24 @@ def recipe_names() -> list[str]:
     )
 
 
-def read_recipe(name: str, folder: Path | None = None) -> dict[str, Any]:
-    """The fields of a recipe file.
+class RecipeFile(NamedTuple):
+    """What stands in a recipe file. Nothing of it is checked yet; whoever takes a part of it does.
+
+    Attributes:
+        fields: of the recipe.
+        network: what the recipe was made for: "model" and "scaling" as a chapter has them, where the file
+            names them. A chapter that names its own takes that.
+        version: raised whenever the file is changed in a way that moves numbers, so that what was measured
+            says with which one.
+    """
+
+    fields: dict[str, Any]
+    network: dict[str, Any]
+    version: Any
+
+
+def read_recipe(name: str, folder: Path | None = None) -> RecipeFile:
+    """A recipe file in its parts.
 
     Args:
         name: a built-in recipe, or a path ending in `.toml`.
@@ -122,6 +142,12 @@ def read_recipe(name: str, folder: Path | None = None) -> dict[str, Any]:
         UnknownName: no such recipe.
         SpecError: the file is missing or is not TOML.
     """
+    fields = _read_toml(name, folder)
+    network = {key: fields.pop(key) for key in NETWORK if key in fields}
+    return RecipeFile(fields, network, fields.pop("version", 1))
+
+
+def _read_toml(name: str, folder: Path | None) -> dict[str, Any]:
     if name.endswith(".toml"):
         path = (folder or Path()) / name
         if not os.path.isfile(path):

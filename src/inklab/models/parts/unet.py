@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
@@ -54,11 +55,21 @@ class UNet(nn.Module):
             seen.append(features)
         for narrow, convolutions, beside in zip(self.narrow, self.back, reversed(seen[:-1]), strict=True):
             # Added, not set beside it as in the paper: the next convolution then has a third of the work.
-            coarse = functional.interpolate(narrow(features), scale_factor=2.0, mode="nearest")
-            features = convolutions(coarse + beside)
+            features = convolutions(_doubled(narrow(features)) + beside)
         whole: Tensor = self.unfold(self.output(features))
         left, _, top, _ = self.border
         return whole[..., top : top + self.size[0], left : left + self.size[1]]
+
+
+def _doubled(features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
+    """Each value as a square of four: `interpolate` to the nearest, with its bits and as fast.
+
+    Not `interpolate`, since that is exported as `Resize`, which no graph may have that is read again
+    (`export/guard.py`).
+    """
+    rows = features.permute(0, 2, 3, 1)  # as channels-last lies in memory
+    rows = torch.stack([rows, rows], 3).flatten(2, 3)
+    return torch.stack([rows, rows], 2).flatten(1, 2).permute(0, 3, 1, 2)
 
 
 def _convolutions(before: int, after: int, depth: int) -> nn.Sequential:
