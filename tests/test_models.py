@@ -128,14 +128,15 @@ def test_pooling_before_relu_is_the_function_of_pooling_after_it():
     assert_same_function_and_gradients(ours, textbook)
 
 
-def test_compact_is_the_network_that_pools_after_each_relu_and_takes_each_maps_maximum():
+def test_compact_strides_first_then_pools_after_the_relu_and_takes_each_maps_maximum():
     ours = built({"name": "compact", "channels": [4, 6, 8]})
     layers = list(copy.deepcopy(ours.features))
     for place, layer in enumerate(layers):
         if type(layer).__name__ == "MaxPool":
             layers[place : place + 2] = [nn.ReLU(), nn.MaxPool2d(2)]
     kinds = "".join(type(layer).__name__[0] for layer in layers)
-    assert kinds == "CRMCRMCR", "the first two convolutions are followed by pooling"
+    assert kinds == "CRCRMCR", "the second convolution is followed by pooling"
+    assert [layer.stride for layer in layers if isinstance(layer, nn.Conv2d)] == [(2, 2), (1, 1), (1, 1)]
     parts = OrderedDict(
         features=nn.Sequential(*layers), largest=nn.AdaptiveMaxPool2d(1), flatten=nn.Flatten()
     )
@@ -170,7 +171,7 @@ def test_compact_silences_features_only_where_it_is_asked_to():
         ({"name": "compact", "first": 27}, "the first of 27x27.* take a smaller first"),
         ({"name": "compact", "channels": []}, "'compact' can't be built with"),
         ({"name": "unet", "channels": [4] * 5}, "too small for 5 scales, folded by 2; shorten channels"),
-        ({"name": "unet", "fold": 8}, "folded by 8; .* take a smaller fold"),
+        ({"name": "unet", "fold": 16}, "folded by 16; .* take a smaller fold"),
         ({"name": "unet", "fold": -1}, "fold must be 1 or more"),
         ({"name": "unet", "depth": 0}, "depth lie in 1 to 16, but they are 2, 0"),
         ({"name": "unet", "channels": []}, "'unet' can't be built with"),

@@ -106,7 +106,7 @@ def _adam_update(params: Tensors, grads: Tensors, memory: Memory, hyper: Hyper) 
 def _muon_update(params: Tensors, grads: Tensors, memory: Memory, hyper: Hyper) -> tuple[Tensors, Memory]:
     velocity = _along(memory["velocity"], grads, hyper.momentum)
     ahead = _along(velocity, grads, hyper.momentum)  # Nesterov: once more, from where it leads
-    kernels = _inner_kernels(params, hyper.rate.dim())
+    kernels = _turned_kernels(params, hyper.rate.dim())
     turned = {name: _muon_direction(ahead[name], hyper.rate.dim()) for name in kernels}
     others = {name: value for name, value in params.items() if name not in kernels}
     after = {
@@ -116,9 +116,10 @@ def _muon_update(params: Tensors, grads: Tensors, memory: Memory, hyper: Hyper) 
     return {name: after[name] for name in params}, {"velocity": velocity}
 
 
-def _inner_kernels(params: Tensors, leading: int) -> list[str]:
-    """Names of all kernels but the last, the output layer's: its rows stand for classes."""
-    return [name for name, value in params.items() if value.dim() - leading >= 2][:-1]
+def _turned_kernels(params: Tensors, leading: int) -> list[str]:
+    """Names of all kernels but a dense last one, a classifier's output: its rows stand for classes."""
+    kernels = [name for name, value in params.items() if value.dim() - leading >= 2]
+    return kernels[:-1] if kernels and params[kernels[-1]].dim() - leading == 2 else kernels
 
 
 def _muon_direction(ahead: Tensor, leading: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""The inside of a U-Net."""
+"""The inside of a U-Net for images from which noise is to be taken."""
 
 from collections.abc import Sequence
 
@@ -37,7 +37,7 @@ class UNet(nn.Module):
         self.fold = nn.PixelUnshuffle(fold)
         self.inward = nn.ModuleList(
             _convolutions(before, after, depth)
-            for before, after in zip([folded, *channels], channels, strict=False)
+            for before, after in zip([2 * folded, *channels], channels, strict=False)
         )
         self.pool = MaxPool(2)
         finer = list(zip(channels[1:], channels, strict=False))[::-1]
@@ -48,7 +48,9 @@ class UNet(nn.Module):
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """Scaled images to logits of pixel values."""
-        features = self.fold(functional.pad(images, self.border))
+        whole = self.fold(functional.pad(images, self.border))
+        # Beside each pixel, how grey it is: impulse noise is black or white, so a grey one can be trusted.
+        features = torch.cat([whole, 4 * whole * (1 - whole)], 1)
         seen = []
         for number, convolutions in enumerate(self.inward):
             features = convolutions(self.pool(features) if number else features)
@@ -56,9 +58,9 @@ class UNet(nn.Module):
         for narrow, convolutions, beside in zip(self.narrow, self.back, reversed(seen[:-1]), strict=True):
             # Added, not set beside it as in the paper: the next convolution then has a third of the work.
             features = convolutions(_doubled(narrow(features)) + beside)
-        whole: Tensor = self.unfold(self.output(features))
+        logits: Tensor = self.unfold(self.output(features))
         left, _, top, _ = self.border
-        return whole[..., top : top + self.size[0], left : left + self.size[1]]
+        return logits[..., top : top + self.size[0], left : left + self.size[1]]
 
 
 def _doubled(features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
