@@ -32,6 +32,11 @@ WANTED = {
     "l2-sweep/keras-tensorflow", "l2-sweep/keras-jax", "l2-sweep/torch", "l2-sweep/sklearn", "l2-sweep/limit",
     "cnn/keras-tensorflow", "cnn/keras-torch", "cnn/torch", "denoiser/keras",
 }  # fmt: skip
+RECORDS = {
+    "time-to-99.39/keras-tensorflow", "mlp-best/error", "cnn-best/accuracy", "cnn-best/ensemble",
+    "denoiser-best/bce",
+}  # fmt: skip
+"""What recipes reach: not ratios of throughput, and measured when a recipe is."""
 KEYS = {"value", "unit", "low", "high", "n", "bar", "command"}
 
 
@@ -363,9 +368,11 @@ class TestStoredResults:
 
     def test_every_claim_is_there_and_whole(self):
         claims = summary(RESULTS)
-        assert set(claims) == WANTED
+        assert WANTED <= set(claims) <= WANTED | RECORDS
         bars = {claim.name: claim.bar for claim in CLAIMS}
         for name, claim in claims.items():
-            assert KEYS <= set(claim) and claim["unit"] == "ratio" and claim["bar"] == bars[name], name
-            assert 0 < claim["low"] <= claim["value"] <= claim["high"] and claim["n"] >= 5, name
+            assert KEYS <= set(claim), name
+            assert name in RECORDS or (claim["unit"] == "ratio" and claim["bar"] == bars[name]), name
+            assert 0 < claim["low"] <= claim["value"] <= claim["high"] and claim["n"] >= 2, name
+            assert name in RECORDS or claim["n"] >= 5, name
             assert claim["command"].startswith(".venv/bin/python -m benchmarks"), name

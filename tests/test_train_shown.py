@@ -187,7 +187,7 @@ def test_recipes_out_of_range_are_refused(wrong):
 
 
 def test_builtin_recipes_are_recipes():
-    assert len(recipe_names()) >= 3
+    assert len(recipe_names()) >= 6
     for name in recipe_names():
         Recipe.model_validate(read_recipe(name).fields)
 

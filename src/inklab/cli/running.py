@@ -137,7 +137,21 @@ def train(
 
     Keys of --set are below the chapter: model.hidden=[500,300], recipe.epochs=20, recipe.rate=0.05.
     """
-    from inklab.study.reading import parse_set, parse_study, put
+    from inklab.study.reading import parse_study
+
+    raw = _lone_study(model, recipe, data, replicates, sets or [])
+    options = [("--data", data), ("--recipe", recipe), ("--replicates", str(replicates))]
+    options += [("--set", each) for each in sets or []]
+    how = _how(workers, threads, precision, compile_, every)
+    asked = _Asked(folder, how, dry_run, as_json, _command("train", model, options), bundles=True)
+    return _drive(parse_study(raw, raw["name"]), "plain", asked)
+
+
+def _lone_study(
+    model: str | None, recipe: str | None, data: str, replicates: int, sets: list[str]
+) -> dict[str, Any]:
+    """The study of one chapter that `inklab train` asks for."""
+    from inklab.study.reading import parse_set, put
     from inklab.train.recipe import read_recipe
 
     if model is None and (recipe is None or not read_recipe(recipe).network):
@@ -145,24 +159,15 @@ def train(
         raise SpecError(f"{named}; write inklab train MODEL (inklab models), or --recipe with one that does")
     name = (model or Path(str(recipe)).stem).rpartition(":")[2].lower().replace(".", "-")
     base = recipe or ("denoise" if model in DENOISERS else "sgd")
-    chapter: dict[str, Any] = {"recipe": {"base": base}, "replicates": replicates}
+    chapter: dict[str, Any] = {"title": name, "recipe": {"base": base}, "replicates": replicates}
     if model is not None:
         chapter["model"] = {"name": model}
-    raw = {
-        "name": name,
-        "title": f"Training {name}",
-        "data": {"source": data},
-        "chapters": {name: {**chapter, "title": name}},
-    }
-    for change in sets or []:
+    raw = {"name": name, "title": f"Training {name}", "data": {"source": data}, "chapters": {name: chapter}}
+    for change in sets:
         key, value = parse_set(change)
         own = key.split(".")[0] in ("model", "recipe", "scaling", "vary", "replicates")
         put(raw, f"{name}.{key}" if own else key, value, f"--set {change}")
-    options = [("--data", data), ("--recipe", recipe), ("--replicates", str(replicates))]
-    options += [("--set", each) for each in sets or []]
-    how = _how(workers, threads, precision, compile_, every)
-    asked = _Asked(folder, how, dry_run, as_json, _command("train", model, options), bundles=True)
-    return _drive(parse_study(raw, name), "plain", asked)
+    return raw
 
 
 @dataclass(frozen=True)
