@@ -1,4 +1,4 @@
-"""What the best recipes reach, out of a finished run of the study `digits-best`: claims with all replicates.
+"""What the best recipes reach, out of a finished run: of `digits-best`, or of one of them alone.
 
 The run's own results are taken as they stand. Only ensembles are computed here: the mean of the probabilities
 of five replicates, in groups that share none, in the order of their numbers.
@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.driver import BenchmarkError
-from benchmarks.storing import Json, machine, store
+from benchmarks.storing import Json, day, raw, store
 from inklab.data.source import load
 from inklab.files import read_json
 from inklab.statistics import score
 from inklab.study.store import RunFolder
 
+NAME = "best"
 ENSEMBLE = 5
 BLOCK = 1_000  # images asked about at once
 NOISE_BARS = {0.5: 0.975, 0.6: 0.960, 0.7: 0.900, 0.8: 0.740}
@@ -39,34 +40,42 @@ def best(out: Path, command: str, run: Path | None) -> list[str]:
         A line a claim, and one a strength of noise.
 
     Raises:
-        BenchmarkError: there is no such run, it is another study, or some of it is not done.
+        BenchmarkError: there is no such run, or it has none of the recipes.
     """
     if run is None or not (run / "results.json").is_file():
-        raise BenchmarkError(f"--run must name a finished run of digits-best, but is {run}")
+        raise BenchmarkError(f"--run must name a finished run, but is {run}")
     told = read_json(run / "results.json")
-    if told["study"] != "digits-best":
-        raise BenchmarkError(f"'{run}' is a run of '{told['study']}', not of digits-best")
-    chapters = told["chapters"]
-    accuracy, dense = chapters["cnn-best"]["test_accuracy"], chapters["mlp-best"]["test_accuracy"]
-    found = {
-        "mlp-best/error": score([1 - value for value in dense["values"]], images=10_000).to_json(),
-        "cnn-best/accuracy": accuracy,
-        "cnn-best/ensemble": score(_ensembles(RunFolder(run), accuracy["n"]), images=10_000).to_json(),
-        "denoiser-best/bce": chapters["denoiser-best"]["test_bce"],
-    }
+    chapters, environment = told["chapters"], told["environment"]
+    found: dict[str, Json] = {}
+    if "mlp-best" in chapters:
+        accuracy = chapters["mlp-best"]["test_accuracy"]
+        found["mlp-best/error"] = score([1 - value for value in accuracy["values"]], images=10_000).to_json()
+    if "cnn-best" in chapters:
+        found["cnn-best/accuracy"] = accuracy = chapters["cnn-best"]["test_accuracy"]
+        ensembles = _ensembles(RunFolder(run), accuracy["n"])
+        found["cnn-best/ensemble"] = score(ensembles, images=10_000).to_json()
+    if "denoiser-best" in chapters:
+        found["denoiser-best/bce"] = chapters["denoiser-best"]["test_bce"]
+    if not found:
+        raise BenchmarkError(f"'{run}' has none of the best recipes' chapters, but {', '.join(chapters)}")
+    noise = _noise(chapters["noise"]) if "denoiser-best" in chapters and "noise" in chapters else []
     command = command.replace(str(run), "RUN")
     claims = {name: _claim(name, each, command) for name, each in found.items()}
-    noise = _noise(chapters["noise"])
-    kept = {"name": "best", "profile": told["profile"], "scores": found, "noise": noise}
-    environment = {"trained_on": told["environment"], "chapter_seconds": told["seconds"]["chapters"]}
-    store(out, kept | environment | machine(command), claims)
-    return [
-        *(
-            f"{name}: {each['mean']:.5f} (SD {each['sd'] or 0:.5f}, n = {each['n']})"
-            for name, each in found.items()
-        ),
-        *(f"noise {row['strength']:g}: {row['tpr']:.4f} (asked {row['bar']})" for row in noise),
+    kept: Json = raw(out, NAME) or {"name": NAME, "scores": {}}
+    for name, each in found.items():
+        trained = {"trained_on": environment, "date": day(), "trained_by": _typed(RunFolder(run))}
+        kept["scores"][name] = {**each, **trained}
+    store(out, kept | ({"noise": noise} if noise else {}), claims)
+    lines = [
+        f"{name}: {each['mean']:.5f} (SD {each['sd'] or 0:.5f}, n = {each['n']})"
+        for name, each in found.items()
     ]
+    return lines + [f"noise {row['strength']:g}: {row['tpr']:.4f} (asked {row['bar']})" for row in noise]
+
+
+def _typed(run: RunFolder) -> str:
+    """The command that made a run, without the folder."""
+    return str(run.plan().get("command", ""))
 
 
 def _claim(name: str, found: Json, command: str) -> Json:

@@ -18,10 +18,15 @@ def note(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def day() -> str:
+    """Today, in UTC."""
+    return time.strftime("%Y-%m-%d", time.gmtime())
+
+
 def machine(command: str) -> Json:
     """What a measurement was made on, when, and by what command."""
     facts = environment(cores(), version("torch"))
-    return {"machine": facts, "date": time.strftime("%Y-%m-%d", time.gmtime()), "command": command}
+    return {"machine": facts, "date": day(), "command": command}
 
 
 def store(out: Path, raw: Json, claims: Json | None = None) -> None:

@@ -103,7 +103,7 @@ def test_parameters_by_hand():
         return before * after * side**2 + after
 
     wanted = [
-        convolutions(12, 5), convolutions(5, 5), convolutions(5, 7), convolutions(7, 7),  # in
+        convolutions(2 * 12, 5), convolutions(5, 5), convolutions(5, 7), convolutions(7, 7),  # in
         convolutions(7, 5, 1), convolutions(5, 5), convolutions(5, 5),  # and back
         convolutions(5, 12, 1),
     ]  # fmt: skip
