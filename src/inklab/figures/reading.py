@@ -9,6 +9,7 @@ from typing import Any
 
 from inklab.figures.view import Json, RunView
 from inklab.study.phrases import plain
+from inklab.train.objective import objectives
 
 LARGEST = sys.float_info.max
 
@@ -140,7 +141,8 @@ def is_denoiser(chapter: Json) -> bool:
     """Whether a training chapter's networks give back images rather than classes."""
     settings = settings_of(chapter)
     recipe = (settings[0].get("settings") or {}).get("recipe") or {} if settings else {}
-    return recipe.get("objective") == "reconstruct"
+    name = recipe.get("objective")
+    return name in objectives and objectives[name].target == "images"
 
 
 def _pair(value: Any) -> tuple[float, float] | None:

@@ -11,6 +11,7 @@ from inklab.study.phrases import plain
 OBJECTIVES = {
     "classify": "cross-entropy",
     "classify-smoothed": "cross-entropy, labels smoothed by a tenth",
+    "classify-adversarial": "cross-entropy, half of it on images moved against the network",
     "reconstruct": "binary cross-entropy against the clean image",
 }
 OPTIMISERS = {"sgd": "SGD", "adam": "Adam", "muon": "Muon"}

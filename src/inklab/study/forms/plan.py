@@ -31,7 +31,7 @@ from inklab.study.forms.form import (
     fitting,
 )
 from inklab.study.populations import How
-from inklab.study.summaries.train import SCORES
+from inklab.train.objective import objectives
 
 COMPLAINT = "is not a plan of format 1"
 ADVICE = "delete it and type the run's command again, what is finished is kept"
@@ -154,8 +154,8 @@ class _Corruption(Form):
 
 
 def _trained_for(objective: str) -> str:
-    if objective not in SCORES:
-        raise ValueError(f"networks are trained to {' or '.join(SCORES)}")
+    if objective not in objectives:
+        raise ValueError(f"networks are trained to {', '.join(objectives)}")
     return objective
 
 
