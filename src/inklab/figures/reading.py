@@ -141,7 +141,7 @@ def is_denoiser(chapter: Json) -> bool:
     """Whether a training chapter's networks give back images rather than classes."""
     settings = settings_of(chapter)
     recipe = (settings[0].get("settings") or {}).get("recipe") or {} if settings else {}
-    name = recipe.get("objective")
+    name = str(recipe.get("objective"))
     return name in objectives and objectives[name].target == "images"
 
 
