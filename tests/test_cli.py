@@ -18,7 +18,8 @@ from inklab.errors import EXIT_FINE, EXIT_MISTAKE
 from inklab.files import read_json
 from inklab.models.model import models
 from inklab.study.store import RunFolder
-from inklab.train.recipe import Recipe
+from inklab.train.objective import objectives
+from inklab.train.recipe import Recipe, read_recipe
 
 
 @pytest.fixture
@@ -222,6 +223,15 @@ class TestTrain:
         (settings,) = {json.dumps(each["settings"]) for each in told["plan"]["trials"].values()}
         assert json.loads(settings)["recipe"]["objective"] == "reconstruct"
 
+    def test_a_recipe_alone_brings_its_network_and_says_how_to_have_it_again(self, fine):
+        words = ("train", "--recipe", "mlp-best", "--data", toy.home() / "toy.npz", "--dry-run", "--json")
+        plan = json.loads(fine(*words))["plan"]
+        (settings,) = {json.dumps(each["settings"]) for each in plan["trials"].values()}
+        file = read_recipe("mlp-best")
+        assert json.loads(settings)["model"] == file.network["model"]
+        assert json.loads(settings)["recipe"]["objective"] == file.fields["objective"]
+        assert plan["study"] == "mlp-best"
+
 
 class TestLists:
     def test_models(self, fine):
@@ -237,7 +247,8 @@ class TestLists:
 
     def test_recipes_are_complete_recipes(self, fine):
         told = json.loads(fine("recipes", "--json"))
-        assert {Recipe(**each).objective for each in told.values()} == {"classify", "reconstruct"}
+        assert {Recipe(**each["recipe"]).objective for each in told.values()} <= set(objectives)
+        assert told["cnn-fast"]["model"]["name"] == "compact" and told["cnn-fast"]["version"] >= 1
         assert all(name in fine("recipes") for name in told)
 
     def test_corruptions_say_what_their_strength_counts(self, fine):
