@@ -26,6 +26,7 @@ from inklab.study.spec import (
     StudySpec,
     TrainChapter,
 )
+from inklab.train.recipe import LATER_FIELDS, Recipe
 from inklab.usercode import is_user_code, source_sha256
 
 FORMAT = 1
@@ -229,7 +230,7 @@ class _Planner:
     def _trial(self, settings: dict[str, Any], replicate: int) -> str:
         trial = fingerprint(
             {
-                "settings": settings,
+                "settings": _told_apart_by(settings),
                 "data": self.data.sha256,
                 # what was held out is part of what was trained on
                 "split": self.data.counts["validation"],
@@ -318,6 +319,17 @@ def _reference(reference: dict[str, Any], chapter: Chapter) -> dict[str, Any]:
             filter(None, [f"{theirs} epochs, here {ours}", reference["differs"]])
         )
     return reference
+
+
+def _told_apart_by(settings: dict[str, Any]) -> dict[str, Any]:
+    """A trial's settings without recipe fields that came later and change nothing as they are.
+
+    So what was trained before they were there keeps its id, and is not trained again.
+    """
+    defaults = Recipe().model_dump(mode="json")
+    idle = {key for key in LATER_FIELDS if settings["recipe"][key] == defaults[key]}
+    recipe = {key: value for key, value in settings["recipe"].items() if key not in idle}
+    return {**settings, "recipe": recipe}
 
 
 def _sources(settings: dict[str, Any]) -> list[str]:

@@ -17,6 +17,9 @@ LARGEST_FP32 = 3e38
 """What fp32 can still hold. A rate, penalty or strength far below it may diverge, which is an outcome."""
 
 
+LATER_FIELDS = ("warmup", "augmentation")
+"""Fields that recipes did not have at first. One that is added goes here, so that trials keep their ids."""
+
 NETWORK = ("model", "scaling")
 """What a recipe file may say about the network that it was made for."""
 
