@@ -155,7 +155,7 @@ class _Corruption(Form):
 
 def _trained_for(objective: str) -> str:
     if objective not in objectives:
-        raise ValueError(f"networks are trained to {', '.join(objectives)}")
+        raise ValueError(f"networks are trained to {' or '.join(objectives)}")
     return objective
 
 
