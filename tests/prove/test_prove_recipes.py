@@ -3,16 +3,22 @@
 Bars lie some standard deviations below what the cards in docs/recipes report for as many epochs.
 """
 
+import sys
+from pathlib import Path
+
 import pytest
 
 from inklab.errors import InklabError
 from inklab.machine import fast_precision
 
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))  # the benchmarks are run from the checkout and never installed
+
 pytestmark = pytest.mark.prove
 
 SMALL = {  # recipe: (what is changed, the least mean test accuracy of two replicates)
     "cnn-fast": ({"epochs": 2}, 0.9905),
-    "mlp-best": ({"epochs": 10}, 0.983),
+    "mlp-best": ({"epochs": 10}, 0.979),
 }
 
 
