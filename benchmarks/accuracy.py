@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.compare import SETTLE
 from benchmarks.driver import PREPARE_LIMIT, WORK, BenchmarkError, Entrant, started
 from benchmarks.images import lay_out
 from benchmarks.storing import Json, machine, note, store
@@ -21,6 +22,7 @@ from inklab.data.dataset import ImageSet
 from inklab.data.split import Split
 from inklab.machine import cores, fast_precision
 from inklab.statistics import score
+from inklab.study.estimate import BACKWARD
 from inklab.study.opening import open_study
 from inklab.study.plan import plan
 from inklab.study.populations import How, Way
@@ -29,8 +31,6 @@ from inklab.train.recipe import read_recipe
 
 REPLICATES = 30
 SOURCE_EPOCHS = 40
-SETTLE = 0.5  # seconds: OpenMP's threads spin for up to 0.2 s before they sleep
-BACKWARD = 3  # a step costs about three forward passes
 BEST_OF_SOURCE = 0.9939
 CLAIM, BAR, STRETCH = "time-to-99.39/keras-tensorflow", 40.0, 80.0
 WARM_UP_REPLICATE = 1_000_000  # none of those that are counted
@@ -62,7 +62,7 @@ LEVELS = (Level(0.990, "cnn-fast", ONE_EPOCH), Level(0.9939, "cnn-fast"), Level(
 
 
 def time_to_accuracy(out: Path, command: str, replicates: int, images: int | None) -> list[str]:
-    """Train and score every level's replicates, then time Keras on the source's network beside.
+    """Train and score every level's replicates, with epochs of Keras on the source's network in between.
 
     Args:
         out: folder of the results.

@@ -16,7 +16,6 @@ from inklab.study.store import RunFolder
 
 NAME = "best"
 ENSEMBLE = 5
-BLOCK = 1_000  # images asked about at once
 NOISE_BARS = {0.5: 0.975, 0.6: 0.960, 0.7: 0.900, 0.8: 0.740}
 """Mean true-positive rates of the denoiser and the cnn behind it, by strength."""
 
@@ -92,6 +91,10 @@ def _ensembles(run: RunFolder, replicates: int) -> list[float]:
     import torch
 
     from inklab.bundle import Bundle
+    from inklab.evaluate.scores import classification_scores
+
+    def together(images: torch.Tensor) -> torch.Tensor:
+        return torch.stack([bundle.probabilities(images) for bundle in bundles]).mean(0).log()
 
     test = load("mnist").test
     (chapter,) = [each for each in run.plan()["chapters"] if each["name"] == "cnn-best"]
@@ -99,12 +102,7 @@ def _ensembles(run: RunFolder, replicates: int) -> list[float]:
     found = []
     for start in range(0, len(trials) - ENSEMBLE + 1, ENSEMBLE):
         bundles = [Bundle.load(run.bundle(trial)) for trial in trials[start : start + ENSEMBLE]]
-        right = 0
-        for place in range(0, len(test), BLOCK):
-            images = torch.from_numpy(test.pixels[place : place + BLOCK]).float() / 255
-            said = torch.stack([bundle.probabilities(images) for bundle in bundles]).mean(0).argmax(1)
-            right += int((said.numpy() == test.labels[place : place + BLOCK]).sum())
-        found.append(right / len(test))
+        found.append(classification_scores(together, test.pixels, test.labels).accuracy)
     return found
 
 

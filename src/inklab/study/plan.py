@@ -326,9 +326,9 @@ def _told_apart_by(settings: dict[str, Any]) -> dict[str, Any]:
 
     So what was trained before they were there keeps its id, and is not trained again.
     """
-    defaults = Recipe().model_dump(mode="json")
-    idle = {key for key in LATER_FIELDS if settings["recipe"][key] == defaults[key]}
-    recipe = {key: value for key, value in settings["recipe"].items() if key not in idle}
+    told = settings["recipe"]
+    idle = {key for key in LATER_FIELDS if told[key] == Recipe.model_fields[key].default}
+    recipe = {key: value for key, value in told.items() if key not in idle}
     return {**settings, "recipe": recipe}
 
 

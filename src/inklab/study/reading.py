@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from inklab.errors import SpecError, UnknownName
 from inklab.files import parse_toml, read_toml, refuse_deep
 from inklab.study.mistakes import told
-from inklab.study.spec import FIELDS, Small, StudySpec
+from inklab.study.spec import FIELDS, Small, StudySpec, kind_of
 from inklab.train.recipe import Recipe, read_recipe
 
 
@@ -105,16 +105,16 @@ def _train_longer(
     if small is None or train_images is None or train_images >= small.below or not isinstance(chapters, dict):
         return
     for name, chapter in chapters.items():
-        if isinstance(chapter, dict) and _trains(chapter) and f"{name}.recipe.epochs" not in changed:
+        if (
+            isinstance(chapter, dict)
+            and kind_of(chapter) == "train"
+            and f"{name}.recipe.epochs" not in changed
+        ):
             _resolve_recipe(chapter, folder)
             recipe = chapter.setdefault("recipe", {})
             epochs = recipe.get("epochs", Recipe().epochs) if isinstance(recipe, dict) else None
             if isinstance(epochs, int):  # anything else is told as a mistake by parse_study
                 recipe["epochs"] = epochs * small.epochs_times
-
-
-def _trains(chapter: dict[str, Any]) -> bool:
-    return bool(chapter.get("kind", "train") == "train")
 
 
 def _resolve_recipe(chapter: Any, folder: Path | None) -> None:

@@ -176,7 +176,8 @@ class FindingsChapter(Chapter):
     kind: Literal["findings"]
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
+    """What kind of chapter a table, or one that was read, is: "train" unless it says otherwise."""
     kind = value.get("kind", "train") if isinstance(value, Mapping) else getattr(value, "kind", "train")
     return str(kind)
 
@@ -187,7 +188,7 @@ AnyChapter = Annotated[
     | Annotated[NoiseChapter, Tag("noise")]
     | Annotated[GeneratorChapter, Tag("generator")]
     | Annotated[FindingsChapter, Tag("findings")],
-    Discriminator(_kind),
+    Discriminator(kind_of),
 ]
 
 
