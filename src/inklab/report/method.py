@@ -10,8 +10,10 @@ from inklab.study.phrases import plain
 
 OBJECTIVES = {
     "classify": "cross-entropy",
-    "classify-smoothed": "cross-entropy, labels smoothed by a tenth",
-    "classify-adversarial": "cross-entropy, half of it on images moved against the network",
+    "classify-smoothed": "cross-entropy, labels smoothed by a tenth (in the training loss alone)",
+    "classify-adversarial": (
+        "cross-entropy, half of it on images moved against the network (in the training loss alone)"
+    ),
     "reconstruct": "binary cross-entropy against the clean image",
 }
 OPTIMISERS = {"sgd": "SGD", "adam": "Adam", "muon": "Muon"}
@@ -73,7 +75,7 @@ def recipe(found: Json, vary: list[str]) -> list[str]:
     optimiser = OPTIMISERS.get(str(found.get("optimiser")), str(found.get("optimiser", "")))
     momentum = said("momentum", ", momentum {}") if found.get("momentum") else ""
     schedule = "" if found.get("schedule") in (None, "constant") else f", {found['schedule']} schedule"
-    warmup = f", {found['warmup']:.0%} of it warm-up" if found.get("warmup") else ""
+    warmup = f", {100 * found['warmup']:g} % of it warm-up" if found.get("warmup") else ""
     l2 = ("" if "l2" in vary else said("l2", "L2 {}")) if found.get("l2") else ""
     return [
         f"{optimiser}{said('rate', ', rate {}')}{momentum}{schedule}{warmup}",
@@ -95,7 +97,7 @@ def moved(augmentation: Any) -> str:
     """
     told = augmentation or {}
     parts = [
-        f"shifted by up to {told['shift']} pixels" if told.get("shift") else "",
+        f"shifted by up to {told['shift']} pixel{'s' * (told['shift'] != 1)}" if told.get("shift") else "",
         f"turned by up to {told['rotation']:g} degrees" if told.get("rotation") else "",
         f"scaled by up to {told['scale'] * 100:g} %" if told.get("scale") else "",
         f"bent by {told['elastic']:g} pixels (standard deviation)" if told.get("elastic") else "",
