@@ -128,15 +128,16 @@ def test_pooling_before_relu_is_the_function_of_pooling_after_it():
     assert_same_function_and_gradients(ours, textbook)
 
 
-def test_compact_strides_first_then_pools_after_the_relu_and_takes_each_maps_maximum():
-    ours = built({"name": "compact", "channels": [4, 6, 8]})
+@pytest.mark.parametrize(("pool", "order"), [(2, "CRCRMCRCR"), (3, "CRCRCRMCR")])
+def test_compact_strides_first_then_pools_after_the_relu_and_takes_each_maps_maximum(pool, order):
+    ours = built({"name": "compact", "channels": [4, 4, 6, 8], "first": 2, "pool": pool})
     layers = list(copy.deepcopy(ours.features))
     for place, layer in enumerate(layers):
         if type(layer).__name__ == "MaxPool":
             layers[place : place + 2] = [nn.ReLU(), nn.MaxPool2d(2)]
     kinds = "".join(type(layer).__name__[0] for layer in layers)
-    assert kinds == "CRCRMCR", "the second convolution is followed by pooling"
-    assert [layer.stride for layer in layers if isinstance(layer, nn.Conv2d)] == [(2, 2), (1, 1), (1, 1)]
+    assert kinds == order, f"convolution {pool} is followed by pooling"
+    assert [layer.stride[0] for layer in layers if isinstance(layer, nn.Conv2d)] == [2, 1, 1, 1]
     parts = OrderedDict(
         features=nn.Sequential(*layers), largest=nn.AdaptiveMaxPool2d(1), flatten=nn.Flatten()
     )
@@ -169,7 +170,9 @@ def test_compact_silences_features_only_where_it_is_asked_to():
         ({"name": "cnn", "dropout": 1.0}, r"dropout must lie in \[0, 1\), but is 1.0"),
         ({"name": "compact", "channels": [4] * 9}, "too small for 9 convolutions.*; shorten channels"),
         ({"name": "compact", "first": 27}, "the first of 27x27.* take a smaller first"),
-        ({"name": "compact", "channels": []}, "'compact' can't be built with"),
+        ({"name": "compact", "channels": []}, "not after number 2 of 0; pool is at least 2"),
+        ({"name": "compact", "pool": 1}, "not after number 1 of 3; pool is at least 2"),
+        ({"name": "compact", "pool": 4}, "not after number 4 of 3; .* channels has at least as many"),
         ({"name": "unet", "channels": [4] * 5}, "too small for 5 scales, folded by 2; shorten channels"),
         ({"name": "unet", "fold": 16}, "folded by 16; .* take a smaller fold"),
         ({"name": "unet", "fold": -1}, "fold must be 1 or more"),

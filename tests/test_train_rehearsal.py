@@ -101,6 +101,16 @@ def test_objective_and_network_must_fit():
         rehearse(settings(SMALL_AUTOENCODER), SHAPE, 10)
 
 
+def test_a_shift_must_leave_something_to_see():
+    def shifted(by):
+        found = settings()
+        return {**found, "recipe": {**found["recipe"], "augmentation": {"shift": by}}}
+
+    with pytest.raises(ModelMismatch, match=r"shift is 12, but images are 12x12.*0 to 11"):
+        rehearse(shifted(12), SHAPE, 10)
+    rehearse(shifted(11), SHAPE, 10)
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_facts_of_our_own_models(precision):
     found = {

@@ -17,6 +17,7 @@ def compact(
     *,
     channels: Sequence[int] = (32, 64, 128),
     first: int = 6,
+    pool: int = 2,
     dropout: float = 0.0,
 ) -> "nn.Module":
     """A small convolutional network that looks at every second place: convolutions, then one dense layer.
@@ -25,9 +26,9 @@ def compact(
         shape: channels, height, width.
         classes: number of logits.
         channels: filters of each convolution (no padding), two or more. The first goes over every second
-            place, which costs a quarter of going over all and pooling; the second is followed by max-pooling
-            by 2.
+            place, which costs a quarter of going over all and pooling.
         first: side of the first convolution's kernels; the others are 3x3.
+        pool: the convolution after which maps are max-pooled by 2: 2 is the second.
         dropout: share of the last features that are silenced in training; in [0, 1).
 
     Returns:
@@ -35,7 +36,7 @@ def compact(
         normal, the output layer's Glorot uniform, biases zero.
 
     Raises:
-        ModelMismatch: the images are too small for it.
+        ModelMismatch: the images are too small for it, or `pool` is no convolution after the first.
 
     Example:
         >>> net = compact((1, 28, 28), 10)
@@ -50,12 +51,17 @@ def compact(
     from inklab.models.parts.init import he
     from inklab.models.parts.pool import LargestOfMap, MaxPool
 
+    if not 2 <= pool <= len(channels):
+        raise ModelMismatch(
+            f"'compact' pools after one of its convolutions but the first, not after number {pool} of "
+            f"{len(channels)}; pool is at least 2, and channels has at least as many"
+        )
     layers: list[nn.Module] = [nn.Conv2d(shape[0], channels[0], first, stride=2), nn.ReLU()]
     sides = [(side - first) // 2 + 1 for side in shape[1:]]
-    for number, (before, after) in enumerate(zip(channels, channels[1:], strict=False)):
+    for number, (before, after) in enumerate(zip(channels, channels[1:], strict=False), start=2):
         layers += [nn.Conv2d(before, after, 3), nn.ReLU()]
         sides = [side - 2 for side in sides]
-        if number == 0:
+        if number == pool:
             # Before the ReLU: maximum and ReLU commute, so the same function is a quarter of the work.
             layers.insert(-1, MaxPool(2))
             sides = [side // 2 for side in sides]

@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from inklab.study.plan import rehearsal_key
+from inklab.train.objective import objectives
 
 # Measured on one core of a Zen 5 server (AVX-512 with bf16), one thread: multiply-adds a second of a training
 # step (forward and backward together) and of a forward pass in fp32; what a step costs besides.
 TRAINED = {"bf16": 90e9, "fp32": 30e9}
 ASKED = 70e9
 STEP_SECONDS, CORRUPTED_STEP_SECONDS = 0.5e-3, 1.5e-3
-BACKWARD = 3  # a step costs about three forward passes
 START_SECONDS = 5  # workers start, import torch and rehearse
 COMPILED_FROM = (
     2.0  # seconds that a trial must last for its program to be compiled, which takes about 15 once
@@ -38,7 +38,9 @@ def cost_of(facts: Mapping[str, Mapping[str, Any]]) -> Cost:
 def group_seconds(settings: dict[str, Any], trials: int, images: int, cost: Cost) -> float:
     """Seconds for a group of trials on one core."""
     recipe = settings["recipe"]
-    computed = images * cost(settings)[1] * BACKWARD / TRAINED[settings["precision"]]
+    # Muon's products are left out: below a tenth of a convolutional network's step at batches of 100 and up.
+    passes = objectives[recipe["objective"]].passes
+    computed = images * cost(settings)[1] * passes / TRAINED[settings["precision"]]
     stepped = -(-images // recipe["batch"]) * (
         CORRUPTED_STEP_SECONDS if recipe["corruption"] else STEP_SECONDS
     )

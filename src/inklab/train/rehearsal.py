@@ -17,7 +17,7 @@ from inklab.train.loop import build_scaled
 from inklab.train.objective import Batch, Objective, objectives
 from inklab.train.optimisers import PLAIN_SGD, Hyper, Tensors
 from inklab.train.population import alone, stacked
-from inklab.train.recipe import Recipe
+from inklab.train.recipe import Augmentation, Recipe
 from inklab.train.step import StepMaker
 
 BATCH = 4
@@ -57,9 +57,11 @@ def rehearse(settings: dict[str, Any], shape: Shape, classes: int) -> Facts:
 
     Raises:
         ModelMismatch: wrong output shape, loss not finite, or parameters that no gradient reaches; likely
-            causes are named.
+            causes are named. Or images are shifted by their whole side.
     """
-    objective = objectives[Recipe.model_validate(settings["recipe"]).objective]
+    recipe = Recipe.model_validate(settings["recipe"])
+    objective = objectives[recipe.objective]
+    _check_shift(recipe, shape)
     net = build_scaled(settings, shape, classes, Seed(0) / "rehearsal")
     name = settings["model"]["name"]
     images = torch.rand(BATCH, *shape, generator=(Seed(0) / "rehearsal images").generator())
@@ -77,6 +79,15 @@ def rehearse(settings: dict[str, Any], shape: Shape, classes: int) -> Facts:
         parameters=sum(p.numel() for p in net.parameters()),
         multiply_adds=sum(row.multiply_adds for row in layer_table(net.net, shape)),
     )
+
+
+def _check_shift(recipe: Recipe, shape: Shape) -> None:
+    shift, side = (recipe.augmentation or Augmentation()).shift, min(shape[1:])
+    if shift >= side:
+        raise ModelMismatch(
+            f"augmentation.shift is {shift}, but images are {shape[1]}x{shape[2]} pixels: such shifts leave "
+            f"nothing to see; allowed are 0 to {side - 1}, usual are 1 to {max(1, side // 10)}"
+        )
 
 
 def _check_output(name: str, net: Scaled, objective: Objective, images: Tensor, classes: int) -> None:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 STEP = 0.1  # how far each pixel is moved, image range 0 to 1
 
 
-@objective("classify-adversarial", target="labels")
+@objective("classify-adversarial", target="labels", passes=7)
 def classify_adversarial(net: Net, batch: Batch) -> "Tensor":
     """Cross-entropy in nats, half of it on images of which each pixel was moved by 0.1 to make it worse.
 
