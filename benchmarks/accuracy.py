@@ -22,11 +22,11 @@ from inklab.data.dataset import ImageSet
 from inklab.data.split import Split
 from inklab.machine import cores, fast_precision
 from inklab.statistics import score
-from inklab.study.estimate import BACKWARD
 from inklab.study.opening import open_study
 from inklab.study.plan import plan
 from inklab.study.populations import How, Way
 from inklab.study.reading import parse_study
+from inklab.train.objective import objectives
 from inklab.train.recipe import read_recipe
 
 REPLICATES = 30
@@ -177,14 +177,16 @@ def _trained(settings: Json, replicate: int, images: ImageSet) -> Any:
 
 
 def _cost(net: Any, settings: Json, images: int) -> Json:
-    """Parameters, and floating-point operations of one training: two a multiply-add, three passes a step."""
+    """Parameters, and floating-point operations of one training, two a multiply-add."""
     from inklab.models.parts.layers import layer_table
 
     forward = sum(row.multiply_adds for row in layer_table(net.net, (1, 28, 28)))
+    recipe = settings["recipe"]
+    passes = objectives[recipe["objective"]].passes * images * recipe["epochs"]
     return {
         "parameters": sum(each.numel() for each in net.parameters()),
         "multiply_adds": forward,
-        "flops": 2 * BACKWARD * forward * images * settings["recipe"]["epochs"],
+        "flops": 2 * passes * forward,
     }
 
 
