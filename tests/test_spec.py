@@ -58,6 +58,8 @@ MISTAKES = {
     "cnn.recipe.augmentation.elastic=nan": ("augmentation.elastic' is nan", "finite"),
     "cnn.recipe.augmentation=3": ("'cnn.recipe.augmentation' is 3", "must be a table"),
     "cnn.recipe.augmentaton={shift=2}": ("recipe.augmentaton' is unknown", "Did you mean 'augmentation'?"),
+    "cnn.recipe.scored_at=0.4": ("'cnn.recipe'", "but there is no corruption"),
+    "noise-trained-cnn.recipe.scored_at=-1": ("recipe.scored_at' is -1", "greater than or equal to 0"),
     "cnn.scaling='standrad'": ("'cnn.scaling' is 'standrad'", "Did you mean 'standard'?"),
     "precision='fp16'": ("'precision' is 'fp16'", "'auto', 'fp32' or 'bf16'"),
     "cnn.scaling.spread=0": ("'cnn.scaling.spread' is 0", "greater than 0"),

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
-from synthetic_training import settings, train_one
+from synthetic_training import SMALL_AUTOENCODER, same_bits, settings, train_one
 
 from inklab.errors import SpecError, UnknownName
 from inklab.seeding import Seed
+from inklab.train.objective import objectives
 from inklab.train.recipe import CorruptionSpec, Recipe, read_recipe, recipe_names
+from inklab.train.scoring import final_scores
 from inklab.train.shown import BatchMaker, shown_for_scoring, spoilt
 from inklab.train.tensors import as_floats
 
@@ -178,12 +180,30 @@ def test_strengths_that_make_no_range_are_refused(strength):
         {"augmentation": {"scale": 1.0}},
         {"augmentation": {"elastic": float("inf")}},
         {"augmentation": {"flip": True}},
+        {"scored_at": 0.4},
+        {"scored_at": -0.1, "corruption": RANGED.model_dump()},
     ],
     ids=str,
 )
 def test_recipes_out_of_range_are_refused(wrong):
     with pytest.raises(ValidationError):
         Recipe(**wrong)
+
+
+def test_a_denoiser_is_scored_at_the_strength_that_is_asked_for(data):
+    def told(strength, **more):
+        noise = {"name": "salt_and_pepper", "strength": strength}
+        return settings(SMALL_AUTOENCODER, objective="reconstruct", corruption=noise, **more)
+
+    def scores(net, told):
+        return final_scores(net, objectives["reconstruct"], Recipe(**told["recipe"]), data, Seed(0))[0]
+
+    ranged, asked, fixed = told([0.0, 0.9]), told([0.0, 0.9], scored_at=0.4), told(0.4)
+    drawn, at = train_one(ranged, data), train_one(asked, data)
+    assert same_bits(drawn.net, at.net), "what is trained is not moved by it"
+    assert drawn.history["validation_loss"] != at.history["validation_loss"]
+    assert scores(at.net, asked) == scores(at.net, fixed) != scores(at.net, ranged)
+    assert {"validation_bce", "test_bce"} <= set(scores(at.net, asked))
 
 
 def test_builtin_recipes_are_recipes():

@@ -85,6 +85,7 @@ def recipe(found: Json, vary: list[str]) -> list[str]:
         l2,
         moved(found.get("augmentation")),
         corrupted(found.get("corruption")),
+        said("scored_at", "scored at strength {}"),
     ]
 
 

@@ -26,9 +26,9 @@ def check_names(spec: StudySpec) -> None:
     for chapter in chapters.values():
         objectives[chapter.recipe.objective]
         if chapter.recipe.corruption:
-            find_corruption(chapter.recipe.corruption.name).check_strength(
-                chapter.recipe.corruption.strength[1]
-            )
+            corruption = find_corruption(chapter.recipe.corruption.name)
+            for strength in (chapter.recipe.corruption.strength[1], chapter.recipe.scored_at or 0):
+                corruption.check_strength(strength)
     for told in spec.chapters.values():
         if isinstance(told, NoiseChapter):
             _check_noise(told, chapters)

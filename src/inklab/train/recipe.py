@@ -5,7 +5,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from inklab.errors import SpecError, UnknownName
 from inklab.files import parse_toml, read_toml
@@ -17,7 +17,7 @@ LARGEST_FP32 = 3e38
 """What fp32 can still hold. A rate, penalty or strength far below it may diverge, which is an outcome."""
 
 
-LATER_FIELDS = ("warmup", "augmentation")
+LATER_FIELDS = ("warmup", "augmentation", "scored_at")
 """Fields that recipes did not have at first. One that is added goes here, so that trials keep their ids."""
 
 NETWORK = ("model", "scaling")
@@ -93,6 +93,8 @@ class Recipe(BaseModel):
         l2_on: patterns of the parameter names that it acts on; kernels only (two dimensions or more).
         augmentation: how training images are moved. The truth moves along; images for scoring stay.
         corruption: what the network is shown instead of the clean image.
+        scored_at: the corruption's strength where a denoiser is scored, so that denoisers which were trained
+            on other strengths can be compared; None: strengths are drawn as in training.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -109,6 +111,20 @@ class Recipe(BaseModel):
     l2_on: tuple[str, ...] = ("*.weight",)
     augmentation: Augmentation | None = None
     corruption: CorruptionSpec | None = None
+    scored_at: Annotated[float, Field(ge=0, le=LARGEST_FP32)] | None = None
+
+    @model_validator(mode="after")
+    def _scored_with_a_corruption(self) -> "Recipe":
+        if self.scored_at is not None and self.corruption is None:
+            raise ValueError("scored_at is a strength of the corruption, but there is no corruption")
+        return self
+
+    @property
+    def scored_with(self) -> CorruptionSpec | None:
+        """How images are corrupted where the network is scored."""
+        if self.corruption is None or self.scored_at is None:
+            return self.corruption
+        return CorruptionSpec(name=self.corruption.name, strength=(self.scored_at, self.scored_at))
 
 
 def recipe_names() -> list[str]:

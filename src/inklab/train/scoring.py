@@ -24,7 +24,7 @@ class Curves:
     Args:
         objective: decides what is measured: accuracy and cross-entropy, or cross-entropy a pixel.
         data: all images; the test images are not looked at.
-        recipe: a denoiser is shown images corrupted as in training, with the same noise each time.
+        recipe: says how images are corrupted that a denoiser is shown; the same noise each time.
         seed: the study's root seed.
         precision: "fp32" or "bf16".
     """
@@ -36,7 +36,7 @@ class Curves:
         index = spread_out(len(data.train.labels), LOOKED_AT)
         self.train = Part(data.train.pixels[index], data.train.labels[index])
         if objective.target == "images":
-            self.shown = shown_for_scoring(data.validation, recipe.corruption, seed / "validation noise")
+            self.shown = shown_for_scoring(data.validation, recipe.scored_with, seed / "validation noise")
 
     def after_epoch(self, net: Scaled) -> dict[str, float]:
         """One point: `validation_loss`, for classifiers both accuracies; less without validation images."""
@@ -82,7 +82,7 @@ def _denoiser_scores(
     scores: dict[str, float] = {}
     for name, part in (("validation", data.validation), ("test", data.test)):
         if len(part.labels):
-            shown = shown_for_scoring(part, recipe.corruption, seed / f"{name} noise")
+            shown = shown_for_scoring(part, recipe.scored_with, seed / f"{name} noise")
             measured = reconstruction_scores(net, shown, part.images(torch.arange(len(part.labels))))
             scores |= {f"{name}_bce": measured.bce, f"{name}_psnr": measured.psnr}
     first = [
