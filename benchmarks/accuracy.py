@@ -119,9 +119,9 @@ def measured(
 
     torch.set_num_threads(cores())
     keep_freed_memory()
-    settings, parts = _opened(level, images)
+    settings, parts = opened(level, images)
     began = time.perf_counter()
-    _trained(settings | {"recipe": settings["recipe"] | {"epochs": 1}}, WARM_UP_REPLICATE, _others(parts))
+    trained(settings | {"recipe": settings["recipe"] | {"epochs": 1}}, WARM_UP_REPLICATE, _others(parts))
     found: Json = {"recipe": level.recipe, "version": read_recipe(level.recipe).version, "settings": settings}
     found |= {"warm_up_seconds": time.perf_counter() - began, "train_images": len(parts.train)}
     found |= {name: [] for name in ("seconds", "test_accuracy", "validation_accuracy")}
@@ -129,7 +129,7 @@ def measured(
         if replicate in (0, replicates // 2):
             between()
         began = time.perf_counter()
-        net = _trained(settings, replicate, parts.train)
+        net = trained(settings, replicate, parts.train)
         found["seconds"].append(time.perf_counter() - began)
         for name in ("test", "validation"):
             part = getattr(parts, name)
@@ -140,7 +140,7 @@ def measured(
     return found | _cost(net, settings, len(parts.train))
 
 
-def _opened(level: Level, images: int | None) -> tuple[Json, Split]:
+def opened(level: Level, images: int | None) -> tuple[Json, Split]:
     """Resolved settings, as a study's plan has them, and the study's split of MNIST."""
     name = level.recipe
     chapter = {"recipe": {"base": name, **level.changes}, "replicates": 1}
@@ -158,7 +158,7 @@ def _others(parts: Split) -> ImageSet:
     return replace(parts.train, pixels=noise)
 
 
-def _trained(settings: Json, replicate: int, images: ImageSet) -> Any:
+def trained(settings: Json, replicate: int, images: ImageSet) -> Any:
     """One network, trained as a run trains it, without the scoring of learning curves in between."""
     from benchmarks.training import CLASSES, NOTHING, unscored
     from inklab.train.loop import Group, Trial, train_group
@@ -170,10 +170,10 @@ def _trained(settings: Json, replicate: int, images: ImageSet) -> Any:
         [Trial("timed", told, replicate)], lifted=False, random=False, seed=0, slots=1, compiled=True
     )
     data = TrainingData(as_part(images.pixels, images.labels), NOTHING, NOTHING, CLASSES)
-    (trained,) = train_group(group, data)
-    if trained.diverged or not trained.compiled:
-        raise BenchmarkError(f"replicate {replicate}: {trained.diverged or 'it was not compiled'}")
-    return trained.net
+    (only,) = train_group(group, data)
+    if only.diverged or not only.compiled:
+        raise BenchmarkError(f"replicate {replicate}: {only.diverged or 'it was not compiled'}")
+    return only.net
 
 
 def _cost(net: Any, settings: Json, images: int) -> Json:
