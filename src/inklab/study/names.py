@@ -27,7 +27,7 @@ def check_names(spec: StudySpec) -> None:
         objectives[chapter.recipe.objective]
         if chapter.recipe.corruption:
             corruption = find_corruption(chapter.recipe.corruption.name)
-            for strength in (chapter.recipe.corruption.strength[1], chapter.recipe.scored_at or 0):
+            for strength in (chapter.recipe.corruption.strength[1], chapter.recipe.scored_at or 0.0):
                 corruption.check_strength(strength)
     for told in spec.chapters.values():
         if isinstance(told, NoiseChapter):
