@@ -37,35 +37,34 @@ def mnist():
         pytest.skip(f"needs MNIST: {error}")
 
 
+def validated(recipe: str, changes: dict, replicates: int) -> list[dict[str, float]]:
+    """Train replicates and score each as a learning curve's point is, in fp32."""
+    from benchmarks.accuracy import Level, opened, trained
+    from benchmarks.training import CLASSES, NOTHING
+
+    from inklab.seeding import Seed
+    from inklab.train.objective import objectives
+    from inklab.train.recipe import Recipe
+    from inklab.train.scoring import Curves
+    from inklab.train.tensors import TrainingData, as_part
+
+    told, parts = opened(Level(0, recipe, changes), None)
+    known = (as_part(part.pixels, part.labels) for part in (parts.train, parts.validation))
+    full = Recipe(**told["recipe"])
+    curves = Curves(objectives[full.objective], TrainingData(*known, NOTHING, CLASSES), full, Seed(0), "fp32")
+    return [curves.after_epoch(trained(told, number, parts.train)) for number in range(replicates)]
+
+
 @pytest.mark.usefixtures("mnist")
 @pytest.mark.parametrize("recipe", SMALL)
 def test_two_replicates_of_fewer_epochs_are_nearly_as_good(recipe):
-    from benchmarks.accuracy import Level, opened, trained
-
-    from inklab.evaluate.scores import classification_scores
-
     changes, least = SMALL[recipe]
-    told, parts = opened(Level(least, recipe, changes), None)
-    nets = [trained(told, replicate, parts.train) for replicate in range(2)]
-    seen = parts.validation
-    reached = [classification_scores(net, seen.pixels, seen.labels).accuracy for net in nets]
+    reached = [point["validation_accuracy"] for point in validated(recipe, changes, 2)]
     assert sum(reached) / 2 >= least, f"{recipe} reached {reached}"
 
 
 @pytest.mark.usefixtures("mnist")
 def test_one_epoch_of_the_denoiser_is_nearly_as_good():
-    import torch
-    from benchmarks.accuracy import Level, opened, trained
-
-    from inklab.evaluate.scores import reconstruction_scores
-    from inklab.seeding import Seed
-    from inklab.train.recipe import Recipe
-    from inklab.train.shown import shown_for_scoring
-    from inklab.train.tensors import as_part
-
-    told, parts = opened(Level(0, "denoiser-best", {"epochs": 1}), None)
-    net = trained(told, 0, parts.train)
-    seen = as_part(parts.validation.pixels, parts.validation.labels)
-    shown = shown_for_scoring(seen, Recipe(**told["recipe"]).scored_with, Seed(0) / "validation noise")
-    reached = reconstruction_scores(net, shown, seen.images(torch.arange(len(seen.labels)))).bce
+    (point,) = validated("denoiser-best", {"epochs": 1}, 1)
+    reached = point["validation_loss"]
     assert reached <= DENOISED, f"denoiser-best reached {reached:.4f}"
