@@ -89,8 +89,8 @@ class TestDigits:
         assert run_id("digits", "full", "f" * 64, 0) == GOLDEN_RUN
 
 
-GOLDEN_TRIALS = ["4d8a9bae82a9", "fc61f9ac0481", "1206b7997cc6", "f7a2d4a24842"]
-GOLDEN_EVALUATIONS = ["02f7f80759c1", "39ed802428b9"]
+GOLDEN_TRIALS = ["c7b025b92ef3", "bd2027c6d9e6", "27e53b3af903", "545218e25f51"]
+GOLDEN_EVALUATIONS = ["52d1784629d9", "ad27ee3c8ff1"]
 GOLDEN_RUN = "8911f6e16f68"
 
 

@@ -12,6 +12,7 @@ from inklab.train.loop import rate_factor
 from inklab.train.optimisers import (
     ADAM,
     MUON,
+    MUON_IN_BF16,
     PLAIN_SGD,
     SGD,
     Hyper,
@@ -66,7 +67,9 @@ def oracle(name: str, member: int) -> dict[str, Tensor]:
     return {key: value.detach() for key, value in params.items()}
 
 
-OURS: dict[str, Optimiser] = {"plain": PLAIN_SGD, "sgd": SGD, "adam": ADAM, "muon": MUON}
+OURS: dict[str, Optimiser] = {
+    "plain": PLAIN_SGD, "sgd": SGD, "adam": ADAM, "muon": MUON, "muon-in-bf16": MUON_IN_BF16
+}  # fmt: skip
 
 
 def twenty_steps(name: str) -> dict[str, Tensor]:
@@ -96,7 +99,7 @@ def test_a_network_alone_is_a_member(name):
         together, memories[0] = OURS[name].update(together, gradients(step), memories[0], hyper)
         alone, memories[1] = OURS[name].update(alone, of_member(gradients(step), 1), memories[1], lone)
     for key in alone:
-        close = {"rtol": 1e-4, "atol": 1e-6} if name == "muon" else {"rtol": 0, "atol": 0}
+        close = {"rtol": 1e-4, "atol": 1e-6} if name.startswith("muon") else {"rtol": 0, "atol": 0}
         torch.testing.assert_close(together[key][1], alone[key], **close)
 
 
@@ -125,6 +128,7 @@ def test_an_update_leaves_its_arguments_alone(name):
 def test_momentum_decides_whether_sgd_keeps_a_memory():
     assert choose("sgd", 0.0) is PLAIN_SGD and choose("sgd", 0.1) is SGD
     assert choose("adam", 0.0) is ADAM and choose("muon", 0.0) is MUON
+    assert choose("adam", 0.0, "bf16") is ADAM and choose("muon", 0.9, "bf16") is MUON_IN_BF16
     assert PLAIN_SGD.init(first()) == {}
 
 
@@ -182,6 +186,23 @@ class TestOrthogonalised:
     def test_nothing_stays_nothing(self):
         """A unit that is silent for a whole batch has a gradient of zero, and NaN would spread from it."""
         assert torch.equal(orthogonalised(torch.zeros(2, 3, 4)), torch.zeros(2, 3, 4))
+
+
+@pytest.mark.parametrize(("shape", "wide"), [((300, 500), True), ((500, 256), True), ((255, 800), False)])
+def test_wide_kernels_are_turned_in_bf16_where_training_is(shape, wide):
+    """And to the same matrix, but for what bf16 rounds away in three rounds; narrow ones to the same bits."""
+    grads = {
+        key: torch.randn(size, generator=torch.Generator().manual_seed(4))
+        for key, size in (("hidden", (1, *shape)), ("output", (1, 10, shape[0])))
+    }
+    params = {key: torch.zeros_like(value) for key, value in grads.items()}
+    hyper = Hyper(torch.ones(1), torch.zeros(1), torch.zeros(1), torch.tensor(0.0, dtype=torch.float64))
+    exact, quick = (
+        each.update(params, grads, each.init(params), hyper)[0]["hidden"] for each in (MUON, MUON_IN_BF16)
+    )
+    assert quick.dtype == torch.float32
+    assert torch.equal(exact, quick) is not wide
+    assert (exact - quick).norm() < 0.01 * exact.norm()
 
 
 def theirs_with_muon(member: int) -> dict[str, Tensor]:

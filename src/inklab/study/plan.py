@@ -30,7 +30,7 @@ from inklab.train.recipe import LATER_FIELDS, Recipe
 from inklab.usercode import is_user_code, source_sha256
 
 FORMAT = 1
-NUMERICS = 2
+NUMERICS = 3
 """Raised by every change that may move a number; part of each id, so old and new outcomes never mix."""
 
 FLOOR = "floor"  # the evaluation that measures what the generator's scores are compared with

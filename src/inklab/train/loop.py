@@ -158,15 +158,16 @@ class _Training:
             self._go_on(self.keeper)
 
     def _maker(self) -> StepMaker:
+        precision = self.trials[0].settings["precision"]
         return StepMaker(
             self.template,
             self.objective,
-            choose(self.recipe.optimiser, max(recipe.momentum for recipe in self.recipes)),
+            choose(self.recipe.optimiser, max(recipe.momentum for recipe in self.recipes), precision),
             decayed_names(self.template, self.recipe.l2_on)
             if any(recipe.l2 for recipe in self.recipes)
             else frozenset(),
             lifted=self.group.lifted,
-            precision=self.trials[0].settings["precision"],
+            precision=precision,
         )
 
     def run(self, on_epoch: OnEpoch) -> list[Trained]:

@@ -7,6 +7,7 @@ ones.
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -20,6 +21,7 @@ ADAM_EPSILON = 1e-7  # as Keras; torch's default is 1e-8
 MUON_POLYNOMIAL = (3.4445, -4.7750, 2.0315)  # Jordan 2024: steepest at 0 of those that keep values near 1
 MUON_ROUNDS = 3  # of it; five gained nothing that could be seen (docs/recipes/cnn-fast.md)
 MUON_OTHERS = 2.0  # rate of biases and the output layer, as a multiple of that of the kernels
+MUON_WIDE = 256  # rows and columns from which the iteration is computed in the training's precision
 
 
 class Hyper(NamedTuple):
@@ -103,11 +105,13 @@ def _adam_update(params: Tensors, grads: Tensors, memory: Memory, hyper: Hyper) 
     return _descended(params, moved, rate), {"mean": mean, "square": square}
 
 
-def _muon_update(params: Tensors, grads: Tensors, memory: Memory, hyper: Hyper) -> tuple[Tensors, Memory]:
+def _muon_update(
+    precision: torch.dtype, params: Tensors, grads: Tensors, memory: Memory, hyper: Hyper
+) -> tuple[Tensors, Memory]:
     velocity = _along(memory["velocity"], grads, hyper.momentum)
     ahead = _along(velocity, grads, hyper.momentum)  # Nesterov: once more, from where it leads
     kernels = _turned_kernels(params, hyper.rate.dim())
-    turned = {name: _muon_direction(ahead[name], hyper.rate.dim()) for name in kernels}
+    turned = {name: _muon_direction(ahead[name], hyper.rate.dim(), precision) for name in kernels}
     others = {name: value for name, value in params.items() if name not in kernels}
     after = {
         **_descended({name: params[name] for name in kernels}, turned, hyper.rate),
@@ -122,43 +126,55 @@ def _turned_kernels(params: Tensors, leading: int) -> list[str]:
     return kernels[:-1] if kernels and params[kernels[-1]].dim() - leading == 2 else kernels
 
 
-def _muon_direction(ahead: Tensor, leading: int) -> Tensor:
+def _muon_direction(ahead: Tensor, leading: int, precision: torch.dtype) -> Tensor:
     """A kernel's step: as a matrix, a row an output, with all singular values near 1."""
     matrix = ahead.flatten(leading + 1)
     rows, columns = matrix.shape[-2:]
+    iterated = precision if min(rows, columns) >= MUON_WIDE else torch.float32
     # Tall ones are scaled up, so that every output moves by as much as in a square one (Jordan 2024).
-    return (orthogonalised(matrix) * math.sqrt(max(1.0, rows / columns))).reshape(ahead.shape)
+    longer = math.sqrt(max(1.0, rows / columns))
+    return (orthogonalised(matrix, precision=iterated) * longer).reshape(ahead.shape)
 
 
-def orthogonalised(matrix: Tensor, rounds: int = MUON_ROUNDS) -> Tensor:
+def orthogonalised(
+    matrix: Tensor, rounds: int = MUON_ROUNDS, precision: torch.dtype = torch.float32
+) -> Tensor:
     """A matrix with the same singular vectors and singular values near 1, by Newton and Schulz's iteration.
 
-    K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024). In fp32: the
-    matrices of small convolutions are small, and what it costs is lost in the noise of a step of 18 ms. Not
-    so those of wide dense layers: of 500 x 784 it is twelve times the work of a step of 128 images.
+    K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024), who iterate in bf16:
+    what it rounds away is small against how far from 1 the values end. Where training is in bf16, wide
+    kernels are turned in bf16: of 500 x 784 the iteration is as much work as a step of 500 images, and a
+    step was three times as long in fp32. Small ones stay in fp32, where what it costs is lost in the noise
+    of a step of 18 ms.
 
     Args:
-        matrix: `(..., rows, columns)`.
+        matrix: `(..., rows, columns)`, fp32.
         rounds: of the iteration; with five, values between 0.02 and 1 of the norm end in 0.7 to 1.2.
+        precision: of the iteration. The norm is taken in fp32 in either, and so is what comes back.
     """
     a, b, c = MUON_POLYNOMIAL
     wide = matrix if matrix.shape[-2] <= matrix.shape[-1] else matrix.mT  # the smaller square is cheaper
     norm = wide.square().sum((-2, -1), keepdim=True).sqrt()
-    wide = wide / (norm + 1e-7)
+    wide = (wide / (norm + 1e-7)).to(precision)
     for _ in range(rounds):
         square = wide @ wide.mT
         wide = a * wide + (b * square + c * (square @ square)) @ wide
+    wide = wide.to(matrix.dtype)
     return wide if matrix.shape[-2] <= matrix.shape[-1] else wide.mT
 
 
 SGD = Optimiser(_sgd_init, _sgd_update)
 PLAIN_SGD = Optimiser(_plain_init, _plain_update)
 ADAM = Optimiser(_adam_init, _adam_update)
-MUON = Optimiser(_sgd_init, _muon_update)
+MUON = Optimiser(_sgd_init, partial(_muon_update, torch.float32))
+MUON_IN_BF16 = Optimiser(_sgd_init, partial(_muon_update, torch.bfloat16))
 
 
-def choose(name: str, momentum: float) -> Optimiser:
-    """The optimiser of a recipe; SGD without momentum keeps no memory, which saves a third of its traffic."""
+def choose(name: str, momentum: float, precision: str = "fp32") -> Optimiser:
+    """The optimiser of a recipe, for a training in "fp32" or "bf16".
+
+    SGD without momentum keeps no memory, which saves a third of its traffic.
+    """
     if name == "sgd":
         return SGD if momentum else PLAIN_SGD
-    return {"adam": ADAM, "muon": MUON}[name]
+    return {"adam": ADAM, "muon": MUON_IN_BF16 if precision == "bf16" else MUON}[name]
