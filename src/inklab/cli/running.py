@@ -11,9 +11,6 @@ import typer
 from inklab.cli.app import AsJson, Run, Sets, app, find_run, note, out, out_json, runs_root
 from inklab.errors import EXIT_FAILED_TRIALS, EXIT_FINE, CorruptFile, RunError, SpecError, did_you_mean
 
-DENOISERS = ("autoencoder", "unet")
-"""Models that give back an image, and so are trained by the recipe `denoise` unless another is named."""
-
 Workers = Annotated[
     int | None,
     typer.Option("--workers", min=1, max=256, help="Processes side by side. [default: one a core]"),
@@ -151,6 +148,7 @@ def _lone_study(
     model: str | None, recipe: str | None, data: str, replicates: int, sets: list[str]
 ) -> dict[str, Any]:
     """The study of one chapter that `inklab train` asks for."""
+    from inklab.models.model import models
     from inklab.study.reading import parse_set, put
     from inklab.train.recipe import read_recipe
 
@@ -158,7 +156,8 @@ def _lone_study(
         named = f"recipe '{recipe}' names no network of its own" if recipe else "nothing to train is named"
         raise SpecError(f"{named}; write inklab train MODEL (inklab models), or --recipe with one that does")
     name = (model or Path(str(recipe)).stem).rpartition(":")[2].lower().replace(".", "-")
-    base = recipe or ("denoise" if model in DENOISERS else "sgd")
+    images = model is not None and model in models and models[model].gives == "images"
+    base = recipe or ("denoise" if images else "sgd")
     chapter: dict[str, Any] = {"title": name, "recipe": {"base": base}, "replicates": replicates}
     if model is not None:
         chapter["model"] = {"name": model}

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from reprlib import repr as shortened
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from inklab.errors import InklabError, ModelMismatch, SpecError, did_you_mean
 from inklab.registry import Registry
@@ -32,11 +32,14 @@ class Model:
         name: what studies and the command line call it.
         build: `(shape, classes, **settings) -> nn.Module`, mapping `(n, c, h, w)` to logits.
         about: one line for `inklab models`.
+        gives: what the logits stand for, "labels" or "images": a model that gives images is trained by the
+            recipe `denoise` unless another is named.
     """
 
     name: str
     build: Callable[..., "nn.Module"]
     about: str
+    gives: Literal["labels", "images"] = "labels"
 
     @property
     def settings(self) -> dict[str, object]:
@@ -62,7 +65,9 @@ class Model:
 models: Registry[Model] = Registry("model", "inklab.models")
 
 
-def model(name: str) -> Callable[[Callable[..., "nn.Module"]], Callable[..., "nn.Module"]]:
+def model(
+    name: str, *, gives: Literal["labels", "images"] = "labels"
+) -> Callable[[Callable[..., "nn.Module"]], Callable[..., "nn.Module"]]:
     """Register a function `(shape, classes, *, ...settings) -> nn.Module` as a model.
 
     Its docstring's first line is what `inklab models` prints; its keyword-only arguments are the settings.
@@ -70,7 +75,7 @@ def model(name: str) -> Callable[[Callable[..., "nn.Module"]], Callable[..., "nn
 
     def register(build: Callable[..., "nn.Module"]) -> Callable[..., "nn.Module"]:
         about = (inspect.getdoc(build) or "").partition("\n")[0]
-        models.add(name, Model(name, build, about))
+        models.add(name, Model(name, build, about, gives))
         return build
 
     return register

@@ -7,15 +7,8 @@ from inklab.figures.numerals import count
 from inklab.figures.reading import settings_of
 from inklab.report.view import Json, RunView
 from inklab.study.phrases import plain
+from inklab.train.objective import objectives
 
-OBJECTIVES = {
-    "classify": "cross-entropy",
-    "classify-smoothed": "cross-entropy, labels smoothed by a tenth (in the training loss alone)",
-    "classify-adversarial": (
-        "cross-entropy, half of it on images moved against the network (in the training loss alone)"
-    ),
-    "reconstruct": "binary cross-entropy against the clean image",
-}
 OPTIMISERS = {"sgd": "SGD", "adam": "Adam", "muon": "Muon"}
 
 
@@ -81,12 +74,17 @@ def recipe(found: Json, vary: list[str]) -> list[str]:
         f"{optimiser}{said('rate', ', rate {}')}{momentum}{schedule}{warmup}",
         said("batch", "batches of {}"),
         said("epochs", "{} epochs" if found.get("epochs") != 1 else "{} epoch"),
-        OBJECTIVES.get(str(found.get("objective")), str(found.get("objective", ""))),
+        _loss(str(found.get("objective", ""))),
         l2,
         moved(found.get("augmentation")),
         corrupted(found.get("corruption")),
         said("scored_at", "scored at strength {}"),
     ]
+
+
+def _loss(objective: str) -> str:
+    """What an objective's author calls its loss; the bare name, if this inklab does not have it."""
+    return objectives[objective].told if objective in objectives else objective
 
 
 def moved(augmentation: Any) -> str:

@@ -36,13 +36,15 @@ class Batch(NamedTuple):
 class Objective:
     """A loss, and what its network gives back: "labels" (class logits) or "images" (pixel logits).
 
-    `passes` is what a training step costs, in forward passes; a rough number, which estimates use.
+    `told` is what reports call the loss. `passes` is what a training step costs, in forward passes; a rough
+    number, which estimates use.
     """
 
     name: str
     loss: Callable[[Net, Batch], "Tensor"]
     target: Literal["labels", "images"]
     about: str
+    told: str
     passes: int = 3
 
 
@@ -50,19 +52,21 @@ objectives: Registry[Objective] = Registry("objective", "inklab.train.objectives
 
 
 def objective(
-    name: str, *, target: Literal["labels", "images"], passes: int = 3
+    name: str, *, target: Literal["labels", "images"], told: str = "", passes: int = 3
 ) -> Callable[[Callable[[Net, Batch], "Tensor"]], Callable[[Net, Batch], "Tensor"]]:
     """Register `(net, batch) -> scalar loss`. It must be a pure function of torch operations.
 
     Args:
         name: what recipes call it.
         target: what its networks give back, "labels" or "images".
+        told: what reports call the loss, in a list of what a chapter did; its name if nothing is said.
         passes: forward passes that a training step costs: one forward and two for the gradient of the
             weights, unless the loss goes through the network more often.
     """
 
     def register(loss: Callable[[Net, Batch], "Tensor"]) -> Callable[[Net, Batch], "Tensor"]:
-        objectives.add(name, Objective(name, loss, target, (loss.__doc__ or "").partition("\n")[0], passes))
+        about = (loss.__doc__ or "").partition("\n")[0]
+        objectives.add(name, Objective(name, loss, target, about, told or name, passes))
         return loss
 
     return register

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@objective("classify", target="labels")
+@objective("classify", target="labels", told="cross-entropy")
 def classify(net: Net, batch: Batch) -> "Tensor":
     """Cross-entropy of the true labels, in nats, averaged over the batch."""
     from torch.nn.functional import cross_entropy

@@ -10,7 +10,12 @@ if TYPE_CHECKING:
 STEP = 0.1  # how far each pixel is moved, image range 0 to 1
 
 
-@objective("classify-adversarial", target="labels", passes=7)
+@objective(
+    "classify-adversarial",
+    target="labels",
+    told="cross-entropy, half of it on images moved against the network (in the training loss alone)",
+    passes=7,
+)
 def classify_adversarial(net: Net, batch: Batch) -> "Tensor":
     """Cross-entropy in nats, half of it on images of which each pixel was moved by 0.1 to make it worse.
 

@@ -10,7 +10,11 @@ if TYPE_CHECKING:
 SMOOTHING = 0.1  # Szegedy et al., "Rethinking the Inception architecture" (2016), section 7
 
 
-@objective("classify-smoothed", target="labels")
+@objective(
+    "classify-smoothed",
+    target="labels",
+    told="cross-entropy, labels smoothed by a tenth (in the training loss alone)",
+)
 def classify_smoothed(net: Net, batch: Batch) -> "Tensor":
     """Cross-entropy against labels of which a tenth is spread evenly over all classes, in nats."""
     from torch.nn.functional import cross_entropy
