@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 TORCH_INDEX ?=
+# A file's tests stay in one process, which builds what they share once.
+SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
 
 .PHONY: run test setup lint prove bench-setup clean
 
@@ -13,7 +15,7 @@ run: setup
 	$(BIN)/inklab run
 
 test: setup lint
-	$(BIN)/pytest -m "not prove"
+	$(BIN)/pytest -m "not prove" $(SIDE_BY_SIDE)
 
 setup: $(VENV)/.ready
 

