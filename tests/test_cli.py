@@ -78,6 +78,10 @@ class TestDryRun:
         assert "420 training, 60 validation, 200 test images" in told and "nothing was written" in told
         assert not (tmp_path / "run").exists()
 
+    def test_groups_that_are_alike_are_said_once(self, fine):
+        words = ("train", "cnn", "--data", toy.home() / "toy.npz", "--replicates", 4, "--dry-run")
+        assert "4 x 1 alone" in fine(*words)
+
     def test_as_json(self, fine, base):
         told = json.loads(fine("run", toy.study_file(), "--dry-run", "--json", "--out", base))
         stored = {key: value for key, value in RunFolder(base).plan().items() if key != "command"}
@@ -216,10 +220,9 @@ class TestTrain:
             "0123456789"
         )
 
-    def test_dry_run_of_an_autoencoder_takes_its_recipe(self, fine):
-        told = json.loads(
-            fine("train", "autoencoder", "--data", toy.home() / "toy.npz", "--dry-run", "--json")
-        )
+    @pytest.mark.parametrize("model", ["autoencoder", "unet"])
+    def test_dry_run_of_what_gives_images_takes_their_recipe(self, model, fine):
+        told = json.loads(fine("train", model, "--data", toy.home() / "toy.npz", "--dry-run", "--json"))
         (settings,) = {json.dumps(each["settings"]) for each in told["plan"]["trials"].values()}
         assert json.loads(settings)["recipe"]["objective"] == "reconstruct"
 

@@ -3,6 +3,7 @@
 import json
 import shlex
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -307,17 +308,12 @@ def _show_plan(driver: Any, path: Path, as_json: bool) -> int:
     for chapter in made["chapters"]:
         trials = {trial for setting in chapter.get("settings", []) for trial in setting["trials"]}
         groups = [group for group in made["groups"] if trials & set(group["trials"])]
-        sizes = ", ".join(
-            f"{len(group['trials'])} {'together' if group['lifted'] else 'alone'}"
-            + (", compiled" if group["compiled"] else "")
-            for group in groups
-        )
         rows.append(
             [
                 chapter["name"],
                 chapter["kind"],
                 str(len(trials) or ""),
-                sizes,
+                _groups_told(groups),
                 str(len(chapter.get("evaluations", [])) or ""),
             ]
         )
@@ -328,3 +324,14 @@ def _show_plan(driver: Any, path: Path, as_json: bool) -> int:
         "nothing was written"
     )
     return EXIT_FINE
+
+
+def _groups_told(groups: list[dict[str, Any]]) -> str:
+    """How trials are put together; groups that are alike are said once, with how many there are."""
+    told = [
+        f"{len(group['trials'])} {'together' if group['lifted'] else 'alone'}"
+        + (", compiled" if group["compiled"] else "")
+        for group in groups
+    ]
+    alike = [(each, len(list(same))) for each, same in groupby(told)]
+    return "; ".join(f"{times} x {each}" if times > 1 else each for each, times in alike)
