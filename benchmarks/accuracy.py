@@ -57,7 +57,12 @@ class Level:
 
 
 ONE_EPOCH = {"epochs": 1, "batch": 125, "rate": 0.035, "augmentation": None}
-LEVELS = (Level(0.990, "cnn-fast", ONE_EPOCH), Level(0.9939, "cnn-fast"), Level(0.994, "cnn-fast"))
+LEVELS = (
+    Level(0.990, "cnn-fast", ONE_EPOCH),
+    Level(0.9939, "cnn-fast"),
+    Level(0.994, "cnn-fast"),
+    Level(0.995, "cnn-best", {"epochs": 3}),
+)
 """99.39 % is what the source's network reached in the best of its forty epochs."""
 
 
@@ -191,12 +196,16 @@ def _cost(net: Any, settings: Json, images: int) -> Json:
 
 
 def _level(level: Level, found: Json) -> Json:
-    """A level with what it took, and whether it was reached."""
-    accuracy = score(found["test_accuracy"], images=10_000).to_json()
+    """A level with what it took, and whether it was reached; scores hold their values."""
+    told = dict(found)
+    seconds, test, validation = (
+        told.pop(name) for name in ("seconds", "test_accuracy", "validation_accuracy")
+    )
+    accuracy = score(test, images=10_000).to_json()
     return {
-        "level": level.accuracy, "reached": accuracy["mean"] >= level.accuracy, **found,
-        "test": accuracy, "validation": score(found["validation_accuracy"], images=5_000).to_json(),
-        "time": score(found["seconds"]).to_json(),
+        "level": level.accuracy, "reached": accuracy["mean"] >= level.accuracy, **told,
+        "test": accuracy, "validation": score(validation, images=5_000).to_json(),
+        "time": score(seconds).to_json(),
     }  # fmt: skip
 
 
