@@ -22,7 +22,7 @@ from inklab.figures.palette import DARK, LIGHT, LINES, MARKERS, SERIES, STAND_IN
 from inklab.figures.reading import is_number, read_score
 from inklab.figures.sweep import MOST_DOTS, places_of, sweep_figure, thinned
 from inklab.figures.tiles import Row, picture, tile_drawing
-from inklab.figures.training import MOST_LINES, learning_curves, mean_where_any
+from inklab.figures.training import MOST_LINES, cleaned, learning_curves, mean_where_any
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +166,28 @@ def test_of_many_replicates_some_curves_are_drawn_and_the_mean_is_of_all(many):
     assert "Thin: 100 of the replicates" in figure.caption and f"n{NBSP}={NBSP}130" in figure.caption
     assert len({row["replicate"] for row in rows_of(figure)}) == 130
     assert 4 * MOST_LINES <= figure.drawing.count("stroke-opacity: 0.45") < 4 * (MOST_LINES + 1)
+
+
+def test_captions_say_where_the_training_loss_is_another_than_the_validation_loss(run, tmp_path):
+    sets = (
+        "mlp-64-64.recipe.objective='classify-smoothed'", "denoiser.recipe.scored_at=0.4",
+        "denoiser.recipe.corruption={name='salt_and_pepper', strength=[0.0, 0.9]}",
+    )  # fmt: skip
+    plan = digits_plan("quick", sets, test=400)
+    kept = ("mlp-64-64", "denoiser", "findings")
+    plan["chapters"] = [chapter for chapter in plan["chapters"] if chapter["name"] in kept]
+    other = made_up_run(tmp_path, plan)
+    smoothed, denoiser = other.chapter("mlp-64-64"), other.chapter("denoiser")
+    assert learning_curves(other, smoothed).caption.endswith(
+        "The training loss is cross-entropy, labels smoothed by a tenth; the validation loss is plain "
+        "cross-entropy."
+    )
+    assert learning_curves(other, denoiser).caption.endswith(
+        "The training loss is that at strengths 0 to 0.9, the validation loss that at 0.4."
+    )
+    assert "(salt-and-pepper, strength 0.4)" in cleaned(other, denoiser).caption, "as it was scored"
+    for name in ("mlp-64-64", "denoiser"):
+        assert learning_curves(run, run.chapter(name)).caption.endswith("Losses are without the L2 term.")
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=60), st.integers(2, 30))

@@ -139,10 +139,27 @@ def class_names(run: RunView) -> list[str]:
 
 def is_denoiser(chapter: Json) -> bool:
     """Whether a training chapter's networks give back images rather than classes."""
-    settings = settings_of(chapter)
-    recipe = (settings[0].get("settings") or {}).get("recipe") or {} if settings else {}
-    name = str(recipe.get("objective"))
+    name = str(recipe_of(chapter).get("objective"))
     return name in objectives and objectives[name].target == "images"
+
+
+def recipe_of(chapter: Json) -> Json:
+    """The recipe of a training chapter's first setting."""
+    settings = settings_of(chapter)
+    return (settings[0].get("settings") or {}).get("recipe") or {} if settings else {}
+
+
+def training_loss_of(chapter: Json) -> str:
+    """A sentence on what a chapter's training loss is, where the validation loss is another; or none."""
+    recipe = recipe_of(chapter)
+    name, corruption = str(recipe.get("objective")), recipe.get("corruption") or {}
+    if recipe.get("scored_at") is not None:
+        shown = _pair(corruption.get("strength"))
+        trained = f"strengths {shown[0]:g} to {shown[1]:g}" if shown else "what it is trained on"
+        return f"The training loss is that at {trained}, the validation loss that at {recipe['scored_at']:g}."
+    if name in objectives and objectives[name].target == "labels" and name != "classify":
+        return f"The training loss is {objectives[name].told}; the validation loss is plain cross-entropy."
+    return ""
 
 
 def _pair(value: Any) -> tuple[float, float] | None:

@@ -16,9 +16,11 @@ from inklab.figures.reading import (
     is_number,
     numbers,
     outcomes_of,
+    recipe_of,
     setting_label,
     settings_of,
     slug,
+    training_loss_of,
 )
 from inklab.figures.tiles import Row, is_ink, tile_drawing
 from inklab.figures.view import Json, RunView
@@ -65,7 +67,8 @@ def learning_curves(run: RunView, chapter: Json) -> Figure | None:
     return Figure(
         name=name,
         title="Learning curves",
-        caption=_curves_caption(n, many=many, classifies="accuracy" in measures),
+        caption=_curves_caption(n, many=many, classifies="accuracy" in measures)
+        + ("" if many else " " + training_loss_of(chapter)).rstrip(),
         alt=_curves_alt(histories, measures),
         drawing=plot(name, lambda sheet: draw(sheet, histories, measures), 2.35),
         header=("setting", *(("epoch", "n") if many else ("replicate", "epoch")), *columns),
@@ -253,9 +256,10 @@ def cleaned(run: RunView, chapter: Json) -> Figure | None:
     clean, shown, output = (arrays[key][:10] for key in ("clean", "shown", "output"))
     ink = is_ink(clean)
     before, after = (_psnr(clean, images) for images in (shown, output))
-    corruption = settings[0]["settings"].get("recipe", {}).get("corruption") or {}
+    recipe = recipe_of(chapter)
+    corruption, scored_at = recipe.get("corruption") or {}, recipe.get("scored_at")
     what = str(corruption.get("name", "nothing added")).replace("_", "-")
-    spans = sorted(set(corruption.get("strength") or []))
+    spans = sorted(set(corruption.get("strength") or [])) if scored_at is None else [scored_at]
     strength = f", strength {' to '.join(f'{s:g}' for s in spans)}" if spans else ""
     name = f"{slug(chapter['name'])}-cleaned"
     return Figure(

@@ -84,7 +84,10 @@ def recipe(found: Json, vary: list[str]) -> list[str]:
 
 def _loss(objective: str) -> str:
     """What an objective's author calls its loss; the bare name, if this inklab does not have it."""
-    return objectives[objective].told if objective in objectives else objective
+    if objective not in objectives:
+        return objective
+    scored = objectives[objective].target == "images" or objective == "classify"
+    return objectives[objective].told + ("" if scored else " (in the training loss alone)")
 
 
 def moved(augmentation: Any) -> str:

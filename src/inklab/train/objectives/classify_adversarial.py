@@ -13,7 +13,7 @@ STEP = 0.1  # how far each pixel is moved, image range 0 to 1
 @objective(
     "classify-adversarial",
     target="labels",
-    told="cross-entropy, half of it on images moved against the network (in the training loss alone)",
+    told="cross-entropy, half of it on images moved against the network",
     passes=7,
 )
 def classify_adversarial(net: Net, batch: Batch) -> "Tensor":

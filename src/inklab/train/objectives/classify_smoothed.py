@@ -13,7 +13,7 @@ SMOOTHING = 0.1  # Szegedy et al., "Rethinking the Inception architecture" (2016
 @objective(
     "classify-smoothed",
     target="labels",
-    told="cross-entropy, labels smoothed by a tenth (in the training loss alone)",
+    told="cross-entropy, labels smoothed by a tenth",
 )
 def classify_smoothed(net: Net, batch: Batch) -> "Tensor":
     """Cross-entropy against labels of which a tenth is spread evenly over all classes, in nats."""
