@@ -157,7 +157,7 @@ def training_loss_of(chapter: Json) -> str:
         shown = _pair(corruption.get("strength"))
         trained = f"strengths {shown[0]:g} to {shown[1]:g}" if shown else "what it is trained on"
         return f"The training loss is that at {trained}, the validation loss that at {recipe['scored_at']:g}."
-    if name in objectives and objectives[name].target == "labels" and name != "classify":
+    if name in objectives and not objectives[name].is_scored:
         return f"The training loss is {objectives[name].told}; the validation loss is plain cross-entropy."
     return ""
 

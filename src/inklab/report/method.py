@@ -86,8 +86,8 @@ def _loss(objective: str) -> str:
     """What an objective's author calls its loss; the bare name, if this inklab does not have it."""
     if objective not in objectives:
         return objective
-    scored = objectives[objective].target == "images" or objective == "classify"
-    return objectives[objective].told + ("" if scored else " (in the training loss alone)")
+    found = objectives[objective]
+    return found.told + ("" if found.is_scored else " (in the training loss alone)")
 
 
 def moved(augmentation: Any) -> str:

@@ -47,6 +47,11 @@ class Objective:
     told: str
     passes: int = 3
 
+    @property
+    def is_scored(self) -> bool:
+        """Whether its loss is also the one that is scored: classifiers are scored by plain cross-entropy."""
+        return self.target == "images" or self.name == "classify"
+
 
 objectives: Registry[Objective] = Registry("objective", "inklab.train.objectives")
 
