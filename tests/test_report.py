@@ -11,6 +11,7 @@ from synthetic_report import MadeUp, digits_plan, made_up_run
 from inklab.figures.training import learning_curves
 from inklab.report import build_report, write_report
 from inklab.report.chapters import TEMPLATES, known_answers
+from inklab.report.evaluations import noise_tables
 from inklab.report.page import LARGEST_CSV
 from inklab.study.reading import read_study
 
@@ -294,3 +295,15 @@ def test_files_are_written(run, page):
 
 def test_the_page_is_the_same_every_time(run):
     assert build_report(run, {}) == build_report(run, {})
+
+
+def test_intervals_of_many_pipelines_stand_below_their_means(run, tmp_path):
+    """Beside them they would run out of the page, and be cut off in print."""
+    pipelines = ["cnn", "denoiser+cnn", "median+cnn", "noise-trained-cnn", "median+denoiser+cnn"]
+    plan = digits_plan("quick", (f"noise.pipelines={pipelines}",), test=400)
+    plan["chapters"] = [each for each in plan["chapters"] if each["kind"] in ("train", "noise")]
+    many = made_up_run(tmp_path, plan)
+    (few_rates, *_), (many_rates, *_) = (noise_tables(each, each.chapter("noise")) for each in (run, many))
+    assert len(few_rates.head) == 5 and len(many_rates.head) == 6
+    assert not any("\n" in cell for row in few_rates.rows for cell in row)
+    assert all(cell.count("\n(") == 1 for row in many_rates.rows for cell in row[1:])

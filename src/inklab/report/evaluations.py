@@ -12,6 +12,7 @@ from inklab.report.tables import Table, agreed, brief, without_units
 from inklab.report.view import Json, RunView
 
 SHOWN = (0.0, 0.1, 0.25, 0.4, 0.5, 0.75, 1.0)
+ABREAST = 4  # pipelines whose intervals fit beside their means; of more they stand below
 
 
 def noise_tables(run: RunView, chapter: Json) -> list[Table]:
@@ -20,13 +21,12 @@ def noise_tables(run: RunView, chapter: Json) -> list[Table]:
     if not curves:
         return []
     spots = shown_places(strengths)
-    rows = [
-        [
-            f"{strengths[i]:g}",
-            *without_units([brief(each[i] if i < len(each) else None, tenths) for each in curves.values()]),
-        ]
-        for i in spots
-    ]
+    rows = []
+    for i in spots:
+        told = without_units([brief(each[i] if i < len(each) else None, tenths) for each in curves.values()])
+        if len(curves) > ABREAST:
+            told = [cell.replace(" (", "\n(", 1) for cell in told]
+        rows.append([f"{strengths[i]:g}", *told])
     first = [score for each in curves.values() for score in each[:1]]
     ns = ", ".join(f"{name} n = {score.n}" for name, score in zip(curves, first, strict=True) if score)
     written = [each[i] for i in spots for each in curves.values() if i < len(each)]
