@@ -95,7 +95,14 @@ def time_to_accuracy(out: Path, command: str, replicates: int, images: int | Non
                 done[level.asked] = measured(level, replicates, images, keras.epoch)
     finally:
         keras.close()
-    levels = [_level(level, done[level.asked]) for level in LEVELS]
+    levels = [
+        {
+            "level": level.accuracy,
+            "reached": done[level.asked]["test"]["mean"] >= level.accuracy,
+            **done[level.asked],
+        }
+        for level in LEVELS
+    ]
     claim = _claim(next(each for each in levels if each["level"] == BEST_OF_SOURCE), keras.told, command)
     told: Json = {"name": "time-to-accuracy", "levels": levels, "keras": keras.told}
     store(out, told | machine(command), {CLAIM: claim})
@@ -114,8 +121,8 @@ def measured(
         between: called before the first, after the last and halfway: for what is measured beside.
 
     Returns:
-        Seconds, test and validation accuracies, one each a replicate; what the warm-up took, which compiles
-        and loads the program; what an image costs.
+        Scores `time` (in seconds), `test` and `validation` (accuracies), each over replicates; what the
+        warm-up took, which compiles and loads the program; what an image costs.
     """
     import torch
 
@@ -129,19 +136,22 @@ def measured(
     trained(settings | {"recipe": settings["recipe"] | {"epochs": 1}}, WARM_UP_REPLICATE, _others(parts))
     found: Json = {"recipe": level.recipe, "version": read_recipe(level.recipe).version, "settings": settings}
     found |= {"warm_up_seconds": time.perf_counter() - began, "train_images": len(parts.train)}
-    found |= {name: [] for name in ("seconds", "test_accuracy", "validation_accuracy")}
+    seconds: list[float] = []
+    accuracies: dict[str, list[float]] = {"test": [], "validation": []}
     for replicate in range(replicates):
         if replicate in (0, replicates // 2):
             between()
         began = time.perf_counter()
         net = trained(settings, replicate, parts.train)
-        found["seconds"].append(time.perf_counter() - began)
-        for name in ("test", "validation"):
+        seconds.append(time.perf_counter() - began)
+        for name, known in accuracies.items():
             part = getattr(parts, name)
-            accuracy = classification_scores(net, part.pixels, part.labels).accuracy
-            found[f"{name}_accuracy"].append(accuracy)
-        note(f"{level.asked}: {replicate + 1} of {replicates}, {found['seconds'][-1]:.1f} s")
+            known.append(classification_scores(net, part.pixels, part.labels).accuracy)
+        note(f"{level.asked}: {replicate + 1} of {replicates}, {seconds[-1]:.1f} s")
     between()
+    for name, known in accuracies.items():
+        found[name] = score(known, images=len(getattr(parts, name))).to_json()
+    found["time"] = score(seconds).to_json()
     return found | _cost(net, settings, len(parts.train))
 
 
@@ -193,20 +203,6 @@ def _cost(net: Any, settings: Json, images: int) -> Json:
         "multiply_adds": forward,
         "flops": 2 * passes * forward,
     }
-
-
-def _level(level: Level, found: Json) -> Json:
-    """A level with what it took, and whether it was reached; scores hold their values."""
-    told = dict(found)
-    seconds, test, validation = (
-        told.pop(name) for name in ("seconds", "test_accuracy", "validation_accuracy")
-    )
-    accuracy = score(test, images=10_000).to_json()
-    return {
-        "level": level.accuracy, "reached": accuracy["mean"] >= level.accuracy, **told,
-        "test": accuracy, "validation": score(validation, images=5_000).to_json(),
-        "time": score(seconds).to_json(),
-    }  # fmt: skip
 
 
 class _Keras:

@@ -244,6 +244,10 @@ class TestEveryModel:
         assert out.shape in {(6, 7), (6, *shape)}
         assert out.dtype == torch.float32 and bool(torch.isfinite(out).all())
 
+    def test_it_gives_what_it_says(self, model):
+        shape = (6, 10) if models[model].target == "labels" else (6, *MNIST)
+        assert built(model).eval()(images(MNIST)).shape == shape
+
     def test_the_same_seed_gives_the_same_bits_and_another_others(self, model):
         one, same, other = (built(model, seed=seed) for seed in (3, 3, 4))
         assert same_bits(one, same)

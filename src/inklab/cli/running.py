@@ -157,7 +157,7 @@ def _lone_study(
         named = f"recipe '{recipe}' names no network of its own" if recipe else "nothing to train is named"
         raise SpecError(f"{named}; write inklab train MODEL (inklab models), or --recipe with one that does")
     name = (model or Path(str(recipe)).stem).rpartition(":")[2].lower().replace(".", "-")
-    images = model is not None and model in models and models[model].gives == "images"
+    images = model is not None and model in models and models[model].target == "images"
     base = recipe or ("denoise" if images else "sgd")
     chapter: dict[str, Any] = {"title": name, "recipe": {"base": base}, "replicates": replicates}
     if model is not None:

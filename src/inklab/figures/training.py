@@ -67,8 +67,9 @@ def learning_curves(run: RunView, chapter: Json) -> Figure | None:
     return Figure(
         name=name,
         title="Learning curves",
-        caption=_curves_caption(n, many=many, classifies="accuracy" in measures)
-        + ("" if many else " " + training_loss_of(chapter)).rstrip(),
+        caption=_curves_caption(
+            n, many=many, classifies="accuracy" in measures, other_loss=training_loss_of(chapter)
+        ),
         alt=_curves_alt(histories, measures),
         drawing=plot(name, lambda sheet: draw(sheet, histories, measures), 2.35),
         header=("setting", *(("epoch", "n") if many else ("replicate", "epoch")), *columns),
@@ -104,7 +105,7 @@ def _epochs(history: Json, columns: list[str]) -> Iterator[tuple[Any, ...]]:
     return zip_longest(epochs, *found)
 
 
-def _curves_caption(n: int, *, many: bool, classifies: bool) -> str:
+def _curves_caption(n: int, *, many: bool, classifies: bool, other_loss: str) -> str:
     if many:
         up_to = f"(up to {replicates(n)})"
         return f"On the validation images; each line is the mean of a setting's replicates {up_to}."
@@ -119,7 +120,7 @@ def _curves_caption(n: int, *, many: bool, classifies: bool) -> str:
         f"{lines} The training loss is the mean over an epoch's steps, while the weights still move (and "
         "with dropout or noise, where there is any); "
         f"{rest} measured after the epoch. Losses are without the L2 term."
-    )
+    ) + (f" {other_loss}" if other_loss else "")
 
 
 def _curves_alt(histories: Histories, measures: list[str]) -> str:

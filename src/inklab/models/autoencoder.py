@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-@model("autoencoder", gives="images")
+@model("autoencoder", target="images")
 def autoencoder(shape: Shape, classes: int, *, hidden: Sequence[int] = (128,), code: int = 96) -> "nn.Module":
     """A dense autoencoder, mirrored about its code; `net.encoder` and `net.decoder` work apart.
 

@@ -32,14 +32,14 @@ class Model:
         name: what studies and the command line call it.
         build: `(shape, classes, **settings) -> nn.Module`, mapping `(n, c, h, w)` to logits.
         about: one line for `inklab models`.
-        gives: what the logits stand for, "labels" or "images": a model that gives images is trained by the
-            recipe `denoise` unless another is named.
+        target: what the logits stand for, "labels" or "images", as in an objective: a model of images is
+            trained by the recipe `denoise` unless another is named.
     """
 
     name: str
     build: Callable[..., "nn.Module"]
     about: str
-    gives: Literal["labels", "images"] = "labels"
+    target: Literal["labels", "images"] = "labels"
 
     @property
     def settings(self) -> dict[str, object]:
@@ -66,7 +66,7 @@ models: Registry[Model] = Registry("model", "inklab.models")
 
 
 def model(
-    name: str, *, gives: Literal["labels", "images"] = "labels"
+    name: str, *, target: Literal["labels", "images"] = "labels"
 ) -> Callable[[Callable[..., "nn.Module"]], Callable[..., "nn.Module"]]:
     """Register a function `(shape, classes, *, ...settings) -> nn.Module` as a model.
 
@@ -75,7 +75,7 @@ def model(
 
     def register(build: Callable[..., "nn.Module"]) -> Callable[..., "nn.Module"]:
         about = (inspect.getdoc(build) or "").partition("\n")[0]
-        models.add(name, Model(name, build, about, gives))
+        models.add(name, Model(name, build, about, target))
         return build
 
     return register

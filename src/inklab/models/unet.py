@@ -13,7 +13,7 @@ MOST_CONVOLUTIONS = 16
 """At each scale, each way: a bundle from outside may ask for a billion, and each is an object."""
 
 
-@model("unet", gives="images")
+@model("unet", target="images")
 def unet(
     shape: Shape, classes: int, *, channels: Sequence[int] = (64, 128), fold: int = 2, depth: int = 2
 ) -> "nn.Module":

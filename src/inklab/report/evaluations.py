@@ -21,11 +21,11 @@ def noise_tables(run: RunView, chapter: Json) -> list[Table]:
     if not curves:
         return []
     spots = shown_places(strengths)
+    below = len(curves) > ABREAST
     rows = []
     for i in spots:
-        told = without_units([brief(each[i] if i < len(each) else None, tenths) for each in curves.values()])
-        if len(curves) > ABREAST:
-            told = [cell.replace(" (", "\n(", 1) for cell in told]
+        scores = [each[i] if i < len(each) else None for each in curves.values()]
+        told = without_units([brief(score, tenths, below=below) for score in scores])
         rows.append([f"{strengths[i]:g}", *told])
     first = [score for each in curves.values() for score in each[:1]]
     ns = ", ".join(f"{name} n = {score.n}" for name, score in zip(curves, first, strict=True) if score)

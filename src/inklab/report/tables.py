@@ -60,12 +60,17 @@ def without_units(row: Sequence[str]) -> list[str]:
     return [re.sub(rf"{THIN}(%|dB)", "", cell) for cell in row]
 
 
-def brief(score: Score | None, write: Writer) -> str:
-    """A score as one cell: mean and interval, starred where all replicates gave the same."""
+def brief(score: Score | None, write: Writer, *, below: bool = False) -> str:
+    """A score as one cell: mean and interval, starred where all replicates gave the same.
+
+    The interval stands beside the mean, or on a line below it.
+    """
     if score is None:
         return ABSENT
     star = "*" if score.equal else ""
-    return write(score.mean) + (f" ({interval(*score.interval, write)}){star}" if score.interval else star)
+    apart = "\n" if below else " "
+    between = f"{apart}({interval(*score.interval, write)})" if score.interval else ""
+    return write(score.mean) + between + star
 
 
 def starred(scores: Sequence[Score | None]) -> str:

@@ -10,11 +10,7 @@ if TYPE_CHECKING:
 SMOOTHING = 0.1  # Szegedy et al., "Rethinking the Inception architecture" (2016), section 7
 
 
-@objective(
-    "classify-smoothed",
-    target="labels",
-    told="cross-entropy, labels smoothed by a tenth",
-)
+@objective("classify-smoothed", target="labels", told="cross-entropy, labels smoothed by a tenth")
 def classify_smoothed(net: Net, batch: Batch) -> "Tensor":
     """Cross-entropy against labels of which a tenth is spread evenly over all classes, in nats."""
     from torch.nn.functional import cross_entropy
