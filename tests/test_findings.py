@@ -34,6 +34,17 @@ def test_an_accuracy_says_interval_and_replicates():
     )
 
 
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [([25, 25, 50], "a class holds 25.0 to 50.0 % of"), ([40, 40], "in 2 classes; each holds 50.0 % of")],
+    ids=str,
+)
+def test_equal_classes_are_said_to_be_equal(counts, said):
+    told = {"train": sum(counts), "validation": 10, "test": 10, "source": "mine", "note": None}
+    told["classes"] = {"labels": [str(k) for k in range(len(counts))], "train": counts}
+    assert said in sentence({"name": "data", "kind": "data"}, told)
+
+
 def test_one_replicate_gives_the_interval_over_images():
     run = synthetic_run()
     low, high = results_of(run)["chapters"]["scaled-twice"]["test_accuracy"]["ci95_images"]

@@ -78,7 +78,10 @@ def run_command(
     dataset = load_data(asked_for)
     images = len(dataset.train)
     spec, name = read_study(study, profile=profile, sets=changes, train_images=images)
-    few = f"{images:,} training images are few: trainings get more epochs ([small] in the study)"
+    few = (
+        f"{images:,} training images are few: trainings get more epochs ([small] in the study). Those for "
+        "validation are held out of them."
+    )
     options = [("--profile", profile), ("--data", data), *(("--set", each) for each in sets or [])]
     how = _how(workers, threads, precision, compile_, every)
     asked = _Asked(folder, how, dry_run, as_json, _command("run", study, options))

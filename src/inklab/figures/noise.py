@@ -315,7 +315,7 @@ def noise_strip(run: RunView, chapter: Json) -> Figure | None:
             rows,
             ink=is_ink(shown[:1, :].reshape(-1, *shown.shape[2:])),
             head=[f"{strengths[i]:g}" for i in picks],
-            label_width=14 + 5 * max(len("denoiser"), *map(len, seen)),
+            label_width=14 + 5 * max(map(len, ("denoiser", *seen))),
         ),
         header=("strength shown",),
         rows=tuple((strengths[i],) for i in picks),

@@ -79,7 +79,9 @@ def _data(chapter: Json, told: Json) -> list[str]:
     classes = told["classes"]
     parts = [f"{told[part]:,} for {name}" for part, name in _SPLIT.items()]
     shares = [count / max(1, told["train"]) for count in classes["train"]]
-    balance = f"a class holds {100 * min(shares):.1f} to {100 * max(shares):.1f} % of the training images"
+    least, most = (f"{100 * end(shares):.1f}" for end in (min, max))
+    held = f"each holds {most} %" if least == most else f"a class holds {least} to {most} %"
+    balance = f"{held} of the training images"
     sizes = f"{told['source']} has {listed(parts)}, in {len(classes['labels'])} classes; "
     return [sizes + balance + ".", f"{told['note'].rstrip('.')}." if told.get("note") else ""]
 
