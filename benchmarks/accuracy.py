@@ -18,16 +18,14 @@ from benchmarks.driver import PREPARE_LIMIT, WORK, BenchmarkError, Entrant, star
 from benchmarks.images import lay_out
 from benchmarks.storing import Json, machine, note, store
 from benchmarks.works import EPOCH
-from inklab.data.dataset import ImageSet
-from inklab.data.split import Split
-from inklab.machine import cores, fast_precision
+from inklab.data.dataset import ImageSet, Split
+from inklab.hardware import cores, fast_precision
 from inklab.statistics import score
-from inklab.study.opening import open_study
+from inklab.study.grouping import How, Way
+from inklab.study.load import open_study, parse_study
 from inklab.study.plan import plan
-from inklab.study.populations import How, Way
-from inklab.study.reading import parse_study
-from inklab.train.objective import objectives
-from inklab.train.recipe import read_recipe
+from inklab.training.objectives import objectives
+from inklab.training.recipe import read_recipe
 
 REPLICATES = 30
 SOURCE_EPOCHS = 40
@@ -126,8 +124,8 @@ def measured(
     """
     import torch
 
-    from inklab.evaluate.scores import classification_scores
-    from inklab.machine import keep_freed_memory
+    from inklab.evaluation.scores import classification_scores
+    from inklab.hardware import keep_freed_memory
 
     torch.set_num_threads(cores())
     keep_freed_memory()
@@ -176,8 +174,8 @@ def _others(parts: Split) -> ImageSet:
 def trained(settings: Json, replicate: int, images: ImageSet) -> Any:
     """One network, trained as a run trains it, without the scoring of learning curves in between."""
     from benchmarks.training import CLASSES, NOTHING, unscored
-    from inklab.train.loop import Group, Trial, train_group
-    from inklab.train.tensors import TrainingData, as_part
+    from inklab.training.batches import TrainingData, as_part
+    from inklab.training.trainer import Group, Trial, train_group
 
     recipe = settings["recipe"]
     told = settings | {"recipe": recipe | {"objective": unscored(recipe["objective"])}}
@@ -193,7 +191,7 @@ def trained(settings: Json, replicate: int, images: ImageSet) -> Any:
 
 def _cost(net: Any, settings: Json, images: int) -> Json:
     """Parameters, and floating-point operations of one training, two a multiply-add."""
-    from inklab.models.parts.layers import layer_table
+    from inklab.networks.layer_table import layer_table
 
     forward = sum(row.multiply_adds for row in layer_table(net.net, (1, 28, 28)))
     recipe = settings["recipe"]

@@ -9,10 +9,10 @@ from typing import Any
 
 from benchmarks.driver import BenchmarkError
 from benchmarks.storing import Json, day, raw, store
-from inklab.data.source import load
-from inklab.files import read_json
+from inklab.data.sources import load
+from inklab.io.documents import read_json
 from inklab.statistics import score
-from inklab.study.store import RunFolder
+from inklab.study.run_directory import RunFolder
 
 NAME = "best"
 ENSEMBLE = 5
@@ -90,8 +90,8 @@ def _ensembles(run: RunFolder, replicates: int) -> list[float]:
     """Test accuracies of disjoint groups of replicates whose probabilities are averaged."""
     import torch
 
-    from inklab.bundle import Bundle
-    from inklab.evaluate.scores import classification_scores
+    from inklab.evaluation.scores import classification_scores
+    from inklab.model import Bundle
 
     def together(images: torch.Tensor) -> torch.Tensor:
         return torch.stack([bundle.probabilities(images) for bundle in bundles]).mean(0).log()

@@ -14,7 +14,7 @@ from benchmarks.images import lay_out
 from benchmarks.sidebyside import Workers
 from benchmarks.storing import Json, machine, note, store
 from benchmarks.works import EPOCH, WORKS
-from inklab.machine import cores, fast_precision
+from inklab.hardware import cores, fast_precision
 from inklab.statistics import paired_difference
 
 PRECISIONS = ("fp32", "bf16")
@@ -74,7 +74,7 @@ def _line(name: str, gap: Json) -> str:
 def worker(request: dict[str, Any], number: int) -> tuple[Any, Any]:
     """One of the processes side by side: every so-many-th replicate, in populations."""
     from benchmarks.training import data_of, settings_of
-    from inklab.train.loop import Group, Trial
+    from inklab.training.trainer import Group, Trial
 
     work = WORKS[request["work"]]
     data = data_of(work, request["data"], request["images"])
@@ -106,7 +106,7 @@ def _test_images(folder: str) -> Any:
 
 def _scored(group: Any, data: Any, test: Any) -> list[Json]:
     from benchmarks.training import train
-    from inklab.evaluate.scores import classification_scores
+    from inklab.evaluation.scores import classification_scores
 
     found = []
     for each in train(group, data):

@@ -16,10 +16,10 @@ from benchmarks.images import lay_out
 from benchmarks.storing import Json, machine, note, store
 from benchmarks.training import data_of, group_of, train
 from benchmarks.works import WORKS
-from inklab.machine import fast_precision, keep_freed_memory
-from inklab.train.checkpoint import COMMIT, EVERY, Checkpoint, Keeper, read_checkpoint, write_checkpoint
-from inklab.train.loop import Group
-from inklab.train.tensors import TrainingData
+from inklab.hardware import fast_precision, keep_freed_memory
+from inklab.training.batches import TrainingData
+from inklab.training.checkpoint import COMMIT, EVERY, Checkpoint, Keeper, read_checkpoint, write_checkpoint
+from inklab.training.trainer import Group
 
 OFTEN = 1.0  # seconds between two checkpoints
 EPOCHS = {"l2-sweep": 8, "cnn": 1, "denoiser": 4}  # some ten seconds each

@@ -13,7 +13,7 @@ from benchmarks.images import lay_out
 from benchmarks.ratios import of_pairs
 from benchmarks.storing import Json, machine, note, store
 from benchmarks.works import EPOCH, WORKS, Work, smaller
-from inklab.machine import cores, fast_precision
+from inklab.hardware import cores, fast_precision
 
 SETTLE = 0.5  # seconds between measurements: OpenMP's threads spin for up to 0.2 s before they sleep
 FP32_SHARE = 2  # our fp32 row is printed beside and claims nothing, so it trains half the images

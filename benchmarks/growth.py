@@ -80,7 +80,7 @@ def measure(folder: str, members: int, images: int) -> Json:
         takes for 60,000 more images; `peak_bytes` of the process.
     """
     from benchmarks.training import data_of, group_of, train
-    from inklab.machine import fast_precision
+    from inklab.hardware import fast_precision
 
     work = smaller(WORKS["l2-sweep"], images, members)
     precision = fast_precision()
@@ -113,7 +113,7 @@ def main(folder: str, members: str, images: str) -> None:
     """One point on stdout."""
     import torch
 
-    from inklab.machine import keep_freed_memory
+    from inklab.hardware import keep_freed_memory
 
     torch.set_num_threads(1)
     keep_freed_memory()

@@ -26,8 +26,8 @@ def lay_out(folder: Path) -> Path:
         return folder
     import torch
 
-    from inklab.corrupt.find import find_corruption
-    from inklab.data.source import load
+    from inklab.corruptions.corruption import find_corruption
+    from inklab.data.sources import load
     from inklab.seeding import Seed
 
     dataset = load("mnist")

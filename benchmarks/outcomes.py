@@ -22,13 +22,13 @@ from typing import Any
 
 import numpy as np
 
-from inklab.files import write_json
-from inklab.machine import cores, cpu_name
+from inklab.hardware import cores, cpu_name
+from inklab.io.documents import write_json
+from inklab.results.summarize import write_results
+from inklab.study.grouping import How, Way
+from inklab.study.load import read_study
 from inklab.study.plan import DataIdentity, plan
-from inklab.study.populations import How, Way
-from inklab.study.reading import read_study
-from inklab.study.store import RunFolder
-from inklab.study.summing import write_results
+from inklab.study.run_directory import RunFolder
 
 Json = dict[str, Any]
 

@@ -14,14 +14,14 @@ from benchmarks.peers.images import labels, pixels
 from benchmarks.storing import Json, machine, note, store
 from benchmarks.training import settings_of
 from benchmarks.works import EPOCH, PARITY, Case
-from inklab.models.parts.scaling import Scaled
+from inklab.networks.layers import Scaled
 from inklab.seeding import Seed
-from inklab.train.loop import build_scaled
-from inklab.train.objective import Batch, objectives
-from inklab.train.optimisers import Hyper, Tensors, choose
-from inklab.train.population import alone, decayed_names, stacked
-from inklab.train.recipe import Recipe
-from inklab.train.step import StepMaker
+from inklab.training.objectives import Batch, objectives
+from inklab.training.optimizers import Hyper, Tensors, choose
+from inklab.training.population import alone, decayed_names, stacked
+from inklab.training.recipe import Recipe
+from inklab.training.step import StepMaker
+from inklab.training.trainer import build_scaled
 
 BACKENDS = ("tensorflow", "jax")
 TOLERANCE = 1e-4

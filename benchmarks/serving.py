@@ -24,9 +24,9 @@ import numpy as np
 
 from benchmarks.driver import ROOT, BenchmarkError, environment
 from benchmarks.storing import Json, machine, note, store
-from inklab.arrayfile import read_arrays
 from inklab.errors import InklabError
-from inklab.files import read_json
+from inklab.io.documents import read_json
+from inklab.io.tensor_file import read_arrays
 
 CLIENTS = (1, 8, 64)
 SECONDS, WARM = 5.0, 2.0  # of a measurement; of what comes before it and is not counted

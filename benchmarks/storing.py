@@ -6,8 +6,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from inklab.files import read_json, write_json
-from inklab.machine import cores, environment
+from inklab.hardware import cores, environment
+from inklab.io.documents import read_json, write_json
 
 Json = dict[str, Any]
 SUMMARY = "summary.json"

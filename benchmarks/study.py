@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.driver import ROOT, BenchmarkError, environment
 from benchmarks.storing import Json, machine, note, raw, store
-from inklab.files import read_json
+from inklab.io.documents import read_json
 
 BARS = {"quick": 90.0, "full": 120 * 60.0, "version": 0.25, "help": 0.4, "peak_bytes": 3 * 2**30}
 """Seconds; bytes of the full run."""

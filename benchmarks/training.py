@@ -25,11 +25,11 @@ from benchmarks.works import (
     smaller,
     warm_up_images,
 )
-from inklab.machine import keep_freed_memory
-from inklab.train.checkpoint import Keeper
-from inklab.train.loop import Group, Trained, Trial, train_group
-from inklab.train.objective import Batch, Net, objective, objectives
-from inklab.train.tensors import Part, TrainingData
+from inklab.hardware import keep_freed_memory
+from inklab.training.batches import Part, TrainingData
+from inklab.training.checkpoint import Keeper
+from inklab.training.objectives import Batch, Net, objective, objectives
+from inklab.training.trainer import Group, Trained, Trial, train_group
 
 MODELS = {
     "mlp": {"name": "mlp", "hidden": list(HIDDEN)},

@@ -4,6 +4,8 @@ inklab is imported inside the fixtures only, after pytest has put the run-time c
 """
 
 import os
+import sys
+from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: bits may depend on the number of threads
 
@@ -12,6 +14,9 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+sys.path.insert(
+    0, str(Path(__file__).parent / "support")
+)  # what several tests need, and processes that they start
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -30,8 +35,8 @@ def _know_this_machine() -> None:
     """Runs of the suite do not look at the machine, 20 s, and compile only where a test asks for it."""
     from dataclasses import asdict
 
-    from inklab.files import write_json
-    from inklab.study.facts import assumed, facts_file
+    from inklab.io.documents import write_json
+    from inklab.study.resources import assumed, facts_file
 
     write_json(facts_file(), asdict(assumed()))
 
@@ -69,10 +74,10 @@ def cli(capsys):
 @pytest.fixture(scope="session")
 def toy_page(tmp_path_factory):
     """The shared toy run's report, without figures."""
-    import toy
-    from synthetic_bundles import toy_run
+    import toy_run
+    from synthetic_bundles import toy_view
 
-    return _with_report(toy_run(toy.copied(tmp_path_factory.mktemp("run") / "toy"))).path / "report.html"
+    return _with_report(toy_view(toy_run.copied(tmp_path_factory.mktemp("run") / "toy"))).path / "report.html"
 
 
 @pytest.fixture(scope="session")
@@ -85,7 +90,7 @@ def large(tmp_path_factory):
 
 def _with_report(run):
     """The same run, its report written without figures."""
-    from inklab.files import write_whole
+    from inklab.io.atomic import write_whole
     from inklab.report import build_report
 
     write_whole(run.path / "report.html", build_report(run, {}))

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as numpies
 from safetensors.numpy import save
 
-from inklab import arrayfile
-from inklab.arrayfile import checked, read_arrays, write_arrays
 from inklab.errors import CorruptFile
+from inklab.io import tensor_file
+from inklab.io.tensor_file import checked, read_arrays, write_arrays
 
 ONE = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
 
@@ -59,7 +59,7 @@ class TestFiles:
                 read_arrays(tmp_path / "a.safetensors")
 
     def test_a_file_beyond_the_limit_is_not_read(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(arrayfile, "LARGEST_ARRAYS", 10)
+        monkeypatch.setattr(tensor_file, "LARGEST_ARRAYS", 10)
         (tmp_path / "a.safetensors").write_bytes(b"\0" * 11)
         with pytest.raises(CorruptFile, match="has 11 bytes; at most 10"):
             read_arrays(tmp_path / "a.safetensors")

@@ -271,7 +271,7 @@ import json, sys
 from dataclasses import replace
 from benchmarks.training import data_of, group_of, train
 from benchmarks.works import WORKS, smaller
-from inklab.train.loop import Group, Trial, train_group
+from inklab.training.trainer import Group, Trial, train_group
 found = {"histories": {}}
 for name, work in WORKS.items():
     work = smaller(work, 200, 2 if work.members > 1 else 1)

@@ -18,9 +18,9 @@ from synthetic_training import (
     train_one,
 )
 
-from inklab.bundle import MANIFEST, WEIGHTS, Bundle
 from inklab.errors import CorruptFile, DataError, InklabError, ModelMismatch, SpecError
-from inklab.files import read_json, sha256_of, write_json
+from inklab.io.documents import read_json, sha256_of, write_json
+from inklab.model import MANIFEST, WEIGHTS, Bundle
 
 SHAPE = (1, 12, 12)
 FRAMING = {"channels": 1, "height": 12, "width": 12, "light_on_dark": True, "centre": "mass"}

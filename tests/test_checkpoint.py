@@ -7,8 +7,8 @@ import torch
 from synthetic_training import same_bits, settings, train_one
 
 from inklab.errors import CorruptFile
-from inklab.files import sha256_of
-from inklab.train.checkpoint import (
+from inklab.io.documents import sha256_of
+from inklab.training.checkpoint import (
     COMMIT,
     GENERATIONS,
     TENSORS,
@@ -21,7 +21,7 @@ from inklab.train.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
-from inklab.train.loop import Group, Trial, train_group
+from inklab.training.trainer import Group, Trial, train_group
 
 HERE = made_with(compiled=False)
 

@@ -4,17 +4,16 @@ import json
 from pathlib import Path
 
 import pytest
-import toy
-from planning import MNIST
+import toy_run
+from plan_builder import MNIST
 
 from inklab.errors import RunError
-from inklab.study.choosing import ASKED, Asked, choose, described, obeyed
-from inklab.study.driver import Driver
-from inklab.study.facts import MachineFacts
+from inklab.study.grouping import How, Way, members_that_fit
+from inklab.study.load import parse_study
 from inklab.study.plan import distinct_settings, plan, rehearsal_key
-from inklab.study.populations import How, Way, members_that_fit
-from inklab.study.reading import parse_study
-from inklab.study.store import RunFolder
+from inklab.study.resources import ASKED, Asked, MachineFacts, choose, described, obeyed
+from inklab.study.run_directory import RunFolder
+from inklab.study.runner import Driver
 
 GIB = 1 << 30
 FAST = MachineFacts(bf16=2.5, compile_seconds=12.0, side_by_side=1.4)
@@ -186,7 +185,7 @@ class TestTheDriversPlan:
     """What a rehearsal says is made up here: the driver's own decision is what is looked at."""
 
     def made(self, tmp_path: Path, replicates: int, how: How, **changes) -> dict:
-        opened = toy.study([*(each.format(replicates) for each in SETS), *ENOUGH])
+        opened = toy_run.study([*(each.format(replicates) for each in SETS), *ENOUGH])
         facts = {
             rehearsal_key(settings): {
                 "liftable": True, "convolutional": settings["model"]["name"] == "cnn", "random": False,

@@ -8,18 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import toy
+import toy_run
 from PIL import Image
 from safetensors.numpy import load_file
 
 import inklab
-from inklab.cli.progress import duration
+from inklab.cli.progress_display import duration
 from inklab.errors import EXIT_FINE, EXIT_MISTAKE
-from inklab.files import read_json
-from inklab.models.model import models
-from inklab.study.store import RunFolder
-from inklab.train.objective import objectives
-from inklab.train.recipe import Recipe, read_recipe
+from inklab.io.documents import read_json
+from inklab.networks.network import models
+from inklab.study.run_directory import RunFolder
+from inklab.training.objectives import objectives
+from inklab.training.recipe import Recipe, read_recipe
 
 
 @pytest.fixture
@@ -36,13 +36,13 @@ def fine(cli):
 
 @pytest.fixture(scope="module")
 def base():
-    return toy.finished()
+    return toy_run.finished()
 
 
 @pytest.fixture(scope="module")
 def picture(tmp_path_factory):
     """A test image of class 7, as the source has it, and its place in the test set."""
-    pixels, labels = toy.images(toy.TEST, 2)
+    pixels, labels = toy_run.images(toy_run.TEST, 2)
     place = int(np.flatnonzero(labels == 7)[3])
     path = tmp_path_factory.mktemp("pictures") / "seven.png"
     Image.fromarray(pixels[place]).save(path)
@@ -73,17 +73,17 @@ class TestHelp:
 
 class TestDryRun:
     def test_it_says_what_would_be_done_and_writes_nothing(self, fine, tmp_path):
-        told = fine("run", toy.study_file(), "--dry-run", "--out", tmp_path / "run", "--workers", 2)
-        assert f"still to do: {toy.TRIALS} trials in 6 groups, {toy.EVALUATIONS} evaluations" in told
+        told = fine("run", toy_run.study_file(), "--dry-run", "--out", tmp_path / "run", "--workers", 2)
+        assert f"still to do: {toy_run.TRIALS} trials in 6 groups, {toy_run.EVALUATIONS} evaluations" in told
         assert "420 training, 60 validation, 200 test images" in told and "nothing was written" in told
         assert not (tmp_path / "run").exists()
 
     def test_groups_that_are_alike_are_said_once(self, fine):
-        words = ("train", "cnn", "--data", toy.home() / "toy.npz", "--replicates", 4, "--dry-run")
+        words = ("train", "cnn", "--data", toy_run.home() / "toy.npz", "--replicates", 4, "--dry-run")
         assert "4 x 1 alone" in fine(*words)
 
     def test_as_json(self, fine, base):
-        told = json.loads(fine("run", toy.study_file(), "--dry-run", "--json", "--out", base))
+        told = json.loads(fine("run", toy_run.study_file(), "--dry-run", "--json", "--out", base))
         stored = {key: value for key, value in RunFolder(base).plan().items() if key != "command"}
         assert stored.items() <= told["plan"].items() and told["folder"] == str(base)
         assert (told["left"]["trials"], told["left"]["evaluations"]) == (0, 0)
@@ -105,28 +105,28 @@ class TestDryRun:
 
 class TestReadingARun:
     def test_run_again_prints_the_results_and_where_the_report_is(self, cli, tmp_path):
-        folder = toy.copied(tmp_path / "run")
-        code, out, err = cli("run", toy.study_file(), "--out", folder)
+        folder = toy_run.copied(tmp_path / "run")
+        code, out, err = cli("run", toy_run.study_file(), "--out", folder)
         assert code == EXIT_FINE
         assert out.strip().endswith(f"report: {folder / 'report.html'}") and "sweep l2=1e-3" in out
-        assert f"study toy, profile plain, data {toy.home() / 'toy.npz'}: {folder}" in err
+        assert f"study toy, profile plain, data {toy_run.home() / 'toy.npz'}: {folder}" in err
         assert "everything is there already" in err
         command = RunFolder(folder).plan()["command"]
-        assert command == f"inklab run {toy.study_file()}"
+        assert command == f"inklab run {toy_run.study_file()}"
         assert cli("resume", folder)[0] == EXIT_FINE
         assert RunFolder(folder).plan()["command"] == command, (
             "a resume forgets the command that began the run"
         )
 
     def test_run_as_json_prints_results_json_alone(self, cli, tmp_path):
-        folder = toy.copied(tmp_path / "run")
+        folder = toy_run.copied(tmp_path / "run")
         code, out, _ = cli("resume", folder, "--json")
         assert code == EXIT_FINE
         assert json.loads(out) == json.loads((folder / "results.json").read_text(encoding="utf-8"))
 
     def test_show(self, fine, base):
         told = fine("show", base)
-        results = toy.numbers(base)["chapters"]
+        results = toy_run.numbers(base)["chapters"]
         assert f"{results['cnn']['test_accuracy']['mean']:.2%}".replace("%", " %") in told
         assert all(finding in told for finding in results["findings"])
         assert "one replicate" in told, "scaled-twice has one, so no interval"
@@ -147,13 +147,13 @@ class TestReadingARun:
         assert told["outcomes"]["sweep"] == {"done": 9} and told["study"] == "toy"
 
     def test_status_counts_what_waits(self, fine, tmp_path):
-        folder = toy.begun(tmp_path / "run")
+        folder = toy_run.begun(tmp_path / "run")
         assert json.loads(fine("status", folder, "--json"))["outcomes"]["sweep"] == {"waiting": 9}
         assert json.loads(fine("show", folder, "--json"))["chapters"]["cnn"]["outcomes"] == {"waiting": 2}
 
     def test_compare(self, fine, base):
         told = json.loads(fine("compare", base, "sweep:l2=0.001", "sweep:l2=0.1", "--json"))
-        sweep = {each["l2"]: each for each in toy.numbers(base)["chapters"]["sweep"]["settings"]}
+        sweep = {each["l2"]: each for each in toy_run.numbers(base)["chapters"]["sweep"]["settings"]}
         pairs = zip(sweep[1e-3]["test_loss"]["values"], sweep[1e-1]["test_loss"]["values"], strict=True)
         assert told["scores"]["test_loss"]["mean"] == pytest.approx(np.mean([a - b for a, b in pairs]))
         assert told["replicates"] == [0, 1, 2]
@@ -186,7 +186,7 @@ class TestPredict:
 
     def test_it_shows_what_the_network_saw(self, fine, base, picture):
         lines = fine("predict", base, picture[0], picture[0], "--top", 2).splitlines()
-        assert len(lines) == 2 * (1 + toy.SIDE)
+        assert len(lines) == 2 * (1 + toy_run.SIDE)
         assert lines[0].startswith(f"{picture[0]}: 7   (7 ") and lines[0].count("%") == 2
 
     def test_colour_and_transparency_are_brought_into_the_form_of_the_training_images(
@@ -203,7 +203,7 @@ class TestPredict:
 class TestTrain:
     def test_one_network_end_to_end(self, cli, fine, picture, tmp_path, monkeypatch):
         monkeypatch.setenv("INKLAB_RUNS_DIR", str(tmp_path))
-        words = ("train", "mlp", "--data", toy.home() / "toy.npz", "--replicates", 2, "--workers", 1)
+        words = ("train", "mlp", "--data", toy_run.home() / "toy.npz", "--replicates", 2, "--workers", 1)
         sets = ("--set", "model.hidden=[16]", "--set", "recipe.epochs=5", "--set", "recipe.batch=32")
         code, out, err = cli(*words, *sets)
         assert code == EXIT_FINE and "Traceback" not in err
@@ -222,12 +222,12 @@ class TestTrain:
 
     @pytest.mark.parametrize("model", ["autoencoder", "unet"])
     def test_dry_run_of_what_gives_images_takes_their_recipe(self, model, fine):
-        told = json.loads(fine("train", model, "--data", toy.home() / "toy.npz", "--dry-run", "--json"))
+        told = json.loads(fine("train", model, "--data", toy_run.home() / "toy.npz", "--dry-run", "--json"))
         (settings,) = {json.dumps(each["settings"]) for each in told["plan"]["trials"].values()}
         assert json.loads(settings)["recipe"]["objective"] == "reconstruct"
 
     def test_a_recipe_alone_brings_its_network_and_says_how_to_have_it_again(self, fine):
-        words = ("train", "--recipe", "mlp-best", "--data", toy.home() / "toy.npz", "--dry-run", "--json")
+        words = ("train", "--recipe", "mlp-best", "--data", toy_run.home() / "toy.npz", "--dry-run", "--json")
         plan = json.loads(fine(*words))["plan"]
         (settings,) = {json.dumps(each["settings"]) for each in plan["trials"].values()}
         file = read_recipe("mlp-best")
@@ -263,10 +263,10 @@ class TestLists:
         assert "an .npz file" in fine("data", "list")
 
     def test_data_get_and_check(self, fine):
-        assert "480 training and 200 test images" in fine("data", "get", toy.home() / "toy.npz")
-        told = json.loads(fine("data", "check", toy.home() / "toy.npz", "--json"))
+        assert "480 training and 200 test images" in fine("data", "get", toy_run.home() / "toy.npz")
+        told = json.loads(fine("data", "check", toy_run.home() / "toy.npz", "--json"))
         assert told["counts"]["train"] == [48] * 10
-        assert fine("data", "check", toy.home() / "toy.npz").count("\n") > 12
+        assert fine("data", "check", toy_run.home() / "toy.npz").count("\n") > 12
 
     def test_doctor(self, cli, monkeypatch):
         monkeypatch.setenv("INKLAB_OFFLINE", "1")

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import toy
+import toy_run
+from cli_session import typed_in
 from PIL import Image
-from typist import typed_in
 
 from inklab.errors import EXIT_DATA, EXIT_FINE, EXIT_MISTAKE
-from inklab.study.store import RunFolder
+from inklab.study.run_directory import RunFolder
 
 
 def png(width, height):
@@ -69,7 +69,7 @@ def write(path, content):
 def here(tmp_path_factory):
     """A folder full of broken things, and one sound picture and run."""
     folder = tmp_path_factory.mktemp("broken")
-    Image.fromarray(toy.images(10, 2)[0][0]).save(folder / "sound.png")
+    Image.fromarray(toy_run.images(10, 2)[0][0]).save(folder / "sound.png")
     sound = (folder / "sound.png").read_bytes()
     write(folder / "bomb.png", png(50_000, 50_000))
     write(folder / "cut.png", sound[: len(sound) // 2])
@@ -104,7 +104,7 @@ def broken_runs(folder):
         ("bad spec", "spec.json", "[]"),
         ("bad results", "results.json", "[]"),
     ):
-        run = toy.copied(folder / name)
+        run = toy_run.copied(folder / name)
         if content:
             write(run / file, content)
     trial = next(iter(RunFolder(folder / "run").plan()["trials"]))
@@ -221,13 +221,13 @@ def words(typed):
     """What is typed as arguments; names with a space are one."""
     for name in NAMES:
         typed = typed.replace(name, name.replace(" ", "\0"))
-    return [word.replace("\0", " ").replace(TOY, toy.study_file()) for word in typed.split()]
+    return [word.replace("\0", " ").replace(TOY, toy_run.study_file()) for word in typed.split()]
 
 
 @pytest.fixture(scope="module")
 def told(here, tmp_path_factory):
     """Every mistake typed in one process: what became of each."""
-    shutil.copy(toy.home() / "toy.npz", here / "toy.npz")
+    shutil.copy(toy_run.home() / "toy.npz", here / "toy.npz")
     before = {path for path in here.rglob("*") if path.name != ".lock"}
     typed = [*MISTAKES, *WITH_TORCH]
     surroundings = {
@@ -275,7 +275,7 @@ def test_sound_things_pass(here):
 
 
 def test_a_folder_that_may_not_be_written_is_told(tmp_path):
-    folder = toy.copied(tmp_path / "run")
+    folder = toy_run.copied(tmp_path / "run")
     for path in (folder / "figures", folder / "report.html"):
         shutil.rmtree(path, ignore_errors=True)
     write(folder / "figures", "a file where a folder should be")

@@ -7,20 +7,20 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
-import toy
+import toy_run
 from safetensors.numpy import load_file
 
 from inklab.cli import main
-from inklab.study.store import RunFolder
+from inklab.study.run_directory import RunFolder
 
 DOCS = Path(__file__).parent.parent / "docs"
 SCHEMA = json.loads((DOCS / "results.schema.json").read_text(encoding="utf-8"))
-TEST_LABELS = toy.images(toy.TEST, 2)[1]
+TEST_LABELS = toy_run.images(toy_run.TEST, 2)[1]
 
 
 @pytest.fixture(scope="module")
 def folder():
-    return toy.finished()
+    return toy_run.finished()
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_no_file_of_a_run_holds_what_is_not_json(folder):
         raise AssertionError(word)
 
     files = sorted(folder.rglob("*.json"))
-    assert len(files) > toy.TRIALS + toy.EVALUATIONS
+    assert len(files) > toy_run.TRIALS + toy_run.EVALUATIONS
     for path in files:
         json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
 
@@ -108,7 +108,7 @@ def test_accuracies_are_those_of_the_stored_predictions(folder, plan, results, n
     values = results["chapters"][name]["test_accuracy"]["values"]
     for replicate, value in enumerate(values):
         predicted = load_file(trial(folder, plan, name, replicate) / "predictions.safetensors")["predicted"]
-        assert predicted.dtype == np.int16 and len(predicted) == toy.TEST
+        assert predicted.dtype == np.int16 and len(predicted) == toy_run.TEST
         assert value == pytest.approx(np.mean(predicted == TEST_LABELS), abs=1e-12)
     assert results["chapters"][name]["test_accuracy"]["mean"] == pytest.approx(np.mean(values))
 
@@ -210,7 +210,7 @@ class TestGenerator:
             assert found["recognised"] == pytest.approx(np.mean(arrays["confidence"] > 0.9), abs=0.011)
 
     def test_nearest_images_are_training_images(self, folder, plan):
-        train = {image.tobytes() for image in toy.images(toy.TRAIN, 1)[0]}
+        train = {image.tobytes() for image in toy_run.images(toy_run.TRAIN, 1)[0]}
         _, arrays = evaluation(folder, plan, "generator", sampler="mixture", replicate=1)
         assert {image.tobytes() for image in arrays["nearest"]} <= train
 
@@ -223,7 +223,7 @@ def test_findings_speak_of_every_chapter(results):
 
 def test_the_report_needs_nothing_from_outside(folder, tmp_path):
     with pytest.raises(SystemExit):
-        main(["report", str(toy.copied(tmp_path / "run"))])
+        main(["report", str(toy_run.copied(tmp_path / "run"))])
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     # The pad's data and its one script, which the policy names by its hash (tests/test_report_pad.py).
     assert page.count("<script") == 2 and "<script src" not in page

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import median_filter
 
-from inklab.corrupt.corruption import Corruption, corruptions
-from inklab.corrupt.filters import BLOCK, filters
+from inklab.corruptions.corruption import Corruption, corruptions
+from inklab.corruptions.filters import BLOCK, filters
 from inklab.errors import InklabError, OutOfRange, UnknownName
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -182,7 +182,7 @@ def test_occlusion_reaches_every_corner():
 )
 @pytest.mark.filterwarnings("ignore")
 def test_what_is_no_image_is_refused(wrong, message):
-    from inklab.corrupt.corruption import check_images  # jaxtyping refuses some of them earlier, in tests
+    from inklab.corruptions.corruption import check_images  # jaxtyping refuses some of them earlier, in tests
 
     with pytest.raises(OutOfRange, match=message):
         check_images(wrong)

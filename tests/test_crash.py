@@ -7,22 +7,22 @@ import os
 import signal
 import time
 
-import crashing
+import crash_runs
 import pytest
-import toy
+import toy_run
 
 from inklab.errors import EXIT_INTERRUPTED, CorruptFile
-from inklab.study.driver import Driver
-from inklab.study.store import PUBLISHING, RunFolder
+from inklab.study.run_directory import PUBLISHING, RunFolder
+from inklab.study.runner import Driver
 
 EPOCHS = 12
 
 
 def finished(folder):
     """Run or resume to the end; what came out."""
-    crashing.finish(folder, EPOCHS)
-    assert crashing.leftovers(folder) == []
-    return crashing.result(folder)
+    crash_runs.finish(folder, EPOCHS)
+    assert crash_runs.leftovers(folder) == []
+    return crash_runs.result(folder)
 
 
 @pytest.fixture(scope="module")
@@ -43,40 +43,40 @@ def in_a_training(process, folder, more_than=()):
 def test_stopped_twice_and_killed_in_trainings_it_ends_equal(whole, tmp_path):
     folder, words = (
         tmp_path / "run",
-        ["run", str(crashing.study_file(EPOCHS)), "--out", str(tmp_path / "run")],
+        ["run", str(crash_runs.study_file(EPOCHS)), "--out", str(tmp_path / "run")],
     )
     for stop, to in ((signal.SIGINT, os.killpg), (signal.SIGTERM, os.kill), (signal.SIGKILL, os.killpg)):
         left = set(folder.glob("work/*/*/checkpoints/*/COMMIT"))
-        process = crashing.begin(words)
+        process = crash_runs.begin(words)
         in_a_training(process, folder, left)
         to(process.pid, stop)
         said = process.communicate()[0]
-        assert crashing.gone(process.pid), "no worker stays behind"
-        assert crashing.generations(folder) > 0, "what was trained so far is there"
+        assert crash_runs.gone(process.pid), "no worker stays behind"
+        assert crash_runs.generations(folder) > 0, "what was trained so far is there"
         if stop != signal.SIGKILL:
             assert process.returncode == EXIT_INTERRUPTED and "Traceback" not in said, said
             assert said.splitlines()[-1].startswith("inklab: interrupted; what is finished is kept")
         words = ["resume", str(folder)]
-    crashing.same(finished(folder), whole)
+    crash_runs.same(finished(folder), whole)
 
 
 def test_workers_that_a_killed_driver_left_behind_end_by_themselves(whole, tmp_path):
     folder = tmp_path / "run"
-    process = crashing.begin(["run", str(crashing.study_file(EPOCHS)), "--out", str(folder)])
+    process = crash_runs.begin(["run", str(crash_runs.study_file(EPOCHS)), "--out", str(folder)])
     in_a_training(process, folder)
     process.kill()
     process.communicate()  # their end of its output closes when they end
-    crashing.same(finished(folder), whole)
+    crash_runs.same(finished(folder), whole)
 
 
 def test_a_second_ctrl_c_ends_all_at_once(tmp_path):
-    nets = toy.write_nets(tmp_path)
+    nets = toy_run.write_nets(tmp_path)
     (tmp_path / "study.toml").write_text(
-        f'name = "slow"\ndata = {{ source = "{toy.home() / "toy.npz"}" }}\n'
+        f'name = "slow"\ndata = {{ source = "{toy_run.home() / "toy.npz"}" }}\n'
         f'[chapters.slow]\nmodel = "{nets}:Sleeps"\nreplicates = 1\n',
         encoding="utf-8",
     )
-    process = crashing.begin(["run", str(tmp_path / "study.toml"), "--out", str(tmp_path / "run")])
+    process = crash_runs.begin(["run", str(tmp_path / "study.toml"), "--out", str(tmp_path / "run")])
     while not (tmp_path / "asleep").exists():
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.02)
@@ -86,31 +86,31 @@ def test_a_second_ctrl_c_ends_all_at_once(tmp_path):
     os.killpg(process.pid, signal.SIGINT)
     process.communicate(timeout=20)
     assert process.returncode == EXIT_INTERRUPTED
-    assert crashing.gone(process.pid)
+    assert crash_runs.gone(process.pid)
 
 
 def test_publishing_that_a_killed_driver_had_begun_is_finished(tmp_path):
     """Of four members that were trained together, one was published before the kill."""
-    folder = RunFolder(toy.copied(tmp_path / "run"))
+    folder = RunFolder(toy_run.copied(tmp_path / "run"))
     group = next(each["trials"] for each in folder.plan()["groups"] if len(each["trials"]) >= 4)
     attempt = folder.work / "0123456789ab" / "1"
     (attempt / "trials").mkdir(parents=True)
-    stamps = toy.stamps(folder.path)
+    stamps = toy_run.stamps(folder.path)
     for trial in group[1:]:
         os.replace(folder.path / "trials" / trial, attempt / "trials" / trial)
     (attempt / PUBLISHING).write_text(str([["trials", each] for each in group]).replace("'", '"'))
     told = []
-    driver = Driver(toy.study(), folder)
+    driver = Driver(toy_run.study(), folder)
     driver.watcher = lambda event, job: told.append(job.get("kind"))
     driver.run()
-    after = toy.stamps(folder.path)
+    after = toy_run.stamps(folder.path)
     assert {name: when[0] for name, when in after.items()} == {name: when[0] for name, when in stamps.items()}
-    assert "train" not in told and toy.numbers(folder.path) == toy.numbers(toy.finished())
+    assert "train" not in told and toy_run.numbers(folder.path) == toy_run.numbers(toy_run.finished())
     assert not folder.work.exists()
 
 
 def test_a_list_of_things_to_publish_can_not_reach_out_of_the_run(tmp_path):
-    folder = RunFolder(toy.copied(tmp_path / "run"))
+    folder = RunFolder(toy_run.copied(tmp_path / "run"))
     attempt = folder.work / "0123456789ab" / "1"
     (attempt / "trials").mkdir(parents=True)
     (tmp_path / "precious").mkdir()

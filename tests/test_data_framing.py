@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from inklab.data.framing import Framing, frame
 from inklab.data.idx import read_idx
-from inklab.data.picture import open_picture
-from inklab.data.source import load
+from inklab.data.image_file import open_picture
+from inklab.data.preprocessing import Framing, frame
+from inklab.data.sources import load
 from inklab.errors import CorruptFile, DataError, SpecError
 
 RNG = np.random.default_rng(0)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inklab.data.idx import parse_idx, read_idx, unpack
-from inklab.data.source import load
+from inklab.data.sources import load
 from inklab.errors import CorruptFile, DataError
 
 

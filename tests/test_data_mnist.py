@@ -15,11 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inklab.data.default import load_default
-from inklab.data.framing import Framing
+from inklab.data.dataset import split
 from inklab.data.mnist import FASHION_MNIST, FILES, MNIST, Published, load_published
-from inklab.data.source import load, sources
-from inklab.data.split import split
+from inklab.data.preprocessing import Framing
+from inklab.data.sources import load, load_default, sources
 from inklab.errors import CorruptFile, Unavailable
 
 

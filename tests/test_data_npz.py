@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inklab.data.npz import read_npz
-from inklab.data.source import load
+from inklab.data.sources import load
 from inklab.errors import CorruptFile, DataError
 
 RNG = np.random.default_rng(0)

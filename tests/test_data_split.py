@@ -5,11 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inklab.data.check import check
-from inklab.data.dataset import Dataset, ImageSet, labelled
-from inklab.data.framing import Framing
-from inklab.data.source import load
-from inklab.data.split import shares, split
+from inklab.data.dataset import Dataset, ImageSet, labelled, shares, split
+from inklab.data.preprocessing import Framing
+from inklab.data.quality import check
+from inklab.data.sources import load
 from inklab.errors import DataError, OutOfRange, SpecError, UnknownName
 
 
@@ -115,8 +114,8 @@ def test_unknown_sources_get_the_nearest_name_or_the_missing_path():
 def test_a_function_of_the_users_own_is_a_source(tmp_path):
     (tmp_path / "mine.py").write_text(
         "import numpy as np\n"
-        "from inklab.data.source import Dataset, ImageSet\n"
-        "from inklab.data.framing import Framing\n"
+        "from inklab.data.sources import Dataset, ImageSet\n"
+        "from inklab.data.preprocessing import Framing\n"
         "def blank():\n"
         "    images = ImageSet(np.zeros((4, 1, 8, 8), np.uint8), np.arange(4) % 2)\n"
         "    return Dataset('blank', images, images, ('a', 'b'), Framing.plain((1, 8, 8)))\n"

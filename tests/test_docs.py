@@ -12,17 +12,17 @@ import pytest
 import typer
 
 from inklab.cli.app import app
-from inklab.corrupt.corruption import corruptions
-from inklab.corrupt.filters import filters
-from inklab.data.source import sources
+from inklab.corruptions.corruption import corruptions
+from inklab.corruptions.filters import filters
+from inklab.data.sources import sources
 from inklab.errors import InklabError
-from inklab.evaluate.samplers import samplers
-from inklab.models.model import models
-from inklab.report.chapters import known_answers
-from inklab.study.reading import builtin_studies, read_study
+from inklab.evaluation.samplers import samplers
+from inklab.networks.network import models
+from inklab.report.sections import known_answers
+from inklab.study.load import builtin_studies, read_study
 from inklab.study.spec import TrainChapter
-from inklab.train.objective import objectives
-from inklab.train.recipe import recipe_names
+from inklab.training.objectives import objectives
+from inklab.training.recipe import recipe_names
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

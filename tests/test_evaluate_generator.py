@@ -9,8 +9,8 @@ from scipy.linalg import sqrtm
 from scipy.spatial.distance import cdist
 
 from inklab.errors import DataError, ModelMismatch
-from inklab.evaluate.frechet import Moments, frechet_distance, moments
-from inklab.evaluate.generator import nearest_images, recognise, score_samples
+from inklab.evaluation.frechet import Moments, frechet_distance, moments
+from inklab.evaluation.generation import nearest_images, recognise, score_samples
 
 
 def features(images: torch.Tensor) -> torch.Tensor:

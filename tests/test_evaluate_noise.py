@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from inklab.corrupt.corruption import corruptions
-from inklab.corrupt.filters import filters
+from inklab.corruptions.corruption import corruptions
+from inklab.corruptions.filters import filters
 from inklab.errors import DataError, ModelMismatch, OutOfRange
-from inklab.evaluate import noise as noise_unit
-from inklab.evaluate.noise import noise_curve
+from inklab.evaluation import robustness as noise_unit
+from inklab.evaluation.robustness import noise_curve
 from inklab.seeding import Seed
 
 SALT = corruptions["salt_and_pepper"]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from inklab.errors import DataError, SpecError, UnknownName
-from inklab.evaluate.samplers import Sampler, samplers
+from inklab.evaluation.samplers import Sampler, samplers
 
 PAGE = (Path(__file__).parent.parent / "docs" / "samplers.md").read_text(encoding="utf-8")
 SMALL = {"mixture": {"components": 3}}
@@ -137,7 +137,7 @@ def test_mixture_says_how_the_fit_went(codes):
 
 
 def test_a_fit_that_does_not_converge_is_told_and_does_not_warn(codes, monkeypatch):
-    monkeypatch.setattr("inklab.evaluate.samplers.MOST_ROUNDS", 1)
+    monkeypatch.setattr("inklab.evaluation.samplers.MOST_ROUNDS", 1)
     drawn = samplers["mixture"](codes, 5, np.random.default_rng(0), {"components": 3})
     assert drawn.info["converged"] is False and drawn.info["rounds"] == 1
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from inklab.errors import DataError, ModelMismatch
-from inklab.evaluate.scores import (
+from inklab.evaluation.scores import (
     classification_scores,
     predict_in_batches,
     reconstruction_scores,

@@ -9,17 +9,17 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-import toy
+import toy_run
 
 from inklab.errors import EXIT_INTERRUPTED, Unwritable
-from inklab.study.bench import Bench, lay_out
-from inklab.study.driver import Driver
 from inklab.study.executor import THREAD_VARIABLES, LocalExecutor
+from inklab.study.grouping import How
+from inklab.study.job_context import Bench, lay_out
 from inklab.study.plan import NUMERICS
-from inklab.study.populations import How
-from inklab.study.store import RunFolder
-from inklab.train.checkpoint import generations, read_checkpoint
-from inklab.train.recipe import Recipe
+from inklab.study.run_directory import RunFolder
+from inklab.study.runner import Driver
+from inklab.training.checkpoint import generations, read_checkpoint
+from inklab.training.recipe import Recipe
 
 
 def job(name, model, **recipe):
@@ -37,7 +37,7 @@ def job(name, model, **recipe):
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory):
-    study, folder = toy.study(), RunFolder(tmp_path_factory.mktemp("bench"))
+    study, folder = toy_run.study(), RunFolder(tmp_path_factory.mktemp("bench"))
     lay_out(folder, study.split)
     return Driver(study, folder)._bench(How("fp32"))
 
@@ -45,7 +45,7 @@ def bench(tmp_path_factory):
 @pytest.fixture(scope="module")
 def happened(bench, tmp_path_factory):
     """Six jobs on two workers, and a seventh submitted meanwhile: all events, and the drafts."""
-    nets = toy.write_nets(tmp_path_factory.mktemp("nets"))
+    nets = toy_run.write_nets(tmp_path_factory.mktemp("nets"))
     work = bench.folder.work / "drafts"
     before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     events = []
@@ -146,14 +146,14 @@ def test_no_process_stays(happened):
 
 
 def test_a_job_whose_worker_dies_goes_on_from_its_checkpoint(bench, tmp_path):
-    nets = toy.write_nets(tmp_path)
+    nets = toy_run.write_nets(tmp_path)
     told, bench = {}, replace(bench, checkpoint_every=0.0)
     for name in ("DiesLater", "Quiet"):
         with LocalExecutor(bench, tmp_path / "work", workers=1) as executor:
             executor.submit(job(name, f"{nets}:{name}", epochs=6))
             told[name] = list(executor.events())
     kinds = [event.kind for event in told["DiesLater"]]
-    place, steps = kinds.index("retried"), -(-len(toy.study().split.train) // 64)
+    place, steps = kinds.index("retried"), -(-len(toy_run.study().split.train) // 64)
     epochs = [event.value[0] for event in told["DiesLater"] if event.kind == "epoch"]
     assert epochs == [1, 2, 3, 4, 5, 6], "each is told once: what was trained is not trained again"
     assert kinds[:place].count("epoch") == 19 // steps and kinds[-1] == "done"
@@ -165,7 +165,7 @@ def test_a_job_whose_worker_dies_goes_on_from_its_checkpoint(bench, tmp_path):
 
 
 def test_a_worker_that_hangs_is_given_up_and_its_job_tried_again(bench, tmp_path):
-    nets = toy.write_nets(tmp_path)
+    nets = toy_run.write_nets(tmp_path)
     with LocalExecutor(bench, tmp_path / "work", workers=1, silence=8.0) as executor:
         executor.submit(job("HangsOnce", f"{nets}:HangsOnce"))
         events = list(executor.events())
@@ -174,7 +174,7 @@ def test_a_worker_that_hangs_is_given_up_and_its_job_tried_again(bench, tmp_path
 
 
 def test_what_a_given_up_worker_still_writes_is_never_taken(bench, tmp_path):
-    nets = toy.write_nets(tmp_path)
+    nets = toy_run.write_nets(tmp_path)
     with LocalExecutor(bench, tmp_path / "work", workers=1) as executor:
         executor.submit(job("DiesOnce", f"{nets}:DiesOnce"))
         for event in executor.events():
@@ -188,7 +188,7 @@ def test_what_a_given_up_worker_still_writes_is_never_taken(bench, tmp_path):
 
 
 def test_what_the_disk_refuses_ends_the_run_and_blames_no_job(bench, tmp_path, monkeypatch):
-    from faults import HERE
+    from disk_faults import HERE
 
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE / "faulty"), str(HERE), *sys.path]))
     monkeypatch.setenv("INKLAB_TEST_REFUSAL", json.dumps([1, errno.ENOSPC]))

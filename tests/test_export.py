@@ -3,27 +3,25 @@
 import json
 from dataclasses import replace
 
-import exporting
+import export_samples
 import numpy as np
 import onnx
 import pytest
 import torch
-from exporting import bundle, real
+from export_samples import bundle, real
 from onnx import numpy_helper
 
 import inklab
-from inklab.bundle import Bundle
-from inklab.corrupt.filters import filters
+from inklab.corruptions.filters import filters
 from inklab.errors import InklabError, ModelMismatch
-from inklab.export.compare import BATCHES, TOLERANCE, compare
-from inklab.export.convert import to_onnx
-from inklab.export.exported import Exported, export
-from inklab.export.guard import KNOWN
-from inklab.export.inputs import extreme_images, inputs_for
-from inklab.export.metadata import IR, OPSET
-from inklab.export.networks import decoder, encoder, network, pipeline
-from inklab.export.session import Session
-from inklab.models.model import models
+from inklab.export.graphs import decoder, encoder, network, pipeline
+from inklab.export.onnx_export import Exported, export, to_onnx
+from inklab.export.onnx_metadata import IR, OPSET
+from inklab.export.onnx_policy import KNOWN
+from inklab.export.onnx_runtime import Session
+from inklab.export.verify import BATCHES, TOLERANCE, compare, extreme_images, inputs_for
+from inklab.model import Bundle
+from inklab.networks.network import models
 
 GREY, COLOUR = (1, 12, 12), (3, 9, 11)
 REGISTERED = [name for name, each in models.all().items() if each.build.__module__.startswith("inklab.")]
@@ -55,7 +53,7 @@ def denoiser() -> Bundle:
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory) -> str:
-    return exporting.write_own(tmp_path_factory.mktemp("own"))
+    return export_samples.write_own(tmp_path_factory.mktemp("own"))
 
 
 def model_of(exported: Exported) -> onnx.ModelProto:
@@ -317,9 +315,9 @@ def test_torch_says_nothing(capfd):
 
 
 def test_what_is_not_installed_is_told(monkeypatch):
-    from inklab.export import extra
+    from inklab.export import onnx_runtime
 
-    monkeypatch.setattr(extra, "_is_there", lambda name: name == "onnx")
+    monkeypatch.setattr(onnx_runtime, "_is_there", lambda name: name == "onnx")
     with pytest.raises(
         InklabError,
         match=r"needs onnxscript and onnxruntime, which aren't installed: pip install 'inklab\[onnx\]'",

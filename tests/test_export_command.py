@@ -8,25 +8,25 @@ import subprocess
 import sys
 from pathlib import Path
 
-import exporting
+import export_samples
 import numpy as np
 import pytest
-import toy
-from exporting import bundle
-from typist import typed_in
+import toy_run
+from cli_session import typed_in
+from export_samples import bundle
 
 from inklab.cli import main
 from inklab.errors import EXIT_DATA, EXIT_FINE, EXIT_MISTAKE
 from inklab.export.card import framing_in_words
-from inklab.export.places import MARK
-from inklab.export.session import Session
-from inklab.files import read_json, sha256_of
-from inklab.study.store import RunFolder
+from inklab.export.onnx_runtime import Session
+from inklab.export.select import MARK
+from inklab.io.documents import read_json, sha256_of
+from inklab.study.run_directory import RunFolder
 
 
 @pytest.fixture(scope="module")
 def base() -> Path:
-    return toy.finished()
+    return toy_run.finished()
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_a_bundle_a_trial_and_a_run_give_the_same_file(base, written, cli, tmp_p
 
 def test_a_bundle_by_itself_is_compared_on_a_named_source(cli, tmp_path):
     bundle("mlp", classes=10).save(tmp_path / "alone")
-    code, out, _ = cli("export", "alone", "--to", "a.onnx", "--data", toy.home() / "toy.npz", "--json")
+    code, out, _ = cli("export", "alone", "--to", "a.onnx", "--data", toy_run.home() / "toy.npz", "--json")
     assert code == EXIT_FINE and json.loads(out)["parity"]["real"] == 40
     code, out, _ = cli("export", "alone", "--to", "a.onnx")
     assert "(none of them real, there were none at hand)" in out
@@ -122,7 +122,7 @@ def test_a_bundle_by_itself_is_compared_on_a_named_source(cli, tmp_path):
 
 
 def test_ones_own_network_is_exported_when_it_is_named(cli, tmp_path):
-    own = f"{exporting.write_own(tmp_path)}:Normed"
+    own = f"{export_samples.write_own(tmp_path)}:Normed"
     bundle(own).save(tmp_path / "own")
     code, _, err = cli("export", "own", "--to", "own.onnx")
     assert code == EXIT_MISTAKE and "--code" in err and not (tmp_path / "own.onnx").exists()
@@ -224,7 +224,7 @@ WITH_TORCH = {
 def told(base, tmp_path_factory) -> dict:
     """Every mistake typed in one process: what became of each."""
     here = tmp_path_factory.mktemp("mistakes")
-    toy.copied(here / "run")
+    toy_run.copied(here / "run")
     (here / "unfinished").mkdir()
     (here / "unfinished" / "plan.json").write_bytes((base / "plan.json").read_bytes())
     for name in ("folder.onnx", "empty"):

@@ -6,19 +6,19 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from exporting import CLASSES, SIDE, bundle, entries, graph, real
-from hostile import CHANGES, QUICKLY, Document, Tally, little_memory, peak_bytes, put, spoilt
+from export_samples import CLASSES, SIDE, bundle, entries, graph, real
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from malicious_files import CHANGES, QUICKLY, Document, Tally, little_memory, peak_bytes, put, spoilt
 from onnx import helper, numpy_helper
 
 from inklab.errors import CorruptFile, DataError
-from inklab.export import guard, reading
-from inklab.export.exported import export
-from inklab.export.metadata import OPSET
-from inklab.export.networks import network
-from inklab.export.reading import parse_onnx, read_onnx
-from inklab.export.wire import bytes_besides_weights
+from inklab.export import onnx_file, onnx_policy
+from inklab.export.graphs import network
+from inklab.export.onnx_export import export
+from inklab.export.onnx_file import parse_onnx, read_onnx
+from inklab.export.onnx_metadata import OPSET
+from inklab.export.protobuf_wire import bytes_besides_weights
 
 PATH = Path("a.onnx")
 IMAGES = real((1, SIDE, SIDE), 4)
@@ -255,7 +255,7 @@ def test_objects_are_not_made_of_every_two_bytes(monkeypatch):
     """A megabyte of empty nodes would become a hundred of objects."""
     nodes = b"\x0a\x00" * 600_000
     body = bytes([7 << 3 | 2]) + varint(len(nodes)) + nodes
-    monkeypatch.setattr(reading, "MOST_BESIDES", 10_000)
+    monkeypatch.setattr(onnx_file, "MOST_BESIDES", 10_000)
     refused(body, "too many parts")
     refused(
         graph([], {"x": np.ones(9000, np.float32)}, entries={"more": "0" * 10_000}), "more than 10,000 bytes"
@@ -273,7 +273,7 @@ def varint(value: int) -> bytes:
 
 
 def test_a_large_file_is_not_read(monkeypatch, tmp_path):
-    monkeypatch.setattr(reading, "LARGEST_FILE", 500)
+    monkeypatch.setattr(onnx_file, "LARGEST_FILE", 500)
     with pytest.raises(CorruptFile, match="at most 500 are read"):
         read_onnx(put(tmp_path / "a.onnx", graph([])))
 
@@ -286,7 +286,7 @@ def test_what_is_no_file_is_not_read(tmp_path):
 
 
 def test_all_that_is_allowed_is_known_to_onnx():
-    for name in guard.KNOWN:
+    for name in onnx_policy.KNOWN:
         assert onnx.defs.get_schema(name, OPSET).domain == ""
 
 
@@ -311,7 +311,7 @@ def by_metadata(raw: bytes, changes) -> None:
     parse_onnx(model.SerializeToString(), PATH).probabilities(IMAGES)
 
 
-KINDS = sorted(guard.KNOWN)
+KINDS = sorted(onnx_policy.KNOWN)
 
 
 def by_graph(raw: bytes, changes) -> None:

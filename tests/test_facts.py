@@ -7,15 +7,22 @@ import sys
 from pathlib import Path
 
 import pytest
-import toy
+import toy_run
 
-from inklab import machine
-from inklab.machine import free_memory, keep_freed_memory
-from inklab.study import facts as facts_module
-from inklab.study.choosing import WORKER_BYTES, Asked
-from inklab.study.driver import Driver
-from inklab.study.facts import MachineFacts, assumed, facts_file, known_facts, machine_facts
-from inklab.study.store import RunFolder
+from inklab import hardware
+from inklab.hardware import free_memory, keep_freed_memory
+from inklab.study import resources as facts_module
+from inklab.study.resources import (
+    WORKER_BYTES,
+    Asked,
+    MachineFacts,
+    assumed,
+    facts_file,
+    known_facts,
+    machine_facts,
+)
+from inklab.study.run_directory import RunFolder
+from inklab.study.runner import Driver
 
 GIB = 1 << 30
 
@@ -96,7 +103,7 @@ class TestFacts:
     def test_the_driver_asks_them_once_and_tells_that_it_looks(self, cache, looked, tmp_path):
         events = []
         driver = Driver(
-            toy.study(), RunFolder(tmp_path / "run"), Asked(workers=1), lambda *e: events.append(e)
+            toy_run.study(), RunFolder(tmp_path / "run"), Asked(workers=1), lambda *e: events.append(e)
         )
         assert driver.how(probe=False).compile == "no" and not looked, "a dry run or a check looks at nothing"
         assert driver.how().compile == "auto" and driver.how().precision == "bf16"
@@ -150,14 +157,14 @@ class TestMachine:
     def test_free_memory_is_what_the_system_tells(self, tmp_path, monkeypatch):
         told = tmp_path / "meminfo"
         told.write_text("MemTotal: 9 kB\nMemFree: 1 kB\nMemAvailable:    3145728 kB\n", encoding="utf-8")
-        monkeypatch.setattr(machine, "MEMINFO", told)
+        monkeypatch.setattr(hardware, "MEMINFO", told)
         assert free_memory() == 3 * GIB
 
     @pytest.mark.parametrize(
         "text", [None, "", "MemTotal: 9 kB\n", "MemAvailable: much\n", "MemAvailable:\n"]
     )
     def test_free_memory_is_guessed_where_it_is_not_told(self, text, tmp_path, monkeypatch):
-        monkeypatch.setattr(machine, "MEMINFO", tmp_path / "meminfo")
+        monkeypatch.setattr(hardware, "MEMINFO", tmp_path / "meminfo")
         if text is not None:
             (tmp_path / "meminfo").write_text(text, encoding="utf-8")
         assert free_memory() == 4 * GIB >= WORKER_BYTES
@@ -166,7 +173,7 @@ class TestMachine:
     def test_a_process_that_keeps_freed_memory_needs_no_more_of_it(self):
         """In a process of its own: it can't be undone."""
         code = (
-            "from pathlib import Path\nfrom inklab.machine import keep_freed_memory\n"
+            "from pathlib import Path\nfrom inklab.hardware import keep_freed_memory\n"
             "keep_freed_memory(); keep_freed_memory()\n"
             "for turn in range(40): bytes(bytearray(16_000_000))\n"
             "print(Path('/proc/self/status').read_text().partition('VmHWM:')[2].split()[0])"
@@ -179,7 +186,7 @@ class TestMachine:
             raise AssertionError("asked")
 
         monkeypatch.setattr(sys, "platform", "darwin")
-        monkeypatch.setattr(machine.ctypes, "CDLL", never)
+        monkeypatch.setattr(hardware.ctypes, "CDLL", never)
         keep_freed_memory()
 
     def test_another_c_library_is_no_error(self, monkeypatch):
@@ -187,5 +194,5 @@ class TestMachine:
             raise OSError("no such library")
 
         for library in (none, lambda _: object()):
-            monkeypatch.setattr(machine.ctypes, "CDLL", library)
+            monkeypatch.setattr(hardware.ctypes, "CDLL", library)
             keep_freed_memory()

@@ -13,16 +13,15 @@ from hypothesis import strategies as st
 from PIL import Image
 from synthetic_report import digits_plan, made_up_run
 
-from inklab.figures import RunView, draw_figures, write_figures
-from inklab.figures.catalogue import OF_KIND
-from inklab.figures.data import class_balance
-from inklab.figures.drawing import tidy
-from inklab.figures.numerals import NBSP, THIN, interval, percent, points, typeset
-from inklab.figures.palette import DARK, LIGHT, LINES, MARKERS, SERIES, STAND_IN, for_page
-from inklab.figures.reading import is_number, read_score
-from inklab.figures.sweep import MOST_DOTS, places_of, sweep_figure, thinned
-from inklab.figures.tiles import Row, picture, tile_drawing
-from inklab.figures.training import MOST_LINES, cleaned, learning_curves, mean_where_any
+from inklab.report.figures import OF_KIND, RunView, draw_figures, write_figures
+from inklab.report.figures.data_plots import class_balance
+from inklab.report.figures.drawing import tidy
+from inklab.report.figures.image_grid import Row, picture, tile_drawing
+from inklab.report.figures.numerals import NBSP, THIN, interval, percent, points, typeset
+from inklab.report.figures.palette import DARK, LIGHT, LINES, MARKERS, SERIES, STAND_IN, for_page
+from inklab.report.figures.result_access import is_number, read_score
+from inklab.report.figures.sweep_plots import MOST_DOTS, places_of, sweep_figure, thinned
+from inklab.report.figures.training_plots import MOST_LINES, cleaned, learning_curves, mean_where_any
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inklab import files
 from inklab.errors import CorruptFile
-from inklab.files import fingerprint, read_json, sha256_of, write_json, write_whole
+from inklab.io import documents
+from inklab.io.atomic import write_whole
+from inklab.io.documents import fingerprint, read_json, sha256_of, write_json
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -95,7 +96,7 @@ def test_damaged_json_is_told_in_one_line(raw, tmp_path):
 
 
 def test_a_file_beyond_the_limit_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "LARGEST_JSON", 10)
+    monkeypatch.setattr(documents, "LARGEST_JSON", 10)
     (tmp_path / "value.json").write_text('"' + "a" * 9 + '"')
     with pytest.raises(CorruptFile, match="has 11 bytes; at most 10"):
         read_json(tmp_path / "value.json")

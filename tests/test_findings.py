@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from synthetic_run import STRENGTHS, Run, synthetic_run
 
-from inklab.study.findings import findings, sentence
-from inklab.study.results import summarise
+from inklab.results.narrative import findings, sentence
+from inklab.results.summarize import summarise
 
 
 def results_of(run: Run) -> dict:

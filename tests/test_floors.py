@@ -9,15 +9,19 @@ import pytest
 import inklab
 
 FLOORS = [
-    {"errors", "arrays", "machine"},  # ground
-    {"files", "registry", "seeding", "usercode", "statistics"},
-    {"arrayfile"},
-    {"data", "corrupt", "models"},  # parts: three neighbours that do not know each other
-    {"bundle"},  # engine
-    {"evaluate"},
-    {"train"},
-    {"study"},
-    {"figures", "pad"},  # doors
+    {"errors", "shapes"},
+    {"registry", "seeding", "usercode", "statistics", "io", "hardware"},
+    {"data", "corruptions", "networks"},  # three neighbours that do not know each other
+    {"model"},
+    {"evaluation"},
+    {"training"},
+    {"evaluation.generation"},  # draws and scores with what training shows
+    {"study"},  # what is to be done, and the files of it
+    {"results"},
+    {"run"},
+    {"study.monitor", "study.runner"},  # tell of results, and write them
+    {"web"},
+    {"report.figures"},
     {"report", "export", "testing"},
     {"serve"},
     {"cli"},
@@ -30,8 +34,15 @@ FILES = [path for path in sorted(HOME.rglob("*.py")) if path != HOME / "__init__
 DOTTED = re.compile(r"inklab(\.\w+)+")
 
 
+def unit(name: str) -> str:
+    """The longest name in LEVEL that a dotted name begins with, without `inklab.`; else its first part."""
+    parts = name.split(".")
+    names = [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
+    return next((each for each in names if each in LEVEL), parts[0])
+
+
 def unit_of(path: Path) -> str:
-    return path.relative_to(HOME).parts[0].removesuffix(".py")
+    return unit(".".join(path.relative_to(HOME).with_suffix("").parts).removesuffix(".__init__"))
 
 
 def units_named_in(code: str) -> set[str]:
@@ -43,7 +54,7 @@ def units_named_in(code: str) -> set[str]:
             names += [f"{'.' * node.level}{node.module or ''}.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and DOTTED.fullmatch(node.value):
             names.append(node.value)  # what a registry or importlib is told to load
-    return {name.split(".")[1] for name in names if name.startswith("inklab.")}
+    return {unit(name.removeprefix("inklab.")) for name in names if name.startswith("inklab.")}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(HOME)))

@@ -9,15 +9,13 @@ import torch
 from synthetic_training import glyphs, same_bits, settings, train_one, training_data
 from torch import nn
 
-from inklab.bundle import Bundle
 from inklab.errors import ModelMismatch, SpecError, UnknownName
-from inklab.models.model import build_net, check_model, models
-from inklab.models.parts.dropout import LOW_BITS, Dropout, key_names, keyed_bits
-from inklab.models.parts.flatten import Flatten
-from inklab.models.parts.layers import features_before_last, layer_table
-from inklab.models.parts.scaling import Scaled, Scaling
+from inklab.model import Bundle
+from inklab.networks.layer_table import features_before_last, layer_table
+from inklab.networks.layers import LOW_BITS, Dropout, Flatten, Scaled, Scaling, key_names, keyed_bits
+from inklab.networks.network import build_net, check_model, models
 from inklab.seeding import Seed
-from inklab.train.rehearsal import rehearse
+from inklab.training.preflight import rehearse
 
 MNIST, SHAPES = (1, 28, 28), [(1, 28, 28), (3, 32, 32), (1, 12, 12)]
 STUDY = {

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from inklab.models.parts.flatten import Flatten
-from inklab.models.parts.pool import LargestOfMap, MaxPool
+from inklab.networks.layers import Flatten, LargestOfMap, MaxPool
 
 Pool = Callable[[Tensor], Tensor]
 SIDES = (1, 2, 3, 4)

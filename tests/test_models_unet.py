@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from inklab.models.model import build_net
-from inklab.models.parts.layers import layer_table
+from inklab.networks.layer_table import layer_table
+from inklab.networks.network import build_net
 from inklab.seeding import Seed
 
 Shape = tuple[int, int, int]

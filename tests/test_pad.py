@@ -8,9 +8,9 @@ import pytest
 from browser import needs_chromium, opened
 from PIL import Image
 
-from inklab.data.framing import Framing, frame
-from inklab.data.mnist5k import mnist_5k
-from inklab.pad import MODULES, inlined, source
+from inklab.data.mnist import mnist_5k
+from inklab.data.preprocessing import Framing, frame
+from inklab.web import MODULES, inlined, source
 
 SIDE = 280
 FILES = {name: source(name) for name in MODULES} | {

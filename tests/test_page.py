@@ -3,7 +3,7 @@
 import json
 
 import pytest
-import toy
+import toy_run
 from browser import needs_chromium, opened
 from page_visits import (
     NOTHING,
@@ -96,7 +96,9 @@ def test_noise_does_to_the_image_what_the_slider_says(address):
 
 
 def test_the_curve_is_the_studys_and_its_mark_follows_the_slider(address):
-    results = json.loads((toy.finished() / "results.json").read_text(encoding="utf-8"))["chapters"]["noise"]
+    results = json.loads((toy_run.finished() / "results.json").read_text(encoding="utf-8"))["chapters"][
+        "noise"
+    ]
     with opened(address) as page:
         settled(page)
         marks = page.locator("#curve .here .mark")

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 import inklab
-from inklab.figures.palette import DARK, LIGHT
+from inklab.report.figures.palette import DARK, LIGHT
 
 PAGE = Path(inklab.__file__).parent / "serve" / "page"
-PAD = Path(inklab.__file__).parent / "pad"
+PAD = Path(inklab.__file__).parent / "web"
 SCRIPTS = {path.name: path.read_text(encoding="utf-8") for path in sorted(PAGE.glob("*.js"))}
 HTML = (PAGE / "index.html").read_text(encoding="utf-8")
 CSS = (PAGE / "page.css").read_text(encoding="utf-8")

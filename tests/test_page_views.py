@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-import toy
+import toy_run
 from browser import needs_chromium, opened
 from page_visits import (
     NOTHING,
@@ -140,11 +140,11 @@ def test_images_around_a_drawing_spread_with_the_slider(address):
 
 
 def test_a_finished_study_shows_its_chapters_curves_and_findings(address):
-    results = json.loads((toy.finished() / "results.json").read_text(encoding="utf-8"))
+    results = json.loads((toy_run.finished() / "results.json").read_text(encoding="utf-8"))
     with opened(address + "#view=study") as page:
         settled(page)
         page.locator("#findings li").first.wait_for()
-        total = toy.TRIALS + toy.EVALUATIONS
+        total = toy_run.TRIALS + toy_run.EVALUATIONS
         assert page.locator("#state").inner_text() == f"Finished: {total} of {total} done"
         assert page.locator("#chapters li").count() == 7
         assert page.locator("#multiples figure").count() == 5
@@ -158,7 +158,7 @@ def test_a_finished_study_shows_its_chapters_curves_and_findings(address):
 
 
 def test_a_run_without_networks_begins_with_the_study(tmp_path):
-    with serving(toy.begun(tmp_path / "run")) as address, opened(address) as page:
+    with serving(toy_run.begun(tmp_path / "run")) as address, opened(address) as page:
         settled(page)
         assert page.locator("#study").is_visible() and page.locator("#state").inner_text().startswith(
             "Stopped: 0 of"
@@ -169,10 +169,10 @@ def test_a_run_without_networks_begins_with_the_study(tmp_path):
 
 
 def test_a_bundle_has_what_a_bundle_has(address):
-    [trial] = json.loads((toy.finished() / "plan.json").read_text())["chapters"][4]["settings"][0]["trials"][
-        :1
-    ]
-    with serving(toy.finished() / "trials" / trial / "bundle") as alone, opened(alone) as page:
+    [trial] = json.loads((toy_run.finished() / "plan.json").read_text())["chapters"][4]["settings"][0][
+        "trials"
+    ][:1]
+    with serving(toy_run.finished() / "trials" / trial / "bundle") as alone, opened(alone) as page:
         draw(page, SEVEN)
         settled(page)
         assert list(columns(page)) == ["cnn"] and verdict(page) != NOTHING

@@ -11,10 +11,10 @@ from types import ModuleType
 import pytest
 from synthetic_run import synthetic_run
 
-from inklab.study.reading import parse_study, read_study
-from inklab.study.results import summarise
+from inklab.results.summarize import summarise
+from inklab.study.load import parse_study, read_study
 from inklab.study.spec import DataSpec, GeneratorChapter, NoiseChapter, Reference, StudySpec, TrainChapter
-from inklab.train.recipe import Augmentation, Recipe, recipe_names
+from inklab.training.recipe import Augmentation, Recipe, recipe_names
 
 ROOT = Path(__file__).parent.parent
 README, RESULTS = ROOT / "README.md", ROOT / "docs" / "results" / "results.json"

@@ -7,13 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from planning import HOW, MNIST, NET, chapter, dense, digits, evaluations, everything, planned, trials
+from plan_builder import HOW, MNIST, NET, chapter, dense, digits, evaluations, everything, planned, trials
 
 from inklab.errors import SpecError
-from inklab.study.names import check_names
+from inklab.study.grouping import How
+from inklab.study.load import builtin_studies, check_names, read_study
 from inklab.study.plan import distinct_settings, plan, run_id
-from inklab.study.populations import How
-from inklab.study.reading import builtin_studies, read_study
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").rglob("*.toml"))
 
@@ -293,8 +292,8 @@ def test_every_study_file_can_be_planned(study, monkeypatch):
 
 def test_planning_imports_no_torch():
     probe = (
-        "import sys\nfrom inklab.study.plan import *\nfrom inklab.study.populations import Way\n"
-        "from inklab.study.reading import read_study\n"
+        "import sys\nfrom inklab.study.plan import *\nfrom inklab.study.grouping import Way\n"
+        "from inklab.study.load import read_study\n"
         "counts = {part: [9, 9] for part in ('train', 'validation', 'test')}\n"
         "data = DataIdentity('m', 'f', (1, 28, 28), tuple('01'), counts, 0.1, 0.3, {})\n"
         "made = plan(*read_study('digits'), data, How('fp32'), lambda _: Way(True, False))\n"

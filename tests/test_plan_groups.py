@@ -3,12 +3,12 @@
 from collections import Counter
 
 import pytest
-from planning import HOW, MNIST, NET, digits, planned
+from plan_builder import HOW, MNIST, NET, digits, planned
 
+from inklab.study.grouping import How, Way
+from inklab.study.load import parse_study
 from inklab.study.plan import plan
-from inklab.study.populations import How, Way
-from inklab.study.reading import parse_study
-from inklab.train.recipe import VECTOR_SETTINGS
+from inklab.training.recipe import VECTOR_SETTINGS
 
 
 def program(settings):

@@ -1,11 +1,10 @@
 """Mistakes that only planning can see, told by chapter before anything is trained."""
 
 import pytest
-from planning import NET, planned
+from plan_builder import NET, planned
 
 from inklab.errors import InklabError, SpecError
-from inklab.study.names import check_names
-from inklab.study.reading import parse_study, read_study
+from inklab.study.load import check_names, parse_study, read_study
 
 NOISE = {"kind": "noise", "pipelines": ["net"], "alone": "net"}
 DRAWN = {"kind": "generator", "decoder": "auto", "judge": "net"}

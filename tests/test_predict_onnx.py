@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from exporting import bundle, real
+from export_samples import bundle, real
 from onnx import helper
 from PIL import Image
 
 from inklab.errors import EXIT_DATA, EXIT_FINE, EXIT_MISTAKE
-from inklab.export.exported import export
-from inklab.export.networks import network
-from inklab.export.reading import read_onnx
+from inklab.export.graphs import network
+from inklab.export.onnx_export import export
+from inklab.export.onnx_file import read_onnx
 
 
 @pytest.fixture(scope="module")

@@ -24,18 +24,18 @@ from synthetic_training import (
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from inklab.files import cache_folder
-from inklab.models.parts.scaling import Scaled, Scaling
+from inklab.io.atomic import cache_folder
+from inklab.networks.layers import Scaled, Scaling
 from inklab.seeding import Seed
-from inklab.study.facts import COMPILERS
-from inklab.train import program
-from inklab.train.loop import Group, Trained, train_group
-from inklab.train.objective import Batch, objectives
-from inklab.train.optimisers import Hyper, choose
-from inklab.train.population import alone
-from inklab.train.program import Program, program_name
-from inklab.train.recipe import Recipe
-from inklab.train.step import StepMaker
+from inklab.study.resources import COMPILERS
+from inklab.training import compiled as program
+from inklab.training.compiled import Program, program_name
+from inklab.training.objectives import Batch, objectives
+from inklab.training.optimizers import Hyper, choose
+from inklab.training.population import alone
+from inklab.training.recipe import Recipe
+from inklab.training.step import StepMaker
+from inklab.training.trainer import Group, Trained, train_group
 
 needs_compiler = pytest.mark.skipif(
     not any(map(shutil.which, COMPILERS)), reason=f"no C++ compiler: none of {', '.join(COMPILERS)} is here"
@@ -201,7 +201,7 @@ class TestAMaximum:
 
 AGAIN = """
 import sys
-sys.path.insert(0, {tests!r})
+sys.path[:0] = [{tests!r}, {tests!r} + "/support"]
 import torch
 torch.set_num_threads(1)
 import test_program

@@ -8,17 +8,17 @@ import sys
 import time
 from pathlib import Path
 
-import crashing
+import crash_runs
 import pytest
-import toy
+import toy_run
 
 from inklab.cli.main import main
-from inklab.files import write_json, write_whole
-from inklab.study import live as live_module
+from inklab.io.atomic import write_whole
+from inklab.io.documents import write_json
+from inklab.study import monitor as live_module
 from inklab.study.executor import Event
-from inklab.study.live import LiveFile, read_live
-from inklab.study.progress import Onlooker, progress_of
-from inklab.study.store import RunFolder
+from inklab.study.monitor import LiveFile, Onlooker, progress_of, read_live
+from inklab.study.run_directory import RunFolder
 
 GROUP = {"name": "train a", "label": "mlp: 2 trials", "trials": [{"id": "a"}, {"id": "b"}]}
 
@@ -44,7 +44,7 @@ def planned(seconds):
 
 def unfinished(to, *without):
     """A copy of the toy run without some trials."""
-    folder = toy.copied(to)
+    folder = toy_run.copied(to)
     for trial in without:
         shutil.rmtree(folder / "trials" / trial)
     return folder
@@ -139,9 +139,10 @@ class TestWhoIsAtWork:
 
 class TestProgress:
     def test_of_a_finished_run(self):
-        found = progress_of(RunFolder(toy.finished()))
+        found = progress_of(RunFolder(toy_run.finished()))
         assert (
-            found["state"] == "finished" and found["done"] == found["total"] == toy.TRIALS + toy.EVALUATIONS
+            found["state"] == "finished"
+            and found["done"] == found["total"] == toy_run.TRIALS + toy_run.EVALUATIONS
         )
         assert found["seconds_left"] is None and found["running"] == []
         sweep = next(each for each in found["chapters"] if each["name"] == "sweep")
@@ -152,12 +153,12 @@ class TestProgress:
         assert [curve["setting"]["l2"] for curve in mine[:3]] == [0.0, 1e-3, 1e-1]
 
     def test_of_one_that_was_stopped(self, tmp_path):
-        trials = group_of(toy.finished(), "cnn")["trials"]
+        trials = group_of(toy_run.finished(), "cnn")["trials"]
         found = progress_of(RunFolder(unfinished(tmp_path / "run", *trials)))
         assert found["state"] == "stopped" and found["total"] - found["done"] == len(trials)
 
     def test_of_one_that_runs(self, tmp_path, at_once):
-        trials = group_of(toy.finished(), "cnn")["trials"]
+        trials = group_of(toy_run.finished(), "cnn")["trials"]
         folder = unfinished(tmp_path / "run", *trials)
         job = {"name": "train x", "label": "cnn: 2 trials", "trials": [{"id": trial} for trial in trials]}
         file = LiveFile(RunFolder(folder), lambda *_: None)
@@ -175,7 +176,7 @@ class TestProgress:
         assert 0 <= later["seconds_left"] < found["seconds_left"]
 
     def test_the_time_left_follows_the_speed_so_far(self, tmp_path, at_once):
-        trials = group_of(toy.finished(), "cnn")["trials"]
+        trials = group_of(toy_run.finished(), "cnn")["trials"]
         folder = unfinished(tmp_path / "run", *trials)
         told(folder, planned(600.0))
         path, left = RunFolder(folder).live, []
@@ -185,26 +186,28 @@ class TestProgress:
         assert left[1] == pytest.approx(10 * left[0], rel=0.01)
 
     def test_an_onlooker_reads_what_is_final_once_and_sees_what_comes(self, tmp_path):
-        trial = group_of(toy.finished(), "cnn")["trials"][0]
+        trial = group_of(toy_run.finished(), "cnn")["trials"][0]
         folder = unfinished(tmp_path / "run", trial)
         onlooker = Onlooker(RunFolder(folder))
         before = onlooker.look()
         kept = next(path for path in folder.glob("trials/*/outcome.json"))
         kept.write_text("damaged since")
-        shutil.copytree(toy.finished() / "trials" / trial, folder / "trials" / trial)
+        shutil.copytree(toy_run.finished() / "trials" / trial, folder / "trials" / trial)
         assert onlooker.look()["done"] == before["done"] + 1
 
     def test_a_large_chapter_sends_some_of_its_curves(self, monkeypatch):
-        monkeypatch.setattr("inklab.study.progress.MOST_CURVES", 4)
+        monkeypatch.setattr("inklab.study.monitor.MOST_CURVES", 4)
         mine = [
-            each for each in progress_of(RunFolder(toy.finished()))["curves"] if each["chapter"] == "sweep"
+            each
+            for each in progress_of(RunFolder(toy_run.finished()))["curves"]
+            if each["chapter"] == "sweep"
         ]
         assert [each["replicate"] for each in mine] == [0, 0, 0, 1]
 
 
 def test_a_run_can_be_watched_while_it_goes_on_and_leaves_nothing_behind(tmp_path):
     folder = tmp_path / "run"
-    process = crashing.begin(["run", str(crashing.study_file()), "--out", str(folder)])
+    process = crash_runs.begin(["run", str(crash_runs.study_file()), "--out", str(folder)])
     seen = []
     while process.poll() is None:
         if (folder / "plan.json").is_file():
@@ -217,11 +220,11 @@ def test_a_run_can_be_watched_while_it_goes_on_and_leaves_nothing_behind(tmp_pat
     assert any(each["seconds_left"] for each in running)
     assert progress_of(RunFolder(folder))["state"] == "finished"
     assert [each["done"] for each in seen] == sorted(each["done"] for each in seen)
-    assert crashing.leftovers(folder) == []
+    assert crash_runs.leftovers(folder) == []
 
 
 def test_status_says_what_runs(tmp_path, capsys):
-    folder = unfinished(tmp_path / "run", *group_of(toy.finished(), "cnn")["trials"])
+    folder = unfinished(tmp_path / "run", *group_of(toy_run.finished(), "cnn")["trials"])
     told(Path(folder), planned(60.0), Event("started", "train a"))
     for words in ([], ["--json"]):
         with pytest.raises(SystemExit) as ended:

@@ -13,20 +13,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fuzzed import TABLES, readers, sound_bundle
+from fuzzed_files import TABLES, readers, sound_bundle
 from fuzzed_runs import PATTERNS, Reading, write_run
-from hostile import CHANGES, QUICKLY, Tally, little_memory
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from malicious_files import CHANGES, QUICKLY, Tally, little_memory
 
-from inklab import files
-from inklab.bundle import MANIFEST, Bundle
+from inklab.data.image_file import open_picture
 from inklab.data.npz import read_npz
-from inklab.data.picture import open_picture
-from inklab.data.source import load
+from inklab.data.sources import load
 from inklab.errors import CorruptFile, DataError, InklabError, ModelMismatch, SpecError
-from inklab.files import parse_json, parse_toml, read_json, read_toml
-from inklab.study.reading import parse_study, read_study
+from inklab.io import documents
+from inklab.io.documents import parse_json, parse_toml, read_json, read_toml
+from inklab.model import MANIFEST, Bundle
+from inklab.study.load import parse_study, read_study
 
 FILES = (
     "idx", "npz", "npy in npz", "picture", "png", "json", "safetensors", "safetensors header", "study file",
@@ -103,7 +103,7 @@ def test_json_of_the_largest_depth_is_read():
 
 
 def test_json_of_millions_of_lists_is_not_parsed(monkeypatch):
-    monkeypatch.setattr(files, "MOST_BRACKETS", 10)
+    monkeypatch.setattr(documents, "MOST_BRACKETS", 10)
     with pytest.raises(CorruptFile, match="it has 12 brackets; at most 10"):
         parse_json(json.dumps([[]] * 11).encode(), "a.json")
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from inklab.errors import SpecError
-from inklab.models.model import check_model
-from inklab.study.reading import parse_study, read_study
-from inklab.train.objective import objectives
-from inklab.train.recipe import Recipe, read_recipe, recipe_names
+from inklab.networks.network import check_model
+from inklab.study.load import parse_study, read_study
+from inklab.training.objectives import objectives
+from inklab.training.recipe import Recipe, read_recipe, recipe_names
 
 CARDS = Path(__file__).parent.parent / "docs" / "recipes"
 HEADINGS = ("## What it does", "## What was tried", "## Looks at the test images")
@@ -103,7 +103,7 @@ def test_a_recipe_with_a_network_has_a_card_that_tells_all_looks_at_the_test_ima
 def test_its_file_is_headed_by_what_it_achieves(name):
     from importlib import resources
 
-    head = (resources.files("inklab.train") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
+    head = (resources.files("inklab.training") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
     comment = " ".join(line.lstrip("# ") for line in head.splitlines() if line.startswith("#"))
     if read_recipe(name).version == DRAFT:
         assert comment.startswith("A draft")

@@ -92,9 +92,9 @@ def test_names_may_be_added_from_outside(package):
 
 
 def test_our_own_registries_are_whole():
-    from inklab.corrupt.corruption import corruptions
-    from inklab.models.model import models
-    from inklab.train.objective import objectives
+    from inklab.corruptions.corruption import corruptions
+    from inklab.networks.network import models
+    from inklab.training.objectives import objectives
 
     for found, least in ((models, 5), (corruptions, 5), (objectives, 4)):
         assert len(found) >= least

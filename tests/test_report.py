@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from synthetic_report import MadeUp, digits_plan, made_up_run
 
-from inklab.figures.training import learning_curves
 from inklab.report import build_report, write_report
-from inklab.report.chapters import TEMPLATES, known_answers
-from inklab.report.evaluations import noise_tables
+from inklab.report.figures.training_plots import learning_curves
 from inklab.report.page import LARGEST_CSV
-from inklab.study.reading import read_study
+from inklab.report.sections import TEMPLATES, known_answers, noise_tables
+from inklab.study.load import read_study
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 HOSTILE = '<script>alert("1")</script>'

@@ -7,12 +7,11 @@ import re
 
 import numpy as np
 import pytest
-from synthetic_bundles import DENOISER, SMALL, made_up, scripts, tensor, toy_run
+from synthetic_bundles import DENOISER, SMALL, made_up, scripts, tensor, toy_view
 
-from inklab.bundle import Bundle
+from inklab.model import Bundle
 from inklab.report import build_report
-from inklab.report.networks import read_dense
-from inklab.report.pad import FAMILIAR, LARGEST, build_pad
+from inklab.report.pad_demo import FAMILIAR, LARGEST, build_pad, read_dense
 
 
 class TestPage:
@@ -51,7 +50,7 @@ class TestPage:
         assert part and 1_850_000 < len(part.data) + len(part.script) < 1_950_000
 
     def test_the_same_run_gives_the_same_bytes(self, toy_page):
-        assert build_report(toy_run(toy_page.parent), {}).encode() == toy_page.read_bytes()
+        assert build_report(toy_view(toy_page.parent), {}).encode() == toy_page.read_bytes()
 
     def test_names_and_numbers_of_the_networks_are_told(self, large):
         text = (large.path / "report.html").read_text(encoding="utf-8")

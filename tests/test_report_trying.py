@@ -5,12 +5,12 @@ import re
 
 import numpy as np
 import pytest
-import toy
+import toy_run
 from browser import needs_chromium, opened
 from synthetic_bundles import DENOISER, SMALL, judged, made_up, scripts, tensor
 
-from inklab.bundle import Bundle
-from inklab.files import write_whole
+from inklab.io.atomic import write_whole
+from inklab.model import Bundle
 from inklab.report import build_report
 
 HOSTILE = "</script><script>alert(1)</script>"
@@ -62,7 +62,7 @@ class TestNetworks:
             assert np.abs(found["ofCleaned"] - expected).max() < 1e-5
 
     def test_a_trained_run_judges_its_test_images_as_its_bundles_do(self, toy_page):
-        pixels, labels = toy.images(toy.TEST, 2)
+        pixels, labels = toy_run.images(toy_run.TEST, 2)
         plan = json.loads((toy_page.parent / "plan.json").read_text())
         trial = next(each for each in plan["chapters"] if each["name"] == "mlp")["settings"][0]["trials"][0]
         bundle = Bundle.load(toy_page.parent / "trials" / trial / "bundle")
@@ -74,7 +74,7 @@ class TestNetworks:
         assert found["unfamiliar"].mean() < 0.2
 
     def test_what_is_foreign_is_found_out(self, toy_page):
-        dots = 255 * np.random.default_rng(1).integers(0, 2, (40, toy.SIDE, toy.SIDE), np.uint8)
+        dots = 255 * np.random.default_rng(1).integers(0, 2, (40, toy_run.SIDE, toy_run.SIDE), np.uint8)
         with opened(toy_page.as_uri()) as page:
             assert judged(page, dots)["unfamiliar"].mean() > 0.9
 

@@ -11,10 +11,10 @@ from scipy import stats
 from synthetic_run import STRENGTHS, Run, synthetic_run
 
 from inklab.errors import SpecError, UnknownName
+from inklab.results.comparison import compare
+from inklab.results.experiment_summary import confusion
+from inklab.results.summarize import summarise
 from inklab.statistics import paired_images_difference
-from inklab.study.compare import compare
-from inklab.study.results import summarise
-from inklab.study.summaries.noise import confusion
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "results.schema.json").read_text())
 CHECK = jsonschema.Draft202012Validator(SCHEMA)

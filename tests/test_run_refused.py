@@ -14,9 +14,9 @@ from safetensors.numpy import load_file, save_file
 
 from inklab.cli import main
 from inklab.errors import EXIT_DATA, EXIT_FINE, CorruptFile
+from inklab.run import StoredRun
 from inklab.study.forms.arrays import StoredArrays
-from inklab.study.store import RunFolder
-from inklab.study.view import StoredRun
+from inklab.study.run_directory import RunFolder
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import asyncio
 import sys
 from pathlib import Path
 
-import served
-import toy
+import live_server
+import toy_run
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from the checkout, never installed
 
@@ -17,9 +17,9 @@ from benchmarks.storing import store
 
 
 def test_the_clients_count_what_is_answered_and_what_is_not():
-    server = served.shared()
-    bodies = serving._bodies(toy.finished())
-    assert len(bodies) == 10 * toy.CLASSES
+    server = live_server.shared()
+    bodies = serving._bodies(toy_run.finished())
+    assert len(bodies) == 10 * toy_run.CLASSES
     found = asyncio.run(serving._clients(server.port, bodies, 4, 0.3))
     assert found["requests"] >= 4 and found["dropped"] == 0
     assert 0 < found["p50_ms"] <= found["p99_ms"]
@@ -28,8 +28,8 @@ def test_the_clients_count_what_is_answered_and_what_is_not():
 
 
 def test_it_is_the_first_pipeline_that_is_asked():
-    told = served.shared().client.get("/api/networks").json()
-    assert serving._first_pipeline(toy.finished()) == told["pipelines"][0]["id"]
+    told = live_server.shared().client.get("/api/networks").json()
+    assert serving._first_pipeline(toy_run.finished()) == told["pipelines"][0]["id"]
 
 
 def test_the_page_has_medians_and_says_whether_the_bars_are_reached(tmp_path):

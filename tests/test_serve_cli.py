@@ -9,11 +9,11 @@ import sys
 import urllib.request
 
 import pytest
-import toy
+import toy_run
 
 from inklab.cli import main
-from inklab.cli.serving import _address
-from inklab.serve.listening import Place
+from inklab.cli.serve_commands import _address
+from inklab.serve.server import Place
 
 PROBE = """
 import sys
@@ -47,7 +47,7 @@ class TestMistakes:
         ],
     )
     def test_one_line_before_anything_heavy_is_imported(self, words, said):
-        found, told = typed(*(str(toy.finished()) if word == "RUN" else word for word in words))
+        found, told = typed(*(str(toy_run.finished()) if word == "RUN" else word for word in words))
         assert found == "2 []"
         assert said in told and told.count("\n") <= 1
 
@@ -56,14 +56,16 @@ class TestMistakes:
             taken.bind(("127.0.0.1", 0))
             taken.listen()
             port = str(taken.getsockname()[1])
-            found, told = typed(str(toy.finished()), "--port", port)
+            found, told = typed(str(toy_run.finished()), "--port", port)
         assert found == "2 []"
         assert port in told and "or 0" in told
 
     def test_packages_that_are_missing_are_named(self, monkeypatch, capsys):
-        monkeypatch.setattr("inklab.export.extra.find_spec", lambda name: None if name == "fastapi" else name)
+        monkeypatch.setattr(
+            "inklab.export.onnx_runtime.find_spec", lambda name: None if name == "fastapi" else name
+        )
         with pytest.raises(SystemExit) as ended:
-            main(["serve", str(toy.finished())])
+            main(["serve", str(toy_run.finished())])
         assert ended.value.code == 2
         told = capsys.readouterr().err
         assert "(fastapi)" in told and "pip install 'inklab[serve]'" in told
@@ -71,7 +73,7 @@ class TestMistakes:
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 def test_it_says_where_it_listens_and_ends_well(ending):
-    command = [sys.executable, "-m", "inklab", "serve", str(toy.finished()), "--port", "0", "--no-open"]
+    command = [sys.executable, "-m", "inklab", "serve", str(toy_run.finished()), "--port", "0", "--no-open"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         try:
             line = running.stdout.readline()

@@ -1,14 +1,14 @@
 """Borders of familiarity, the measure of nearness, and what is kept of them."""
 
+import live_server
 import numpy as np
 import pytest
-import served
 import torch
 
-from inklab.files import cache_folder
-from inklab.serve import familiarity
-from inklab.serve.familiarity import Border, among_themselves, energy, is_empty, nearest_to
-from inklab.serve.keeping import kept
+from inklab.io.atomic import cache_folder
+from inklab.serve import ood
+from inklab.serve.network_cache import kept
+from inklab.serve.ood import Border, among_themselves, energy, is_empty, nearest_to
 
 
 def images(count, seed, size=(1, 6, 6)):
@@ -28,7 +28,7 @@ class TestNearest:
         assert nearest_to(known)(torch.from_numpy(known).float() / 255)[0].abs().max() < 1e-4
 
     def test_what_few_components_leave_out_counts(self, monkeypatch):
-        monkeypatch.setattr(familiarity, "COMPONENTS", 3)
+        monkeypatch.setattr(ood, "COMPONENTS", 3)
         known = np.zeros((40, 1, 6, 6), np.uint8)
         known[:, 0, 0, :3] = images(40, 0, (3,))
         strange = known[:1].copy()
@@ -94,15 +94,15 @@ class TestKeeping:
 
 
 def test_the_second_start_converts_nothing(monkeypatch):
-    served.shared()
+    live_server.shared()
 
     def never(*_):
         raise AssertionError("it was converted again")
 
-    monkeypatch.setattr("inklab.serve.keeping.to_onnx", never)
-    monkeypatch.setattr("inklab.serve.judging.to_onnx", never)
-    with served.serving(served.toy.finished()) as server:
-        served.wait_until(lambda: server.service._learning.done())
-        answer = server.ask("predict", images=[served.text(served.examples()[0])])
+    monkeypatch.setattr("inklab.serve.network_cache.to_onnx", never)
+    monkeypatch.setattr("inklab.serve.ood.to_onnx", never)
+    with live_server.serving(live_server.toy.finished()) as server:
+        live_server.wait_until(lambda: server.service._learning.done())
+        answer = server.ask("predict", images=[live_server.text(live_server.examples()[0])])
         assert answer["images"][0]["judgements"][0]["familiarity"] is not None
         assert len(server.ask("generate", count=3)["images"]) == 3

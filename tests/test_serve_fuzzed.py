@@ -2,8 +2,8 @@
 
 import json
 
+import live_server
 import pytest
-import served
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
@@ -23,7 +23,7 @@ KEYS = [
 ]
 KEYS += ["spread", "corruption", "strength", "more"]
 
-image = some.sampled_from([served.text(each) for each in served.examples()[:3]])
+image = some.sampled_from([live_server.text(each) for each in live_server.examples()[:3]])
 leaf = some.one_of(
     some.none(), some.booleans(), some.integers(), some.floats(), some.text(max_size=20), image,
     some.sampled_from(["cnn", "denoiser+cnn", "denoiser", "mixture", "salt_and_pepper", "../cnn", "AAAA"]),
@@ -57,7 +57,7 @@ quick = settings(max_examples=150, deadline=None, suppress_health_check=list(Hea
 
 
 def sent(path, body):
-    server = served.shared()
+    server = live_server.shared()
     answer = server.client.post(f"/api/{path}", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code in (200, 404, 413, 422), (answer.status_code, body)
     told = answer.json()
@@ -82,7 +82,9 @@ def test_any_bytes(path, body):
 @given(some.data())
 def test_a_right_request_that_is_spoilt(data):
     body = bytearray(
-        json.dumps({"images": [served.text(served.examples()[0])], "noise": {"strength": 0.1}}).encode()
+        json.dumps(
+            {"images": [live_server.text(live_server.examples()[0])], "noise": {"strength": 0.1}}
+        ).encode()
     )
     for place, byte in data.draw(
         some.lists(some.tuples(some.integers(0, len(body) - 1), some.integers(0, 255)), max_size=4)
@@ -92,10 +94,10 @@ def test_a_right_request_that_is_spoilt(data):
 
 
 def test_a_right_one_passes():
-    assert sent("predict", json.dumps({"images": [served.text(served.examples()[0])]})) == 200
+    assert sent("predict", json.dumps({"images": [live_server.text(live_server.examples()[0])]})) == 200
 
 
 @pytest.fixture(scope="module", autouse=True)
 def still_there():
     yield
-    assert served.shared().client.get("/health").status_code == 200
+    assert live_server.shared().client.get("/health").status_code == 200

@@ -2,26 +2,26 @@
 
 import json
 
+import live_server
 import pytest
-import served
 
 from inklab.errors import SpecError
-from inklab.serve.hosts import Key, Names, check_address, is_loopback, token_of
-from inklab.serve.static import page_files
+from inklab.serve.app import page_files
+from inklab.serve.security import Key, Names, check_address, is_loopback, token_of
 
 TOKEN = "a-token-of-the-tests"
 
 
 @pytest.fixture(scope="module")
 def server():
-    return served.shared()
+    return live_server.shared()
 
 
 @pytest.fixture(scope="module")
 def locked():
-    import toy
+    import toy_run
 
-    with served.serving(toy.finished(), token=TOKEN) as server:
+    with live_server.serving(toy_run.finished(), token=TOKEN) as server:
         yield server
 
 
@@ -261,7 +261,7 @@ class TestDescription:
     def test_answers_are_as_it_says(self, server):
         jsonschema = pytest.importorskip("jsonschema")
         told = server.client.get("/openapi.json").json()
-        image = served.text(served.examples()[0])
+        image = live_server.text(live_server.examples()[0])
         bodies = {"predict": {"images": [image]}, "denoise": {"images": [image]}, "generate": {"count": 2}}
         for name, body in bodies.items():
             schema = told["paths"][f"/api/{name}"]["post"]["responses"]["200"]["content"]["application/json"][

@@ -6,15 +6,14 @@ import socket
 import threading
 import time
 
+import live_server
 import numpy as np
 import pytest
-import served
-import toy
+import toy_run
 
-from inklab.serve import protocol
+from inklab.serve import server as protocol
 from inklab.serve.batcher import MOST, Batcher
-from inklab.serve.limits import MIB, Limits
-from inklab.serve.refused import Refused
+from inklab.serve.limits import MIB, Limits, Refused
 
 FEW = Limits(
     body=20_000, bodies=30_000, body_seconds=0.5, head_seconds=0.5, head=4000, seconds=1.0, requests=2,
@@ -27,9 +26,9 @@ def server():
     """With limits so low that a test reaches them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(protocol, "LIMITS", FEW)
-        with served.serving(toy.finished(), FEW) as server:
+        with live_server.serving(toy_run.finished(), FEW) as server:
             server.client.get("/api/networks").raise_for_status()
-            served.wait_until(lambda: server.service._learning.done())
+            live_server.wait_until(lambda: server.service._learning.done())
             yield server
             assert server.client.get("/health").status_code == 200
 
@@ -158,11 +157,11 @@ class TestHeads:
     def test_connections_are_counted(self, server):
         lines = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(12)]
         try:
-            served.wait_until(lambda: len(server.running.server_state.connections) <= FEW.connections)
+            live_server.wait_until(lambda: len(server.running.server_state.connections) <= FEW.connections)
         finally:
             for line in lines:
                 line.close()
-        served.wait_until(lambda: len(server.running.server_state.connections) <= 1)
+        live_server.wait_until(lambda: len(server.running.server_state.connections) <= 1)
 
 
 class TestAtOnce:
@@ -174,17 +173,17 @@ class TestAtOnce:
             return rows, rows
 
         monkeypatch.setitem(server.service.batcher.networks, "mlp", slow)
-        body = {"images": [served.text(served.examples()[0])], "pipelines": ["mlp"]}
+        body = {"images": [live_server.text(live_server.examples()[0])], "pipelines": ["mlp"]}
         answers = []
 
         def ask():
-            with served.httpx.Client(timeout=30) as client:
+            with live_server.httpx.Client(timeout=30) as client:
                 answers.append(client.post(f"http://127.0.0.1:{server.port}/api/predict", json=body))
 
         threads = [threading.Thread(target=ask) for _ in range(4)]
         for thread in threads:
             thread.start()
-        served.wait_until(lambda: len(answers) >= 2)
+        live_server.wait_until(lambda: len(answers) >= 2)
         assert {each.status_code for each in answers} == {503}
         assert server.client.get("/health").status_code == 200
         for thread in threads:
@@ -196,7 +195,7 @@ class TestAtOnce:
         }  # the other two waited for longer than they may
         assert sum("no answer within 1 s" in each.json()["error"] for each in answers) >= 1
         assert all(int(each.headers["retry-after"]) >= 1 for each in answers)
-        served.wait_until(lambda: server.service.batcher._waiting == 0)
+        live_server.wait_until(lambda: server.service.batcher._waiting == 0)
 
 
 class TestBatcher:

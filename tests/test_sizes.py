@@ -1,4 +1,4 @@
-"""No file above 400 lines, no function above 50, most far below."""
+"""No file above 700 lines, no function above 60, most far below."""
 
 import ast
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCE = sorted((ROOT / "src" / "inklab").rglob("*.py"))
 FILES = [*SOURCE, *sorted((ROOT / "tests").rglob("*.py"))]
-MOST_LINES, LONGEST_FUNCTION = 400, 50
+MAX_LINES, MAX_FUNCTION_LINES = 700, 60
 
 
 def functions(path: Path) -> dict[str, int]:
@@ -27,8 +27,8 @@ def functions(path: Path) -> dict[str, int]:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_nothing_is_too_long(path):
     lines = len(path.read_text(encoding="utf-8").splitlines())
-    assert lines <= MOST_LINES, f"{lines} lines: part it"
-    assert not {name: lines for name, lines in functions(path).items() if lines > LONGEST_FUNCTION}
+    assert lines <= MAX_LINES, f"{lines} lines: part it"
+    assert not {name: lines for name, lines in functions(path).items() if lines > MAX_FUNCTION_LINES}
 
 
 def test_most_functions_are_short():

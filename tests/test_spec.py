@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from inklab.errors import EXIT_MISTAKE, SpecError
-from inklab.study.reading import builtin_studies, parse_set, parse_study, read_study
+from inklab.study.load import builtin_studies, parse_set, parse_study, read_study
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").rglob("*.toml"))
 SMALL = {"name": "small", "chapters": {"net": {"model": "mlp", "recipe": "sgd"}}}

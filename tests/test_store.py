@@ -10,11 +10,11 @@ import sys
 import numpy as np
 import pytest
 
-from inklab.arrayfile import read_arrays, write_arrays
 from inklab.errors import CorruptFile, RunError
-from inklab.files import write_json
-from inklab.study.store import RunFolder
-from inklab.study.view import StoredRun
+from inklab.io.documents import write_json
+from inklab.io.tensor_file import read_arrays, write_arrays
+from inklab.run import StoredRun
+from inklab.study.run_directory import RunFolder
 
 OUTCOME = {"id": "abc", "state": "done", "scores": {"test_accuracy": 0.5}}
 EVALUATION = {"id": "e1", "kind": "generator", "state": "done", "recognised": 0.5}
@@ -131,7 +131,7 @@ class TestReading:
 HOLD = """
 import sys, time
 from pathlib import Path
-from inklab.study.store import RunFolder
+from inklab.study.run_directory import RunFolder
 with RunFolder(Path(sys.argv[1])).locked():
     print("held", flush=True)
     time.sleep(60)

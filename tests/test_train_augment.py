@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from inklab.seeding import Seed
-from inklab.train.augment import Shifter, warped
-from inklab.train.recipe import Augmentation
+from inklab.training.batches import Shifter, warped
+from inklab.training.recipe import Augmentation
 
 SHAPES = [(1, 12, 12), (3, 7, 10), (2, 9, 4)]
 

@@ -16,7 +16,7 @@ from synthetic_training import (
     walk,
 )
 
-from inklab.train.loop import Group, train_group
+from inklab.training.trainer import Group, train_group
 
 HUGE = 1e30  # weights of 1e30: the product of two layers is beyond float32
 

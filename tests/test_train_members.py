@@ -19,7 +19,7 @@ from synthetic_training import (
     training_data,
 )
 
-from inklab.train.loop import Trained
+from inklab.training.trainer import Trained
 
 REPLICATES = (0, 1, 2, 3, 4)
 COMPANIES = ((2,), (3, 1), (0, 4, 2), (4, 2, 0, 1, 3))

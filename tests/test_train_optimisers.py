@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from inklab.train import optimisers
-from inklab.train.loop import rate_factor
-from inklab.train.optimisers import (
+from inklab.training import optimizers
+from inklab.training.optimizers import (
     ADAM,
     MUON,
     MUON_IN_BF16,
@@ -21,6 +20,7 @@ from inklab.train.optimisers import (
     orthogonalised,
     over,
 )
+from inklab.training.trainer import rate_factor
 
 RATES, MOMENTA, STEPS = (0.1, 1e-3, 0.7), (0.9, 0.0, 0.5), 20
 SHAPES = {
@@ -154,7 +154,7 @@ def with_values(values: Tensor, rows: int, columns: int) -> Tensor:
 def by_svd(matrix: Tensor, rounds: int) -> Tensor:
     """The oracle: the same polynomial of each singular value alone."""
     left, values, right = torch.linalg.svd(matrix.double(), full_matrices=False)
-    a, b, c = optimisers.MUON_POLYNOMIAL
+    a, b, c = optimizers.MUON_POLYNOMIAL
     values = values / values.square().sum(-1, keepdim=True).sqrt()
     for _ in range(rounds):
         values = a * values + b * values**3 + c * values**5
@@ -212,11 +212,11 @@ def theirs_with_muon(member: int) -> dict[str, Tensor]:
     rate, momentum = RATES[member], MOMENTA[member]
     steppers = [
         torch.optim.Muon(
-            flat.values(), rate, weight_decay=0.0, momentum=momentum, ns_steps=optimisers.MUON_ROUNDS,
-            ns_coefficients=optimisers.MUON_POLYNOMIAL,
+            flat.values(), rate, weight_decay=0.0, momentum=momentum, ns_steps=optimizers.MUON_ROUNDS,
+            ns_coefficients=optimizers.MUON_POLYNOMIAL,
         ),
         torch.optim.SGD(
-            [value for key, value in params.items() if key not in INNER], rate * optimisers.MUON_OTHERS,
+            [value for key, value in params.items() if key not in INNER], rate * optimizers.MUON_OTHERS,
             momentum=momentum, nesterov=momentum > 0,
         ),
     ]  # fmt: skip

@@ -12,11 +12,11 @@ from synthetic_training import assert_tensor_near, members, same_bits, settings,
 from torch import nn
 from torch.nn import functional
 
-from inklab.corrupt.corruption import corruptions
-from inklab.models.model import build_net
-from inklab.models.parts.flatten import Flatten
+from inklab.corruptions.corruption import corruptions
+from inklab.networks.layers import Flatten
+from inklab.networks.network import build_net
 from inklab.seeding import Seed
-from inklab.train import optimisers
+from inklab.training import optimizers
 
 ROOT = 5
 L2, L2_ON = 1e-2, ("hidden.*.weight",)
@@ -129,7 +129,7 @@ class MuonBySvd(torch.optim.SGD):
             velocity = self.state[value].setdefault("velocity", torch.zeros_like(value))
             velocity.mul_(group["momentum"]).add_(value.grad)
             ahead = value.grad + group["momentum"] * velocity
-            rate = group["lr"] * optimisers.MUON_OTHERS
+            rate = group["lr"] * optimizers.MUON_OTHERS
             if any(value is kernel for kernel in kernels[:-1]):
                 rows, columns = ahead.flatten(1).shape
                 rate = group["lr"] * max(1, rows / columns) ** 0.5
@@ -139,9 +139,9 @@ class MuonBySvd(torch.optim.SGD):
 
 def turned(matrix: torch.Tensor) -> torch.Tensor:
     left, values, right = torch.linalg.svd(matrix, full_matrices=False)
-    a, b, c = optimisers.MUON_POLYNOMIAL
+    a, b, c = optimizers.MUON_POLYNOMIAL
     values = values / values.norm()
-    for _ in range(optimisers.MUON_ROUNDS):
+    for _ in range(optimizers.MUON_ROUNDS):
         values = a * values + b * values**3 + c * values**5
     return left @ values.diag() @ right
 

@@ -9,10 +9,10 @@ import torch
 from synthetic_training import SMALL_AUTOENCODER, SMALL_CNN, same_bits, settings, train_one
 
 import inklab
-from inklab.bundle import Bundle
-from inklab.models.model import build_net
+from inklab.model import Bundle
+from inklab.networks.network import build_net
 from inklab.seeding import Seed
-from inklab.train.rehearsal import rehearse
+from inklab.training.preflight import rehearse
 
 HOME = Path(inklab.__file__).parent
 SOURCES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(HOME.rglob("*.py"))}

@@ -20,7 +20,7 @@ from synthetic_training import (
 )
 
 from inklab.errors import ModelMismatch, SpecError
-from inklab.train.rehearsal import rehearse
+from inklab.training.preflight import rehearse
 
 SHAPE = (1, 12, 12)
 HEAD = "import torch\nfrom torch import nn\nfrom torch.nn import functional\n\n"

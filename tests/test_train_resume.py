@@ -17,8 +17,8 @@ from synthetic_training import (
     training_data,
 )
 
-from inklab.train.checkpoint import Interrupted, Keeper, generations, read_checkpoint, write_checkpoint
-from inklab.train.loop import Group, train_group
+from inklab.training.checkpoint import Interrupted, Keeper, generations, read_checkpoint, write_checkpoint
+from inklab.training.trainer import Group, train_group
 
 NOISE = {"name": "salt_and_pepper", "strength": [0.0, 0.9]}
 DROPPED = {"name": "mlp", "hidden": [16, 12], "dropout": 0.4}

@@ -10,11 +10,10 @@ from synthetic_training import SMALL_AUTOENCODER, same_bits, settings, train_one
 
 from inklab.errors import SpecError, UnknownName
 from inklab.seeding import Seed
-from inklab.train.objective import objectives
-from inklab.train.recipe import CorruptionSpec, Recipe, read_recipe, recipe_names
-from inklab.train.scoring import final_scores
-from inklab.train.shown import BatchMaker, shown_for_scoring, spoilt
-from inklab.train.tensors import as_floats
+from inklab.training.batches import BatchMaker, as_floats, shown_for_scoring, spoilt
+from inklab.training.evaluate import final_scores
+from inklab.training.objectives import objectives
+from inklab.training.recipe import CorruptionSpec, Recipe, read_recipe, recipe_names
 
 SEEDS = [Seed(0) / "replicate" / k for k in (0, 1, 2)]
 RANGED = CorruptionSpec(name="salt_and_pepper", strength=(0.1, 0.7))

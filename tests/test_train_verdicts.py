@@ -6,8 +6,8 @@ import pytest
 import torch
 from synthetic_training import SMALL_CNN, settings, train_one
 
-from inklab.models.parts.scaling import Scaled, Scaling
-from inklab.train.verdicts import Watch, verdicts, watch
+from inklab.networks.layers import Scaled, Scaling
+from inklab.training.diagnostics import Watch, verdicts, watch
 
 TWICE = {"spread": 255.0}
 

@@ -9,15 +9,14 @@ from synthetic_training import SMALL_CNN, SMALL_MLP, settings
 from torch import Tensor, nn
 from torch.utils import _pytree
 
-from inklab.models.parts.dropout import key_names
-from inklab.models.parts.scaling import Scaled, Scaling
+from inklab.networks.layers import Scaled, Scaling, key_names
 from inklab.seeding import Seed
-from inklab.train.loop import build_scaled
-from inklab.train.objective import Batch, objectives
-from inklab.train.optimisers import Hyper, choose
-from inklab.train.population import alone, decayed_names, stacked
-from inklab.train.step import State, StepMaker
-from inklab.train.tensors import Part
+from inklab.training.batches import Part
+from inklab.training.objectives import Batch, objectives
+from inklab.training.optimizers import Hyper, choose
+from inklab.training.population import alone, decayed_names, stacked
+from inklab.training.step import State, StepMaker
+from inklab.training.trainer import build_scaled
 
 SHAPE, CLASSES, BATCH, MEMBERS = (1, 12, 12), 10, 8, 3
 DROPPED = {**SMALL_MLP, "dropout": 0.4}

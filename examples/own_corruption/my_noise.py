@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from inklab.corrupt.corruption import corruption
+from inklab.corruptions.corruption import corruption
 
 
 @corruption(

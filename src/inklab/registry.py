@@ -2,7 +2,7 @@
 
 import importlib
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Generic, TypeVar
 
 from inklab.errors import InklabError, UnknownName
@@ -17,14 +17,15 @@ class Registry(Generic[T]):
 
     Args:
         kind: what one thing is called in messages, such as "corruption".
-        package: the package whose files define the things, such as "inklab.corrupt".
+        package: the package whose files define the things, such as "inklab.corruptions"; or the one file.
+        skip: files of it that define none, and are not imported for it.
 
     Raises:
         UnknownName: by `registry[name]`, with the nearest right name.
     """
 
-    def __init__(self, kind: str, package: str) -> None:
-        self.kind, self._package = kind, package
+    def __init__(self, kind: str, package: str, skip: Collection[str] = ()) -> None:
+        self.kind, self._package, self._skip = kind, package, skip
         self._things: dict[str, T] = {}
         self._complete = False
 
@@ -37,8 +38,10 @@ class Registry(Generic[T]):
     def all(self) -> dict[str, T]:
         """Every registered thing by name, in alphabetical order."""
         if not self._complete:
-            for file in pkgutil.iter_modules(importlib.import_module(self._package).__path__):
-                importlib.import_module(f"{self._package}.{file.name}")
+            home = importlib.import_module(self._package)
+            for file in pkgutil.iter_modules(getattr(home, "__path__", ())):
+                if file.name not in self._skip:
+                    importlib.import_module(f"{self._package}.{file.name}")
             self._complete = True  # last: a broken file must fail every look-up, not just the first
         return dict(sorted(self._things.items()))
 

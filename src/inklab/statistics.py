@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Integer
 
-from inklab.arrays import Values
 from inklab.errors import OutOfRange
+from inklab.shapes import Values
 
 Numbers = Sequence[float | int] | Values
 Interval = tuple[float, float]

@@ -9,8 +9,8 @@ import shutil
 import signal
 import time
 
-import crashing
-import faults
+import crash_runs
+import disk_faults
 import pytest
 
 pytestmark = pytest.mark.prove
@@ -23,9 +23,9 @@ def whole(tmp_path_factory):
     """The study, run without a crash: what came out, and how long it took."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     began = time.monotonic()
-    crashing.finish(folder)
-    assert len(crashing.result(folder)["outcomes"]) == crashing.TRIALS + crashing.EVALUATIONS
-    return crashing.result(folder), time.monotonic() - began
+    crash_runs.finish(folder)
+    assert len(crash_runs.result(folder)["outcomes"]) == crash_runs.TRIALS + crash_runs.EVALUATIONS
+    return crash_runs.result(folder), time.monotonic() - began
 
 
 def test_killed_at_random_moments_it_ends_equal(whole, tmp_path, tell):
@@ -33,19 +33,19 @@ def test_killed_at_random_moments_it_ends_equal(whole, tmp_path, tell):
     chance, met = random.Random(SEED), {"before": 0, "training": 0, "evaluating": 0, "after": 0, "resumed": 0}
     for number in range(ROUNDS):
         folder = tmp_path / str(number)
-        words = ["run", str(crashing.study_file()), "--out", str(folder)]
+        words = ["run", str(crash_runs.study_file()), "--out", str(folder)]
         for _ in range(chance.choice((1, 1, 2, 3))):
-            process = crashing.begin(words)
+            process = crash_runs.begin(words)
             # Half of the time goes into starting; a resume has less to do.
             time.sleep(chance.uniform(0.1, 1.0) * seconds)
-            crashing.kill(process)
-            met["resumed"] += crashing.generations(folder) > 0
+            crash_runs.kill(process)
+            met["resumed"] += crash_runs.generations(folder) > 0
             met[_where(folder)] += 1
             if (folder / "plan.json").is_file():
                 words = ["resume", str(folder)]
-        crashing.finish(folder)
-        crashing.same(crashing.result(folder), wanted)
-        assert crashing.leftovers(folder) == []
+        crash_runs.finish(folder)
+        crash_runs.same(crash_runs.result(folder), wanted)
+        assert crash_runs.leftovers(folder) == []
         shutil.rmtree(folder)
     tell(f"{ROUNDS} rounds equal; kills: {met}")
     assert met["training"] and met["evaluating"] and met["resumed"]
@@ -57,21 +57,21 @@ def _where(folder):
         return "before"
     if (folder / "report.html").is_file():
         return "after"
-    return "training" if crashing.trained(folder) < crashing.TRIALS else "evaluating"
+    return "training" if crash_runs.trained(folder) < crash_runs.TRIALS else "evaluating"
 
 
 def test_killed_at_every_point_on_the_way_to_the_disk_it_ends_equal(whole, tmp_path, tell):
-    wanted, points = whole[0], faults.every_fault(tmp_path)
+    wanted, points = whole[0], disk_faults.every_fault(tmp_path)
     for fault in points:
         folder = tmp_path / "run"
-        words = ["run", str(crashing.study_file()), "--out", str(folder)]
-        process = crashing.begin(words, fault.surroundings())
+        words = ["run", str(crash_runs.study_file()), "--out", str(folder)]
+        process = crash_runs.begin(words, fault.surroundings())
         said = process.communicate()[0]
         assert os.path.exists(fault.hit), f"{fault} was not met: {said}"
         assert process.returncode == -signal.SIGKILL
-        crashing.finish(folder)
-        crashing.same(crashing.result(folder), wanted)
-        assert crashing.leftovers(folder) == [], fault
+        crash_runs.finish(folder)
+        crash_runs.same(crash_runs.result(folder), wanted)
+        assert crash_runs.leftovers(folder) == [], fault
         shutil.rmtree(folder)
     tell(f"{len(points)} points, each hit once, all equal")
     assert len(points) >= 60
@@ -88,17 +88,17 @@ def damaged(raw, how):
 def test_damaged_checkpoints_cost_time_and_nothing_else(both, how, whole, tmp_path):
     wanted = whole[0]
     folder = tmp_path / "run"
-    process = crashing.begin(["run", str(crashing.study_file()), "--out", str(folder)])
-    while process.poll() is None and max(crashing.in_each_group(folder), default=0) < 2:
+    process = crash_runs.begin(["run", str(crash_runs.study_file()), "--out", str(folder)])
+    while process.poll() is None and max(crash_runs.in_each_group(folder), default=0) < 2:
         time.sleep(0.02)
-    crashing.kill(process)
-    groups = [each for each in crashing.groups(folder) if len(each) == 2]
+    crash_runs.kill(process)
+    groups = [each for each in crash_runs.groups(folder) if len(each) == 2]
     assert groups, "no group had two generations"
     for generation in groups[0][0 if both else 1 :]:
         for path in generation.iterdir():
             path.write_bytes(damaged(path.read_bytes(), how))
-    said = crashing.finish(folder)
+    said = crash_runs.finish(folder)
     warned = [line for line in said.splitlines() if "training begins anew" in line or "goes on from" in line]
     assert len(warned) == 1 and ("begins anew" in warned[0]) == both, said
-    crashing.same(crashing.result(folder), wanted)
-    assert crashing.leftovers(folder) == []
+    crash_runs.same(crash_runs.result(folder), wanted)
+    assert crash_runs.leftovers(folder) == []

@@ -8,23 +8,21 @@ import pytest
 import torch
 from torch import nn
 
-from inklab.data.source import load
-from inklab.data.split import split
-from inklab.models.model import build_net
+from inklab.data.dataset import split
+from inklab.data.sources import load
+from inklab.networks.network import build_net
 from inklab.seeding import Seed
-from inklab.study.choosing import Asked
-from inklab.study.driver import Driver
-from inklab.study.opening import open_study
-from inklab.study.reading import read_study
-from inklab.study.store import RunFolder
-from inklab.train.loop import Group, Trial, train_group
-from inklab.train.objective import objectives
-from inklab.train.optimisers import Hyper, choose
-from inklab.train.population import alone, decayed_names
-from inklab.train.recipe import Recipe
-from inklab.train.shown import BatchMaker
-from inklab.train.step import StepMaker, as_images
-from inklab.train.tensors import TrainingData, as_part
+from inklab.study.load import open_study, read_study
+from inklab.study.resources import Asked
+from inklab.study.run_directory import RunFolder
+from inklab.study.runner import Driver
+from inklab.training.batches import BatchMaker, TrainingData, as_part
+from inklab.training.objectives import objectives
+from inklab.training.optimizers import Hyper, choose
+from inklab.training.population import alone, decayed_names
+from inklab.training.recipe import Recipe
+from inklab.training.step import StepMaker, as_images
+from inklab.training.trainer import Group, Trial, train_group
 
 pytestmark = pytest.mark.prove
 STEPS = 50

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import toy
+import toy_run
 from browser import NEAR, Watch, needs_chromium, opened
 from page_visits import (
     NOTHING,
@@ -81,7 +81,7 @@ def address(run):
 
 def hundred_digits() -> tuple[np.ndarray, np.ndarray]:
     """A hundred test images with their labels, the same ones each time."""
-    from inklab.data.source import load
+    from inklab.data.sources import load
 
     try:
         data = load("mnist").test
@@ -122,8 +122,8 @@ def test_digits_drawn_with_the_mouse_are_recognised(address):
 def test_a_hundred_test_digits_by_strokes_are_read_as_well_as_from_pixels(address, run, tell):
     import torch
 
-    from inklab.bundle import Bundle
-    from inklab.study.store import RunFolder
+    from inklab.model import Bundle
+    from inklab.study.run_directory import RunFolder
 
     pixels, labels = hundred_digits()
     plan = RunFolder.existing(run).plan()
@@ -297,7 +297,7 @@ def test_a_running_study_moves_by_itself_until_it_has_finished(tmp_path):
         "-m",
         "inklab",
         "run",
-        toy.study_file(),
+        toy_run.study_file(),
         "--out",
         str(folder),
         "--workers",

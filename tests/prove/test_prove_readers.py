@@ -8,11 +8,11 @@ from collections.abc import Callable
 from functools import partial
 
 import pytest
-from fuzzed import readers
+from fuzzed_files import readers
 from fuzzed_runs import PATTERNS, Reading, write_run
-from hostile import CHANGES, QUICKLY, Tally, little_memory, peak_bytes
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from malicious_files import CHANGES, QUICKLY, Tally, little_memory, peak_bytes
 
 pytestmark = pytest.mark.prove
 

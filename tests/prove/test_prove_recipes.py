@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from inklab.errors import InklabError
-from inklab.machine import fast_precision
+from inklab.hardware import fast_precision
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # the benchmarks are run from the checkout and never installed
@@ -27,7 +27,7 @@ DENOISED = 0.080  # nats a pixel at 40 % noise, after one epoch
 
 @pytest.fixture(scope="module")
 def mnist():
-    from inklab.data.source import load
+    from inklab.data.sources import load
 
     if fast_precision() != "bf16":
         pytest.skip("claims are measured in bf16")
@@ -43,10 +43,10 @@ def validated(recipe: str, changes: dict, replicates: int) -> list[dict[str, flo
     from benchmarks.training import CLASSES, NOTHING
 
     from inklab.seeding import Seed
-    from inklab.train.objective import objectives
-    from inklab.train.recipe import Recipe
-    from inklab.train.scoring import Curves
-    from inklab.train.tensors import TrainingData, as_part
+    from inklab.training.batches import TrainingData, as_part
+    from inklab.training.evaluate import Curves
+    from inklab.training.objectives import objectives
+    from inklab.training.recipe import Recipe
 
     told, parts = opened(Level(0, recipe, changes), None)
     known = (as_part(part.pixels, part.labels) for part in (parts.train, parts.validation))

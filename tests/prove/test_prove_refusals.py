@@ -5,22 +5,21 @@ import json
 import os
 import shutil
 
-import crashing
-import faults
-import inline
+import crash_runs
+import disk_faults
+import inline_executor
 import pytest
-import toy
+import toy_run
 
-from inklab.arrayfile import read_arrays
 from inklab.errors import EXIT_INTERRUPTED, EXIT_MISTAKE, Unwritable
+from inklab.io.tensor_file import read_arrays
 from inklab.report.page import write_report
-from inklab.study import driver as driver_module
-from inklab.study.choosing import Asked
-from inklab.study.driver import Driver
-from inklab.study.opening import open_study
-from inklab.study.reading import read_study
-from inklab.study.store import RunFolder
-from inklab.study.view import StoredRun
+from inklab.run import StoredRun
+from inklab.study import runner as driver_module
+from inklab.study.load import open_study, read_study
+from inklab.study.resources import Asked
+from inklab.study.run_directory import RunFolder
+from inklab.study.runner import Driver
 
 pytestmark = pytest.mark.prove
 CODES = {errno.ENOSPC: EXIT_INTERRUPTED, errno.EIO: EXIT_INTERRUPTED, errno.EACCES: EXIT_MISTAKE}
@@ -29,12 +28,12 @@ CODES = {errno.ENOSPC: EXIT_INTERRUPTED, errno.EIO: EXIT_INTERRUPTED, errno.EACC
 @pytest.fixture(autouse=True)
 def here(monkeypatch):
     """Jobs are done in this process."""
-    monkeypatch.setattr(driver_module, "LocalExecutor", inline.InlineExecutor)
+    monkeypatch.setattr(driver_module, "LocalExecutor", inline_executor.InlineExecutor)
 
 
 def run(folder):
     """What the command does, but for the printing."""
-    study = open_study(*read_study(str(crashing.study_file(epochs=2, generator=False))))
+    study = open_study(*read_study(str(crash_runs.study_file(epochs=2, generator=False))))
     Driver(study, RunFolder(folder), Asked(workers=1, checkpoint_every=0.1)).run()
 
 
@@ -61,7 +60,7 @@ def nothing_half(folder):
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(driver_module, "LocalExecutor", inline.InlineExecutor)
+        patch.setattr(driver_module, "LocalExecutor", inline_executor.InlineExecutor)
         run(folder)
         report(folder)
     return folder
@@ -72,7 +71,7 @@ def test_refused_at_any_write_of_a_run(number, whole, tmp_path, tell):
     nth, refused = 0, True
     while refused:
         nth, refused, folder = nth + 1, False, tmp_path / "run"
-        with faults.refusing(nth, number):
+        with disk_faults.refusing(nth, number):
             try:
                 run(folder)
             except Unwritable as error:
@@ -82,9 +81,9 @@ def test_refused_at_any_write_of_a_run(number, whole, tmp_path, tell):
         nothing_half(folder)
         run(folder)
         report(folder)
-        crashing.same(crashing.result(folder), crashing.result(whole))
-        assert toy.outcomes(folder).keys() == toy.outcomes(whole).keys()
-        assert crashing.leftovers(folder) == []
+        crash_runs.same(crash_runs.result(folder), crash_runs.result(whole))
+        assert toy_run.outcomes(folder).keys() == toy_run.outcomes(whole).keys()
+        assert crash_runs.leftovers(folder) == []
         shutil.rmtree(folder)
     tell(f"{errno.errorcode[number]}: refused at each of {nth - 1} writes of a run")
     assert nth > 40
@@ -96,15 +95,15 @@ def test_refused_at_any_write_of_a_report(number, whole, tmp_path, tell):
     while refused:
         nth, refused = nth + 1, False
         folder = shutil.copytree(whole, tmp_path / "run")
-        with faults.refusing(nth, number):
+        with disk_faults.refusing(nth, number):
             try:
                 report(folder)
             except Unwritable:
                 refused = True
         nothing_half(folder)
         report(folder)
-        crashing.same(crashing.result(folder), crashing.result(whole))
-        assert crashing.leftovers(folder) == []
+        crash_runs.same(crash_runs.result(folder), crash_runs.result(whole))
+        assert crash_runs.leftovers(folder) == []
         shutil.rmtree(folder)
     tell(f"{errno.errorcode[number]}: refused at each of {nth - 1} writes of a report")
     assert nth > 10

@@ -21,8 +21,8 @@ FROM_OUTSIDE = {
 }  # fmt: skip
 """What a file system says that is nobody's bug: no permission, no space, a file where a folder should be."""
 
-for part in ("running", "reading", "registered", "using", "exporting", "serving"):
-    import_module(f"inklab.cli.{part}")
+for part in ("run", "results", "list", "predict", "export", "serve"):
+    import_module(f"inklab.cli.{part}_commands")
 
 
 def _version(wanted: bool) -> bool:

@@ -11,11 +11,10 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import UInt8
 
-from inklab.data.dataset import LARGEST_BYTES, Dataset, ImageSet, labelled, numbered
-from inklab.data.framing import Framing
-from inklab.data.split import without_test
+from inklab.data.dataset import LARGEST_BYTES, Dataset, ImageSet, labelled, numbered, without_test
+from inklab.data.preprocessing import Framing
 from inklab.errors import CorruptFile, DataError
-from inklab.files import open_plain
+from inklab.io.atomic import open_plain
 
 UNSIGNED_BYTE = 0x08
 MOST_DIMENSIONS = 4

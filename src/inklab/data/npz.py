@@ -11,12 +11,11 @@ from typing import Any, BinaryIO
 import numpy as np
 from jaxtyping import Shaped
 
-from inklab.data.dataset import LARGEST_BYTES, Dataset, ImageSet, describe, labelled, numbered
-from inklab.data.framing import Framing
+from inklab.data.dataset import LARGEST_BYTES, Dataset, ImageSet, describe, labelled, numbered, without_test
 from inklab.data.idx import Readable
-from inklab.data.split import without_test
+from inklab.data.preprocessing import Framing
 from inklab.errors import CorruptFile, DataError
-from inklab.files import open_plain
+from inklab.io.atomic import open_plain
 
 Array = Shaped[np.ndarray, "..."]
 KEYS = (

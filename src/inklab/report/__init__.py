@@ -1,6 +1,6 @@
 """The report of a run: one page that opens offline and prints well."""
 
 from inklab.report.page import build_report, write_report
-from inklab.report.view import RunView
+from inklab.run import RunView
 
 __all__ = ["RunView", "build_report", "write_report"]

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from inklab.figures.drawing import listing
-from inklab.figures.numerals import count
-from inklab.figures.reading import settings_of
-from inklab.report.view import Json, RunView
-from inklab.study.phrases import plain
-from inklab.train.objective import objectives
+from inklab.report.figures.drawing import listing
+from inklab.report.figures.numerals import count
+from inklab.report.figures.result_access import settings_of
+from inklab.results.phrases import plain
+from inklab.run import Json, RunView
+from inklab.training.objectives import objectives
 
 OPTIMISERS = {"sgd": "SGD", "adam": "Adam", "muon": "Muon"}
 

@@ -4,13 +4,13 @@ from base64 import b64encode
 from dataclasses import replace
 from pathlib import Path
 
-from inklab.figures import Figure, Figures, RunView, draw_figures, write_figures
-from inklab.figures.numerals import typeset
-from inklab.figures.palette import DARK, LIGHT, variables
-from inklab.files import write_whole
-from inklab.report.chapters import TEMPLATES, Chapter, read_chapter
-from inklab.report.making import commands, environment, findings, headline, time_table
-from inklab.report.pad import build_pad
+from inklab.io.atomic import write_whole
+from inklab.report.figures import Figure, Figures, RunView, draw_figures, write_figures
+from inklab.report.figures.numerals import typeset
+from inklab.report.figures.palette import DARK, LIGHT, variables
+from inklab.report.overview import commands, environment, findings, headline, time_table
+from inklab.report.pad_demo import build_pad
+from inklab.report.sections import TEMPLATES, Chapter, read_chapter
 from inklab.report.tables import Table
 
 LARGEST_CSV = 1_000_000  # characters; the curves of 10,000 trainings would be nine times that

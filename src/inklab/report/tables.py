@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from inklab.figures.numerals import (
+from inklab.report.figures.numerals import (
     ABSENT,
     THIN,
     Writer,
@@ -16,15 +16,9 @@ from inklab.figures.numerals import (
     points,
     score_text,
 )
-from inklab.figures.reading import (
-    Score,
-    chapter_results,
-    outcomes_of,
-    read_score,
-    settings_of,
-)
-from inklab.report.view import Json, RunView
-from inklab.study.phrases import plain
+from inklab.report.figures.result_access import Score, chapter_results, outcomes_of, read_score, settings_of
+from inklab.results.phrases import plain
+from inklab.run import Json, RunView
 
 
 @dataclass(frozen=True)
@@ -108,7 +102,7 @@ def train_tables(run: RunView, chapter: Json) -> list[Table]:
 
 def scores_table(results: Json) -> Table:
     """All scores of a chapter with one setting."""
-    from inklab.figures.numerals import MEASURES
+    from inklab.report.figures.numerals import MEASURES
 
     found = {key: read_score(results.get(key)) for key in MEASURES if isinstance(results.get(key), dict)}
     scores = {key: score for key, score in found.items() if score}

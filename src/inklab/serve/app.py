@@ -1,8 +1,11 @@
-"""The application: routes, and how each is described."""
+"""The application: routes, the page's files, and what stands in every answer."""
 
+import hashlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request, Response
@@ -12,12 +15,14 @@ from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 
 import inklab
+from inklab import web
 from inklab.errors import InklabError
-from inklab.serve.answering import Answers
-from inklab.serve.catalogue import catalogue
-from inklab.serve.describing import describe
-from inklab.serve.following import no_study
-from inklab.serve.forms import (
+from inklab.serve.api import Answers, catalogue
+from inklab.serve.app_state import Service
+from inklab.serve.limits import Refused
+from inklab.serve.openapi import describe
+from inklab.serve.progress_stream import no_study
+from inklab.serve.schemas import (
     DenoiseAnswer,
     DenoiseAsked,
     GenerateAnswer,
@@ -28,9 +33,48 @@ from inklab.serve.forms import (
     StudyAnswer,
     told,
 )
-from inklab.serve.refused import Refused
-from inklab.serve.service import Service
-from inklab.serve.static import INDEX, File, page_files
+
+PAGE = Path(__file__).parent / "page"
+KINDS = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+INDEX = "index.html"
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of the page.
+
+    Attributes:
+        content: its bytes.
+        kind: its Content-Type.
+        tag: changes with the content; a browser that has it is not sent it again.
+    """
+
+    content: bytes
+    kind: str
+    tag: str
+
+
+def page_files() -> dict[str, File]:
+    """Every file of the page, and the pad's modules, by name.
+
+    Example:
+        >>> "drawing.js" in page_files()
+        True
+    """
+    found = {path.name: path.read_bytes() for path in sorted(PAGE.glob("*")) if path.suffix in KINDS}
+    found |= {name: web.source(name).encode() for name in web.MODULES}
+    return {name: _file(name, content) for name, content in found.items()}
+
+
+def _file(name: str, content: bytes) -> File:
+    tag = hashlib.sha256(content).hexdigest()[:16]
+    return File(content, KINDS[Path(name).suffix], f'"{tag}"')
+
 
 Form = TypeVar("Form", bound=BaseModel)
 Handler = Callable[[Request], Awaitable[Response]]

@@ -9,7 +9,7 @@ from queue import Empty, SimpleQueue
 
 import numpy as np
 
-from inklab.serve.refused import Refused, busy
+from inklab.serve.limits import Refused, busy
 
 Network = Callable[[np.ndarray], tuple[np.ndarray, ...]]
 """Maps `(b, ...)` floats to arrays of b rows each."""

@@ -1,6 +1,11 @@
-"""What the server takes at most: of one request, and of all together."""
+"""What one request may cost: limits, bodies read within them, and refusals."""
 
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 MIB = 1024**2
 
@@ -44,3 +49,122 @@ class Limits:
     pixels: int = 16_000_000
     pictures: int = 16
     waiting: int = 64 * MIB
+
+
+class Refused(Exception):
+    """A request that is not done.
+
+    Args:
+        status: the HTTP status, such as 422.
+        message: one line: what was given, what is allowed, what to do.
+        headers: beside the usual ones, such as Retry-After.
+    """
+
+    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = dict(headers or {})
+
+    @property
+    def body(self) -> bytes:
+        r"""The JSON that is sent.
+
+        Example:
+            >>> Refused(422, "two lines\nin one").body
+            b'{"error": "two lines in one"}'
+        """
+        return json.dumps({"error": " ".join(str(self).split())}).encode()
+
+
+def busy(what: str, seconds: int = 1) -> Refused:
+    """A request that may be sent again a little later."""
+    return Refused(503, f"{what}; try again in {seconds} s", {"Retry-After": str(seconds)})
+
+
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
+DRAINED, DRAINED_SECONDS = 32 * MIB, 1.0  # of a body that is refused, so that its sender hears why
+
+
+class Bodies:
+    """Reads requests' bodies.
+
+    Args:
+        limits: bytes of one and of all, and seconds.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits, self._held = limits, 0
+
+    @asynccontextmanager
+    async def read(self, receive: Receive, length: str) -> AsyncIterator[bytes]:
+        """A request's body, whose bytes count as held until the request is done.
+
+        Args:
+            receive: the request.
+            length: its Content-Length, or an empty text.
+
+        Raises:
+            Refused: it is too large (413), too slow (408) or has too many values (422), or too much is held
+                (503).
+        """
+        if length and (not length.isdecimal() or int(length[:20]) > self._limits.body):
+            raise self._too_large()
+        held = 0
+        try:
+            parts: list[bytes] = []
+            try:
+                async with asyncio.timeout(self._limits.body_seconds):
+                    async for part in _parts(receive):
+                        held += len(part)
+                        self._hold(len(part), held)
+                        parts.append(part)
+            except TimeoutError:
+                seconds = self._limits.body_seconds
+                raise Refused(
+                    408, f"the body was not there within {seconds:g} s; send it again, faster"
+                ) from None
+            body = parts[0] if len(parts) == 1 else b"".join(parts)
+            del parts
+            if body.count(b",") > self._limits.values:
+                raise Refused(
+                    422, f"the body has more than {self._limits.values:,} values; send fewer at once"
+                )
+            yield body
+        finally:
+            self._held -= held
+
+    def _hold(self, more: int, whole: int) -> None:
+        self._held += more
+        if whole > self._limits.body:
+            raise self._too_large()
+        if self._held > self._limits.bodies:
+            raise busy("too many large requests are being read")
+
+    def _too_large(self) -> Refused:
+        return Refused(413, f"the body is too large; at most {self._limits.body:,} bytes are read")
+
+
+async def _parts(receive: Receive) -> AsyncIterator[bytes]:
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Refused(400, "the body was cut short")
+        if message.get("body"):
+            yield message["body"]
+        more = message.get("more_body", False)
+
+
+async def drain(receive: Receive) -> None:
+    """Read and forget what is still being sent, up to a bound."""
+    left = DRAINED
+    try:
+        async with asyncio.timeout(DRAINED_SECONDS):
+            while left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                    return
+    except TimeoutError:
+        return

@@ -1,12 +1,10 @@
-"""Executors run jobs somewhere. This one: worker processes on this machine, watched by a supervisor.
-
-Not `ProcessPoolExecutor`: there one killed worker breaks the whole pool and loses everything that waits.
-"""
+"""Executors run jobs somewhere; the local one in processes of its own."""
 
 import multiprocessing
 import os
 import signal
 import time
+import traceback
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,10 +14,83 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
-from inklab.errors import Unwritable
-from inklab.files import fingerprint, make_folder
-from inklab.study.bench import Bench
-from inklab.study.worker import serve
+from inklab.errors import InklabError, Unwritable
+from inklab.hardware import keep_freed_memory
+from inklab.io.atomic import make_folder
+from inklab.io.documents import fingerprint
+from inklab.study.job_context import Bench
+
+BEAT = 5.0  # seconds between two signs of life
+
+
+@dataclass
+class PipeLine:
+    """A job's line to the driver, through a pipe. A driver that is gone has asked to stop."""
+
+    pipe: Connection
+    gone: bool = False
+    beat: float = 0.0
+
+    def say(self, kind: str, value: object = None) -> None:
+        """Send something to the driver."""
+        try:
+            self.pipe.send((kind, value))
+        except OSError:
+            self.gone = True
+
+    def epoch(self, epoch: int, epochs: int, loss: float) -> None:
+        """An epoch of a training has ended."""
+        self.say("epoch", (epoch, epochs, loss))
+
+    def warn(self, text: str) -> None:
+        """Something that the user should know."""
+        self.say("warned", text)
+
+    def asked_to_stop(self) -> bool:
+        """Whether the driver has said something, which during a job can only be that, or has died."""
+        if time.monotonic() >= self.beat:
+            self.beat = time.monotonic() + BEAT
+            self.say("training")
+        return self.gone or self.pipe.poll()
+
+
+def serve(pipe: Connection, bench: Bench) -> None:
+    """A worker's life."""
+    # Ctrl-C and a SIGTERM for the whole group reach it too; the driver decides, and kills what must end.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    import torch
+
+    torch.set_num_threads(bench.threads)
+    keep_freed_memory()
+    while True:
+        try:
+            task = pipe.recv()
+        except (EOFError, OSError):
+            return
+        if task is None:
+            return
+        job, draft = task
+        line = PipeLine(pipe)
+        line.say(*_done(job, bench, Path(draft), line))
+
+
+def _done(job: dict[str, Any], bench: Bench, draft: Path, line: PipeLine) -> tuple[Any, ...]:
+    """Do a job; what to say of it."""
+    from inklab.study.jobs import perform
+    from inklab.training.checkpoint import Interrupted
+
+    try:
+        return "done", perform(job, bench, draft, line)
+    except Interrupted:
+        return "stopped", None
+    except Unwritable as error:
+        return "unwritable", (error.filename, error.errno)
+    except InklabError as error:
+        return "failed", str(error)
+    except Exception:  # a crash becomes an outcome, so that no failure is lost
+        return "failed", traceback.format_exc()
+
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 ATTEMPTS = 2  # a job whose worker dies is tried once more, then it is lost

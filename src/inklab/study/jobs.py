@@ -12,30 +12,30 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 
-from inklab.arrayfile import write_arrays
-from inklab.bundle import Bundle
-from inklab.corrupt.filters import filters
-from inklab.corrupt.find import find_corruption
-from inklab.data.split import stratified
+from inklab.corruptions.corruption import find_corruption
+from inklab.corruptions.filters import filters
+from inklab.data.dataset import stratified
 from inklab.errors import Unwritable
-from inklab.evaluate.frechet import Moments
-from inklab.evaluate.noise import noise_curve
-from inklab.files import write_json
-from inklab.machine import environment
-from inklab.models.parts.layers import layer_table
+from inklab.evaluation.frechet import Moments
+from inklab.evaluation.generation import generator_evaluation, reference_moments
+from inklab.evaluation.robustness import noise_curve
+from inklab.hardware import environment
+from inklab.io.documents import write_json
+from inklab.io.tensor_file import write_arrays
+from inklab.model import Bundle
+from inklab.networks.layer_table import layer_table
 from inklab.seeding import Seed
-from inklab.study.bench import PARTS, WHATS, Bench, data_file
-from inklab.study.generate import generator_evaluation, reference_moments
-from inklab.study.names import check_names
+from inklab.study.job_context import PARTS, WHATS, Bench, data_file
+from inklab.study.load import check_names
+from inklab.study.run_directory import CHECKPOINTS
 from inklab.study.spec import StudySpec
-from inklab.study.store import CHECKPOINTS
-from inklab.train.checkpoint import Keeper
-from inklab.train.loop import Group, Trained, Trial, train_group
-from inklab.train.objective import objectives
-from inklab.train.rehearsal import rehearse
-from inklab.train.scoring import final_scores, spread_out
-from inklab.train.tensors import Part, TrainingData, as_part
-from inklab.train.verdicts import verdicts, watch
+from inklab.training.batches import Part, TrainingData, as_part
+from inklab.training.checkpoint import Keeper
+from inklab.training.diagnostics import verdicts, watch
+from inklab.training.evaluate import final_scores, spread_out
+from inklab.training.objectives import objectives
+from inklab.training.preflight import rehearse
+from inklab.training.trainer import Group, Trained, Trial, train_group
 
 LOOKED_AT = 2_000  # training images behind a verdict
 

@@ -13,27 +13,20 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from inklab.data.split import shares
+from inklab.data.dataset import shares
 from inklab.errors import SpecError, UnknownName, did_you_mean
-from inklab.files import fingerprint
-from inklab.models.model import check_model
-from inklab.study.populations import How, Lifting, groups
-from inklab.study.spec import (
-    Chapter,
-    GeneratorChapter,
-    NoiseChapter,
-    ScalingSpec,
-    StudySpec,
-    TrainChapter,
-)
-from inklab.train.recipe import LATER_FIELDS, Recipe
+from inklab.evaluation.samplers import FLOOR
+from inklab.io.documents import fingerprint
+from inklab.networks.network import check_model
+from inklab.study.grouping import How, Lifting, groups
+from inklab.study.spec import Chapter, GeneratorChapter, NoiseChapter, ScalingSpec, StudySpec, TrainChapter
+from inklab.training.recipe import LATER_FIELDS, Recipe
 from inklab.usercode import is_user_code, source_sha256
 
 FORMAT = 1
 NUMERICS = 3
 """Raised by every change that may move a number; part of each id, so old and new outcomes never mix."""
 
-FLOOR = "floor"  # the evaluation that measures what the generator's scores are compared with
 VARIED = ("model", "recipe", "scaling")
 DEFAULT_VALIDATION = 12  # one training image in so many: 5,000 of MNIST's 60,000
 SMALL_VALIDATION = 500  # but so many where that is no more than an eighth: mnist-5k's 350 / 50 / 100 a class

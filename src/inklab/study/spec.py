@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
-from inklab.train.recipe import LARGEST_FP32, Augmentation, Recipe
+from inklab.training.recipe import LARGEST_FP32, Augmentation, Recipe
 
 MOST_COMPARED = 1000  # values, strengths, pipelines, samplers: a study of more was not meant
 MOST_TRAININGS = 100_000  # of one chapter

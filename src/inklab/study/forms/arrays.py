@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from inklab.arrayfile import read_arrays
 from inklab.errors import CorruptFile
-from inklab.study.summaries.generator import FLOOR
+from inklab.evaluation.samplers import FLOOR
+from inklab.io.tensor_file import read_arrays
 
 Arrays = dict[str, np.ndarray]
 Sizes = Mapping[str, int]

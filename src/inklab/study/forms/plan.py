@@ -30,8 +30,8 @@ from inklab.study.forms.form import (
     Words,
     fitting,
 )
-from inklab.study.populations import How
-from inklab.train.objective import objectives
+from inklab.study.grouping import How
+from inklab.training.objectives import objectives
 
 COMPLAINT = "is not a plan of format 1"
 ADVICE = "delete it and type the run's command again, what is finished is kept"

@@ -1,0 +1,86 @@
+"""Filters: cleaning images without anything learned."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from inklab.corruptions.corruption import check_images
+from inklab.registry import Registry
+
+BLOCK = 250  # images filtered at once: the nine shifted copies stay in the processor's cache, twice as fast
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A fixed way of cleaning images, to stand in a pipeline where a denoiser could stand.
+
+    Attributes:
+        name: what pipelines call it, as in `median+cnn`.
+        description: what it does, in a few words.
+        run: the bare function over images in [0, 1].
+    """
+
+    name: str
+    description: str
+    run: Callable[[Tensor], Tensor]
+
+    def __call__(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """A cleaned copy of some images.
+
+        Args:
+            images: `(n, c, h, w)` floats in [0, 1].
+
+        Raises:
+            OutOfRange: these are no images in [0, 1].
+        """
+        check_images(images)
+        return self.run(images)
+
+
+filters: Registry[Filter] = Registry("filter", "inklab.corruptions")
+"""Every filter by name."""
+
+
+def image_filter(name: str, *, description: str) -> Callable[[Callable[[Tensor], Tensor]], Filter]:
+    """Register the decorated function over images in [0, 1] as a filter."""
+
+    def register(run: Callable[[Tensor], Tensor]) -> Filter:
+        made = Filter(name, description, run)
+        filters.add(name, made)
+        return made
+
+    return register
+
+
+@image_filter("median", description="the median of the 3x3 pixels around each pixel")
+def median(images: Tensor) -> Tensor:
+    """The median of each pixel's 3x3 neighbourhood, channel by channel.
+
+    At the edge the border pixels are repeated.     The same numbers as `scipy.ndimage.median_filter` with
+    `size=(1, 1, 3, 3), mode="nearest"`, which is its oracle in the tests and takes 3 to 12 times as long
+    (0.24 s against 0.02 to 0.08 s for 2,000 images on one core).
+    """
+    if not images.numel():
+        return images.clone()
+    return torch.cat([_median_of_nine(block) for block in torch.split(images, BLOCK)])
+
+
+def _median_of_nine(images: Tensor) -> Tensor:
+    """Sort each column of three; the median is the middle of (highest low, middle mid, lowest high)."""
+    height, width = images.shape[-2:]
+    padded = functional.pad(images, (1, 1, 1, 1), mode="replicate")
+    rows = [padded[..., i : i + height, :] for i in range(3)]
+    low, mid, high = _sorted_three(*rows)  # down each column, shared by three neighbourhoods
+    lows, mids, highs = ([part[..., j : j + width] for j in range(3)] for part in (low, mid, high))
+    highest_low = lows[0].maximum(lows[1]).maximum(lows[2])
+    lowest_high = highs[0].minimum(highs[1]).minimum(highs[2])
+    return _sorted_three(highest_low, _sorted_three(*mids)[1], lowest_high)[1]
+
+
+def _sorted_three(a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    low, high = a.minimum(b), a.maximum(b)
+    return low.minimum(c), low.maximum(high.minimum(c)), high.maximum(c)

@@ -1,0 +1,92 @@
+"""The Fréchet distance between two sets of features, as if each were normal.
+
+Heusel et al., "GANs trained by a two time-scale update rule converge to a local Nash equilibrium" (2017), use
+it with the features of a network for photographs; here the features are those of a classifier trained on the
+same images, so its values compare with others of the same features only, above all with the floor.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from inklab.errors import DataError, ModelMismatch
+from inklab.evaluation.scores import AnyPixels, Net, batches, inference
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean and covariance of some features.
+
+    Attributes:
+        mean: `(f,)`.
+        covariance: `(f, f)`, unbiased (divided by count - 1).
+        count: images they were computed from.
+    """
+
+    mean: Float64[np.ndarray, " f"]
+    covariance: Float64[np.ndarray, "f f"]
+    count: int
+
+
+def moments(features: Net, images: AnyPixels | Float[Tensor, "n c h w"]) -> Moments:
+    """Mean and covariance of a network's features over many images, batch by batch.
+
+    Args:
+        features: maps `(b, c, h, w)` images in [0, 1] to `(b, f)` features, such as a last hidden layer's.
+        images: `(n, c, h, w)` bytes or floats in [0, 1], n at least 2.
+
+    Raises:
+        DataError: fewer than two images.
+        ModelMismatch: the features are not `(b, f)`, or not finite.
+    """
+    if len(images) < 2:
+        raise DataError(f"{len(images)} images; a covariance needs at least 2")
+    count, mean, scatter = 0, np.zeros(0), np.zeros((0, 0))
+    with inference(features):
+        for shown in batches(images):
+            some = _checked(features(shown).double().cpu().numpy(), len(shown))
+            if count == 0:
+                mean, scatter = np.zeros(some.shape[1]), np.zeros((some.shape[1],) * 2)
+            # Chan, Golub and LeVeque (1979): merging scatters keeps the digits that sums of squares lose.
+            here = some.mean(axis=0)
+            gap, centred = here - mean, some - here
+            total = count + len(some)
+            scatter += centred.T @ centred + np.outer(gap, gap) * (count * len(some) / total)
+            mean = mean + gap * (len(some) / total)
+            count = total
+    return Moments(mean, scatter / (count - 1), count)
+
+
+def frechet_distance(a: Moments, b: Moments) -> float:
+    """`|mean_a - mean_b|^2 + trace(A + B - 2 (A B)^(1/2))`: 0 for equal moments, without upper bound.
+
+    It falls with the number of images on either side, so compare like with like.
+
+    Raises:
+        ModelMismatch: the two have different numbers of features.
+
+    Example:
+        >>> narrow, wide = (Moments(np.zeros(1), np.array([[sd**2]]), 100) for sd in (1.0, 3.0))
+        >>> frechet_distance(narrow, wide)
+        4.0
+    """
+    if a.mean.shape != b.mean.shape:
+        raise ModelMismatch(f"moments of {len(a.mean)} and of {len(b.mean)} features cannot be compared")
+    # trace((A B)^(1/2)) = trace((A^(1/2) B A^(1/2))^(1/2)), and that matrix is symmetric: its eigenvalues are
+    # real, and those that rounding puts below 0 are cut off. A general root of A B fails where A is singular.
+    values, vectors = np.linalg.eigh(a.covariance)
+    root = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
+    inner = root @ b.covariance @ root
+    overlap = np.sqrt(np.linalg.eigvalsh((inner + inner.T) / 2).clip(min=0)).sum()
+    gap = a.mean - b.mean
+    return max(0.0, float(gap @ gap + np.trace(a.covariance) + np.trace(b.covariance) - 2 * overlap))
+
+
+def _checked(features: Float64[np.ndarray, "..."], rows: int) -> Float64[np.ndarray, "b f"]:
+    if features.ndim != 2 or len(features) != rows or not np.isfinite(features).all():
+        raise ModelMismatch(
+            f"features of shape {features.shape} for {rows} images; expected ({rows}, f) finite numbers"
+        )
+    return features

@@ -1,0 +1,70 @@
+"""Convolutional networks."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from inklab.errors import ModelMismatch
+from inklab.networks.network import Shape, model
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@model("cnn")
+def cnn(
+    shape: Shape,
+    classes: int,
+    *,
+    channels: Sequence[int] = (32, 64),
+    pool: int = 3,
+    dropout: float = 0.5,
+    hidden: int = 300,
+) -> "nn.Module":
+    """A convolutional network: 3x3 convolutions, one max-pooling, dropout, one dense layer.
+
+    Args:
+        shape: channels, height, width.
+        classes: number of logits.
+        channels: filters of each 3x3 convolution (no padding).
+        pool: side and stride of the max-pooling after the last convolution.
+        dropout: share of pooled features that are silenced in training; in [0, 1).
+        hidden: ReLU units of the dense layer.
+
+    Returns:
+        `(n, c, h, w) -> (n, classes)`; weights Glorot uniform and biases zero, as Keras does.
+
+    Raises:
+        ModelMismatch: the images are too small for it.
+
+    Example:
+        >>> net = cnn((1, 28, 28), 10)
+        >>> sum(p.numel() for p in net.parameters())
+        1250926
+    """
+    from collections import OrderedDict
+
+    from torch import nn
+
+    from inklab.networks.layers import Dropout, Flatten, MaxPool, glorot
+
+    side = [(length - 2 * len(channels)) // pool for length in shape[1:]]
+    if min(side) < 1:
+        raise ModelMismatch(
+            f"images of {shape[1]}x{shape[2]} pixels are too small for {len(channels)} convolutions and "
+            f"pooling by {pool}"
+        )
+    layers: list[nn.Module] = []
+    for before, after in zip([shape[0], *channels], channels, strict=False):
+        layers += [nn.Conv2d(before, after, 3), nn.ReLU()]
+    # Pooling stands before the last ReLU: max and ReLU commute, so it is the same function with a ninth of
+    # the work.
+    layers.insert(-1, MaxPool(pool))
+    dense = nn.Sequential(nn.Linear(channels[-1] * side[0] * side[1], hidden), nn.ReLU())
+    parts = OrderedDict(
+        features=nn.Sequential(*layers),
+        flatten=Flatten(),
+        dropout=Dropout(dropout),
+        hidden=dense,
+        output=nn.Linear(hidden, classes),
+    )
+    return glorot(nn.Sequential(parts))

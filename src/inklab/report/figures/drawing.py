@@ -1,0 +1,193 @@
+"""One figure: a vector drawing, what it says in words, and the numbers behind it."""
+
+import csv
+import io
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from inklab.report.figures.palette import STAND_IN, for_file, for_page
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Sheet
+
+WIDTH = 6.6  # inches; 475 units of the drawing, so that a unit is about 1.4 px in the report's column
+FONTS = "system-ui, 'Segoe UI', 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of the report.
+
+    Attributes:
+        name: unique in its run, fit for a file name.
+        title: what is seen, in a few words.
+        caption: how to read it: what bars and bands mean, and n.
+        alt: what a reader learns who cannot see it, computed from the numbers.
+        drawing: SVG with the palette's stand-ins for colours.
+        header: column names of its data.
+        rows: its data, full precision.
+        width: its natural width as a share of the column's.
+    """
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+    drawing: str
+    header: tuple[str, ...] = ()
+    rows: tuple[tuple[Any, ...], ...] = field(default=(), repr=False)
+    width: float | int = 1.0
+
+    def for_page(self) -> str:
+        """The SVG to stand in a page: themed by CSS variables, described for screen readers."""
+        label = f'role="img" aria-label="{escape(self.alt)}" '
+        return for_page(self.drawing.replace("<svg ", f"<svg {label}", 1))
+
+    def for_file(self) -> str:
+        """The SVG as a file of its own."""
+        head, body = for_file(self.drawing).split(">", 1)
+        ground = f'<rect width="100%" height="100%" fill="{for_file(STAND_IN["ground"])}"/>'
+        words = f"<title>{escape(self.title)}</title><desc>{escape(self.alt)}</desc>"
+        return f'{head} xmlns="http://www.w3.org/2000/svg">{words}{ground}{body}\n'
+
+    def csv(self) -> str:
+        """Its data as CSV."""
+        return self._csv
+
+    @cached_property
+    def _csv(self) -> str:
+        # Written once for the file and the page: half a second for the curves of 10,000 trials.
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(self.header)
+        writer.writerows(self.rows)
+        return text.getvalue()
+
+
+def plot(name: str, draw: Callable[["Sheet"], None], height: float | int, width: float | int = WIDTH) -> str:
+    """Draw with matplotlib and return a tidy SVG: text as text, the same bytes every time.
+
+    Args:
+        name: becomes the prefix of all ids, so that figures can share a page.
+        draw: puts axes on the sheet.
+        height: inches.
+        width: inches.
+    """
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure as Sheet
+
+    style: Any = _style(name)  # matplotlib's own type for it is a literal of 300 names
+    with matplotlib.rc_context(style):
+        sheet = Sheet(figsize=(width, height), layout="constrained")
+        FigureCanvasSVG(sheet)
+        draw(sheet)
+        text = io.StringIO()
+        sheet.savefig(text, format="svg", metadata={"Date": None}, transparent=True)
+    return tidy(text.getvalue(), name)
+
+
+def tidy(svg: str, name: str) -> str:
+    """An SVG fit for a page: no prolog, metadata or style sheet that leaks; short numbers, ids of its own."""
+    svg = svg[svg.index("<svg") :]
+    for junk in (r"<metadata>.*?</metadata>", r"<style.*?</style>", r"<!--.*?-->"):
+        svg = re.sub(junk, "", svg, flags=re.DOTALL)
+    box = re.search(r'viewBox="([^"]+)"', svg)
+    size = box[1] if box else "0 0 475 200"
+    svg = re.sub(r"<svg[^>]*>", open_svg(size), svg, count=1)
+    svg = svg.replace("xlink:href", "href")
+    svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
+    svg = re.sub(
+        r"font: ((?:bold|italic|600|700) )([\d.]+)px [^;\"]*", r"font-size: \2px; font-weight: bold", svg
+    )
+    used = set(re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', svg))
+    kept = {one for pair in used for one in pair if one}
+    svg = re.sub(r' id="([^"]+)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in kept else "", svg)
+    svg = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", svg)
+    svg = re.sub(r"<[^>]*>", lambda tag: re.sub(r"-?\d+\.\d{3,}", _short, tag[0]), svg)
+    return re.sub(r">\s+<", "><", re.sub(r"\s+", " ", svg)).strip()
+
+
+def _short(number: re.Match[str]) -> str:
+    return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
+
+
+def open_svg(box: str) -> str:
+    """The opening tag of a drawing with this view box; matplotlib's defaults for joins go here."""
+    _, _, width, height = box.split()
+    style = f"font-family: {FONTS}; stroke-linejoin: round; font-variant-numeric: tabular-nums"
+    return f'<svg viewBox="{box}" width="{float(width):g}pt" height="{float(height):g}pt" style="{style}">'
+
+
+def _style(name: str) -> dict[str, Any]:
+    ink, muted, rule = STAND_IN["ink"], STAND_IN["muted"], STAND_IN["rule"]
+    return {
+        "svg.hashsalt": name,
+        "svg.fonttype": "none",
+        "font.family": "DejaVu Sans",  # comes with matplotlib, so the layout is the same everywhere
+        "font.size": 8.5,
+        "text.color": ink,
+        "text.parse_math": False,  # a class may be called "$5"
+        "axes.edgecolor": muted,
+        "axes.labelcolor": ink,
+        "axes.titlecolor": ink,
+        "axes.titlesize": 9,
+        "axes.titlelocation": "left",
+        "axes.linewidth": 0.7,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "axes.unicode_minus": True,
+        "grid.color": rule,
+        "grid.linewidth": 0.6,
+        "xtick.color": muted,
+        "ytick.color": muted,
+        "xtick.labelcolor": ink,
+        "ytick.labelcolor": ink,
+        "xtick.labelsize": 8,
+        "ytick.labelsize": 8,
+        "xtick.major.size": 3,
+        "ytick.major.size": 0,
+        "legend.frameon": False,
+        "legend.fontsize": 8,
+        "legend.handlelength": 2.4,
+        "lines.linewidth": 1.6,
+        "lines.markersize": 4,
+        "axes.facecolor": "none",
+        "figure.facecolor": "none",
+    }
+
+
+def as_percent(axis: Any, decimals: int | None = None) -> None:
+    """Write an axis of shares in percent."""
+    from matplotlib.ticker import PercentFormatter
+
+    axis.set_major_formatter(PercentFormatter(1.0, decimals=decimals, symbol="\u202f%"))
+
+
+def label_upright(axes: "Axes", text: str) -> None:
+    """Say what the vertical axis shows above it, where it can be read without turning the head."""
+    axes.set_title(text, loc="left", pad=8)
+
+
+def whole_ticks(axis: Any) -> None:
+    """Ticks at whole numbers only, such as epochs."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
+
+
+def listing(words: Sequence[str]) -> str:
+    """Words in a sentence.
+
+    Example:
+        >>> listing(["a"]), listing(["a", "b", "c"])
+        ('a', 'a, b and c')
+    """
+    return " and ".join(part for part in (", ".join(words[:-1]), words[-1] if words else "") if part)

@@ -1,0 +1,247 @@
+"""Visits to the page of a real `inklab serve`: starting it, drawing on it, reading what it shows."""
+
+import atexit
+import functools
+import json
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+Stroke = Sequence[tuple[float, float]]
+
+ONE: list[Stroke] = [[(0.5, 0.15), (0.5, 0.85)]]
+SEVEN: list[Stroke] = [[(0.25, 0.2), (0.75, 0.2), (0.5, 0.6), (0.42, 0.85)]]
+THREE: list[Stroke] = [
+    [
+        (0.3, 0.2),
+        (0.5, 0.14),
+        (0.68, 0.25),
+        (0.62, 0.42),
+        (0.45, 0.48),
+        (0.66, 0.56),
+        (0.72, 0.72),
+        (0.52, 0.86),
+        (0.28, 0.78),
+    ]
+]
+NOTHING = "Nothing is drawn yet."
+PHONE = {
+    "viewport": {"width": 390, "height": 844},
+    "has_touch": True,
+    "is_mobile": True,
+    "device_scale_factor": 2,
+}
+SECONDS = 90  # until a server must have learnt what is unfamiliar
+
+SHOWN = """canvas => {
+  const sheet = new OffscreenCanvas(canvas.width, canvas.height);
+  const copy = sheet.getContext("2d", { willReadFrequently: true });
+  copy.drawImage(canvas, 0, 0);
+  const data = copy.getImageData(0, 0, canvas.width, canvas.height).data;
+  const from = canvas.matches(".ink, #pad") ? 3 : 0;
+  return Array.from({ length: data.length / 4 }, (_, place) => data[4 * place + from]);
+}"""
+"""Bytes of the image that stands on a canvas of the page."""
+
+
+@contextmanager
+def serving(what: Path, *options: str) -> Iterator[str]:
+    """`inklab serve` of a run or bundle in a process of its own; yields its address once it is all there."""
+    command = [sys.executable, "-m", "inklab", "serve", str(what), "--port", "0", "--no-open", *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        address = _address(process)
+        _wait_until_learnt(address)
+        yield address
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+@functools.cache
+def toy_address() -> str:
+    """A server of the toy run that all tests of a session share."""
+    import toy_run
+
+    server = serving(toy_run.finished())
+    address = server.__enter__()
+    atexit.register(server.__exit__, None, None, None)
+    return address
+
+
+def see(page: Any, view: str) -> None:
+    """Go to a view."""
+    page.locator(f'nav [data-view="{view}"]').click()
+    settled(page)
+
+
+def _address(process: subprocess.Popen[str]) -> str:
+    """Where a server says that it listens."""
+    said = []
+    assert process.stdout is not None
+    for line in process.stdout:
+        said.append(line)
+        if found := re.search(r"serving .* at (http://\S+)", line):
+            return found[1]
+    raise AssertionError(f"the server ended: {''.join(said)[-2000:]}")
+
+
+def _wait_until_learnt(address: str) -> None:
+    """What is unfamiliar is learnt in the background; answers before and after may differ."""
+    networks = _ask(f"{address}api/networks")
+    image = networks["image"]
+    if not networks["pipelines"]:
+        return
+    grey = b64encode(bytes([99]) * image["channels"] * image["height"] * image["width"]).decode()
+    question = {"images": [grey], "pipelines": [each["id"] for each in networks["pipelines"]]}
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        [answer] = _ask(f"{address}api/predict", question)["images"]
+        if all(each["familiarity"] is not None for each in answer["judgements"]):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"nothing is learnt in {SECONDS} s")
+
+
+def _ask(address: str, question: object = None) -> Any:
+    body = None if question is None else json.dumps(question).encode()
+    request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)
+
+
+def draw(page: Any, strokes: Sequence[Stroke], steps: int = 6) -> None:
+    """Draw on the pad with the mouse, in shares of its side."""
+    page.locator("#pad").scroll_into_view_if_needed()
+    box = page.locator("#pad").bounding_box()
+    for stroke in strokes:
+        places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in stroke]
+        page.mouse.move(*places[0])
+        page.mouse.down()
+        for place in places[1:]:
+            page.mouse.move(*place, steps=steps)
+        page.mouse.up()
+
+
+def settled(page: Any) -> None:
+    """Wait until nothing is asked any more and what was answered is shown."""
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    page.locator("#main[aria-busy=false]").wait_for()
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    page.locator("#main[aria-busy=false]").wait_for()
+
+
+def change(page: Any, selector: str, value: object) -> None:
+    """Move a slider, or write into a field, and wait for what comes of it."""
+    page.locator(selector).fill(str(value))
+    settled(page)
+
+
+def image(page: Any, selector: str) -> list[int]:
+    """What stands on a canvas."""
+    found: list[int] = page.locator(selector).evaluate(SHOWN)
+    return found
+
+
+def stage(page: Any, title: str) -> list[int]:
+    """The image of that title, of those on its way to the pipelines."""
+    return image(page, f".stages li:has-text('{title}') canvas")
+
+
+def columns(page: Any) -> dict[str, dict[str, Any]]:
+    """What stands in each pipeline's column: its label and its probabilities by class."""
+    found = {}
+    for column in page.locator(".judge").all():
+        rows = [re.split(r"\s*\n\s*", row.strip()) for row in column.locator(".bars li").all_inner_texts()]
+        found[column.get_attribute("aria-label")] = {
+            "label": column.locator(".label").inner_text(),
+            "probabilities": {row[0]: share(row[1]) for row in rows if len(row) > 1},
+        }
+    return found
+
+
+def share(text: str) -> float:
+    """A share as the page writes it."""
+    return float(text.strip(" >%")) / 100
+
+
+def verdict(page: Any) -> str:
+    """The sentence above everything."""
+    text: str = page.locator("#verdict").inner_text()
+    return text
+
+
+def distance(one: Sequence[int], other: Sequence[int]) -> float:
+    """Root mean square between two images, in bytes."""
+    assert len(one) == len(other)
+    total = sum((a - b) ** 2 for a, b in zip(one, other, strict=True))
+    return float((total / len(one)) ** 0.5)
+
+
+def touch(page: Any, strokes: Sequence[Stroke]) -> None:
+    """Draw on the pad with a finger."""
+    box = page.locator("#pad").bounding_box()
+    wire = page.context.new_cdp_session(page)
+    for stroke in strokes:
+        places = [
+            {"x": box["x"] + x * box["width"], "y": box["y"] + y * box["height"]} for x, y in between(stroke)
+        ]
+        wire.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [places[0]]})
+        for place in places[1:]:
+            wire.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [place]})
+        wire.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    wire.detach()
+
+
+def between(stroke: Stroke, steps: int = 6) -> list[tuple[float, float]]:
+    """A stroke with more points."""
+    points = [stroke[0]]
+    for (x0, y0), (x1, y1) in zip(stroke, stroke[1:], strict=False):
+        points += [(x0 + (x1 - x0) * i / steps, y0 + (y1 - y0) * i / steps) for i in range(1, steps + 1)]
+    return points
+
+
+def unnamed(page: Any) -> list[str]:
+    """What can be used or seen on a page, and has no name for a screen reader."""
+    tree = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")
+    roles = {
+        "button",
+        "slider",
+        "link",
+        "checkbox",
+        "radio",
+        "combobox",
+        "spinbutton",
+        "image",
+        "img",
+        "progressbar",
+        "textbox",
+    }
+    return [
+        f"{node['role']['value']} {node.get('backendDOMNodeId')}"
+        for node in tree["nodes"]
+        if not node.get("ignored")
+        and node.get("role", {}).get("value") in roles
+        and not node.get("name", {}).get("value")
+    ]
+
+
+def too_wide(page: Any) -> list[str]:
+    """What sticks out of the window on the right."""
+    found: list[str] = page.evaluate(
+        """() => [...document.querySelectorAll("body *")]
+          .filter(each => !each.closest(".scroll, .visually-hidden, .skip"))
+          .map(each => [each, each.getBoundingClientRect()])
+          .filter(([, box]) => box.width && box.right > document.documentElement.clientWidth + 0.5)
+          .map(([each]) => each).map(each => `${each.tagName}.${each.getAttribute("class")}`)"""
+    )
+    return found + (
+        ["the page"] if page.evaluate("document.documentElement.scrollWidth > innerWidth") else []
+    )
