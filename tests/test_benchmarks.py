@@ -271,7 +271,7 @@ import json, sys
 from dataclasses import replace
 from benchmarks.training import data_of, group_of, train
 from benchmarks.works import WORKS, smaller
-from inklab.training.trainer import Group, Trial, train_group
+from inklab.training.trainer import PopulationJob, Trial, train_population
 found = {"histories": {}}
 for name, work in WORKS.items():
     work = smaller(work, 200, 2 if work.members > 1 else 1)
@@ -284,7 +284,7 @@ for name, work in WORKS.items():
         def plain(trial):
             recipe = {**trial.settings["recipe"], "objective": "classify"}
             return Trial(trial.id, {**trial.settings, "recipe": recipe}, trial.replicate)
-        again = train_group(replace(group, trials=[plain(trial) for trial in group.trials]), data)
+        again = train_population(replace(group, trials=[plain(trial) for trial in group.trials]), data)
         found["classify"] = [each.history["train_loss"] for each in again]
 print(json.dumps(found))
 """
