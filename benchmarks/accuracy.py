@@ -19,10 +19,10 @@ from benchmarks.images import lay_out
 from benchmarks.storing import Json, machine, note, store
 from benchmarks.works import EPOCH
 from inklab.data.dataset import ImageSet, Split
-from inklab.hardware import cores, fast_precision
+from inklab.hardware import cores, preferred_dtype
 from inklab.statistics import score
-from inklab.study.grouping import How, Way
-from inklab.study.load import open_study, parse_study
+from inklab.study.grouping import ExecutionConfig, TrainingMode
+from inklab.study.load import load_study, parse_study
 from inklab.study.plan import plan
 from inklab.training.objectives import objectives
 from inklab.training.recipe import read_recipe
@@ -125,10 +125,10 @@ def measured(
     import torch
 
     from inklab.evaluation.scores import classification_scores
-    from inklab.hardware import keep_freed_memory
+    from inklab.hardware import disable_malloc_trim
 
     torch.set_num_threads(cores())
-    keep_freed_memory()
+    disable_malloc_trim()
     settings, parts = opened(level, images)
     began = time.perf_counter()
     trained(settings | {"recipe": settings["recipe"] | {"epochs": 1}}, WARM_UP_REPLICATE, _others(parts))
@@ -158,8 +158,14 @@ def opened(level: Level, images: int | None) -> tuple[Json, Split]:
     name = level.recipe
     chapter = {"recipe": {"base": name, **level.changes}, "replicates": 1}
     spec = parse_study({"name": name, "data": {"source": "mnist"}, "chapters": {name: chapter}}, name)
-    study = open_study(spec, "plain")
-    planned = plan(spec, "plain", study.identity, How(fast_precision()), lambda _: Way(False, False))
+    study = load_study(spec, "plain")
+    planned = plan(
+        spec,
+        "plain",
+        study.identity,
+        ExecutionConfig(preferred_dtype()),
+        lambda _: TrainingMode(False, False),
+    )
     (trial,) = planned["trials"].values()
     parts = study.split
     return trial["settings"], replace(parts, train=parts.train.take(np.arange(len(parts.train))[:images]))
@@ -174,16 +180,16 @@ def _others(parts: Split) -> ImageSet:
 def trained(settings: Json, replicate: int, images: ImageSet) -> Any:
     """One network, trained as a run trains it, without the scoring of learning curves in between."""
     from benchmarks.training import CLASSES, NOTHING, unscored
-    from inklab.training.batches import TrainingData, as_part
-    from inklab.training.trainer import Group, Trial, train_group
+    from inklab.training.batches import TrainingData, to_tensor_set
+    from inklab.training.trainer import PopulationJob, Trial, train_population
 
     recipe = settings["recipe"]
     told = settings | {"recipe": recipe | {"objective": unscored(recipe["objective"])}}
-    group = Group(
+    group = PopulationJob(
         [Trial("timed", told, replicate)], lifted=False, random=False, seed=0, slots=1, compiled=True
     )
-    data = TrainingData(as_part(images.pixels, images.labels), NOTHING, NOTHING, CLASSES)
-    (only,) = train_group(group, data)
+    data = TrainingData(to_tensor_set(images.pixels, images.labels), NOTHING, NOTHING, CLASSES)
+    (only,) = train_population(group, data)
     if only.diverged or not only.compiled:
         raise BenchmarkError(f"replicate {replicate}: {only.diverged or 'it was not compiled'}")
     return only.net

@@ -12,7 +12,7 @@ from benchmarks.storing import Json, day, raw, store
 from inklab.data.sources import load
 from inklab.io.documents import read_json
 from inklab.statistics import score
-from inklab.study.run_directory import RunFolder
+from inklab.study.run_directory import RunDirectory
 
 NAME = "best"
 ENSEMBLE = 5
@@ -51,7 +51,7 @@ def best(out: Path, command: str, run: Path | None) -> list[str]:
         found["mlp-best/error"] = score([1 - value for value in accuracy["values"]], images=10_000).to_json()
     if "cnn-best" in chapters:
         found["cnn-best/accuracy"] = accuracy = chapters["cnn-best"]["test_accuracy"]
-        ensembles = _ensembles(RunFolder(run), accuracy["n"])
+        ensembles = _ensembles(RunDirectory(run), accuracy["n"])
         found["cnn-best/ensemble"] = score(ensembles, images=10_000).to_json()
     if "denoiser-best" in chapters:
         found["denoiser-best/bce"] = chapters["denoiser-best"]["test_bce"]
@@ -62,7 +62,7 @@ def best(out: Path, command: str, run: Path | None) -> list[str]:
     claims = {name: _claim(name, each, command) for name, each in found.items()}
     kept: Json = raw(out, NAME) or {"name": NAME, "scores": {}}
     for name, each in found.items():
-        trained = {"trained_on": environment, "date": day(), "trained_by": _typed(RunFolder(run))}
+        trained = {"trained_on": environment, "date": day(), "trained_by": _typed(RunDirectory(run))}
         kept["scores"][name] = {**each, **trained}
     store(out, kept | ({"noise": noise} if noise else {}), claims)
     lines = [
@@ -72,7 +72,7 @@ def best(out: Path, command: str, run: Path | None) -> list[str]:
     return lines + [f"noise {row['strength']:g}: {row['tpr']:.4f} (asked {row['bar']})" for row in noise]
 
 
-def _typed(run: RunFolder) -> str:
+def _typed(run: RunDirectory) -> str:
     """The command that made a run, without the folder."""
     return str(run.plan().get("command", ""))
 
@@ -86,12 +86,12 @@ def _claim(name: str, found: Json, command: str) -> Json:
     }  # fmt: skip
 
 
-def _ensembles(run: RunFolder, replicates: int) -> list[float]:
+def _ensembles(run: RunDirectory, replicates: int) -> list[float]:
     """Test accuracies of disjoint groups of replicates whose probabilities are averaged."""
     import torch
 
     from inklab.evaluation.scores import classification_scores
-    from inklab.model import Bundle
+    from inklab.model import TrainedModel
 
     def together(images: torch.Tensor) -> torch.Tensor:
         return torch.stack([bundle.probabilities(images) for bundle in bundles]).mean(0).log()
@@ -101,7 +101,7 @@ def _ensembles(run: RunFolder, replicates: int) -> list[float]:
     trials = chapter["settings"][0]["trials"][:replicates]
     found = []
     for start in range(0, len(trials) - ENSEMBLE + 1, ENSEMBLE):
-        bundles = [Bundle.load(run.bundle(trial)) for trial in trials[start : start + ENSEMBLE]]
+        bundles = [TrainedModel.load(run.bundle(trial)) for trial in trials[start : start + ENSEMBLE]]
         found.append(classification_scores(together, test.pixels, test.labels).accuracy)
     return found
 

@@ -14,7 +14,7 @@ from benchmarks.images import lay_out
 from benchmarks.sidebyside import Workers
 from benchmarks.storing import Json, machine, note, store
 from benchmarks.works import EPOCH, WORKS
-from inklab.hardware import cores, fast_precision
+from inklab.hardware import cores, preferred_dtype
 from inklab.statistics import paired_difference
 
 PRECISIONS = ("fp32", "bf16")
@@ -33,7 +33,7 @@ def bf16(out: Path, command: str, replicates: int, epochs: int, images: int | No
         BenchmarkError: the processor has no bf16, and emulating it takes hours; or fewer than two replicates.
         DataError: MNIST can't be had.
     """
-    if fast_precision() != "bf16":
+    if preferred_dtype() != "bf16":
         raise BenchmarkError(
             "this processor has no bf16 (avx512_bf16 or amx_bf16); run it where there is one"
         )
@@ -74,7 +74,7 @@ def _line(name: str, gap: Json) -> str:
 def worker(request: dict[str, Any], number: int) -> tuple[Any, Any]:
     """One of the processes side by side: every so-many-th replicate, in populations."""
     from benchmarks.training import data_of, settings_of
-    from inklab.training.trainer import Group, Trial
+    from inklab.training.trainer import PopulationJob, Trial
 
     work = WORKS[request["work"]]
     data = data_of(work, request["data"], request["images"])
@@ -88,7 +88,7 @@ def worker(request: dict[str, Any], number: int) -> tuple[Any, Any]:
         for replicates in groups:
             settings = settings_of(work, request["precision"], **more)
             trials = [Trial(f"bf16-{replicate}", settings, replicate) for replicate in replicates]
-            group = Group(trials, lifted=True, random=False, seed=0, slots=MEMBERS, compiled=True)
+            group = PopulationJob(trials, lifted=True, random=False, seed=0, slots=MEMBERS, compiled=True)
             found += _scored(group, data, test)
         return found
 

@@ -16,10 +16,17 @@ from benchmarks.images import lay_out
 from benchmarks.storing import Json, machine, note, store
 from benchmarks.training import data_of, group_of, train
 from benchmarks.works import WORKS
-from inklab.hardware import fast_precision, keep_freed_memory
+from inklab.hardware import disable_malloc_trim, preferred_dtype
 from inklab.training.batches import TrainingData
-from inklab.training.checkpoint import COMMIT, EVERY, Checkpoint, Keeper, read_checkpoint, write_checkpoint
-from inklab.training.trainer import Group
+from inklab.training.checkpoint import (
+    CHECKPOINT_INTERVAL,
+    COMMIT_FILE,
+    Checkpoint,
+    CheckpointManager,
+    read_checkpoint,
+    write_checkpoint,
+)
+from inklab.training.trainer import PopulationJob
 
 OFTEN = 1.0  # seconds between two checkpoints
 EPOCHS = {"l2-sweep": 8, "cnn": 1, "denoiser": 4}  # some ten seconds each
@@ -36,24 +43,24 @@ def checkpoints(out: Path, command: str, rounds: int) -> list[str]:
         rounds: pairs of each work.
     """
     torch.set_num_threads(1)
-    keep_freed_memory()  # as a run's workers do
+    disable_malloc_trim()  # as a run's workers do
     folder, found = lay_out(WORK / "data"), {}
     for name, epochs in EPOCHS.items():
         note(f"checkpoints: {name}")
         work = WORKS[name]
         data, group = (
             data_of(work, str(folder), work.images),
-            group_of(work, fast_precision(), 0, work.together),
+            group_of(work, preferred_dtype(), 0, work.together),
         )
         for trial in group.trials:
             trial.settings["recipe"]["epochs"] = epochs
         found[name] = _measured(group, data, rounds)
-    raw = {"name": "checkpoints", "every": OFTEN, "default": EVERY, "bar": BAR, "works": found}
+    raw = {"name": "checkpoints", "every": OFTEN, "default": CHECKPOINT_INTERVAL, "bar": BAR, "works": found}
     store(out, raw | machine(command))
     return [_line(name, told) for name, told in found.items()]
 
 
-def _measured(group: Group, data: TrainingData, rounds: int) -> Json:
+def _measured(group: PopulationJob, data: TrainingData, rounds: int) -> Json:
     pairs = []
     with TemporaryDirectory(dir=WORK) as place:  # beside the project: /tmp may be memory
         train(group, data)  # compiles, and warms up
@@ -61,20 +68,20 @@ def _measured(group: Group, data: TrainingData, rounds: int) -> Json:
             kept = Path(place) / str(turn)
             row = {}
             for side in ("with", "without") if turn % 2 else ("without", "with"):
-                keeper = Keeper(kept, every=OFTEN) if side == "with" else None
+                keeper = CheckpointManager(kept, every=OFTEN) if side == "with" else None
                 began = time.perf_counter()
                 train(group, data, keeper)
                 row[side] = time.perf_counter() - began
             pairs.append(row)
-        newest = sorted(kept.rglob(COMMIT))[-1].parent
+        newest = sorted(kept.rglob(COMMIT_FILE))[-1].parent
         one = read_checkpoint(newest)
         writes = [_write(Path(place) / f"write-{number}", one) for number in range(WRITES)]
         size = sum(path.stat().st_size for path in newest.iterdir())
     slower = [row["with"] / row["without"] - 1 for row in pairs]
     return {
         "pairs": pairs, "write_seconds": writes, "bytes": size,
-        "slower": median(slower), "share": median(slower) * OFTEN / EVERY,
-        "expected": median(writes) / (median(writes) + EVERY),
+        "slower": median(slower), "share": median(slower) * OFTEN / CHECKPOINT_INTERVAL,
+        "expected": median(writes) / (median(writes) + CHECKPOINT_INTERVAL),
     }  # fmt: skip
 
 

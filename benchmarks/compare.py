@@ -13,7 +13,7 @@ from benchmarks.images import lay_out
 from benchmarks.ratios import of_pairs
 from benchmarks.storing import Json, machine, note, store
 from benchmarks.works import EPOCH, WORKS, Work, smaller
-from inklab.hardware import cores, fast_precision
+from inklab.hardware import cores, preferred_dtype
 
 SETTLE = 0.5  # seconds between measurements: OpenMP's threads spin for up to 0.2 s before they sleep
 FP32_SHARE = 2  # our fp32 row is printed beside and claims nothing, so it trains half the images
@@ -39,7 +39,7 @@ class Asked:
 
 def entrants(work: Work) -> dict[str, Entrant]:
     """Everybody who is measured in some work, by name."""
-    precision, python = fast_precision(), project_python()
+    precision, python = preferred_dtype(), project_python()
     ours = {"workers": cores(), "members": work.members, "precision": precision}
     slow = {**ours, "precision": "fp32", "images": max(work.images // FP32_SHARE, work.batch)}
     known = [
@@ -57,7 +57,7 @@ def entrants(work: Work) -> dict[str, Entrant]:
 
 def row_of(work: str) -> tuple[str, ...]:
     """Who is measured in a round, in which order; without bf16 our row *is* fp32, and stands once."""
-    return tuple(name for name in ROWS[work] if name != "ours-fp32" or fast_precision() != "fp32")
+    return tuple(name for name in ROWS[work] if name != "ours-fp32" or preferred_dtype() != "fp32")
 
 
 def compare(name: str, asked: Asked) -> list[str]:

@@ -80,10 +80,10 @@ def measure(folder: str, members: int, images: int) -> Json:
         takes for 60,000 more images; `peak_bytes` of the process.
     """
     from benchmarks.training import data_of, group_of, train
-    from inklab.hardware import fast_precision
+    from inklab.hardware import preferred_dtype
 
     work = smaller(WORKS["l2-sweep"], images, members)
-    precision = fast_precision()
+    precision = preferred_dtype()
     short, data = data_of(work, folder, warm_up_images(work)), data_of(work, folder, images)
     train(group_of(work, precision, 1_000, members), short)
     few, seconds = (_seconds(train, group_of(work, precision, 0, members), part) for part in (short, data))
@@ -113,10 +113,10 @@ def main(folder: str, members: str, images: str) -> None:
     """One point on stdout."""
     import torch
 
-    from inklab.hardware import keep_freed_memory
+    from inklab.hardware import disable_malloc_trim
 
     torch.set_num_threads(1)
-    keep_freed_memory()
+    disable_malloc_trim()
     print(json.dumps(measure(folder, int(members), int(images))))
 
 

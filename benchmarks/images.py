@@ -20,13 +20,13 @@ def lay_out(folder: Path) -> Path:
         The folder.
 
     Raises:
-        Unavailable: MNIST can't be had here; the message says how to help.
+        DatasetUnavailableError: MNIST can't be had here; the message says how to help.
     """
     if all((folder / f"{name}.npy").is_file() for name in ARRAYS):
         return folder
     import torch
 
-    from inklab.corruptions.corruption import find_corruption
+    from inklab.corruptions.corruption import get_corruption
     from inklab.data.sources import load
     from inklab.seeding import Seed
 
@@ -34,7 +34,7 @@ def lay_out(folder: Path) -> Path:
     train, test = dataset.train, dataset.test
     assert len(train) == EPOCH
     images = torch.from_numpy(train.pixels).float() / 255
-    noisy = find_corruption("salt_and_pepper")(images, NOISE, (Seed(NOISE_SEED) / "benchmark").generator())
+    noisy = get_corruption("salt_and_pepper")(images, NOISE, (Seed(NOISE_SEED) / "benchmark").generator())
     folder.mkdir(parents=True, exist_ok=True)
     # Grey survives the way to floats and back; replaced pixels are 0 or 255, so bytes lose nothing.
     spoilt = (noisy[:, 0] * 255).round().to(torch.uint8).numpy()

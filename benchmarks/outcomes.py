@@ -25,10 +25,10 @@ import numpy as np
 from inklab.hardware import cores, cpu_name
 from inklab.io.documents import write_json
 from inklab.results.summarize import write_results
-from inklab.study.grouping import How, Way
+from inklab.study.grouping import ExecutionConfig, TrainingMode
 from inklab.study.load import read_study
 from inklab.study.plan import DataIdentity, plan
-from inklab.study.run_directory import RunFolder
+from inklab.study.run_directory import RunDirectory
 
 Json = dict[str, Any]
 
@@ -118,7 +118,13 @@ def make_run(folder: Path, replicates: int) -> None:
     counts = {part: [total // 10] * 10 for part, total in totals.items()}
     names = tuple(str(k) for k in range(10))
     data = DataIdentity("mnist", "ab" * 32, (1, 28, 28), names, counts, 0.1307, 0.3081, {})
-    made = plan(spec, profile, data, How("bf16"), lambda _settings: Way(lifted=True, random=False))
+    made = plan(
+        spec,
+        profile,
+        data,
+        ExecutionConfig("bf16"),
+        lambda _settings: TrainingMode(lifted=True, random=False),
+    )
     write_json(folder / "plan.json", made)
     rng = np.random.default_rng(0)
     luck = rng.normal(0, 0.0008, replicates)  # of a replicate, shared by all settings: they are paired
@@ -127,7 +133,7 @@ def make_run(folder: Path, replicates: int) -> None:
         path = folder / "trials" / trial / "outcome.json"
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps(_outcome(trial, told, luck, rng), indent=1), encoding="utf-8")
-    write_results(RunFolder(folder))  # a finished run has its results.json: `inklab show` reads it
+    write_results(RunDirectory(folder))  # a finished run has its results.json: `inklab show` reads it
 
 
 def _outcome(trial: str, told: Json, luck: np.ndarray, rng: np.random.Generator) -> Json:

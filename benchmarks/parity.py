@@ -14,14 +14,14 @@ from benchmarks.peers.images import labels, pixels
 from benchmarks.storing import Json, machine, note, store
 from benchmarks.training import settings_of
 from benchmarks.works import EPOCH, PARITY, Case
-from inklab.networks.layers import Scaled
+from inklab.networks.layers import NormalizedModel
 from inklab.seeding import Seed
 from inklab.training.objectives import Batch, objectives
-from inklab.training.optimizers import Hyper, Tensors, choose
-from inklab.training.population import alone, decayed_names, stacked
+from inklab.training.optimizers import HyperParams, Tensors, make_optimizer
+from inklab.training.population import single_member, stack_states, weight_decay_names
 from inklab.training.recipe import Recipe
-from inklab.training.step import StepMaker
-from inklab.training.trainer import build_scaled
+from inklab.training.step import TrainStep
+from inklab.training.trainer import build_normalized
 
 BACKENDS = ("tensorflow", "jax")
 TOLERANCE = 1e-4
@@ -104,17 +104,17 @@ def our_losses(case: Case, first: list[np.ndarray], index: np.ndarray, folder: P
     net = _net(case, first)
     recipe = Recipe.model_validate(settings_of(case.work, "fp32")["recipe"])
     lifted = case.work.network != "cnn"
-    params, buffers = stacked([net] * SLOTS) if lifted else alone(net)
-    decayed = decayed_names(net, recipe.l2_on) if recipe.l2 else frozenset[str]()
-    optimiser = choose(recipe.optimiser, recipe.momentum)
+    params, buffers = stack_states([net] * SLOTS) if lifted else single_member(net)
+    decayed = weight_decay_names(net, recipe.l2_on) if recipe.l2 else frozenset[str]()
+    optimiser = make_optimizer(recipe.optimiser, recipe.momentum)
     kind = objectives["reconstruct" if case.work.network == "autoencoder" else "classify"]
-    maker = StepMaker(net, kind, optimiser, decayed, lifted=lifted, precision="fp32")
-    step, state = maker.step(), maker.first_state(params, buffers)
+    maker = TrainStep(net, kind, optimiser, decayed, lifted=lifted, precision="fp32")
+    step, state = maker.step(), maker.init_state(params, buffers)
     values = [torch.tensor(value) for value in (recipe.rate, recipe.l2, recipe.momentum)]
     rate, l2, momentum = (value.expand(SLOTS) if lifted else value for value in values)
     losses: list[float] = []
     for batch in _batches(case, index, folder, lifted):
-        hyper = Hyper(rate, l2, momentum, torch.tensor(len(losses), dtype=torch.float64))
+        hyper = HyperParams(rate, l2, momentum, torch.tensor(len(losses), dtype=torch.float64))
         penalty = recipe.l2 * sum(_squares(state.params[name], lifted) for name in decayed)
         state, loss = step(state, batch, {}, hyper)
         losses.append(float((loss[0] if lifted else loss) + penalty))
@@ -138,12 +138,12 @@ def _batches(case: Case, index: np.ndarray, folder: Path, lifted: bool) -> list[
     )
 
 
-def _net(case: Case, first: list[np.ndarray]) -> Scaled:
+def _net(case: Case, first: list[np.ndarray]) -> NormalizedModel:
     """Our network with Keras's weights, in training mode."""
     settings = settings_of(case.work, "fp32")
     changes = {"mlp": {"hidden": list(case.hidden)}, "cnn": {"dropout": 0.0}, "autoencoder": {}}
     settings["model"] = settings["model"] | changes[case.work.network]
-    net = build_scaled(settings, (1, 28, 28), 10, Seed(0))
+    net = build_normalized(settings, (1, 28, 28), 10, Seed(0))
     ours: Tensors = dict(net.named_parameters())
     with torch.no_grad():
         for value, theirs in zip(ours.values(), first, strict=True):

@@ -1,4 +1,4 @@
-"""inklab's engine as the benchmarks call it: `train_group`, as a run's workers do, without scoring.
+"""inklab's engine as the benchmarks call it: `train_population`, as a run's workers do, without scoring.
 
 Learning curves are not timed: the objectives registered here are the engine's own losses, declared to give
 back "images", of which nothing is scored where there are no validation images.
@@ -25,11 +25,11 @@ from benchmarks.works import (
     smaller,
     warm_up_images,
 )
-from inklab.hardware import keep_freed_memory
-from inklab.training.batches import Part, TrainingData
-from inklab.training.checkpoint import Keeper
-from inklab.training.objectives import Batch, Net, objective, objectives
-from inklab.training.trainer import Group, Trained, Trial, train_group
+from inklab.hardware import disable_malloc_trim
+from inklab.training.batches import TensorSet, TrainingData
+from inklab.training.checkpoint import CheckpointManager
+from inklab.training.objectives import Batch, Forward, objective, objectives
+from inklab.training.trainer import PopulationJob, TrainingResult, Trial, train_population
 
 MODELS = {
     "mlp": {"name": "mlp", "hidden": list(HIDDEN)},
@@ -38,12 +38,12 @@ MODELS = {
     },
     "autoencoder": {"name": "autoencoder", "hidden": list(CODE[:-1]), "code": CODE[-1]},
 }  # fmt: skip
-NOTHING = Part(torch.zeros(0, 1, 28, 28, dtype=torch.uint8), torch.zeros(0, dtype=torch.int64))
+NOTHING = TensorSet(torch.zeros(0, 1, 28, 28, dtype=torch.uint8), torch.zeros(0, dtype=torch.int64))
 CLASSES = tuple(str(digit) for digit in range(10))
 
 
 @objective("benchmark-denoise", target="images")
-def denoise(net: Net, batch: Batch) -> Tensor:
+def denoise(net: Forward, batch: Batch) -> Tensor:
     """What `reconstruct` is, for one fixed noisy copy: the clean bytes come in the place of labels."""
     return binary_cross_entropy_with_logits(net(batch.shown), batch.labels.float() / 255)
 
@@ -69,17 +69,17 @@ def settings_of(work: Work, precision: str, **recipe: Any) -> dict[str, Any]:
     return {"model": model, "scaling": scaling, "recipe": told | recipe, "precision": precision}
 
 
-def group_of(work: Work, precision: str, first: int, members: int) -> Group:
+def group_of(work: Work, precision: str, first: int, members: int) -> PopulationJob:
     """A population as the study makes it, compiled: replicates from `first` on, values in turn."""
     trials = []
     for number in range(first, first + members):
         l2 = L2_VALUES[number % len(L2_VALUES)] if work.l2 else 0.0
         trials.append(Trial(f"{work.name}-{number}", settings_of(work, precision, l2=l2), number))
     lifted = work.network != "cnn"
-    return Group(trials, lifted=lifted, random=False, seed=0, slots=members, compiled=True)
+    return PopulationJob(trials, lifted=lifted, random=False, seed=0, slots=members, compiled=True)
 
 
-def groups_of(work: Work, precision: str, first: int) -> list[Group]:
+def groups_of(work: Work, precision: str, first: int) -> list[PopulationJob]:
     """The populations that a worker trains one after the other in a unit."""
     starts = range(first, first + work.members, work.together)
     return [group_of(work, precision, start, work.together) for start in starts]
@@ -92,12 +92,16 @@ def data_of(work: Work, folder: str, count: int) -> TrainingData:
     wanted = np.ascontiguousarray(
         pixels(folder, "clean", count)[:, None] if denoises else labels(folder, count)
     )
-    return TrainingData(Part(torch.from_numpy(shown), torch.from_numpy(wanted)), NOTHING, NOTHING, CLASSES)
+    return TrainingData(
+        TensorSet(torch.from_numpy(shown), torch.from_numpy(wanted)), NOTHING, NOTHING, CLASSES
+    )
 
 
-def train(group: Group, data: TrainingData, keeper: Keeper | None = None) -> list[Trained]:
+def train(
+    group: PopulationJob, data: TrainingData, keeper: CheckpointManager | None = None
+) -> list[TrainingResult]:
     """Train a group; whatever diverges is an error here."""
-    trained = train_group(group, data, keeper=keeper)
+    trained = train_population(group, data, keeper=keeper)
     for each in trained:
         if each.diverged:
             raise RuntimeError(f"{each.trial.id} diverged: {each.diverged}")
@@ -107,7 +111,7 @@ def train(group: Group, data: TrainingData, keeper: Keeper | None = None) -> lis
 def worker(request: dict[str, Any], number: int) -> tuple[Any, Any]:
     """What one of the processes side by side does: a population of its own, built anew for each unit."""
     torch.set_num_threads(1)
-    keep_freed_memory()  # as a run's workers do
+    disable_malloc_trim()  # as a run's workers do
     work = smaller(WORKS[request["work"]], request["images"], request["members"])
     data = data_of(work, request["data"], work.images)
     warm = data_of(work, request["data"], warm_up_images(work))

@@ -36,9 +36,9 @@ def _know_this_machine() -> None:
     from dataclasses import asdict
 
     from inklab.io.documents import write_json
-    from inklab.study.resources import assumed, facts_file
+    from inklab.study.resources import default_profile, profile_path
 
-    write_json(facts_file(), asdict(assumed()))
+    write_json(profile_path(), asdict(default_profile()))
 
 
 @pytest.fixture(scope="session")
@@ -90,8 +90,8 @@ def large(tmp_path_factory):
 
 def _with_report(run):
     """The same run, its report written without figures."""
-    from inklab.io.atomic import write_whole
+    from inklab.io.atomic import write_atomic
     from inklab.report import build_report
 
-    write_whole(run.path / "report.html", build_report(run, {}))
+    write_atomic(run.path / "report.html", build_report(run, {}))
     return run

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as numpies
 from safetensors.numpy import save
 
-from inklab.errors import CorruptFile
+from inklab.errors import CorruptFileError
 from inklab.io import tensor_file
-from inklab.io.tensor_file import checked, read_arrays, write_arrays
+from inklab.io.tensor_file import check_header, read_arrays, write_arrays
 
 ONE = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
 
@@ -23,8 +23,8 @@ def file_of(header: object, data: bytes = b"\0" * 8) -> bytes:
 
 
 def refused(raw: bytes, says: str) -> None:
-    with pytest.raises(CorruptFile, match=says) as caught:
-        checked(raw, "a file")
+    with pytest.raises(CorruptFileError, match=says) as caught:
+        check_header(raw, "a file")
     told = str(caught.value)
     assert told.startswith("'a file' is not a safetensors file: ") and "\n" not in told and len(told) < 500
 
@@ -47,7 +47,7 @@ class TestFiles:
     )
     def test_what_is_no_safetensors_file_is_told(self, tmp_path, content):
         (tmp_path / "a.safetensors").write_bytes(content)
-        with pytest.raises(CorruptFile, match="a.safetensors"):
+        with pytest.raises(CorruptFileError, match="a.safetensors"):
             read_arrays(tmp_path / "a.safetensors")
 
     def test_a_file_that_was_cut_short_is_told(self, tmp_path):
@@ -55,19 +55,19 @@ class TestFiles:
         whole = (tmp_path / "a.safetensors").read_bytes()
         for length in (7, 20, len(whole) - 1):
             (tmp_path / "a.safetensors").write_bytes(whole[:length])
-            with pytest.raises(CorruptFile):
+            with pytest.raises(CorruptFileError):
                 read_arrays(tmp_path / "a.safetensors")
 
     def test_a_file_beyond_the_limit_is_not_read(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(tensor_file, "LARGEST_ARRAYS", 10)
+        monkeypatch.setattr(tensor_file, "MAX_FILE_BYTES", 10)
         (tmp_path / "a.safetensors").write_bytes(b"\0" * 11)
-        with pytest.raises(CorruptFile, match="has 11 bytes; at most 10"):
+        with pytest.raises(CorruptFileError, match="has 11 bytes; at most 10"):
             read_arrays(tmp_path / "a.safetensors")
 
     def test_a_type_that_numpy_lacks_is_told(self, tmp_path):
         entry = {"dtype": "BF16", "shape": [4], "data_offsets": [0, 8]}
         (tmp_path / "a.safetensors").write_bytes(file_of({"a": entry}))
-        with pytest.raises(CorruptFile, match="BF16"):
+        with pytest.raises(CorruptFileError, match="BF16"):
             read_arrays(tmp_path / "a.safetensors")
 
 
@@ -79,7 +79,7 @@ ARRAYS = numpies.arrays(TYPES, numpies.array_shapes(min_dims=0, max_dims=5, min_
 @given(st.dictionaries(st.text("abc./é-0", min_size=1, max_size=9), ARRAYS, max_size=4))
 def test_whatever_the_library_writes_is_sound(arrays):
     raw = save(arrays, metadata={"by": "somebody"})
-    assert checked(raw, "a file") is raw
+    assert check_header(raw, "a file") is raw
 
 
 HOSTILE = {
@@ -135,4 +135,4 @@ def test_a_hostile_header_is_refused(name):
 def test_a_sound_header_passes_whatever_its_order():
     entries = {"b": {**ONE, "data_offsets": [8, 16]}, "empty": {**ONE, "shape": [0], "data_offsets": [8, 8]}}
     raw = file_of({**entries, "a": ONE, "__metadata__": {"by": "me"}}, b"\0" * 16)
-    assert checked(raw, "a file") is raw
+    assert check_header(raw, "a file") is raw

@@ -18,9 +18,9 @@ from synthetic_training import (
     train_one,
 )
 
-from inklab.errors import CorruptFile, DataError, InklabError, ModelMismatch, SpecError
+from inklab.errors import ConfigError, CorruptFileError, DataError, InklabError, ModelMismatchError
 from inklab.io.documents import read_json, sha256_of, write_json
-from inklab.model import MANIFEST, WEIGHTS, Bundle
+from inklab.model import MANIFEST, WEIGHTS, TrainedModel
 
 SHAPE = (1, 12, 12)
 FRAMING = {"channels": 1, "height": 12, "width": 12, "light_on_dark": True, "centre": "mass"}
@@ -37,11 +37,11 @@ class Net(nn.Module):
 """
 
 
-def made(model: dict, data, target: str = "labels", **recipe) -> Bundle:
+def made(model: dict, data, target: str = "labels", **recipe) -> TrainedModel:
     objective = "classify" if target == "labels" else "reconstruct"
     trained = train_one(settings(model, objective=objective, **recipe), data, lifted=model["name"] != "cnn")
     scores = {"test_accuracy": 0.1 + 0.2}
-    return Bundle(trained.net, model, SHAPE, data.labels, target, FRAMING, {"replicate": 0}, scores)
+    return TrainedModel(trained.net, model, SHAPE, data.labels, target, FRAMING, {"replicate": 0}, scores)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def put_weights(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
 
 def refused(folder: Path, kind: type[InklabError], match: str) -> None:
     with pytest.raises(kind, match=match) as caught:
-        Bundle.load(folder)
+        TrainedModel.load(folder)
     assert "\n" not in str(caught.value)
 
 
@@ -97,9 +97,9 @@ def test_a_loaded_bundle_computes_what_was_saved(model, target, precision, data,
         data,
         lifted=False,
     )
-    bundle = Bundle(trained.net, model, SHAPE, data.labels, target, FRAMING)
+    bundle = TrainedModel(trained.net, model, SHAPE, data.labels, target, FRAMING)
     digest = bundle.save(tmp_path)
-    loaded = Bundle.load(tmp_path)
+    loaded = TrainedModel.load(tmp_path)
     shown = data.test.images(torch.arange(20))
     with torch.inference_mode():
         assert torch.equal(loaded.net(shown), trained.net(shown))
@@ -110,7 +110,7 @@ def test_a_loaded_bundle_computes_what_was_saved(model, target, precision, data,
 
 
 def test_everything_else_comes_back_too(whole, data):
-    loaded = Bundle.load(whole)
+    loaded = TrainedModel.load(whole)
     assert (loaded.model, loaded.shape, loaded.labels, loaded.target) == (
         SMALL_MLP,
         SHAPE,
@@ -123,14 +123,14 @@ def test_everything_else_comes_back_too(whole, data):
 
 
 def test_saving_what_was_loaded_writes_the_same_bytes(whole, tmp_path):
-    Bundle.load(whole).save(tmp_path)
+    TrainedModel.load(whole).save(tmp_path)
     for name in (MANIFEST, WEIGHTS):
         assert (tmp_path / name).read_bytes() == (whole / name).read_bytes()
 
 
 def test_scaling_is_inside(whole, data):
     """The bundle takes images in [0, 1]; scaled outside as well, it says something else."""
-    loaded, shown = Bundle.load(whole), data.test.images(torch.arange(20))
+    loaded, shown = TrainedModel.load(whole), data.test.images(torch.arange(20))
     assert float(loaded.net.scaling.mean) == pytest.approx(0.2)
     inside = loaded.net.net((shown - loaded.net.scaling.mean) / loaded.net.scaling.spread)
     torch.testing.assert_close(inside.softmax(1), loaded.probabilities(shown))
@@ -138,20 +138,20 @@ def test_scaling_is_inside(whole, data):
 
 
 def test_probabilities_are_rows_that_sum_to_one(whole, data):
-    rows = Bundle.load(whole).probabilities(data.test.images(torch.arange(20)))
+    rows = TrainedModel.load(whole).probabilities(data.test.images(torch.arange(20)))
     assert rows.shape == (20, 10) and bool((rows >= 0).all())
     torch.testing.assert_close(rows.sum(1), torch.ones(20))
 
 
 def test_a_denoiser_gives_images_and_a_classifier_does_not(whole, data, tmp_path):
     made(SMALL_AUTOENCODER, data, "images").save(tmp_path)
-    denoiser, shown = Bundle.load(tmp_path), data.test.images(torch.arange(5))
+    denoiser, shown = TrainedModel.load(tmp_path), data.test.images(torch.arange(5))
     cleaned = denoiser.cleaned(shown)
     assert cleaned.shape == shown.shape and 0 <= float(cleaned.min()) <= float(cleaned.max()) <= 1
-    with pytest.raises(ModelMismatch, match="holds a denoiser"):
+    with pytest.raises(ModelMismatchError, match="holds a denoiser"):
         denoiser.probabilities(shown)
-    with pytest.raises(ModelMismatch, match="holds a classifier"):
-        Bundle.load(whole).cleaned(shown)
+    with pytest.raises(ModelMismatchError, match="holds a classifier"):
+        TrainedModel.load(whole).cleaned(shown)
 
 
 # ---------------------------------------------------------------- damage
@@ -164,7 +164,7 @@ def test_an_empty_folder_is_no_bundle(tmp_path):
 
 def test_missing_weights_are_told(folder):
     (folder / WEIGHTS).unlink()
-    refused(folder, CorruptFile, "weights.safetensors' is missing")
+    refused(folder, CorruptFileError, "weights.safetensors' is missing")
 
 
 @pytest.mark.parametrize("place", [0, 5, 200, -1])
@@ -172,13 +172,13 @@ def test_one_changed_byte_of_the_weights_is_seen(place, folder):
     raw = bytearray((folder / WEIGHTS).read_bytes())
     raw[place] ^= 1
     (folder / WEIGHTS).write_bytes(raw)
-    refused(folder, CorruptFile, "SHA-256")
+    refused(folder, CorruptFileError, "SHA-256")
 
 
 def test_weights_cut_short_are_seen(folder):
     raw = (folder / WEIGHTS).read_bytes()
     (folder / WEIGHTS).write_bytes(raw[: len(raw) // 2])
-    refused(folder, CorruptFile, "SHA-256")
+    refused(folder, CorruptFileError, "SHA-256")
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_weights_cut_short_are_seen(folder):
 )
 def test_a_manifest_that_is_none_is_refused(content, folder):
     (folder / MANIFEST).write_bytes(content)
-    refused(folder, CorruptFile, "bundle.json' is not")
+    refused(folder, CorruptFileError, "bundle.json' is not")
 
 
 WRONG_TYPES = {
@@ -216,7 +216,7 @@ WRONG_TYPES = {
 )
 def test_wrong_values_are_named(key, value, folder):
     edit(folder, **{key: value})
-    refused(folder, CorruptFile, key)
+    refused(folder, CorruptFileError, key)
 
 
 @pytest.mark.parametrize("key", sorted(WRONG_TYPES))
@@ -224,7 +224,7 @@ def test_missing_keys_are_named(key, folder):
     manifest = read_json(folder / MANIFEST)
     del manifest[key]
     write_json(folder / MANIFEST, manifest)
-    refused(folder, CorruptFile, key)
+    refused(folder, CorruptFileError, key)
 
 
 # ---------------------------------------------------------------- hostility
@@ -233,7 +233,7 @@ def test_missing_keys_are_named(key, folder):
 def test_a_score_may_be_a_whole_number(folder):
     """JSON writers of others leave out the point; found by the hundred thousand spoilt files."""
     edit(folder, scores={"test_loss": 0})
-    assert Bundle.load(folder).scores == {"test_loss": 0.0}
+    assert TrainedModel.load(folder).scores == {"test_loss": 0.0}
 
 
 def test_a_pickle_is_not_opened(folder, tmp_path):
@@ -246,7 +246,7 @@ def test_a_pickle_is_not_opened(folder, tmp_path):
     for raw in (pickle.dumps(Evil()), torch_file({"a": torch.zeros(1)}, tmp_path)):
         (folder / WEIGHTS).write_bytes(raw)
         edit(folder, weights_sha256=sha256_of(raw))
-        refused(folder, CorruptFile, "not a safetensors file")
+        refused(folder, CorruptFileError, "not a safetensors file")
     assert not marker.exists()
 
 
@@ -270,7 +270,7 @@ def test_hostile_headers_of_weights_are_refused(header, folder):
     raw = len(text).to_bytes(8, "little") + text + b"\0" * 4
     (folder / WEIGHTS).write_bytes(raw)
     edit(folder, weights_sha256=sha256_of(raw))
-    refused(folder, CorruptFile, "not a safetensors file")
+    refused(folder, CorruptFileError, "not a safetensors file")
 
 
 def test_weights_that_do_not_fit_are_refused(folder):
@@ -282,7 +282,7 @@ def test_weights_that_do_not_fit_are_refused(folder):
     ]
     for each in wrong:
         put_weights(folder, each)
-        refused(folder, ModelMismatch, r"do not fit the network: 'net\.(output.bias|extra)'")
+        refused(folder, ModelMismatchError, r"do not fit the network: 'net\.(output.bias|extra)'")
 
 
 @pytest.mark.parametrize(
@@ -320,7 +320,7 @@ def test_a_hostile_size_costs_no_memory(change, folder):
     """Each of these would take from gigabytes to exabytes if it were built."""
     edit(folder, **change)
     before = peak_memory()
-    refused(folder, ModelMismatch, "do not fit the network|can't be built|too small for|depth lie in")
+    refused(folder, ModelMismatchError, "do not fit the network|can't be built|too small for|depth lie in")
     assert peak_memory() - before < 512 * 1024**2
 
 
@@ -335,7 +335,7 @@ def peak_memory() -> int:
 def test_an_unknown_model_or_setting_is_refused(folder):
     for model in ({"name": "os.system"}, {"name": "mlp", "hiden": [3]}):
         edit(folder, model=model)
-        refused(folder, SpecError, "no model is called|has no setting 'hiden'")
+        refused(folder, ConfigError, "no model is called|has no setting 'hiden'")
 
 
 # ---------------------------------------------------------------- a user's own source
@@ -352,34 +352,34 @@ def own(tmp_path, data) -> tuple[Path, Path]:
 
 def test_a_bundle_of_a_users_network_is_loaded_while_its_source_is_the_same(own, data):
     shown = data.test.images(torch.arange(4))
-    loaded = Bundle.load(own[1], trusted=[f"{own[0]}:Net"])
+    loaded = TrainedModel.load(own[1], trusted=[f"{own[0]}:Net"])
     assert loaded.probabilities(shown).shape == (4, 10)
     assert len(read_json(own[1] / MANIFEST)["source_sha256"]) == 64
 
 
 def test_code_that_nobody_named_is_not_run(own):
-    with pytest.raises(SpecError, match=r"runs the code '.*own.py:Net' .* add --code .*own.py:Net"):
-        Bundle.load(own[1])
+    with pytest.raises(ConfigError, match=r"runs the code '.*own.py:Net' .* add --code .*own.py:Net"):
+        TrainedModel.load(own[1])
 
 
 def test_a_changed_source_is_refused_without_running_it(own, tmp_path):
     source, folder = own
     marker = tmp_path / "ran"
     source.write_text(OWN + f"\nopen({str(marker)!r}, 'w').close()\n", encoding="utf-8")
-    refused(folder, CorruptFile, "own.py:Net' has changed since")
+    refused(folder, CorruptFileError, "own.py:Net' has changed since")
     assert not marker.exists()
 
 
 def test_a_source_that_is_gone_is_told(own):
     source, folder = own
     source.unlink()
-    refused(folder, SpecError, "there is no file")
+    refused(folder, ConfigError, "there is no file")
 
 
 @pytest.mark.parametrize("digest", [None, "", "0" * 64])
 def test_a_manifest_that_hides_its_source_is_refused(digest, own):
     edit(own[1], source_sha256=digest)
-    refused(own[1], CorruptFile, "has changed since")
+    refused(own[1], CorruptFileError, "has changed since")
 
 
 def test_a_manifest_never_holds_what_is_not_json(whole):

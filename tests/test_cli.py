@@ -14,10 +14,10 @@ from safetensors.numpy import load_file
 
 import inklab
 from inklab.cli.progress_display import duration
-from inklab.errors import EXIT_FINE, EXIT_MISTAKE
+from inklab.errors import EXIT_OK, EXIT_USAGE
 from inklab.io.documents import read_json
 from inklab.networks.network import models
-from inklab.study.run_directory import RunFolder
+from inklab.study.run_directory import RunDirectory
 from inklab.training.objectives import objectives
 from inklab.training.recipe import Recipe, read_recipe
 
@@ -28,7 +28,7 @@ def fine(cli):
 
     def type_(*words):
         code, out, err = cli(*words)
-        assert (code, err) == (EXIT_FINE, "")
+        assert (code, err) == (EXIT_OK, "")
         return out
 
     return type_
@@ -65,7 +65,7 @@ class TestHelp:
     def test_debug_is_taken_anywhere(self, cli):
         for words in (["--debug", "show", "nowhere"], ["show", "nowhere", "--debug"]):
             code, out, err = cli(*words)
-            assert code == EXIT_MISTAKE and out == ""
+            assert code == EXIT_USAGE and out == ""
             assert "Traceback" in err and "RunError" in err
             assert err.splitlines()[-1].startswith("inklab: 'nowhere' is not a run")
         assert "Traceback" not in cli("show", "nowhere")[2]
@@ -84,7 +84,7 @@ class TestDryRun:
 
     def test_as_json(self, fine, base):
         told = json.loads(fine("run", toy_run.study_file(), "--dry-run", "--json", "--out", base))
-        stored = {key: value for key, value in RunFolder(base).plan().items() if key != "command"}
+        stored = {key: value for key, value in RunDirectory(base).plan().items() if key != "command"}
         assert stored.items() <= told["plan"].items() and told["folder"] == str(base)
         assert (told["left"]["trials"], told["left"]["evaluations"]) == (0, 0)
 
@@ -94,7 +94,7 @@ class TestDryRun:
         monkeypatch.setenv("INKLAB_OFFLINE", "1")
         monkeypatch.delenv("INKLAB_DATA_DIR", raising=False)
         code, out, err = cli("run", "--dry-run", "--json")
-        assert code == EXIT_FINE
+        assert code == EXIT_OK
         told, few = err.splitlines()
         assert told.startswith("NOTE: These are 5,000 digits of MNIST (mnist-5k), not all 70,000: ")
         assert few.startswith("4,000 training images are few: ")
@@ -107,21 +107,21 @@ class TestReadingARun:
     def test_run_again_prints_the_results_and_where_the_report_is(self, cli, tmp_path):
         folder = toy_run.copied(tmp_path / "run")
         code, out, err = cli("run", toy_run.study_file(), "--out", folder)
-        assert code == EXIT_FINE
+        assert code == EXIT_OK
         assert out.strip().endswith(f"report: {folder / 'report.html'}") and "sweep l2=1e-3" in out
         assert f"study toy, profile plain, data {toy_run.home() / 'toy.npz'}: {folder}" in err
         assert "everything is there already" in err
-        command = RunFolder(folder).plan()["command"]
+        command = RunDirectory(folder).plan()["command"]
         assert command == f"inklab run {toy_run.study_file()}"
-        assert cli("resume", folder)[0] == EXIT_FINE
-        assert RunFolder(folder).plan()["command"] == command, (
+        assert cli("resume", folder)[0] == EXIT_OK
+        assert RunDirectory(folder).plan()["command"] == command, (
             "a resume forgets the command that began the run"
         )
 
     def test_run_as_json_prints_results_json_alone(self, cli, tmp_path):
         folder = toy_run.copied(tmp_path / "run")
         code, out, _ = cli("resume", folder, "--json")
-        assert code == EXIT_FINE
+        assert code == EXIT_OK
         assert json.loads(out) == json.loads((folder / "results.json").read_text(encoding="utf-8"))
 
     def test_show(self, fine, base):
@@ -175,7 +175,7 @@ class TestPredict:
     def test_it_says_what_the_network_said_of_that_image(self, fine, base, picture):
         path, place = picture
         for chapter in ("mlp", "cnn"):
-            planned = next(each for each in RunFolder(base).plan()["chapters"] if each["name"] == chapter)
+            planned = next(each for each in RunDirectory(base).plan()["chapters"] if each["name"] == chapter)
             trial = base / "trials" / planned["settings"][0]["trials"][0]
             stored = load_file(trial / "predictions.safetensors")
             (told,) = json.loads(fine("predict", base, path, "--chapter", chapter, "--json"))
@@ -206,7 +206,7 @@ class TestTrain:
         words = ("train", "mlp", "--data", toy_run.home() / "toy.npz", "--replicates", 2, "--workers", 1)
         sets = ("--set", "model.hidden=[16]", "--set", "recipe.epochs=5", "--set", "recipe.batch=32")
         code, out, err = cli(*words, *sets)
-        assert code == EXIT_FINE and "Traceback" not in err
+        assert code == EXIT_OK and "Traceback" not in err
         bundle = next(line for line in out.splitlines() if line.startswith("bundle: ")).removeprefix(
             "bundle: "
         )
@@ -272,7 +272,7 @@ class TestLists:
         monkeypatch.setenv("INKLAB_OFFLINE", "1")
         code, out, _ = cli("doctor", "--json")
         told = json.loads(out)
-        assert (code, told["sound"], told["arithmetic"]) == (EXIT_FINE, True, "right")
+        assert (code, told["sound"], told["arithmetic"]) == (EXIT_OK, True, "right")
         assert told["precision"].split()[0] in ("bf16", "fp32") and told["inklab"] == inklab.__version__
         assert "all is well" in cli("doctor")[1]
 

@@ -19,8 +19,8 @@ import toy_run
 from cli_session import typed_in
 from PIL import Image
 
-from inklab.errors import EXIT_DATA, EXIT_FINE, EXIT_MISTAKE
-from inklab.study.run_directory import RunFolder
+from inklab.errors import EXIT_DATA, EXIT_OK, EXIT_USAGE
+from inklab.study.run_directory import RunDirectory
 
 
 def png(width, height):
@@ -107,10 +107,10 @@ def broken_runs(folder):
         run = toy_run.copied(folder / name)
         if content:
             write(run / file, content)
-    trial = next(iter(RunFolder(folder / "run").plan()["trials"]))
+    trial = next(iter(RunDirectory(folder / "run").plan()["trials"]))
     shutil.copytree(folder / "run", folder / "bad outcome")
     write(folder / "bad outcome" / "trials" / trial / "outcome.json", '{"id": "someone else"}')
-    bundle = RunFolder(folder / "run").bundle(trial)
+    bundle = RunDirectory(folder / "run").bundle(trial)
     for name, file, content in (
         ("bad manifest", "bundle.json", "{"),
         ("other manifest", "bundle.json", '{"format": 9}'),
@@ -246,7 +246,7 @@ def test_a_mistake_is_one_line_and_the_right_exit_code(told, typed):
     assert err.startswith("inklab: ") and err.count("\n") == 1, err
     for part in parts:
         assert part in err
-    assert code == wanted in (EXIT_MISTAKE, EXIT_DATA), err
+    assert code == wanted in (EXIT_USAGE, EXIT_DATA), err
     assert out == "", "nothing on stdout that a program would take for a result"
     assert "Error" not in err.replace("ValueError: in the file", "") or "can't be built" in err, (
         "a name of Python's"
@@ -271,7 +271,7 @@ def test_sound_things_pass(here):
         ["show", "run"],
         ["data", "check", "toy.npz"],
     ]
-    assert [each[0] for each in typed_in(here, typed)] == [EXIT_FINE] * 4
+    assert [each[0] for each in typed_in(here, typed)] == [EXIT_OK] * 4
 
 
 def test_a_folder_that_may_not_be_written_is_told(tmp_path):
@@ -282,5 +282,5 @@ def test_a_folder_that_may_not_be_written_is_told(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "inklab", "report", str(folder)], capture_output=True, text=True
     )
-    assert done.returncode == EXIT_MISTAKE and done.stdout == ""
+    assert done.returncode == EXIT_USAGE and done.stdout == ""
     assert str(Path(folder, "figures")) in done.stderr and done.stderr.count("\n") == 1

@@ -11,7 +11,7 @@ import toy_run
 from safetensors.numpy import load_file
 
 from inklab.cli import main
-from inklab.study.run_directory import RunFolder
+from inklab.study.run_directory import RunDirectory
 
 DOCS = Path(__file__).parent.parent / "docs"
 SCHEMA = json.loads((DOCS / "results.schema.json").read_text(encoding="utf-8"))
@@ -30,7 +30,7 @@ def results(folder):
 
 @pytest.fixture(scope="module")
 def plan(folder):
-    return RunFolder(folder).plan()
+    return RunDirectory(folder).plan()
 
 
 def chapter(plan, name):

@@ -13,7 +13,7 @@ from scipy.ndimage import median_filter
 
 from inklab.corruptions.corruption import Corruption, corruptions
 from inklab.corruptions.filters import BLOCK, filters
-from inklab.errors import InklabError, OutOfRange, UnknownName
+from inklab.errors import InklabError, OutOfRangeError, UnknownNameError
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -78,9 +78,9 @@ class TestEveryCorruption:
 
     def test_refuses_strengths_out_of_range(self, noise, images):
         for wrong in (-0.01, noise.largest * 1.01, float("nan")):
-            with pytest.raises(OutOfRange, match=f"'{noise.name}' is out of range; allowed: 0 to"):
+            with pytest.raises(OutOfRangeError, match=f"'{noise.name}' is out of range; allowed: 0 to"):
                 noise(images, wrong, rng(0))
-            with pytest.raises(OutOfRange, match="out of range"):
+            with pytest.raises(OutOfRangeError, match="out of range"):
                 noise(images, torch.full((len(images),), wrong), rng(0))
 
     def test_says_what_it_does_and_in_which_unit(self, noise):
@@ -184,17 +184,17 @@ def test_occlusion_reaches_every_corner():
 def test_what_is_no_image_is_refused(wrong, message):
     from inklab.corruptions.corruption import check_images  # jaxtyping refuses some of them earlier, in tests
 
-    with pytest.raises(OutOfRange, match=message):
+    with pytest.raises(OutOfRangeError, match=message):
         check_images(wrong)
 
 
 def test_refuses_strengths_that_do_not_fit_the_images(images):
-    with pytest.raises(OutOfRange, match="one number for all images, or one an image"):
+    with pytest.raises(OutOfRangeError, match="one number for all images, or one an image"):
         Corruption._strength_per_image(corruptions["gaussian"], images, torch.zeros(3))
 
 
 def test_a_misspelt_corruption_gets_the_nearest_name():
-    with pytest.raises(UnknownName, match="Did you mean 'salt_and_pepper'?"):
+    with pytest.raises(UnknownNameError, match="Did you mean 'salt_and_pepper'?"):
         corruptions["salt_and_peper"]
 
 

@@ -11,9 +11,9 @@ import crash_runs
 import pytest
 import toy_run
 
-from inklab.errors import EXIT_INTERRUPTED, CorruptFile
-from inklab.study.run_directory import PUBLISHING, RunFolder
-from inklab.study.runner import Driver
+from inklab.errors import EXIT_INTERRUPTED, CorruptFileError
+from inklab.study.run_directory import PUBLISHING, RunDirectory
+from inklab.study.runner import StudyRunner
 
 EPOCHS = 12
 
@@ -91,7 +91,7 @@ def test_a_second_ctrl_c_ends_all_at_once(tmp_path):
 
 def test_publishing_that_a_killed_driver_had_begun_is_finished(tmp_path):
     """Of four members that were trained together, one was published before the kill."""
-    folder = RunFolder(toy_run.copied(tmp_path / "run"))
+    folder = RunDirectory(toy_run.copied(tmp_path / "run"))
     group = next(each["trials"] for each in folder.plan()["groups"] if len(each["trials"]) >= 4)
     attempt = folder.work / "0123456789ab" / "1"
     (attempt / "trials").mkdir(parents=True)
@@ -100,7 +100,7 @@ def test_publishing_that_a_killed_driver_had_begun_is_finished(tmp_path):
         os.replace(folder.path / "trials" / trial, attempt / "trials" / trial)
     (attempt / PUBLISHING).write_text(str([["trials", each] for each in group]).replace("'", '"'))
     told = []
-    driver = Driver(toy_run.study(), folder)
+    driver = StudyRunner(toy_run.study(), folder)
     driver.watcher = lambda event, job: told.append(job.get("kind"))
     driver.run()
     after = toy_run.stamps(folder.path)
@@ -110,7 +110,7 @@ def test_publishing_that_a_killed_driver_had_begun_is_finished(tmp_path):
 
 
 def test_a_list_of_things_to_publish_can_not_reach_out_of_the_run(tmp_path):
-    folder = RunFolder(toy_run.copied(tmp_path / "run"))
+    folder = RunDirectory(toy_run.copied(tmp_path / "run"))
     attempt = folder.work / "0123456789ab" / "1"
     (attempt / "trials").mkdir(parents=True)
     (tmp_path / "precious").mkdir()
@@ -123,6 +123,6 @@ def test_a_list_of_things_to_publish_can_not_reach_out_of_the_run(tmp_path):
         "{",
     ):
         (attempt / PUBLISHING).write_text(told)
-        with pytest.raises(CorruptFile):
-            folder.finish_publishing()
+        with pytest.raises(CorruptFileError):
+            folder.recover_commits()
         assert (tmp_path / "precious").is_dir()

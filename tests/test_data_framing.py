@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from inklab.data.idx import read_idx
-from inklab.data.image_file import open_picture
-from inklab.data.preprocessing import Framing, frame
+from inklab.data.image_file import open_image
+from inklab.data.preprocessing import Preprocessing, frame
 from inklab.data.sources import load
-from inklab.errors import CorruptFile, DataError, SpecError
+from inklab.errors import ConfigError, CorruptFileError, DataError
 
 RNG = np.random.default_rng(0)
 REAL = Path(os.environ.get("INKLAB_DATA_DIR", "/nonexistent")) / "mnist/t10k-images-idx3-ubyte.gz"
@@ -28,7 +28,7 @@ def strokes(number: int) -> np.ndarray:
     rng = np.random.default_rng(number)
     points = [tuple(map(int, point)) for point in rng.integers(30, 370, (4, 2))]
     ImageDraw.Draw(big).line(points, fill=255, width=45, joint="curve")
-    return frame(big, Framing())[0]
+    return frame(big, Preprocessing())[0]
 
 
 DIGITS = [strokes(number) for number in range(12)]
@@ -80,7 +80,7 @@ WAYS = [enlarged, inverted, coloured, photographed, transparent, deep]
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 def test_a_picture_of_a_digit_becomes_the_digit(way):
     for digit in DIGITS:
-        image = frame(way(digit), Framing())
+        image = frame(way(digit), Preprocessing())
         assert image.shape == (1, 28, 28) and image.dtype == np.uint8
         assert np.abs(image[0].astype(float) - digit).mean() < 0.06 * 255
         assert np.abs(middle(image[0]) - middle(digit)).max() <= 1
@@ -90,7 +90,7 @@ def test_a_picture_of_a_digit_becomes_the_digit(way):
 @pytest.mark.parametrize("way", [Image.fromarray, *WAYS], ids=lambda way: way.__name__)
 def test_real_digits_stay_what_they_are(way):
     digits = read_idx(REAL)[:10]
-    images = [frame(way(digit), Framing())[0] for digit in digits]
+    images = [frame(way(digit), Preprocessing())[0] for digit in digits]
     apart = [
         np.abs(image.astype(float) - digit).mean() / 255 for image, digit in zip(images, digits, strict=True)
     ]
@@ -103,7 +103,8 @@ def test_real_digits_stay_what_they_are(way):
 def test_dark_ink_can_be_asked_for():
     digit = DIGITS[0]
     np.testing.assert_array_equal(
-        frame(enlarged(digit), Framing(light_on_dark=False)), 255 - frame(enlarged(digit), Framing())
+        frame(enlarged(digit), Preprocessing(light_on_dark=False)),
+        255 - frame(enlarged(digit), Preprocessing()),
     )
 
 
@@ -111,7 +112,7 @@ def test_the_box_can_be_centred_instead_of_the_mass():
     picture = Image.new("L", (90, 90))
     picture.paste(255, (10, 20, 40, 30))
     picture.paste(255, (10, 20, 15, 60))
-    image = frame(picture, Framing(centre="box"))[0]
+    image = frame(picture, Preprocessing(centre="box"))[0]
     rows, columns = np.flatnonzero(image.any(axis=1)), np.flatnonzero(image.any(axis=0))
     assert (rows[0], 27 - rows[-1]) == (4, 4) and abs(columns[0] - (27 - columns[-1])) <= 1
 
@@ -130,7 +131,7 @@ def test_the_box_can_be_centred_instead_of_the_mass():
 )
 def test_where_no_ink_is_to_be_seen_it_says_so(picture):
     with pytest.raises(DataError, match="no ink is to be seen"):
-        frame(picture, Framing())
+        frame(picture, Preprocessing())
 
 
 @settings(max_examples=40, deadline=None)
@@ -148,36 +149,41 @@ def test_any_picture_is_framed_or_refused(width, height, mode, seed):
         else Image.fromarray(dots).convert(mode)
     )
     try:
-        assert frame(picture, Framing()).shape == (1, 28, 28)
+        assert frame(picture, Preprocessing()).shape == (1, 28, 28)
     except DataError:
         pass
-    assert frame(picture, Framing.plain((3, 9, 7))).shape == (3, 9, 7)
+    assert frame(picture, Preprocessing.plain((3, 9, 7))).shape == (3, 9, 7)
 
 
 def test_plain_framing_of_the_right_size_changes_nothing():
     colours = RNG.integers(0, 256, (32, 30, 3), np.uint8)
     np.testing.assert_array_equal(
-        frame(Image.fromarray(colours), Framing.plain((3, 32, 30))), colours.transpose(2, 0, 1)
+        frame(Image.fromarray(colours), Preprocessing.plain((3, 32, 30))), colours.transpose(2, 0, 1)
     )
     grey = colours[..., 0]
-    np.testing.assert_array_equal(frame(Image.fromarray(grey), Framing.plain((1, 32, 30))), grey[None])
+    np.testing.assert_array_equal(frame(Image.fromarray(grey), Preprocessing.plain((1, 32, 30))), grey[None])
 
 
 def test_a_framing_survives_json_and_refuses_other_things():
     for framing in (
-        Framing(),
-        Framing.plain((3, 32, 30)),
-        Framing(light_on_dark=False, box=28, centre="box"),
+        Preprocessing(),
+        Preprocessing.plain((3, 32, 30)),
+        Preprocessing(light_on_dark=False, box=28, centre="box"),
     ):
-        assert Framing.from_json(framing.to_json()) == framing
-    for wrong in (None, {}, {**Framing().to_json(), "extra": 1}, {**Framing().to_json(), "box": "20"}):
-        with pytest.raises(SpecError, match="its fields are channels"):
-            Framing.from_json(wrong)
-    with pytest.raises(SpecError, match="Did you mean 'mass'"):
-        Framing(centre="mas")
+        assert Preprocessing.from_json(framing.to_json()) == framing
+    for wrong in (
+        None,
+        {},
+        {**Preprocessing().to_json(), "extra": 1},
+        {**Preprocessing().to_json(), "box": "20"},
+    ):
+        with pytest.raises(ConfigError, match="its fields are channels"):
+            Preprocessing.from_json(wrong)
+    with pytest.raises(ConfigError, match="Did you mean 'mass'"):
+        Preprocessing(centre="mas")
     for fields in ({"channels": 3}, {"box": 29}, {"box": 0}, {"height": 0, "box": 1}):
-        with pytest.raises(SpecError):
-            Framing(**fields)
+        with pytest.raises(ConfigError):
+            Preprocessing(**fields)
 
 
 def encoded(picture: Image.Image, kind: str = "PNG", **options) -> bytes:
@@ -189,26 +195,26 @@ def encoded(picture: Image.Image, kind: str = "PNG", **options) -> bytes:
 def test_a_camera_picture_is_turned_upright():
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by 90 degrees
-    assert open_picture(encoded(Image.new("L", (30, 20)), "JPEG", exif=exif)).size == (20, 30)
+    assert open_image(encoded(Image.new("L", (30, 20)), "JPEG", exif=exif)).size == (20, 30)
 
 
 def test_other_formats_and_damaged_files_are_refused(tmp_path):
     picture = Image.fromarray(RNG.integers(0, 256, (40, 40), np.uint8))
-    with pytest.raises(CorruptFile, match="isn't a PNG, JPEG, BMP or WEBP"):
-        open_picture(encoded(picture, "GIF"))
+    with pytest.raises(CorruptFileError, match="isn't a PNG, JPEG, BMP or WEBP"):
+        open_image(encoded(picture, "GIF"))
     (tmp_path / "cut.png").write_bytes(encoded(picture)[:-300])
-    with pytest.raises(CorruptFile, match="cut.png' is a damaged picture"):
-        open_picture(tmp_path / "cut.png")
+    with pytest.raises(CorruptFileError, match="cut.png' is a damaged picture"):
+        open_image(tmp_path / "cut.png")
     with pytest.raises(DataError, match="no.png' can't be read: No such file"):
-        open_picture(tmp_path / "no.png")
+        open_image(tmp_path / "no.png")
 
 
 def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded():
     for side in (8_100, 60_000):
         header = bytearray(encoded(Image.new("1", (8, 8)), "BMP"))
         header[18:26] = side.to_bytes(4, "little") * 2
-        with pytest.raises(CorruptFile, match="64,000,000"):
-            open_picture(bytes(header))
+        with pytest.raises(CorruptFileError, match="64,000,000"):
+            open_image(bytes(header))
 
 
 @settings(max_examples=60, deadline=None)
@@ -218,8 +224,8 @@ def test_a_changed_picture_never_escapes_as_another_error(kind, data):
     for _ in range(data.draw(st.integers(1, 4))):
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
     try:
-        open_picture(bytes(raw))
-    except CorruptFile:
+        open_image(bytes(raw))
+    except CorruptFileError:
         pass
 
 
@@ -240,7 +246,7 @@ def test_small_pictures_of_one_size_stay_as_they_are(tmp_path):
     assert (dataset.labels, dataset.shape, dataset.framing) == (
         ("a", "b"),
         (1, 10, 9),
-        Framing.plain((1, 10, 9)),
+        Preprocessing.plain((1, 10, 9)),
     )
     assert (dataset.train.counts(2), dataset.test.counts(2)) == ([5, 5], [1, 1])
     seen = {image.tobytes() for part in (dataset.train, dataset.test) for image in part.pixels}
@@ -260,10 +266,10 @@ def test_pictures_of_many_sizes_are_framed_and_it_is_recorded(tmp_path):
             way = [enlarged, photographed][i % 2]
             pictures[f"{part}/{'xy'[i % 2]}/{i}.png"] = way(digit)
     dataset = load(str(fill(tmp_path, pictures)))
-    assert (dataset.shape, dataset.framing) == ((1, 28, 28), Framing())
+    assert (dataset.shape, dataset.framing) == ((1, 28, 28), Preprocessing())
     assert (dataset.train.counts(2), dataset.test.counts(2)) == ([4, 4], [2, 2])
-    other = load(str(tmp_path), framing=Framing.plain((3, 16, 16)))
-    assert (other.shape, other.framing) == ((3, 16, 16), Framing.plain((3, 16, 16)))
+    other = load(str(tmp_path), framing=Preprocessing.plain((3, 16, 16)))
+    assert (other.shape, other.framing) == ((3, 16, 16), Preprocessing.plain((3, 16, 16)))
 
 
 def test_folders_that_make_no_data_set_say_which_part_is_wrong(tmp_path):
@@ -283,7 +289,7 @@ def test_folders_that_make_no_data_set_say_which_part_is_wrong(tmp_path):
         load(str(tmp_path / "foreign"))
     fill(tmp_path / "bad", {"a/1.png": blank, "b/1.png": blank})
     (tmp_path / "bad/b/1.png").write_bytes(b"no picture")
-    with pytest.raises(CorruptFile, match="bad/b/1.png' isn't a PNG"):
+    with pytest.raises(CorruptFileError, match="bad/b/1.png' isn't a PNG"):
         load(str(tmp_path / "bad"))
     fill(tmp_path / "empty", {"a/1.png": enlarged(DIGITS[0]), "b/2.png": Image.new("L", (300, 200), 255)})
     with pytest.raises(DataError, match="empty/b/2.png': no ink"):

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 from inklab.data.dataset import split
-from inklab.data.mnist import FASHION_MNIST, FILES, MNIST, Published, load_published
-from inklab.data.preprocessing import Framing
+from inklab.data.mnist import FASHION_MNIST, FILES, MNIST, DownloadSpec, load_published
+from inklab.data.preprocessing import Preprocessing
 from inklab.data.sources import load, load_default, sources
-from inklab.errors import CorruptFile, Unavailable
+from inklab.errors import CorruptFileError, DatasetUnavailableError
 
 
 @pytest.fixture(autouse=True)
@@ -44,11 +44,11 @@ def small_files() -> dict[str, bytes]:
 
 
 CONTENT = small_files()
-SMALL = Published(
+SMALL = DownloadSpec(
     name="small",
     mirrors=(),
     labels=tuple("0123456789"),
-    framing=Framing(),
+    framing=Preprocessing(),
     sha256=tuple(hashlib.sha256(CONTENT[file]).hexdigest() for file in FILES),
 )
 
@@ -92,7 +92,7 @@ def test_files_in_the_data_folder_are_used_without_any_network(tmp_path, monkeyp
     monkeypatch.setenv("INKLAB_DATA_DIR", str(tmp_path / "data"))
     no_sockets(monkeypatch)
     dataset = load_published(SMALL)
-    assert (len(dataset.train), len(dataset.test), dataset.framing) == (20, 10, Framing())
+    assert (len(dataset.train), len(dataset.test), dataset.framing) == (20, 10, Preprocessing())
 
 
 def test_a_wrong_file_in_the_data_folder_is_named_and_not_passed_over(tmp_path, monkeypatch):
@@ -101,7 +101,7 @@ def test_a_wrong_file_in_the_data_folder_is_named_and_not_passed_over(tmp_path, 
     wrong[100] ^= 1
     (tmp_path / "data/small" / FILES[0]).write_bytes(gzip.compress(bytes(wrong)))
     monkeypatch.setenv("INKLAB_DATA_DIR", str(tmp_path / "data"))
-    with pytest.raises(CorruptFile, match=f"data/small/{FILES[0]}'.*checksum"):
+    with pytest.raises(CorruptFileError, match=f"data/small/{FILES[0]}'.*checksum"):
         load_published(SMALL)
 
 
@@ -125,7 +125,7 @@ def test_a_mirror_that_fails_is_followed_by_one_that_works_and_the_cache_keeps_i
 
 def test_when_every_mirror_fails_the_message_tells_what_was_tried_and_what_helps(tmp_path, mirror):
     (tmp_path / "mirror").mkdir()
-    with pytest.raises(Unavailable) as caught:
+    with pytest.raises(DatasetUnavailableError) as caught:
         load_published(replace(SMALL, mirrors=(mirror,)))
     message = str(caught.value)
     for part in ("127.0.0.1", "HTTP 404", "INKLAB_DATA_DIR", "--data mnist-5k", "cache"):
@@ -147,7 +147,7 @@ def test_a_mirror_that_is_silent_is_given_up_in_time():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         start = time.monotonic()
-        with pytest.raises(Unavailable, match="too slow, or no answer"):
+        with pytest.raises(DatasetUnavailableError, match="too slow, or no answer"):
             load_published(replace(SMALL, mirrors=(address, address)), patience=0.3)
         assert time.monotonic() - start < 8  # without the deadline: 5 s for each mirror
 
@@ -156,7 +156,7 @@ def test_offline_means_that_no_socket_is_opened(monkeypatch):
     monkeypatch.setenv("INKLAB_OFFLINE", "1")
     no_sockets(monkeypatch)
     for published in (MNIST, FASHION_MNIST):
-        with pytest.raises(Unavailable, match="INKLAB_OFFLINE forbids the network"):
+        with pytest.raises(DatasetUnavailableError, match="INKLAB_OFFLINE forbids the network"):
             load_published(published)
 
 
@@ -165,7 +165,7 @@ def test_an_md5_of_the_gzip_file_serves_where_no_sha256_is_known(tmp_path, mirro
     digests = tuple(hashlib.md5((tmp_path / "mirror/good" / file).read_bytes()).hexdigest() for file in FILES)
     known = replace(SMALL, sha256=(), md5=digests, mirrors=(mirror + "good/",))
     assert len(load_published(known).train) == 20
-    with pytest.raises(Unavailable, match="checksum"):
+    with pytest.raises(DatasetUnavailableError, match="checksum"):
         load_published(replace(known, name="other", md5=digests[::-1]))
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from inklab.data.npz import read_npz
 from inklab.data.sources import load
-from inklab.errors import CorruptFile, DataError
+from inklab.errors import CorruptFileError, DataError
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (24, 6, 7), np.uint8)
@@ -127,7 +127,7 @@ def test_a_zip_bomb_is_refused_by_what_it_claims(tmp_path):
     entry = content.rindex(b"PK\x01\x02")
     content[entry + 24 : entry + 28] = (2**32 - 2).to_bytes(4, "little")  # its size unpacked
     path.write_bytes(content)
-    with pytest.raises(CorruptFile, match="4,294,967,294 bytes unpacked"):
+    with pytest.raises(CorruptFileError, match="4,294,967,294 bytes unpacked"):
         read_npz(path)
 
 

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inklab.data.dataset import Dataset, ImageSet, labelled, shares, split
-from inklab.data.preprocessing import Framing
-from inklab.data.quality import check
+from inklab.data.dataset import Dataset, ImageSet, class_counts, labeled, split
+from inklab.data.preprocessing import Preprocessing
+from inklab.data.quality import check_data
 from inklab.data.sources import load
-from inklab.errors import DataError, OutOfRange, SpecError, UnknownName
+from inklab.errors import ConfigError, DataError, OutOfRangeError, UnknownNameError
 
 
 def images(labels, seed=0) -> ImageSet:
@@ -20,7 +20,7 @@ def images(labels, seed=0) -> ImageSet:
 def dataset(numbers, **other) -> Dataset:
     names = ("class 0", "class 1", "class 2")
     fields = {"train": images(numbers), "test": images([0, 1, 2], seed=1), "labels": names}
-    return Dataset(source="made up", framing=Framing.plain((1, 4, 4)), **(fields | other))
+    return Dataset(source="made up", framing=Preprocessing.plain((1, 4, 4)), **(fields | other))
 
 
 LABELS = [0] * 50 + [1] * 30 + [2] * 21
@@ -46,7 +46,7 @@ def test_the_split_follows_from_the_seed_alone():
 @given(st.lists(st.integers(0, 60), min_size=1, max_size=12).filter(any), st.data())
 def test_shares_are_proportional_to_within_one_image(counts, data):
     take = data.draw(st.integers(0, sum(counts)))
-    given_out = shares(np.array(counts), take)
+    given_out = class_counts(np.array(counts), take)
     assert given_out.sum() == take
     for share, count in zip(given_out, counts, strict=True):
         assert 0 <= share <= count and abs(share - take * count / sum(counts)) < 1
@@ -63,7 +63,7 @@ def test_nothing_held_out_is_an_empty_set():
 
 @pytest.mark.parametrize("validation", [-1, 101, 10**9])
 def test_more_than_there_is_can_not_be_held_out(validation):
-    with pytest.raises(SpecError, match=f"data.validation = {validation}.*101 training images; 0 to 100"):
+    with pytest.raises(ConfigError, match=f"data.validation = {validation}.*101 training images; 0 to 100"):
         split(dataset(LABELS), validation=validation, seed=0)
 
 
@@ -99,13 +99,13 @@ def test_sets_that_do_not_fit_together_are_refused(fields, says):
 def test_labels_that_do_not_fit_the_images_are_refused():
     pixels = np.zeros((3, 1, 4, 4), np.uint8)
     with pytest.raises(DataError, match="x.npz: uint8 .3, 1, 4, 4. images have the labels int64 .2,."):
-        labelled(pixels, np.array([0, 1]), "x.npz")
-    with pytest.raises(OutOfRange, match="from -1 to 1"):
-        labelled(pixels, np.array([0, -1, 1]), "x.npz")
+        labeled(pixels, np.array([0, 1]), "x.npz")
+    with pytest.raises(OutOfRangeError, match="from -1 to 1"):
+        labeled(pixels, np.array([0, -1, 1]), "x.npz")
 
 
 def test_unknown_sources_get_the_nearest_name_or_the_missing_path():
-    with pytest.raises(UnknownName, match="Did you mean 'mnist-5k'"):
+    with pytest.raises(UnknownNameError, match="Did you mean 'mnist-5k'"):
         load("mnist-5")
     with pytest.raises(DataError, match="no file or folder './nowhere.npz'"):
         load("./nowhere.npz")
@@ -115,10 +115,10 @@ def test_a_function_of_the_users_own_is_a_source(tmp_path):
     (tmp_path / "mine.py").write_text(
         "import numpy as np\n"
         "from inklab.data.sources import Dataset, ImageSet\n"
-        "from inklab.data.preprocessing import Framing\n"
+        "from inklab.data.preprocessing import Preprocessing\n"
         "def blank():\n"
         "    images = ImageSet(np.zeros((4, 1, 8, 8), np.uint8), np.arange(4) % 2)\n"
-        "    return Dataset('blank', images, images, ('a', 'b'), Framing.plain((1, 8, 8)))\n"
+        "    return Dataset('blank', images, images, ('a', 'b'), Preprocessing.plain((1, 8, 8)))\n"
         "def nothing():\n"
         "    return 3\n"
     )
@@ -135,8 +135,8 @@ def test_check_finds_what_was_planted():
     pixels[7] = 9  # constant
     pixels[8] = 255 - pixels[8]  # inverted
     test = ImageSet(np.stack([pixels[20], pixels[20] ^ 1]), np.array([0, 1]))
-    data = Dataset("planted", ImageSet(pixels, labels), test, ("a", "b", "c"), Framing.plain((1, 6, 6)))
-    report = check(data)
+    data = Dataset("planted", ImageSet(pixels, labels), test, ("a", "b", "c"), Preprocessing.plain((1, 6, 6)))
+    report = check_data(data)
     assert report.counts == {"train": [30, 10, 0], "test": [1, 1, 0]}
     assert report.balance is None
     assert report.repeated["train"].examples == (("train", 5), ("train", 35))
@@ -145,7 +145,7 @@ def test_check_finds_what_was_planted():
     assert (report.constant.examples, report.inverted.examples) == ((("train", 7),), (("train", 8),))
     assert any("no image of the class 'c'" in remark for remark in report.remarks)
     held = split(data, validation=10, seed=1)
-    assert set(check(data, held).counts) == {"train", "validation", "test"}
+    assert set(check_data(data, held).counts) == {"train", "validation", "test"}
     import json
 
     assert json.loads(json.dumps(report.to_json(), allow_nan=False))["leaked"]["count"] == 1
@@ -153,4 +153,4 @@ def test_check_finds_what_was_planted():
 
 def test_check_has_no_remark_on_good_data():
     good = dataset([0, 1, 2] * 12)
-    assert check(good).remarks == () and check(good).balance == 1.0
+    assert check_data(good).remarks == () and check_data(good).balance == 1.0

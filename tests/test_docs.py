@@ -20,7 +20,7 @@ from inklab.evaluation.samplers import samplers
 from inklab.networks.network import models
 from inklab.report.sections import known_answers
 from inklab.study.load import builtin_studies, read_study
-from inklab.study.spec import TrainChapter
+from inklab.study.spec import TrainingExperiment
 from inklab.training.objectives import objectives
 from inklab.training.recipe import recipe_names
 
@@ -157,7 +157,7 @@ def test_readme_studies_are_studies():
                 spec, _ = read_study("digits", profile=profile, sets=sets)
             except InklabError as error:
                 pytest.fail(f"{line}: {error}")
-            assert any(isinstance(chapter, TrainChapter) for chapter in spec.chapters.values())
+            assert any(isinstance(chapter, TrainingExperiment) for chapter in spec.chapters.values())
 
 
 @pytest.mark.parametrize(

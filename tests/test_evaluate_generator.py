@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from scipy.linalg import sqrtm
 from scipy.spatial.distance import cdist
 
-from inklab.errors import DataError, ModelMismatch
+from inklab.errors import DataError, ModelMismatchError
 from inklab.evaluation.frechet import Moments, frechet_distance, moments
-from inklab.evaluation.generation import nearest_images, recognise, score_samples
+from inklab.evaluation.generation import classifier_agreement, nearest_neighbors, score_samples
 
 
 def features(images: torch.Tensor) -> torch.Tensor:
@@ -47,7 +47,7 @@ def test_frechet_distance_takes_features_that_never_vary():
 
 
 def test_frechet_distance_needs_the_same_features():
-    with pytest.raises(ModelMismatch, match="moments of 4 and of 3 features"):
+    with pytest.raises(ModelMismatchError, match="moments of 4 and of 3 features"):
         frechet_distance(some_moments(0, 4), some_moments(0, 3))
 
 
@@ -72,16 +72,16 @@ def test_moments_refuse_what_has_none():
     images = torch.rand(3, 1, 3, 3)
     with pytest.raises(DataError, match="at least 2"):
         moments(features, images[:1])
-    with pytest.raises(ModelMismatch, match=r"expected \(3, f\) finite numbers"):
+    with pytest.raises(ModelMismatchError, match=r"expected \(3, f\) finite numbers"):
         moments(lambda shown: features(shown) * torch.nan, images)
-    with pytest.raises(ModelMismatch, match=r"features of shape \(3, 1, 3, 3\)"):
+    with pytest.raises(ModelMismatchError, match=r"features of shape \(3, 1, 3, 3\)"):
         moments(lambda shown: shown, images)
 
 
 def test_recognition_counts_only_the_sure():
     logits = torch.log(torch.tensor([[0.95, 0.05], [0.05, 0.95], [0.91, 0.09], [0.89, 0.11]]))
     judge = lambda images: logits[: len(images)]  # noqa: E731
-    seen = recognise(judge, torch.zeros(4, 1, 1, 1))
+    seen = classifier_agreement(judge, torch.zeros(4, 1, 1, 1))
     assert seen.share == 0.75
     np.testing.assert_allclose(seen.classes, [2 / 3, 1 / 3])
     np.testing.assert_array_equal(seen.predicted, [0, 1, 0, 0])
@@ -89,7 +89,7 @@ def test_recognition_counts_only_the_sure():
 
 
 def test_where_nothing_is_recognised_no_class_has_a_share():
-    seen = recognise(lambda images: torch.zeros(len(images), 3), torch.zeros(4, 1, 1, 1))
+    seen = classifier_agreement(lambda images: torch.zeros(len(images), 3), torch.zeros(4, 1, 1, 1))
     assert seen.share == 0 and seen.classes.tolist() == [0, 0, 0]
 
 
@@ -99,7 +99,7 @@ def test_nearest_image_equals_trying_all(train, drawn, seed):
     rng = np.random.default_rng(seed)
     pixels = rng.integers(0, 256, (train, 1, 2, 3), dtype=np.uint8)
     images = rng.random((drawn, 1, 2, 3), dtype=np.float32)
-    distances, indices = nearest_images(torch.from_numpy(images), pixels)
+    distances, indices = nearest_neighbors(torch.from_numpy(images), pixels)
     expected = cdist(images.reshape(drawn, -1), pixels.reshape(train, -1) / 255)
     np.testing.assert_allclose(distances, expected.min(axis=1), atol=1e-5)
     np.testing.assert_allclose(expected[np.arange(drawn), indices], expected.min(axis=1), atol=1e-5)
@@ -108,14 +108,14 @@ def test_nearest_image_equals_trying_all(train, drawn, seed):
 def test_a_copy_of_a_training_image_lies_at_distance_zero():
     pixels = np.random.default_rng(0).integers(0, 256, (3000, 1, 28, 28), dtype=np.uint8)
     wanted = [2999, 0, 1000, 999]
-    distances, indices = nearest_images(torch.tensor(pixels[wanted]).float() / 255, pixels)
+    distances, indices = nearest_neighbors(torch.tensor(pixels[wanted]).float() / 255, pixels)
     assert indices.tolist() == wanted
     assert distances.max() < 1e-5
 
 
 def test_nearest_needs_training_images():
     with pytest.raises(DataError, match="there must be some of both, of the same size"):
-        nearest_images(torch.zeros(2, 1, 3, 3), np.zeros((0, 1, 3, 3), dtype=np.uint8))
+        nearest_neighbors(torch.zeros(2, 1, 3, 3), np.zeros((0, 1, 3, 3), dtype=np.uint8))
 
 
 def test_samples_are_scored_by_all_four():
@@ -126,7 +126,7 @@ def test_samples_are_scored_by_all_four():
     judge = lambda shown: shown.flatten(1)[:, :3] * 20  # noqa: E731
     reference = moments(features, pixels)
     scores = score_samples(images, judge, features, reference, pixels, nearest_of=25)
-    seen, (distances, indices) = recognise(judge, images), nearest_images(images[:25], pixels)
+    seen, (distances, indices) = classifier_agreement(judge, images), nearest_neighbors(images[:25], pixels)
     assert scores.recognised == seen.share and 0 < scores.recognised < 1
     np.testing.assert_array_equal(scores.classes, seen.classes)
     assert scores.frechet == frechet_distance(moments(features, images), reference) > 0

@@ -7,9 +7,9 @@ from torch import nn
 
 from inklab.corruptions.corruption import corruptions
 from inklab.corruptions.filters import filters
-from inklab.errors import DataError, ModelMismatch, OutOfRange
+from inklab.errors import DataError, ModelMismatchError, OutOfRangeError
 from inklab.evaluation import robustness as noise_unit
-from inklab.evaluation.robustness import noise_curve
+from inklab.evaluation.robustness import robustness_curve
 from inklab.seeding import Seed
 
 SALT = corruptions["salt_and_pepper"]
@@ -40,7 +40,7 @@ def watched(seen: list[torch.Tensor]):
 
 def test_curve_is_what_the_classifier_said(data):
     pixels, labels = data
-    curve = noise_curve(where_it_is_light, pixels, labels, SALT, strengths=[0.0, 0.9, 1.0], seed=Seed(0))
+    curve = robustness_curve(where_it_is_light, pixels, labels, SALT, strengths=[0.0, 0.9, 1.0], seed=Seed(0))
     assert curve.strengths == (0.0, 0.9, 1.0)
     assert curve.accuracy[0] == curve.tpr[0] == 1 > curve.accuracy[1] > curve.accuracy[2]
     assert curve.accuracy[2] == pytest.approx(1 / 3, abs=0.06)  # at 1 nothing of the image is left
@@ -54,8 +54,8 @@ def test_curve_is_what_the_classifier_said(data):
 def test_every_pipeline_sees_the_same_noise(data):
     first, second = [], []
     curves = [
-        noise_curve(watched(first), *data, SALT, strengths=[0.3], seed=Seed(4)),
-        noise_curve(
+        robustness_curve(watched(first), *data, SALT, strengths=[0.3], seed=Seed(4)),
+        robustness_curve(
             watched(second), *data, SALT, strengths=[0.1, 0.3], seed=Seed(4), clean=lambda images: 1 * images
         ),
     ]
@@ -65,7 +65,7 @@ def test_every_pipeline_sees_the_same_noise(data):
 
 def test_the_noise_follows_from_seed_name_and_strength_alone(data):
     seen = []
-    noise_curve(watched(seen), *data, SALT, strengths=[0.25], seed=Seed(4) / "noise")
+    robustness_curve(watched(seen), *data, SALT, strengths=[0.25], seed=Seed(4) / "noise")
     rng = (Seed(4) / "noise" / "salt_and_pepper" / "0.25").generator()
     clean = torch.tensor(data[0]).float() / 255
     expected = torch.cat([SALT(block, 0.25, rng) for block in clean.split(noise_unit.BLOCK)])
@@ -73,15 +73,17 @@ def test_the_noise_follows_from_seed_name_and_strength_alone(data):
 
 
 def test_another_seed_gives_other_noise_and_the_same_gives_the_same(data):
-    curves = [noise_curve(where_it_is_light, *data, SALT, strengths=[0.7], seed=Seed(s)) for s in (1, 1, 2)]
+    curves = [
+        robustness_curve(where_it_is_light, *data, SALT, strengths=[0.7], seed=Seed(s)) for s in (1, 1, 2)
+    ]
     np.testing.assert_array_equal(curves[0].predicted, curves[1].predicted)
     assert (curves[0].predicted != curves[2].predicted).any()
 
 
 def test_fewer_images_get_the_noise_of_the_first_of_many(data):
     pixels, labels = data
-    many = noise_curve(where_it_is_light, pixels, labels, SALT, strengths=[0.7], seed=Seed(1))
-    few = noise_curve(where_it_is_light, pixels[:640], labels[:640], SALT, strengths=[0.7], seed=Seed(1))
+    many = robustness_curve(where_it_is_light, pixels, labels, SALT, strengths=[0.7], seed=Seed(1))
+    few = robustness_curve(where_it_is_light, pixels[:640], labels[:640], SALT, strengths=[0.7], seed=Seed(1))
     np.testing.assert_array_equal(few.predicted, many.predicted[:, :640])
 
 
@@ -89,7 +91,7 @@ def test_salt_and_pepper_does_not_depend_on_the_size_of_the_blocks(data, monkeyp
     curves = []
     for block in (1130, 500, 77):
         monkeypatch.setattr(noise_unit, "BLOCK", block)
-        curves.append(noise_curve(where_it_is_light, *data, SALT, strengths=[0.6], seed=Seed(1)))
+        curves.append(robustness_curve(where_it_is_light, *data, SALT, strengths=[0.6], seed=Seed(1)))
     for curve in curves[1:]:
         np.testing.assert_array_equal(curve.predicted, curves[0].predicted)
         np.testing.assert_array_equal(curve.shown, curves[0].shown)
@@ -98,7 +100,7 @@ def test_salt_and_pepper_does_not_depend_on_the_size_of_the_blocks(data, monkeyp
 def test_shown_and_seen_are_the_first_image_of_each_class_before_and_after_cleaning(data):
     pixels, labels = data
     median = filters["median"]
-    curve = noise_curve(
+    curve = robustness_curve(
         where_it_is_light, pixels, labels, SALT, strengths=[0.0, 0.2], seed=Seed(0), clean=median
     )
     assert curve.shown.shape == curve.seen.shape == (2, 3, 1, 9, 9)
@@ -111,19 +113,21 @@ def test_shown_and_seen_are_the_first_image_of_each_class_before_and_after_clean
 def test_examples_late_in_the_test_set_are_found(data):
     labels = np.sort(data[1])  # the first 2 comes in the second block
     pixels = np.arange(1130 * 81, dtype=np.uint32).astype(np.uint8).reshape(1130, 1, 9, 9)
-    curve = noise_curve(where_it_is_light, pixels, labels, SALT, strengths=[0.0], seed=Seed(0))
+    curve = robustness_curve(where_it_is_light, pixels, labels, SALT, strengths=[0.0], seed=Seed(0))
     np.testing.assert_array_equal(curve.shown[0], pixels[np.searchsorted(labels, [0, 1, 2])])
 
 
 def test_cleaning_reaches_the_classifier(data):
-    curve = noise_curve(
+    curve = robustness_curve(
         where_it_is_light, *data, SALT, strengths=[0.0], seed=Seed(0), clean=lambda images: 1 - images
     )
     assert curve.accuracy[0] == 0 and (curve.seen[0] == 255 - curve.shown[0]).all()
 
 
 def test_the_corruptions_own_strengths_are_used_if_none_are_given(data):
-    curve = noise_curve(where_it_is_light, data[0][:9], data[1][:9], corruptions["contrast"], seed=Seed(0))
+    curve = robustness_curve(
+        where_it_is_light, data[0][:9], data[1][:9], corruptions["contrast"], seed=Seed(0)
+    )
     assert curve.strengths == corruptions["contrast"].strengths
     assert (curve.accuracy[:-1] == 1).all()
 
@@ -131,7 +135,7 @@ def test_the_corruptions_own_strengths_are_used_if_none_are_given(data):
 def test_nets_and_denoisers_are_asked_in_evaluation_mode(data):
     net = nn.Sequential(nn.Dropout(0.9), nn.Flatten(), nn.Linear(81, 3))
     clean = nn.Dropout(0.9)
-    curve = noise_curve(net, *data, SALT, strengths=[0.0], seed=Seed(0), clean=clean)
+    curve = robustness_curve(net, *data, SALT, strengths=[0.0], seed=Seed(0), clean=clean)
     np.testing.assert_array_equal(curve.seen, curve.shown)
     assert net[0].training and clean.training
 
@@ -139,7 +143,7 @@ def test_nets_and_denoisers_are_asked_in_evaluation_mode(data):
 def test_tensors_give_the_same_as_arrays(data):
     pixels, labels = data
     curves = [
-        noise_curve(where_it_is_light, some, labels, SALT, strengths=[0.7], seed=Seed(0))
+        robustness_curve(where_it_is_light, some, labels, SALT, strengths=[0.7], seed=Seed(0))
         for some in (pixels, torch.tensor(pixels))
     ]
     np.testing.assert_array_equal(curves[0].predicted, curves[1].predicted)
@@ -148,16 +152,16 @@ def test_tensors_give_the_same_as_arrays(data):
 def test_what_does_not_fit_is_refused(data):
     pixels, labels = data
     asked = []
-    with pytest.raises(OutOfRange, match=r"strength 1.5 of 'salt_and_pepper'"):
-        noise_curve(watched(asked), pixels, labels, SALT, strengths=[0.0, 1.5], seed=Seed(0))
+    with pytest.raises(OutOfRangeError, match=r"strength 1.5 of 'salt_and_pepper'"):
+        robustness_curve(watched(asked), pixels, labels, SALT, strengths=[0.0, 1.5], seed=Seed(0))
     assert not asked  # before anything was computed
-    with pytest.raises(ModelMismatch, match="cleaning turns"):
-        noise_curve(
+    with pytest.raises(ModelMismatchError, match="cleaning turns"):
+        robustness_curve(
             where_it_is_light, pixels, labels, SALT, seed=Seed(0), clean=lambda images: images[..., 1:]
         )
     with pytest.raises(
-        ModelMismatch, match=rf"expected \({noise_unit.BLOCK}, k\) logits with k from 3 to 256"
+        ModelMismatchError, match=rf"expected \({noise_unit.BLOCK}, k\) logits with k from 3 to 256"
     ):
-        noise_curve(lambda images: where_it_is_light(images)[:, :2], pixels, labels, SALT, seed=Seed(0))
+        robustness_curve(lambda images: where_it_is_light(images)[:, :2], pixels, labels, SALT, seed=Seed(0))
     with pytest.raises(DataError, match=r"no image of class \[1\]"):
-        noise_curve(where_it_is_light, pixels[labels != 1], labels[labels != 1], SALT, seed=Seed(0))
+        robustness_curve(where_it_is_light, pixels[labels != 1], labels[labels != 1], SALT, seed=Seed(0))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inklab.errors import DataError, SpecError, UnknownName
+from inklab.errors import ConfigError, DataError, UnknownNameError
 from inklab.evaluation.samplers import Sampler, samplers
 
 PAGE = (Path(__file__).parent.parent / "docs" / "samplers.md").read_text(encoding="utf-8")
@@ -72,7 +72,7 @@ class TestEverySampler:
 
     def test_refuses_what_it_cannot_use(self, sampler, codes):
         rng = np.random.default_rng(0)
-        with pytest.raises(SpecError, match=f"'{sampler.name}' has no setting 'spred'"):
+        with pytest.raises(ConfigError, match=f"'{sampler.name}' has no setting 'spred'"):
             sampler(codes, 3, rng, {"spred": 1.0})
         with pytest.raises(DataError, match="at least 2 and 1 are needed"):
             sampler(codes[:1], 3, rng)
@@ -82,7 +82,7 @@ class TestEverySampler:
 
 def test_all_samplers_were_found():
     assert {"binary", "uniform", "gaussian", "mixture", "perturbed"} <= set(samplers)
-    with pytest.raises(UnknownName, match="Did you mean 'mixture'?"):
+    with pytest.raises(UnknownNameError, match="Did you mean 'mixture'?"):
         samplers["mixtur"]
 
 
@@ -137,14 +137,14 @@ def test_mixture_says_how_the_fit_went(codes):
 
 
 def test_a_fit_that_does_not_converge_is_told_and_does_not_warn(codes, monkeypatch):
-    monkeypatch.setattr("inklab.evaluation.samplers.MOST_ROUNDS", 1)
+    monkeypatch.setattr("inklab.evaluation.samplers.MAX_ROUNDS", 1)
     drawn = samplers["mixture"](codes, 5, np.random.default_rng(0), {"components": 3})
     assert drawn.info["converged"] is False and drawn.info["rounds"] == 1
 
 
 @pytest.mark.parametrize("components", [0, 901])
 def test_mixture_needs_a_possible_number_of_components(codes, components):
-    with pytest.raises(SpecError, match=f"components = {components}; allowed: 1 to 900"):
+    with pytest.raises(ConfigError, match=f"components = {components}; allowed: 1 to 900"):
         draw(samplers["mixture"], codes, components=components)
 
 
@@ -155,5 +155,5 @@ def test_perturbed_stays_as_near_as_its_spread(codes):
     gaps = [np.linalg.norm(drawn - same, axis=1).mean() for drawn in (small, large)]
     assert 0 < gaps[0] < gaps[1]
     assert not draw(samplers["perturbed"], codes)[:, 4].any()  # a unit that never fires goes on not firing
-    with pytest.raises(SpecError, match="allowed: 0 or more"):
+    with pytest.raises(ConfigError, match="allowed: 0 or more"):
         draw(samplers["perturbed"], codes, spread=-1)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from inklab.errors import DataError, ModelMismatch
+from inklab.errors import DataError, ModelMismatchError
 from inklab.evaluation.scores import (
     classification_scores,
     predict_in_batches,
@@ -108,7 +108,7 @@ def test_modes_are_put_back_after_an_error(pixels):
     ids=["images", "label too large", "label negative", "transposed"],
 )
 def test_a_net_that_does_not_fit_is_refused(net, labels, message, pixels):
-    with pytest.raises(ModelMismatch, match=message):
+    with pytest.raises(ModelMismatchError, match=message):
         classification_scores(net, pixels[:4], labels)
 
 
@@ -134,7 +134,7 @@ def test_a_perfect_reconstruction_has_a_finite_psnr():
 
 
 def test_a_reconstruction_of_another_shape_is_refused(pixels):
-    with pytest.raises(ModelMismatch, match="must return the shape of its images"):
+    with pytest.raises(ModelMismatchError, match="must return the shape of its images"):
         reconstruction_scores(lambda shown: shown.flatten(1), pixels, pixels)
 
 

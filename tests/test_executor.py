@@ -11,14 +11,14 @@ from dataclasses import replace
 import pytest
 import toy_run
 
-from inklab.errors import EXIT_INTERRUPTED, Unwritable
+from inklab.errors import EXIT_INTERRUPTED, WriteError
 from inklab.study.executor import THREAD_VARIABLES, LocalExecutor
-from inklab.study.grouping import How
-from inklab.study.job_context import Bench, lay_out
+from inklab.study.grouping import ExecutionConfig
+from inklab.study.job_context import JobContext, write_split_arrays
 from inklab.study.plan import NUMERICS
-from inklab.study.run_directory import RunFolder
-from inklab.study.runner import Driver
-from inklab.training.checkpoint import generations, read_checkpoint
+from inklab.study.run_directory import RunDirectory
+from inklab.study.runner import StudyRunner
+from inklab.training.checkpoint import list_checkpoints, read_checkpoint
 from inklab.training.recipe import Recipe
 
 
@@ -37,9 +37,9 @@ def job(name, model, **recipe):
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory):
-    study, folder = toy_run.study(), RunFolder(tmp_path_factory.mktemp("bench"))
-    lay_out(folder, study.split)
-    return Driver(study, folder)._bench(How("fp32"))
+    study, folder = toy_run.study(), RunDirectory(tmp_path_factory.mktemp("bench"))
+    write_split_arrays(folder, study.split)
+    return StudyRunner(study, folder)._job_context(ExecutionConfig("fp32"))
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +193,7 @@ def test_what_the_disk_refuses_ends_the_run_and_blames_no_job(bench, tmp_path, m
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE / "faulty"), str(HERE), *sys.path]))
     monkeypatch.setenv("INKLAB_TEST_REFUSAL", json.dumps([1, errno.ENOSPC]))
     told = []
-    with pytest.raises(Unwritable, match="No space left on device; make room") as refused:
+    with pytest.raises(WriteError, match="No space left on device; make room") as refused:
         with LocalExecutor(bench, tmp_path, workers=1) as executor:
             executor.submit(job("good", "mlp"))
             for event in executor.events():
@@ -217,7 +217,7 @@ def test_a_worker_that_died_idle_is_replaced_and_one_that_is_left_in_the_middle_
                 raise KeyboardInterrupt
     assert kinds == ["started", "epoch"]
     assert multiprocessing.active_children() == []
-    (kept,) = generations(tmp_path.glob("*/*/checkpoints"))
+    (kept,) = list_checkpoints(tmp_path.glob("*/*/checkpoints"))
     assert read_checkpoint(kept).trials == ["long"], "it ended with a checkpoint, long before it was time"
 
 
@@ -229,5 +229,5 @@ def test_no_more_workers_are_started_than_jobs_wait(bench, tmp_path):
 
 
 def test_a_bench_is_small_enough_to_be_sent(bench):
-    assert isinstance(bench, Bench) and bench.numerics == NUMERICS
+    assert isinstance(bench, JobContext) and bench.numerics == NUMERICS
     assert len(repr(bench)) < 2_000, "images travel as files, not through pipes"

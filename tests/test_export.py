@@ -13,14 +13,14 @@ from onnx import numpy_helper
 
 import inklab
 from inklab.corruptions.filters import filters
-from inklab.errors import InklabError, ModelMismatch
+from inklab.errors import InklabError, ModelMismatchError
 from inklab.export.graphs import decoder, encoder, network, pipeline
-from inklab.export.onnx_export import Exported, export, to_onnx
+from inklab.export.onnx_export import ExportedModel, export_model, to_onnx
 from inklab.export.onnx_metadata import IR, OPSET
 from inklab.export.onnx_policy import KNOWN
 from inklab.export.onnx_runtime import Session
-from inklab.export.verify import BATCHES, TOLERANCE, compare, extreme_images, inputs_for
-from inklab.model import Bundle
+from inklab.export.verify import BATCHES, TOLERANCE, compare_outputs, extreme_images, inputs_for
+from inklab.model import TrainedModel
 from inklab.networks.network import models
 
 GREY, COLOUR = (1, 12, 12), (3, 9, 11)
@@ -30,24 +30,24 @@ REGISTERED = [name for name, each in models.all().items() if each.build.__module
 @pytest.fixture(scope="module")
 def done():
     """Exports that tests share, by what was exported; each is made once."""
-    kept: dict[str, Exported] = {}
+    kept: dict[str, ExportedModel] = {}
 
     def get(name, make):
         if name not in kept:
             wanted = make()
-            kept[name] = export(wanted, real(tuple(wanted.about["shape"])))
+            kept[name] = export_model(wanted, real(tuple(wanted.about["shape"])))
         return kept[name]
 
     return get
 
 
 @pytest.fixture(scope="module")
-def mlp(done) -> Exported:
+def mlp(done) -> ExportedModel:
     return done("small", lambda: network(bundle("mlp"), "small"))
 
 
 @pytest.fixture(scope="module")
-def denoiser() -> Bundle:
+def denoiser() -> TrainedModel:
     return bundle("autoencoder")
 
 
@@ -56,15 +56,15 @@ def own(tmp_path_factory) -> str:
     return export_samples.write_own(tmp_path_factory.mktemp("own"))
 
 
-def model_of(exported: Exported) -> onnx.ModelProto:
+def model_of(exported: ExportedModel) -> onnx.ModelProto:
     return onnx.load_model_from_string(exported.raw)
 
 
-def entries_of(exported: Exported) -> dict:
+def entries_of(exported: ExportedModel) -> dict:
     return {each.key: json.loads(each.value) for each in model_of(exported).metadata_props}
 
 
-def assert_same(given: np.ndarray, exported: Exported, right: dict[str, torch.Tensor]) -> None:
+def assert_same(given: np.ndarray, exported: ExportedModel, right: dict[str, torch.Tensor]) -> None:
     found = Session(exported.raw)(given)
     assert found.keys() == right.keys()
     for name, wants in right.items():
@@ -197,7 +197,7 @@ def test_the_weights_digest_is_that_of_the_bundles_file(mlp, tmp_path):
 
 def test_the_same_bundle_gives_the_same_bytes(mlp, tmp_path):
     bundle("mlp").save(tmp_path)
-    assert export(network(Bundle.load(tmp_path), "small"), real()).raw == mlp.raw
+    assert export_model(network(TrainedModel.load(tmp_path), "small"), real()).raw == mlp.raw
 
 
 # ---------------------------------------------------------------- the comparison
@@ -218,15 +218,15 @@ def tampered(raw: bytes, weight: str, change: float = 1e-3) -> bytes:
 )
 def test_a_graph_with_one_other_weight_is_refused(weight, mlp):
     says = r"the exported 'small' does not compute the same: on .* in batches of \d its \w+ differ by up to"
-    with pytest.raises(ModelMismatch, match=says) as caught:
-        compare(mlp.wanted, Session(tampered(mlp.raw, f"classifier.{weight}")), real())
+    with pytest.raises(ModelMismatchError, match=says) as caught:
+        compare_outputs(mlp.wanted, Session(tampered(mlp.raw, f"classifier.{weight}")), real())
     assert "allowed: 5e-05" in str(caught.value) and "nothing was written" in str(caught.value)
 
 
 def test_a_graph_that_gives_no_numbers_is_refused(mlp):
     raw = tampered(mlp.raw, "classifier.net.output.bias", float("nan"))
-    with pytest.raises(ModelMismatch, match="its logits are no numbers"):
-        compare(mlp.wanted, Session(raw), real())
+    with pytest.raises(ModelMismatchError, match="its logits are no numbers"):
+        compare_outputs(mlp.wanted, Session(raw), real())
 
 
 def test_a_graph_that_is_right_for_one_image_only_is_refused(mlp):
@@ -235,8 +235,8 @@ def test_a_graph_that_is_right_for_one_image_only_is_refused(mlp):
     def first_only(images):
         return {name: each[:1].repeat(len(images), axis=0) for name, each in session(images).items()}
 
-    with pytest.raises(ModelMismatch, match="in batches of 2"):
-        compare(mlp.wanted, first_only, real())
+    with pytest.raises(ModelMismatchError, match="in batches of 2"):
+        compare_outputs(mlp.wanted, first_only, real())
 
 
 @pytest.mark.parametrize(
@@ -250,8 +250,8 @@ def test_a_graph_that_is_right_for_one_image_only_is_refused(mlp):
 )  # fmt: skip
 def test_other_outputs_are_refused(change, says, mlp):
     session = Session(mlp.raw)
-    with pytest.raises(ModelMismatch, match=says):
-        compare(mlp.wanted, lambda images: change(session(images)), real())
+    with pytest.raises(ModelMismatchError, match=says):
+        compare_outputs(mlp.wanted, lambda images: change(session(images)), real())
 
 
 @pytest.mark.parametrize(("apart", "passes"), [(7e-5, False), (3e-5, True)])
@@ -264,10 +264,10 @@ def test_another_class_is_refused_unless_two_are_as_good_as_equal(apart, passes,
     wanted = replace(mlp.wanted, original=saying(1.0, 1 - apart, torch.tensor))
     swapped = saying(1 - 0.6 * apart, 1 - 0.4 * apart, lambda rows: np.array(rows, np.float32))
     if passes:
-        assert compare(wanted, swapped, real()).largest["logits"] <= TOLERANCE
+        assert compare_outputs(wanted, swapped, real()).largest["logits"] <= TOLERANCE
     else:
-        with pytest.raises(ModelMismatch, match="says another class, 7e-05 apart in the logits"):
-            compare(wanted, swapped, real())
+        with pytest.raises(ModelMismatchError, match="says another class, 7e-05 apart in the logits"):
+            compare_outputs(wanted, swapped, real())
 
 
 def test_extreme_images_are_in_range_and_all_different():
@@ -283,32 +283,32 @@ def test_extreme_images_are_in_range_and_all_different():
 
 
 def test_a_network_that_no_graph_can_express_is_told_in_one_line(own):
-    with pytest.raises(ModelMismatch, match="Choosy' can't be converted to ONNX") as caught:
-        export(network(bundle(f"{own}:Choosy")), real())
+    with pytest.raises(ModelMismatchError, match="Choosy' can't be converted to ONNX") as caught:
+        export_model(network(bundle(f"{own}:Choosy")), real())
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
 
 
 def test_halves_need_an_autoencoder():
     for half in (encoder, decoder):
-        with pytest.raises(ModelMismatch, match="'mlp' has no encoder module"):
+        with pytest.raises(ModelMismatchError, match="'mlp' has no encoder module"):
             half(bundle("mlp"))
 
 
 def test_parts_of_a_pipeline_must_fit(denoiser):
-    with pytest.raises(ModelMismatch, match="'den' and 'mlp' were trained on images of another form"):
+    with pytest.raises(ModelMismatchError, match="'den' and 'mlp' were trained on images of another form"):
         pipeline([(denoiser, "den")], (bundle("mlp", COLOUR), "mlp"))
-    with pytest.raises(ModelMismatch, match="holds a classifier"):
+    with pytest.raises(ModelMismatchError, match="holds a classifier"):
         pipeline([(bundle("mlp"), "one")], (bundle("mlp"), "two"))
 
 
 def test_a_bundle_that_makes_something_else_is_refused(denoiser):
-    with pytest.raises(ModelMismatch, match="makes .* of an image"):
-        network(Bundle(denoiser.net, denoiser.model, GREY, ("a", "b"), "labels", denoiser.framing))
+    with pytest.raises(ModelMismatchError, match="makes .* of an image"):
+        network(TrainedModel(denoiser.net, denoiser.model, GREY, ("a", "b"), "labels", denoiser.framing))
 
 
 def test_torch_says_nothing(capfd):
     with pytest.raises(InklabError):  # a sound export is silent in all other tests: warnings are errors there
-        export(network(bundle("mlp", hidden=[-1])), real())
+        export_model(network(bundle("mlp", hidden=[-1])), real())
     assert capfd.readouterr() == ("", "")
     to_onnx(network(bundle("mlp", hidden=[3])))
     assert capfd.readouterr() == ("", "")
@@ -322,4 +322,4 @@ def test_what_is_not_installed_is_told(monkeypatch):
         InklabError,
         match=r"needs onnxscript and onnxruntime, which aren't installed: pip install 'inklab\[onnx\]'",
     ):
-        export(network(bundle("mlp")), real())
+        export_model(network(bundle("mlp")), real())

@@ -16,12 +16,12 @@ from cli_session import typed_in
 from export_samples import bundle
 
 from inklab.cli import main
-from inklab.errors import EXIT_DATA, EXIT_FINE, EXIT_MISTAKE
-from inklab.export.card import framing_in_words
+from inklab.errors import EXIT_DATA, EXIT_OK, EXIT_USAGE
+from inklab.export.card import describe_preprocessing
 from inklab.export.onnx_runtime import Session
 from inklab.export.select import MARK
 from inklab.io.documents import read_json, sha256_of
-from inklab.study.run_directory import RunFolder
+from inklab.study.run_directory import RunDirectory
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def written(base, tmp_path_factory) -> dict[str, tuple[Path, dict]]:
         out = io.StringIO()
         with contextlib.redirect_stdout(out), pytest.raises(SystemExit) as ended:
             main(["export", str(base), "--to", str(folder / f"{name}.onnx"), "--json", *words])
-        assert ended.value.code == EXIT_FINE
+        assert ended.value.code == EXIT_OK
         told[name] = (folder / f"{name}.onnx", json.loads(out.getvalue()))
     return told
 
@@ -84,7 +84,7 @@ def test_what_is_told_is_what_was_written(name, written):
 
 
 def test_replicate_0_of_the_first_setting_is_exported(base, written):
-    folder = RunFolder(base)
+    folder = RunDirectory(base)
     chapters = {each["name"]: each for each in folder.plan()["chapters"]}
     for name in ("mlp", "cnn", "denoiser"):
         trial = chapters[name]["settings"][0]["trials"][0]
@@ -93,11 +93,11 @@ def test_replicate_0_of_the_first_setting_is_exported(base, written):
 
 
 def test_a_bundle_a_trial_and_a_run_give_the_same_file(base, written, cli, tmp_path):
-    folder = RunFolder(base)
+    folder = RunDirectory(base)
     chapter = next(each for each in folder.plan()["chapters"] if each["name"] == "mlp")
     trial = folder.bundle(chapter["settings"][0]["trials"][0]).parent
     code, out, err = cli("export", trial, "--to", "one.onnx")
-    assert (code, err) == (EXIT_FINE, "")
+    assert (code, err) == (EXIT_OK, "")
     assert (tmp_path / "one.onnx").read_bytes() == written["mlp"][0].read_bytes()
     lines = out.splitlines()
     assert re.fullmatch(r"one\.onnx: mlp, classifier, [\d,]+ bytes", lines[0])
@@ -114,7 +114,7 @@ def test_a_bundle_a_trial_and_a_run_give_the_same_file(base, written, cli, tmp_p
 def test_a_bundle_by_itself_is_compared_on_a_named_source(cli, tmp_path):
     bundle("mlp", classes=10).save(tmp_path / "alone")
     code, out, _ = cli("export", "alone", "--to", "a.onnx", "--data", toy_run.home() / "toy.npz", "--json")
-    assert code == EXIT_FINE and json.loads(out)["parity"]["real"] == 40
+    assert code == EXIT_OK and json.loads(out)["parity"]["real"] == 40
     code, out, _ = cli("export", "alone", "--to", "a.onnx")
     assert "(none of them real, there were none at hand)" in out
     text = (tmp_path / "a.md").read_text(encoding="utf-8")
@@ -125,8 +125,8 @@ def test_ones_own_network_is_exported_when_it_is_named(cli, tmp_path):
     own = f"{export_samples.write_own(tmp_path)}:Normed"
     bundle(own).save(tmp_path / "own")
     code, _, err = cli("export", "own", "--to", "own.onnx")
-    assert code == EXIT_MISTAKE and "--code" in err and not (tmp_path / "own.onnx").exists()
-    assert cli("export", "own", "--to", "own.onnx", "--code", own)[::2] == (EXIT_FINE, "")
+    assert code == EXIT_USAGE and "--code" in err and not (tmp_path / "own.onnx").exists()
+    assert cli("export", "own", "--to", "own.onnx", "--code", own)[::2] == (EXIT_OK, "")
 
 
 # ---------------------------------------------------------------- the card
@@ -173,49 +173,49 @@ def test_what_a_card_tells_to_type_works(name, written):
 
 def test_a_framing_is_told_in_words():
     told = {"channels": 1, "height": 28, "width": 28, "light_on_dark": True, "box": 20, "centre": "mass"}
-    assert "fitted into 20 pixels" in framing_in_words(told) and "light ink on a dark" in framing_in_words(
+    assert "fitted into 20 pixels" in describe_preprocessing(
         told
-    )
-    assert "centre of mass" in framing_in_words(told)
+    ) and "light ink on a dark" in describe_preprocessing(told)
+    assert "centre of mass" in describe_preprocessing(told)
     other = {**told, "centre": "box", "light_on_dark": False}
-    assert "the middle of its bounding box" in framing_in_words(other) and "dark ink" in framing_in_words(
+    assert "the middle of its bounding box" in describe_preprocessing(
         other
-    )
-    assert framing_in_words({}) == "How a picture is brought into this form is not known."
+    ) and "dark ink" in describe_preprocessing(other)
+    assert describe_preprocessing({}) == "How a picture is brought into this form is not known."
 
 
 def test_what_is_written_again_takes_the_old_ones_place(written, base, cli):
     file, _ = written["denoiser"]
     before = file.read_bytes()
-    assert cli("export", base, "--chapter", "denoiser", "--to", file)[0] == EXIT_FINE
+    assert cli("export", base, "--chapter", "denoiser", "--to", file)[0] == EXIT_OK
     assert file.read_bytes() == before
 
 
 # ---------------------------------------------------------------- mistakes
 
 MISTAKES = {
-    "export": (EXIT_MISTAKE, "BUNDLE"),
-    "export run": (EXIT_MISTAKE, "--to"),
-    "export run --to a.txt": (EXIT_MISTAKE, "'a.txt' does not end in .onnx; name a file such as a.onnx"),
-    "export run --to folder.onnx": (EXIT_MISTAKE, "'folder.onnx' can't be a file there"),
-    "export run --to file/a.onnx": (EXIT_MISTAKE, "can't be a file there"),
-    "export run --to README.onnx": (EXIT_MISTAKE, "'README.md' is no card of inklab; move it away"),
-    "export nowhere --to a.onnx": (EXIT_MISTAKE, "'nowhere' is not a run"),
+    "export": (EXIT_USAGE, "BUNDLE"),
+    "export run": (EXIT_USAGE, "--to"),
+    "export run --to a.txt": (EXIT_USAGE, "'a.txt' does not end in .onnx; name a file such as a.onnx"),
+    "export run --to folder.onnx": (EXIT_USAGE, "'folder.onnx' can't be a file there"),
+    "export run --to file/a.onnx": (EXIT_USAGE, "can't be a file there"),
+    "export run --to README.onnx": (EXIT_USAGE, "'README.md' is no card of inklab; move it away"),
+    "export nowhere --to a.onnx": (EXIT_USAGE, "'nowhere' is not a run"),
     "export empty --to a.onnx": (EXIT_DATA, "'empty' is neither a bundle (bundle.json) nor a run"),
-    "export run --to a.onnx --chapter cn": (EXIT_MISTAKE, "no train chapter is called 'cn'. Did you mean"),
-    "export run --to a.onnx --chapter noise": (EXIT_MISTAKE, "no train chapter is called 'noise'"),
-    "export bundle --to a.onnx --chapter cnn": (EXIT_MISTAKE, "'bundle' is one bundle; --chapter"),
-    "export bundle --to a.onnx --pipeline denoiser+cnn": (EXIT_MISTAKE, "'bundle' is one bundle"),
-    "export run --to a.onnx --pipeline denoiser+cnn --decoder": (EXIT_MISTAKE, "names all its parts"),
-    "export run --to a.onnx --pipeline cnn": (EXIT_MISTAKE, "must be cleaners and then a classifier"),
-    "export run --to a.onnx --pipeline cnn+median": (EXIT_MISTAKE, "must be cleaners"),
-    "export run --to a.onnx --pipeline mlp+cnn": (EXIT_MISTAKE, "'mlp' trains a classifier, but"),
-    "export run --to a.onnx --pipeline cnn+denoiser": (EXIT_MISTAKE, "'cnn' trains a classifier, but stands"),
+    "export run --to a.onnx --chapter cn": (EXIT_USAGE, "no train chapter is called 'cn'. Did you mean"),
+    "export run --to a.onnx --chapter noise": (EXIT_USAGE, "no train chapter is called 'noise'"),
+    "export bundle --to a.onnx --chapter cnn": (EXIT_USAGE, "'bundle' is one bundle; --chapter"),
+    "export bundle --to a.onnx --pipeline denoiser+cnn": (EXIT_USAGE, "'bundle' is one bundle"),
+    "export run --to a.onnx --pipeline denoiser+cnn --decoder": (EXIT_USAGE, "names all its parts"),
+    "export run --to a.onnx --pipeline cnn": (EXIT_USAGE, "must be cleaners and then a classifier"),
+    "export run --to a.onnx --pipeline cnn+median": (EXIT_USAGE, "must be cleaners"),
+    "export run --to a.onnx --pipeline mlp+cnn": (EXIT_USAGE, "'mlp' trains a classifier, but"),
+    "export run --to a.onnx --pipeline cnn+denoiser": (EXIT_USAGE, "'cnn' trains a classifier, but stands"),
     "export unfinished --to a.onnx": (EXIT_DATA, "has no bundle of 'mlp' yet; finish it with inklab resume"),
 }  # fmt: skip
 WITH_TORCH = {
-    "export run --to a.onnx --pipeline denoisr+cnn": (EXIT_MISTAKE, "filter is called 'denoisr'. Did"),
-    "export run --to a.onnx --chapter cnn --decoder": (EXIT_MISTAKE, "'cnn' has no encoder module"),
+    "export run --to a.onnx --pipeline denoisr+cnn": (EXIT_USAGE, "filter is called 'denoisr'. Did"),
+    "export run --to a.onnx --chapter cnn --decoder": (EXIT_USAGE, "'cnn' has no encoder module"),
     "export bundle --to a.onnx --data small.npz": (EXIT_DATA, "'small.npz' has images of (1, 4, 4)"),
 }  # fmt: skip
 
@@ -278,11 +278,11 @@ def test_without_the_extra_the_line_says_what_to_install(words, needs, tmp_path)
     done = subprocess.run(
         [sys.executable, "-c", BLOCKED, *words], cwd=tmp_path, capture_output=True, text=True
     )
-    assert (done.returncode, done.stdout) == (EXIT_MISTAKE, "")
+    assert (done.returncode, done.stdout) == (EXIT_USAGE, "")
     assert done.stderr == f"inklab: this needs {needs}, which aren't installed: pip install 'inklab[onnx]'\n"
 
 
 def test_without_the_extra_the_rest_works(base):
     for words in (["show", base], ["status", base], ["models"]):
         done = subprocess.run([sys.executable, "-c", BLOCKED, *words], capture_output=True, text=True)
-        assert (done.returncode, done.stderr) == (EXIT_FINE, "") and done.stdout
+        assert (done.returncode, done.stderr) == (EXIT_OK, "") and done.stdout

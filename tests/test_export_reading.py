@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from malicious_files import CHANGES, QUICKLY, Document, Tally, little_memory, peak_bytes, put, spoilt
 from onnx import helper, numpy_helper
 
-from inklab.errors import CorruptFile, DataError
+from inklab.errors import CorruptFileError, DataError
 from inklab.export import onnx_file, onnx_policy
 from inklab.export.graphs import network
-from inklab.export.onnx_export import export
+from inklab.export.onnx_export import export_model
 from inklab.export.onnx_file import parse_onnx, read_onnx
 from inklab.export.onnx_metadata import OPSET
 from inklab.export.protobuf_wire import bytes_besides_weights
@@ -27,7 +27,7 @@ IMAGES = real((1, SIDE, SIDE), 4)
 # ---------------------------------------------------------------- hostile graphs
 
 
-def refused(raw: bytes, match: str, kind: type[Exception] = CorruptFile) -> None:
+def refused(raw: bytes, match: str, kind: type[Exception] = CorruptFileError) -> None:
     before = peak_bytes()
     with little_memory(1 << 30), pytest.raises(kind, match=match) as caught:
         parse_onnx(raw, PATH).probabilities(IMAGES)
@@ -255,7 +255,7 @@ def test_objects_are_not_made_of_every_two_bytes(monkeypatch):
     """A megabyte of empty nodes would become a hundred of objects."""
     nodes = b"\x0a\x00" * 600_000
     body = bytes([7 << 3 | 2]) + varint(len(nodes)) + nodes
-    monkeypatch.setattr(onnx_file, "MOST_BESIDES", 10_000)
+    monkeypatch.setattr(onnx_file, "MAX_BESIDES", 10_000)
     refused(body, "too many parts")
     refused(
         graph([], {"x": np.ones(9000, np.float32)}, entries={"more": "0" * 10_000}), "more than 10,000 bytes"
@@ -273,8 +273,8 @@ def varint(value: int) -> bytes:
 
 
 def test_a_large_file_is_not_read(monkeypatch, tmp_path):
-    monkeypatch.setattr(onnx_file, "LARGEST_FILE", 500)
-    with pytest.raises(CorruptFile, match="at most 500 are read"):
+    monkeypatch.setattr(onnx_file, "MAX_FILE", 500)
+    with pytest.raises(CorruptFileError, match="at most 500 are read"):
         read_onnx(put(tmp_path / "a.onnx", graph([])))
 
 
@@ -295,7 +295,7 @@ def test_all_that_is_allowed_is_known_to_onnx():
 
 @pytest.fixture(scope="module")
 def sound() -> bytes:
-    return export(network(bundle("cnn", (1, SIDE, SIDE), CLASSES, channels=[2], pool=2, hidden=3))).raw
+    return export_model(network(bundle("cnn", (1, SIDE, SIDE), CLASSES, channels=[2], pool=2, hidden=3))).raw
 
 
 def by_bytes(raw: bytes, changes) -> None:

@@ -10,19 +10,19 @@ import pytest
 import toy_run
 
 from inklab import hardware
-from inklab.hardware import free_memory, keep_freed_memory
+from inklab.hardware import disable_malloc_trim, free_memory
 from inklab.study import resources as facts_module
 from inklab.study.resources import (
     WORKER_BYTES,
-    Asked,
-    MachineFacts,
-    assumed,
-    facts_file,
-    known_facts,
-    machine_facts,
+    ExecutionOptions,
+    MachineProfile,
+    default_profile,
+    load_cached_profile,
+    load_or_measure_profile,
+    profile_path,
 )
-from inklab.study.run_directory import RunFolder
-from inklab.study.runner import Driver
+from inklab.study.run_directory import RunDirectory
+from inklab.study.runner import StudyRunner
 
 GIB = 1 << 30
 
@@ -43,7 +43,7 @@ def looked(monkeypatch) -> list[int]:
         times.append(1)
         return {"bf16": 1.7, "side_by_side": 1.3, "compile_seconds": 9.5}
 
-    monkeypatch.setattr(facts_module, "_probed", probed)
+    monkeypatch.setattr(facts_module, "_run_benchmark", probed)
     monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0))
     return times
 
@@ -62,48 +62,61 @@ DAMAGED = {
 class TestFacts:
     def test_they_are_found_out_once(self, cache, looked):
         noted: list[int] = []
-        found = [machine_facts(lambda: noted.append(1)) for _ in range(3)]
-        assert found == [MachineFacts(1.7, 9.5, 1.3, "")] * 3
-        assert len(looked) == len(noted) == 1 and cache in facts_file().parents
-        assert known_facts() == found[0]
+        found = [load_or_measure_profile(lambda: noted.append(1)) for _ in range(3)]
+        assert found == [MachineProfile(1.7, 9.5, 1.3, "")] * 3
+        assert len(looked) == len(noted) == 1 and cache in profile_path().parents
+        assert load_cached_profile() == found[0]
 
     def test_what_a_busy_machine_shows_is_not_kept(self, cache, looked, monkeypatch):
         monkeypatch.setattr(os, "getloadavg", lambda: (99.0, 0.0, 0.0))
-        assert machine_facts().bf16 == 1.7 and known_facts() is None
+        assert load_or_measure_profile().bf16 == 1.7 and load_cached_profile() is None
         monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 99.0, 99.0))
-        assert machine_facts().bf16 == 1.7 and known_facts() is not None and len(looked) == 2
+        assert (
+            load_or_measure_profile().bf16 == 1.7 and load_cached_profile() is not None and len(looked) == 2
+        )
 
     def test_nothing_is_known_before(self, cache, looked):
-        assert known_facts() is None and not looked and not facts_file().exists()
+        assert load_cached_profile() is None and not looked and not profile_path().exists()
 
     @pytest.mark.parametrize("damage", DAMAGED)
     def test_a_damaged_file_is_found_out_anew(self, damage, cache, looked):
-        facts_file().parent.mkdir(parents=True)
-        facts_file().write_text(DAMAGED[damage], encoding="utf-8")
-        assert known_facts() is None
-        assert machine_facts().bf16 == 1.7 and machine_facts().bf16 == 1.7 and len(looked) == 1
+        profile_path().parent.mkdir(parents=True)
+        profile_path().write_text(DAMAGED[damage], encoding="utf-8")
+        assert load_cached_profile() is None
+        assert (
+            load_or_measure_profile().bf16 == 1.7
+            and load_or_measure_profile().bf16 == 1.7
+            and len(looked) == 1
+        )
 
     def test_another_machine_has_facts_of_its_own(self, cache, looked, monkeypatch):
-        machine_facts()
+        load_or_measure_profile()
         for name, other in {"cores": 99, "cpu_name": "Z80", "version": "0.1"}.items():
             with monkeypatch.context() as patch:
                 patch.setattr(facts_module, name, lambda *_, other=other: other)
-                assert known_facts() is None, name
-        assert known_facts() is not None
+                assert load_cached_profile() is None, name
+        assert load_cached_profile() is not None
 
     def test_no_place_to_keep_them_is_no_error(self, cache, looked):
         (cache / "inklab").write_text("a file where the folder should be", encoding="utf-8")
-        assert machine_facts().bf16 == 1.7 and machine_facts().bf16 == 1.7 and len(looked) == 2
+        assert (
+            load_or_measure_profile().bf16 == 1.7
+            and load_or_measure_profile().bf16 == 1.7
+            and len(looked) == 2
+        )
 
     def test_what_was_not_found_out_is_assumed(self, cache, monkeypatch):
-        monkeypatch.setattr(facts_module, "_probed", lambda: {"side_by_side": 1.6})
-        found = machine_facts()
-        assert found == MachineFacts(assumed().bf16, None, 1.6, "the look at it failed")
+        monkeypatch.setattr(facts_module, "_run_benchmark", lambda: {"side_by_side": 1.6})
+        found = load_or_measure_profile()
+        assert found == MachineProfile(default_profile().bf16, None, 1.6, "the look at it failed")
 
     def test_the_driver_asks_them_once_and_tells_that_it_looks(self, cache, looked, tmp_path):
         events = []
-        driver = Driver(
-            toy_run.study(), RunFolder(tmp_path / "run"), Asked(workers=1), lambda *e: events.append(e)
+        driver = StudyRunner(
+            toy_run.study(),
+            RunDirectory(tmp_path / "run"),
+            ExecutionOptions(workers=1),
+            lambda *e: events.append(e),
         )
         assert driver.how(probe=False).compile == "no" and not looked, "a dry run or a check looks at nothing"
         assert driver.how().compile == "auto" and driver.how().precision == "bf16"
@@ -124,33 +137,33 @@ SAID = 'print(\'{"bf16": 1.9}\\n{"side_by_side": 1.2}\', flush=True)'
 class TestProbed:
     def test_lines_are_put_together(self, tmp_path, monkeypatch):
         probe_that(tmp_path, monkeypatch, f"{SAID}\nprint('{{\"compile_seconds\": 11.5}}')")
-        assert facts_module._probed() == {"bf16": 1.9, "side_by_side": 1.2, "compile_seconds": 11.5}
+        assert facts_module._run_benchmark() == {"bf16": 1.9, "side_by_side": 1.2, "compile_seconds": 11.5}
 
     def test_what_was_said_stands_if_the_rest_is_cut_off(self, tmp_path, monkeypatch):
         """A compiler that hangs, in the middle of a line."""
-        monkeypatch.setattr(facts_module, "PATIENCE", 1)
+        monkeypatch.setattr(facts_module, "BENCHMARK_TIMEOUT", 1)
         probe_that(
             tmp_path, monkeypatch, f"{SAID}\nsys.stdout.write('{{\"comp')\nsys.stdout.flush()\ntime.sleep(60)"
         )
-        found = facts_module._probed()
+        found = facts_module._run_benchmark()
         assert found.pop("why_not") == "it took more than 1 s"
         assert found == {"bf16": 1.9, "side_by_side": 1.2}
 
     def test_a_probe_that_is_silent_says_only_that_it_was_slow(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(facts_module, "PATIENCE", 0.5)
+        monkeypatch.setattr(facts_module, "BENCHMARK_TIMEOUT", 0.5)
         probe_that(tmp_path, monkeypatch, "time.sleep(60)")
-        assert set(facts_module._probed()) == {"why_not"}
+        assert set(facts_module._run_benchmark()) == {"why_not"}
 
     @pytest.mark.parametrize(
         "noise", ["print('loading...')", "print(3)", "print('null')", "print('{\"other\": 1}')", "print()"]
     )
     def test_remarks_of_libraries_are_passed_over(self, noise, tmp_path, monkeypatch):
         probe_that(tmp_path, monkeypatch, f"{noise}\n{SAID}\n{noise}")
-        assert facts_module._probed() == {"bf16": 1.9, "side_by_side": 1.2}
+        assert facts_module._run_benchmark() == {"bf16": 1.9, "side_by_side": 1.2}
 
     def test_a_probe_that_breaks_leaves_what_it_said(self, tmp_path, monkeypatch):
         probe_that(tmp_path, monkeypatch, f"{SAID}\nraise SystemExit(1)")
-        assert facts_module._probed() == {"bf16": 1.9, "side_by_side": 1.2}
+        assert facts_module._run_benchmark() == {"bf16": 1.9, "side_by_side": 1.2}
 
 
 class TestMachine:
@@ -173,8 +186,8 @@ class TestMachine:
     def test_a_process_that_keeps_freed_memory_needs_no_more_of_it(self):
         """In a process of its own: it can't be undone."""
         code = (
-            "from pathlib import Path\nfrom inklab.hardware import keep_freed_memory\n"
-            "keep_freed_memory(); keep_freed_memory()\n"
+            "from pathlib import Path\nfrom inklab.hardware import disable_malloc_trim\n"
+            "disable_malloc_trim(); disable_malloc_trim()\n"
             "for turn in range(40): bytes(bytearray(16_000_000))\n"
             "print(Path('/proc/self/status').read_text().partition('VmHWM:')[2].split()[0])"
         )
@@ -187,7 +200,7 @@ class TestMachine:
 
         monkeypatch.setattr(sys, "platform", "darwin")
         monkeypatch.setattr(hardware.ctypes, "CDLL", never)
-        keep_freed_memory()
+        disable_malloc_trim()
 
     def test_another_c_library_is_no_error(self, monkeypatch):
         def none(_: object) -> None:
@@ -195,4 +208,4 @@ class TestMachine:
 
         for library in (none, lambda _: object()):
             monkeypatch.setattr(hardware.ctypes, "CDLL", library)
-            keep_freed_memory()
+            disable_malloc_trim()

@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from PIL import Image
 from synthetic_report import digits_plan, made_up_run
 
-from inklab.report.figures import OF_KIND, RunView, draw_figures, write_figures
+from inklab.report.figures import OF_KIND, RunData, draw_figures, write_figures
 from inklab.report.figures.data_plots import class_balance
 from inklab.report.figures.drawing import tidy
-from inklab.report.figures.image_grid import Row, picture, tile_drawing
+from inklab.report.figures.image_grid import ImageRow, picture, tile_drawing
 from inklab.report.figures.numerals import NBSP, THIN, interval, percent, points, typeset
-from inklab.report.figures.palette import DARK, LIGHT, LINES, MARKERS, SERIES, STAND_IN, for_page
+from inklab.report.figures.palette import DARK, LIGHT, LINES, MARKERS, PLACEHOLDER, SERIES, for_page
 from inklab.report.figures.result_access import is_number, read_score
-from inklab.report.figures.sweep_plots import MOST_DOTS, places_of, sweep_figure, thinned
-from inklab.report.figures.training_plots import MOST_LINES, cleaned, learning_curves, mean_where_any
+from inklab.report.figures.sweep_plots import MAX_DOTS, subsample, sweep_figure, x_positions
+from inklab.report.figures.training_plots import MAX_LINES, denoised_figures, learning_curves, nan_mean
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def rows_of(figure):
 
 
 def test_every_kind_of_figure_is_drawn(run, every):
-    assert isinstance(run, RunView)
+    assert isinstance(run, RunData)
     wanted = {
         "data-balance", "data-samples", "mlp-64-64-curves", "mlp-64-64-mistakes", "l2-sweep-sweep",
         "l2-sweep-curves", "denoiser-cleaned", "noise-curves", "noise-strip", "noise-classes",
@@ -68,7 +68,7 @@ def test_figures_are_well_formed_and_described(every):
 
 def test_colours_follow_the_page_and_none_is_left_over(every):
     for figure in every:
-        assert not set(STAND_IN.values()) & set(
+        assert not set(PLACEHOLDER.values()) & set(
             re.findall(r"#[0-9a-f]{6}", figure.for_page() + figure.for_file())
         )
         assert not re.search(r"(fill|stroke): ?#", figure.for_page()), (
@@ -156,7 +156,7 @@ def test_of_many_replicates_the_sweep_draws_some_and_says_so(many):
     settings = len(many.chapter("l2-sweep")["settings"])
     assert "of each setting at most 100, evenly from the lowest to the highest" in figure.caption
     dots = figure.drawing.count("<use ")
-    assert 2 * settings * MOST_DOTS <= dots < 2 * settings * (MOST_DOTS + 10)  # ticks and caps besides
+    assert 2 * settings * MAX_DOTS <= dots < 2 * settings * (MAX_DOTS + 10)  # ticks and caps besides
     assert all(len(row["values"].split()) == 130 for row in rows_of(figure))  # the data hold all
 
 
@@ -164,7 +164,7 @@ def test_of_many_replicates_some_curves_are_drawn_and_the_mean_is_of_all(many):
     figure = learning_curves(many, many.chapter("mlp-64-64"))
     assert "Thin: 100 of the replicates" in figure.caption and f"n{NBSP}={NBSP}130" in figure.caption
     assert len({row["replicate"] for row in rows_of(figure)}) == 130
-    assert 4 * MOST_LINES <= figure.drawing.count("stroke-opacity: 0.45") < 4 * (MOST_LINES + 1)
+    assert 4 * MAX_LINES <= figure.drawing.count("stroke-opacity: 0.45") < 4 * (MAX_LINES + 1)
 
 
 def test_captions_say_where_the_training_loss_is_another_than_the_validation_loss(run, tmp_path):
@@ -184,14 +184,14 @@ def test_captions_say_where_the_training_loss_is_another_than_the_validation_los
     assert learning_curves(other, denoiser).caption.endswith(
         "The training loss is that at strengths 0 to 0.9, the validation loss that at 0.4."
     )
-    assert "(salt-and-pepper, strength 0.4)" in cleaned(other, denoiser).caption, "as it was scored"
+    assert "(salt-and-pepper, strength 0.4)" in denoised_figures(other, denoiser).caption, "as it was scored"
     for name in ("mlp-64-64", "denoiser"):
         assert learning_curves(run, run.chapter(name)).caption.endswith("Losses are without the L2 term.")
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=60), st.integers(2, 30))
 def test_thinned_values_keep_their_order_and_both_ends(values, most):
-    left = thinned(values, most)
+    left = subsample(values, most)
     assert len(left) == min(len(values), most) and (min(left), max(left)) == (min(values), max(values))
     places = iter(values)
     assert all(value in places for value in left)  # each is found after the one before it
@@ -249,7 +249,7 @@ def test_colour_images_keep_their_colours():
 
 
 def test_words_in_drawings_are_escaped():
-    row = Row("<script>", np.zeros((1, 1, 4, 4), np.uint8), ("a&b",))
+    row = ImageRow("<script>", np.zeros((1, 1, 4, 4), np.uint8), ("a&b",))
     drawing = tile_drawing([row], ink=False, head=["<"])
     assert "<script>" not in drawing and "&lt;script&gt;" in drawing and "a&amp;b" in drawing
 
@@ -274,17 +274,17 @@ def test_a_part_without_images_has_no_bars(run):
 
 def test_a_number_too_large_for_a_float_is_none():
     assert not is_number(10**400) and not is_number(float("nan")) and not is_number(-float("inf"))
-    assert places_of([1, 10**400])[1] is False
+    assert x_positions([1, 10**400])[1] is False
 
 
 def test_a_setting_that_is_no_number_stands_side_by_side():
-    assert places_of(["sgd", "adam"])[0].tolist() == [0, 1]
-    places, log = places_of([1e-6, 1e-5, 1e-3])
+    assert x_positions(["sgd", "adam"])[0].tolist() == [0, 1]
+    places, log = x_positions([1e-6, 1e-5, 1e-3])
     assert log and np.allclose(np.diff(places), [1, 2])
 
 
 def test_means_go_on_where_a_replicate_stopped():
-    assert mean_where_any(np.array([[1.0, 3.0], [3.0, np.nan]])).tolist() == [2.0, 3.0]
+    assert nan_mean(np.array([[1.0, 3.0], [3.0, np.nan]])).tolist() == [2.0, 3.0]
 
 
 def test_what_was_not_run_has_no_figures(run):
@@ -324,7 +324,7 @@ def test_the_first_four_series_differ_without_red_and_green(theme):
 
 
 def test_stand_ins_become_variables():
-    assert for_page("stroke: #0a0b05") == f"stroke: var(--{list(STAND_IN)[4]})"
+    assert for_page("stroke: #0a0b05") == f"stroke: var(--{list(PLACEHOLDER)[4]})"
 
 
 def test_shares_stay_shares_whatever_few_replicates_make_of_t():

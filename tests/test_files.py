@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inklab.errors import CorruptFile
+from inklab.errors import CorruptFileError
 from inklab.io import documents
-from inklab.io.atomic import write_whole
+from inklab.io.atomic import write_atomic
 from inklab.io.documents import fingerprint, read_json, sha256_of, write_json
 
 JSON = st.recursive(
@@ -21,37 +21,37 @@ JSON = st.recursive(
 
 
 def test_text_and_bytes_are_written_and_folders_made(tmp_path):
-    write_whole(tmp_path / "a" / "b" / "text", "käse\n")
-    write_whole(tmp_path / "a" / "bytes", b"\x00\xff")
+    write_atomic(tmp_path / "a" / "b" / "text", "käse\n")
+    write_atomic(tmp_path / "a" / "bytes", b"\x00\xff")
     assert (tmp_path / "a/b/text").read_bytes() == "käse\n".encode()
     assert (tmp_path / "a/bytes").read_bytes() == b"\x00\xff"
 
 
 def test_an_old_file_is_replaced_and_no_draft_stays(tmp_path):
     for text in ("old", "new"):
-        write_whole(tmp_path / "file", text)
+        write_atomic(tmp_path / "file", text)
     assert (tmp_path / "file").read_text() == "new"
     assert os.listdir(tmp_path) == ["file"]
 
 
 def test_a_reader_keeps_the_file_that_it_opened(tmp_path):
     """A rename, not an overwrite: whoever reads meanwhile sees the old file to its end."""
-    write_whole(tmp_path / "file", "old " * 1000)
+    write_atomic(tmp_path / "file", "old " * 1000)
     with (tmp_path / "file").open() as reader:
-        write_whole(tmp_path / "file", "new")
+        write_atomic(tmp_path / "file", "new")
         assert reader.read() == "old " * 1000
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])
 def test_when_writing_fails_the_old_file_stays_and_no_draft(step, tmp_path, monkeypatch):
-    write_whole(tmp_path / "file", "old")
+    write_atomic(tmp_path / "file", "old")
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, step, full)
     with pytest.raises(OSError, match="No space left"):
-        write_whole(tmp_path / "file", "new")
+        write_atomic(tmp_path / "file", "new")
     monkeypatch.undo()
     assert (tmp_path / "file").read_text() == "old"
     assert os.listdir(tmp_path) == ["file"]
@@ -65,7 +65,7 @@ def test_the_bytes_reach_the_disk_before_the_name(tmp_path, monkeypatch):
         monkeypatch.setattr(
             os, name, lambda *given, real=real, name=name: (done.append(name), real(*given))[1]
         )
-    write_whole(tmp_path / "file", "text")
+    write_atomic(tmp_path / "file", "text")
     assert done == ["fsync", "replace", "fsync"]
 
 
@@ -90,15 +90,15 @@ def test_what_is_not_json_is_not_written(value, tmp_path):
 def test_damaged_json_is_told_in_one_line(raw, tmp_path):
     path = tmp_path / "value.json"
     path.write_bytes(raw)
-    with pytest.raises(CorruptFile, match="is not readable JSON.*restore it") as caught:
+    with pytest.raises(CorruptFileError, match="is not readable JSON.*restore it") as caught:
         read_json(path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_file_beyond_the_limit_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(documents, "LARGEST_JSON", 10)
+    monkeypatch.setattr(documents, "MAX_JSON", 10)
     (tmp_path / "value.json").write_text('"' + "a" * 9 + '"')
-    with pytest.raises(CorruptFile, match="has 11 bytes; at most 10"):
+    with pytest.raises(CorruptFileError, match="has 11 bytes; at most 10"):
         read_json(tmp_path / "value.json")
 
 

@@ -5,11 +5,11 @@ import pytest
 from synthetic_run import STRENGTHS, Run, synthetic_run
 
 from inklab.results.narrative import findings, sentence
-from inklab.results.summarize import summarise
+from inklab.results.summarize import summarize
 
 
 def results_of(run: Run) -> dict:
-    return summarise(run.plan, run.outcomes, run.evaluations, run.arrays, environment={})
+    return summarize(run.plan, run.outcomes, run.evaluations, run.arrays, environment={})
 
 
 def told(run: Run, name: str) -> str:

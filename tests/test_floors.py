@@ -1,4 +1,4 @@
-"""Code may import from floors below its own; never from a neighbour, never upwards (DESIGN.md, section 6)."""
+"""Code may import from floors below its own; never from a neighbour, never upwards (docs/architecture.md)."""
 
 import ast
 import re

@@ -9,13 +9,21 @@ import torch
 from synthetic_training import glyphs, same_bits, settings, train_one, training_data
 from torch import nn
 
-from inklab.errors import ModelMismatch, SpecError, UnknownName
-from inklab.model import Bundle
+from inklab.errors import ConfigError, ModelMismatchError, UnknownNameError
+from inklab.model import TrainedModel
 from inklab.networks.layer_table import features_before_last, layer_table
-from inklab.networks.layers import LOW_BITS, Dropout, Flatten, Scaled, Scaling, key_names, keyed_bits
+from inklab.networks.layers import (
+    LOW_BITS,
+    Dropout,
+    Flatten,
+    Normalize,
+    NormalizedModel,
+    key_names,
+    keyed_bits,
+)
 from inklab.networks.network import build_net, check_model, models
 from inklab.seeding import Seed
-from inklab.training.preflight import rehearse
+from inklab.training.preflight import preflight
 
 MNIST, SHAPES = (1, 28, 28), [(1, 28, 28), (3, 32, 32), (1, 12, 12)]
 STUDY = {
@@ -69,7 +77,7 @@ def test_layer_table_of_the_cnn_by_hand():
     assert {name: row.activation for name, row in rows.items() if row.parameters} == {
         "features.0": "ReLU", "features.2": "ReLU", "hidden.0": "ReLU", "output": None,
     }  # fmt: skip
-    assert rehearse(settings("cnn"), MNIST, 10).multiply_adds == sum(
+    assert preflight(settings("cnn"), MNIST, 10).multiply_adds == sum(
         row.multiply_adds for row in rows.values()
     )
 
@@ -193,15 +201,15 @@ def test_compact_silences_features_only_where_it_is_asked_to():
     ],
 )
 def test_settings_that_make_no_network_are_told_in_one_line(told, message):
-    with pytest.raises(ModelMismatch, match=message) as caught:
+    with pytest.raises(ModelMismatchError, match=message) as caught:
         build_net(told, MNIST, 10, Seed(0))
     assert "\n" not in str(caught.value)
 
 
 def test_names_and_settings_are_checked_without_building():
-    with pytest.raises(UnknownName, match="no model is called 'mpl'. Did you mean 'mlp'"):
+    with pytest.raises(UnknownNameError, match="no model is called 'mpl'. Did you mean 'mlp'"):
         check_model({"name": "mpl"})
-    with pytest.raises(SpecError, match="model 'cnn' has no setting 'chanels'. Did you mean 'channels'"):
+    with pytest.raises(ConfigError, match="model 'cnn' has no setting 'chanels'. Did you mean 'channels'"):
         check_model({"name": "cnn", "chanels": [3]})
     assert check_model({"name": "cnn", "channels": [3]}) is None
 
@@ -277,7 +285,7 @@ class TestEveryModel:
 
     def test_is_rehearsed_and_liftable(self, model):
         told = {"name": model, **small_enough(model, (1, 12, 12))}
-        facts = rehearse(settings(told, objective=objective_of(model)), (1, 12, 12), 10)
+        facts = preflight(settings(told, objective=objective_of(model)), (1, 12, 12), 10)
         assert facts.liftable and not facts.random
         assert facts.convolutional == (model in CONVOLUTIONAL)
         assert facts.parameters == sum(p.numel() for p in built(model, (1, 12, 12)).parameters())
@@ -295,11 +303,11 @@ class TestEveryModel:
         ):
             assert not torch.equal(value, first), f"{name} was not trained"
         target = "labels" if objective_of(model) == "classify" else "images"
-        bundle = Bundle(trained.net, told["model"], shape, data.labels, target, {})
+        bundle = TrainedModel(trained.net, told["model"], shape, data.labels, target, {})
         bundle.save(tmp_path)
-        loaded = Bundle.load(tmp_path)
+        loaded = TrainedModel.load(tmp_path)
         shown = data.test.images(torch.arange(10))
-        ask = Bundle.probabilities if target == "labels" else Bundle.cleaned
+        ask = TrainedModel.probabilities if target == "labels" else TrainedModel.cleaned
         assert torch.equal(ask(loaded, shown), ask(bundle, shown))
 
 
@@ -307,15 +315,15 @@ class TestEveryModel:
 
 
 def test_scaling_is_part_of_the_network():
-    net = Scaled(Scaling(0.25, 0.5), nn.Flatten())
+    net = NormalizedModel(Normalize(0.25, 0.5), nn.Flatten())
     torch.testing.assert_close(net(torch.full((1, 1, 1, 2), 0.75)), torch.tensor([[1.0, 1.0]]))
     assert set(net.state_dict()) == {"scaling.mean", "scaling.spread"}
     same = torch.rand(3, 1, 4, 4)
-    assert torch.equal(Scaling()(same), same)  # the identity, to the bit
+    assert torch.equal(Normalize()(same), same)  # the identity, to the bit
 
 
 def test_a_bf16_network_is_shown_scaled_images_in_bf16():
-    net = Scaled(Scaling(0.1, 0.3), nn.Sequential(nn.Flatten(), nn.Linear(4, 2))).bfloat16()
+    net = NormalizedModel(Normalize(0.1, 0.3), nn.Sequential(nn.Flatten(), nn.Linear(4, 2))).bfloat16()
     assert net(torch.rand(3, 1, 2, 2)).dtype == torch.bfloat16
 
 

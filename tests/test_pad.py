@@ -9,7 +9,7 @@ from browser import needs_chromium, opened
 from PIL import Image
 
 from inklab.data.mnist import mnist_5k
-from inklab.data.preprocessing import Framing, frame
+from inklab.data.preprocessing import Preprocessing, frame
 from inklab.web import MODULES, inlined, source
 
 SIDE = 280
@@ -56,7 +56,7 @@ def raster(page, side=SIDE) -> np.ndarray:
     return np.frombuffer(base64.b64decode(packed), np.uint8).reshape(side, side)
 
 
-def framed(page, ink: np.ndarray, framing: Framing) -> np.ndarray | None:
+def framed(page, ink: np.ndarray, framing: Preprocessing) -> np.ndarray | None:
     told = [base64.b64encode(ink.tobytes()).decode(), len(ink), framing.to_json()]
     found = page.evaluate(
         "([ink, side, framing]) => frame(Uint8Array.from(atob(ink), c => c.charCodeAt(0)), side, framing)"
@@ -260,11 +260,11 @@ class TestFraming:
     @pytest.mark.parametrize(
         "framing",
         [
-            Framing(),
-            Framing(height=20, width=32, box=15, centre="box"),
-            Framing(height=12, width=12, box=9, light_on_dark=False),
-            Framing.plain((1, 12, 16)),
-            Framing.plain((3, 32, 32)),
+            Preprocessing(),
+            Preprocessing(height=20, width=32, box=15, centre="box"),
+            Preprocessing(height=12, width=12, box=9, light_on_dark=False),
+            Preprocessing.plain((1, 12, 16)),
+            Preprocessing.plain((3, 32, 32)),
         ],
         ids=lambda framing: f"{framing.centre} {framing.height} x {framing.width}",
     )
@@ -284,17 +284,17 @@ class TestFraming:
             gaps = []
             for digit in pixels:
                 ink = np.asarray(Image.fromarray(digit).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
-                found = framed(page, ink, Framing())
+                found = framed(page, ink, Preprocessing())
                 assert found is not None
-                theirs = frame(Image.fromarray(ink), Framing()).astype(float)
+                theirs = frame(Image.fromarray(ink), Preprocessing()).astype(float)
                 gaps.append(np.abs(found - theirs).mean() / 255)
         # Python takes them for photographs and evens out their ink; so a few come to lie one pixel beside.
         assert len(gaps) > 10 and np.median(gaps) < 0.005 and np.mean(np.array(gaps) < 0.02) > 0.8
 
     def test_without_ink_there_is_no_image(self):
         with opened(files=FILES) as page:
-            assert framed(page, np.zeros((50, 50), np.uint8), Framing()) is None
-            assert framed(page, np.full((50, 50), 40, np.uint8), Framing()) is None
+            assert framed(page, np.zeros((50, 50), np.uint8), Preprocessing()) is None
+            assert framed(page, np.full((50, 50), 40, np.uint8), Preprocessing()) is None
 
 
 class TestSources:

@@ -11,9 +11,16 @@ from types import ModuleType
 import pytest
 from synthetic_run import synthetic_run
 
-from inklab.results.summarize import summarise
+from inklab.results.summarize import summarize
 from inklab.study.load import parse_study, read_study
-from inklab.study.spec import DataSpec, GeneratorChapter, NoiseChapter, Reference, StudySpec, TrainChapter
+from inklab.study.spec import (
+    DataSpec,
+    GenerationExperiment,
+    Reference,
+    RobustnessExperiment,
+    StudySpec,
+    TrainingExperiment,
+)
 from inklab.training.recipe import Augmentation, Recipe, recipe_names
 
 ROOT = Path(__file__).parent.parent
@@ -52,7 +59,7 @@ def test_the_readme_table_is_current(script):
 def test_the_readme_table_tells_the_numbers(script):
     run = synthetic_run()
     environment = {"precision": "bf16", "torch": "2.13.0", "cores": 2, "cpu": "some processor"}
-    results = summarise(run.plan, run.outcomes, run.evaluations, run.arrays, environment=environment)
+    results = summarize(run.plan, run.outcomes, run.evaluations, run.arrays, environment=environment)
     rows = {
         row.split("|")[1].strip(): row for row in script.render(results).splitlines() if row.startswith("| `")
     }
@@ -81,9 +88,9 @@ def test_a_table_goes_between_the_markers_and_nowhere_else(script):
     ("page", "model"),
     [
         ("docs/studies.md", StudySpec),
-        ("docs/studies.md", TrainChapter),
-        ("docs/studies.md", NoiseChapter),
-        ("docs/studies.md", GeneratorChapter),
+        ("docs/studies.md", TrainingExperiment),
+        ("docs/studies.md", RobustnessExperiment),
+        ("docs/studies.md", GenerationExperiment),
         ("docs/studies.md", Reference),
         ("docs/recipes.md", Recipe),
         ("docs/recipes.md", Augmentation),

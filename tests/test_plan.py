@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from plan_builder import HOW, MNIST, NET, chapter, dense, digits, evaluations, everything, planned, trials
 
-from inklab.errors import SpecError
-from inklab.study.grouping import How
+from inklab.errors import ConfigError
+from inklab.study.grouping import ExecutionConfig
 from inklab.study.load import builtin_studies, check_names, read_study
 from inklab.study.plan import distinct_settings, plan, run_id
 
@@ -125,7 +125,7 @@ class TestIds:
             lambda: digits("seed=1"),
             lambda: digits(data=replace(MNIST, sha256="e" * 64)),
             lambda: digits(data=replace(MNIST, counts={**MNIST.counts, "validation": [499] * 10})),
-            lambda: digits(how=How(precision="fp32")),
+            lambda: digits(how=ExecutionConfig(precision="fp32")),
             lambda: digits("precision=fp32"),
         ],
         ids=["seed", "data", "validation", "machine's precision", "study's precision"],
@@ -136,8 +136,8 @@ class TestIds:
     @pytest.mark.parametrize(
         "other",
         [
-            lambda: digits(how=How(precision="bf16", workers=7)),
-            lambda: digits(how=How(precision="bf16", members=2)),
+            lambda: digits(how=ExecutionConfig(precision="bf16", workers=7)),
+            lambda: digits(how=ExecutionConfig(precision="bf16", members=2)),
             lambda: digits("title=Another", "about=else", "cnn.title=Another", "noise.question=Why?"),
             lambda: digits("cnn.references=[]", "cnn.answers=[]", "data.source=elsewhere"),
             lambda: digits("noise.confusions=[0]"),
@@ -233,7 +233,7 @@ class TestUsersCode:
         assert chapter(asked, "own")["settings"][0]["settings"]["precision"] == "bf16"
 
     def test_a_missing_file_is_told(self):
-        with pytest.raises(SpecError, match=r"chapter 'own': there is no file 'no_net\.py'"):
+        with pytest.raises(ConfigError, match=r"chapter 'own': there is no file 'no_net\.py'"):
             planned({"own": {**NET, "model": "no_net.py:Net"}})
 
 
@@ -292,11 +292,12 @@ def test_every_study_file_can_be_planned(study, monkeypatch):
 
 def test_planning_imports_no_torch():
     probe = (
-        "import sys\nfrom inklab.study.plan import *\nfrom inklab.study.grouping import Way\n"
+        "import sys\nfrom inklab.study.plan import *\nfrom inklab.study.grouping import TrainingMode\n"
         "from inklab.study.load import read_study\n"
         "counts = {part: [9, 9] for part in ('train', 'validation', 'test')}\n"
         "data = DataIdentity('m', 'f', (1, 28, 28), tuple('01'), counts, 0.1, 0.3, {})\n"
-        "made = plan(*read_study('digits'), data, How('fp32'), lambda _: Way(True, False))\n"
+        "made = plan(*read_study('digits'), data, ExecutionConfig('fp32'), "
+        "lambda _: TrainingMode(True, False))\n"
         "print(len(made['trials']), 'torch' in sys.modules)"
     )
     assert subprocess.check_output([sys.executable, "-c", probe], text=True).split() == ["26", "False"]

@@ -3,7 +3,7 @@
 import pytest
 from plan_builder import NET, planned
 
-from inklab.errors import InklabError, SpecError
+from inklab.errors import ConfigError, InklabError
 from inklab.study.load import check_names, parse_study, read_study
 
 NOISE = {"kind": "noise", "pipelines": ["net"], "alone": "net"}
@@ -66,7 +66,7 @@ NEEDS_CLASSIFIER = "'auto' trains a denoiser, but stands where a classifier is n
     ],
 )
 def test_the_plan_refuses(chapters, says):
-    with pytest.raises(SpecError) as caught:
+    with pytest.raises(ConfigError) as caught:
         planned({"net": NET, **chapters})
     assert says in str(caught.value) and "\n" not in str(caught.value)
 

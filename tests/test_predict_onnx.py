@@ -12,9 +12,9 @@ from export_samples import bundle, real
 from onnx import helper
 from PIL import Image
 
-from inklab.errors import EXIT_DATA, EXIT_FINE, EXIT_MISTAKE
+from inklab.errors import EXIT_DATA, EXIT_OK, EXIT_USAGE
 from inklab.export.graphs import network
-from inklab.export.onnx_export import export
+from inklab.export.onnx_export import export_model
 from inklab.export.onnx_file import read_onnx
 
 
@@ -24,8 +24,8 @@ def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("predict")
     made = bundle("cnn")
     made.save(folder / "bundle")
-    (folder / "cnn.onnx").write_bytes(export(network(made)).raw)
-    (folder / "denoiser.onnx").write_bytes(export(network(bundle("autoencoder"))).raw)
+    (folder / "cnn.onnx").write_bytes(export_model(network(made)).raw)
+    (folder / "denoiser.onnx").write_bytes(export_model(network(bundle("autoencoder"))).raw)
     for place, pixels in enumerate(np.random.default_rng(5).integers(0, 256, (2, 40, 30)).astype(np.uint8)):
         Image.fromarray(pixels).save(folder / f"{place}.png")
     return folder
@@ -45,7 +45,7 @@ def test_the_same_answers_as_from_the_bundle(cli):
     told = {}
     for name in ("bundle", "cnn.onnx"):
         code, out, err = cli("predict", name, "0.png", "1.png", "--json")
-        assert (code, err) == (EXIT_FINE, "")
+        assert (code, err) == (EXIT_OK, "")
         told[name] = json.loads(out)
     assert [each["image"] for each in told["cnn.onnx"]] == ["0.png", "1.png"]
     for mine, theirs in zip(told["bundle"], told["cnn.onnx"], strict=True):
@@ -97,9 +97,9 @@ FOREIGN = helper.make_model(
         (["foreign.onnx", "0.png"], EXIT_DATA,
          "'foreign.onnx' is ONNX, but not of inklab: its metadata lacks format, kind, labels, shape, "
          "framing, parts, data_sha256, inklab, parity; make one with inklab export"),
-        (["denoiser.onnx", "0.png"], EXIT_MISTAKE, "'denoiser.onnx' holds a denoiser; it gives no classes"),
+        (["denoiser.onnx", "0.png"], EXIT_USAGE, "'denoiser.onnx' holds a denoiser; it gives no classes"),
         (["cnn.onnx", "nowhere.png"], EXIT_DATA, "'nowhere.png' can't be read"),
-        (["cnn.onnx", "0.png", "--chapter", "cnn"], EXIT_MISTAKE, "leave --chapter and --code out"),
+        (["cnn.onnx", "0.png", "--chapter", "cnn"], EXIT_USAGE, "leave --chapter and --code out"),
     ],
     ids=lambda each: each[0] if isinstance(each, list) else "",
 )  # fmt: skip

@@ -24,18 +24,18 @@ from synthetic_training import (
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from inklab.io.atomic import cache_folder
-from inklab.networks.layers import Scaled, Scaling
+from inklab.io.atomic import cache_dir
+from inklab.networks.layers import Normalize, NormalizedModel
 from inklab.seeding import Seed
 from inklab.study.resources import COMPILERS
 from inklab.training import compiled as program
-from inklab.training.compiled import Program, program_name
+from inklab.training.compiled import CompiledStep, compiled_name
 from inklab.training.objectives import Batch, objectives
-from inklab.training.optimizers import Hyper, choose
-from inklab.training.population import alone
+from inklab.training.optimizers import HyperParams, make_optimizer
+from inklab.training.population import single_member
 from inklab.training.recipe import Recipe
-from inklab.training.step import StepMaker
-from inklab.training.trainer import Group, Trained, train_group
+from inklab.training.step import TrainStep
+from inklab.training.trainer import PopulationJob, TrainingResult, train_population
 
 needs_compiler = pytest.mark.skipif(
     not any(map(shutil.which, COMPILERS)), reason=f"no C++ compiler: none of {', '.join(COMPILERS)} is here"
@@ -64,31 +64,31 @@ def data(digits):
     return training_data(*(part[:124] for part in digits), train=104, validation=20)
 
 
-def dense(data, *told: tuple[int, dict], slots: int = 3, compiled: bool = True) -> list[Trained]:
+def dense(data, *told: tuple[int, dict], slots: int = 3, compiled: bool = True) -> list[TrainingResult]:
     """A population of `(replicate, settings)`."""
-    return train_group(Group(members(*told), True, False, 0, slots, compiled), data)
+    return train_population(PopulationJob(members(*told), True, False, 0, slots, compiled), data)
 
 
-def convolving(data, *replicates: int, compiled: bool = True) -> list[Trained]:
+def convolving(data, *replicates: int, compiled: bool = True) -> list[TrainingResult]:
     trials = members(*((replicate, CONVOLVING) for replicate in replicates))
-    return train_group(Group(trials, False, False, 0, compiled=compiled), data)
+    return train_population(PopulationJob(trials, False, False, 0, compiled=compiled), data)
 
 
 @pytest.fixture(scope="module")
-def three(data) -> list[Trained]:
+def three(data) -> list[TrainingResult]:
     """Replicates 0, 1, 2 in a compiled population of three."""
     return dense(data, *((replicate, DENSE) for replicate in range(3)))
 
 
 @pytest.fixture(scope="module")
-def cnns(data) -> list[Trained]:
+def cnns(data) -> list[TrainingResult]:
     """Replicates 0 and 1 of a compiled cnn, one after the other."""
     return convolving(data, 0, 1)
 
 
 def programs() -> dict[Path, int]:
     """The compiled programs that are kept, and when each was written."""
-    return {path: path.stat().st_mtime_ns for path in cache_folder("programs").glob("*.pt2")}
+    return {path: path.stat().st_mtime_ns for path in cache_dir("programs").glob("*.pt2")}
 
 
 @needs_compiler
@@ -141,7 +141,7 @@ class TestAPopulation:
     def test_stopped_and_gone_on_with_it_ends_in_the_same_bits(self, stops, three, data, tmp_path):
         """At a full batch, after the ragged one, at the ends of epochs."""
         trials = members(*((replicate, DENSE) for replicate in range(3)))
-        group = Group(trials, True, False, 0, 3, compiled=True)
+        group = PopulationJob(trials, True, False, 0, 3, compiled=True)
         for one, other in zip(stopped_and_resumed(group, data, tmp_path, stops), three, strict=True):
             assert same_bits(one, other) and one.compiled
 
@@ -150,7 +150,7 @@ class TestAPopulation:
 class TestANetworkAlone:
     @pytest.mark.parametrize("stops", [[3], [4, 1]], ids=str)
     def test_stopped_and_gone_on_with_it_ends_in_the_same_bits(self, stops, cnns, data, tmp_path):
-        group = Group(members((0, CONVOLVING)), False, False, 0, compiled=True)
+        group = PopulationJob(members((0, CONVOLVING)), False, False, 0, compiled=True)
         (found,) = stopped_and_resumed(group, data, tmp_path, stops)
         assert same_bits(found, cnns[0]) and found.compiled
 
@@ -186,12 +186,14 @@ class TestAMaximum:
         """If the compiler may, it compares it with values that are not rounded: then none is the largest."""
         with Seed(0).as_global():
             layers = nn.Flatten(), nn.Linear(36, 64), Largest(), nn.Linear(4, 10)
-        net = Scaled(Scaling(0.0, 1.0), nn.Sequential(*layers))
-        maker = StepMaker(net, objectives["classify"], choose("sgd", 0.5), frozenset(), False, "bf16")
+        net = NormalizedModel(Normalize(0.0, 1.0), nn.Sequential(*layers))
+        maker = TrainStep(net, objectives["classify"], make_optimizer("sgd", 0.5), frozenset(), False, "bf16")
         images = torch.rand(16, 1, 6, 6, generator=torch.Generator().manual_seed(0))
         rate, taken = torch.tensor(0.1), torch.tensor(0, dtype=torch.float64)
-        given = Batch(images, torch.arange(16) % 10, images), {}, Hyper(rate, rate, rate, taken)
-        compiled, plain = (Program(maker.step(), maker.first_state(*alone(net))) for _ in range(2))
+        given = Batch(images, torch.arange(16) % 10, images), {}, HyperParams(rate, rate, rate, taken)
+        compiled, plain = (
+            CompiledStep(maker.step(), maker.init_state(*single_member(net))) for _ in range(2)
+        )
         compiled.compile(*given)
         for each in (compiled, plain):
             each(*given)
@@ -239,7 +241,7 @@ class TestKept:
         assert programs() == before
 
     def test_the_folder_is_the_users_own(self, three):
-        folder = cache_folder("programs")
+        folder = cache_dir("programs")
         assert folder.stat().st_mode & 0o777 == 0o700, "what lies there is run"
         assert not [path for path in folder.glob("*.pt2") if path.name.count(".") > 1], "no drafts are left"
 
@@ -266,7 +268,7 @@ class TestWithoutACompiler:
         told = self.TOLD if lifted else CONVOLVING
         trials = members((0, told), (1, told))
         found, plain = (
-            train_group(Group(trials, lifted, False, 0, compiled=compiled), data)
+            train_population(PopulationJob(trials, lifted, False, 0, compiled=compiled), data)
             for compiled in (True, False)
         )
         for one, other in zip(found, plain, strict=True):
@@ -280,7 +282,7 @@ class TestWithoutACompiler:
         assert len(tried) == 2 and not list(cache.rglob("*.pt2"))
 
     def test_a_folder_that_others_may_write_to_is_closed(self, cache, data):
-        folder = cache_folder("programs")
+        folder = cache_dir("programs")
         folder.mkdir(parents=True)
         folder.chmod(0o777)
         dense(data, (0, self.TOLD))
@@ -296,7 +298,7 @@ class TestWithoutACompiler:
 
 
 def named(function, *given: Tensor) -> str:
-    return program_name(make_fx(function)(*given), given)
+    return compiled_name(make_fx(function)(*given), given)
 
 
 ROW = torch.zeros(3)
@@ -347,7 +349,7 @@ class TestTheName:
             return named(nn.functional.conv2d, MAPS, KERNEL), named(lambda row: row * 2, ROW)
 
         before = names()
-        monkeypatch.setattr(program, "KEPT_AFTER", program.KEPT_AFTER + 1)
+        monkeypatch.setattr(program, "REALIZE_THRESHOLD", program.REALIZE_THRESHOLD + 1)
         after = names()
         assert before[0] != after[0] and before[1] == after[1]
 

@@ -13,12 +13,12 @@ import pytest
 import toy_run
 
 from inklab.cli.main import main
-from inklab.io.atomic import write_whole
+from inklab.io.atomic import write_atomic
 from inklab.io.documents import write_json
 from inklab.study import monitor as live_module
 from inklab.study.executor import Event
-from inklab.study.monitor import LiveFile, Onlooker, progress_of, read_live
-from inklab.study.run_directory import RunFolder
+from inklab.study.monitor import RunMonitor, StatusFile, progress_of, read_live
+from inklab.study.run_directory import RunDirectory
 
 GROUP = {"name": "train a", "label": "mlp: 2 trials", "trials": [{"id": "a"}, {"id": "b"}]}
 
@@ -26,13 +26,13 @@ GROUP = {"name": "train a", "label": "mlp: 2 trials", "trials": [{"id": "a"}, {"
 @pytest.fixture
 def at_once(monkeypatch):
     """Every event is written."""
-    monkeypatch.setattr(live_module, "EVERY", 0.0)
+    monkeypatch.setattr(live_module, "WRITE_INTERVAL", 0.0)
 
 
 def told(folder, *events):
     """A live file that heard some events; what it forwarded."""
     heard = []
-    file = LiveFile(RunFolder(folder), lambda event, job: heard.append(event))
+    file = StatusFile(RunDirectory(folder), lambda event, job: heard.append(event))
     for event in events:
         file(event, GROUP)
     return heard
@@ -60,7 +60,7 @@ class TestALiveFile:
     def test_says_what_runs_and_passes_everything_on(self, tmp_path, at_once):
         events = [planned(60.0), Event("started", "train a"), Event("epoch", "train a", (1, 4, 0.5))]
         assert told(tmp_path, *events) == events
-        found = read_live(RunFolder(tmp_path))
+        found = read_live(RunDirectory(tmp_path))
         assert found["estimate"] == 60.0 and abs(found["planned"] - time.time()) < 60
         job = found["running"][0]
         assert job["trials"] == ["a", "b"] and (job["epoch"], job["epochs"], job["train_loss"]) == (
@@ -72,30 +72,30 @@ class TestALiveFile:
     @pytest.mark.parametrize("ending", ["done", "failed", "lost", "retried"])
     def test_forgets_what_has_ended(self, ending, tmp_path, at_once):
         told(tmp_path, Event("started", "train a"), Event(ending, "train a"))
-        assert read_live(RunFolder(tmp_path))["running"] == []
+        assert read_live(RunDirectory(tmp_path))["running"] == []
 
     def test_trials_in_turn_begin_again_at_epoch_one(self, tmp_path, at_once):
         epochs = [
             Event("epoch", "train a", (epoch, 2, loss)) for epoch, loss in ((1, 0.9), (2, 0.8), (1, 0.7))
         ]
         told(tmp_path, Event("started", "train a"), *epochs)
-        job = read_live(RunFolder(tmp_path))["running"][0]
+        job = read_live(RunDirectory(tmp_path))["running"][0]
         assert (job["turn"], job["epoch"], job["train_loss"]) == (1, [1], [0.7])
 
     def test_a_loss_that_is_no_number_is_none(self, tmp_path, at_once):
         told(tmp_path, Event("started", "train a"), Event("epoch", "train a", (1, 2, float("nan"))))
-        assert read_live(RunFolder(tmp_path))["running"][0]["train_loss"] == [None]
+        assert read_live(RunDirectory(tmp_path))["running"][0]["train_loss"] == [None]
 
     def test_is_not_written_at_every_event(self, tmp_path):
         epochs = [Event("epoch", "train a", (epoch, 99, 0.5)) for epoch in range(1, 99)]
         told(tmp_path, Event("started", "train a"), *epochs)
-        assert read_live(RunFolder(tmp_path))["running"][0]["epoch"] == []
+        assert read_live(RunDirectory(tmp_path))["running"][0]["epoch"] == []
 
     def test_a_job_that_starts_right_after_another_is_told(self, tmp_path):
-        file = LiveFile(RunFolder(tmp_path), lambda *_: None)
+        file = StatusFile(RunDirectory(tmp_path), lambda *_: None)
         for name in ("train a", "train b"):
             file(Event("started", name), {**GROUP, "name": name})
-        running = read_live(RunFolder(tmp_path))["running"]
+        running = read_live(RunDirectory(tmp_path))["running"]
         assert [job["job"] for job in running] == ["train a", "train b"]
 
     def test_a_disk_that_refuses_stops_nothing(self, tmp_path, at_once):
@@ -106,9 +106,9 @@ class TestALiveFile:
 class TestWhoIsAtWork:
     def live(self, folder, **changes):
         told(folder, planned(60.0))
-        path = RunFolder(folder).live
+        path = RunDirectory(folder).live
         write_json(path, {**json.loads(path.read_text()), **changes})
-        return read_live(RunFolder(folder))
+        return read_live(RunDirectory(folder))
 
     def test_a_process_that_lives(self, tmp_path):
         assert self.live(tmp_path, process=os.getpid())
@@ -120,9 +120,9 @@ class TestWhoIsAtWork:
 
     def test_on_another_machine_one_that_wrote_lately(self, tmp_path):
         assert self.live(tmp_path, host="elsewhere", process=2**30)
-        long_ago = time.time() - live_module.ELSEWHERE - 60
-        os.utime(RunFolder(tmp_path).live, (long_ago, long_ago))
-        assert read_live(RunFolder(tmp_path)) is None
+        long_ago = time.time() - live_module.REMOTE_TIMEOUT - 60
+        os.utime(RunDirectory(tmp_path).live, (long_ago, long_ago))
+        assert read_live(RunDirectory(tmp_path)) is None
 
     @pytest.mark.parametrize(
         "changes",
@@ -133,13 +133,13 @@ class TestWhoIsAtWork:
         assert self.live(tmp_path, **changes) is None
 
     def test_nor_what_is_no_json(self, tmp_path):
-        write_whole(RunFolder(tmp_path).live, b"\x00{")
-        assert read_live(RunFolder(tmp_path)) is None
+        write_atomic(RunDirectory(tmp_path).live, b"\x00{")
+        assert read_live(RunDirectory(tmp_path)) is None
 
 
 class TestProgress:
     def test_of_a_finished_run(self):
-        found = progress_of(RunFolder(toy_run.finished()))
+        found = progress_of(RunDirectory(toy_run.finished()))
         assert (
             found["state"] == "finished"
             and found["done"] == found["total"] == toy_run.TRIALS + toy_run.EVALUATIONS
@@ -154,17 +154,17 @@ class TestProgress:
 
     def test_of_one_that_was_stopped(self, tmp_path):
         trials = group_of(toy_run.finished(), "cnn")["trials"]
-        found = progress_of(RunFolder(unfinished(tmp_path / "run", *trials)))
+        found = progress_of(RunDirectory(unfinished(tmp_path / "run", *trials)))
         assert found["state"] == "stopped" and found["total"] - found["done"] == len(trials)
 
     def test_of_one_that_runs(self, tmp_path, at_once):
         trials = group_of(toy_run.finished(), "cnn")["trials"]
         folder = unfinished(tmp_path / "run", *trials)
         job = {"name": "train x", "label": "cnn: 2 trials", "trials": [{"id": trial} for trial in trials]}
-        file = LiveFile(RunFolder(folder), lambda *_: None)
+        file = StatusFile(RunDirectory(folder), lambda *_: None)
         for event in (planned(60.0), Event("started", "train x"), Event("epoch", "train x", (6, 12, 0.25))):
             file(event, job)
-        found = progress_of(RunFolder(folder))
+        found = progress_of(RunDirectory(folder))
         assert found["state"] == "running"
         assert found["running"] == [
             {"job": "train x", "label": "cnn: 2 trials", "epochs": 12, "epoch": 6, "loss": 0.25}
@@ -172,23 +172,23 @@ class TestProgress:
         half = [curve for curve in found["curves"] if not curve["finished"]]
         assert [(curve["trial"], curve["train_loss"]) for curve in half] == [(trials[0], [0.25])]
         file(Event("epoch", "train x", (9, 12, 0.2)), job)
-        later = progress_of(RunFolder(folder))
+        later = progress_of(RunDirectory(folder))
         assert 0 <= later["seconds_left"] < found["seconds_left"]
 
     def test_the_time_left_follows_the_speed_so_far(self, tmp_path, at_once):
         trials = group_of(toy_run.finished(), "cnn")["trials"]
         folder = unfinished(tmp_path / "run", *trials)
         told(folder, planned(600.0))
-        path, left = RunFolder(folder).live, []
+        path, left = RunDirectory(folder).live, []
         for spent in (100.0, 1000.0):
             write_json(path, {**json.loads(path.read_text()), "planned": time.time() - spent})
-            left.append(progress_of(RunFolder(folder))["seconds_left"])
+            left.append(progress_of(RunDirectory(folder))["seconds_left"])
         assert left[1] == pytest.approx(10 * left[0], rel=0.01)
 
     def test_an_onlooker_reads_what_is_final_once_and_sees_what_comes(self, tmp_path):
         trial = group_of(toy_run.finished(), "cnn")["trials"][0]
         folder = unfinished(tmp_path / "run", trial)
-        onlooker = Onlooker(RunFolder(folder))
+        onlooker = RunMonitor(RunDirectory(folder))
         before = onlooker.look()
         kept = next(path for path in folder.glob("trials/*/outcome.json"))
         kept.write_text("damaged since")
@@ -196,10 +196,10 @@ class TestProgress:
         assert onlooker.look()["done"] == before["done"] + 1
 
     def test_a_large_chapter_sends_some_of_its_curves(self, monkeypatch):
-        monkeypatch.setattr("inklab.study.monitor.MOST_CURVES", 4)
+        monkeypatch.setattr("inklab.study.monitor.MAX_CURVES", 4)
         mine = [
             each
-            for each in progress_of(RunFolder(toy_run.finished()))["curves"]
+            for each in progress_of(RunDirectory(toy_run.finished()))["curves"]
             if each["chapter"] == "sweep"
         ]
         assert [each["replicate"] for each in mine] == [0, 0, 0, 1]
@@ -211,14 +211,14 @@ def test_a_run_can_be_watched_while_it_goes_on_and_leaves_nothing_behind(tmp_pat
     seen = []
     while process.poll() is None:
         if (folder / "plan.json").is_file():
-            seen.append(progress_of(RunFolder(folder)))
+            seen.append(progress_of(RunDirectory(folder)))
         time.sleep(0.1)
     said = process.communicate()[0]
     assert process.returncode == 0, said
     running = [each for each in seen if each["state"] == "running"]
     assert any(job["epoch"] for each in running for job in each["running"])
     assert any(each["seconds_left"] for each in running)
-    assert progress_of(RunFolder(folder))["state"] == "finished"
+    assert progress_of(RunDirectory(folder))["state"] == "finished"
     assert [each["done"] for each in seen] == sorted(each["done"] for each in seen)
     assert crash_runs.leftovers(folder) == []
 

@@ -19,13 +19,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from malicious_files import CHANGES, QUICKLY, Tally, little_memory
 
-from inklab.data.image_file import open_picture
+from inklab.data.image_file import open_image
 from inklab.data.npz import read_npz
 from inklab.data.sources import load
-from inklab.errors import CorruptFile, DataError, InklabError, ModelMismatch, SpecError
+from inklab.errors import ConfigError, CorruptFileError, DataError, InklabError, ModelMismatchError
 from inklab.io import documents
 from inklab.io.documents import parse_json, parse_toml, read_json, read_toml
-from inklab.model import MANIFEST, Bundle
+from inklab.model import MANIFEST, TrainedModel
 from inklab.study.load import parse_study, read_study
 
 FILES = (
@@ -73,10 +73,10 @@ def no_plain_files(folder: Path) -> list[Path]:
 
 def test_what_never_ends_is_not_read(tmp_path):
     for path in no_plain_files(tmp_path):
-        for read in (read_json, open_picture, read_npz):
+        for read in (read_json, open_image, read_npz):
             with pytest.raises(DataError, match=path.name):
                 read(path)
-        with pytest.raises(SpecError, match=path.name):
+        with pytest.raises(ConfigError, match=path.name):
             read_toml(path)
         with pytest.raises(InklabError, match=path.name):
             load(str(path.rename(path.with_name(f"{path.name}-images-idx3-ubyte"))))
@@ -92,7 +92,7 @@ def test_what_never_ends_is_not_read(tmp_path):
     ],
 )  # fmt: skip
 def test_json_that_could_not_be_written_again_is_refused(text, says):
-    with pytest.raises(CorruptFile, match=f"'a.json' is not readable JSON .*{says}") as caught:
+    with pytest.raises(CorruptFileError, match=f"'a.json' is not readable JSON .*{says}") as caught:
         parse_json(text.encode(), "a.json")
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
 
@@ -103,8 +103,8 @@ def test_json_of_the_largest_depth_is_read():
 
 
 def test_json_of_millions_of_lists_is_not_parsed(monkeypatch):
-    monkeypatch.setattr(documents, "MOST_BRACKETS", 10)
-    with pytest.raises(CorruptFile, match="it has 12 brackets; at most 10"):
+    monkeypatch.setattr(documents, "MAX_BRACKETS", 10)
+    with pytest.raises(CorruptFileError, match="it has 12 brackets; at most 10"):
         parse_json(json.dumps([[]] * 11).encode(), "a.json")
 
 
@@ -126,7 +126,7 @@ def test_json_of_millions_of_lists_is_not_parsed(monkeypatch):
     ids=range(8),
 )
 def test_hostile_toml_is_refused_at_once(text, says):
-    with pytest.raises(SpecError, match=says) as caught:
+    with pytest.raises(ConfigError, match=says) as caught:
         parse_toml(text, "'a.toml'")
     assert len(str(caught.value)) < 500
 
@@ -138,7 +138,7 @@ def test_toml_that_only_looks_hostile_is_read():
 
 def test_a_study_file_beyond_the_limit_is_not_read(tmp_path):
     (tmp_path / "a.toml").write_text("#" * (256 * 1024 + 1), encoding="utf-8")
-    with pytest.raises(SpecError, match="at most 262,144 are read"):
+    with pytest.raises(ConfigError, match="at most 262,144 are read"):
         read_study(str(tmp_path / "a.toml"))
 
 
@@ -157,20 +157,20 @@ LARGEST_FP32 = {
 def test_absurd_studies_are_refused(name):
     changes, says = LARGEST_FP32[name]
     chapter: dict[str, Any] = {"model": {"name": "mlp"}, "replicates": 1, **changes}
-    with pytest.raises(SpecError, match=says) as caught:
+    with pytest.raises(ConfigError, match=says) as caught:
         parse_study({"name": "s", "chapters": {"net": chapter}}, "s")
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
 
 
 def test_ten_thousand_mistakes_are_told_in_a_line_that_one_can_read():
     chapter = {"model": "mlp", **{f"x{'y' * 500}{k}": 1 for k in range(10_000)}}
-    with pytest.raises(SpecError, match="and 9,990 more") as caught:
+    with pytest.raises(ConfigError, match="and 9,990 more") as caught:
         parse_study({"name": "s", "chapters": {"net": chapter}}, "s")
     assert len(str(caught.value)) < 4_000
 
 
 def test_the_findings_have_their_place_to_themselves():
-    with pytest.raises(SpecError, match="call this chapter otherwise"):
+    with pytest.raises(ConfigError, match="call this chapter otherwise"):
         parse_study({"name": "s", "chapters": {"findings": {"model": "mlp"}}}, "s")
 
 
@@ -191,7 +191,7 @@ def test_an_archive_with_a_directory_of_millions_is_not_opened(tmp_path):
         raw[: end + 12] + b"\xff" * 4 + raw[end + 16 : end + 20] + b"\3\0abc",
     ):
         (tmp_path / "a.npz").write_bytes(hostile)
-        with pytest.raises(CorruptFile, match="directory that is too large"):
+        with pytest.raises(CorruptFileError, match="directory that is too large"):
             read_npz(tmp_path / "a.npz")
     (tmp_path / "a.npz").write_bytes(raw[: end + 20] + b"\3\0abc")  # a remark, as zip tools leave it
     assert set(read_npz(tmp_path / "a.npz")) == {"images"}
@@ -225,22 +225,22 @@ def test_a_class_that_cannot_be_written_as_text_is_told(tmp_path):
 )
 def test_hostile_manifests_are_refused(changes, says, tmp_path):
     sound = json.loads((sound_bundle(tmp_path) / MANIFEST).read_text(encoding="utf-8"))
-    assert Bundle.load(tmp_path).labels == ("a", "b", "c")
+    assert TrainedModel.load(tmp_path).labels == ("a", "b", "c")
     (tmp_path / MANIFEST).write_text(json.dumps({**sound, **changes}), encoding="utf-8")
     with little_memory(1 << 30), pytest.raises(InklabError, match=says) as caught:
-        Bundle.load(tmp_path)
+        TrainedModel.load(tmp_path)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 1_000
 
 
 def test_a_network_that_makes_something_else_than_it_says_is_told(tmp_path):
     sound = json.loads((sound_bundle(tmp_path) / MANIFEST).read_text(encoding="utf-8"))
     (tmp_path / MANIFEST).write_text(json.dumps({**sound, "target": "images"}), encoding="utf-8")
-    with pytest.raises(ModelMismatch, match=r"makes \(3,\) of an image, but as images"):
-        Bundle.load(tmp_path).cleaned(torch.zeros(2, 1, 6, 7))
+    with pytest.raises(ModelMismatchError, match=r"makes \(3,\) of an image, but as images"):
+        TrainedModel.load(tmp_path).cleaned(torch.zeros(2, 1, 6, 7))
 
 
 def test_a_long_manifest_is_not_read(tmp_path):
     path = sound_bundle(tmp_path) / MANIFEST
     path.write_text(" " * (4 * 1024**2 + 1), encoding="utf-8")
-    with pytest.raises(CorruptFile, match="at most 4,194,304 are read"):
-        Bundle.load(tmp_path)
+    with pytest.raises(CorruptFileError, match="at most 4,194,304 are read"):
+        TrainedModel.load(tmp_path)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from inklab.errors import SpecError
+from inklab.errors import ConfigError
 from inklab.networks.network import check_model
 from inklab.study.load import parse_study, read_study
 from inklab.training.objectives import objectives
@@ -64,7 +64,7 @@ def test_a_chapters_own_network_is_taken_whole(chapter, model):
 
 
 def test_a_chapter_needs_a_network_from_somewhere(chapter):
-    with pytest.raises(SpecError, match="model"):
+    with pytest.raises(ConfigError, match="model"):
         chapter(recipe="plain.toml")
 
 

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from inklab.errors import InklabError, UnknownName
+from inklab.errors import InklabError, UnknownNameError
 from inklab.registry import Registry
 
 
@@ -56,10 +56,10 @@ def test_a_look_up_by_name_finds_the_files_too(package):
 
 def test_an_unknown_name_is_answered_with_the_nearest(package):
     animals = registry(package(a=ADDS.format(name="zebra", value=1)))
-    with pytest.raises(UnknownName) as caught:
+    with pytest.raises(UnknownNameError) as caught:
         animals["zerba"]
     assert str(caught.value) == "no animal is called 'zerba'. Did you mean 'zebra'? Known: zebra."
-    with pytest.raises(UnknownName, match="no animal is called 'qqq'. Known: zebra."):
+    with pytest.raises(UnknownNameError, match="no animal is called 'qqq'. Known: zebra."):
         animals["qqq"]
 
 

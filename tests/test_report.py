@@ -10,8 +10,8 @@ from synthetic_report import MadeUp, digits_plan, made_up_run
 
 from inklab.report import build_report, write_report
 from inklab.report.figures.training_plots import learning_curves
-from inklab.report.page import LARGEST_CSV
-from inklab.report.sections import TEMPLATES, known_answers, noise_tables
+from inklab.report.page import MAX_CSV
+from inklab.report.sections import TEMPLATES, known_answers, robustness_tables
 from inklab.study.load import read_study
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -134,10 +134,10 @@ def test_every_figure_carries_its_data(outline):
 
 def test_data_that_would_swell_the_page_stay_in_the_folder(run):
     figure = learning_curves(run, run.chapter("cnn"))
-    rows = figure.rows * (2 * LARGEST_CSV // len(figure.csv()))
+    rows = figure.rows * (2 * MAX_CSV // len(figure.csv()))
     text = build_report(run, {"cnn": [replace(figure, rows=rows)]})
     assert f"too much for this page: <code>figures/{figure.name}.csv</code>, {len(rows)} rows" in text
-    assert "data:text/csv" not in text and len(text) < LARGEST_CSV
+    assert "data:text/csv" not in text and len(text) < MAX_CSV
 
 
 def test_a_sweep_alone_needs_no_headline(tmp_path):
@@ -302,7 +302,9 @@ def test_intervals_of_many_pipelines_stand_below_their_means(run, tmp_path):
     plan = digits_plan("quick", (f"noise.pipelines={pipelines}",), test=400)
     plan["chapters"] = [each for each in plan["chapters"] if each["kind"] in ("train", "noise")]
     many = made_up_run(tmp_path, plan)
-    (few_rates, *_), (many_rates, *_) = (noise_tables(each, each.chapter("noise")) for each in (run, many))
+    (few_rates, *_), (many_rates, *_) = (
+        robustness_tables(each, each.chapter("noise")) for each in (run, many)
+    )
     assert len(few_rates.head) == 5 and len(many_rates.head) == 6
     assert not any("\n" in cell for row in few_rates.rows for cell in row)
     assert all(cell.count("\n(") == 1 for row in many_rates.rows for cell in row[1:])

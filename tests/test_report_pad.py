@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from synthetic_bundles import DENOISER, SMALL, made_up, scripts, tensor, toy_view
 
-from inklab.model import Bundle
+from inklab.model import TrainedModel
 from inklab.report import build_report
-from inklab.report.pad_demo import FAMILIAR, LARGEST, build_pad, read_dense
+from inklab.report.pad_demo import FAMILIARITY_QUANTILE, MAX_WEIGHT_BYTES, build_pad, read_dense
 
 
 class TestPage:
@@ -30,12 +30,16 @@ class TestPage:
         assert text.count('href="#try-it"') == 1 and not re.search(r"<[^>]+\son\w+=", text)
 
     def test_python_computes_the_same(self, large):
-        for i, use in ((0, Bundle.probabilities), (1, Bundle.cleaned)):
+        for i, use in ((0, TrainedModel.probabilities), (1, TrainedModel.cleaned)):
             folder = large.path / "trials" / f"t{i}" / "bundle"
             expected = (
-                use(Bundle.load(folder), tensor(large.pixels) / 255).numpy().reshape(len(large.pixels), -1)
+                use(TrainedModel.load(folder), tensor(large.pixels) / 255)
+                .numpy()
+                .reshape(len(large.pixels), -1)
             )
-            assert np.abs(read_dense(folder, largest=LARGEST).of(large.pixels) - expected).max() < 1e-5
+            assert (
+                np.abs(read_dense(folder, largest=MAX_WEIGHT_BYTES).of(large.pixels) - expected).max() < 1e-5
+            )
 
     def test_the_page_grows_by_less_than_2_mb(self, large, monkeypatch):
         with_pad = (large.path / "report.html").read_text(encoding="utf-8")
@@ -45,7 +49,7 @@ class TestPage:
         assert "try-it" not in without and "<script" not in without
 
     def test_the_largest_pad_is_below_2_mb(self, tmp_path):
-        hidden = LARGEST // 4 // 796 - 1  # of one layer for 28 x 28 pixels and ten classes
+        hidden = MAX_WEIGHT_BYTES // 4 // 796 - 1  # of one layer for 28 x 28 pixels and ten classes
         part = build_pad(made_up(tmp_path, {"name": "mlp", "hidden": [hidden]}))
         assert part and 1_850_000 < len(part.data) + len(part.script) < 1_950_000
 
@@ -60,10 +64,10 @@ class TestPage:
     def test_what_counts_as_familiar_is_a_quantile_of_the_samples(self, large):
         folder = large.path / "trials" / "t1" / "bundle"
         pixels, _, _ = large.samples()
-        cleaned = Bundle.load(folder).cleaned(tensor(pixels) / 255).numpy()
+        cleaned = TrainedModel.load(folder).cleaned(tensor(pixels) / 255).numpy()
         departure = ((cleaned - pixels / 255) ** 2).reshape(len(pixels), -1).sum(axis=1)
         told = json.loads(build_pad(large).data)["familiar"]
-        assert told == pytest.approx(np.quantile(departure, FAMILIAR), rel=1e-3)
+        assert told == pytest.approx(np.quantile(departure, FAMILIARITY_QUANTILE), rel=1e-3)
 
 
 class TestWithout:

@@ -9,8 +9,8 @@ import toy_run
 from browser import needs_chromium, opened
 from synthetic_bundles import DENOISER, SMALL, judged, made_up, scripts, tensor
 
-from inklab.io.atomic import write_whole
-from inklab.model import Bundle
+from inklab.io.atomic import write_atomic
+from inklab.model import TrainedModel
 from inklab.report import build_report
 
 HOSTILE = "</script><script>alert(1)</script>"
@@ -42,8 +42,8 @@ class TestNetworks:
     def test_the_page_computes_what_the_bundles_compute(self, tmp_path, classifier, denoiser, shape, scaling):
         models = [classifier, denoiser] if denoiser else [classifier]
         run = made_up(tmp_path, *models, shape=shape, scaling=scaling)
-        write_whole(tmp_path / "report.html", build_report(run, {}))
-        bundles = [Bundle.load(tmp_path / "trials" / f"t{i}" / "bundle") for i in range(len(models))]
+        write_atomic(tmp_path / "report.html", build_report(run, {}))
+        bundles = [TrainedModel.load(tmp_path / "trials" / f"t{i}" / "bundle") for i in range(len(models))]
         with opened((tmp_path / "report.html").as_uri()) as page:
             found = judged(page, run.pixels)
         images = tensor(run.pixels) / 255
@@ -65,7 +65,7 @@ class TestNetworks:
         pixels, labels = toy_run.images(toy_run.TEST, 2)
         plan = json.loads((toy_page.parent / "plan.json").read_text())
         trial = next(each for each in plan["chapters"] if each["name"] == "mlp")["settings"][0]["trials"][0]
-        bundle = Bundle.load(toy_page.parent / "trials" / trial / "bundle")
+        bundle = TrainedModel.load(toy_page.parent / "trials" / trial / "bundle")
         with opened(toy_page.as_uri()) as page:
             found = judged(page, pixels)
         expected = bundle.probabilities(tensor(pixels[:, None]) / 255).numpy()
@@ -141,7 +141,7 @@ class TestUse:
             shown = page.locator("td.noisy .share").evaluate_all(
                 "all => all.map(each => parseFloat(each.style.width))"
             )
-            expected = Bundle.load(large.path / "trials/t0/bundle").probabilities(
+            expected = TrainedModel.load(large.path / "trials/t0/bundle").probabilities(
                 tensor(large.pixels[3:4]) / 255
             )
             assert np.abs(np.array(shown) / 100 - expected.numpy()[0]).max() < 1e-4
@@ -187,10 +187,10 @@ class TestUse:
 
     def test_no_other_script_runs(self, large, tmp_path):
         text = (large.path / "report.html").read_text(encoding="utf-8")
-        write_whole(
+        write_atomic(
             tmp_path / "a.html", text.replace("</main>", "<script>document.title = 'ran'</script></main>")
         )
-        write_whole(tmp_path / "b.html", text.replace("const SURE = 0.5", "const SURE = 0.6"))
+        write_atomic(tmp_path / "b.html", text.replace("const SURE = 0.5", "const SURE = 0.6"))
         for name in ("a.html", "b.html"):
             with opened((tmp_path / name).as_uri(), expected="policy|Content Security") as page:
                 assert page.title() == "Mine"
@@ -201,7 +201,7 @@ class TestUse:
         run = made_up(tmp_path, {"name": "mlp", "hidden": [4]}, shape=(1, 12, 12), labels=labels)
         text = build_report(run, {})
         assert len(scripts(text)) == 2
-        write_whole(tmp_path / "report.html", text)
+        write_atomic(tmp_path / "report.html", text)
         with opened((tmp_path / "report.html").as_uri()) as page:
             assert page.evaluate("inklab.labels") == list(labels)
             assert page.locator("#pad tbody th").all_inner_texts() == list(labels)

@@ -10,10 +10,10 @@ import pytest
 from scipy import stats
 from synthetic_run import STRENGTHS, Run, synthetic_run
 
-from inklab.errors import SpecError, UnknownName
-from inklab.results.comparison import compare
+from inklab.errors import ConfigError, UnknownNameError
+from inklab.results.comparison import compare_settings
 from inklab.results.experiment_summary import confusion
-from inklab.results.summarize import summarise
+from inklab.results.summarize import summarize
 from inklab.statistics import paired_images_difference
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "results.schema.json").read_text())
@@ -21,7 +21,7 @@ CHECK = jsonschema.Draft202012Validator(SCHEMA)
 
 
 def results_of(run: Run) -> dict:
-    told = summarise(run.plan, run.outcomes, run.evaluations, run.arrays, environment={"torch": "2.10"})
+    told = summarize(run.plan, run.outcomes, run.evaluations, run.arrays, environment={"torch": "2.10"})
     return json.loads(json.dumps(told, allow_nan=False))
 
 
@@ -270,7 +270,7 @@ def _at(value, path):
 class TestCompare:
     def test_is_paired_by_replicate(self):
         run = synthetic_run()
-        told = compare(run.plan, run.outcomes, "l2-sweep:l2=0.001", "l2-sweep:l2=1e-05")
+        told = compare_settings(run.plan, run.outcomes, "l2-sweep:l2=0.001", "l2-sweep:l2=1e-05")
         a, b = (
             [run.outcomes[f"l2-sweep-{j}-{k}"]["scores"]["test_accuracy"] for k in range(6)] for j in (2, 1)
         )
@@ -280,27 +280,27 @@ class TestCompare:
 
     def test_chapters_may_differ_in_replicates(self):
         run = synthetic_run()
-        told = compare(run.plan, run.outcomes, "l2-sweep:l2=0.000001", "mlp-64-64")
+        told = compare_settings(run.plan, run.outcomes, "l2-sweep:l2=0.000001", "mlp-64-64")
         assert told["replicates"] == [0, 1, 2] and told["better"]["test_accuracy"] == "a"
 
     def test_nothing_finished_is_said(self):
         run = synthetic_run()
-        told = compare(run.plan, {}, "cnn", "mlp-64-64")
+        told = compare_settings(run.plan, {}, "cnn", "mlp-64-64")
         assert "no replicate that both have finished" in told["sentence"]
         assert told["outcomes"]["cnn"] == {"waiting": 3}
 
     @pytest.mark.parametrize(
         ("a", "error", "message"),
         [
-            ("cn", UnknownName, "no chapter is called 'cn'. Did you mean 'cnn'?"),
-            ("noise", SpecError, "kind noise, which trains nothing"),
-            ("l2-sweep", SpecError, "has 3 settings; name one of: l2-sweep:l2=1e-6, l2-sweep:l2=1e-5"),
-            ("l2-sweep:l2=1e-4", UnknownName, "no setting is called 'l2-sweep:l2=1e-4'. Did you mean"),
-            ("cnn:l2=1", UnknownName, "no setting is called 'cnn:l2=1'"),
-            ("denoiser", SpecError, "they share no score"),
+            ("cn", UnknownNameError, "no chapter is called 'cn'. Did you mean 'cnn'?"),
+            ("noise", ConfigError, "kind noise, which trains nothing"),
+            ("l2-sweep", ConfigError, "has 3 settings; name one of: l2-sweep:l2=1e-6, l2-sweep:l2=1e-5"),
+            ("l2-sweep:l2=1e-4", UnknownNameError, "no setting is called 'l2-sweep:l2=1e-4'. Did you mean"),
+            ("cnn:l2=1", UnknownNameError, "no setting is called 'cnn:l2=1'"),
+            ("denoiser", ConfigError, "they share no score"),
         ],
     )
     def test_mistakes_are_told(self, a, error, message):
         run = synthetic_run()
         with pytest.raises(error, match=message.replace("?", r"\?")):
-            compare(run.plan, run.outcomes, a, "mlp-64-64")
+            compare_settings(run.plan, run.outcomes, a, "mlp-64-64")

@@ -11,8 +11,8 @@ import pytest
 import toy_run
 
 from inklab.cli import main
-from inklab.errors import EXIT_FAILED_TRIALS, EXIT_FINE, EXIT_INTERRUPTED, RunError
-from inklab.study.run_directory import RunFolder
+from inklab.errors import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED, EXIT_OK, RunError
+from inklab.study.run_directory import RunDirectory
 
 
 @pytest.fixture(scope="module")
@@ -29,12 +29,12 @@ def typed(*words):
 
 def sizes(folder):
     """How many members each population of a run has."""
-    groups = RunFolder(folder).plan()["groups"]
+    groups = RunDirectory(folder).plan()["groups"]
     return sorted(len(group["trials"]) for group in groups if group["lifted"])
 
 
 def test_everything_planned_is_there_and_done(base):
-    plan, outcomes = RunFolder(base).plan(), toy_run.outcomes(base)
+    plan, outcomes = RunDirectory(base).plan(), toy_run.outcomes(base)
     trials = {name for name in outcomes if name.startswith("trials/")}
     assert trials == {f"trials/{trial}" for trial in plan["trials"]} and len(trials) == toy_run.TRIALS
     assert len(outcomes) - len(trials) == toy_run.EVALUATIONS
@@ -84,7 +84,7 @@ def test_more_replicates_train_exactly_those(base, tmp_path):
 
 def test_what_is_deleted_is_computed_again_and_nothing_else(base, tmp_path):
     folder = toy_run.copied(tmp_path / "holed")
-    sweep = RunFolder(base).plan()["chapters"][3]["settings"][1]["trials"]
+    sweep = RunDirectory(base).plan()["chapters"][3]["settings"][1]["trials"]
     drawn = [name for name, each in toy_run.outcomes(base).items() if each.get("sampler") == "mixture"]
     gone = {f"trials/{sweep[1]}", drawn[0]}
     for name in gone:
@@ -99,7 +99,7 @@ def test_what_is_deleted_is_computed_again_and_nothing_else(base, tmp_path):
 
 def test_a_second_driver_is_refused(base, tmp_path):
     folder = toy_run.copied(tmp_path / "busy")
-    with RunFolder(folder).locked(), pytest.raises(RunError, match="is being run by process"):
+    with RunDirectory(folder).locked(), pytest.raises(RunError, match="is being run by process"):
         toy_run.drive(folder)
     assert toy_run.stamps(folder) == toy_run.stamps(base)
 
@@ -214,9 +214,9 @@ def test_one_diverging_chapter_leaves_the_others_alone(base, tmp_path, capsys):
     assert told["generator"]["outcomes"] == {"failed": 6}
     assert all(told[name] == was[name] for name in ("images", "mlp", "scaled-twice", "sweep", "denoiser"))
     assert "diverged" in (folder / "report.html").read_text(encoding="utf-8")
-    assert typed("status", folder) == EXIT_FINE
+    assert typed("status", folder) == EXIT_OK
     assert "14 outcomes of other settings, data or versions of inklab also here" in capsys.readouterr().out
-    assert typed(*words) == EXIT_FINE, "without that change everything is there already"
+    assert typed(*words) == EXIT_OK, "without that change everything is there already"
     assert toy_run.numbers(folder)["chapters"] == was
 
 
@@ -280,16 +280,16 @@ class TestMoved:
         "words", [["show"], ["show", "--json"], ["status"], ["status", "--json"]], ids=" ".join
     )
     def test_it_can_be_shown(self, moved, words, capsys):
-        assert typed(words[0], moved, *words[1:]) == EXIT_FINE
+        assert typed(words[0], moved, *words[1:]) == EXIT_OK
         assert "sweep" in capsys.readouterr().out
 
     def test_it_can_be_compared(self, moved, capsys):
-        assert typed("compare", moved, "mlp", "sweep:l2=0.1") == EXIT_FINE
+        assert typed("compare", moved, "mlp", "sweep:l2=0.1") == EXIT_OK
         assert "mlp" in capsys.readouterr().out
 
     def test_it_can_be_reported(self, moved, capsys):
         (moved / "report.html").unlink(missing_ok=True)
-        assert typed("report", moved) == EXIT_FINE
+        assert typed("report", moved) == EXIT_OK
         assert capsys.readouterr().out.strip() == str(moved / "report.html")
         page = (moved / "report.html").read_text(encoding="utf-8")
         assert "A toy" in page and "<svg" in page and str(toy_run.finished()) not in page
@@ -306,7 +306,7 @@ class TestMoved:
             ["report", moved, "--out", tmp_path / "elsewhere"],
             ["compare", moved, "mlp", "cnn"],
         ):
-            assert typed(*words) == EXIT_FINE
+            assert typed(*words) == EXIT_OK
         assert everything() == before
         assert {path.name for path in (tmp_path / "elsewhere").iterdir()} == {
             "figures", "report.html", "results.json",

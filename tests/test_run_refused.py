@@ -13,10 +13,10 @@ from fuzzed_runs import write_run
 from safetensors.numpy import load_file, save_file
 
 from inklab.cli import main
-from inklab.errors import EXIT_DATA, EXIT_FINE, CorruptFile
+from inklab.errors import EXIT_DATA, EXIT_OK, CorruptFileError
 from inklab.run import StoredRun
 from inklab.study.forms.arrays import StoredArrays
-from inklab.study.run_directory import RunFolder
+from inklab.study.run_directory import RunDirectory
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def refused(capsys, *words: str) -> str:
 
 
 def chapter(run: Path, name: str) -> tuple[int, dict[str, Any]]:
-    chapters = RunFolder(run).plan()["chapters"]
+    chapters = RunDirectory(run).plan()["chapters"]
     return next((place, each) for place, each in enumerate(chapters) if each["name"] == name)
 
 
@@ -247,25 +247,25 @@ def test_a_confidence_beyond_certainty_is_none(run):
     sound = path.read_bytes()
     for value in (np.nan, 1.5, -0.1):
         save_file({**load_file(path), "confidence": np.full(400, value, np.float32)}, path)
-        with pytest.raises(CorruptFile, match="confidences that are none"):
-            StoredArrays(run, RunFolder(run).plan())(trial)
+        with pytest.raises(CorruptFileError, match="confidences that are none"):
+            StoredArrays(run, RunDirectory(run).plan())(trial)
     path.write_bytes(sound)
-    assert len(StoredArrays(run, RunFolder(run).plan())(trial)["confidence"]) == 400
+    assert len(StoredArrays(run, RunDirectory(run).plan())(trial)["confidence"]) == 400
 
 
 # ---------------------------------------------------------------- what is sound, and what must not happen
 
 
 def test_the_sound_run_is_read(run, capsys):
-    assert typed(capsys, "status", str(run))[0] == EXIT_FINE
-    assert typed(capsys, "show", str(run))[0] == EXIT_FINE
+    assert typed(capsys, "status", str(run))[0] == EXIT_OK
+    assert typed(capsys, "show", str(run))[0] == EXIT_OK
 
 
 def test_code_that_a_plan_names_is_not_run(run, tmp_path):
     marker, code = tmp_path / "ran", tmp_path / "source.py"
     code.write_text(f"open({str(marker)!r}, 'w').close()\ndef images(): pass\n", encoding="utf-8")
     with spoilt(run / "plan.json", "data.source", f"{code}:images"):
-        assert StoredRun(RunFolder(run)).test_labels() is None
+        assert StoredRun(RunDirectory(run)).test_labels() is None
     assert not marker.exists()
 
 

@@ -16,8 +16,8 @@ from PIL import Image
 
 from inklab.corruptions.corruption import corruptions
 from inklab.corruptions.filters import filters
-from inklab.model import Bundle
-from inklab.study.run_directory import RunFolder
+from inklab.model import TrainedModel
+from inklab.study.run_directory import RunDirectory
 
 PIPELINES = ["cnn", "denoiser+cnn", "median+cnn", "mlp", "scaled-twice", "sweep"]
 
@@ -28,9 +28,9 @@ def server():
 
 
 def bundle(name, setting=0):
-    folder = RunFolder(toy_run.finished())
+    folder = RunDirectory(toy_run.finished())
     chapter = next(each for each in folder.plan()["chapters"] if each["name"] == name)
-    return Bundle.load(folder.bundle(chapter["settings"][setting]["trials"][0]))
+    return TrainedModel.load(folder.bundle(chapter["settings"][setting]["trials"][0]))
 
 
 def floats(pixels):
@@ -53,7 +53,7 @@ class TestNetworks:
         assert (told["kind"], told["study"], told["title"]) == ("run", "toy", "A toy")
         assert told["labels"] == [str(k) for k in range(toy_run.CLASSES)]
         assert told["denoisers"] == ["denoiser"]
-        assert told["framing"] == RunFolder(toy_run.finished()).plan()["data"]["framing"]
+        assert told["framing"] == RunDirectory(toy_run.finished()).plan()["data"]["framing"]
 
     def test_the_studys_own_corruption_comes_first_and_every_registered_one_is_there(self, server):
         told = server.client.get("/api/networks").json()

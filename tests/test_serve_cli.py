@@ -13,7 +13,7 @@ import toy_run
 
 from inklab.cli import main
 from inklab.cli.serve_commands import _address
-from inklab.serve.server import Place
+from inklab.serve.address import BindAddress
 
 PROBE = """
 import sys
@@ -93,14 +93,14 @@ def test_it_says_where_it_listens_and_ends_well(ending):
 @pytest.mark.parametrize(
     ("place", "address"),
     [
-        (Place(), "http://127.0.0.1:5/"),
-        (Place("::1"), "http://[::1]:5/"),
-        (Place("0.0.0.0", token="x" * 16), f"http://127.0.0.1:5/?token={'x' * 16}"),
+        (BindAddress(), "http://127.0.0.1:5/"),
+        (BindAddress("::1"), "http://[::1]:5/"),
+        (BindAddress("0.0.0.0", token="x" * 16), f"http://127.0.0.1:5/?token={'x' * 16}"),
         (
-            Place("0.0.0.0", token="x" * 16, allowed=("lab.example",)),
+            BindAddress("0.0.0.0", token="x" * 16, allowed=("lab.example",)),
             f"http://lab.example:5/?token={'x' * 16}",
         ),
-        (Place("192.168.0.7", token="x" * 16), f"http://192.168.0.7:5/?token={'x' * 16}"),
+        (BindAddress("192.168.0.7", token="x" * 16), f"http://192.168.0.7:5/?token={'x' * 16}"),
     ],
 )
 def test_the_address_is_one_to_type_into_a_browser(place, address):

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from inklab.io.atomic import cache_folder
+from inklab.io.atomic import cache_dir
 from inklab.serve import ood
-from inklab.serve.network_cache import kept
-from inklab.serve.ood import Border, among_themselves, energy, is_empty, nearest_to
+from inklab.serve.network_cache import cached
+from inklab.serve.ood import Calibration, energy, is_empty, leave_one_out, nearest_to
 
 
 def images(count, seed, size=(1, 6, 6)):
@@ -42,19 +42,19 @@ class TestNearest:
         known = images(10, 3)
         flat = known.reshape(10, -1) / 255
         right = [min(((flat[i] - flat[j]) ** 2).sum() for j in range(10) if j != i) for i in range(10)]
-        assert np.abs(among_themselves(known) + right).max() < 1e-6
+        assert np.abs(leave_one_out(known) + right).max() < 1e-6
 
 
 class TestBorder:
     def test_a_share_lies_beyond_it(self):
         numbers = np.random.default_rng(0).normal(size=10_000)
-        border = Border.of(numbers, 0.01)
+        border = Calibration.of(numbers, 0.01)
         familiar = border(numbers)
         assert abs((familiar < 0).mean() - 0.01) < 0.001
         assert abs(np.median(familiar) - 1) < 1e-9
 
     def test_numbers_that_are_all_alike_give_a_border(self):
-        assert np.isfinite(Border.of(np.ones(5))(np.array([0.5, 1.0]))).all()
+        assert np.isfinite(Calibration.of(np.ones(5))(np.array([0.5, 1.0]))).all()
 
 
 def test_energy_is_the_logarithm_of_summed_exponentials():
@@ -74,23 +74,23 @@ class TestKeeping:
     def test_it_is_made_once(self):
         made = []
         for _ in range(2):
-            assert kept("once", lambda: made.append(1) or b"content") == b"content"
+            assert cached("once", lambda: made.append(1) or b"content") == b"content"
         assert made == [1]
 
     @pytest.mark.parametrize(
         "damage", [lambda raw: raw[:-1], lambda raw: raw + b"x", lambda raw: b"", lambda raw: b"0" + raw[1:]]
     )
     def test_what_is_damaged_is_made_again(self, damage):
-        kept("damaged", lambda: b"content")
-        path = cache_folder("onnx") / "damaged"
+        cached("damaged", lambda: b"content")
+        path = cache_dir("onnx") / "damaged"
         path.write_bytes(damage(path.read_bytes()))
-        assert kept("damaged", lambda: b"again") == b"again"
-        assert kept("damaged", lambda: b"not again") == b"again"
+        assert cached("damaged", lambda: b"again") == b"again"
+        assert cached("damaged", lambda: b"not again") == b"again"
 
     def test_a_cache_that_refuses_stops_nothing(self, monkeypatch, tmp_path):
         (tmp_path / "file").write_text("in the way")
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-        assert kept("refused", lambda: b"content") == b"content"
+        assert cached("refused", lambda: b"content") == b"content"
 
 
 def test_the_second_start_converts_nothing(monkeypatch):
@@ -101,7 +101,7 @@ def test_the_second_start_converts_nothing(monkeypatch):
 
     monkeypatch.setattr("inklab.serve.network_cache.to_onnx", never)
     monkeypatch.setattr("inklab.serve.ood.to_onnx", never)
-    with live_server.serving(live_server.toy.finished()) as server:
+    with live_server.serving(live_server.toy_run.finished()) as server:
         live_server.wait_until(lambda: server.service._learning.done())
         answer = server.ask("predict", images=[live_server.text(live_server.examples()[0])])
         assert answer["images"][0]["judgements"][0]["familiarity"] is not None

@@ -5,9 +5,9 @@ import json
 import live_server
 import pytest
 
-from inklab.errors import SpecError
+from inklab.errors import ConfigError
+from inklab.serve.address import AllowedHosts, AuthToken, check_address, is_loopback, token_of
 from inklab.serve.app import page_files
-from inklab.serve.security import Key, Names, check_address, is_loopback, token_of
 
 TOKEN = "a-token-of-the-tests"
 
@@ -79,16 +79,16 @@ class TestHost:
             assert asked(server, target, "POST", b"{}", Host="evil.example")[0] == 403
 
     def test_names_that_are_allowed(self):
-        names = Names.of("0.0.0.0", 8470, ["lab.example", "::5"])
+        names = AllowedHosts.of("0.0.0.0", 8470, ["lab.example", "::5"])
         assert names.allow("lab.example") and names.allow("Lab.Example:443") and names.allow("[::5]:8470")
         assert (
             not names.allow("0.0.0.0:8470")
             and not names.allow("lab.example:x")
             and not names.allow("example")
         )
-        assert Names.of("192.168.0.7", 80).allow("192.168.0.7")
-        with pytest.raises(SpecError, match="no name of a machine"):
-            Names.of("127.0.0.1", 8470, ["http://lab.example/"])
+        assert AllowedHosts.of("192.168.0.7", 80).allow("192.168.0.7")
+        with pytest.raises(ConfigError, match="no name of a machine"):
+            AllowedHosts.of("127.0.0.1", 8470, ["http://lab.example/"])
 
 
 class TestOrigin:
@@ -230,12 +230,12 @@ class TestToken:
         assert len(token_of("auto")) >= 16 and token_of("auto") != token_of("auto")
         assert token_of(None) is None
         for wrong in ("", "short", "x" * 15, "with a space in it", "x" * 201, "wîth-an-accent-here"):
-            with pytest.raises(SpecError, match="letters, digits"):
+            with pytest.raises(ConfigError, match="letters, digits"):
                 token_of(wrong)
 
     def test_other_machines_need_one(self):
         for address in ("0.0.0.0", "::", "192.168.0.7", "lab.example"):
-            with pytest.raises(SpecError, match="--token auto"):
+            with pytest.raises(ConfigError, match="--token auto"):
                 check_address(address, None)
             check_address(address, TOKEN)
         for address in ("127.0.0.1", "127.0.0.9", "::1", "localhost"):
@@ -243,7 +243,7 @@ class TestToken:
             check_address(address, None)
 
     def test_cookies_of_two_servers_do_not_mix(self):
-        assert Key(TOKEN, 1).cookie != Key(TOKEN, 2).cookie
+        assert AuthToken(TOKEN, 1).cookie != AuthToken(TOKEN, 2).cookie
 
 
 class TestDescription:

@@ -12,8 +12,8 @@ import pytest
 import toy_run
 
 from inklab.serve import server as protocol
-from inklab.serve.batcher import MOST, Batcher
-from inklab.serve.limits import MIB, Limits, Refused
+from inklab.serve.batcher import MAX_BATCH, Batcher
+from inklab.serve.limits import MIB, HttpError, Limits
 
 FEW = Limits(
     body=20_000, bodies=30_000, body_seconds=0.5, head_seconds=0.5, head=4000, seconds=1.0, requests=2,
@@ -227,7 +227,7 @@ class TestBatcher:
             return given, await asyncio.gather(*asked)
 
         given, found = self.run(do, double=network)
-        assert max(sizes) <= MOST and sum(sizes) == sum(map(len, given)) and len(sizes) < 10
+        assert max(sizes) <= MAX_BATCH and sum(sizes) == sum(map(len, given)) and len(sizes) < 10
         for each, (doubled, summed) in zip(given, found, strict=True):
             assert (doubled == 2 * each).all() and (summed == each.sum(axis=1)).all()
 
@@ -246,7 +246,7 @@ class TestBatcher:
             return [len(each[0]) for each in await asyncio.gather(*asked)]
 
         assert self.run(do, it=network) == [1, 9, 9, 100, 5, 3]
-        assert max(size for size in sizes if size != 100) <= MOST
+        assert max(size for size in sizes if size != 100) <= MAX_BATCH
 
     def test_networks_take_turns(self):
         order, gate = [], threading.Event()
@@ -279,7 +279,7 @@ class TestBatcher:
             raise ValueError("on purpose")
 
         async def do(batcher):
-            with pytest.raises(Refused, match="on purpose"):
+            with pytest.raises(HttpError, match="on purpose"):
                 await batcher.ask("broken", np.zeros((1, 1), np.float32))
             return await batcher.ask("sound", np.zeros((1, 1), np.float32))
 
@@ -288,7 +288,7 @@ class TestBatcher:
     def test_too_much_is_refused_and_room_comes_back(self):
         async def do(batcher):
             first = batcher.ask("it", np.zeros((100, 2), np.float32))
-            with pytest.raises(Refused, match="try again"):
+            with pytest.raises(HttpError, match="try again"):
                 batcher.ask("it", np.zeros((100, 2), np.float32))
             await first
             return await batcher.ask("it", np.zeros((100, 2), np.float32))
@@ -297,4 +297,4 @@ class TestBatcher:
 
 
 def test_refusals_are_one_line_of_json():
-    assert json.loads(Refused(422, 'a "quoted"\nline').body) == {"error": 'a "quoted" line'}
+    assert json.loads(HttpError(422, 'a "quoted"\nline').body) == {"error": 'a "quoted" line'}

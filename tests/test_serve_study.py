@@ -16,7 +16,7 @@ from inklab.io.documents import write_json
 from inklab.serve import app_state as service_module
 from inklab.serve import progress_stream
 from inklab.serve.limits import Limits
-from inklab.study.run_directory import RunFolder
+from inklab.study.run_directory import RunDirectory
 
 
 @contextmanager
@@ -58,7 +58,7 @@ def alive(folder):
     """As a driver at work has it: this very process."""
     now = time.time()
     write_json(
-        RunFolder(folder).live,
+        RunDirectory(folder).live,
         {
             "format": 1, "process": os.getpid(), "host": socket.gethostname(), "since": now, "planned": now,
             "estimate": 10.0, "running": [],
@@ -70,7 +70,7 @@ def alive(folder):
 def running(tmp_path):
     """A run whose cnn is still trained, and a server that follows it."""
     folder = toy_run.copied(tmp_path / "run")
-    plan = RunFolder(folder).plan()
+    plan = RunDirectory(folder).plan()
     trial = next(each for each in plan["chapters"] if each["name"] == "cnn")["settings"][0]["trials"][0]
     (tmp_path / "kept").mkdir()
     shutil.move(folder / "trials" / trial, tmp_path / "kept" / trial)
@@ -208,7 +208,7 @@ def test_a_run_without_any_network_is_served(tmp_path):
 
 
 def test_a_lone_bundle_is_served(tmp_path):
-    folder = RunFolder(toy_run.finished())
+    folder = RunDirectory(toy_run.finished())
     chapter = next(each for each in folder.plan()["chapters"] if each["name"] == "cnn")
     bundle = folder.bundle(chapter["settings"][0]["trials"][0])
     with live_server.serving(bundle) as server:
@@ -227,11 +227,11 @@ def test_a_lone_bundle_is_served(tmp_path):
 
 def test_damaged_bundles_are_left_out_and_told(tmp_path):
     folder = toy_run.copied(tmp_path / "run")
-    plan = RunFolder(folder).plan()
+    plan = RunDirectory(folder).plan()
     trial = next(each for each in plan["chapters"] if each["name"] == "scaled-twice")["settings"][0][
         "trials"
     ][0]
-    weights = RunFolder(folder).bundle(trial) / "weights.safetensors"
+    weights = RunDirectory(folder).bundle(trial) / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
     with live_server.serving(folder) as server:
         told = server.client.get("/api/networks").json()
@@ -276,7 +276,7 @@ def test_a_run_that_is_damaged_meanwhile_is_no_fault_of_who_asks(running, monkey
     server, folder, _ = running
     whole = (folder / "plan.json").read_bytes()
     (folder / "plan.json").write_bytes(whole[:-20])
-    monkeypatch.setattr("inklab.serve.app_state.LOOK_AGAIN", 0.0)
+    monkeypatch.setattr("inklab.serve.app_state.REFRESH_INTERVAL", 0.0)
     live_server.wait_until(lambda: server.service._learning.done())
     for path in ("/api/networks", "/api/study"):
         live_server.wait_until(lambda path=path: server.client.get(path).status_code == 503)

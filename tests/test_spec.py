@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from inklab.errors import EXIT_MISTAKE, SpecError
-from inklab.study.load import builtin_studies, parse_set, parse_study, read_study
+from inklab.errors import EXIT_USAGE, ConfigError
+from inklab.study.load import builtin_studies, parse_override, parse_study, read_study
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").rglob("*.toml"))
 SMALL = {"name": "small", "chapters": {"net": {"model": "mlp", "recipe": "sgd"}}}
@@ -19,9 +19,9 @@ def digits(*sets: str, profile: str | None = None):
 
 def refused(*sets: str, study: str = "digits", profile: str | None = None) -> str:
     """What is said about a mistake: one line, and the exit code of a mistake."""
-    with pytest.raises(SpecError) as caught:
+    with pytest.raises(ConfigError) as caught:
         read_study(study, profile=profile, sets=sets)
-    assert caught.value.exit_code == EXIT_MISTAKE
+    assert caught.value.exit_code == EXIT_USAGE
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -199,7 +199,7 @@ class TestSet:
         ],
     )
     def test_values_are_read_as_toml_and_else_as_text(self, typed, read):
-        assert parse_set(typed) == read
+        assert parse_override(typed) == read
 
     def test_a_chapter_called_like_a_field_does_not_hide_the_field(self):
         spec = digits("data.source=mnist-5k", "chapters.data.title=Pictures")
@@ -324,5 +324,5 @@ def test_the_digits_train_longer_on_mnist_5k_only():
 )
 def test_a_wrong_table_for_few_images_is_told(few, line, message):
     few.write_text(FEW_IMAGES.replace("epochs_times = 5", line), encoding="utf-8")
-    with pytest.raises(SpecError, match=message):
+    with pytest.raises(ConfigError, match=message):
         read_study(str(few))

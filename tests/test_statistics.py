@@ -8,15 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from inklab.errors import OutOfRange
+from inklab.errors import OutOfRangeError
 from inklab.statistics import (
     holm,
     holm_levels,
+    minimum_detectable,
     paired_difference,
     paired_images_difference,
     prediction_interval,
     score,
-    smallest_visible,
     t_interval,
     wilson,
 )
@@ -57,11 +57,11 @@ class TestScore:
 
     @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
     def test_refuses_what_failed_trials_leave(self, bad):
-        with pytest.raises(OutOfRange, match="leave failed trials out"):
+        with pytest.raises(OutOfRangeError, match="leave failed trials out"):
             score([0.5, bad])
 
     def test_a_rate_in_per_cent_is_refused(self):
-        with pytest.raises(OutOfRange, match=r"share in \[0, 1\]"):
+        with pytest.raises(OutOfRangeError, match=r"share in \[0, 1\]"):
             score([97.8], images=100)
 
 
@@ -92,7 +92,7 @@ class TestWilson:
 
     @pytest.mark.parametrize(("share", "n"), [(1.2, 10), (-0.1, 10), (0.5, 0)])
     def test_refuses_what_is_no_share(self, share, n):
-        with pytest.raises(OutOfRange):
+        with pytest.raises(OutOfRangeError):
             wilson(share, n)
 
 
@@ -106,7 +106,7 @@ class TestPairedDifference:
         assert told.ci95 == pytest.approx((interval.low, interval.high))
         wide = expected.confidence_interval(0.999)
         assert told.interval(0.999) == pytest.approx((wide.low, wide.high))
-        assert told.smallest_visible == pytest.approx(smallest_visible(told.sd, 7))
+        assert told.smallest_visible == pytest.approx(minimum_detectable(told.sd, 7))
 
     @given(VECTORS, st.data())
     @settings(max_examples=60, deadline=None)
@@ -151,34 +151,34 @@ class TestPairedDifference:
         assert paired_difference([], []).mean is None
 
     def test_refuses_unequal_lengths(self):
-        with pytest.raises(OutOfRange, match="not 2 and 1"):
+        with pytest.raises(OutOfRangeError, match="not 2 and 1"):
             paired_difference([1.0, 2.0], [1.0])
 
 
 class TestSmallestVisible:
     def test_published_power_of_a_paired_t_test(self):
         # G*Power's and R's (pwr.t.test) well-known example: d = 0.5 at power 0.8 takes 33.37 pairs, so 34.
-        assert smallest_visible(1, 34) < 0.5 < smallest_visible(1, 33)
-        assert smallest_visible(1, 34, power=0.8077775) == pytest.approx(0.5, abs=1e-4)
+        assert minimum_detectable(1, 34) < 0.5 < minimum_detectable(1, 33)
+        assert minimum_detectable(1, 34, power=0.8077775) == pytest.approx(0.5, abs=1e-4)
 
     @pytest.mark.parametrize(("n", "alpha"), [(5, 0.05), (10, 0.05), (30, 0.05 / 4)])
     def test_solves_scipys_noncentral_t(self, n, alpha):
-        errors = smallest_visible(1, n, alpha) * sqrt(n)
+        errors = minimum_detectable(1, n, alpha) * sqrt(n)
         bound = stats.t.isf(alpha / 2, n - 1)
         assert stats.nct.sf(bound, n - 1, errors) == pytest.approx(0.8, abs=2e-5)
 
     @pytest.mark.parametrize(("n", "alpha"), [(2, 0.05 / 21), (3, 0.05), (10, 0.05)])
     def test_is_seen_in_80_percent_of_simulated_experiments(self, n, alpha):
         rng = np.random.default_rng(1)
-        gaps = rng.normal(smallest_visible(2.0, n, alpha), 2.0, (20_000, n))
+        gaps = rng.normal(minimum_detectable(2.0, n, alpha), 2.0, (20_000, n))
         p = stats.ttest_1samp(gaps, 0, axis=1).pvalue
         assert np.mean(p < alpha) == pytest.approx(0.8, abs=0.012)
 
     def test_less_is_seen_with_more_pairs_and_only_with_two_at_all(self):
-        sizes = [smallest_visible(1, n) for n in (2, 3, 5, 10, 30, 1000)]
+        sizes = [minimum_detectable(1, n) for n in (2, 3, 5, 10, 30, 1000)]
         assert sizes == sorted(sizes, reverse=True)
-        assert smallest_visible(1, 1) is None
-        assert smallest_visible(3, 10) == pytest.approx(3 * smallest_visible(1, 10))
+        assert minimum_detectable(1, 1) is None
+        assert minimum_detectable(3, 10) == pytest.approx(3 * minimum_detectable(1, 10))
 
 
 class TestHolm:
@@ -207,7 +207,7 @@ class TestHolm:
         assert np.mean(wrong) == pytest.approx(0.05, abs=0.012)
 
     def test_refuses_what_is_no_p_value(self):
-        with pytest.raises(OutOfRange, match="p value"):
+        with pytest.raises(OutOfRangeError, match="p value"):
             holm([0.5, 1.5])
 
 

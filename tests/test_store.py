@@ -10,11 +10,11 @@ import sys
 import numpy as np
 import pytest
 
-from inklab.errors import CorruptFile, RunError
+from inklab.errors import CorruptFileError, RunError
 from inklab.io.documents import write_json
 from inklab.io.tensor_file import read_arrays, write_arrays
 from inklab.run import StoredRun
-from inklab.study.run_directory import RunFolder
+from inklab.study.run_directory import RunDirectory
 
 OUTCOME = {"id": "abc", "state": "done", "scores": {"test_accuracy": 0.5}}
 EVALUATION = {"id": "e1", "kind": "generator", "state": "done", "recognised": 0.5}
@@ -30,7 +30,7 @@ PLAN = {
 
 @pytest.fixture
 def folder(tmp_path):
-    return RunFolder(tmp_path / "run")
+    return RunDirectory(tmp_path / "run")
 
 
 def drafted(folder, outcome=OUTCOME, name="draft"):
@@ -94,7 +94,7 @@ class TestPublishing:
 
     def test_reading_leaves_the_collector_as_it_was(self, folder):
         folder.publish("trials", "abc", drafted(folder, {"id": "other", "state": "done"}))
-        with pytest.raises(CorruptFile, match="not an outcome of 'abc'"):
+        with pytest.raises(CorruptFileError, match="not an outcome of 'abc'"):
             folder.outcomes({"trials": {"abc": {}}, "chapters": []})
         assert gc.isenabled()
 
@@ -108,7 +108,7 @@ class TestReading:
         path = folder.path / "trials" / "abc" / "outcome.json"
         path.parent.mkdir(parents=True)
         path.write_text(content, encoding="utf-8")
-        with pytest.raises(CorruptFile, match="outcome.json.*delete"):
+        with pytest.raises(CorruptFileError, match="outcome.json.*delete"):
             folder.outcome("abc")
 
     def test_a_sound_plan_is_read(self, folder):
@@ -120,12 +120,12 @@ class TestReading:
     )
     def test_a_plan_of_another_form_is_told(self, folder, change):
         write_json(folder.path / "plan.json", {**PLAN, **change})
-        with pytest.raises(CorruptFile, match="not a plan of format 1"):
+        with pytest.raises(CorruptFileError, match="not a plan of format 1"):
             folder.plan()
 
     def test_a_folder_without_a_plan_is_no_run(self, tmp_path):
         with pytest.raises(RunError, match="is not a run"):
-            RunFolder.existing(tmp_path)
+            RunDirectory.existing(tmp_path)
 
 
 HOLD = """
@@ -141,7 +141,7 @@ with RunFolder(Path(sys.argv[1])).locked():
 class TestLock:
     def test_a_second_driver_is_refused_and_told_who_is_first(self, folder):
         with folder.locked(), pytest.raises(RunError, match=f"is being run by process {os.getpid()} on "):
-            with RunFolder(folder.path).locked():
+            with RunDirectory(folder.path).locked():
                 pytest.fail("two drivers at once")
 
     def test_it_is_free_again_after_an_error(self, folder):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from inklab.seeding import Seed
-from inklab.training.batches import Shifter, warped
+from inklab.training.batches import RandomShift, warp
 from inklab.training.recipe import Augmentation
 
 SHAPES = [(1, 12, 12), (3, 7, 10), (2, 9, 4)]
@@ -47,7 +47,7 @@ class TestShifter:
     @pytest.mark.parametrize("shape", SHAPES, ids=str)
     def test_each_image_stands_at_each_place_once_before_it_stands_anywhere_again(self, shape, most):
         pixels, count = noise(5, shape), (2 * most + 1) ** 2
-        shifter = Shifter(pixels, most)
+        shifter = RandomShift(pixels, most)
         everyone = torch.arange(5)
         epochs = [shifter.cut(everyone, shifter.cells(Seed(4), epoch)).numpy() for epoch in range(count)]
         for number, image in enumerate(pixels.numpy()):
@@ -56,7 +56,7 @@ class TestShifter:
         assert np.array_equal(again, epochs[0])
 
     def test_images_begin_at_random_places_of_their_members_own(self):
-        shifter = Shifter(noise(4000, (1, 2, 2)), 2)
+        shifter = RandomShift(noise(4000, (1, 2, 2)), 2)
         one, same, other = (shifter.cells(Seed(seed), 0) for seed in (1, 1, 2))
         assert torch.equal(one, same)
         assert float((one == other).float().mean()) == pytest.approx(1 / 25, abs=0.015)
@@ -65,7 +65,7 @@ class TestShifter:
 
     def test_some_images_are_cut_each_at_its_place(self):
         pixels = noise(6, (1, 5, 4))
-        shifter = Shifter(pixels, 2)
+        shifter = RandomShift(pixels, 2)
         index, cells = torch.tensor([4, 0, 4]), torch.tensor([12, 0, 24])
         found = shifter.cut(index, cells).numpy()
         images = pixels.numpy()
@@ -75,7 +75,7 @@ class TestShifter:
     def test_the_given_images_are_left_alone(self):
         pixels = noise(3, (1, 4, 4))
         before = pixels.clone()
-        Shifter(pixels, 1).cut(torch.arange(3), torch.zeros(3, dtype=torch.int64)).zero_()
+        RandomShift(pixels, 1).cut(torch.arange(3), torch.zeros(3, dtype=torch.int64)).zero_()
         assert torch.equal(pixels, before)
 
 
@@ -107,7 +107,7 @@ class TestWarped:
     @pytest.mark.parametrize("shape", SHAPES, ids=str)
     def test_of_nothing_nothing_comes(self, shape):
         images = torch.rand(4, *shape, generator=rng())
-        torch.testing.assert_close(warped(images, Augmentation(), rng()), images, rtol=0, atol=1e-6)
+        torch.testing.assert_close(warp(images, Augmentation(), rng()), images, rtol=0, atol=1e-6)
 
     @pytest.mark.parametrize("size", [(33, 33), (30, 44)], ids=str)
     def test_a_turn_is_scipys(self, size):
@@ -115,7 +115,7 @@ class TestWarped:
         image = blob(*size, down=2.0, right=8.0)
         begun = math.degrees(math.atan2(2, 8))
         angles = []
-        for turned in warped(copies(image, 60), Augmentation(rotation=40), rng())[:, 0].numpy():
+        for turned in warp(copies(image, 60), Augmentation(rotation=40), rng())[:, 0].numpy():
             down, right, *_ = moments(turned)
             angles.append(begun - math.degrees(math.atan2(down, right)))
             wanted = ndimage.rotate(image, angles[-1], reshape=False, order=1, mode="constant")
@@ -126,7 +126,7 @@ class TestWarped:
     @pytest.mark.parametrize("size", [(33, 33), (30, 44)], ids=str)
     def test_width_and_height_change_each_by_its_own_about_the_middle(self, size):
         image = blob(*size, down=0, right=0, spread=3.0)
-        seen = warped(copies(image, 200), Augmentation(scale=0.3), rng())[:, 0].numpy()
+        seen = warp(copies(image, 200), Augmentation(scale=0.3), rng())[:, 0].numpy()
         down, right, *spreads = np.array([moments(each) for each in seen]).T
         assert np.abs(down).max() < 0.01 and np.abs(right).max() < 0.01
         for factors in np.array(spreads) / 3:
@@ -140,7 +140,7 @@ class TestWarped:
         for axis, length in enumerate(size):
             slope = np.linspace(0.2, 0.8, length)
             image = np.broadcast_to(slope[:, None] if axis == 0 else slope, size)
-            seen = warped(copies(image, 300), Augmentation(elastic=1.5), rng(axis))[:, 0].numpy()
+            seen = warp(copies(image, 300), Augmentation(elastic=1.5), rng(axis))[:, 0].numpy()
             way = ((seen - image) / (slope[1] - slope[0]))[:, 8:-8, 8:-8]
             assert 0.6 * 1.5 < way.std() < 1.1 * 1.5
             assert abs(way.mean()) < 0.15
@@ -148,7 +148,7 @@ class TestWarped:
             assert np.abs(np.corrcoef(way[:, 3, 3], way[:, -3, -3])[0, 1]) < 0.3  # not moved as a whole
 
     def test_what_comes_from_outside_is_black(self):
-        seen = warped(torch.ones(40, 1, 20, 20), Augmentation(rotation=45), rng())
+        seen = warp(torch.ones(40, 1, 20, 20), Augmentation(rotation=45), rng())
         corners = seen[:, 0, [0, 0, -1, -1], [0, -1, 0, -1]]
         assert float((corners == 0).float().mean()) > 0.5 and float(seen[:, 0, 6:-6, 6:-6].min()) > 0.999
 
@@ -159,20 +159,20 @@ class TestWarped:
     def test_images_stay_images(self, shape, rotation, scale, elastic, seed):
         images = torch.rand(3, *shape, generator=rng(seed)).round(decimals=0)
         before = images.clone()
-        seen = warped(images, Augmentation(rotation=rotation, scale=scale, elastic=elastic), rng(seed))
+        seen = warp(images, Augmentation(rotation=rotation, scale=scale, elastic=elastic), rng(seed))
         assert seen.shape == images.shape and 0 <= float(seen.min()) and float(seen.max()) <= 1
         assert torch.equal(images, before)
 
     @pytest.mark.parametrize("told", [{"rotation": 20}, {"scale": 0.2}, {"elastic": 1}], ids=str)
     def test_the_same_draws_give_the_same_pixels_and_each_image_has_its_own(self, told):
         images, spec = copies(blob(16, 16, 1, 3), 6), Augmentation(**told)
-        one, same, other = (warped(images, spec, rng(seed)) for seed in (1, 1, 2))
+        one, same, other = (warp(images, spec, rng(seed)) for seed in (1, 1, 2))
         assert torch.equal(one, same)
         assert len({each.numpy().tobytes() for each in [*one, *other]}) == 12
 
     def test_all_channels_of_an_image_are_moved_alike(self):
         images = torch.rand(5, 1, 12, 12, generator=rng()).expand(5, 3, 12, 12)
-        seen = warped(images, Augmentation(rotation=30, scale=0.2, elastic=1), rng())
+        seen = warp(images, Augmentation(rotation=30, scale=0.2, elastic=1), rng())
         assert torch.equal(seen[:, 0], seen[:, 1]) and torch.equal(seen[:, 0], seen[:, 2])
 
 

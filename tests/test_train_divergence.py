@@ -16,7 +16,7 @@ from synthetic_training import (
     walk,
 )
 
-from inklab.training.trainer import Group, train_group
+from inklab.training.trainer import PopulationJob, train_population
 
 HUGE = 1e30  # weights of 1e30: the product of two layers is beyond float32
 
@@ -56,8 +56,8 @@ def test_a_diverged_member_tells_the_same_alone(data):
 @pytest.mark.parametrize("lifted", [True, False])
 def test_when_all_have_diverged_training_stops(lifted, data):
     told, epochs = settings(rate=HUGE, epochs=50), []
-    group = Group(members((0, told), (1, told)), lifted, False, 0)
-    results = train_group(group, data, lambda epoch, of, loss: epochs.append((epoch, of)))
+    group = PopulationJob(members((0, told), (1, told)), lifted, False, 0)
+    results = train_population(group, data, lambda epoch, of, loss: epochs.append((epoch, of)))
     assert all(each.diverged for each in results)
     assert epochs == [(1, 50)] * (1 if lifted else 2)
 

@@ -19,7 +19,7 @@ from synthetic_training import (
     training_data,
 )
 
-from inklab.training.trainer import Trained
+from inklab.training.trainer import TrainingResult
 
 REPLICATES = (0, 1, 2, 3, 4)
 COMPANIES = ((2,), (3, 1), (0, 4, 2), (4, 2, 0, 1, 3))
@@ -57,9 +57,9 @@ def data(digits):
 @pytest.fixture(scope="module")
 def lone(data):
     """Trains a trial alone, each only once."""
-    known: dict[str, Trained] = {}
+    known: dict[str, TrainingResult] = {}
 
-    def trained(told: dict, replicate: int) -> Trained:
+    def trained(told: dict, replicate: int) -> TrainingResult:
         key = f"{replicate} {told}"
         if key not in known:
             known[key] = train_one(told, data, replicate=replicate)

@@ -14,11 +14,11 @@ from inklab.training.optimizers import (
     MUON_IN_BF16,
     PLAIN_SGD,
     SGD,
-    Hyper,
-    Optimiser,
-    choose,
-    orthogonalised,
-    over,
+    HyperParams,
+    Optimizer,
+    broadcast,
+    make_optimizer,
+    orthogonalize,
 )
 from inklab.training.trainer import rate_factor
 
@@ -41,9 +41,9 @@ def gradients(step: int) -> dict[str, Tensor]:
     return {name: torch.randn(len(RATES), *shape, generator=rng) for name, shape in SHAPES.items()}
 
 
-def hyper_at(step: int) -> Hyper:
+def hyper_at(step: int) -> HyperParams:
     taken = torch.tensor(float(step), dtype=torch.float64)
-    return Hyper(torch.tensor(RATES), torch.zeros(len(RATES)), torch.tensor(MOMENTA), taken)
+    return HyperParams(torch.tensor(RATES), torch.zeros(len(RATES)), torch.tensor(MOMENTA), taken)
 
 
 def of_member(tensors: dict[str, Tensor], member: int) -> dict[str, Tensor]:
@@ -67,7 +67,7 @@ def oracle(name: str, member: int) -> dict[str, Tensor]:
     return {key: value.detach() for key, value in params.items()}
 
 
-OURS: dict[str, Optimiser] = {
+OURS: dict[str, Optimizer] = {
     "plain": PLAIN_SGD, "sgd": SGD, "adam": ADAM, "muon": MUON, "muon-in-bf16": MUON_IN_BF16
 }  # fmt: skip
 
@@ -95,7 +95,7 @@ def test_a_network_alone_is_a_member(name):
     memories = [OURS[name].init(together), OURS[name].init(alone)]
     for step in range(5):
         hyper = hyper_at(step)
-        lone = Hyper(*(values[1] for values in hyper[:3]), taken=hyper.taken)
+        lone = HyperParams(*(values[1] for values in hyper[:3]), taken=hyper.taken)
         together, memories[0] = OURS[name].update(together, gradients(step), memories[0], hyper)
         alone, memories[1] = OURS[name].update(alone, of_member(gradients(step), 1), memories[1], lone)
     for key in alone:
@@ -126,16 +126,16 @@ def test_an_update_leaves_its_arguments_alone(name):
 
 
 def test_momentum_decides_whether_sgd_keeps_a_memory():
-    assert choose("sgd", 0.0) is PLAIN_SGD and choose("sgd", 0.1) is SGD
-    assert choose("adam", 0.0) is ADAM and choose("muon", 0.0) is MUON
-    assert choose("adam", 0.0, "bf16") is ADAM and choose("muon", 0.9, "bf16") is MUON_IN_BF16
+    assert make_optimizer("sgd", 0.0) is PLAIN_SGD and make_optimizer("sgd", 0.1) is SGD
+    assert make_optimizer("adam", 0.0) is ADAM and make_optimizer("muon", 0.0) is MUON
+    assert make_optimizer("adam", 0.0, "bf16") is ADAM and make_optimizer("muon", 0.9, "bf16") is MUON_IN_BF16
     assert PLAIN_SGD.init(first()) == {}
 
 
 def test_over_lines_values_up_with_the_members():
-    values = over(torch.tensor([1.0, 2.0, 3.0]), torch.zeros(3, 4, 5))
+    values = broadcast(torch.tensor([1.0, 2.0, 3.0]), torch.zeros(3, 4, 5))
     assert torch.equal((torch.ones(3, 4, 5) * values)[:, 0, 0], torch.tensor([1.0, 2.0, 3.0]))
-    assert over(torch.tensor(2.0), torch.zeros(4, 5)).dim() == 0
+    assert broadcast(torch.tensor(2.0), torch.zeros(4, 5)).dim() == 0
 
 
 # ---------------------------------------------------------------- Muon
@@ -166,13 +166,13 @@ class TestOrthogonalised:
     @pytest.mark.parametrize("rounds", [1, 3, 5])
     def test_singular_vectors_stay_and_values_go_through_the_polynomial(self, shape, rounds):
         matrix = torch.randn(shape, generator=torch.Generator().manual_seed(1))
-        found = orthogonalised(matrix, rounds)
+        found = orthogonalize(matrix, rounds)
         torch.testing.assert_close(found, by_svd(matrix, rounds).float(), rtol=1e-4, atol=1e-5)
 
     def test_five_rounds_bring_values_near_one(self):
         angles = torch.linspace(0.02, math.pi / 4, 200, dtype=torch.float64)
         given = torch.stack([angles.cos(), angles.sin()], -1)  # of norm 1, down to 0.02
-        found = torch.linalg.svdvals(orthogonalised(with_values(given, 4, 6).float(), rounds=5))[:, :2]
+        found = torch.linalg.svdvals(orthogonalize(with_values(given, 4, 6).float(), rounds=5))[:, :2]
         assert 0.65 < float(found.min()) and float(found.max()) < 1.25
         assert found.std() > 0.01  # near 1, not at 1: that is what the polynomial is steep for
 
@@ -180,12 +180,12 @@ class TestOrthogonalised:
         matrix = torch.randn(6, 4, generator=torch.Generator().manual_seed(2))
         for size in (1e-2, 1e6):
             torch.testing.assert_close(
-                orthogonalised(matrix * size), orthogonalised(matrix), rtol=1e-3, atol=1e-4
+                orthogonalize(matrix * size), orthogonalize(matrix), rtol=1e-3, atol=1e-4
             )
 
     def test_nothing_stays_nothing(self):
         """A unit that is silent for a whole batch has a gradient of zero, and NaN would spread from it."""
-        assert torch.equal(orthogonalised(torch.zeros(2, 3, 4)), torch.zeros(2, 3, 4))
+        assert torch.equal(orthogonalize(torch.zeros(2, 3, 4)), torch.zeros(2, 3, 4))
 
 
 @pytest.mark.parametrize(("shape", "wide"), [((300, 500), True), ((500, 256), True), ((255, 800), False)])
@@ -196,7 +196,7 @@ def test_wide_kernels_are_turned_in_bf16_where_training_is(shape, wide):
         for key, size in (("hidden", (1, *shape)), ("output", (1, 10, shape[0])))
     }
     params = {key: torch.zeros_like(value) for key, value in grads.items()}
-    hyper = Hyper(torch.ones(1), torch.zeros(1), torch.zeros(1), torch.tensor(0.0, dtype=torch.float64))
+    hyper = HyperParams(torch.ones(1), torch.zeros(1), torch.zeros(1), torch.tensor(0.0, dtype=torch.float64))
     exact, quick = (
         each.update(params, grads, each.init(params), hyper)[0]["hidden"] for each in (MUON, MUON_IN_BF16)
     )
@@ -216,7 +216,7 @@ def theirs_with_muon(member: int) -> dict[str, Tensor]:
             ns_coefficients=optimizers.MUON_POLYNOMIAL,
         ),
         torch.optim.SGD(
-            [value for key, value in params.items() if key not in INNER], rate * optimizers.MUON_OTHERS,
+            [value for key, value in params.items() if key not in INNER], rate * optimizers.MUON_OTHER_RATE,
             momentum=momentum, nesterov=momentum > 0,
         ),
     ]  # fmt: skip

@@ -129,7 +129,7 @@ class MuonBySvd(torch.optim.SGD):
             velocity = self.state[value].setdefault("velocity", torch.zeros_like(value))
             velocity.mul_(group["momentum"]).add_(value.grad)
             ahead = value.grad + group["momentum"] * velocity
-            rate = group["lr"] * optimizers.MUON_OTHERS
+            rate = group["lr"] * optimizers.MUON_OTHER_RATE
             if any(value is kernel for kernel in kernels[:-1]):
                 rows, columns = ahead.flatten(1).shape
                 rate = group["lr"] * max(1, rows / columns) ** 0.5

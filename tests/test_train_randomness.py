@@ -9,10 +9,10 @@ import torch
 from synthetic_training import SMALL_AUTOENCODER, SMALL_CNN, same_bits, settings, train_one
 
 import inklab
-from inklab.model import Bundle
+from inklab.model import TrainedModel
 from inklab.networks.network import build_net
 from inklab.seeding import Seed
-from inklab.training.preflight import rehearse
+from inklab.training.preflight import preflight
 
 HOME = Path(inklab.__file__).parent
 SOURCES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(HOME.rglob("*.py"))}
@@ -62,11 +62,11 @@ def test_building_rehearsing_and_loading_leave_the_global_generators_alone(data,
     before = global_state()
     build_net(SMALL_CNN, (1, 12, 12), 10, Seed(0))
     for model in (SMALL_CNN, own):
-        rehearse(settings(model), (1, 12, 12), 10)
+        preflight(settings(model), (1, 12, 12), 10)
     result = train_one(settings(), data)
-    bundle = Bundle(result.net, result.trial.settings["model"], (1, 12, 12), data.labels, "labels", {})
+    bundle = TrainedModel(result.net, result.trial.settings["model"], (1, 12, 12), data.labels, "labels", {})
     bundle.save(tmp_path)
-    Bundle.load(tmp_path).probabilities(torch.zeros(2, 1, 12, 12))
+    TrainedModel.load(tmp_path).probabilities(torch.zeros(2, 1, 12, 12))
     assert global_state() == before
 
 

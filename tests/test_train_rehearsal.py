@@ -19,8 +19,8 @@ from synthetic_training import (
     train_one,
 )
 
-from inklab.errors import ModelMismatch, SpecError
-from inklab.training.preflight import rehearse
+from inklab.errors import ConfigError, ModelMismatchError
+from inklab.training.preflight import preflight
 
 SHAPE = (1, 12, 12)
 HEAD = "import torch\nfrom torch import nn\nfrom torch.nn import functional\n\n"
@@ -89,16 +89,18 @@ WRONG = {
 @pytest.mark.parametrize("mistake", WRONG)
 def test_what_is_wrong_is_told_in_one_line(mistake, written):
     source, message = WRONG[mistake]
-    with pytest.raises(ModelMismatch, match=message) as caught:
-        rehearse(settings(written(source)), SHAPE, 10)
+    with pytest.raises(ModelMismatchError, match=message) as caught:
+        preflight(settings(written(source)), SHAPE, 10)
     assert "\n" not in str(caught.value)
 
 
 def test_objective_and_network_must_fit():
-    with pytest.raises(ModelMismatch, match=r"'mlp' gives \(4, 10\).*'reconstruct' needs \(4, 1, 12, 12\)"):
-        rehearse(settings(objective="reconstruct"), SHAPE, 10)
-    with pytest.raises(ModelMismatch, match=r"'autoencoder' gives .* 'classify' needs \(4, 10\)"):
-        rehearse(settings(SMALL_AUTOENCODER), SHAPE, 10)
+    with pytest.raises(
+        ModelMismatchError, match=r"'mlp' gives \(4, 10\).*'reconstruct' needs \(4, 1, 12, 12\)"
+    ):
+        preflight(settings(objective="reconstruct"), SHAPE, 10)
+    with pytest.raises(ModelMismatchError, match=r"'autoencoder' gives .* 'classify' needs \(4, 10\)"):
+        preflight(settings(SMALL_AUTOENCODER), SHAPE, 10)
 
 
 def test_a_shift_must_leave_something_to_see():
@@ -106,15 +108,15 @@ def test_a_shift_must_leave_something_to_see():
         found = settings()
         return {**found, "recipe": {**found["recipe"], "augmentation": {"shift": by}}}
 
-    with pytest.raises(ModelMismatch, match=r"shift is 12, but images are 12x12.*0 to 11"):
-        rehearse(shifted(12), SHAPE, 10)
-    rehearse(shifted(11), SHAPE, 10)
+    with pytest.raises(ModelMismatchError, match=r"shift is 12, but images are 12x12.*0 to 11"):
+        preflight(shifted(12), SHAPE, 10)
+    preflight(shifted(11), SHAPE, 10)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_facts_of_our_own_models(precision):
     found = {
-        model["name"]: rehearse(settings(model, precision, objective=objective), SHAPE, 10)
+        model["name"]: preflight(settings(model, precision, objective=objective), SHAPE, 10)
         for model, objective in (
             (SMALL_MLP, "classify"),
             (SMALL_CNN, "classify"),
@@ -141,7 +143,7 @@ SELDOM = module(
 
 def test_control_flow_that_depends_on_the_data_is_trained_alone(written, data):
     told = settings(written(BRANCHING), epochs=2)
-    facts = rehearse(told, SHAPE, 10)
+    facts = preflight(told, SHAPE, 10)
     assert not facts.liftable and not facts.random
     first, second = train(members((0, told), (1, told)), data, lifted=False)
     assert second.history["train_loss"][1] < second.history["train_loss"][0]
@@ -151,7 +153,7 @@ def test_control_flow_that_depends_on_the_data_is_trained_alone(written, data):
 
 def test_dropout_of_its_own_is_trained_alone_and_reseeded(written, data):
     told = settings(written(DROPPING), epochs=2)
-    facts = rehearse(told, SHAPE, 10)
+    facts = preflight(told, SHAPE, 10)
     assert facts.random and not facts.liftable
     together = train(members((3, told), (1, told)), data, lifted=False, random=True)
     torch.manual_seed(99)
@@ -162,7 +164,7 @@ def test_dropout_of_its_own_is_trained_alone_and_reseeded(written, data):
 
 def test_randomness_that_seldom_shows_is_found(written):
     """A layer that is dropped once in ten thousand steps draws in every one of them."""
-    assert rehearse(settings(written(SELDOM)), SHAPE, 10).random
+    assert preflight(settings(written(SELDOM)), SHAPE, 10).random
 
 
 NORMED = {
@@ -182,7 +184,7 @@ NORMED = {
 def test_batchnorm_is_trained_alone_though_stacked_buffers_would_do(kind, written, data):
     """Lifted, it agrees to rounding but not to the bit: its sums depend on how many members there are."""
     told = settings(written(NORMED[kind]), epochs=2)
-    assert not rehearse(told, SHAPE, 10).liftable
+    assert not preflight(told, SHAPE, 10).liftable
     together = train(members((0, told), (1, told), (2, told)), data)
     unlifted = train_one(told, data, replicate=1, lifted=False)
     assert_near(together[1], unlifted)
@@ -199,7 +201,7 @@ def test_batchnorm_is_trained_alone_though_stacked_buffers_would_do(kind, writte
 def test_batchnorm_is_trained_in_bf16(kind, written, data):
     """Its statistics and weights stay fp32; the rest computes in bf16."""
     told = settings(written(NORMED[kind]), "bf16", epochs=2)
-    rehearse(told, SHAPE, 10)
+    preflight(told, SHAPE, 10)
     result = train_one(told, data, lifted=False)
     fine = train_one(settings(written(NORMED[kind]), epochs=2), data, lifted=False)
     assert result.history["train_loss"] == pytest.approx(fine.history["train_loss"], rel=0.03)
@@ -208,9 +210,9 @@ def test_batchnorm_is_trained_in_bf16(kind, written, data):
 
 def test_what_fails_in_the_trials_precision_is_told_before_training(written):
     source = module("return self.dense(torch.linalg.qr(images[:, 0]).R.flatten(1))", "self.depth = 12")
-    assert rehearse(settings(written(source)), SHAPE, 10).parameters == 1450
-    with pytest.raises(ModelMismatch, match=r"fails in a training step in bf16.*try fp32"):
-        rehearse(settings(written(source), "bf16"), SHAPE, 10)
+    assert preflight(settings(written(source)), SHAPE, 10).parameters == 1450
+    with pytest.raises(ModelMismatchError, match=r"fails in a training step in bf16.*try fp32"):
+        preflight(settings(written(source), "bf16"), SHAPE, 10)
 
 
 WITH_BOTH = HEAD + textwrap.dedent(
@@ -243,14 +245,14 @@ WITH_BOTH = HEAD + textwrap.dedent(
 def test_a_users_class_is_given_shape_and_classes_if_it_asks(shape, written):
     name = written(WITH_BOTH)
     pixels = shape[0] * shape[1] * shape[2]
-    assert rehearse(settings(name), shape, 7).parameters == pixels * 5 + 5 + 5 * 7 + 7
-    wider = rehearse(settings({"name": name, "width": 9}), shape, 7)
+    assert preflight(settings(name), shape, 7).parameters == pixels * 5 + 5 + 5 * 7 + 7
+    wider = preflight(settings({"name": name, "width": 9}), shape, 7)
     assert wider.parameters == pixels * 9 + 9 + 9 * 7 + 7
 
 
 def test_a_function_of_the_user_may_build_it(written, data):
     name = written(WITH_BOTH, "made")
-    assert rehearse(settings(name), SHAPE, 10).parameters == 1450
+    assert preflight(settings(name), SHAPE, 10).parameters == 1450
     told = settings(name)
     assert same_bits(train(members((0, told), (4, told)), data)[1], train_one(told, data, replicate=4))
 
@@ -260,16 +262,16 @@ def test_a_function_of_the_user_may_build_it(written, data):
     [("sentence", "gave a str, not an nn.Module"), ("number", "is a int"), ("broken", "KeyError.*missing")],
 )
 def test_what_is_no_network_is_told_in_one_line(thing, message, written):
-    with pytest.raises(ModelMismatch, match=message) as caught:
-        rehearse(settings(written(WITH_BOTH, thing)), SHAPE, 10)
+    with pytest.raises(ModelMismatchError, match=message) as caught:
+        preflight(settings(written(WITH_BOTH, thing)), SHAPE, 10)
     assert "\n" not in str(caught.value)
 
 
 def test_an_unknown_setting_of_a_users_class_is_refused(written):
-    with pytest.raises(ModelMismatch, match="unexpected keyword argument 'depth'"):
-        rehearse(settings({"name": written(WITH_BOTH), "depth": 3}), SHAPE, 10)
+    with pytest.raises(ModelMismatchError, match="unexpected keyword argument 'depth'"):
+        preflight(settings({"name": written(WITH_BOTH), "depth": 3}), SHAPE, 10)
 
 
 def test_settings_of_ours_are_checked_by_name():
-    with pytest.raises(SpecError, match="no setting 'hiden'. Did you mean 'hidden'"):
-        rehearse(settings({"name": "mlp", "hiden": [3]}), SHAPE, 10)
+    with pytest.raises(ConfigError, match="no setting 'hiden'. Did you mean 'hidden'"):
+        preflight(settings({"name": "mlp", "hiden": [3]}), SHAPE, 10)

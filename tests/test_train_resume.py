@@ -17,8 +17,14 @@ from synthetic_training import (
     training_data,
 )
 
-from inklab.training.checkpoint import Interrupted, Keeper, generations, read_checkpoint, write_checkpoint
-from inklab.training.trainer import Group, train_group
+from inklab.training.checkpoint import (
+    CheckpointManager,
+    TrainingInterrupted,
+    list_checkpoints,
+    read_checkpoint,
+    write_checkpoint,
+)
+from inklab.training.trainer import PopulationJob, train_population
 
 NOISE = {"name": "salt_and_pepper", "strength": [0.0, 0.9]}
 DROPPED = {"name": "mlp", "hidden": [16, 12], "dropout": 0.4}
@@ -38,7 +44,7 @@ FOUR = members(
 
 def group(trials, *, lifted=True, random=False, **how):
     """Trials as one group."""
-    return Group(trials, lifted, random, seed=0, **how)
+    return PopulationJob(trials, lifted, random, seed=0, **how)
 
 
 def alike(told, count):
@@ -102,7 +108,7 @@ def data(digits):
 @pytest.fixture(scope="module")
 def whole(groups, data):
     """Each group trained without a stop, once."""
-    return {name: train_group(each, data) for name, each in groups.items()}
+    return {name: train_population(each, data) for name, each in groups.items()}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -132,11 +138,13 @@ def test_stopped_after_each_step_once(step, groups, whole, data, tmp_path):
 
 
 def test_fewer_members_can_go_on_from_the_checkpoint_of_more(groups, whole, data, tmp_path):
-    with pytest.raises(Interrupted):
-        train_group(group(FOUR), data, keeper=Keeper(tmp_path / "a", asked_to_stop=StopAfter(6), look=0.0))
+    with pytest.raises(TrainingInterrupted):
+        train_population(
+            group(FOUR), data, keeper=CheckpointManager(tmp_path / "a", asked_to_stop=StopAfter(6), look=0.0)
+        )
     steps = StopAfter(10**9)
-    keeper = Keeper(tmp_path / "b", [tmp_path / "a"], asked_to_stop=steps, look=0.0)
-    found = train_group(group([FOUR[3], FOUR[1]], slots=3), data, keeper=keeper)
+    keeper = CheckpointManager(tmp_path / "b", [tmp_path / "a"], asked_to_stop=steps, look=0.0)
+    found = train_population(group([FOUR[3], FOUR[1]], slots=3), data, keeper=keeper)
     assert 10**9 - steps.left == EPOCHS * STEPS - 6, "only the steps that were missing"
     assert same_bits(found[0], whole["a population of four"][3])
     assert same_bits(found[1], whole["a population of four"][1])
@@ -145,11 +153,13 @@ def test_fewer_members_can_go_on_from_the_checkpoint_of_more(groups, whole, data
 def test_a_checkpoint_is_what_makes_the_difference(data, tmp_path):
     """Else the tests above would prove nothing: with altered weights the end is another."""
     lone = group(members((2, settings(epochs=EPOCHS))))
-    with pytest.raises(Interrupted):
-        train_group(lone, data, keeper=Keeper(tmp_path / "a", asked_to_stop=StopAfter(5), look=0.0))
-    kept = read_checkpoint(generations([tmp_path / "a"])[-1])
+    with pytest.raises(TrainingInterrupted):
+        train_population(
+            lone, data, keeper=CheckpointManager(tmp_path / "a", asked_to_stop=StopAfter(5), look=0.0)
+        )
+    kept = read_checkpoint(list_checkpoints([tmp_path / "a"])[-1])
     for value in kept.tensors.values():
         value.mul_(1 + torch.finfo(torch.float32).eps * 4)
     write_checkpoint(tmp_path / "b", kept)
-    (found,) = train_group(lone, data, keeper=Keeper(tmp_path / "c", [tmp_path / "b"]))
-    assert not same_bits(found, train_group(lone, data)[0])
+    (found,) = train_population(lone, data, keeper=CheckpointManager(tmp_path / "c", [tmp_path / "b"]))
+    assert not same_bits(found, train_population(lone, data)[0])

@@ -8,9 +8,9 @@ import torch
 from pydantic import ValidationError
 from synthetic_training import SMALL_AUTOENCODER, same_bits, settings, train_one
 
-from inklab.errors import SpecError, UnknownName
+from inklab.errors import ConfigError, UnknownNameError
 from inklab.seeding import Seed
-from inklab.training.batches import BatchMaker, as_floats, shown_for_scoring, spoilt
+from inklab.training.batches import BatchLoader, corrupt_images, scoring_inputs, to_floats
 from inklab.training.evaluate import final_scores
 from inklab.training.objectives import objectives
 from inklab.training.recipe import CorruptionSpec, Recipe, read_recipe, recipe_names
@@ -25,7 +25,7 @@ MOVES = {
 
 
 def epoch(data, number: int = 0, seeds=SEEDS, lifted: bool = True, **recipe):
-    return list(BatchMaker(data, Recipe(batch=32, **recipe), seeds, lifted=lifted).epoch(number))
+    return list(BatchLoader(data, Recipe(batch=32, **recipe), seeds, lifted=lifted).epoch(number))
 
 
 def test_every_image_is_shown_once_an_epoch_to_every_member(data):
@@ -83,7 +83,7 @@ def test_the_truth_is_moved_along_with_what_is_shown(moves, data):
     for batch, clean in zip(
         epoch(data, augmentation=MOVES[moves], corruption=noise), epoch(data, corruption=noise), strict=True
     ):
-        truth, unmoved = as_floats(batch.images), as_floats(clean.images)
+        truth, unmoved = to_floats(batch.images), to_floats(clean.images)
         assert torch.equal(batch.labels, clean.labels)
         assert float((truth - unmoved).abs().mean()) > 0.02
         left = (batch.shown == truth).float().mean()  # 0.6 of pixels are let alone, and some were so before
@@ -114,7 +114,7 @@ def test_images_that_are_only_shifted_travel_as_bytes(data):
 @pytest.mark.parametrize("moves", MOVES)
 def test_an_epoch_can_be_gone_on_with(moves, data):
     recipe = Recipe(batch=32, augmentation=MOVES[moves], corruption=RANGED)
-    maker = BatchMaker(data, recipe, SEEDS, lifted=True)
+    maker = BatchLoader(data, recipe, SEEDS, lifted=True)
     for one, other in zip(list(maker.epoch(1))[4:], maker.epoch(1, taken=4), strict=True):
         assert all(torch.equal(*parts) for parts in zip(one, other, strict=True))
 
@@ -136,19 +136,19 @@ def test_images_for_scoring_are_not_moved(corruption, data):
 
 def test_each_image_draws_its_own_strength_between_the_bounds():
     grey = torch.full((400, 1, 20, 20), 0.5)
-    shares = (spoilt(grey, RANGED, Seed(1)) != 0.5).float().mean(dim=(1, 2, 3)).numpy()
+    shares = (corrupt_images(grey, RANGED, Seed(1)) != 0.5).float().mean(dim=(1, 2, 3)).numpy()
     assert 0.05 < shares.min() < 0.15 and 0.65 < shares.max() < 0.78
     assert shares.mean() == pytest.approx(0.4, abs=0.03)
     assert np.histogram(shares, 6, (0.1, 0.7))[0].min() > 35  # uniform: 67 expected in each
     fixed = CorruptionSpec(name="salt_and_pepper", strength=0.4)
-    shares = (spoilt(grey, fixed, Seed(1)) != 0.5).float().mean(dim=(1, 2, 3)).numpy()
+    shares = (corrupt_images(grey, fixed, Seed(1)) != 0.5).float().mean(dim=(1, 2, 3)).numpy()
     assert shares.std() < 0.04 and shares.mean() == pytest.approx(0.4, abs=0.01)
 
 
 def test_scoring_shows_the_same_noise_to_all(data):
-    one, same, other = (shown_for_scoring(data.test, RANGED, Seed(k)) for k in (1, 1, 2))
+    one, same, other = (scoring_inputs(data.test, RANGED, Seed(k)) for k in (1, 1, 2))
     assert torch.equal(one, same) and not torch.equal(one, other)
-    assert torch.equal(shown_for_scoring(data.test, None, Seed(1)), data.test.pixels.float() / 255)
+    assert torch.equal(scoring_inputs(data.test, None, Seed(1)), data.test.pixels.float() / 255)
 
 
 @pytest.mark.parametrize(
@@ -215,9 +215,9 @@ def test_recipe_files_are_found_or_told(tmp_path):
     (tmp_path / "mine.toml").write_text("epochs = 3\n")
     (tmp_path / "torn.toml").write_text("epochs = \n")
     assert read_recipe("mine.toml", tmp_path) == ({"epochs": 3}, {}, 1)
-    with pytest.raises(SpecError, match="is not TOML"):
+    with pytest.raises(ConfigError, match="is not TOML"):
         read_recipe("torn.toml", tmp_path)
-    with pytest.raises(SpecError, match="there is no recipe file"):
+    with pytest.raises(ConfigError, match="there is no recipe file"):
         read_recipe("gone.toml", tmp_path)
-    with pytest.raises(UnknownName, match="no recipe is called 'sdg'. Did you mean 'sgd'"):
+    with pytest.raises(UnknownNameError, match="no recipe is called 'sdg'. Did you mean 'sgd'"):
         read_recipe("sdg")

@@ -6,24 +6,24 @@ import pytest
 import torch
 from synthetic_training import SMALL_CNN, settings, train_one
 
-from inklab.networks.layers import Scaled, Scaling
-from inklab.training.diagnostics import Watch, verdicts, watch
+from inklab.networks.layers import Normalize, NormalizedModel
+from inklab.training.diagnostics import ForwardTrace, diagnose, trace_forward
 
 TWICE = {"spread": 255.0}
 
 
-def seen(net, data) -> Watch:
-    return watch(net, data.train.images(torch.arange(200)), data.train.labels)
+def seen(net, data) -> ForwardTrace:
+    return trace_forward(net, data.train.images(torch.arange(200)), data.train.labels)
 
 
 def names(net, data) -> list[str]:
-    return [verdict.name for verdict in verdicts(seen(net, data))]
+    return [verdict.name for verdict in diagnose(seen(net, data))]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_inputs_scaled_twice_are_found(precision, data):
     result = train_one(settings(precision=precision, epochs=4, **TWICE), data)
-    (verdict,) = verdicts(seen(result.net, data))
+    (verdict,) = diagnose(seen(result.net, data))
     assert verdict.name == "inputs-scaled-twice"
     assert verdict.evidence["spread_ratio"] == pytest.approx(1 / 255, rel=1e-3)
     assert verdict.evidence["label_entropy"] == pytest.approx(2.3026, abs=1e-3)
@@ -72,7 +72,7 @@ def test_a_net_that_says_one_class_for_another_reason_is_not_accused(data):
         for parameter in result.net.parameters():
             parameter.zero_()
     assert names(result.net, data) == []
-    squeezed = Scaled(Scaling(spread=255.0), result.net.net).eval()
+    squeezed = NormalizedModel(Normalize(spread=255.0), result.net.net).eval()
     assert names(squeezed, data) == ["inputs-scaled-twice"]
 
 
@@ -87,7 +87,7 @@ def test_each_of_the_three_signs_is_needed(reason):
         logits = 9.0 * torch.nn.functional.one_hot(labels, 10)
     if reason == "it says many classes":
         labels, logits = torch.arange(100) % 10, 1e-3 * torch.eye(10).repeat(10, 1).roll(1, 0)
-    found = verdicts(Watch(images / 255, images, labels, logits))
+    found = diagnose(ForwardTrace(images / 255, images, labels, logits))
     assert bool(found) == (reason is None)
 
 
@@ -96,7 +96,7 @@ def test_blank_images_say_nothing_about_scaling(data):
     with torch.no_grad():
         for parameter in result.net.parameters():
             parameter.zero_()
-    assert verdicts(watch(result.net, torch.zeros(20, 1, 12, 12), torch.arange(20) % 10)) == []
+    assert diagnose(trace_forward(result.net, torch.zeros(20, 1, 12, 12), torch.arange(20) % 10)) == []
 
 
 def test_watched_is_unwatched(data):
@@ -107,7 +107,7 @@ def test_watched_is_unwatched(data):
     state = torch.get_rng_state()
     look = seen(net, data)
     held = {field.name: getattr(look, field.name).clone() for field in dataclasses.fields(look)}
-    verdicts(look)
+    diagnose(look)
     assert torch.equal(torch.get_rng_state(), state)
     assert net.training and all(module.training for module in net.modules())
     for name, value in [*net.named_parameters(), *net.named_buffers()]:

@@ -9,14 +9,14 @@ from synthetic_training import SMALL_CNN, SMALL_MLP, settings
 from torch import Tensor, nn
 from torch.utils import _pytree
 
-from inklab.networks.layers import Scaled, Scaling, key_names
+from inklab.networks.layers import Normalize, NormalizedModel, key_names
 from inklab.seeding import Seed
-from inklab.training.batches import Part
+from inklab.training.batches import TensorSet
 from inklab.training.objectives import Batch, objectives
-from inklab.training.optimizers import Hyper, choose
-from inklab.training.population import alone, decayed_names, stacked
-from inklab.training.step import State, StepMaker
-from inklab.training.trainer import build_scaled
+from inklab.training.optimizers import HyperParams, make_optimizer
+from inklab.training.population import single_member, stack_states, weight_decay_names
+from inklab.training.step import State, TrainStep
+from inklab.training.trainer import build_normalized
 
 SHAPE, CLASSES, BATCH, MEMBERS = (1, 12, 12), 10, 8, 3
 DROPPED = {**SMALL_MLP, "dropout": 0.4}
@@ -29,18 +29,18 @@ class Toy:
 
     def __init__(self, name: str, precision: str, *, lifted: bool, optimiser: str = "sgd") -> None:
         told, self.lifted = settings(NETS[name], precision), lifted
-        nets = [build_scaled(told, SHAPE, CLASSES, Seed(k)) for k in range(MEMBERS if lifted else 1)]
+        nets = [build_normalized(told, SHAPE, CLASSES, Seed(k)) for k in range(MEMBERS if lifted else 1)]
         self._ready(nets, precision, optimiser)
 
     def _ready(self, nets: list[Any], precision: str, optimiser: str) -> None:
         self.net = nets[0]
-        decayed = decayed_names(self.net, ["*.weight"])
-        self.maker = StepMaker(
-            self.net, objectives["classify"], choose(optimiser, 0.5), decayed,
+        decayed = weight_decay_names(self.net, ["*.weight"])
+        self.maker = TrainStep(
+            self.net, objectives["classify"], make_optimizer(optimiser, 0.5), decayed,
             lifted=self.lifted, precision=precision,
         )  # fmt: skip
         self.step = self.maker.step()
-        self.state = self.maker.first_state(*(stacked(nets) if self.lifted else alone(nets[0])))
+        self.state = self.maker.init_state(*(stack_states(nets) if self.lifted else single_member(nets[0])))
 
     def batch(self, number: int = 0, *, floats: bool = False) -> Batch:
         rng = torch.Generator().manual_seed(number)
@@ -58,12 +58,12 @@ class Toy:
             for name in key_names(self.net)
         }
 
-    def hyper(self, number: int = 0) -> Hyper:
+    def hyper(self, number: int = 0) -> HyperParams:
         rate, l2, momentum = (
             torch.full((MEMBERS,), value) if self.lifted else torch.tensor(value)
             for value in (0.1, 1e-3, 0.5)
         )
-        return Hyper(rate, l2, momentum, torch.tensor(number, dtype=torch.float64))
+        return HyperParams(rate, l2, momentum, torch.tensor(number, dtype=torch.float64))
 
     def states(self, count: int) -> list[State]:
         """Before the first step, and after each."""
@@ -121,14 +121,14 @@ def test_a_lone_networks_kernels_are_computed_with_channels_last(precision, opti
             assert torch.equal(computed.float(), master.to(computed.dtype).float())
 
 
-def with_batch_norm() -> tuple[StepMaker, State]:
+def with_batch_norm() -> tuple[TrainStep, State]:
     """A bf16 step of a network whose module writes into its buffers."""
     net = nn.Sequential(nn.Flatten(), nn.Linear(144, 6), nn.BatchNorm1d(6), nn.Linear(6, CLASSES))
-    maker = StepMaker(
-        Scaled(Scaling(), net).train(), objectives["classify"], choose("sgd", 0.0), frozenset(),
-        lifted=False, precision="bf16",
+    maker = TrainStep(
+        NormalizedModel(Normalize(), net).train(), objectives["classify"], make_optimizer("sgd", 0.0),
+        frozenset(), lifted=False, precision="bf16",
     )  # fmt: skip
-    return maker, maker.first_state(*alone(maker.net))
+    return maker, maker.init_state(*single_member(maker.net))
 
 
 def test_batch_norm_is_not_rounded():
@@ -183,7 +183,7 @@ class TestPart:
 
     def test_colours_keep_their_places(self):
         pixels = torch.arange(4 * 3 * 2 * 5).reshape(4, 3, 2, 5).to(torch.uint8)
-        part = Part(pixels, torch.zeros(4, dtype=torch.int64))
+        part = TensorSet(pixels, torch.zeros(4, dtype=torch.int64))
         index = torch.tensor([[3, 0], [3, 1]])
         assert torch.equal(part.bytes_at(index), pixels[index])
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from inklab.errors import SpecError
+from inklab.errors import ConfigError
 from inklab.usercode import is_user_code, load_object, source_sha256
 
 
@@ -22,7 +22,7 @@ def write(tmp_path):
 
 
 def told(name: str) -> str:
-    with pytest.raises(SpecError) as caught:
+    with pytest.raises(ConfigError) as caught:
         load_object(name)
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -90,7 +90,7 @@ def test_a_dataclass_in_it_works(write):
 def test_a_missing_file_is_told(tmp_path):
     message = told(f"{tmp_path}/gone.py:Net")
     assert "there is no file" in message and "path/to/file.py:Name" in message
-    with pytest.raises(SpecError, match="there is no file"):
+    with pytest.raises(ConfigError, match="there is no file"):
         source_sha256(f"{tmp_path}/gone.py:Net")
 
 

@@ -17,11 +17,11 @@ import os
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-LONGEST = 100  # characters of a name that are told
+MAX_NAME_LENGTH = 100  # characters of a name that are told
 
-EXIT_FINE = 0
+EXIT_OK = 0
 EXIT_INTERNAL = 1
-EXIT_MISTAKE = 2
+EXIT_USAGE = 2
 EXIT_FAILED_TRIALS = 3
 EXIT_DATA = 4
 EXIT_INTERRUPTED = 5
@@ -30,33 +30,33 @@ EXIT_INTERRUPTED = 5
 class InklabError(Exception):
     """A problem told in one line: what was given, what is allowed, the nearest right name, what to do."""
 
-    exit_code = EXIT_MISTAKE
+    exit_code = EXIT_USAGE
 
     def __str__(self) -> str:
         return " ".join(super().__str__().split())  # names from foreign files may hold line breaks
 
 
-class SpecError(InklabError):
+class ConfigError(InklabError):
     """A study, recipe or model description is wrong."""
 
 
-class UnknownName(SpecError):
+class UnknownNameError(ConfigError):
     """A name that nothing is registered under.
 
     Example:
-        >>> print(UnknownName("corruption", "shott", ["salt_and_pepper", "shot"]))
+        >>> print(UnknownNameError("corruption", "shott", ["salt_and_pepper", "shot"]))
         no corruption is called 'shott'. Did you mean 'shot'? Known: salt_and_pepper, shot.
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
-        shown = name if len(name) <= LONGEST else name[: LONGEST - 3] + "..."
+        shown = name if len(name) <= MAX_NAME_LENGTH else name[: MAX_NAME_LENGTH - 3] + "..."
         super().__init__(
             f"no {kind} is called '{shown}'.{did_you_mean(name, known)} Known: {', '.join(known)}."
         )
 
 
-class ModelMismatch(InklabError):
+class ModelMismatchError(InklabError):
     """A module's input, output or behaviour does not fit what it is to be trained for."""
 
 
@@ -64,7 +64,7 @@ class RunError(InklabError):
     """A run folder is missing, in use, or is not a run."""
 
 
-DISK_TROUBLE = {
+DISK_ERRNOS = {
     errno.ENOSPC: "make room on that disk",
     errno.EDQUOT: "make room within your quota",
     errno.EIO: "that disk fails: copy what is on it to another",
@@ -72,7 +72,7 @@ DISK_TROUBLE = {
 """What stops a run that was rightly asked for, and what to do about it."""
 
 
-class Unwritable(InklabError, OSError):
+class WriteError(InklabError, OSError):
     """The file system refuses to keep a file; nothing that was there before is lost.
 
     Args:
@@ -82,11 +82,11 @@ class Unwritable(InklabError, OSError):
 
     def __init__(self, path: os.PathLike[str], error: OSError) -> None:
         number = error.errno or 0
-        trouble = DISK_TROUBLE.get(number)
+        trouble = DISK_ERRNOS.get(number)
         advice = f"{trouble}, then inklab resume goes on" if trouble else "name a place that you may write to"
         super().__init__(f"'{path}' can't be written: {error.strerror or error}; {advice}")
         self.errno, self.filename = number, str(path)
-        self.exit_code = EXIT_INTERRUPTED if trouble else EXIT_MISTAKE
+        self.exit_code = EXIT_INTERRUPTED if trouble else EXIT_USAGE
 
     def __str__(self) -> str:
         return str(self.args[0])
@@ -98,11 +98,11 @@ class DataError(InklabError):
     exit_code = EXIT_DATA
 
 
-class CorruptFile(DataError):
+class CorruptFileError(DataError):
     """A file is damaged, cut short, hostile, or not the published one."""
 
 
-class Unavailable(DataError):
+class DatasetUnavailableError(DataError):
     """A source can't be had here.
 
     Args:
@@ -115,7 +115,7 @@ class Unavailable(DataError):
         self.reason = reason or message
 
 
-class OutOfRange(DataError):
+class OutOfRangeError(DataError):
     """A value lies outside its stated range."""
 
 

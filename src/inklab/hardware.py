@@ -34,12 +34,12 @@ def environment(threads: int, torch_version: str) -> dict[str, Any]:
 
 def cpu_name() -> str:
     """The processor's name, as far as the system tells."""
-    return processor("model name") or platform.processor() or platform.machine()
+    return cpuinfo_field("model name") or platform.processor() or platform.machine()
 
 
-def fast_precision() -> str:
+def preferred_dtype() -> str:
     """The fastest precision that trains well: "bf16" where the processor has it natively, else "fp32"."""
-    return "bf16" if FAST_BF16 & set(processor("flags").split()) else "fp32"
+    return "bf16" if FAST_BF16 & set(cpuinfo_field("flags").split()) else "fp32"
 
 
 def cores() -> int:
@@ -49,7 +49,7 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def processor(key: str) -> str:
+def cpuinfo_field(key: str) -> str:
     """What Linux tells of the first processor under a key such as "flags"; elsewhere nothing."""
     try:
         lines = CPUINFO.read_text(encoding="utf-8").splitlines()
@@ -67,7 +67,7 @@ def free_memory() -> int:
         return 4 << 30
 
 
-def keep_freed_memory() -> None:
+def disable_malloc_trim() -> None:
     """Let this process reuse the memory that it frees, instead of handing large blocks back to the system.
 
     A training step frees and allocates the same tens of megabytes over and over. By default glibc maps each

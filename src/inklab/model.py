@@ -15,23 +15,23 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from inklab.errors import CorruptFile, DataError, ModelMismatch, SpecError
-from inklab.io.atomic import write_whole
+from inklab.errors import ConfigError, CorruptFileError, DataError, ModelMismatchError
+from inklab.io.atomic import write_atomic
 from inklab.io.documents import read_json, sha256_of, write_json
-from inklab.io.tensor_file import checked, read_capped
-from inklab.networks.layers import Scaled, Scaling, for_use
+from inklab.io.tensor_file import check_header, read_capped
+from inklab.networks.layers import Normalize, NormalizedModel, for_inference
 from inklab.networks.network import Shape, build_net, check_model
 from inklab.seeding import Seed
 from inklab.usercode import is_user_code
 
 FORMAT = 1
 MANIFEST, WEIGHTS = "bundle.json", "weights.safetensors"
-LARGEST_MANIFEST = 4 * 1024**2  # bytes
-LARGEST_NUMBER = 1e100  # as in a run folder's files: what is larger may be no float
+MAX_MANIFEST = 4 * 1024**2  # bytes
+MAX_NUMBER = 1e100  # as in a run folder's files: what is larger may be no float
 
 
 @dataclass(frozen=True)
-class Bundle:
+class TrainedModel:
     """A trained network with everything that using it needs.
 
     Attributes:
@@ -45,7 +45,7 @@ class Bundle:
         scores: numbers about it by name.
     """
 
-    net: Scaled
+    net: NormalizedModel
     model: dict[str, Any]
     shape: Shape
     labels: tuple[str, ...]
@@ -63,7 +63,7 @@ class Bundle:
         raw = save_tensors(
             {name: value.clone().contiguous() for name, value in self.net.state_dict().items()}
         )
-        write_whole(folder / WEIGHTS, raw)
+        write_atomic(folder / WEIGHTS, raw)
         digest = sha256_of(raw)
         manifest = {
             "format": FORMAT,
@@ -82,7 +82,7 @@ class Bundle:
         return digest
 
     @classmethod
-    def load(cls, folder: Path, *, trusted: Collection[str] = ()) -> "Bundle":
+    def load(cls, folder: Path, *, trusted: Collection[str] = ()) -> "TrainedModel":
         """Read a bundle, checking everything against its manifest.
 
         Args:
@@ -92,31 +92,33 @@ class Bundle:
 
         Raises:
             DataError: there is no bundle.
-            SpecError: it needs code that is not trusted.
-            CorruptFile: it is damaged, or made by another version of the user's source.
-            ModelMismatch: the weights do not fit the network.
+            ConfigError: it needs code that is not trusted.
+            CorruptFileError: it is damaged, or made by another version of the user's source.
+            ModelMismatchError: the weights do not fit the network.
         """
         manifest = _read_manifest(folder)
         weights = _read_weights(folder / WEIGHTS, manifest["weights_sha256"])
         if check_model(manifest["model"]) != manifest["source_sha256"]:
-            raise CorruptFile(
+            raise CorruptFileError(
                 f"'{manifest['model']['name']}' has changed since '{folder}' was made; restore that file, "
                 "or train again"
             )
         name = manifest["model"]["name"]
         if is_user_code(name) and name not in trusted:
-            raise SpecError(
+            raise ConfigError(
                 f"'{folder}' runs the code '{name}' when it is loaded; if you trust it, add --code {name}"
             )
         if manifest["source_sha256"] is None:  # ours, so it can be sketched: a hostile size costs no memory
             with torch.device("meta"):
-                _check_sizes(_built(manifest), weights, folder)
-        net = _built(manifest)
-        _fill(net, weights, folder)
+                _check_sizes(_instantiate(manifest), weights, folder)
+        net = _instantiate(manifest)
+        _load_weights(net, weights, folder)
         if manifest["scaling"] != _scaling_of(net):
-            raise CorruptFile(f"'{folder / MANIFEST}' is damaged: its scaling is not that of the weights")
+            raise CorruptFileError(
+                f"'{folder / MANIFEST}' is damaged: its scaling is not that of the weights"
+            )
         return cls(
-            net=for_use(net),
+            net=for_inference(net),
             model=manifest["model"],
             shape=tuple(manifest["shape"]),
             labels=tuple(manifest["labels"]),
@@ -129,22 +131,22 @@ class Bundle:
     def probabilities(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
         """What a classifier makes of images in [0, 1]: rows that sum to 1."""
         if self.target != "labels":
-            raise ModelMismatch("this bundle holds a denoiser; it gives images, not classes")
+            raise ModelMismatchError("this bundle holds a denoiser; it gives images, not classes")
         with torch.inference_mode():
-            return torch.softmax(self._made_of(images, (len(self.labels),)), dim=1)
+            return torch.softmax(self._manifest(images, (len(self.labels),)), dim=1)
 
     def cleaned(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """What a denoiser makes of images in [0, 1]: images in [0, 1]."""
         if self.target != "images":
-            raise ModelMismatch("this bundle holds a classifier; it gives classes, not images")
+            raise ModelMismatchError("this bundle holds a classifier; it gives classes, not images")
         with torch.inference_mode():
-            return torch.sigmoid(self._made_of(images, self.shape))
+            return torch.sigmoid(self._manifest(images, self.shape))
 
-    def _made_of(self, images: Float[Tensor, "n c h w"], each: tuple[int, ...]) -> Tensor:
+    def _manifest(self, images: Float[Tensor, "n c h w"], each: tuple[int, ...]) -> Tensor:
         """What the network makes of images, if it is what its manifest says that it makes."""
         made: Tensor = self.net(images)
         if tuple(made.shape) != (len(images), *each):
-            raise ModelMismatch(
+            raise ModelMismatchError(
                 f"'{self.model['name']}' makes {tuple(made.shape[1:])} of an image, but as {self.target} "
                 f"that must be {each}; restore the bundle from a copy"
             )
@@ -158,28 +160,28 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             f"there is no bundle in '{folder}' ({MANIFEST} is missing); name a folder such as "
             "runs/.../trials/<id>/bundle"
         )
-    manifest = read_json(path, largest=LARGEST_MANIFEST)
+    manifest = read_json(path, largest=MAX_MANIFEST)
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise CorruptFile(f"'{path}' is not a bundle of format {FORMAT}")
-    wrong = [key for key, sound in SOUND.items() if not sound(manifest.get(key))]
+        raise CorruptFileError(f"'{path}' is not a bundle of format {FORMAT}")
+    wrong = [key for key, sound in VALID.items() if not sound(manifest.get(key))]
     if wrong:
-        raise CorruptFile(f"'{path}' is damaged: {', '.join(wrong)} is missing or of the wrong type")
+        raise CorruptFileError(f"'{path}' is damaged: {', '.join(wrong)} is missing or of the wrong type")
     manifest.setdefault("source_sha256", None)
     return manifest
 
 
-def _sound_shape(shape: object) -> bool:
+def _check_shape(shape: object) -> bool:
     # Capped so that a hostile manifest can't have a huge network built for it.
     return (
         isinstance(shape, list) and len(shape) == 3 and all(type(n) is int and 1 <= n <= 4096 for n in shape)
     )
 
 
-def _sound_labels(labels: object) -> bool:
+def _check_labels(labels: object) -> bool:
     return isinstance(labels, list) and bool(labels) and all(isinstance(label, str) for label in labels)
 
 
-def _sound_model(model: object) -> bool:
+def _check_model(model: object) -> bool:
     return isinstance(model, dict) and isinstance(model.get("name"), str)
 
 
@@ -189,12 +191,12 @@ def _table(table: object) -> bool:
 
 def _numbers(table: object) -> bool:
     return isinstance(table, dict) and all(
-        type(number) in (int, float) and abs(number) <= LARGEST_NUMBER for number in table.values()
+        type(number) in (int, float) and abs(number) <= MAX_NUMBER for number in table.values()
     )
 
 
-SOUND: dict[str, Callable[[object], bool]] = {
-    "model": _sound_model, "shape": _sound_shape, "labels": _sound_labels,
+VALID: dict[str, Callable[[object], bool]] = {
+    "model": _check_model, "shape": _check_shape, "labels": _check_labels,
     "target": lambda target: isinstance(target, str) and target in ("labels", "images"),
     "scaling": _numbers, "framing": _table, "made_by": _table, "scores": _numbers,
     "weights_sha256": lambda digest: isinstance(digest, str),
@@ -202,22 +204,22 @@ SOUND: dict[str, Callable[[object], bool]] = {
 """Of each key of a manifest, whether what stands there can be what it must be."""
 
 
-def _built(manifest: dict[str, Any]) -> Scaled:
+def _instantiate(manifest: dict[str, Any]) -> NormalizedModel:
     shape = tuple(manifest["shape"])
-    return Scaled(Scaling(), build_net(manifest["model"], shape, len(manifest["labels"]), Seed(0)))
+    return NormalizedModel(Normalize(), build_net(manifest["model"], shape, len(manifest["labels"]), Seed(0)))
 
 
-def _scaling_of(net: Scaled) -> dict[str, float]:
+def _scaling_of(net: NormalizedModel) -> dict[str, float]:
     return {"mean": float(net.scaling.mean), "spread": float(net.scaling.spread)}
 
 
-def _check_sizes(sketch: Scaled, weights: Mapping[str, Tensor], folder: Path) -> None:
+def _check_sizes(sketch: NormalizedModel, weights: Mapping[str, Tensor], folder: Path) -> None:
     wanted, found = (
         {name: tuple(value.shape) for name, value in each.items()} for each in (sketch.state_dict(), weights)
     )
     for name in sorted(wanted.keys() | found.keys()):
         if wanted.get(name) != found.get(name):
-            raise ModelMismatch(
+            raise ModelMismatchError(
                 f"the weights in '{folder}' do not fit the network: '{name}' is "
                 f"{found.get(name, 'missing')}, but the network has {wanted.get(name, 'no such tensor')}"
             )
@@ -225,22 +227,22 @@ def _check_sizes(sketch: Scaled, weights: Mapping[str, Tensor], folder: Path) ->
 
 def _read_weights(path: Path, expected: str) -> dict[str, Tensor]:
     if not path.is_file():
-        raise CorruptFile(f"'{path}' is missing; restore it, or train again")
+        raise CorruptFileError(f"'{path}' is missing; restore it, or train again")
     raw = read_capped(path)
     if sha256_of(raw) != expected:
-        raise CorruptFile(
+        raise CorruptFileError(
             f"'{path}' is damaged: its SHA-256 is not the one in {MANIFEST}; restore it, or train again"
         )
     try:
-        return load_tensors(checked(raw, str(path)))
+        return load_tensors(check_header(raw, str(path)))
     except (SafetensorError, ValueError, KeyError) as error:
-        raise CorruptFile(f"'{path}' is not a safetensors file: {error}") from error
+        raise CorruptFileError(f"'{path}' is not a safetensors file: {error}") from error
 
 
-def _fill(net: Scaled, weights: Mapping[str, Tensor], folder: Path) -> None:
+def _load_weights(net: NormalizedModel, weights: Mapping[str, Tensor], folder: Path) -> None:
     try:
         net.load_state_dict(dict(weights))
     except RuntimeError as error:
-        raise ModelMismatch(
+        raise ModelMismatchError(
             f"the weights in '{folder}' do not fit the network: {' '.join(str(error).split())}"
         ) from error

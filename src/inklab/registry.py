@@ -5,7 +5,7 @@ import pkgutil
 from collections.abc import Collection, Iterator
 from typing import Generic, TypeVar
 
-from inklab.errors import InklabError, UnknownName
+from inklab.errors import InklabError, UnknownNameError
 
 T = TypeVar("T")
 
@@ -21,7 +21,7 @@ class Registry(Generic[T]):
         skip: files of it that define none, and are not imported for it.
 
     Raises:
-        UnknownName: by `registry[name]`, with the nearest right name.
+        UnknownNameError: by `registry[name]`, with the nearest right name.
     """
 
     def __init__(self, kind: str, package: str, skip: Collection[str] = ()) -> None:
@@ -48,7 +48,7 @@ class Registry(Generic[T]):
     def __getitem__(self, name: str) -> T:
         known = self.all()
         if name not in known:
-            raise UnknownName(self.kind, name, known)
+            raise UnknownNameError(self.kind, name, known)
         return known[name]
 
     def __contains__(self, name: object) -> bool:

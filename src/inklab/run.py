@@ -15,7 +15,7 @@ from inklab.results.narrative import sentence
 from inklab.shapes import Labels, Pixels
 from inklab.study.forms.arrays import StoredArrays
 from inklab.study.forms.results import check_results
-from inklab.study.run_directory import RunFolder, Snapshot
+from inklab.study.run_directory import RunDirectory, Snapshot
 from inklab.usercode import is_user_code
 
 SAMPLES_A_CLASS = 10
@@ -31,7 +31,7 @@ class StoredRun:
     """
 
     def __init__(
-        self, folder: RunFolder, dataset: Dataset | None = None, snapshot: Snapshot | None = None
+        self, folder: RunDirectory, dataset: Dataset | None = None, snapshot: Snapshot | None = None
     ) -> None:
         self._folder = folder
         self._given = dataset
@@ -119,7 +119,7 @@ class StoredRun:
         return found if found.sha256 == told["sha256"] else None
 
 
-def keep_samples(folder: RunFolder, pixels: Pixels, labels: Labels) -> None:
+def save_samples(folder: RunDirectory, pixels: Pixels, labels: Labels) -> None:
     """Write a few images of each class into the run folder, for the report."""
     places = np.concatenate(
         [np.flatnonzero(labels == label)[:SAMPLES_A_CLASS] for label in np.unique(labels)]
@@ -134,7 +134,7 @@ Arrays: TypeAlias = dict[str, np.ndarray]
 
 
 @runtime_checkable
-class RunView(Protocol):
+class RunData(Protocol):
     """A run, read only. Whatever is missing is `None` or empty, never an error.
 
     Attributes:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Integer
 
-from inklab.errors import OutOfRange
+from inklab.errors import OutOfRangeError
 from inklab.shapes import Values
 
 Numbers = Sequence[float | int] | Values
@@ -98,7 +98,7 @@ def score(values: Numbers, *, images: int | None = None) -> Score:
         images: how many images a rate was measured on; then `ci95_images` is given.
 
     Raises:
-        OutOfRange: a value is NaN or infinite, or `images` is given and the mean is no share in [0, 1].
+        OutOfRangeError: a value is NaN or infinite, or `images` is given and the mean is no share in [0, 1].
 
     Example:
         >>> s = score([0.97, 0.98, 0.99], images=10_000)
@@ -126,7 +126,7 @@ def wilson(share: float | int, n: int, level: float = LEVEL) -> Interval:
         level: of the interval, in (0, 1).
 
     Raises:
-        OutOfRange: the share lies outside [0, 1], or n is below 1.
+        OutOfRangeError: the share lies outside [0, 1], or n is below 1.
 
     Example:
         >>> [round(end, 4) for end in wilson(0.9784, 10_000)]
@@ -134,12 +134,12 @@ def wilson(share: float | int, n: int, level: float = LEVEL) -> Interval:
     """
     # A mean of equal shares may end a rounding above 1.
     if not -ROUNDING <= share <= 1 + ROUNDING or n < 1:
-        raise OutOfRange(f"a share in [0, 1] over at least one image is needed, not {share} over {n}")
+        raise OutOfRangeError(f"a share in [0, 1] over at least one image is needed, not {share} over {n}")
     z2 = NormalDist().inv_cdf((1 + level) / 2) ** 2
-    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    center = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = sqrt(z2 * max(share * (1 - share), 0.0) / n + (z2 / (2 * n)) ** 2) / (1 + z2 / n)
-    low = 0.0 if share <= 0 else max(0.0, centre - half)
-    return low, 1.0 if share >= 1 else min(1.0, centre + half)
+    low = 0.0 if share <= 0 else max(0.0, center - half)
+    return low, 1.0 if share >= 1 else min(1.0, center + half)
 
 
 def prediction_interval(values: Values, level: float = 0.95) -> tuple[float, float] | None:
@@ -193,10 +193,10 @@ def paired_difference(a: Numbers, b: Numbers, *, alpha: float = ALPHA) -> Differ
     Args:
         a: `(runs,)` scores; entry i comes from the same replicate as entry i of `b`.
         b: `(runs,)` scores in the same unit.
-        alpha: the level at which `smallest_visible` is asked; divide it by the number of comparisons.
+        alpha: the level at which `minimum_detectable` is asked; divide it by the number of comparisons.
 
     Raises:
-        OutOfRange: the lengths differ, or a value is NaN or infinite.
+        OutOfRangeError: the lengths differ, or a value is NaN or infinite.
 
     Example:
         >>> d = paired_difference([3.0, 5.0, 7.0], [1.0, 2.0, 3.0])
@@ -205,7 +205,7 @@ def paired_difference(a: Numbers, b: Numbers, *, alpha: float = ALPHA) -> Differ
     """
     first, second = _vector(a), _vector(b)
     if len(first) != len(second):
-        raise OutOfRange(f"pairs need as many scores on both sides, not {len(first)} and {len(second)}")
+        raise OutOfRangeError(f"pairs need as many scores on both sides, not {len(first)} and {len(second)}")
     gaps = first - second
     n = len(gaps)
     if n == 0:
@@ -230,14 +230,14 @@ def paired_images_difference(
         correct_a: `(n,)` whether image i was recognised, or the share of replicates that did.
         correct_b: the same of the other pipeline, in the same order.
         labels: `(n,)` the images' classes; only classes that occur count.
-        alpha: the level at which `smallest_visible` is asked.
+        alpha: the level at which `minimum_detectable` is asked.
 
     Returns:
         The difference with n = images, the variance `sum_c(s_c^2 / n_c) / k^2`, and Satterthwaite's degrees
         of freedom. The spread is unknown (None) when a class has one image only.
 
     Raises:
-        OutOfRange: the lengths differ, or a value is NaN or infinite.
+        OutOfRangeError: the lengths differ, or a value is NaN or infinite.
 
     Example:
         >>> a, b = np.array([1.0, 1.0, 1.0, 0.0]), np.array([1.0, 0.0, 0.0, 0.0])
@@ -246,7 +246,9 @@ def paired_images_difference(
     """
     first, second = _vector(correct_a.astype(float)), _vector(correct_b.astype(float))
     if not len(first) == len(second) == len(labels):
-        raise OutOfRange(f"one label an image: {len(labels)} labels, {len(first)} and {len(second)} images")
+        raise OutOfRangeError(
+            f"one label an image: {len(labels)} labels, {len(first)} and {len(second)} images"
+        )
     classes = [(first - second)[labels == label] for label in np.unique(labels)]
     if not classes:
         return Difference(None, None, 0, None, None, None)
@@ -260,7 +262,7 @@ def paired_images_difference(
     return _difference(mean, sqrt(variance * len(labels)), len(labels), df, alpha)
 
 
-def smallest_visible(sd: float | int, n: int, alpha: float = ALPHA, power: float = POWER) -> float | None:
+def minimum_detectable(sd: float | int, n: int, alpha: float = ALPHA, power: float = POWER) -> float | None:
     """The smallest true difference that a paired t test would show.
 
     Args:
@@ -273,7 +275,7 @@ def smallest_visible(sd: float | int, n: int, alpha: float = ALPHA, power: float
         The difference, in the unit of `sd`; None below two pairs.
 
     Example:
-        >>> round(smallest_visible(0.01, 30), 4)
+        >>> round(minimum_detectable(0.01, 30), 4)
         0.0053
     """
     return None if n < 2 else sd / sqrt(n) * _visible_errors(float(n - 1), alpha, power)
@@ -283,7 +285,7 @@ def holm(p_values: Numbers) -> list[float]:
     """Holm's adjusted p values: those below 0.05 hold together, with 5 % risk that any is wrong.
 
     Raises:
-        OutOfRange: a p value lies outside [0, 1].
+        OutOfRangeError: a p value lies outside [0, 1].
 
     Example:
         >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03, 0.005])]
@@ -363,14 +365,14 @@ def _t_quantile(share: float, df: float) -> float:
 def _vector(values: Numbers) -> Values:
     vector = np.asarray(values, dtype=float)
     if not np.isfinite(vector).all():
-        raise OutOfRange("a score is NaN or infinite; leave failed trials out and count them instead")
+        raise OutOfRangeError("a score is NaN or infinite; leave failed trials out and count them instead")
     return vector
 
 
 def _ordered(p_values: Numbers) -> tuple[Values, Integer[np.ndarray, " runs"]]:
     p = _vector(p_values)
     if len(p) and (p.min() < 0 or p.max() > 1):
-        raise OutOfRange(f"a p value lies in [0, 1], not {p.min() if p.min() < 0 else p.max()}")
+        raise OutOfRangeError(f"a p value lies in [0, 1], not {p.min() if p.min() < 0 else p.max()}")
     return p, np.argsort(p, kind="stable")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from inklab.errors import SpecError, did_you_mean
+from inklab.errors import ConfigError, did_you_mean
 
 
 def is_user_code(name: str) -> bool:
@@ -26,7 +26,7 @@ def source_sha256(name: str) -> str:
     """The SHA-256 of the file behind `my_net.py:Net`, without running it.
 
     Raises:
-        SpecError: there is no such file.
+        ConfigError: there is no such file.
     """
     return hashlib.sha256(_file_of(name).read_bytes()).hexdigest()
 
@@ -38,21 +38,21 @@ def load_object(name: str) -> Any:
         name: `path/to/file.py:Thing`; a relative path starts at the working directory.
 
     Raises:
-        SpecError: no such file, the file fails to import, or nothing in it has that name.
+        ConfigError: no such file, the file fails to import, or nothing in it has that name.
     """
     path = _file_of(name)
     thing = name.rpartition(":")[2]
     module = _import(path)
     if not hasattr(module, thing):
         known = [key for key in vars(module) if not key.startswith("_")]
-        raise SpecError(f"'{path}' has nothing called '{thing}'.{did_you_mean(thing, known)}")
+        raise ConfigError(f"'{path}' has nothing called '{thing}'.{did_you_mean(thing, known)}")
     return getattr(module, thing)
 
 
 def _file_of(name: str) -> Path:
     path = Path(os.path.expanduser(name.rpartition(":")[0]))
     if not os.path.isfile(path):
-        raise SpecError(
+        raise ConfigError(
             f"there is no file '{path}' (asked for as '{name}'); write it as path/to/file.py:Name"
         )
     return path.resolve()
@@ -72,5 +72,5 @@ def _import(path: Path) -> ModuleType:
     except Exception as error:
         del sys.modules[key]
         told = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise SpecError(f"'{path}' can't be imported: {told}") from error
+        raise ConfigError(f"'{path}' can't be imported: {told}") from error
     return module

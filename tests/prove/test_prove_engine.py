@@ -12,17 +12,17 @@ from inklab.data.dataset import split
 from inklab.data.sources import load
 from inklab.networks.network import build_net
 from inklab.seeding import Seed
-from inklab.study.load import open_study, read_study
-from inklab.study.resources import Asked
-from inklab.study.run_directory import RunFolder
-from inklab.study.runner import Driver
-from inklab.training.batches import BatchMaker, TrainingData, as_part
+from inklab.study.load import load_study, read_study
+from inklab.study.resources import ExecutionOptions
+from inklab.study.run_directory import RunDirectory
+from inklab.study.runner import StudyRunner
+from inklab.training.batches import BatchLoader, TrainingData, to_tensor_set
 from inklab.training.objectives import objectives
-from inklab.training.optimizers import Hyper, choose
-from inklab.training.population import alone, decayed_names
+from inklab.training.optimizers import HyperParams, make_optimizer
+from inklab.training.population import single_member, weight_decay_names
 from inklab.training.recipe import Recipe
-from inklab.training.step import StepMaker, as_images
-from inklab.training.trainer import Group, Trial, train_group
+from inklab.training.step import TrainStep, as_images
+from inklab.training.trainer import PopulationJob, Trial, train_population
 
 pytestmark = pytest.mark.prove
 STEPS = 50
@@ -35,8 +35,8 @@ def data() -> TrainingData:
     dataset = load("mnist" if os.environ.get("INKLAB_DATA_DIR") else "mnist-5k")
     parts = split(dataset, validation=500, seed=0)
     some = slice(0, 6_400)
-    train = as_part(parts.train.pixels[some], parts.train.labels[some])
-    rest = [as_part(part.pixels[:500], part.labels[:500]) for part in (parts.validation, parts.test)]
+    train = to_tensor_set(parts.train.pixels[some], parts.train.labels[some])
+    rest = [to_tensor_set(part.pixels[:500], part.labels[:500]) for part in (parts.validation, parts.test)]
     return TrainingData(train, *rest, labels=dataset.labels)
 
 
@@ -53,7 +53,7 @@ def test_a_full_size_member_does_not_notice_its_company(data, precision):
         torch.set_num_threads(threads)
         seen = []
         for group in company.values():
-            trained = train_group(Group(group, lifted=True, random=False, seed=0), data)
+            trained = train_population(PopulationJob(group, lifted=True, random=False, seed=0), data)
             seen.append(next(each for each in trained if each.trial.id == "3"))
         torch.set_num_threads(1)
         for other in seen[1:]:
@@ -78,18 +78,18 @@ def test_the_first_losses_are_those_of_an_ordinary_loop(data, case):
     recipe = Recipe(epochs=1, **told)
     seed = Seed(0) / "replicate" / 0
     net = build_net(model, data.shape, 10, seed / "weights").to(memory_format=torch.channels_last)
-    batches = list(islice(BatchMaker(data, recipe, [seed], lifted=False).epoch(0), STEPS))
+    batches = list(islice(BatchLoader(data, recipe, [seed], lifted=False).epoch(0), STEPS))
     np.testing.assert_allclose(ours(net, recipe, batches), ordinary(net, recipe, batches), rtol=1e-4)
 
 
 def ours(net, recipe, batches):
-    optimiser, objective = choose(recipe.optimiser, recipe.momentum), objectives[recipe.objective]
-    maker = StepMaker(net, objective, optimiser, decayed_names(net, recipe.l2_on), False, "fp32")
-    step, state = maker.step(), maker.first_state(*alone(net))
+    optimiser, objective = make_optimizer(recipe.optimiser, recipe.momentum), objectives[recipe.objective]
+    maker = TrainStep(net, objective, optimiser, weight_decay_names(net, recipe.l2_on), False, "fp32")
+    step, state = maker.step(), maker.init_state(*single_member(net))
     losses = []
     for taken, batch in enumerate(batches):
         told = (recipe.rate, recipe.l2, recipe.momentum)
-        hyper = Hyper(*map(torch.tensor, told), torch.tensor(float(taken), dtype=torch.float64))
+        hyper = HyperParams(*map(torch.tensor, told), torch.tensor(float(taken), dtype=torch.float64))
         state, loss = step(state, batch, {}, hyper)
         losses.append(float(loss))
     return losses
@@ -126,7 +126,9 @@ def test_the_quick_study_does_not_depend_on_the_number_of_workers(tmp_path):
     found = []
     for workers in (1, 2):
         spec, profile = read_study("digits", profile="quick", sets=["data.source=mnist-5k"])
-        study = open_study(spec, profile)
-        results = Driver(study, RunFolder(tmp_path / str(workers)), Asked(workers=workers)).run()
+        study = load_study(spec, profile)
+        results = StudyRunner(
+            study, RunDirectory(tmp_path / str(workers)), ExecutionOptions(workers=workers)
+        ).run()
         found.append({key: value for key, value in results.items() if key not in ("seconds", "environment")})
     assert found[0] == found[1]

@@ -122,13 +122,13 @@ def test_digits_drawn_with_the_mouse_are_recognised(address):
 def test_a_hundred_test_digits_by_strokes_are_read_as_well_as_from_pixels(address, run, tell):
     import torch
 
-    from inklab.model import Bundle
-    from inklab.study.run_directory import RunFolder
+    from inklab.model import TrainedModel
+    from inklab.study.run_directory import RunDirectory
 
     pixels, labels = hundred_digits()
-    plan = RunFolder.existing(run).plan()
+    plan = RunDirectory.existing(run).plan()
     [trial] = [each["settings"][0]["trials"][0] for each in plan["chapters"] if each["name"] == "cnn"]
-    bundle = Bundle.load(run / "trials" / trial / "bundle")
+    bundle = TrainedModel.load(run / "trials" / trial / "bundle")
     said = bundle.probabilities(torch.from_numpy(pixels).float() / 255).argmax(dim=1).numpy()
     from_pixels = int((said == labels).sum())
     thin = 0.01  # the thinnest pen: 1.1 of such a row

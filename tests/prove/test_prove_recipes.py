@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from inklab.errors import InklabError
-from inklab.hardware import fast_precision
+from inklab.hardware import preferred_dtype
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # the benchmarks are run from the checkout and never installed
@@ -29,7 +29,7 @@ DENOISED = 0.080  # nats a pixel at 40 % noise, after one epoch
 def mnist():
     from inklab.data.sources import load
 
-    if fast_precision() != "bf16":
+    if preferred_dtype() != "bf16":
         pytest.skip("claims are measured in bf16")
     try:
         return load("mnist")
@@ -43,15 +43,17 @@ def validated(recipe: str, changes: dict, replicates: int) -> list[dict[str, flo
     from benchmarks.training import CLASSES, NOTHING
 
     from inklab.seeding import Seed
-    from inklab.training.batches import TrainingData, as_part
-    from inklab.training.evaluate import Curves
+    from inklab.training.batches import TrainingData, to_tensor_set
+    from inklab.training.evaluate import EpochMetrics
     from inklab.training.objectives import objectives
     from inklab.training.recipe import Recipe
 
     told, parts = opened(Level(0, recipe, changes), None)
-    known = (as_part(part.pixels, part.labels) for part in (parts.train, parts.validation))
+    known = (to_tensor_set(part.pixels, part.labels) for part in (parts.train, parts.validation))
     full = Recipe(**told["recipe"])
-    curves = Curves(objectives[full.objective], TrainingData(*known, NOTHING, CLASSES), full, Seed(0), "fp32")
+    curves = EpochMetrics(
+        objectives[full.objective], TrainingData(*known, NOTHING, CLASSES), full, Seed(0), "fp32"
+    )
     return [curves.after_epoch(trained(told, number, parts.train)) for number in range(replicates)]
 
 

@@ -11,18 +11,18 @@ import inline_executor
 import pytest
 import toy_run
 
-from inklab.errors import EXIT_INTERRUPTED, EXIT_MISTAKE, Unwritable
+from inklab.errors import EXIT_INTERRUPTED, EXIT_USAGE, WriteError
 from inklab.io.tensor_file import read_arrays
 from inklab.report.page import write_report
 from inklab.run import StoredRun
 from inklab.study import runner as driver_module
-from inklab.study.load import open_study, read_study
-from inklab.study.resources import Asked
-from inklab.study.run_directory import RunFolder
-from inklab.study.runner import Driver
+from inklab.study.load import load_study, read_study
+from inklab.study.resources import ExecutionOptions
+from inklab.study.run_directory import RunDirectory
+from inklab.study.runner import StudyRunner
 
 pytestmark = pytest.mark.prove
-CODES = {errno.ENOSPC: EXIT_INTERRUPTED, errno.EIO: EXIT_INTERRUPTED, errno.EACCES: EXIT_MISTAKE}
+CODES = {errno.ENOSPC: EXIT_INTERRUPTED, errno.EIO: EXIT_INTERRUPTED, errno.EACCES: EXIT_USAGE}
 
 
 @pytest.fixture(autouse=True)
@@ -33,13 +33,13 @@ def here(monkeypatch):
 
 def run(folder):
     """What the command does, but for the printing."""
-    study = open_study(*read_study(str(crash_runs.study_file(epochs=2, generator=False))))
-    Driver(study, RunFolder(folder), Asked(workers=1, checkpoint_every=0.1)).run()
+    study = load_study(*read_study(str(crash_runs.study_file(epochs=2, generator=False))))
+    StudyRunner(study, RunDirectory(folder), ExecutionOptions(workers=1, checkpoint_every=0.1)).run()
 
 
 def report(folder):
     """The report of a run."""
-    write_report(StoredRun(RunFolder(folder)))
+    write_report(StoredRun(RunDirectory(folder)))
 
 
 def nothing_half(folder):
@@ -74,7 +74,7 @@ def test_refused_at_any_write_of_a_run(number, whole, tmp_path, tell):
         with disk_faults.refusing(nth, number):
             try:
                 run(folder)
-            except Unwritable as error:
+            except WriteError as error:
                 refused = True
                 assert error.exit_code == CODES[number] and os.strerror(number) in str(error)
                 assert "\n" not in str(error) and str(folder) in str(error)
@@ -98,7 +98,7 @@ def test_refused_at_any_write_of_a_report(number, whole, tmp_path, tell):
         with disk_faults.refusing(nth, number):
             try:
                 report(folder)
-            except Unwritable:
+            except WriteError:
                 refused = True
         nothing_half(folder)
         report(folder)

@@ -9,10 +9,10 @@ import onnx
 import torch
 from onnx import TensorProto, helper
 
-from inklab.data.preprocessing import Framing
-from inklab.export.onnx_metadata import IR, OPSET, metadata
-from inklab.model import Bundle
-from inklab.networks.layers import Scaled, Scaling, for_use
+from inklab.data.preprocessing import Preprocessing
+from inklab.export.onnx_metadata import IR, OPSET, export_metadata
+from inklab.model import TrainedModel
+from inklab.networks.layers import Normalize, NormalizedModel, for_inference
 from inklab.networks.network import build_net
 from inklab.seeding import Seed
 
@@ -60,10 +60,12 @@ class Choosy(nn.Module):
 '''
 
 
-def bundle(name: str, shape: tuple[int, int, int] = (1, 12, 12), classes: int = 5, **settings: Any) -> Bundle:
+def bundle(
+    name: str, shape: tuple[int, int, int] = (1, 12, 12), classes: int = 5, **settings: Any
+) -> TrainedModel:
     """A bundle of an untrained network; its norms have seen some noise, so that they do something."""
     model = {"name": name, **(settings or SMALL.get(name, {}))}
-    net = Scaled(Scaling(0.2, 0.4), build_net(model, shape, classes, Seed(0)))
+    net = NormalizedModel(Normalize(0.2, 0.4), build_net(model, shape, classes, Seed(0)))
     noise = torch.rand(32, *shape, generator=Seed(1).generator())
     with torch.no_grad():
         for part in net.parameters():  # biases begin as zero, and what is zero needs no place in a graph
@@ -72,8 +74,8 @@ def bundle(name: str, shape: tuple[int, int, int] = (1, 12, 12), classes: int = 
     labels = tuple(f"class {k}" for k in range(classes))
     made_by = {"id": "abc", "replicate": 0, "data_sha256": "0" * 64}
     scores = {"test_accuracy": 0.5} if target == "labels" else {"test_bce": 0.3}
-    framing = Framing.plain(shape).to_json()
-    return Bundle(for_use(net), model, shape, labels, target, framing, made_by, scores)
+    framing = Preprocessing.plain(shape).to_json()
+    return TrainedModel(for_inference(net), model, shape, labels, target, framing, made_by, scores)
 
 
 def write_own(folder: Path) -> str:
@@ -128,6 +130,6 @@ def entries() -> dict[str, str]:
     """Sound metadata of a classifier of `SIDE x SIDE` pixels and `CLASSES` classes."""
     about = {
         "labels": list("abc"), "shape": [1, SIDE, SIDE], "data_sha256": None,
-        "framing": Framing.plain((1, SIDE, SIDE)).to_json(), "parts": [{"name": "evil", "scores": {}}],
+        "framing": Preprocessing.plain((1, SIDE, SIDE)).to_json(), "parts": [{"name": "evil", "scores": {}}],
     }  # fmt: skip
-    return metadata("classifier", about, {"images": 1, "largest": {}})
+    return export_metadata("classifier", about, {"images": 1, "largest": {}})

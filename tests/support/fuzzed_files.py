@@ -21,13 +21,13 @@ from safetensors.numpy import save
 from safetensors.torch import load as load_tensors
 
 from inklab.data.idx import parse_idx, unpack
-from inklab.data.image_file import open_picture
+from inklab.data.image_file import open_image
 from inklab.data.npz import load_npz
-from inklab.data.preprocessing import Framing, frame
+from inklab.data.preprocessing import Preprocessing, frame
 from inklab.io.documents import parse_json, sha256_of
-from inklab.io.tensor_file import checked, read_arrays
-from inklab.model import MANIFEST, WEIGHTS, Bundle
-from inklab.networks.layers import Scaled, Scaling
+from inklab.io.tensor_file import check_header, read_arrays
+from inklab.model import MANIFEST, WEIGHTS, TrainedModel
+from inklab.networks.layers import Normalize, NormalizedModel
 from inklab.networks.network import build_net
 from inklab.seeding import Seed
 from inklab.study.load import parse_study, read_study
@@ -157,7 +157,7 @@ def _picture() -> Reader:
         file = io.BytesIO()
         _drawn(mode).save(file, kind)
         sound.append(file.getvalue())
-    return lambda changes: frame(open_picture(_one_of(sound, changes)), Framing())
+    return lambda changes: frame(open_image(_one_of(sound, changes)), Preprocessing())
 
 
 def _drawn(mode: str) -> Image.Image:
@@ -185,7 +185,7 @@ def _png() -> Reader:
             told = spoilt(content, changes) if place == chosen else content
             parts.append(struct.pack(">I", len(told)) + kind + told)
             parts.append(struct.pack(">I", zlib.crc32(kind + told)))
-        return frame(open_picture(b"".join(parts)), Framing())
+        return frame(open_image(b"".join(parts)), Preprocessing())
 
     return read
 
@@ -220,7 +220,7 @@ def _safetensors_header() -> Reader:
     def read(changes: Changes) -> object:
         told = json.dumps(header.changed(changes)).encode()
         told += b" " * (-len(told) % 8)
-        return load_tensors(checked(len(told).to_bytes(8, "little") + told + rest, "a file"))
+        return load_tensors(check_header(len(told).to_bytes(8, "little") + told + rest, "a file"))
 
     return read
 
@@ -249,10 +249,10 @@ def _study_tables() -> Reader:
 
 def sound_bundle(folder: Path) -> Path:
     """A bundle of an untrained network for three classes, written into a folder."""
-    model, framing = {"name": "mlp", "hidden": [5], "dropout": 0.1}, Framing.plain((1, 6, 7)).to_json()
-    net = Scaled(Scaling(0.1, 0.5), build_net(model, (1, 6, 7), 3, Seed(0)))
+    model, framing = {"name": "mlp", "hidden": [5], "dropout": 0.1}, Preprocessing.plain((1, 6, 7)).to_json()
+    net = NormalizedModel(Normalize(0.1, 0.5), build_net(model, (1, 6, 7), 3, Seed(0)))
     told = {"made_by": {"id": "abc", "replicate": 0}, "scores": {"test_loss": 0.5}}
-    Bundle(net, model, (1, 6, 7), ("a", "b", "c"), "labels", framing, **told).save(folder)
+    TrainedModel(net, model, (1, 6, 7), ("a", "b", "c"), "labels", framing, **told).save(folder)
     return folder
 
 
@@ -264,7 +264,7 @@ def _manifest(folder: Path) -> Reader:
     def read(changes: Changes) -> object:
         values = changes[0][2] % 4
         put(path, json.dumps(manifest.changed(changes)).encode() if values else spoilt(text, changes))
-        return Bundle.load(folder)
+        return TrainedModel.load(folder)
 
     return read
 
@@ -279,6 +279,6 @@ def _weights(folder: Path) -> Reader:
         told = {**manifest, "weights_sha256": sha256_of(changed)}
         put(folder / WEIGHTS, changed)
         put(folder / MANIFEST, json.dumps(told).encode())
-        return Bundle.load(folder)
+        return TrainedModel.load(folder)
 
     return read

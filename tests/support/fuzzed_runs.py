@@ -12,15 +12,15 @@ from safetensors.numpy import save
 from synthetic_report import digits_plan, made_up_run
 
 from inklab.cli.results_commands import show_results
-from inklab.errors import SpecError, UnknownName
+from inklab.errors import ConfigError, UnknownNameError
 from inklab.io.documents import read_json, write_json
 from inklab.report import build_report, write_report
-from inklab.results.comparison import compare
+from inklab.results.comparison import compare_settings
 from inklab.results.summarize import results_of, write_results
 from inklab.run import StoredRun
 from inklab.study.forms.arrays import StoredArrays
 from inklab.study.forms.results import check_results
-from inklab.study.run_directory import RunFolder, Snapshot
+from inklab.study.run_directory import RunDirectory, Snapshot
 
 Changes = Sequence[Change]
 SETS = (
@@ -43,7 +43,7 @@ def write_run(folder: Path) -> Path:
     pixels, labels, _ = run.samples()
     (folder / "samples.safetensors").write_bytes(save({"pixels": pixels, "labels": labels}))
     write_json(folder / "clock.json", {"seconds": 12.5})
-    write_results(RunFolder(folder))
+    write_results(RunDirectory(folder))
     return folder
 
 
@@ -57,7 +57,7 @@ def _file_of(kind: str, stored: dict[str, np.ndarray]) -> str:
 
 
 class Reading:
-    """Reads a run as `status`, `show`, `compare` and `report` do, after one of its files was spoilt.
+    """Reads a run as `status`, `show`, `compare_settings` and `report` do, after one of its files was spoilt.
 
     Args:
         folder: a finished run; each file is mended again after each reading.
@@ -66,7 +66,7 @@ class Reading:
 
     def __init__(self, folder: Path, *, draw: bool = False) -> None:
         self.folder, self.draw = folder, draw
-        self.run = RunFolder(folder)
+        self.run = RunDirectory(folder)
         self.sound = self.run.snapshot()
         self.files = {kind: sorted(folder.glob(pattern)) for kind, pattern in PATTERNS.items()}
         self.documents: dict[Path, Document] = {}
@@ -132,8 +132,8 @@ class Reading:
         json.dumps(results, allow_nan=False, ensure_ascii=False).encode()
         with contextlib.redirect_stdout(io.StringIO()):
             show_results(results)
-        with contextlib.suppress(UnknownName, SpecError):  # where the plan has other chapters now
-            compare(read.plan, read.outcomes, "mlp-64-64", "cnn")
+        with contextlib.suppress(UnknownNameError, ConfigError):  # where the plan has other chapters now
+            compare_settings(read.plan, read.outcomes, "mlp-64-64", "cnn")
         view = StoredRun(self.run, snapshot=read)
         view.__dict__["results"] = results  # as if it had been written and read again
         if self.draw:

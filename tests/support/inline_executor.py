@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from inklab.errors import InklabError, Unwritable
+from inklab.errors import InklabError, WriteError
 from inklab.study.executor import Event
-from inklab.study.job_context import Bench
-from inklab.study.jobs import perform
+from inklab.study.job_context import JobContext
+from inklab.study.jobs import run_job
 
 
 class InlineExecutor:
     """One job after the other, as a worker would do it."""
 
-    def __init__(self, bench: Bench, work: Path, workers: int) -> None:
+    def __init__(self, bench: JobContext, work: Path, workers: int) -> None:
         self.bench, self.work = bench, work
         self.queue: deque[dict[str, Any]] = deque()
 
@@ -35,8 +35,8 @@ class InlineExecutor:
             yield Event("started", job["name"])
             draft = self.work / "inline" / uuid4().hex
             try:
-                yield Event("done", job["name"], (perform(job, self.bench, draft, self), draft))
-            except Unwritable:
+                yield Event("done", job["name"], (run_job(job, self.bench, draft, self), draft))
+            except WriteError:
                 raise
             except InklabError as error:
                 yield Event("failed", job["name"], str(error))

@@ -15,9 +15,10 @@ import httpx
 import numpy as np
 import toy_run
 
-from inklab.serve.app_state import Service
+from inklab.serve.address import BindAddress, listen
+from inklab.serve.app_state import AppState
 from inklab.serve.limits import Limits
-from inklab.serve.server import Place, Serving, listen, server
+from inklab.serve.server import UvicornServer, server
 
 READY = 60.0  # seconds; converting the toy's six networks takes some
 
@@ -33,11 +34,11 @@ class Served:
     """
 
     client: httpx.Client
-    running: Serving
+    running: UvicornServer
     port: int
 
     @property
-    def service(self) -> Service:
+    def service(self) -> AppState:
         return self.running._service
 
     def ask(self, path: str, **body: Any) -> dict[str, Any]:
@@ -68,7 +69,7 @@ class Served:
 @contextmanager
 def serving(folder: Path, limits: Limits | None = None, **place: Any) -> Iterator[Served]:
     """Serve a folder while something is done."""
-    where = Place(port=0, **place)
+    where = BindAddress(port=0, **place)
     listener, ready = listen(where), threading.Event()
     running = server(folder, where, listener, lambda _: ready.set(), limits=limits)
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]}, daemon=True)

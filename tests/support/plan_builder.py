@@ -1,6 +1,6 @@
 """Plans without data: MNIST's identity, a guess at what a rehearsal would say, and ways to look at a plan."""
 
-from inklab.study.grouping import How, Way
+from inklab.study.grouping import ExecutionConfig, TrainingMode
 from inklab.study.load import parse_study, read_study
 from inklab.study.plan import DataIdentity, plan
 
@@ -14,12 +14,12 @@ MNIST = DataIdentity(
     spread=0.31,
     framing={},
 )
-HOW = How(precision="bf16")
+HOW = ExecutionConfig(precision="bf16")
 
 
 def dense(settings):
     """What a rehearsal says of the built-in models: everything but the cnn is lifted, nothing is random."""
-    return Way(settings["model"]["name"] != "cnn", random=False)
+    return TrainingMode(settings["model"]["name"] != "cnn", random=False)
 
 
 def digits(*sets, profile="full", data=MNIST, how=HOW):

@@ -8,20 +8,20 @@ import numpy as np
 import torch
 from synthetic_report import MadeUp
 
-from inklab.data.preprocessing import Framing
-from inklab.model import Bundle
-from inklab.networks.layers import Scaled, Scaling, for_use
+from inklab.data.preprocessing import Preprocessing
+from inklab.model import TrainedModel
+from inklab.networks.layers import Normalize, NormalizedModel, for_inference
 from inklab.networks.network import build_net
 from inklab.run import StoredRun
 from inklab.seeding import Seed
-from inklab.study.run_directory import RunFolder
+from inklab.study.run_directory import RunDirectory
 
 DIGITS = tuple("0123456789")
 SMALL = {"name": "mlp", "hidden": [64, 64]}
 DENOISER = {"name": "autoencoder", "hidden": [128], "code": 96}
 
 
-def keep_bundle(folder: Path, model, shape, labels=DIGITS, scaling=(0.0, 1.0)) -> Bundle:
+def keep_bundle(folder: Path, model, shape, labels=DIGITS, scaling=(0.0, 1.0)) -> TrainedModel:
     """A bundle of an untrained network with large weights, so that its probabilities are far from even."""
     net = build_net(model, shape, len(labels), Seed(1))
     with torch.no_grad():
@@ -31,8 +31,10 @@ def keep_bundle(folder: Path, model, shape, labels=DIGITS, scaling=(0.0, 1.0)) -
                 torch.randn(each.shape, generator=noise.generator()) * (0.3 if each.dim() == 1 else 0.02)
             )
     target = "images" if model["name"] == "autoencoder" else "labels"
-    framing = Framing(height=shape[1], width=shape[2], box=min(shape[1:]) * 5 // 7).to_json()
-    bundle = Bundle(for_use(Scaled(Scaling(*scaling), net)), model, shape, labels, target, framing)
+    framing = Preprocessing(height=shape[1], width=shape[2], box=min(shape[1:]) * 5 // 7).to_json()
+    bundle = TrainedModel(
+        for_inference(NormalizedModel(Normalize(*scaling), net)), model, shape, labels, target, framing
+    )
     bundle.save(folder)
     return bundle
 
@@ -67,7 +69,7 @@ def made_up(path: Path, *models, shape=(1, 28, 28), labels=DIGITS, scaling=(0.0,
 
 
 def toy_view(folder: Path) -> StoredRun:
-    return StoredRun(RunFolder(folder))
+    return StoredRun(RunDirectory(folder))
 
 
 def judged(page, pixels: np.ndarray, **how) -> dict[str, np.ndarray]:

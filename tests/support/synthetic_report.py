@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from inklab.results.narrative import sentence
-from inklab.results.summarize import summarise
-from inklab.study.grouping import How, Way
+from inklab.results.summarize import summarize
+from inklab.study.grouping import ExecutionConfig, TrainingMode
 from inklab.study.load import read_study
 from inklab.study.plan import DataIdentity, plan
 
@@ -65,7 +65,7 @@ class MadeUp:
     def summarise(self) -> "MadeUp":
         """Compute results and sentences from the outcomes, as the driver does."""
         facts = {"cpu": "a processor", "python": "3.11.7", "torch": "2.13.0", "inklab": "0.1.0"}
-        self.results = summarise(self.plan, self.outcomes, self.evaluations, self.arrays, environment=facts)
+        self.results = summarize(self.plan, self.outcomes, self.evaluations, self.arrays, environment=facts)
         chapters = self.results["chapters"]
         self.sentences = {
             c["name"]: sentence(c, chapters.get(c["name"]) or {}) for c in self.plan["chapters"]
@@ -83,7 +83,13 @@ def digits_plan(
     counts = {part: [int(n) for n in shares * total] for part, total in totals.items()}
     names = tuple(str(k) for k in range(10))
     data = DataIdentity("mnist", "ab" * 32, (1, 28, 28), names, counts, 0.1307, 0.3081, {}, note)
-    return plan(spec, name, data, How("bf16"), lambda told: Way(told["model"]["name"] == "mlp", random=False))
+    return plan(
+        spec,
+        name,
+        data,
+        ExecutionConfig("bf16"),
+        lambda told: TrainingMode(told["model"]["name"] == "mlp", random=False),
+    )
 
 
 def made_up_run(

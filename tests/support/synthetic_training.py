@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from inklab.training.batches import TrainingData, as_part
-from inklab.training.checkpoint import Interrupted, Keeper
-from inklab.training.trainer import Group, Trained, Trial, train_group
+from inklab.training.batches import TrainingData, to_tensor_set
+from inklab.training.checkpoint import CheckpointManager, TrainingInterrupted
+from inklab.training.trainer import PopulationJob, TrainingResult, Trial, train_population
 
 CLASSES, SIDE, MARGIN = 10, 12, 2
 LABELS = tuple("0123456789")
@@ -41,7 +41,7 @@ def training_data(pixels: np.ndarray, labels: np.ndarray, train: int, validation
     """The first `train` images, the next `validation`, and the rest as test images."""
     ends = [0, train, train + validation, len(labels)]
     cuts = [slice(low, high) for low, high in zip(ends, ends[1:], strict=False)]
-    return TrainingData(*(as_part(pixels[cut], labels[cut]) for cut in cuts), labels=LABELS)
+    return TrainingData(*(to_tensor_set(pixels[cut], labels[cut]) for cut in cuts), labels=LABELS)
 
 
 def settings(
@@ -65,12 +65,12 @@ def members(*told: tuple[int, dict[str, Any]]) -> list[Trial]:
 
 def train(
     trials: Sequence[Trial], data: TrainingData, *, lifted: bool = True, random: bool = False, seed: int = 0
-) -> list[Trained]:
+) -> list[TrainingResult]:
     """Train a group."""
-    return train_group(Group(trials, lifted, random, seed), data)
+    return train_population(PopulationJob(trials, lifted, random, seed), data)
 
 
-def train_one(told: dict[str, Any], data: TrainingData, *, replicate: int = 0, **how: Any) -> Trained:
+def train_one(told: dict[str, Any], data: TrainingData, *, replicate: int = 0, **how: Any) -> TrainingResult:
     """Train a lone trial."""
     return train(members((replicate, told)), data, **how)[0]
 
@@ -87,22 +87,22 @@ class StopAfter:
 
 
 def stopped_and_resumed(
-    group: Group, data: TrainingData, folder: Path, stops: Sequence[int]
-) -> list[Trained]:
+    group: PopulationJob, data: TrainingData, folder: Path, stops: Sequence[int]
+) -> list[TrainingResult]:
     """Train, stopped after so many steps each time, until it comes to its end; what came of it."""
     for number, steps in enumerate([*stops, 10**9]):
         before = [folder / str(earlier) for earlier in range(number)]
-        keeper = Keeper(folder / str(number), before, asked_to_stop=StopAfter(steps), look=0.0)
+        keeper = CheckpointManager(folder / str(number), before, asked_to_stop=StopAfter(steps), look=0.0)
         try:
-            return train_group(group, data, keeper=keeper)
-        except Interrupted:
+            return train_population(group, data, keeper=keeper)
+        except TrainingInterrupted:
             continue
     raise AssertionError("it never ended")
 
 
-def same_bits(one: Trained | nn.Module, other: Trained | nn.Module) -> bool:
+def same_bits(one: TrainingResult | nn.Module, other: TrainingResult | nn.Module) -> bool:
     """Whether two trainings (or networks) ended in the same bits, history included."""
-    if isinstance(one, Trained) and isinstance(other, Trained):
+    if isinstance(one, TrainingResult) and isinstance(other, TrainingResult):
         if (one.history, one.diverged) != (other.history, other.diverged):
             return False
         one, other = one.net, other.net
@@ -114,7 +114,7 @@ def same_bits(one: Trained | nn.Module, other: Trained | nn.Module) -> bool:
     )  # bytes, since NaN, in which a diverged training ends, is not equal to itself
 
 
-def assert_near(one: Trained, other: Trained, rtol: float = 1e-4) -> None:
+def assert_near(one: TrainingResult, other: TrainingResult, rtol: float = 1e-4) -> None:
     """Histories and weights agree within a relative tolerance (of each tensor's largest value)."""
     assert one.history.keys() == other.history.keys()
     for name in one.history:

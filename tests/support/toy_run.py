@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from inklab.io.documents import write_json
-from inklab.study.load import Study, open_study, read_study
-from inklab.study.resources import Asked
-from inklab.study.run_directory import RunFolder
-from inklab.study.runner import Driver
+from inklab.study.load import LoadedStudy, load_study, read_study
+from inklab.study.resources import ExecutionOptions
+from inklab.study.run_directory import RunDirectory
+from inklab.study.runner import StudyRunner
 
 SIDE, CLASSES = 12, 10
 TRAIN, TEST = 480, 200
@@ -113,14 +113,14 @@ def study_file() -> str:
     return str(home() / "toy.toml")
 
 
-def study(sets: Sequence[str] = ()) -> Study:
+def study(sets: Sequence[str] = ()) -> LoadedStudy:
     """The toy study, with its data."""
-    return open_study(*read_study(study_file(), sets=sets))
+    return load_study(*read_study(study_file(), sets=sets))
 
 
 def drive(folder: Path, *, workers: int = 2, sets: Sequence[str] = (), watcher: Any = lambda *_: None) -> Any:
     """Run the toy study in a folder; its results."""
-    return Driver(study(sets), RunFolder(folder), Asked(workers=workers), watcher).run()
+    return StudyRunner(study(sets), RunDirectory(folder), ExecutionOptions(workers=workers), watcher).run()
 
 
 @functools.cache
@@ -167,7 +167,7 @@ def stamps(folder: Path) -> dict[str, tuple[int, int]]:
 
 def begun(folder: Path, **how: Any) -> Path:
     """A folder whose frozen plan says how to compute, before anything is computed."""
-    made = Driver(study(), RunFolder(folder), Asked(workers=1)).dry_run()[0]
+    made = StudyRunner(study(), RunDirectory(folder), ExecutionOptions(workers=1)).dry_run()[0]
     write_json(folder / "plan.json", {**made, "how": {**made["how"], **how}})
     return folder
 

@@ -23,26 +23,26 @@ Sets = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the study; may be repeated.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
-Run = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, such as runs/latest.")]
+RunArg = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, such as runs/latest.")]
 
 
 CONTROLS = dict.fromkeys({*range(32), *range(127, 160), *range(0xD800, 0xE000)} - {9, 10}, "\ufffd")
 """What a terminal would obey instead of showing it, or can't print; names in foreign files may hold it."""
 
 
-def out(text: str = "") -> None:
+def echo(text: str = "") -> None:
     """Print a result on stdout."""
     print(text.translate(CONTROLS))
 
 
-def note(text: str) -> None:
+def info(text: str) -> None:
     """Print progress or a remark on stderr."""
     print(text.translate(CONTROLS), file=sys.stderr, flush=True)
 
 
-def out_json(value: Any) -> None:
+def echo_json(value: Any) -> None:
     """Print a value as JSON on stdout."""
-    out(json.dumps(value, indent=1, ensure_ascii=False))
+    echo(json.dumps(value, indent=1, ensure_ascii=False))
 
 
 def runs_root() -> Path:
@@ -77,4 +77,4 @@ def table(columns: list[str], rows: list[list[str]], *, right: tuple[int, ...] =
             f"{cell:>{width}}" if i in right else f"{cell:<{width}}"
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
-        out("  ".join(cells).rstrip())
+        echo("  ".join(cells).rstrip())

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inklab.cli.app import AsJson, app, find_run, note, out, out_json
-from inklab.errors import EXIT_FINE, DataError, SpecError
+from inklab.cli.app import AsJson, app, echo, echo_json, find_run, info
+from inklab.errors import EXIT_OK, ConfigError, DataError
 
 if TYPE_CHECKING:
-    from inklab.export.onnx_export import Exported
-    from inklab.export.select import Chosen
+    from inklab.export.onnx_export import ExportedModel
+    from inklab.export.select import Selection
 
 
 @app.command()
@@ -44,47 +44,47 @@ def export(
 ) -> int:
     """Write a network as ONNX, if that computes the same, with a model card beside it."""
     from inklab.export.onnx_runtime import need
-    from inklab.export.select import check_place
+    from inklab.export.select import check_output
 
     need("onnx", "onnxscript", "onnxruntime")
-    check_place(to)
+    check_output(to)
     chosen = _chosen(bundle, chapter, pipeline, decoder)
 
-    from inklab.export.card import facts_of, write
-    from inklab.export.graphs import load, real_images
-    from inklab.export.onnx_export import export as exported_from
+    from inklab.export.card import card_data, write_export
+    from inklab.export.graphs import load_selection, real_images
+    from inklab.export.onnx_export import export_model as exported_from
 
     began = time.perf_counter()
-    wanted = load(chosen, trusted=code or [])
+    wanted = load_selection(chosen, trusted=code or [])
     exported = exported_from(wanted, real_images(chosen, data))
-    card = write(exported, facts_of(chosen), to)
+    card = write_export(exported, card_data(chosen), to)
     told = _told(exported, to, card, time.perf_counter() - began)
     if exported.remark:
-        note(f"inklab predict won't read it back: {exported.remark}")
-    out_json(told) if as_json else _show(told)
-    return EXIT_FINE
+        info(f"inklab predict won't read it back: {exported.remark}")
+    echo_json(told) if as_json else _show(told)
+    return EXIT_OK
 
 
-def _chosen(name: str, chapter: str | None, pipeline: str | None, decoder: bool) -> "Chosen":
+def _chosen(name: str, chapter: str | None, pipeline: str | None, decoder: bool) -> "Selection":
     """What is meant by what was typed."""
-    from inklab.export.select import bundle_at, of_bundle, of_pipeline, of_run
-    from inklab.study.run_directory import RunFolder
+    from inklab.export.select import model_at, of_bundle, of_pipeline, of_run
+    from inklab.study.run_directory import RunDirectory
 
     if pipeline is not None and (chapter is not None or decoder):
-        raise SpecError("--pipeline names all its parts; leave --chapter and --decoder out")
+        raise ConfigError("--pipeline names all its parts; leave --chapter and --decoder out")
     half = "decoder" if decoder else ""
-    folder = bundle_at(Path(name))
+    folder = model_at(Path(name))
     if folder is not None:
         if chapter is not None or pipeline is not None:
-            raise SpecError(f"'{name}' is one bundle; --chapter and --pipeline choose from a run")
+            raise ConfigError(f"'{name}' is one bundle; --chapter and --pipeline choose from a run")
         return of_bundle(folder, half)
     if not (Path(name) / "plan.json").is_file() and Path(name).exists():
         raise DataError(f"'{name}' is neither a bundle (bundle.json) nor a run (plan.json)")
-    run = RunFolder.existing(find_run(name))
+    run = RunDirectory.existing(find_run(name))
     return of_pipeline(run, pipeline) if pipeline is not None else of_run(run, chapter, half)
 
 
-def _told(exported: "Exported", file: Path, card: Path, seconds: float) -> dict[str, Any]:
+def _told(exported: "ExportedModel", file: Path, card: Path, seconds: float) -> dict[str, Any]:
     from inklab.io.documents import sha256_of
 
     wanted = exported.wanted
@@ -104,8 +104,8 @@ def _show(told: dict[str, Any]) -> None:
     real = (
         f"{parity['real']} of them real" if parity["real"] else "none of them real, there were none at hand"
     )
-    out(f"{told['file']}: {told['name']}, {told['kind']}, {told['bytes']:,} bytes")
-    out(f"{told['card']}: its model card")
-    out(f"{told['inputs']} -> {told['outputs']}")
-    out(f"the same as the original on {parity['images']} inputs ({real}) in batches of 1, 2 and 7")
-    out(f"largest differences: {largest}; allowed {parity['tolerance']:g}")
+    echo(f"{told['file']}: {told['name']}, {told['kind']}, {told['bytes']:,} bytes")
+    echo(f"{told['card']}: its model card")
+    echo(f"{told['inputs']} -> {told['outputs']}")
+    echo(f"the same as the original on {parity['images']} inputs ({real}) in batches of 1, 2 and 7")
+    echo(f"largest differences: {largest}; allowed {parity['tolerance']:g}")

@@ -4,8 +4,8 @@ from typing import Annotated, Any
 
 import typer
 
-from inklab.cli.app import AsJson, Sets, app, note, out, out_json, table
-from inklab.errors import EXIT_FINE
+from inklab.cli.app import AsJson, Sets, app, echo, echo_json, info, table
+from inklab.errors import EXIT_OK
 
 data_app = typer.Typer(help="Images: list, get and check sources.")
 app.add_typer(data_app, name="data")
@@ -35,26 +35,26 @@ def data_get(source: Source) -> int:
     # Somebody who asks for a download has more patience than a run that can go on with other images.
     published = {each.name: each for each in (MNIST, FASHION_MNIST)}
     dataset = load_published(published[source], patience=600) if source in published else load(source)
-    out(
+    echo(
         f"{source}: {len(dataset.train):,} training and {len(dataset.test):,} test images, sha256 "
         f"{dataset.sha256}"
     )
-    return EXIT_FINE
+    return EXIT_OK
 
 
 @data_app.command("check")
 def data_check(source: Source, as_json: AsJson = False) -> int:
     """Counts, balance, duplicates within and between sets, odd images."""
-    from inklab.data.quality import check
+    from inklab.data.quality import check_data
     from inklab.data.sources import load
 
     dataset = load(source)
-    found = check(dataset)
+    found = check_data(dataset)
     if as_json:
-        out_json(found.to_json())
-        return EXIT_FINE
+        echo_json(found.to_json())
+        return EXIT_OK
     channels, height, width = found.shape
-    out(
+    echo(
         f"{found.source}: {height} x {width} pixels, {channels} channel{'s' if channels > 1 else ''}, "
         f"sha256 {found.sha256[:12]}...\n"
     )
@@ -62,12 +62,12 @@ def data_check(source: Source, as_json: AsJson = False) -> int:
     rows = [[name, *(f"{found.counts[part][k]:,}" for part in sets)] for k, name in enumerate(found.labels)]
     rows.append(["all", *(f"{sum(found.counts[part]):,}" for part in sets)])
     table(["class", *sets], rows, right=tuple(range(1, len(sets) + 1)))
-    out("")
+    echo("")
     for remark in found.remarks or ("nothing odd was found: no duplicates, no leaks, no uneven classes",):
-        out(f"- {remark}")
+        echo(f"- {remark}")
     if dataset.note:
-        note(f"NOTE: {dataset.note}")
-    return EXIT_FINE
+        info(f"NOTE: {dataset.note}")
+    return EXIT_OK
 
 
 @app.command("models")
@@ -93,16 +93,16 @@ def models_command(
 def _layers(name: str, sets: list[str], shape: tuple[int, int, int], classes: int, as_json: bool) -> int:
     from inklab.networks.network import build_net, check_model
     from inklab.seeding import Seed
-    from inklab.study.load import parse_set
+    from inklab.study.load import parse_override
 
-    settings: dict[str, Any] = {"name": name, **dict(parse_set(change) for change in sets)}
+    settings: dict[str, Any] = {"name": name, **dict(parse_override(change) for change in sets)}
     check_model(settings)
     from inklab.networks.layer_table import layer_table
 
     rows = layer_table(build_net(settings, shape, classes, Seed(0)), shape)
     if as_json:
-        out_json([row.to_json() for row in rows])
-        return EXIT_FINE
+        echo_json([row.to_json() for row in rows])
+        return EXIT_OK
     cells = [
         [
             r.layer,
@@ -117,15 +117,15 @@ def _layers(name: str, sets: list[str], shape: tuple[int, int, int], classes: in
     totals = [sum(row.parameters for row in rows), sum(row.multiply_adds for row in rows)]
     cells.append(["all", "", "", "", *(f"{total:,}" for total in totals)])
     table(["layer", "kind", "activation", "output", "parameters", "multiply-adds"], cells, right=(4, 5))
-    return EXIT_FINE
+    return EXIT_OK
 
 
 def _shape(text: str) -> tuple[int, int, int]:
-    from inklab.errors import SpecError
+    from inklab.errors import ConfigError
 
     parts = text.split(",")
     if len(parts) != 3 or not all(part.strip().isdigit() and int(part) > 0 for part in parts):
-        raise SpecError(f"--shape is '{text}'; write channels,height,width such as 1,28,28")
+        raise ConfigError(f"--shape is '{text}'; write channels,height,width such as 1,28,28")
     channels, height, width = (int(part) for part in parts)
     return channels, height, width
 
@@ -149,7 +149,7 @@ def recipes_command(as_json: AsJson = False) -> int:
 
     files = {name: read_recipe(name) for name in recipe_names()}
     if as_json:
-        out_json(
+        echo_json(
             {
                 name: {
                     "version": file.version, **file.network,
@@ -158,7 +158,7 @@ def recipes_command(as_json: AsJson = False) -> int:
                 for name, file in files.items()
             }
         )  # fmt: skip
-        return EXIT_FINE
+        return EXIT_OK
     found = {
         name: ", ".join(f"{key} {_plain(value)}" for key, value in {**file.network, **file.fields}.items())
         for name, file in files.items()
@@ -174,10 +174,10 @@ def _plain(value: object) -> str:
 
 def _listed(found: dict[str, str], as_json: bool, more: str) -> int:
     if as_json:
-        out_json(found)
-        return EXIT_FINE
+        echo_json(found)
+        return EXIT_OK
     width = max(map(len, found), default=0)
     for name, about in found.items():
-        out(f"{name:<{width}}  {about}")
-    out(f"{'':<{width}}  {more}")
-    return EXIT_FINE
+        echo(f"{name:<{width}}  {about}")
+    echo(f"{'':<{width}}  {more}")
+    return EXIT_OK

@@ -12,8 +12,8 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 import inklab
-from inklab.cli.app import app, note
-from inklab.errors import EXIT_FINE, EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_MISTAKE, InklabError
+from inklab.cli.app import app, info
+from inklab.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, InklabError
 
 FROM_OUTSIDE = {
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT,
@@ -67,7 +67,7 @@ def _run(typed: list[str], debug: bool) -> int:
     except InklabError as error:
         return _told(str(error), error.exit_code, debug)
     except TyperException as error:
-        return _told(f"{error.format_message()} See inklab --help.", EXIT_MISTAKE, debug)
+        return _told(f"{error.format_message()} See inklab --help.", EXIT_USAGE, debug)
     except (KeyboardInterrupt, Abort):
         return _told(
             "interrupted; what is finished is kept, trainings have left checkpoints, and the same command "
@@ -77,12 +77,12 @@ def _run(typed: list[str], debug: bool) -> int:
         )
     except BrokenPipeError:  # as in `inklab show | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FINE
+        return EXIT_OK
     except OSError as error:
         if error.errno not in FROM_OUTSIDE:
             return _internal(error, debug)
         place = f"'{error.filename}': " if error.filename else ""
-        return _told(f"{place}{error.strerror}", EXIT_MISTAKE, debug)
+        return _told(f"{place}{error.strerror}", EXIT_USAGE, debug)
     except Exception as error:
         return _internal(error, debug)
 
@@ -95,7 +95,7 @@ def _invoked(typed: list[str]) -> int:
             code = command.invoke(context)
     except typer.Exit as ended:
         code = ended.exit_code
-    return code if isinstance(code, int) else EXIT_FINE
+    return code if isinstance(code, int) else EXIT_OK
 
 
 def _internal(error: Exception, debug: bool) -> int:
@@ -109,7 +109,7 @@ def _internal(error: Exception, debug: bool) -> int:
 def _told(message: str, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    note(f"inklab: {' '.join(message.split())}")
+    info(f"inklab: {' '.join(message.split())}")
     return code
 
 

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from inklab.cli.app import AsJson, app, find_run, out, out_json, runs_root, table
-from inklab.errors import EXIT_FINE, EXIT_MISTAKE, CorruptFile, DataError, SpecError
+from inklab.cli.app import AsJson, app, echo, echo_json, find_run, runs_root, table
+from inklab.errors import EXIT_OK, EXIT_USAGE, ConfigError, CorruptFileError, DataError
 
 SHADES = " .:-=+*#%@"
 PACKAGES = "torch numpy scipy scikit-learn pydantic matplotlib safetensors pillow mlxtend".split()
@@ -43,33 +43,33 @@ def predict(
     framed, probabilities, labels = said(bundle, images, chapter, code)
     told = [_told(path, row, labels) for path, row in zip(images, probabilities, strict=True)]
     if as_json:
-        out_json(told)
-        return EXIT_FINE
+        echo_json(told)
+        return EXIT_OK
     for each, pixels in zip(told, framed, strict=True):
         ranked = sorted(each["probabilities"].items(), key=lambda pair: -pair[1])[:top]
-        out(
+        echo(
             f"{each['image']}: {each['label']}   ("
             + ", ".join(f"{name} {share:.1%}" for name, share in ranked)
             + ")"
         )
-        out(picture(pixels))
-    return EXIT_FINE
+        echo(picture(pixels))
+    return EXIT_OK
 
 
-Said = tuple[list[Any], Any, tuple[str, ...]]
+PredictionRow = tuple[list[Any], Any, tuple[str, ...]]
 """Of pictures: how they were framed, the probabilities of each class, and the classes' names."""
 
 
-def _said_by_bundle(name: str, images: list[Path], chapter: str | None, code: str | None) -> Said:
+def _said_by_bundle(name: str, images: list[Path], chapter: str | None, code: str | None) -> PredictionRow:
     folder = _bundle_folder(name, chapter)
     framed = _framed(folder, images)  # first: a wrong picture is told before torch is imported
 
     import numpy as np
     import torch
 
-    from inklab.model import Bundle
+    from inklab.model import TrainedModel
 
-    loaded = Bundle.load(folder, trusted=[code] if code else [])
+    loaded = TrainedModel.load(folder, trusted=[code] if code else [])
     probabilities = loaded.probabilities(torch.from_numpy(np.stack(framed)).float() / 255).numpy()
     return framed, probabilities, loaded.labels
 
@@ -78,36 +78,38 @@ def _is_onnx(name: str) -> bool:
     return name.lower().endswith(".onnx") and not Path(name).is_dir()
 
 
-def _said_by_onnx(name: str, images: list[Path], chapter: str | None, code: str | None) -> Said:
+def _said_by_onnx(name: str, images: list[Path], chapter: str | None, code: str | None) -> PredictionRow:
     """The same from an exported file, without torch."""
     import numpy as np
 
-    from inklab.data.image_file import open_picture
-    from inklab.data.preprocessing import Framing, frame
+    from inklab.data.image_file import open_image
+    from inklab.data.preprocessing import Preprocessing, frame
     from inklab.export.onnx_file import read_onnx
 
     if chapter is not None or code is not None:
-        raise SpecError(f"'{name}' is one network with all that it needs; leave --chapter and --code out")
+        raise ConfigError(f"'{name}' is one network with all that it needs; leave --chapter and --code out")
     network = read_onnx(Path(name))
-    framing = Framing.from_json(network.about["framing"])
-    framed = [frame(open_picture(path), framing) for path in images]
+    framing = Preprocessing.from_json(network.about["framing"])
+    framed = [frame(open_image(path), framing) for path in images]
     return framed, network.probabilities(np.stack(framed)), network.labels
 
 
 def _framed(folder: Path, images: list[Path]) -> list[Any]:
     """The pictures, brought into the form of a bundle's training images."""
-    from inklab.data.image_file import open_picture
-    from inklab.data.preprocessing import Framing, frame
+    from inklab.data.image_file import open_image
+    from inklab.data.preprocessing import Preprocessing, frame
     from inklab.io.documents import read_json
 
     manifest = read_json(folder / "bundle.json")
     try:
-        framing = Framing.from_json(manifest.get("framing") if isinstance(manifest, dict) else None)
-    except SpecError as error:
-        raise CorruptFile(f"'{folder / 'bundle.json'}' is damaged: {error}") from error
+        framing = Preprocessing.from_json(manifest.get("framing") if isinstance(manifest, dict) else None)
+    except ConfigError as error:
+        raise CorruptFileError(f"'{folder / 'bundle.json'}' is damaged: {error}") from error
     if list(framing.shape) != manifest.get("shape"):
-        raise CorruptFile(f"'{folder / 'bundle.json'}' is damaged: its framing makes images of another shape")
-    return [frame(open_picture(path), framing) for path in images]
+        raise CorruptFileError(
+            f"'{folder / 'bundle.json'}' is damaged: its framing makes images of another shape"
+        )
+    return [frame(open_image(path), framing) for path in images]
 
 
 def _told(path: Path, row: Any, labels: tuple[str, ...]) -> dict[str, Any]:
@@ -117,20 +119,20 @@ def _told(path: Path, row: Any, labels: tuple[str, ...]) -> dict[str, Any]:
 
 def _bundle_folder(name: str, chapter: str | None) -> Path:
     """The bundle meant: a folder with bundle.json, a trial's folder, or a run's replicate 0."""
-    from inklab.errors import UnknownName
-    from inklab.export.select import bundle_at
+    from inklab.errors import UnknownNameError
+    from inklab.export.select import model_at
     from inklab.results.experiment_summary import target_of
-    from inklab.study.run_directory import RunFolder
+    from inklab.study.run_directory import RunDirectory
 
-    bundle = bundle_at(Path(name))
+    bundle = model_at(Path(name))
     if bundle is not None:
         return bundle
     if not (Path(name) / "plan.json").is_file() and Path(name).exists():
         raise DataError(f"'{name}' is neither a bundle (bundle.json) nor a run (plan.json)")
-    folder = RunFolder.existing(find_run(name))
+    folder = RunDirectory.existing(find_run(name))
     trained = {each["name"]: each for each in folder.plan()["chapters"] if each["kind"] == "train"}
     if chapter is not None and chapter not in trained:
-        raise UnknownName("train chapter", chapter, trained)
+        raise UnknownNameError("train chapter", chapter, trained)
     for told in [trained[chapter]] if chapter else trained.values():
         first = told["settings"][0]
         if chapter or target_of(first) == "labels":
@@ -159,7 +161,7 @@ def doctor(as_json: AsJson = False) -> int:
     """Is this installation all right, and what will it use?"""
     from inklab.data.sources import data_folder, is_offline
     from inklab.hardware import cores, cpu_name, environment
-    from inklab.io.atomic import cache_folder
+    from inklab.io.atomic import cache_dir
 
     packages = {name: _version(name) or "missing" for name in PACKAGES}
     extras = {
@@ -177,18 +179,18 @@ def doctor(as_json: AsJson = False) -> int:
         **extras,
         "arithmetic": _arithmetic(),
         "data folder": str(here) if here else "INKLAB_DATA_DIR is not set",
-        "cache": str(cache_folder("data").parent),
+        "cache": str(cache_dir("data").parent),
         "mnist": _mnist(),
         "runs": str(runs_root().resolve()),
         "network": "not used (INKLAB_OFFLINE)" if is_offline() else "used for missing data only",
     }
     sound = "missing" not in packages.values() and checks["arithmetic"] == "right"
     if as_json:
-        out_json({"sound": sound, **checks})
+        echo_json({"sound": sound, **checks})
     else:
         table(["what", "found"], [[key, value] for key, value in checks.items()])
-        out("\n" + ("all is well" if sound else "something is wrong: see above"))
-    return EXIT_FINE if sound else EXIT_MISTAKE
+        echo("\n" + ("all is well" if sound else "something is wrong: see above"))
+    return EXIT_OK if sound else EXIT_USAGE
 
 
 def _version(package: str) -> str | None:
@@ -202,10 +204,15 @@ def _version(package: str) -> str | None:
 
 def _facts() -> dict[str, str]:
     """What trainings would run in, as far as this machine was looked at (docs/engine.md)."""
-    from inklab.study.resources import Asked, assumed, choose, known_facts
+    from inklab.study.resources import (
+        ExecutionOptions,
+        choose_execution,
+        default_profile,
+        load_cached_profile,
+    )
 
-    known = known_facts()
-    how = choose(known or assumed(), Asked())
+    known = load_cached_profile()
+    how = choose_execution(known or default_profile(), ExecutionOptions())
     later = "" if known else "; the first run looks at this machine and knows better"
     said = {key: f"{getattr(how, key)} ({how.why[key]})" for key in ("precision", "threads", "workers")}
     return {**said, "compiling": how.why["compile"] + later}
@@ -233,7 +240,7 @@ def _mnist() -> str:
     os.environ["INKLAB_OFFLINE"] = "1"  # looking must not download
     try:
         return f"here, sha256 {load('mnist').sha256[:12]}..."
-    except (DataError, SpecError):
+    except (DataError, ConfigError):
         return "not here; inklab data get mnist downloads it, and until then runs use mnist-5k"
     finally:
         os.environ.pop("INKLAB_OFFLINE") if before is None else os.environ.update({"INKLAB_OFFLINE": before})

@@ -6,8 +6,8 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
 
-from inklab.cli.app import note
-from inklab.results.phrases import counted
+from inklab.cli.app import info
+from inklab.results.phrases import pluralize
 from inklab.study.executor import Event
 
 PROBING = "looking at what this machine does fast (once, about 40 s)"
@@ -15,7 +15,7 @@ PROBING = "looking at what this machine does fast (once, about 40 s)"
 
 def progress() -> "AbstractContextManager[Any]":
     """A watcher for the driver, as a context."""
-    return _Rich() if sys.stderr.isatty() else _Plain()
+    return _RichProgress() if sys.stderr.isatty() else _PlainProgress()
 
 
 def duration(seconds: float | int) -> str:
@@ -33,10 +33,10 @@ def duration(seconds: float | int) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-class _Plain:
+class _PlainProgress:
     """A line when a job ends."""
 
-    def __enter__(self) -> "_Plain":
+    def __enter__(self) -> "_PlainProgress":
         self.began = time.monotonic()
         self.left = 0
         return self
@@ -46,20 +46,20 @@ class _Plain:
 
     def __call__(self, event: Event, job: dict[str, Any]) -> None:
         if event.kind == "probing":
-            note(PROBING)
+            info(PROBING)
         elif event.kind == "planned":
-            note(_planned(event.value))
+            info(_planned(event.value))
         elif event.kind == "warned":
-            note(f"{job['label']}: {event.value}")
+            info(f"{job['label']}: {event.value}")
         elif event.kind in ("done", "failed", "lost", "retried"):
             reason = f": {_last_line(event.value)}" if event.kind != "done" else ""
-            note(f"[{duration(time.monotonic() - self.began):>8}] {event.kind} {job['label']}{reason}")
+            info(f"[{duration(time.monotonic() - self.began):>8}] {event.kind} {job['label']}{reason}")
 
 
-class _Rich:
+class _RichProgress:
     """A bar for everything and one for each job that runs."""
 
-    def __enter__(self) -> "_Rich":
+    def __enter__(self) -> "_RichProgress":
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -126,8 +126,8 @@ def _planned(left: dict[str, Any]) -> str:
 
 def to_do(left: dict[str, Any]) -> str:
     """What an estimate counts, in words."""
-    groups = f"{counted(left['trials'], 'trial')} in {counted(left['populations'], 'group')}"
-    return f"{groups}, {counted(left['evaluations'], 'evaluation')}"
+    groups = f"{pluralize(left['trials'], 'trial')} in {pluralize(left['populations'], 'group')}"
+    return f"{groups}, {pluralize(left['evaluations'], 'evaluation')}"
 
 
 def _last_line(reason: object) -> str:

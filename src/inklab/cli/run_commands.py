@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from inklab.cli.app import AsJson, Run, Sets, app, find_run, note, out, out_json, runs_root
-from inklab.errors import EXIT_FAILED_TRIALS, EXIT_FINE, CorruptFile, RunError, SpecError, did_you_mean
+from inklab.cli.app import AsJson, RunArg, Sets, app, echo, echo_json, find_run, info, runs_root
+from inklab.errors import EXIT_FAILED_TRIALS, EXIT_OK, ConfigError, CorruptFileError, RunError, did_you_mean
 
 Workers = Annotated[
     int | None,
@@ -83,26 +83,28 @@ def run_command(
     )
     options = [("--profile", profile), ("--data", data), *(("--set", each) for each in sets or [])]
     how = _how(workers, threads, precision, compile_, every)
-    asked = _Asked(folder, how, dry_run, as_json, _command("run", study, options))
+    asked = RunCommand(folder, how, dry_run, as_json, _command("run", study, options))
     asked = replace(asked, remark=few if spec != asked_for else "")
     return _drive(spec, name, asked, dataset)
 
 
 @app.command()
-def resume(run: Run = "latest", workers: Workers = None, every: Every = None, as_json: AsJson = False) -> int:
+def resume(
+    run: RunArg = "latest", workers: Workers = None, every: Every = None, as_json: AsJson = False
+) -> int:
     """Go on with a run: do only what is missing, unfinished trainings from their last checkpoint."""
     from inklab.io.documents import read_json
     from inklab.study.load import parse_study
-    from inklab.study.run_directory import RunFolder
+    from inklab.study.run_directory import RunDirectory
 
     path = find_run(run)
     if not (path / "spec.json").is_file():
         raise RunError(f"'{path}' has no spec.json; type the inklab run command that began it")
     told = read_json(path / "spec.json")
     if not (isinstance(told, dict) and isinstance(told.get("study"), dict) and "profile" in told):
-        raise CorruptFile(f"'{path / 'spec.json'}' is damaged; type the command that began the run")
-    typed = RunFolder(path).plan().get("command", "") if (path / "plan.json").is_file() else ""
-    asked = _Asked(path, _how(workers, every=every), as_json=as_json, command=typed)
+        raise CorruptFileError(f"'{path / 'spec.json'}' is damaged; type the command that began the run")
+    typed = RunDirectory(path).plan().get("command", "") if (path / "plan.json").is_file() else ""
+    asked = RunCommand(path, _how(workers, every=every), as_json=as_json, command=typed)
     return _drive(parse_study(told["study"], str(path)), told["profile"], asked)
 
 
@@ -143,7 +145,7 @@ def train(
     options = [("--data", data), ("--recipe", recipe), ("--replicates", str(replicates))]
     options += [("--set", each) for each in sets or []]
     how = _how(workers, threads, precision, compile_, every)
-    asked = _Asked(folder, how, dry_run, as_json, _command("train", model, options), bundles=True)
+    asked = RunCommand(folder, how, dry_run, as_json, _command("train", model, options), bundles=True)
     return _drive(parse_study(raw, raw["name"]), "plain", asked)
 
 
@@ -152,12 +154,14 @@ def _lone_study(
 ) -> dict[str, Any]:
     """The study of one chapter that `inklab train` asks for."""
     from inklab.networks.network import models
-    from inklab.study.load import parse_set, put
+    from inklab.study.load import parse_override, set_dotted
     from inklab.training.recipe import read_recipe
 
     if model is None and (recipe is None or not read_recipe(recipe).network):
         named = f"recipe '{recipe}' names no network of its own" if recipe else "nothing to train is named"
-        raise SpecError(f"{named}; write inklab train MODEL (inklab models), or --recipe with one that does")
+        raise ConfigError(
+            f"{named}; write inklab train MODEL (inklab models), or --recipe with one that does"
+        )
     name = (model or Path(str(recipe)).stem).rpartition(":")[2].lower().replace(".", "-")
     images = model is not None and model in models and models[model].target == "images"
     base = recipe or ("denoise" if images else "sgd")
@@ -166,14 +170,14 @@ def _lone_study(
         chapter["model"] = {"name": model}
     raw = {"name": name, "title": f"Training {name}", "data": {"source": data}, "chapters": {name: chapter}}
     for change in sets:
-        key, value = parse_set(change)
+        key, value = parse_override(change)
         own = key.split(".")[0] in ("model", "recipe", "scaling", "vary", "replicates")
-        put(raw, f"{name}.{key}" if own else key, value, f"--set {change}")
+        set_dotted(raw, f"{name}.{key}" if own else key, value, f"--set {change}")
     return raw
 
 
 @dataclass(frozen=True)
-class _Asked:
+class RunCommand:
     """What was typed besides the question."""
 
     folder: Path | None
@@ -195,19 +199,19 @@ def _how(
     """What was typed about how to run.
 
     Raises:
-        SpecError: a word that is not one of the three.
+        ConfigError: a word that is not one of the three.
     """
-    from inklab.study.resources import Asked
+    from inklab.study.resources import ExecutionOptions
 
     for flag, given, allowed in (
         ("--precision", precision, ("auto", "fp32", "bf16")),
         ("--compile", compiled, ("auto", "yes", "no")),
     ):
         if given not in allowed:
-            raise SpecError(
+            raise ConfigError(
                 f"{flag} is '{given}'.{did_you_mean(given, allowed)} Allowed: {', '.join(allowed)}."
             )
-    return Asked(workers, threads, precision, compiled, every)  # type: ignore[arg-type]
+    return ExecutionOptions(workers, threads, precision, compiled, every)  # type: ignore[arg-type]
 
 
 def _command(verb: str, what: str | None, options: list[tuple[str, str | None]]) -> str:
@@ -216,27 +220,27 @@ def _command(verb: str, what: str | None, options: list[tuple[str, str | None]])
     return shlex.join(["inklab", verb, *([what] if what else []), *words])
 
 
-def _drive(spec: Any, profile: str, asked: _Asked, dataset: Any = None) -> int:
+def _drive(spec: Any, profile: str, asked: RunCommand, dataset: Any = None) -> int:
     from inklab.cli.progress_display import progress
-    from inklab.study.load import open_study
-    from inklab.study.monitor import LiveFile
-    from inklab.study.run_directory import RunFolder
-    from inklab.study.runner import Driver
+    from inklab.study.load import load_study
+    from inklab.study.monitor import StatusFile
+    from inklab.study.run_directory import RunDirectory
+    from inklab.study.runner import StudyRunner
 
-    study = open_study(spec, profile, dataset)
+    study = load_study(spec, profile, dataset)
     if study.identity.note:
-        note(f"NOTE: {study.identity.note}")
+        info(f"NOTE: {study.identity.note}")
     if asked.remark:
-        note(asked.remark)
+        info(asked.remark)
     path = asked.folder or runs_root() / spec.name / study.id
-    driver = Driver(study, RunFolder(path), asked.how, command=asked.command)
+    driver = StudyRunner(study, RunDirectory(path), asked.how, command=asked.command)
     if asked.dry_run:
         return _show_plan(driver, path, asked.as_json)
     driver.check()
-    note(f"study {spec.name}, profile {profile}, data {study.identity.source}: {path}")
+    info(f"study {spec.name}, profile {profile}, data {study.identity.source}: {path}")
     try:
         with progress() as watcher:
-            driver.watcher = LiveFile(driver.folder, watcher)
+            driver.watcher = StatusFile(driver.folder, watcher)
             results = driver.run()
     finally:  # also when interrupted: inklab resume goes on with the latest
         below = runs_root().resolve() in path.resolve().parents
@@ -244,29 +248,29 @@ def _drive(spec: Any, profile: str, asked: _Asked, dataset: Any = None) -> int:
             _point_latest(path)
     page = _report(driver, path)
     _say(results, path, page, asked)
-    return EXIT_FINE if _all_done(results) else EXIT_FAILED_TRIALS
+    return EXIT_OK if _all_done(results) else EXIT_FAILED_TRIALS
 
 
 def _report(driver: Any, path: Path) -> Path:
     from inklab.report.page import write_report
     from inklab.run import StoredRun
-    from inklab.study.run_directory import RunFolder
+    from inklab.study.run_directory import RunDirectory
 
-    return write_report(StoredRun(RunFolder(path), driver.study.dataset))
+    return write_report(StoredRun(RunDirectory(path), driver.study.dataset))
 
 
-def _say(results: dict[str, Any], path: Path, page: Path, asked: _Asked) -> None:
+def _say(results: dict[str, Any], path: Path, page: Path, asked: RunCommand) -> None:
     if asked.as_json:
-        out_json(results)
+        echo_json(results)
         return
     from inklab.cli.results_commands import show_results
-    from inklab.study.run_directory import RunFolder
+    from inklab.study.run_directory import RunDirectory
 
     show_results(results)
     if asked.bundles:
-        plan = RunFolder(path).plan()
-        out(f"\nbundle: {RunFolder(path).bundle(plan['chapters'][0]['settings'][0]['trials'][0])}")
-    out(f"\nreport: {page}")
+        plan = RunDirectory(path).plan()
+        echo(f"\nbundle: {RunDirectory(path).bundle(plan['chapters'][0]['settings'][0]['trials'][0])}")
+    echo(f"\nreport: {page}")
 
 
 def _point_latest(path: Path) -> None:
@@ -279,7 +283,7 @@ def _point_latest(path: Path) -> None:
         draft.symlink_to(os.path.relpath(path.resolve(), link.parent.resolve()))
         os.replace(draft, link)
     except OSError:
-        note(f"'{link}' could not be made to point at this run")
+        info(f"'{link}' could not be made to point at this run")
 
 
 def _all_done(results: dict[str, Any]) -> bool:
@@ -293,19 +297,19 @@ def _all_done(results: dict[str, Any]) -> bool:
 def _show_plan(driver: Any, path: Path, as_json: bool) -> int:
     from inklab.cli.app import table
     from inklab.cli.progress_display import duration, to_do
-    from inklab.study.resources import described
+    from inklab.study.resources import describe_execution
 
     made, left = driver.dry_run()
     if as_json:
-        out_json({"folder": str(path), "plan": made, "left": left})
-        return EXIT_FINE
-    out(f"study {made['study']}, profile {made['profile']}, seed {made['seed']}: {path}")
+        echo_json({"folder": str(path), "plan": made, "left": left})
+        return EXIT_OK
+    echo(f"study {made['study']}, profile {made['profile']}, seed {made['seed']}: {path}")
     data = made["data"]
-    out(
+    echo(
         f"data {data['source']}: {data['train']:,} training, {data['validation']:,} validation, "
         f"{data['test']:,} test images"
     )
-    out("how:\n" + "\n".join(f"  {line}" for line in described(made["how"])) + "\n")
+    echo("how:\n" + "\n".join(f"  {line}" for line in describe_execution(made["how"])) + "\n")
     rows = []
     for chapter in made["chapters"]:
         trials = {trial for setting in chapter.get("settings", []) for trial in setting["trials"]}
@@ -320,12 +324,12 @@ def _show_plan(driver: Any, path: Path, as_json: bool) -> int:
             ]
         )
     table(["chapter", "kind", "trials", "groups", "evaluations"], rows, right=(2, 4))
-    out(f"\nstill to do: {to_do(left)}")
-    out(
+    echo(f"\nstill to do: {to_do(left)}")
+    echo(
         f"about {duration(left['seconds'])} (within a factor of two), {left['bytes'] / 1e6:.0f} MB on disk; "
         "nothing was written"
     )
-    return EXIT_FINE
+    return EXIT_OK
 
 
 def _groups_told(groups: list[dict[str, Any]]) -> str:

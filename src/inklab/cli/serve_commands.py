@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inklab.cli.app import app, find_run, note, out
-from inklab.errors import EXIT_FINE, InklabError
+from inklab.cli.app import app, echo, find_run, info
+from inklab.errors import EXIT_OK, InklabError
 
 if TYPE_CHECKING:
-    from inklab.serve.server import Place
+    from inklab.serve.address import BindAddress
 
 NEEDED = ("fastapi", "uvicorn", "httptools", "uvloop", "onnx", "onnxscript", "onnxruntime")
 
@@ -54,28 +54,27 @@ def serve(
     code: Code = None,
 ) -> int:
     """Serve a page to draw on, with a run's networks behind it, and the study while it runs."""
-    from inklab.serve.security import ANY, Names, check_address, token_of
-    from inklab.serve.server import Place, listen
+    from inklab.serve.address import ANY_ADDRESS, AllowedHosts, BindAddress, check_address, listen, token_of
 
     _check_packages()
     folder = _folder(run)
-    place = Place(host, port, token_of(token), tuple(allow_host or ()))
+    place = BindAddress(host, port, token_of(token), tuple(allow_host or ()))
     check_address(host, place.token)
-    Names.of(host, port, place.allowed)
-    if host in ANY and not place.allowed:
-        note(f"at {host}, others are answered under names that are given with --allow-host only")
+    AllowedHosts.of(host, port, place.allowed)
+    if host in ANY_ADDRESS and not place.allowed:
+        info(f"at {host}, others are answered under names that are given with --allow-host only")
     listener = listen(place)
     address = _address(place, listener.getsockname()[1])
 
     def listening(left_out: Mapping[str, str]) -> None:
         for name, reason in left_out.items():
-            note(f"without {name}: {reason}")
-        out(f"serving {folder} at {address} ; Ctrl-C ends it")
+            info(f"without {name}: {reason}")
+        echo(f"serving {folder} at {address} ; Ctrl-C ends it")
         sys.stdout.flush()
         if open_page and _has_desktop():
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
-    note("getting networks ready; the first time, they are converted, which takes a second or two each")
+    info("getting networks ready; the first time, they are converted, which takes a second or two each")
     try:
         with listener:
             from inklab.serve.server import serve as serving
@@ -83,7 +82,7 @@ def serve(
             serving(folder, place, listener, listening, trusted=code or ())
     except KeyboardInterrupt:  # before it listened
         pass
-    return EXIT_FINE
+    return EXIT_OK
 
 
 def _check_packages() -> None:
@@ -96,17 +95,17 @@ def _check_packages() -> None:
 
 def _folder(name: str) -> Path:
     """A bundle's folder, a trial's, or a run's."""
-    from inklab.export.select import bundle_at
+    from inklab.export.select import model_at
 
-    bundle = bundle_at(Path(name))
+    bundle = model_at(Path(name))
     return find_run(name) if bundle is None else bundle.resolve()
 
 
-def _address(place: "Place", port: int) -> str:
+def _address(place: "BindAddress", port: int) -> str:
     """What to type into a browser."""
-    from inklab.serve.security import ANY
+    from inklab.serve.address import ANY_ADDRESS
 
-    host = place.host if place.host not in ANY else next(iter(place.allowed), "127.0.0.1")
+    host = place.host if place.host not in ANY_ADDRESS else next(iter(place.allowed), "127.0.0.1")
     host = f"[{host}]" if ":" in host and not host.startswith("[") else host
     return f"http://{host}:{port}/" + (f"?token={place.token}" if place.token else "")
 

@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from inklab.errors import InklabError, OutOfRange, SpecError
+from inklab.errors import ConfigError, InklabError, OutOfRangeError
 from inklab.registry import Registry
 from inklab.usercode import is_user_code, load_object
 
-Run = Callable[[Tensor, float | Tensor, torch.Generator], Tensor]
+CorruptFn = Callable[[Tensor, float | Tensor, torch.Generator], Tensor]
 """Behind a corruption: images in [0, 1], a strength (a float, or `(n, 1, 1, 1)`), a generator -> images."""
 
 
@@ -38,7 +38,7 @@ class Corruption:
     unit: str
     strengths: tuple[float, ...]
     largest: float
-    run: Run
+    run: CorruptFn
 
     def __post_init__(self) -> None:
         rising = all(low < high for low, high in zip(self.strengths, self.strengths[1:], strict=False))
@@ -69,7 +69,7 @@ class Corruption:
             rng: where the draws come from.
 
         Raises:
-            OutOfRange: a strength, an image value or a shape is not as stated above.
+            OutOfRangeError: a strength, an image value or a shape is not as stated above.
         """
         check_images(images)
         if isinstance(strength, Tensor):
@@ -81,17 +81,17 @@ class Corruption:
         """Refuse a strength outside [0, `largest`].
 
         Raises:
-            OutOfRange: it is below 0, too large, or not a number.
+            OutOfRangeError: it is below 0, too large, or not a number.
         """
         if not 0 <= strength <= self.largest:  # also catches NaN
-            raise OutOfRange(
+            raise OutOfRangeError(
                 f"strength {strength:g} of '{self.name}' is out of range;"
                 f" allowed: 0 to {self.largest:g} ({self.unit})"
             )
 
     def _strength_per_image(self, images: Tensor, strength: Tensor) -> Tensor:
         if strength.shape != images.shape[:1]:
-            raise OutOfRange(
+            raise OutOfRangeError(
                 f"strengths of shape {tuple(strength.shape)} for images of shape {tuple(images.shape)};"
                 " give one number for all images, or one an image"
             )
@@ -108,7 +108,7 @@ corruptions: Registry[Corruption] = Registry("corruption", "inklab.corruptions")
 
 def corruption(
     name: str, *, unit: str, strengths: tuple[float, ...], largest: float
-) -> Callable[[Run], Corruption]:
+) -> Callable[[CorruptFn], Corruption]:
     """Register the decorated function as a corruption.
 
     Args:
@@ -124,7 +124,7 @@ def corruption(
             return torch.lerp(images, torch.ones_like(images), strength)
     """
 
-    def register(run: Run) -> Corruption:
+    def register(run: CorruptFn) -> Corruption:
         made = Corruption(name, unit, strengths, largest, run)
         corruptions.add(name, made)
         return made
@@ -136,10 +136,10 @@ def check_images(images: Tensor) -> None:
     """Refuse what cannot be images in [0, 1].
 
     Raises:
-        OutOfRange: not four axes, no floats, or a value outside [0, 1].
+        OutOfRangeError: not four axes, no floats, or a value outside [0, 1].
     """
     if images.ndim != 4 or not images.is_floating_point():
-        raise OutOfRange(
+        raise OutOfRangeError(
             f"got {images.dtype} of shape {tuple(images.shape)}; images are floats (n, c, h, w) in [0, 1]:"
             " divide bytes by 255 first"
         )
@@ -149,21 +149,23 @@ def check_images(images: Tensor) -> None:
         return
     low, high = (bound.item() for bound in torch.aminmax(images))
     if not (low >= 0 and high <= 1):
-        raise OutOfRange(
+        raise OutOfRangeError(
             f"image values from {low:g} to {high:g}; allowed: 0 to 1. Corrupt images before they are scaled"
         )
 
 
-def find_corruption(name: str) -> Corruption:
+def get_corruption(name: str) -> Corruption:
     """A registered corruption, or one in a user's own file (`my_noise.py:speckle`).
 
     Raises:
-        UnknownName: nothing has that name.
-        SpecError: what the file holds under that name is not a corruption.
+        UnknownNameError: nothing has that name.
+        ConfigError: what the file holds under that name is not a corruption.
     """
     if not is_user_code(name):
         return corruptions[name]
     found = load_object(name)
     if not isinstance(found, Corruption):
-        raise SpecError(f"'{name}' is a {type(found).__name__}; decorate the function with @corruption(...)")
+        raise ConfigError(
+            f"'{name}' is a {type(found).__name__}; decorate the function with @corruption(...)"
+        )
     return found

@@ -35,7 +35,7 @@ class Filter:
             images: `(n, c, h, w)` floats in [0, 1].
 
         Raises:
-            OutOfRange: these are no images in [0, 1].
+            OutOfRangeError: these are no images in [0, 1].
         """
         check_images(images)
         return self.run(images)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from inklab.corruptions.corruption import corruption
 
-LEAST_STRENGTH = (
+MIN_STRENGTH = (
     1e-6  # shot noise: below it 1 / strength leaves what float32 counts exactly; stands for 0 there
 )
 
@@ -48,9 +48,9 @@ def gaussian(images: Tensor, strength: float | Tensor, rng: torch.Generator) -> 
 def shot(images: Tensor, strength: float | Tensor, rng: torch.Generator) -> Tensor:
     """Count photons instead of measuring light, and clip at white: the noise of too little light."""
     strength = torch.as_tensor(strength, dtype=images.dtype, device=images.device)
-    photon = strength.clamp(min=LEAST_STRENGTH)  # how bright a single photon makes a pixel
+    photon = strength.clamp(min=MIN_STRENGTH)  # how bright a single photon makes a pixel
     counts = torch.poisson((images / photon).to(rng.device), generator=rng).to(images.device)
-    return torch.where(strength < LEAST_STRENGTH, images, (counts * photon).clamp_(0, 1))
+    return torch.where(strength < MIN_STRENGTH, images, (counts * photon).clamp_(0, 1))
 
 
 @corruption(

@@ -7,14 +7,14 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Int64, Shaped
 
-from inklab.data.preprocessing import Framing
-from inklab.errors import DataError, OutOfRange, SpecError
+from inklab.data.preprocessing import Preprocessing
+from inklab.errors import ConfigError, DataError, OutOfRangeError
 from inklab.io.documents import sha256_of
 from inklab.seeding import Seed
 from inklab.shapes import Labels, Pixels
 
-LARGEST_BYTES = 2 * 1024**3  # of pixels; 2.7 million images of 28 x 28, and a small machine still holds them
-MOST_CLASSES = 1000  # a label beyond this is a misread file rather than a class
+MAX_BYTES = 2 * 1024**3  # of pixels; 2.7 million images of 28 x 28, and a small machine still holds them
+MAX_CLASSES = 1000  # a label beyond this is a misread file rather than a class
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +23,7 @@ class ImageSet:
 
     Raises:
         DataError: a dtype, a shape or the two lengths don't fit.
-        OutOfRange: a label is negative or beyond what can be a class.
+        OutOfRangeError: a label is negative or beyond what can be a class.
 
     Example:
         >>> blank = ImageSet(np.zeros((2, 1, 28, 28), np.uint8), np.array([0, 1]))
@@ -47,9 +47,9 @@ class ImageSet:
             raise DataError(f"labels are {describe(labels)}; they must be int64 (n,)")
         if len(pixels) != len(labels):
             raise DataError(f"{len(pixels)} images have {len(labels)} labels; each image needs one")
-        if len(labels) and not 0 <= labels.min() <= labels.max() < MOST_CLASSES:
-            raise OutOfRange(
-                f"labels go from {labels.min()} to {labels.max()}; 0 to {MOST_CLASSES - 1} are allowed"
+        if len(labels) and not 0 <= labels.min() <= labels.max() < MAX_CLASSES:
+            raise OutOfRangeError(
+                f"labels go from {labels.min()} to {labels.max()}; 0 to {MAX_CLASSES - 1} are allowed"
             )
 
     def __len__(self) -> int:
@@ -88,7 +88,7 @@ class Dataset:
 
     Example:
         >>> images = ImageSet(np.zeros((2, 1, 28, 28), np.uint8), np.array([0, 1]))
-        >>> Dataset("blank", images, images, ("no", "yes"), Framing.plain((1, 28, 28))).shape
+        >>> Dataset("blank", images, images, ("no", "yes"), Preprocessing.plain((1, 28, 28))).shape
         (1, 28, 28)
     """
 
@@ -96,7 +96,7 @@ class Dataset:
     train: ImageSet
     test: ImageSet
     labels: tuple[str, ...]
-    framing: Framing
+    framing: Preprocessing
     note: str | None = None
 
     def __post_init__(self) -> None:
@@ -117,14 +117,16 @@ class Dataset:
             )
 
     def _check_labels(self) -> None:
-        if not 2 <= len(set(self.labels)) == len(self.labels) <= MOST_CLASSES:
+        if not 2 <= len(set(self.labels)) == len(self.labels) <= MAX_CLASSES:
             raise DataError(
                 f"'{self.source}' names {len(self.labels)} classes, {len(set(self.labels))} different; "
-                f"2 to {MOST_CLASSES} different names are allowed"
+                f"2 to {MAX_CLASSES} different names are allowed"
             )
         largest = max(int(images.labels.max()) for images in (self.train, self.test))
         if largest >= len(self.labels):
-            raise OutOfRange(f"'{self.source}' has the label {largest}, but only {len(self.labels)} classes")
+            raise OutOfRangeError(
+                f"'{self.source}' has the label {largest}, but only {len(self.labels)} classes"
+            )
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -149,12 +151,12 @@ def describe(array: Shaped[np.ndarray, "..."]) -> str:
     return f"{array.dtype} {array.shape}"
 
 
-def labelled(pixels: Shaped[np.ndarray, "..."], labels: Shaped[np.ndarray, "..."], name: str) -> ImageSet:
+def labeled(pixels: Shaped[np.ndarray, "..."], labels: Shaped[np.ndarray, "..."], name: str) -> ImageSet:
     """Pixels `(n, c, h, w)` and labels `(n,)` that were read from a file, as a set; `name` is for messages.
 
     Raises:
         DataError: there isn't one label an image.
-        OutOfRange: a label is negative or beyond what can be a class.
+        OutOfRangeError: a label is negative or beyond what can be a class.
     """
     if labels.ndim != 1 or len(pixels) != len(labels):
         raise DataError(
@@ -164,8 +166,8 @@ def labelled(pixels: Shaped[np.ndarray, "..."], labels: Shaped[np.ndarray, "..."
         raise DataError(f"{name}: {describe(pixels)} has no pixels")
     try:
         return ImageSet(pixels, labels.astype(np.int64))
-    except OutOfRange as error:
-        raise OutOfRange(f"{name}: {error}") from error
+    except OutOfRangeError as error:
+        raise OutOfRangeError(f"{name}: {error}") from error
 
 
 def numbered(*sets: ImageSet) -> tuple[str, ...]:
@@ -197,34 +199,34 @@ def split(dataset: Dataset, *, validation: int, seed: int) -> Split:
         Training and validation images in the order in which they stood.
 
     Raises:
-        SpecError: `validation` is negative or leaves nothing to train on.
+        ConfigError: `validation` is negative or leaves nothing to train on.
 
     Example:
-        >>> from inklab.data.preprocessing import Framing
+        >>> from inklab.data.preprocessing import Preprocessing
         >>> images = ImageSet(np.zeros((10, 1, 28, 28), np.uint8), np.arange(10) % 2)
-        >>> blank = Dataset("blank", images, images, ("a", "b"), Framing.plain((1, 28, 28)))
+        >>> blank = Dataset("blank", images, images, ("a", "b"), Preprocessing.plain((1, 28, 28)))
         >>> parts = split(blank, validation=4, seed=0)
         >>> parts.train.counts(2), parts.validation.counts(2)
         ([3, 3], [2, 2])
     """
     standing = len(dataset.train)
     if not 0 <= validation < standing:
-        raise SpecError(
+        raise ConfigError(
             f"data.validation = {validation}, but '{dataset.source}' has {standing} training images; "
             f"0 to {standing - 1} can be held out"
         )
-    held = stratified(dataset.train.labels, validation, Seed(seed) / "split")
+    held = stratified_split(dataset.train.labels, validation, Seed(seed) / "split")
     kept = np.setdiff1d(np.arange(standing), held)
     return Split(dataset.train.take(kept), dataset.train.take(held), dataset.test)
 
 
 def without_test(images: ImageSet, seed: int) -> tuple[ImageSet, ImageSet]:
     """Training and test images out of one set: a sixth of every class becomes the test."""
-    held = stratified(images.labels, len(images) // 6, Seed(seed) / "test")
+    held = stratified_split(images.labels, len(images) // 6, Seed(seed) / "test")
     return images.take(np.setdiff1d(np.arange(len(images)), held)), images.take(held)
 
 
-def stratified(labels: Labels, take: int, seed: Seed) -> Int64[np.ndarray, " take"]:
+def stratified_split(labels: Labels, take: int, seed: Seed) -> Int64[np.ndarray, " take"]:
     """Choose `take` places at random so that each class gives its share, to within one image.
 
     Args:
@@ -237,16 +239,16 @@ def stratified(labels: Labels, take: int, seed: Seed) -> Int64[np.ndarray, " tak
     """
     chosen = [
         (seed / number).rng().permutation(np.flatnonzero(labels == number))[:share]
-        for number, share in enumerate(shares(np.bincount(labels), take))
+        for number, share in enumerate(class_counts(np.bincount(labels), take))
     ]
     return np.sort(np.concatenate([np.empty(0, np.int64), *chosen]))
 
 
-def shares(counts: Int64[np.ndarray, " k"], take: int) -> Int64[np.ndarray, " k"]:
+def class_counts(counts: Int64[np.ndarray, " k"], take: int) -> Int64[np.ndarray, " k"]:
     """Divide `take` in proportion to `counts`, by largest remainders; no class is emptied needlessly.
 
     Example:
-        >>> shares(np.array([6, 3, 1]), 5).tolist()
+        >>> class_counts(np.array([6, 3, 1]), 5).tolist()
         [3, 2, 0]
     """
     whole, remainder = np.divmod(counts * take, max(counts.sum(), 1))

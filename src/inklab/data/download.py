@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from urllib.parse import urlsplit
 
-from inklab.errors import CorruptFile, Unavailable
+from inklab.errors import CorruptFileError, DatasetUnavailableError
 
-PATIENCE = 15.0  # seconds for everything that one source needs
-STALL = 5.0  # seconds without a byte after which a mirror is given up
-LARGEST_DOWNLOAD = 128 * 1024**2  # bytes; Fashion-MNIST's largest file has 26 million
+DOWNLOAD_TIMEOUT = 15.0  # seconds for everything that one source needs
+STALL_TIMEOUT = 5.0  # seconds without a byte after which a mirror is given up
+MAX_DOWNLOAD = 128 * 1024**2  # bytes; Fashion-MNIST's largest file has 26 million
 PIECE = 256 * 1024
 
 
@@ -20,11 +20,12 @@ def fetch(urls: Sequence[str], check: Callable[[bytes], None], *, deadline: floa
 
     Args:
         urls: the same file on several mirrors, http or https, in order of preference.
-        check: raises `CorruptFile` if the content isn't the published one; then the next mirror is asked.
+        check: raises `CorruptFileError` if the content isn't the published one; then the next mirror is
+            asked.
         deadline: on `time.monotonic`'s clock; no mirror is waited for beyond it.
 
     Raises:
-        Unavailable: no mirror had it; says what each answered.
+        DatasetUnavailableError: no mirror had it; says what each answered.
     """
     failures = []
     for url in urls:
@@ -32,17 +33,17 @@ def fetch(urls: Sequence[str], check: Callable[[bytes], None], *, deadline: floa
             content = _content(url, deadline)
             check(content)
             return content
-        except (OSError, http.client.HTTPException, CorruptFile) as error:
+        except (OSError, http.client.HTTPException, CorruptFileError) as error:
             failures.append(f"{urlsplit(url).hostname}: {getattr(error, 'reason', None) or error}")
-    raise Unavailable("; ".join(failures) or "no mirror is known")
+    raise DatasetUnavailableError("; ".join(failures) or "no mirror is known")
 
 
 def _content(url: str, deadline: float) -> bytes:
     content = bytearray()
     for piece in _pieces(url, deadline):
         content += piece
-        if len(content) > LARGEST_DOWNLOAD:
-            raise CorruptFile(f"more than {LARGEST_DOWNLOAD:,} bytes")
+        if len(content) > MAX_DOWNLOAD:
+            raise CorruptFileError(f"more than {MAX_DOWNLOAD:,} bytes")
     return bytes(content)
 
 
@@ -54,7 +55,7 @@ def _pieces(url: str, deadline: float) -> Iterator[bytes]:
     try:
         while True:
             try:
-                piece = line.get(timeout=max(0.0, min(STALL, deadline - time.monotonic())))
+                piece = line.get(timeout=max(0.0, min(STALL_TIMEOUT, deadline - time.monotonic())))
             except queue.Empty:
                 raise TimeoutError("too slow, or no answer") from None
             if isinstance(piece, Exception):
@@ -71,7 +72,7 @@ def _read(url: str, line: "queue.Queue[bytes | Exception]", stop: threading.Even
     from urllib.request import Request, urlopen  # 60 ms, needed on the first use of a source only
 
     try:
-        with urlopen(Request(url, headers={"User-Agent": "inklab"}), timeout=STALL) as answer:
+        with urlopen(Request(url, headers={"User-Agent": "inklab"}), timeout=STALL_TIMEOUT) as answer:
             while not stop.is_set() and (piece := answer.read(PIECE)):
                 line.put(piece)
         line.put(b"")

@@ -11,20 +11,20 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import UInt8
 
-from inklab.data.dataset import LARGEST_BYTES, Dataset, ImageSet, labelled, numbered, without_test
-from inklab.data.preprocessing import Framing
-from inklab.errors import CorruptFile, DataError
-from inklab.io.atomic import open_plain
+from inklab.data.dataset import MAX_BYTES, Dataset, ImageSet, labeled, numbered, without_test
+from inklab.data.preprocessing import Preprocessing
+from inklab.errors import CorruptFileError, DataError
+from inklab.io.atomic import open_regular
 
 UNSIGNED_BYTE = 0x08
-MOST_DIMENSIONS = 4
+MAX_DIMENSIONS = 4
 PIECE = 1024 * 1024  # bytes decompressed at a time
 IMAGES_NAME = re.compile(r"images([-.]idx)3")
 TRAIN_NAME = re.compile(r"train(?=[-_.])")
 
 
 @runtime_checkable
-class Readable(Protocol):
+class ReadableFile(Protocol):
     """An open binary file, or what stands in for one."""
 
     def read(self, size: int = -1, /) -> bytes:
@@ -40,22 +40,23 @@ def read_idx(path: Path) -> UInt8[np.ndarray, "..."]:
     Never holds more than the header promises, and refuses a promise above 2 GiB before it reads on.
 
     Raises:
-        CorruptFile: not IDX, another type than unsigned byte, cut short, too long, or too large; or no plain
+        CorruptFileError: not IDX, another type than unsigned byte, cut short, too long, or too large; or no
+            plain
             file.
         DataError: there is no such file.
     """
     try:
-        with open_plain(path) as file:
+        with open_regular(path) as file:
             return parse_idx(unpack(file, str(path)), str(path))
     except OSError as error:
         raise DataError(f"'{path}' can't be read: {error.strerror or error}") from error
 
 
-def unpack(file: Readable, name: str) -> bytes:
+def unpack(file: ReadableFile, name: str) -> bytes:
     """The bytes of an IDX file, uncompressed: header and exactly the pixels that the header promises.
 
     Raises:
-        CorruptFile: as for `read_idx`.
+        CorruptFileError: as for `read_idx`.
     """
     packed = file.read(2) == b"\x1f\x8b"
     file.seek(0)
@@ -65,33 +66,33 @@ def unpack(file: Readable, name: str) -> bytes:
         with gzip.GzipFile(fileobj=file) as unpacked:
             return _read_promised(unpacked, name)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise CorruptFile(f"'{name}' is a damaged gzip file ({error}); get it again") from error
+        raise CorruptFileError(f"'{name}' is a damaged gzip file ({error}); get it again") from error
 
 
-def _read_promised(file: Readable, name: str) -> bytes:
-    head = file.read(4 + 4 * MOST_DIMENSIONS)
+def _read_promised(file: ReadableFile, name: str) -> bytes:
+    head = file.read(4 + 4 * MAX_DIMENSIONS)
     expected = _promised_bytes(head, name)
     content = bytearray(head)
     while len(content) <= expected and (piece := file.read(min(PIECE, expected + 1 - len(content)))):
         content += piece
     if len(content) != expected:
         actual = f"{len(content):,}" if len(content) < expected else f"more than {expected:,}"
-        raise CorruptFile(f"'{name}' promises {expected:,} bytes but has {actual}; get it again")
+        raise CorruptFileError(f"'{name}' promises {expected:,} bytes but has {actual}; get it again")
     return bytes(content)
 
 
 def _dimensions(head: bytes, name: str) -> tuple[int, ...]:
     if len(head) < 4 or head[:2] != b"\0\0":
-        raise CorruptFile(
+        raise CorruptFileError(
             f"'{name}' isn't an IDX file: it starts with {head[:4].hex() or 'nothing'}, not 0000"
         )
     kind, count = head[2], head[3]
     if kind != UNSIGNED_BYTE:
-        raise CorruptFile(f"'{name}' holds IDX type 0x{kind:02x}; only 0x08, unsigned bytes, is read")
-    if not 1 <= count <= MOST_DIMENSIONS:
-        raise CorruptFile(f"'{name}' claims {count} dimensions; 1 to {MOST_DIMENSIONS} are read")
+        raise CorruptFileError(f"'{name}' holds IDX type 0x{kind:02x}; only 0x08, unsigned bytes, is read")
+    if not 1 <= count <= MAX_DIMENSIONS:
+        raise CorruptFileError(f"'{name}' claims {count} dimensions; 1 to {MAX_DIMENSIONS} are read")
     if len(head) < 4 + 4 * count:
-        raise CorruptFile(
+        raise CorruptFileError(
             f"'{name}' promises a header of {4 + 4 * count} bytes but has {len(head)}; get it again"
         )
     return tuple(int.from_bytes(head[4 + 4 * k : 8 + 4 * k], "big") for k in range(count))
@@ -100,9 +101,9 @@ def _dimensions(head: bytes, name: str) -> tuple[int, ...]:
 def _promised_bytes(head: bytes, name: str) -> int:
     shape = _dimensions(head, name)
     size = math.prod(shape)
-    if size > LARGEST_BYTES:
-        raise CorruptFile(
-            f"'{name}' claims {size:,} bytes in the shape {shape}; at most {LARGEST_BYTES:,} are read"
+    if size > MAX_BYTES:
+        raise CorruptFileError(
+            f"'{name}' claims {size:,} bytes in the shape {shape}; at most {MAX_BYTES:,} are read"
         )
     return 4 + 4 * len(shape) + size
 
@@ -111,7 +112,7 @@ def parse_idx(content: bytes, name: str) -> UInt8[np.ndarray, "..."]:
     """The array in the uncompressed bytes of an IDX file; `name` is for messages.
 
     Raises:
-        CorruptFile: as for `read_idx`.
+        CorruptFileError: as for `read_idx`.
 
     Example:
         >>> parse_idx(bytes([0, 0, 8, 1, 0, 0, 0, 2, 7, 9]), "two labels").tolist()
@@ -133,7 +134,7 @@ def image_set(pixels: UInt8[np.ndarray, "..."], labels: UInt8[np.ndarray, "..."]
             f"'{name}': images have the shape {pixels.shape} and labels {labels.shape}; "
             "(n, h, w) and (n,) are read"
         )
-    return labelled(pixels[:, None], labels, f"'{name}'")
+    return labeled(pixels[:, None], labels, f"'{name}'")
 
 
 def load_idx(path: Path, *, seed: int, source: str) -> Dataset:
@@ -144,7 +145,7 @@ def load_idx(path: Path, *, seed: int, source: str) -> Dataset:
 
     Raises:
         DataError: the file isn't named as an images file, or its labels aren't beside it.
-        CorruptFile: as for `read_idx`.
+        CorruptFileError: as for `read_idx`.
     """
     if not IMAGES_NAME.search(path.name):
         raise DataError(
@@ -153,7 +154,7 @@ def load_idx(path: Path, *, seed: int, source: str) -> Dataset:
     images, beside = _pair(path), _test_beside(path)
     train, test = (images, _pair(beside)) if beside else without_test(images, seed)
     names = numbered(train, test)
-    return Dataset(source, train, test, names, Framing.plain(train.shape))
+    return Dataset(source, train, test, names, Preprocessing.plain(train.shape))
 
 
 def find_idx(folder: Path) -> Path | None:

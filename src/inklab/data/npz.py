@@ -11,11 +11,11 @@ from typing import Any, BinaryIO
 import numpy as np
 from jaxtyping import Shaped
 
-from inklab.data.dataset import LARGEST_BYTES, Dataset, ImageSet, describe, labelled, numbered, without_test
-from inklab.data.idx import Readable
-from inklab.data.preprocessing import Framing
-from inklab.errors import CorruptFile, DataError
-from inklab.io.atomic import open_plain
+from inklab.data.dataset import MAX_BYTES, Dataset, ImageSet, describe, labeled, numbered, without_test
+from inklab.data.idx import ReadableFile
+from inklab.data.preprocessing import Preprocessing
+from inklab.errors import CorruptFileError, DataError
+from inklab.io.atomic import open_regular
 
 Array = Shaped[np.ndarray, "..."]
 KEYS = (
@@ -24,9 +24,9 @@ KEYS = (
     ("images", "labels"),
 )
 KINDS = "uib"  # whole numbers and booleans: images and labels are nothing else
-LARGEST_HEADER = 10_000  # characters; NumPy's own limit
-LARGEST_DIRECTORY = 1024 * 1024  # bytes; zipfile reads it whole, and makes an object of each entry
-END, END_BYTES, LONGEST_REMARK = b"PK\5\6", 22, 65_536  # the record that ends a zip file; a remark may follow
+MAX_HEADER = 10_000  # characters; NumPy's own limit
+MAX_DIRECTORY = 1024 * 1024  # bytes; zipfile reads it whole, and makes an object of each entry
+END, END_BYTES, MAX_REMARK = b"PK\5\6", 22, 65_536  # the record that ends a zip file; a remark may follow
 LARGE, LARGE_BYTES = b"PK\6\7", 20  # stands before it if another record, for large files, counts instead
 
 
@@ -38,7 +38,7 @@ def load_npz(path: Path, *, seed: int, source: str) -> Dataset:
     `(n, h, w)`, `(n, c, h, w)` or `(n, h, w, c)` with c 1 or 3; labels whole numbers from 0.
 
     Raises:
-        CorruptFile: damaged, hostile (objects, a decompression bomb), or more than 2 GiB.
+        CorruptFileError: damaged, hostile (objects, a decompression bomb), or more than 2 GiB.
         DataError: keys, dtypes or shapes are others.
     """
     arrays = read_npz(path)
@@ -53,18 +53,18 @@ def load_npz(path: Path, *, seed: int, source: str) -> Dataset:
     ]
     train, test = sets if len(sets) == 2 else without_test(sets[0], seed)
     names = numbered(train, test)
-    return Dataset(source, train, test, names, Framing.plain(train.shape))
+    return Dataset(source, train, test, names, Preprocessing.plain(train.shape))
 
 
 def read_npz(path: Path) -> dict[str, Array]:
     """Read every array of an .npz file by name, whole numbers only.
 
     Raises:
-        CorruptFile: damaged, hostile, or more than 2 GiB together.
+        CorruptFileError: damaged, hostile, or more than 2 GiB together.
         DataError: there is no such file, or an array isn't of whole numbers.
     """
     try:
-        with open_plain(path) as file:
+        with open_regular(path) as file:
             _refuse_long_directory(file, path)
             with zipfile.ZipFile(file) as archive:
                 _refuse_large(archive, path)
@@ -77,7 +77,7 @@ def read_npz(path: Path) -> dict[str, Array]:
     except OSError as error:
         raise DataError(f"'{path}' can't be read: {error.strerror or error}") from error
     except Exception as error:  # zipfile raises a dozen kinds on damaged bytes; all of them mean this
-        raise CorruptFile(
+        raise CorruptFileError(
             f"'{path}' isn't a whole .npz file ({error}); save it again with numpy.savez"
         ) from error
 
@@ -85,25 +85,25 @@ def read_npz(path: Path) -> dict[str, Array]:
 def _refuse_long_directory(file: BinaryIO, path: Path) -> None:
     """Look for the end of the archive where zipfile does, and refuse a directory of millions of entries."""
     size = file.seek(0, io.SEEK_END)
-    file.seek(max(0, size - END_BYTES - LONGEST_REMARK - LARGE_BYTES))
+    file.seek(max(0, size - END_BYTES - MAX_REMARK - LARGE_BYTES))
     tail = file.read()
     at = len(tail) - END_BYTES if tail[-END_BYTES:].startswith(END) else tail.rfind(END)
     if at < 0:
         return  # zipfile tells it
     directory = int.from_bytes(tail[at + 12 : at + 16], "little")
-    if directory > LARGEST_DIRECTORY or tail[max(0, at - LARGE_BYTES) : at].startswith(LARGE):
-        raise CorruptFile(
+    if directory > MAX_DIRECTORY or tail[max(0, at - LARGE_BYTES) : at].startswith(LARGE):
+        raise CorruptFileError(
             f"'{path}' has a directory that is too large for a few arrays; save it again with numpy.savez"
         )
 
 
 def _refuse_large(archive: zipfile.ZipFile, path: Path) -> None:
     size = sum(entry.file_size for entry in archive.infolist())
-    if size > LARGEST_BYTES:
-        raise CorruptFile(f"'{path}' claims {size:,} bytes unpacked; at most {LARGEST_BYTES:,} are read")
+    if size > MAX_BYTES:
+        raise CorruptFileError(f"'{path}' claims {size:,} bytes unpacked; at most {MAX_BYTES:,} are read")
     for entry in archive.infolist():
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise CorruptFile(f"'{path}' is compressed in a way that numpy.savez_compressed doesn't use")
+            raise CorruptFileError(f"'{path}' is compressed in a way that numpy.savez_compressed doesn't use")
 
 
 def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> Array:
@@ -112,16 +112,18 @@ def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> Arra
         shape, fortran, dtype = _header(file, name)
         size = math.prod(shape) * dtype.itemsize
         if size > entry.file_size:
-            raise CorruptFile(f"{name} claims the shape {shape}, {size:,} bytes, but has {entry.file_size:,}")
+            raise CorruptFileError(
+                f"{name} claims the shape {shape}, {size:,} bytes, but has {entry.file_size:,}"
+            )
         content = file.read(size + 1)  # one more than there may be: also makes zipfile compare the checksum
     if len(content) != size:
-        raise CorruptFile(
+        raise CorruptFileError(
             f"{name} claims {size:,} bytes but has {'more' if len(content) > size else len(content)}"
         )
     return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C").copy()
 
 
-def _header(file: Readable, name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def _header(file: ReadableFile, name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # headers written by Python 2 are read all the same
@@ -129,15 +131,15 @@ def _header(file: Readable, name: str) -> tuple[tuple[int, ...], bool, np.dtype[
                 (1, 0): np.lib.format.read_array_header_1_0,
                 (2, 0): np.lib.format.read_array_header_2_0,
             }[np.lib.format.read_magic(file)]
-            shape, fortran, dtype = reader(file, max_header_size=LARGEST_HEADER)
+            shape, fortran, dtype = reader(file, max_header_size=MAX_HEADER)
     except (zipfile.BadZipFile, zlib.error):
         raise
     except Exception as error:  # the header is a Python literal: its parser raises what it likes
-        raise CorruptFile(f"{name} has no readable array header ({str(error)[:200]})") from error
+        raise CorruptFileError(f"{name} has no readable array header ({str(error)[:200]})") from error
     if dtype.kind not in KINDS:
         raise DataError(f"{name} holds {dtype}; only whole numbers are read, images as uint8")
     if any(side < 0 for side in shape):
-        raise CorruptFile(f"{name} claims the shape {shape}")
+        raise CorruptFileError(f"{name} claims the shape {shape}")
     return shape, fortran, dtype
 
 
@@ -150,7 +152,7 @@ def _image_set(pixels: Array, labels: Array, name: str) -> ImageSet:
         labels = labels[:, 0]  # Keras' habit
     if labels.ndim != 1 or not np.array_equal(labels, labels.astype(np.int64)):
         raise DataError(f"{name} has labels {describe(labels)}; they must be class numbers (n,), not one-hot")
-    return labelled(_channels_first(pixels, name), labels, name)
+    return labeled(_channels_first(pixels, name), labels, name)
 
 
 def _channels_first(pixels: Array, name: str) -> Array:

@@ -7,11 +7,11 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 from PIL import Image, ImageFilter
 
-from inklab.data.image_file import grey_values, on_ground
-from inklab.data.segmentation import find_ink
-from inklab.errors import DataError, SpecError, did_you_mean
+from inklab.data.image_file import composite_on_background, gray_values
+from inklab.data.segmentation import find_foreground
+from inklab.errors import ConfigError, DataError, did_you_mean
 
-CENTRES = ("mass", "box", "none")
+CENTERS = ("mass", "box", "none")
 # Share of full ink where a stroke begins. Of 0.1 to 0.5, this gives back 150 MNIST test digits best,
 # as they are and enlarged eight times (mean difference 0.003 and 0.02 of the range).
 TRACE = 0.3
@@ -19,7 +19,7 @@ Image8 = UInt8[np.ndarray, "c h w"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Framing:
+class Preprocessing:
     """How a picture becomes an image; travels with every bundle, so that it can't be forgotten.
 
     Args:
@@ -32,10 +32,10 @@ class Framing:
             is looked for or cropped, the whole picture is resized.
 
     Raises:
-        SpecError: a value outside what is said here.
+        ConfigError: a value outside what is said here.
 
     Example:
-        >>> Framing().shape, Framing.plain((3, 32, 32)).centre
+        >>> Preprocessing().shape, Preprocessing.plain((3, 32, 32)).centre
         ((1, 28, 28), 'none')
     """
 
@@ -47,28 +47,30 @@ class Framing:
     centre: str = "mass"
 
     def __post_init__(self) -> None:
-        if self.centre not in CENTRES:
-            hint = did_you_mean(self.centre, CENTRES)
-            raise SpecError(f"framing.centre = '{self.centre}';{hint} Known: {', '.join(CENTRES)}.")
+        if self.centre not in CENTERS:
+            hint = did_you_mean(self.centre, CENTERS)
+            raise ConfigError(f"framing.centre = '{self.centre}';{hint} Known: {', '.join(CENTERS)}.")
         if self.channels != 1 and (self.channels != 3 or self.centre != "none"):
-            raise SpecError(
+            raise ConfigError(
                 f"framing.channels = {self.channels} with centre = '{self.centre}'; "
                 "allowed are 1, and 3 with 'none'"
             )
         if min(self.height, self.width) < 1 or max(self.height, self.width) > 4096:
-            raise SpecError(
+            raise ConfigError(
                 f"framing makes {self.height} x {self.width} pixels; 1 to 4096 a side are allowed"
             )
         if not 1 <= self.box <= min(self.height, self.width):
-            raise SpecError(
+            raise ConfigError(
                 f"framing.box = {self.box} must lie in 1 to {min(self.height, self.width)}, the shorter side"
             )
 
     @staticmethod
-    def plain(shape: tuple[int, int, int]) -> "Framing":
+    def plain(shape: tuple[int, int, int]) -> "Preprocessing":
         """The framing that only resizes, to `(channels, height, width)`."""
         channels, height, width = shape
-        return Framing(channels=channels, height=height, width=width, box=min(height, width), centre="none")
+        return Preprocessing(
+            channels=channels, height=height, width=width, box=min(height, width), centre="none"
+        )
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -80,20 +82,20 @@ class Framing:
         return asdict(self)
 
     @staticmethod
-    def from_json(value: Any) -> "Framing":
+    def from_json(value: Any) -> "Preprocessing":
         """The framing that `to_json` described; unknown or missing fields and wrong types are refused.
 
         Raises:
-            SpecError: it is not what `to_json` writes.
+            ConfigError: it is not what `to_json` writes.
         """
-        expected = {name: type(default) for name, default in asdict(Framing()).items()}
+        expected = {name: type(default) for name, default in asdict(Preprocessing()).items()}
         if not isinstance(value, dict) or {name: type(field) for name, field in value.items()} != expected:
             wanted = ", ".join(f"{name} ({kind.__name__})" for name, kind in expected.items())
-            raise SpecError(f"a framing of {value!r:.200} is not one; its fields are {wanted}")
-        return Framing(**value)
+            raise ConfigError(f"a framing of {value!r:.200} is not one; its fields are {wanted}")
+        return Preprocessing(**value)
 
 
-def frame(picture: Image.Image, framing: Framing) -> Image8:
+def frame(picture: Image.Image, framing: Preprocessing) -> Image8:
     """Bring any picture into the form of the training data.
 
     With `centre` "mass" or "box": grey, uneven ground removed, ink found (dark or light), cropped, its
@@ -101,7 +103,7 @@ def frame(picture: Image.Image, framing: Framing) -> Image8:
     whole.
 
     Args:
-        picture: of any mode and size, upright; see `open_picture`.
+        picture: of any mode and size, upright; see `open_image`.
         framing: what to make of it.
 
     Returns:
@@ -113,24 +115,24 @@ def frame(picture: Image.Image, framing: Framing) -> Image8:
     Example:
         >>> page = Image.new("L", (100, 80), 250)
         >>> page.paste(20, (45, 20, 55, 60))
-        >>> image = frame(page, Framing())
+        >>> image = frame(page, Preprocessing())
         >>> image.shape, int(image.max()), int((image > 127).any(axis=2).sum())
         ((1, 28, 28), 255, 20)
     """
     if framing.centre == "none":
         return _resized(picture, framing)
-    ink = find_ink(grey_values(picture))
+    ink = find_foreground(gray_values(picture))
     fitted = _fitted(_cropped(ink), framing.box)
     image = _placed(fitted, framing)
     return image if framing.light_on_dark else np.asarray(255 - image, np.uint8)
 
 
-def _resized(picture: Image.Image, framing: Framing) -> Image8:
+def _resized(picture: Image.Image, framing: Preprocessing) -> Image8:
     size = (framing.width, framing.height)
     if framing.channels == 1:
-        grey = Image.fromarray(np.round(grey_values(picture)).astype(np.uint8))
+        grey = Image.fromarray(np.round(gray_values(picture)).astype(np.uint8))
         return np.array(_scaled(grey, size))[None]
-    return np.array(_scaled(on_ground(picture).convert("RGB"), size)).transpose(2, 0, 1).copy()
+    return np.array(_scaled(composite_on_background(picture).convert("RGB"), size)).transpose(2, 0, 1).copy()
 
 
 def _scaled(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
@@ -156,7 +158,7 @@ def _fitted(cut: Image.Image, box: int) -> UInt8[np.ndarray, "h w"]:
     return np.array(_scaled(cut, size))
 
 
-def _placed(fitted: UInt8[np.ndarray, "a b"], framing: Framing) -> Image8:
+def _placed(fitted: UInt8[np.ndarray, "a b"], framing: Preprocessing) -> Image8:
     image = np.zeros(framing.shape, np.uint8)
     top, left = (
         _start(fitted.sum(axis=axis, dtype=np.float64), room, framing.centre)

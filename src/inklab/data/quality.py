@@ -13,22 +13,22 @@ from inklab.data.dataset import Dataset, ImageSet, Split
 from inklab.shapes import Pixels
 
 EXAMPLES = 5  # places that are named of whatever was found
-FEW = 10  # training images; a class with fewer can hardly be learnt
-UNEVEN = 10.0  # largest over smallest class; beyond it accuracy says little
-Place = tuple[str, int]
+MIN_CLASS_IMAGES = 10  # training images; a class with fewer can hardly be learnt
+MAX_CLASS_RATIO = 10.0  # largest over smallest class; beyond it accuracy says little
+ImageRef = tuple[str, int]
 
 
 @dataclass(frozen=True)
-class Finding:
+class DataIssue:
     """Something that images share: how many, and the first few, as (set, place in it)."""
 
     count: int
-    examples: tuple[Place, ...]
+    examples: tuple[ImageRef, ...]
 
 
 @dataclass(frozen=True)
 class DataReport:
-    """What `check` found.
+    """What `check_data` found.
 
     Args:
         source: the data set's.
@@ -51,11 +51,11 @@ class DataReport:
     labels: tuple[str, ...]
     counts: dict[str, list[int]]
     balance: float | None
-    repeated: dict[str, Finding]
-    leaked: Finding
-    conflicting: Finding
-    constant: Finding
-    inverted: Finding
+    repeated: dict[str, DataIssue]
+    leaked: DataIssue
+    conflicting: DataIssue
+    constant: DataIssue
+    inverted: DataIssue
     remarks: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -63,7 +63,7 @@ class DataReport:
         return asdict(self)
 
 
-def check(dataset: Dataset, split: Split | None = None) -> DataReport:
+def check_data(dataset: Dataset, split: Split | None = None) -> DataReport:
     """Look for what spoils a study: uneven classes, repeated, leaked and odd images.
 
     Images are the same if all their bytes are. Costs about a second for MNIST.
@@ -73,9 +73,9 @@ def check(dataset: Dataset, split: Split | None = None) -> DataReport:
         split: look at its three sets, rather than at the data set's two.
 
     Example:
-        >>> from inklab.data.preprocessing import Framing
+        >>> from inklab.data.preprocessing import Preprocessing
         >>> images = ImageSet(np.eye(4, dtype=np.uint8).reshape(4, 1, 2, 2), np.array([0, 1, 0, 1]))
-        >>> report = check(Dataset("tiny", images, images, ("a", "b"), Framing.plain((1, 2, 2))))
+        >>> report = check_data(Dataset("tiny", images, images, ("a", "b"), Preprocessing.plain((1, 2, 2))))
         >>> report.leaked.count, report.balance
         (4, 1.0)
     """
@@ -104,9 +104,9 @@ def check(dataset: Dataset, split: Split | None = None) -> DataReport:
     )
 
 
-def _places_by_content(sets: Mapping[str, ImageSet]) -> list[list[Place]]:
+def _places_by_content(sets: Mapping[str, ImageSet]) -> list[list[ImageRef]]:
     """The places of each picture that occurs more than once, in the order of the sets."""
-    places: defaultdict[bytes, list[Place]] = defaultdict(list)
+    places: defaultdict[bytes, list[ImageRef]] = defaultdict(list)
     for name, images in sets.items():
         for place, image in enumerate(images.pixels):
             # A digest in place of the bytes: a fortieth of the memory, and no two images share one by chance.
@@ -114,16 +114,16 @@ def _places_by_content(sets: Mapping[str, ImageSet]) -> list[list[Place]]:
     return [same for same in places.values() if len(same) > 1]
 
 
-def _repeats(places: list[list[Place]], name: str) -> list[Place]:
+def _repeats(places: list[list[ImageRef]], name: str) -> list[ImageRef]:
     return [place for same in places for place in [place for place in same if place[0] == name][1:]]
 
 
-def _leaks(places: list[list[Place]]) -> list[Place]:
+def _leaks(places: list[list[ImageRef]]) -> list[ImageRef]:
     trained = [same for same in places if same[0][0] == "train"]  # training comes first
     return [place for same in trained for place in same if place[0] != "train"]
 
 
-def _conflicts(places: list[list[Place]], sets: Mapping[str, ImageSet]) -> list[Place]:
+def _conflicts(places: list[list[ImageRef]], sets: Mapping[str, ImageSet]) -> list[ImageRef]:
     return [
         place
         for same in places
@@ -132,7 +132,7 @@ def _conflicts(places: list[list[Place]], sets: Mapping[str, ImageSet]) -> list[
     ]
 
 
-def _where(sets: Mapping[str, ImageSet], test: Any) -> list[Place]:
+def _where(sets: Mapping[str, ImageSet], test: Any) -> list[ImageRef]:
     return [(name, int(at)) for name, images in sets.items() for at in np.flatnonzero(test(images.pixels))]
 
 
@@ -148,7 +148,7 @@ def _light_border(pixels: Pixels) -> Float64[np.ndarray, " n"]:
     return np.asarray((pixels[:, border] > 127).mean(axis=1))
 
 
-def _inverted(sets: Mapping[str, ImageSet]) -> list[Place]:
+def _inverted(sets: Mapping[str, ImageSet]) -> list[ImageRef]:
     if sets["train"].shape[0] != 1:
         return []  # colour photographs have no ground
     if np.median(_light_border(sets["train"].pixels)) > 0.5:
@@ -156,8 +156,8 @@ def _inverted(sets: Mapping[str, ImageSet]) -> list[Place]:
     return _where(sets, lambda pixels: _light_border(pixels) > 0.75)
 
 
-def _finding(places: list[Place]) -> Finding:
-    return Finding(len(places), tuple(places[:EXAMPLES]))
+def _finding(places: list[ImageRef]) -> DataIssue:
+    return DataIssue(len(places), tuple(places[:EXAMPLES]))
 
 
 def _on_classes(labels: tuple[str, ...], counts: Mapping[str, list[int]]) -> list[str]:
@@ -166,11 +166,13 @@ def _on_classes(labels: tuple[str, ...], counts: Mapping[str, list[int]]) -> lis
         missing = [label for label, count in zip(labels, counts[name], strict=True) if not count]
         if missing:
             remarks.append(f"The {name} set has no image of {_listed(missing)}.")
-    few = [label for label, count in zip(labels, counts["train"], strict=True) if 0 < count < FEW]
+    few = [
+        label for label, count in zip(labels, counts["train"], strict=True) if 0 < count < MIN_CLASS_IMAGES
+    ]
     if few:
-        remarks.append(f"Fewer than {FEW} training images have {_listed(few)}.")
+        remarks.append(f"Fewer than {MIN_CLASS_IMAGES} training images have {_listed(few)}.")
     used = [count for count in counts["train"] if count]
-    if max(used) > UNEVEN * min(used):
+    if max(used) > MAX_CLASS_RATIO * min(used):
         remarks.append(
             f"The largest class has {max(used) / min(used):.0f} times the training images of the smallest: "
             "look at each class, not at accuracy alone."

@@ -10,11 +10,11 @@ Plane = Float64[np.ndarray, "h w"]
 Reduced = Float64[np.ndarray, "a b"]
 WORKING_SIDE = 560  # pixels, 20 for each pixel of an MNIST digit's box; more costs time and adds nothing
 GROUND_SIDE = 112  # pixels; light and shadow are smooth
-LEAST_CONTRAST = 0.12  # of the range from ground to full ink; paper's own texture stays below
-LEAST_SIGMAS = 4.0  # ink must stand out this far; halves of pure Gaussian noise differ by 1.6
+MIN_CONTRAST = 0.12  # of the range from ground to full ink; paper's own texture stays below
+MIN_SIGMAS = 4.0  # ink must stand out this far; halves of pure Gaussian noise differ by 1.6
 
 
-def find_ink(grey: Plane) -> Reduced:
+def find_foreground(grey: Plane) -> Reduced:
     """How much ink lies on each pixel: 0 on the ground, 1 in the middle of a stroke.
 
     The ground is estimated from the border, then as a smooth surface from all that isn't ink, so a shadow
@@ -87,7 +87,7 @@ def _fit_ground(grey: Plane) -> Float64[np.ndarray, " terms"]:
 def _departure(grey: Plane, ground: Plane) -> Plane:
     """How far a pixel departs from its ground, as the ink does; 1 is black on paper, white on dark."""
     rest = (grey - ground) / 255
-    faint = LEAST_CONTRAST / 2 + 3 * _spread(rest)
+    faint = MIN_CONTRAST / 2 + 3 * _spread(rest)
     lighter, darker = (np.maximum(_despeckled(part) - faint, 0).sum() for part in (rest, -rest))
     room = 255 - ground if lighter > darker else -ground
     departure: Plane = (grey - ground) / np.where(np.abs(room) < 1, 1, room)
@@ -128,7 +128,7 @@ def _spread(values: Float64[np.ndarray, "..."]) -> float:
 
 def _refuse_empty(ink: Plane, strong: Bool[np.ndarray, "h w"], noise: float) -> None:
     contrast = float(ink[strong].mean() - ink[~strong].mean()) if 0 < strong.sum() < strong.size else 0.0
-    if contrast < max(LEAST_CONTRAST, LEAST_SIGMAS * noise):
+    if contrast < max(MIN_CONTRAST, MIN_SIGMAS * noise):
         raise DataError(
             f"no ink is to be seen in the picture (contrast {contrast:.2f} of 1, noise {noise:.2f}); "
             "give one with a clear sign on an even ground"

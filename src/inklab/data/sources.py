@@ -9,8 +9,8 @@ from inklab.data.dataset import Dataset, ImageSet
 from inklab.data.idx import find_idx, load_idx
 from inklab.data.image_folder import load_folder
 from inklab.data.npz import load_npz
-from inklab.data.preprocessing import Framing
-from inklab.errors import DataError, Unavailable
+from inklab.data.preprocessing import Preprocessing
+from inklab.errors import DataError, DatasetUnavailableError
 from inklab.registry import Registry
 from inklab.usercode import is_user_code, load_object
 
@@ -52,7 +52,7 @@ def source(name: str, *, description: str) -> Callable[[Loader], Loader]:
     return register
 
 
-def load(name: str, *, seed: int = 0, framing: Framing | None = None) -> Dataset:
+def load(name: str, *, seed: int = 0, framing: Preprocessing | None = None) -> Dataset:
     """Load a source by its registered name, or the images at a path.
 
     A path may be a folder of pictures (a sub-folder a class, or `train/` and `test/` with those), an `.npz`
@@ -67,9 +67,9 @@ def load(name: str, *, seed: int = 0, framing: Framing | None = None) -> Dataset
             by looking.
 
     Raises:
-        UnknownName: no source has that name, and there is no such path.
-        Unavailable: the source can't be had here.
-        CorruptFile: a file is damaged, hostile, or not the published one.
+        UnknownNameError: no source has that name, and there is no such path.
+        DatasetUnavailableError: the source can't be had here.
+        CorruptFileError: a file is damaged, hostile, or not the published one.
         DataError: what is there doesn't make a data set.
     """
     if is_user_code(name):
@@ -107,7 +107,7 @@ def _looks_like_a_path(name: str) -> bool:
     return "/" in name or "\\" in name or Path(name).suffix != ""
 
 
-def _load_path(path: Path, seed: int, framing: Framing | None) -> Dataset:
+def _load_path(path: Path, seed: int, framing: Preprocessing | None) -> Dataset:
     str(path).encode("utf-8")  # what the file system calls it need not be UTF-8
     images = find_idx(path) if path.is_dir() else None
     if path.is_dir() and images is None:
@@ -125,19 +125,21 @@ def _load_path(path: Path, seed: int, framing: Framing | None) -> Dataset:
     return load_idx(images or path, seed=seed, source=str(path))
 
 
-HELP = "With a network, inklab data get mnist brings them; or put the four files into $INKLAB_DATA_DIR/mnist."
+DOWNLOAD_HELP = (
+    "With a network, inklab data get mnist brings them; or put the four files into $INKLAB_DATA_DIR/mnist."
+)
 
 
 def load_default() -> Dataset:
     """MNIST where it can be had, else mnist-5k with a note that says why.
 
     Raises:
-        CorruptFile: the user's own MNIST files are damaged; going on without them would hide that.
+        CorruptFileError: the user's own MNIST files are damaged; going on without them would hide that.
     """
     try:
         return load("mnist")
-    except Unavailable as error:
-        note = f"These are 5,000 digits of MNIST (mnist-5k), not all 70,000: {error.reason}. {HELP}"
+    except DatasetUnavailableError as error:
+        note = f"These are 5,000 digits of MNIST (mnist-5k), not all 70,000: {error.reason}. {DOWNLOAD_HELP}"
         return replace(load("mnist-5k"), note=note)
 
 

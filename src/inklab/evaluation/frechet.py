@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from inklab.errors import DataError, ModelMismatch
-from inklab.evaluation.scores import AnyPixels, Net, batches, inference
+from inklab.errors import DataError, ModelMismatchError
+from inklab.evaluation.scores import AnyPixels, ForwardFn, batches, inference_mode
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Moments:
     count: int
 
 
-def moments(features: Net, images: AnyPixels | Float[Tensor, "n c h w"]) -> Moments:
+def moments(features: ForwardFn, images: AnyPixels | Float[Tensor, "n c h w"]) -> Moments:
     """Mean and covariance of a network's features over many images, batch by batch.
 
     Args:
@@ -39,21 +39,21 @@ def moments(features: Net, images: AnyPixels | Float[Tensor, "n c h w"]) -> Mome
 
     Raises:
         DataError: fewer than two images.
-        ModelMismatch: the features are not `(b, f)`, or not finite.
+        ModelMismatchError: the features are not `(b, f)`, or not finite.
     """
     if len(images) < 2:
         raise DataError(f"{len(images)} images; a covariance needs at least 2")
     count, mean, scatter = 0, np.zeros(0), np.zeros((0, 0))
-    with inference(features):
+    with inference_mode(features):
         for shown in batches(images):
             some = _checked(features(shown).double().cpu().numpy(), len(shown))
             if count == 0:
                 mean, scatter = np.zeros(some.shape[1]), np.zeros((some.shape[1],) * 2)
             # Chan, Golub and LeVeque (1979): merging scatters keeps the digits that sums of squares lose.
             here = some.mean(axis=0)
-            gap, centred = here - mean, some - here
+            gap, centered = here - mean, some - here
             total = count + len(some)
-            scatter += centred.T @ centred + np.outer(gap, gap) * (count * len(some) / total)
+            scatter += centered.T @ centered + np.outer(gap, gap) * (count * len(some) / total)
             mean = mean + gap * (len(some) / total)
             count = total
     return Moments(mean, scatter / (count - 1), count)
@@ -65,7 +65,7 @@ def frechet_distance(a: Moments, b: Moments) -> float:
     It falls with the number of images on either side, so compare like with like.
 
     Raises:
-        ModelMismatch: the two have different numbers of features.
+        ModelMismatchError: the two have different numbers of features.
 
     Example:
         >>> narrow, wide = (Moments(np.zeros(1), np.array([[sd**2]]), 100) for sd in (1.0, 3.0))
@@ -73,7 +73,7 @@ def frechet_distance(a: Moments, b: Moments) -> float:
         4.0
     """
     if a.mean.shape != b.mean.shape:
-        raise ModelMismatch(f"moments of {len(a.mean)} and of {len(b.mean)} features cannot be compared")
+        raise ModelMismatchError(f"moments of {len(a.mean)} and of {len(b.mean)} features cannot be compared")
     # trace((A B)^(1/2)) = trace((A^(1/2) B A^(1/2))^(1/2)), and that matrix is symmetric: its eigenvalues are
     # real, and those that rounding puts below 0 are cut off. A general root of A B fails where A is singular.
     values, vectors = np.linalg.eigh(a.covariance)
@@ -86,7 +86,7 @@ def frechet_distance(a: Moments, b: Moments) -> float:
 
 def _checked(features: Float64[np.ndarray, "..."], rows: int) -> Float64[np.ndarray, "b f"]:
     if features.ndim != 2 or len(features) != rows or not np.isfinite(features).all():
-        raise ModelMismatch(
+        raise ModelMismatchError(
             f"features of shape {features.shape} for {rows} images; expected ({rows}, f) finite numbers"
         )
     return features

@@ -8,22 +8,22 @@ import torch
 from jaxtyping import Float, Float32, Float64, Int, Int64, UInt8
 from torch import Tensor, nn
 
-from inklab.errors import DataError, ModelMismatch
+from inklab.errors import DataError, ModelMismatchError
 from inklab.evaluation.frechet import Moments, frechet_distance, moments
-from inklab.evaluation.samplers import FLOOR, samplers
-from inklab.evaluation.scores import AnyPixels, Net, batches, predict_in_batches
-from inklab.model import Bundle
+from inklab.evaluation.samplers import REAL_DATA_BASELINE, samplers
+from inklab.evaluation.scores import AnyPixels, ForwardFn, batches, predict_in_batches
+from inklab.model import TrainedModel
 from inklab.networks.layer_table import features_before_last
 from inklab.seeding import Seed
 from inklab.training.batches import TrainingData
 
-SURE = 0.9  # a digit counts as recognised above this probability
+CONFIDENT = 0.9  # a digit counts as recognised above this probability
 EXAMPLES = 10  # drawn images whose nearest training image is kept
 BLOCK = 1000  # training images compared at once: 8 MB of distances for 2,000 drawn images
 
 
 @dataclass(frozen=True)
-class Recognition:
+class ClassifierAgreement:
     """What a classifier sees in some images.
 
     Attributes:
@@ -64,8 +64,8 @@ class SampleScores:
 
 def score_samples(
     images: Float[Tensor, "n c h w"],
-    judge: Net,
-    features: Net,
+    judge: ForwardFn,
+    features: ForwardFn,
     reference: Moments,
     train_pixels: UInt8[np.ndarray, "t c h w"],
     *,
@@ -87,10 +87,10 @@ def score_samples(
 
     Raises:
         DataError: too few images, or the training images have another shape.
-        ModelMismatch: judge or features do not fit the images or the reference.
+        ModelMismatchError: judge or features do not fit the images or the reference.
     """
-    seen = recognise(judge, images)
-    distances, indices = nearest_images(images[:nearest_of], train_pixels)
+    seen = classifier_agreement(judge, images)
+    distances, indices = nearest_neighbors(images[:nearest_of], train_pixels)
     return SampleScores(
         recognised=seen.share,
         classes=seen.classes,
@@ -102,7 +102,9 @@ def score_samples(
     )
 
 
-def recognise(judge: Net, images: AnyPixels | Float[Tensor, "n c h w"]) -> Recognition:
+def classifier_agreement(
+    judge: ForwardFn, images: AnyPixels | Float[Tensor, "n c h w"]
+) -> ClassifierAgreement:
     """What a classifier sees in some images, and how sure it is.
 
     Args:
@@ -110,29 +112,29 @@ def recognise(judge: Net, images: AnyPixels | Float[Tensor, "n c h w"]) -> Recog
         images: `(n, c, h, w)` bytes or floats in [0, 1], n at least 1.
 
     Raises:
-        ModelMismatch: the judge does not return `(n, k)` logits.
+        ModelMismatchError: the judge does not return `(n, k)` logits.
 
     Example:
         >>> judge = lambda images: 9 * torch.cat([images, 1 - images], dim=1).flatten(1)
-        >>> recognise(judge, torch.tensor([1.0, 0.9, 0.5, 0.0]).reshape(4, 1, 1, 1)).share
+        >>> classifier_agreement(judge, torch.tensor([1.0, 0.9, 0.5, 0.0]).reshape(4, 1, 1, 1)).share
         0.75
     """
     logits = predict_in_batches(judge, images).double().cpu()
     if logits.ndim != 2 or logits.shape[1] > 256:
-        raise ModelMismatch(
+        raise ModelMismatchError(
             f"the judge returns {tuple(logits.shape)}; expected (n, k) logits of at most 256 classes"
         )
     confidence, predicted = (part.numpy() for part in logits.softmax(dim=1).max(dim=1))
-    counts = np.bincount(predicted[confidence > SURE], minlength=logits.shape[1])
-    return Recognition(
-        share=float((confidence > SURE).mean()),
+    counts = np.bincount(predicted[confidence > CONFIDENT], minlength=logits.shape[1])
+    return ClassifierAgreement(
+        share=float((confidence > CONFIDENT).mean()),
         classes=counts / max(1, counts.sum()),
         predicted=predicted.astype(np.uint8),
         confidence=confidence.astype(np.float32),
     )
 
 
-def nearest_images(
+def nearest_neighbors(
     images: Float[Tensor, "n c h w"], train_pixels: UInt8[np.ndarray, "t c h w"]
 ) -> tuple[Float64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
     """The nearest training image of each image.
@@ -168,20 +170,23 @@ def nearest_images(
 
 
 REFERENCE_IMAGES = 10_000  # training images behind the Fréchet distance: as many as MNIST has test images
-KEPT, PAIRED = 100, 10  # images kept for the report; of these, so many with their nearest training image
+KEPT_IMAGES, PAIRED_IMAGES = (
+    100,
+    10,
+)  # images kept for the report; of these, so many with their nearest training image
 
 Found = tuple[dict[str, Any], dict[str, np.ndarray]]
 
 
-def reference_moments(judge: Bundle, data: TrainingData, seed: Seed) -> Moments:
+def reference_moments(judge: TrainedModel, data: TrainingData, seed: Seed) -> Moments:
     """Moments of the judge's features over training images drawn by `seed`: the standard."""
     return moments(features_before_last(judge.net), data.train.pixels[_order(data, seed)[:REFERENCE_IMAGES]])
 
 
-def generator_evaluation(
+def evaluate_generation(
     evaluation: dict[str, Any],
-    decoder: Bundle,
-    judge: Bundle,
+    decoder: TrainedModel,
+    judge: TrainedModel,
     data: TrainingData,
     seed: Seed,
     reference: Moments,
@@ -200,12 +205,12 @@ def generator_evaluation(
         Numbers and arrays as in docs/run-folder.md.
 
     Raises:
-        ModelMismatch: the decoder's network has no `encoder` and `decoder`.
+        ModelMismatchError: the decoder's network has no `encoder` and `decoder`.
     """
     encode, decode = _halves(decoder)
     features = features_before_last(judge.net)
     compared = min(evaluation["samples"], len(data.test.labels))  # as many drawn images as real ones
-    if evaluation["sampler"] == FLOOR:
+    if evaluation["sampler"] == REAL_DATA_BASELINE:
         real = data.test.pixels[:compared]
         return _floor(decoder, judge, data, frechet_distance(moments(features, real), reference))
     fitted = _order(data, seed)[: evaluation["fit_images"]]
@@ -228,8 +233,8 @@ def generator_evaluation(
         "nearest": scores.nearest, "info": drawn.info,
     }  # fmt: skip
     arrays = {
-        "images": as_bytes(images[:KEPT]), "nearest": scores.neighbours[:PAIRED],
-        "predicted": scores.predicted[:KEPT], "confidence": scores.confidence[:KEPT],
+        "images": to_bytes(images[:KEPT_IMAGES]), "nearest": scores.neighbours[:PAIRED_IMAGES],
+        "predicted": scores.predicted[:KEPT_IMAGES], "confidence": scores.confidence[:KEPT_IMAGES],
     }  # fmt: skip
     return numbers, arrays
 
@@ -238,29 +243,29 @@ def _order(data: TrainingData, seed: Seed) -> Int[Tensor, " n"]:
     return torch.from_numpy((seed / "training images").rng().permutation(len(data.train.labels)))
 
 
-def _halves(bundle: Bundle) -> tuple[nn.Module, nn.Module]:
+def _halves(bundle: TrainedModel) -> tuple[nn.Module, nn.Module]:
     encoder, decoder = getattr(bundle.net.net, "encoder", None), getattr(bundle.net.net, "decoder", None)
     if not isinstance(encoder, nn.Module) or not isinstance(decoder, nn.Module):
-        raise ModelMismatch(
+        raise ModelMismatchError(
             f"'{bundle.model['name']}' has no encoder and decoder modules; the generator needs both, as "
             "'autoencoder' has them"
         )
     return nn.Sequential(bundle.net.scaling, encoder), decoder
 
 
-def _floor(decoder: Bundle, judge: Bundle, data: TrainingData, frechet: float) -> Found:
+def _floor(decoder: TrainedModel, judge: TrainedModel, data: TrainingData, frechet: float) -> Found:
     """What real images score: the best that any sampler can hope for."""
-    real = recognise(judge.net, data.test.pixels)
+    real = classifier_agreement(judge.net, data.test.pixels)
     rebuilt = predict_in_batches(decoder.cleaned, data.test.pixels)
-    first = torch.arange(min(PAIRED, len(rebuilt)))
+    first = torch.arange(min(PAIRED_IMAGES, len(rebuilt)))
     numbers = {
         "recognised": real.share,
-        "reconstructed": recognise(judge.net, rebuilt).share,
+        "reconstructed": classifier_agreement(judge.net, rebuilt).share,
         "frechet": frechet,
     }
-    return numbers, {"images": data.test.pixels[first].numpy(), "reconstructions": as_bytes(rebuilt[first])}
+    return numbers, {"images": data.test.pixels[first].numpy(), "reconstructions": to_bytes(rebuilt[first])}
 
 
-def as_bytes(images: Float[Tensor, "n c h w"]) -> UInt8[np.ndarray, "n c h w"]:
+def to_bytes(images: Float[Tensor, "n c h w"]) -> UInt8[np.ndarray, "n c h w"]:
     """Images in [0, 1] as bytes."""
     return (images * 255).round().to(torch.uint8).numpy()

@@ -9,8 +9,8 @@ from jaxtyping import Float64, Int, UInt8
 from torch import Tensor
 
 from inklab.corruptions.corruption import Corruption
-from inklab.errors import DataError, ModelMismatch
-from inklab.evaluation.scores import AnyPixels, Net, batches, inference, true_positive_rates
+from inklab.errors import DataError, ModelMismatchError
+from inklab.evaluation.scores import AnyPixels, ForwardFn, batches, inference_mode, true_positive_rates
 from inklab.seeding import Seed
 
 BLOCK = (
@@ -19,7 +19,7 @@ BLOCK = (
 
 
 @dataclass(frozen=True)
-class NoiseCurve:
+class RobustnessCurve:
     """What a pipeline said at each strength of a corruption.
 
     Attributes:
@@ -41,8 +41,8 @@ class NoiseCurve:
     seen: UInt8[np.ndarray, "s k c h w"]
 
 
-def noise_curve(
-    classify: Net,
+def robustness_curve(
+    classify: ForwardFn,
     pixels: AnyPixels,
     labels: Int[np.ndarray, " n"],
     corruption: Corruption,
@@ -50,7 +50,7 @@ def noise_curve(
     strengths: Sequence[float] | None = None,
     seed: Seed,
     clean: Callable[[Tensor], Tensor] | None = None,
-) -> NoiseCurve:
+) -> RobustnessCurve:
     """Spoil images at each strength, clean them if the pipeline does, and classify them.
 
     The noise depends on the seed, the corruption's name and the strength alone: every pipeline and replicate
@@ -68,16 +68,16 @@ def noise_curve(
             shape, as a denoiser with its sigmoid or a filter does. None: spoilt images are classified.
 
     Raises:
-        OutOfRange: a strength is outside the corruption's range.
+        OutOfRangeError: a strength is outside the corruption's range.
         DataError: images and labels differ in number, or a class has no images.
-        ModelMismatch: `classify` or `clean` returns another shape.
+        ModelMismatchError: `classify` or `clean` returns another shape.
 
     Example:
         >>> from inklab.corruptions.corruption import corruptions
         >>> pixels = np.array([0, 255], dtype=np.uint8).reshape(2, 1, 1, 1)
         >>> net = lambda images: torch.cat([1 - images, images], dim=1).flatten(1)
         >>> fading, labels = corruptions["contrast"], np.array([0, 1])
-        >>> curve = noise_curve(net, pixels, labels, fading, strengths=[0.0], seed=Seed(0))
+        >>> curve = robustness_curve(net, pixels, labels, fading, strengths=[0.0], seed=Seed(0))
         >>> curve.tpr_per_class.tolist()
         [[1.0, 1.0]]
     """
@@ -89,13 +89,13 @@ def noise_curve(
     for strength in chosen:
         corruption.check_strength(strength)  # all of them before the first is computed
     examples = _first_of_each_class(labels)
-    with inference(classify, clean):
+    with inference_mode(classify, clean):
         points = [
             _Point.measure(classify, _pipeline(pixels, corruption, strength, seed, clean), examples)
             for strength in chosen
         ]
     rates = [true_positive_rates(point.predicted, labels, len(examples)) for point in points]
-    return NoiseCurve(
+    return RobustnessCurve(
         strengths=chosen,
         predicted=np.stack([point.predicted for point in points]),
         tpr=np.array([rate.mean() for rate in rates]),
@@ -116,7 +116,7 @@ class _Point:
 
     @staticmethod
     def measure(
-        classify: Net, blocks: Iterator[tuple[Tensor, Tensor]], examples: Int[np.ndarray, " k"]
+        classify: ForwardFn, blocks: Iterator[tuple[Tensor, Tensor]], examples: Int[np.ndarray, " k"]
     ) -> "_Point":
         predicted, shown, seen = [], [], []
         order = np.argsort(examples)
@@ -144,7 +144,7 @@ def _pipeline(
         spoilt = corruption(images, strength, rng)
         cleaned = spoilt if clean is None else clean(spoilt)
         if cleaned.shape != spoilt.shape:
-            raise ModelMismatch(
+            raise ModelMismatchError(
                 f"cleaning turns {tuple(spoilt.shape)} into {tuple(cleaned.shape)};"
                 " it must keep the shape of its images"
             )
@@ -164,7 +164,7 @@ def _first_of_each_class(labels: Int[np.ndarray, " n"]) -> Int[np.ndarray, " k"]
 
 def _classes(logits: Tensor, rows: int, classes: int) -> UInt8[np.ndarray, " b"]:
     if logits.ndim != 2 or len(logits) != rows or not classes <= logits.shape[1] <= 256:
-        raise ModelMismatch(
+        raise ModelMismatchError(
             f"the classifier turns {rows} images into {tuple(logits.shape)};"
             f" expected ({rows}, k) logits with k from {classes} to 256"
         )

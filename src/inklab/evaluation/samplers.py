@@ -9,23 +9,21 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Float64
 
-from inklab.errors import DataError, SpecError, did_you_mean
+from inklab.errors import ConfigError, DataError, did_you_mean
 from inklab.registry import Registry
 
-FLOOR = "floor"  # the evaluation that measures what the generator's scores are compared with
+REAL_DATA_BASELINE = "floor"  # the evaluation that measures what the generator's scores are compared with
 
 
 # Settings of the mixture, measured on 96 codes of a dense denoiser, 44 % of them exactly zero.
-LEAST_VARIANCE = (
-    1e-3  # of each component, in units of the codes' own variance: units that never fire have none
-)
+MIN_VARIANCE = 1e-3  # of each component, in units of the codes' own variance: units that never fire have none
 TOLERANCE = (
     1e-2  # gain in log-likelihood below which fitting ends; a tenth of it cost 12 % more and gained nothing
 )
-MOST_ROUNDS = 30
+MAX_ROUNDS = 30
 
 
-class Drawn(NamedTuple):
+class Codes(NamedTuple):
     """New codes, and what there is to say about how they came about.
 
     Attributes:
@@ -37,8 +35,8 @@ class Drawn(NamedTuple):
     info: dict[str, object]
 
 
-Settings = Mapping[str, float | int]
-Draw = Callable[[Float64[np.ndarray, "n d"], int, np.random.Generator, Settings], Drawn]
+SamplerParams = Mapping[str, float | int]
+SampleFn = Callable[[Float64[np.ndarray, "n d"], int, np.random.Generator, SamplerParams], Codes]
 """The function behind a sampler: codes of clean training images, how many to draw, a generator, settings."""
 
 
@@ -55,16 +53,16 @@ class Sampler:
 
     name: str
     description: str
-    settings: Settings
-    run: Draw = field(repr=False)
+    settings: SamplerParams
+    run: SampleFn = field(repr=False)
 
     def __call__(
         self,
         codes: Float[np.ndarray, "n d"],
         count: int,
         rng: np.random.Generator,
-        settings: Settings | None = None,
-    ) -> Drawn:
+        settings: SamplerParams | None = None,
+    ) -> Codes:
         """Draw new codes. The same arguments and state of `rng` give the same codes.
 
         Args:
@@ -77,7 +75,7 @@ class Sampler:
             `(count, d)` float32 codes, and facts about the fit.
 
         Raises:
-            SpecError: a setting that this sampler does not have, or a value it cannot use.
+            ConfigError: a setting that this sampler does not have, or a value it cannot use.
             DataError: too few codes, or codes that are not finite.
 
         Example:
@@ -97,13 +95,13 @@ class Sampler:
             raise DataError(
                 f"sampler '{self.name}' drew codes of shape {drawn.shape}, expected {(count, codes.shape[1])}"
             )
-        return Drawn(drawn.astype(np.float32), info)
+        return Codes(drawn.astype(np.float32), info)
 
-    def _complete(self, settings: Settings) -> Settings:
+    def _complete(self, settings: SamplerParams) -> SamplerParams:
         for name in settings:
             if name not in self.settings:
                 known = ", ".join(sorted(self.settings)) or "none"
-                raise SpecError(
+                raise ConfigError(
                     f"sampler '{self.name}' has no setting '{name}'."
                     f"{did_you_mean(name, self.settings)} Known: {known}."
                 )
@@ -115,8 +113,8 @@ samplers: Registry[Sampler] = Registry("sampler", "inklab.evaluation")
 
 
 def sampler(
-    name: str, *, description: str, settings: Settings = MappingProxyType({})
-) -> Callable[[Draw], Sampler]:
+    name: str, *, description: str, settings: SamplerParams = MappingProxyType({})
+) -> Callable[[SampleFn], Sampler]:
     """Register the decorated function as a sampler.
 
     Args:
@@ -125,7 +123,7 @@ def sampler(
         settings: the names of its settings with their usual values.
     """
 
-    def register(run: Draw) -> Sampler:
+    def register(run: SampleFn) -> Sampler:
         made = Sampler(name, description, settings, run)
         samplers.add(name, made)
         return made
@@ -135,27 +133,27 @@ def sampler(
 
 @sampler("binary", description="each unit 0 or 1 with equal chance, as the source did")
 def binary(
-    codes: Float64[np.ndarray, "n d"], count: int, rng: np.random.Generator, settings: Settings
-) -> Drawn:
+    codes: Float64[np.ndarray, "n d"], count: int, rng: np.random.Generator, settings: SamplerParams
+) -> Codes:
     """Look at nothing but the number of units; what comes out shows why the codes' distribution matters."""
-    return Drawn(rng.integers(0, 2, (count, codes.shape[1])).astype(np.float64), {})
+    return Codes(rng.integers(0, 2, (count, codes.shape[1])).astype(np.float64), {})
 
 
 @sampler("uniform", description="each unit uniform between its smallest and largest value in training")
 def uniform(
-    codes: Float64[np.ndarray, "n d"], count: int, rng: np.random.Generator, settings: Settings
-) -> Drawn:
+    codes: Float64[np.ndarray, "n d"], count: int, rng: np.random.Generator, settings: SamplerParams
+) -> Codes:
     """Right in the range of every unit, wrong in everything between units."""
-    return Drawn(rng.uniform(codes.min(axis=0), codes.max(axis=0), (count, codes.shape[1])), {})
+    return Codes(rng.uniform(codes.min(axis=0), codes.max(axis=0), (count, codes.shape[1])), {})
 
 
 @sampler("gaussian", description="one normal distribution with the mean and covariance of the codes")
 def gaussian(
-    codes: Float64[np.ndarray, "n d"], count: int, rng: np.random.Generator, settings: Settings
-) -> Drawn:
+    codes: Float64[np.ndarray, "n d"], count: int, rng: np.random.Generator, settings: SamplerParams
+) -> Codes:
     """Right in how units go together on the whole; wrong in that digits come in kinds."""
     mean, covariance = codes.mean(axis=0), np.atleast_2d(np.cov(codes, rowvar=False))
-    return Drawn(_kept_in_range(codes, _normal(mean, covariance, count, rng)), {})
+    return Codes(_clip(codes, _normal(mean, covariance, count, rng)), {})
 
 
 @sampler(
@@ -164,8 +162,8 @@ def gaussian(
     settings={"components": 50, "fit_images": 20_000},
 )
 def mixture(
-    codes: Float64[np.ndarray, "n d"], count: int, rng: np.random.Generator, settings: Settings
-) -> Drawn:
+    codes: Float64[np.ndarray, "n d"], count: int, rng: np.random.Generator, settings: SamplerParams
+) -> Codes:
     """Several kinds of digit, each with a mean and a covariance of its own.
 
     Settings:
@@ -175,7 +173,7 @@ def mixture(
     some = rng.permutation(len(codes))[: int(settings["fit_images"])]
     components = int(settings["components"])
     if not 1 <= components <= len(some):
-        raise SpecError(
+        raise ConfigError(
             f"components = {components}; allowed: 1 to {len(some)}, the number of codes to fit to"
         )
     scale = float(codes.std()) or 1.0  # one number for all units, which keeps their relative spread
@@ -192,7 +190,7 @@ def mixture(
         "converged": converged,
         "rounds": rounds,
     }
-    return Drawn(_kept_in_range(codes, drawn * scale), info)
+    return Codes(_clip(codes, drawn * scale), info)
 
 
 @sampler(
@@ -201,8 +199,8 @@ def mixture(
     settings={"spread": 0.5},
 )
 def perturbed(
-    codes: Float64[np.ndarray, "n d"], count: int, rng: np.random.Generator, settings: Settings
-) -> Drawn:
+    codes: Float64[np.ndarray, "n d"], count: int, rng: np.random.Generator, settings: SamplerParams
+) -> Codes:
     """Stay near what was seen: recognisable, and only as new as the noise is large.
 
     Settings:
@@ -210,10 +208,10 @@ def perturbed(
     """
     spread = float(settings["spread"])
     if not 0 <= spread < np.inf:
-        raise SpecError(f"spread = {spread:g}; allowed: 0 or more")
+        raise ConfigError(f"spread = {spread:g}; allowed: 0 or more")
     real = codes[rng.integers(0, len(codes), count)]
     noise = spread * codes.std(axis=0) * rng.standard_normal(real.shape)
-    return Drawn(_kept_in_range(codes, real + noise), {})
+    return Codes(_clip(codes, real + noise), {})
 
 
 class _Fit(NamedTuple):
@@ -228,7 +226,7 @@ def _fit_mixture(codes: Float64[np.ndarray, "n d"], components: int, seed: int) 
     from sklearn.mixture import GaussianMixture
 
     model = GaussianMixture(
-        components, reg_covar=LEAST_VARIANCE, tol=TOLERANCE, max_iter=MOST_ROUNDS, random_state=seed
+        components, reg_covar=MIN_VARIANCE, tol=TOLERANCE, max_iter=MAX_ROUNDS, random_state=seed
     )
     with warnings.catch_warnings():
         # Mixture: not converged, which `info` tells. K-means before it: fewer distinct codes than components.
@@ -251,7 +249,7 @@ def _normal(
     return drawn
 
 
-def _kept_in_range(
+def _clip(
     codes: Float64[np.ndarray, "n d"], drawn: Float64[np.ndarray, "count d"]
 ) -> Float64[np.ndarray, "count d"]:
     """Cut off below 0 where the codes of training images never go there.

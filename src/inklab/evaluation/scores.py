@@ -15,9 +15,9 @@ from jaxtyping import Float, Float32, Float64, Int, Int16, UInt8
 from torch import Tensor, nn
 from torch.nn import functional
 
-from inklab.errors import DataError, ModelMismatch
+from inklab.errors import DataError, ModelMismatchError
 
-Net = Callable[[Tensor], Tensor]
+ForwardFn = Callable[[Tensor], Tensor]
 """Maps `(b, c, h, w)` floats in [0, 1] to `(b, k)` logits, `(b, f)` features, or images or their logits."""
 
 AnyPixels = UInt8[np.ndarray, "n c h w"] | UInt8[Tensor, "n c h w"]
@@ -28,7 +28,7 @@ AnyLabels = Int[np.ndarray, " n"] | Int[Tensor, " n"]
 # Images a forward pass: small enough for the cache (convolutions take half the time of 500); fixed, for the
 # last bits of a matmul depend on it.
 BATCH = 100
-LEAST_ERROR = 1e-12  # mean squared error below which PSNR stops at 120 dB, so that it stays a number
+MIN_ERROR = 1e-12  # mean squared error below which PSNR stops at 120 dB, so that it stays a number
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class ReconstructionScores:
     psnr: float
 
 
-def classification_scores(net: Net, pixels: AnyPixels, labels: AnyLabels) -> ClassificationScores:
+def classification_scores(net: ForwardFn, pixels: AnyPixels, labels: AnyLabels) -> ClassificationScores:
     """Accuracy, loss and predictions of a classifier.
 
     Args:
@@ -72,7 +72,7 @@ def classification_scores(net: Net, pixels: AnyPixels, labels: AnyLabels) -> Cla
         labels: `(n,)` integers in [0, k).
 
     Raises:
-        ModelMismatch: the net's output is not `(n, k)`, or a label is not below k.
+        ModelMismatchError: the net's output is not `(n, k)`, or a label is not below k.
 
     Example:
         >>> pixels = np.array([0, 255], dtype=np.uint8).reshape(2, 1, 1, 1)
@@ -93,7 +93,7 @@ def classification_scores(net: Net, pixels: AnyPixels, labels: AnyLabels) -> Cla
 
 
 def reconstruction_scores(
-    net: Net, shown: AnyPixels | Float[Tensor, "n c h w"], images: AnyPixels | Float[Tensor, "n c h w"]
+    net: ForwardFn, shown: AnyPixels | Float[Tensor, "n c h w"], images: AnyPixels | Float[Tensor, "n c h w"]
 ) -> ReconstructionScores:
     """How well a network gives back clean images from what it is shown.
 
@@ -103,7 +103,7 @@ def reconstruction_scores(
         images: `(n, c, h, w)` the clean images: bytes or floats in [0, 1].
 
     Raises:
-        ModelMismatch: the net's output has another shape than the images.
+        ModelMismatchError: the net's output has another shape than the images.
 
     Example:
         >>> images = torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1)
@@ -111,18 +111,18 @@ def reconstruction_scores(
         6.020599913279624
     """
     bce = squares = 0.0
-    with inference(net):
+    with inference_mode(net):
         for asked, clean in zip(batches(shown), batches(images), strict=True):
             logits, truth = net(asked).double(), clean.double()
             if logits.shape != truth.shape:
-                raise ModelMismatch(
+                raise ModelMismatchError(
                     f"the network turns images of shape {tuple(truth.shape)} into {tuple(logits.shape)};"
                     " an autoencoder or denoiser must return the shape of its images"
                 )
             bce += functional.binary_cross_entropy_with_logits(logits, truth, reduction="sum").item()
             squares += (logits.sigmoid() - truth).square().sum().item()
     count = math.prod(images.shape)
-    return ReconstructionScores(bce / count, -10 * math.log10(max(squares / count, LEAST_ERROR)))
+    return ReconstructionScores(bce / count, -10 * math.log10(max(squares / count, MIN_ERROR)))
 
 
 def true_positive_rates(
@@ -157,7 +157,7 @@ def true_positive_rates(
 
 
 def predict_in_batches(
-    net: Net, images: AnyPixels | Float[Tensor, "n ..."], batch: int = BATCH
+    net: ForwardFn, images: AnyPixels | Float[Tensor, "n ..."], batch: int = BATCH
 ) -> Float[Tensor, "n ..."]:
     """What a network says of many images, asked in batches so that memory stays small.
 
@@ -168,7 +168,7 @@ def predict_in_batches(
 
     Raises:
         DataError: there are no images.
-        ModelMismatch: the net does not return one row an image.
+        ModelMismatchError: the net does not return one row an image.
 
     Example:
         >>> pixels = np.full((3, 1, 1, 2), 255, np.uint8)
@@ -178,11 +178,11 @@ def predict_in_batches(
     if not len(images):
         raise DataError("there are no images to ask the network about; give at least one")
     said = []
-    with inference(net):
+    with inference_mode(net):
         for shown in batches(images, batch):
             said.append(net(shown))
             if said[-1].shape[:1] != shown.shape[:1]:
-                raise ModelMismatch(
+                raise ModelMismatchError(
                     f"the network turns {tuple(shown.shape)} into {tuple(said[-1].shape)};"
                     " it must return one row an image"
                 )
@@ -199,7 +199,7 @@ def batches(images: AnyPixels | Float[Tensor, "n ..."], batch: int = BATCH) -> I
 
 
 @contextmanager
-def inference(*nets: Net | None) -> Iterator[None]:
+def inference_mode(*nets: ForwardFn | None) -> Iterator[None]:
     """No gradients, and every module among `nets` in evaluation mode; their modes are put back after."""
     modules = [part for net in nets if isinstance(net, nn.Module) for part in net.modules()]
     modes = [part.training for part in modules]
@@ -215,11 +215,11 @@ def inference(*nets: Net | None) -> Iterator[None]:
 
 def _check_logits(logits: Tensor, labels: Tensor) -> None:
     if logits.ndim != 2 or len(logits) != len(labels):
-        raise ModelMismatch(
+        raise ModelMismatchError(
             f"{len(labels)} labels, and the network returns {tuple(logits.shape)};"
             " a classifier returns (n, k) logits"
         )
     if not 0 <= labels.min() <= labels.max() < logits.shape[1]:
-        raise ModelMismatch(
+        raise ModelMismatchError(
             f"labels from {labels.min()} to {labels.max()}, and the network knows {logits.shape[1]} classes"
         )

@@ -4,14 +4,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from inklab.data.preprocessing import Framing
-from inklab.errors import SpecError
-from inklab.export.onnx_export import Exported
-from inklab.export.select import MARK, Chosen, card_of, check_place
+from inklab.data.preprocessing import Preprocessing
+from inklab.errors import ConfigError
+from inklab.export.onnx_export import ExportedModel
+from inklab.export.select import MARK, Selection, card_of, check_output
 from inklab.export.verify import BATCHES, REAL, TOLERANCE
-from inklab.io.atomic import write_whole
+from inklab.io.atomic import write_atomic
 from inklab.io.documents import sha256_of
-from inklab.results.phrases import between, counted, number, plain, score_text, words
+from inklab.results.phrases import format_interval, format_value, metric_label, number, pluralize, score_text
 from inklab.results.summarize import results_of
 from inklab.statistics import wilson
 
@@ -21,7 +21,7 @@ CURVE_ROWS = 6  # strengths that a card shows of a curve
 
 
 @dataclass(frozen=True)
-class PartFacts:
+class ComponentData:
     """A run's trained part.
 
     Attributes:
@@ -44,7 +44,7 @@ class PartFacts:
 
 
 @dataclass(frozen=True)
-class Curve:
+class ComponentCurve:
     """How often a pipeline is right as images get worse.
 
     Attributes:
@@ -61,25 +61,25 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Facts:
+class CardData:
     """What a card says beyond the file itself. All of it is empty for a bundle that lies by itself."""
 
     study: str = ""
     source: str = ""
     counts: Json = field(default_factory=dict)
     seed: int = 0
-    parts: list[PartFacts] = field(default_factory=list)
-    curve: Curve | None = None
+    parts: list[ComponentData] = field(default_factory=list)
+    curve: ComponentCurve | None = None
 
 
-def facts_of(chosen: Chosen) -> Facts:
+def card_data(chosen: Selection) -> CardData:
     """What a run says of what was chosen.
 
     Raises:
-        CorruptFile: one of the run's files is damaged.
+        CorruptFileError: one of the run's files is damaged.
     """
     if chosen.run is None:
-        return Facts()
+        return CardData()
     snapshot = chosen.run.snapshot()
     plan, results = snapshot.plan, results_of(chosen.run, snapshot)
     trained = [(part.name, part.folder.parent.name) for part in chosen.parts if part.folder]
@@ -87,23 +87,23 @@ def facts_of(chosen: Chosen) -> Facts:
     data = plan["data"]
     counts = {key: data[key] for key in ("train", "validation", "test")}
     curve = None if chosen.half else _curve("+".join(part.name for part in chosen.parts), plan, results)
-    return Facts(plan["study"], data["source"], counts, plan["seed"], parts, curve)
+    return CardData(plan["study"], data["source"], counts, plan["seed"], parts, curve)
 
 
-def _part(name: str, trial: str, plan: Json, results: Json, outcomes: Json) -> PartFacts:
+def _part(name: str, trial: str, plan: Json, results: Json, outcomes: Json) -> ComponentData:
     chapter = next(each for each in plan["chapters"] if each["name"] == name)
     place = next(i for i, each in enumerate(chapter["settings"]) if trial in each["trials"])
     setting = chapter["settings"][place]
     told = results["chapters"].get(name, {})
     scores = told["settings"][place] if "settings" in told else told
     kept = {key: each for key, each in scores.items() if key.startswith("test_") and isinstance(each, dict)}
-    return PartFacts(
+    return ComponentData(
         name, setting["trials"].index(trial), setting["settings"]["recipe"], setting["settings"]["precision"],
         kept, outcomes.get(trial, {}).get("scores") or {}, told.get("verdict_details", []),
     )  # fmt: skip
 
 
-def _curve(pipeline: str, plan: Json, results: Json) -> Curve | None:
+def _curve(pipeline: str, plan: Json, results: Json) -> ComponentCurve | None:
     for chapter in plan["chapters"]:
         told = results["chapters"].get(chapter["name"], {})
         if chapter["kind"] != "noise" or pipeline not in told.get("pipelines", {}):
@@ -116,7 +116,9 @@ def _curve(pipeline: str, plan: Json, results: Json) -> Curve | None:
             for i in range(0, len(scores), step)
             if scores[i]["n"]
         ]
-        return Curve(chapter["corruption"], chapter["images"], rows, chapter["alone"]) if rows else None
+        return (
+            ComponentCurve(chapter["corruption"], chapter["images"], rows, chapter["alone"]) if rows else None
+        )
     return None
 
 
@@ -134,12 +136,12 @@ OUTPUTS = {
 }
 
 
-def model_card(exported: Exported, facts: Facts, file: Path) -> str:
+def model_card(exported: ExportedModel, facts: CardData, file: Path) -> str:
     """The card, as Markdown.
 
     Args:
         exported: what was exported.
-        facts: what its run has to say; `Facts()` if there is none.
+        facts: what its run has to say; `CardData()` if there is none.
         file: where the ONNX file lies.
     """
     wanted = exported.wanted
@@ -152,13 +154,13 @@ def model_card(exported: Exported, facts: Facts, file: Path) -> str:
         _noise(wanted.name, facts.curve),
         _same(exported),
         _limits(exported, facts),
-        _licence(),
+        _license(),
         _running(exported, file),
     ]
     return "\n\n".join("\n".join(lines) for lines in parts if lines) + "\n"
 
 
-def _what(exported: Exported, file: Path) -> list[str]:
+def _what(exported: ExportedModel, file: Path) -> list[str]:
     about = exported.wanted.about
     rows = [("file", f"`{file.name}`, {len(exported.raw):,} bytes, ONNX opset 18, fp32")]
     rows += [("SHA-256", f"`{sha256_of(exported.raw)}`")]
@@ -173,7 +175,9 @@ def _what(exported: Exported, file: Path) -> list[str]:
 def _network(part: Json) -> str:
     if "filter" in part:
         return f"a filter: {part['filter']}; nothing in it is learned"
-    settings = ", ".join(f"{key} {plain(value)}" for key, value in part["model"].items() if key != "name")
+    settings = ", ".join(
+        f"{key} {format_value(value)}" for key, value in part["model"].items() if key != "name"
+    )
     scaling = part["scaling"]
     scaled = f"; images are scaled inside, (x - {scaling['mean']:g}) / {scaling['spread']:g}"
     identity = (scaling["mean"], scaling["spread"]) == (0.0, 1.0)
@@ -181,7 +185,7 @@ def _network(part: Json) -> str:
     return f"{name}{'' if identity else scaled}; weights SHA-256 `{part['weights_sha256']}`"
 
 
-def _sides(exported: Exported) -> list[str]:
+def _sides(exported: ExportedModel) -> list[str]:
     wanted = exported.wanted
     range_in = "0 or more, as the encoder makes them" if wanted.given == "codes" else "0 to 1, not scaled"
     rows = [("in", wanted.given, wanted.takes, range_in)]
@@ -191,25 +195,25 @@ def _sides(exported: Exported) -> list[str]:
         for way, name, shape, told in rows
     ]
     head = ["## What goes in and what comes out", "", "| | name | shape | values |", "|---|---|---|---|"]
-    framing = [] if wanted.kind == "decoder" else ["", framing_in_words(wanted.about["framing"])]
+    framing = [] if wanted.kind == "decoder" else ["", describe_preprocessing(wanted.about["framing"])]
     return [*head, *cells, "", "The number of images is free.", *framing]
 
 
-def framing_in_words(told: Json) -> str:
+def describe_preprocessing(told: Json) -> str:
     """How a picture becomes an image.
 
     Example:
-        >>> framing_in_words(Framing.plain((3, 32, 32)).to_json())
+        >>> describe_preprocessing(Preprocessing.plain((3, 32, 32)).to_json())
         'A picture of any size is resized as a whole to 32 x 32 pixels, bicubic with antialiasing, in colour.'
     """
     try:
-        framing = Framing.from_json(told)
-    except SpecError:
+        framing = Preprocessing.from_json(told)
+    except ConfigError:
         return "How a picture is brought into this form is not known."
     size = f"{framing.height} x {framing.width} pixels"
     if framing.centre == "none":
-        colour = "in colour" if framing.channels == 3 else "in grey"
-        return f"A picture of any size is resized as a whole to {size}, bicubic with antialiasing, {colour}."
+        color = "in colour" if framing.channels == 3 else "in grey"
+        return f"A picture of any size is resized as a whole to {size}, bicubic with antialiasing, {color}."
     middle = "its centre of mass" if framing.centre == "mass" else "the middle of its bounding box"
     ground = "light ink on a dark ground" if framing.light_on_dark else "dark ink on a light ground"
     return (
@@ -220,7 +224,7 @@ def framing_in_words(told: Json) -> str:
     )
 
 
-def _training(exported: Exported, facts: Facts) -> list[str]:
+def _training(exported: ExportedModel, facts: CardData) -> list[str]:
     if not facts.parts:
         return ["## How it was trained", "", *_alone(exported.wanted.about)]
     counts = ", ".join(f"{facts.counts[key]:,} {key}" for key in ("train", "validation", "test"))
@@ -241,25 +245,28 @@ def _alone(about: Json) -> list[str]:
     return [*told, "", "Its run was not at hand, so this card can't say more."]
 
 
-def _recipe(part: PartFacts) -> str:
+def _recipe(part: ComponentData) -> str:
     recipe = part.recipe
     shown = recipe.get("corruption")
-    strength = shown and " to ".join(plain(each) for each in dict.fromkeys(shown["strength"]))
+    strength = shown and " to ".join(format_value(each) for each in dict.fromkeys(shown["strength"]))
     noisy = f", shown images with {shown['name']} of strength {strength}" if shown else ""
-    l2 = f", L2 {plain(recipe['l2'])}" if recipe["l2"] else ""
+    l2 = f", L2 {format_value(recipe['l2'])}" if recipe["l2"] else ""
     return (
-        f"{counted(recipe['epochs'], 'epoch')} of {recipe['optimiser']} at rate {plain(recipe['rate'])} "
-        f"({recipe['schedule']}), batches of {recipe['batch']}{l2}, to {recipe['objective']}{noisy}; "
+        f"{pluralize(recipe['epochs'], 'epoch')} of {recipe['optimiser']} at rate "
+        f"{format_value(recipe['rate'])} ({recipe['schedule']}), "
+        f"batches of {recipe['batch']}{l2}, to {recipe['objective']}{noisy}; "
         f"computed in {part.precision}, kept in fp32"
     )
 
 
-def _scores(exported: Exported, facts: Facts) -> list[str]:
+def _scores(exported: ExportedModel, facts: CardData) -> list[str]:
     lines = ["## How good it is", ""]
     if not facts.parts:
         own = [(part["name"], part.get("scores") or {}) for part in exported.wanted.about["parts"]]
         rows = [
-            f"| `{name}` | {words(key)} | {value:.4g} |" for name, each in own for key, value in each.items()
+            f"| `{name}` | {metric_label(key)} | {value:.4g} |"
+            for name, each in own
+            for key, value in each.items()
         ]
         note = "Without its run, neither other replicates nor the number of test images are known."
         return [*lines, "| part | score | this network |", "|---|---|---|", *rows, "", note]
@@ -269,7 +276,7 @@ def _scores(exported: Exported, facts: Facts) -> list[str]:
         for name, score in part.scores.items():
             cells = [
                 f"`{part.name}`",
-                words(name),
+                metric_label(name),
                 _own(part, name, facts.counts["test"]),
                 score_text(score, name, images),
             ]
@@ -280,16 +287,16 @@ def _scores(exported: Exported, facts: Facts) -> list[str]:
     ]  # fmt: skip
 
 
-def _own(part: PartFacts, name: str, test_images: int) -> str:
+def _own(part: ComponentData, name: str, test_images: int) -> str:
     value = part.own.get(name)
     if value is None:
         return ""
     if not name.endswith("accuracy"):
         return number(value, name)
-    return f"{number(value, name)} (95 % CI over images {between(wilson(value, test_images), name)})"
+    return f"{number(value, name)} (95 % CI over images {format_interval(wilson(value, test_images), name)})"
 
 
-def _noise(name: str, curve: Curve | None) -> list[str]:
+def _noise(name: str, curve: ComponentCurve | None) -> list[str]:
     if curve is None:
         return []
     compared = any(alone for _, _, alone in curve.rows)
@@ -297,25 +304,25 @@ def _noise(name: str, curve: Curve | None) -> list[str]:
     lines = ["## As images get worse", "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for strength, score, alone in curve.rows:
         cells = [score_text(each, "tpr", f"{curve.images:,} images") for each in (score, alone) if each]
-        lines += [f"| {plain(strength)} | {' | '.join(cells)} |"]
+        lines += [f"| {format_value(strength)} | {' | '.join(cells)} |"]
     return [*lines, "", f"Mean true-positive rate over the classes; `{curve.corruption}` on test images."]
 
 
-def _same(exported: Exported) -> list[str]:
+def _same(exported: ExportedModel) -> list[str]:
     parity = exported.parity
     real = f"{parity.real} real" if parity.real else "no real one at hand"
     told = "; ".join(f"`{name}` {value:.1e}" for name, value in parity.largest.items())
     batches = ", ".join(map(str, BATCHES[:-1]))
     return [
         "## The same as the original", "",
-        f"Compared with inklab's own network on {counted(parity.images, 'input')} ({real}, the others "
+        f"Compared with inklab's own network on {pluralize(parity.images, 'input')} ({real}, the others "
         f"extreme: {', '.join(kind for kind in parity.kinds if not kind.endswith(REAL))}) in batches of "
         f"{batches} and {BATCHES[-1]}. Largest differences: {told}. Allowed: {TOLERANCE:g}, for logits and "
         "codes times the largest of that image's. A file that differs by more is not written.",
     ]  # fmt: skip
 
 
-def _limits(exported: Exported, facts: Facts) -> list[str]:
+def _limits(exported: ExportedModel, facts: CardData) -> list[str]:
     source = f"`{facts.source}`" if facts.source else "the images it was tested on"
     lines = [f"- Its scores hold for images like those of {source}, framed in the same way, and no others."]
     if "probabilities" in exported.wanted.gives:
@@ -341,12 +348,12 @@ def _begun(text: str | None) -> str:
     return f"{text[:1].upper()}{text[1:]}" if text else ""
 
 
-def _licence() -> list[str]:
+def _license() -> list[str]:
     told = "No licence is claimed or granted here: that is up to who trained it, and to who owns the images."
     return ["## Licence", "", told]
 
 
-def _running(exported: Exported, file: Path) -> list[str]:
+def _running(exported: ExportedModel, file: Path) -> list[str]:
     wanted = exported.wanted
     last = list(wanted.gives)[-1]
     shape = ", ".join(map(str, wanted.takes))
@@ -369,7 +376,7 @@ def _cell(text: str) -> str:
     return " ".join(text.replace("|", "\\|").split())
 
 
-def write(exported: Exported, facts: Facts, file: Path) -> Path:
+def write_export(exported: ExportedModel, facts: CardData, file: Path) -> Path:
     """Write the file and then its card, each whole.
 
     Args:
@@ -381,10 +388,10 @@ def write(exported: Exported, facts: Facts, file: Path) -> Path:
         The card's path.
 
     Raises:
-        SpecError: as `check_place`.
-        Unwritable: the file system refuses.
+        ConfigError: as `check_output`.
+        WriteError: the file system refuses.
     """
-    check_place(file)
-    write_whole(file, exported.raw)
-    write_whole(card_of(file), model_card(exported, facts, file))
+    check_output(file)
+    write_atomic(file, exported.raw)
+    write_atomic(card_of(file), model_card(exported, facts, file))
     return card_of(file)

@@ -11,15 +11,15 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from inklab.corruptions.filters import Filter, filters
-from inklab.errors import DataError, InklabError, ModelMismatch
-from inklab.export.select import Chosen, Place
+from inklab.errors import DataError, InklabError, ModelMismatchError
+from inklab.export.select import ModelRef, Selection
 from inklab.io.documents import sha256_of
-from inklab.model import Bundle
+from inklab.model import TrainedModel
 from inklab.networks.network import check_model
 from inklab.run import StoredRun
 
-Made = dict[str, Tensor]
-Cleaner = Bundle | Filter
+GraphOutputs = dict[str, Tensor]
+Cleaner = TrainedModel | Filter
 IMAGES, CODES = "images", "codes"
 
 
@@ -39,7 +39,7 @@ class Exportable:
 
     kind: str
     net: nn.Module
-    original: Callable[[Tensor], Made]
+    original: Callable[[Tensor], GraphOutputs]
     takes: tuple[int, ...]
     gives: Mapping[str, tuple[int, ...]]
     about: dict[str, Any]
@@ -56,7 +56,7 @@ class Exportable:
         return "+".join(part["name"] for part in self.about["parts"])
 
 
-def network(bundle: Bundle, name: str = "") -> Exportable:
+def network(bundle: TrainedModel, name: str = "") -> Exportable:
     """A bundle's network: a classifier gives `logits` and `probabilities`, a denoiser `cleaned`.
 
     Args:
@@ -64,17 +64,17 @@ def network(bundle: Bundle, name: str = "") -> Exportable:
         name: what it is called, such as its chapter's; the model's name if left out.
 
     Raises:
-        ModelMismatch: it makes of an image what its bundle does not promise.
+        ModelMismatchError: it makes of an image what its bundle does not promise.
     """
     about = _about([(bundle, name)])
     if bundle.target == "images":
         net, original = _Chain([bundle.net]), _original([bundle])
-        return _tried(Exportable("denoiser", net, original, bundle.shape, {"cleaned": bundle.shape}, about))
+        return _try_on(Exportable("denoiser", net, original, bundle.shape, {"cleaned": bundle.shape}, about))
     net, original = _Chain([], bundle.net), _original([], bundle)
-    return _tried(Exportable("classifier", net, original, bundle.shape, _said(bundle), about))
+    return _try_on(Exportable("classifier", net, original, bundle.shape, _joined(bundle), about))
 
 
-def pipeline(cleaners: Sequence[tuple[Cleaner, str]], classifier: tuple[Bundle, str]) -> Exportable:
+def pipeline(cleaners: Sequence[tuple[Cleaner, str]], classifier: tuple[TrainedModel, str]) -> Exportable:
     """Denoisers or filters, then a classifier: gives `cleaned`, `logits` and `probabilities`.
 
     Args:
@@ -82,49 +82,52 @@ def pipeline(cleaners: Sequence[tuple[Cleaner, str]], classifier: tuple[Bundle, 
         classifier: what judges it, with its name.
 
     Raises:
-        ModelMismatch: the parts don't take or give what they should, or their images differ in form.
+        ModelMismatchError: the parts don't take or give what they should, or their images differ in form.
     """
     last, name = classifier
     for cleaner, called in cleaners:
-        if isinstance(cleaner, Bundle) and (cleaner.shape, cleaner.framing) != (last.shape, last.framing):
-            raise ModelMismatch(
+        if isinstance(cleaner, TrainedModel) and (cleaner.shape, cleaner.framing) != (
+            last.shape,
+            last.framing,
+        ):
+            raise ModelMismatchError(
                 f"'{called}' and '{name}' were trained on images of another form: {cleaner.shape} and "
                 f"{last.shape}, framed as {cleaner.framing} and {last.framing}; take both from one run"
             )
     parts = [cleaner for cleaner, _ in cleaners]
-    net = _Chain([part.net if isinstance(part, Bundle) else part for part in parts], last.net)
-    gives = {"cleaned": last.shape, **_said(last)}
+    net = _Chain([part.net if isinstance(part, TrainedModel) else part for part in parts], last.net)
+    gives = {"cleaned": last.shape, **_joined(last)}
     about = _about([*cleaners, classifier])
-    return _tried(Exportable("pipeline", net, _original(parts, last), last.shape, gives, about))
+    return _try_on(Exportable("pipeline", net, _original(parts, last), last.shape, gives, about))
 
 
-def encoder(bundle: Bundle, name: str = "") -> Exportable:
+def encoder(bundle: TrainedModel, name: str = "") -> Exportable:
     """The half of an autoencoder that makes `codes` of images, with the scaling in front.
 
     Raises:
-        ModelMismatch: its network has no modules `encoder` and `decoder`, or the codes are no rows.
+        ModelMismatchError: its network has no modules `encoder` and `decoder`, or the codes are no rows.
     """
     half = nn.Sequential(bundle.net.scaling, _half(bundle, "encoder"))
     gives = {CODES: (_code_size(bundle, half),)}
-    return _tried(
+    return _try_on(
         Exportable(
             "encoder", _Single(half), _named(CODES, half), bundle.shape, gives, _about([(bundle, name)])
         )
     )
 
 
-def decoder(bundle: Bundle, name: str = "") -> Exportable:
+def decoder(bundle: TrainedModel, name: str = "") -> Exportable:
     """The half of an autoencoder that makes `images` in [0, 1] of codes `(b, d)`.
 
     Raises:
-        ModelMismatch: its network has no modules `encoder` and `decoder`, or the codes are no rows.
+        ModelMismatchError: its network has no modules `encoder` and `decoder`, or the codes are no rows.
     """
     encode = nn.Sequential(bundle.net.scaling, _half(bundle, "encoder"))
     half = nn.Sequential(_half(bundle, "decoder"), nn.Sigmoid())
     size = _code_size(bundle, encode)
     about = {**_about([(bundle, name)]), "code": size}
     net, original = _Single(half), _named(IMAGES, half)
-    return _tried(Exportable("decoder", net, original, (size,), {IMAGES: bundle.shape}, about, encode))
+    return _try_on(Exportable("decoder", net, original, (size,), {IMAGES: bundle.shape}, about, encode))
 
 
 class _Chain(nn.Module):
@@ -183,10 +186,12 @@ class _Single(nn.Module):
         return (self.net(given),)
 
 
-def _original(cleaners: Sequence[Cleaner], classifier: Bundle | None = None) -> Callable[[Tensor], Made]:
-    def made_of(images: Tensor) -> Made:
+def _original(
+    cleaners: Sequence[Cleaner], classifier: TrainedModel | None = None
+) -> Callable[[Tensor], GraphOutputs]:
+    def made_of(images: Tensor) -> GraphOutputs:
         for each in cleaners:
-            images = each.cleaned(images) if isinstance(each, Bundle) else each(images)
+            images = each.cleaned(images) if isinstance(each, TrainedModel) else each(images)
         made = {"cleaned": images} if cleaners else {}
         if classifier is not None:
             made |= {"logits": classifier.net(images), "probabilities": classifier.probabilities(images)}
@@ -195,35 +200,35 @@ def _original(cleaners: Sequence[Cleaner], classifier: Bundle | None = None) -> 
     return made_of
 
 
-def _named(name: str, net: nn.Module) -> Callable[[Tensor], Made]:
+def _named(name: str, net: nn.Module) -> Callable[[Tensor], GraphOutputs]:
     return lambda given: {name: net(given)}
 
 
-def _said(bundle: Bundle) -> dict[str, tuple[int, ...]]:
+def _joined(bundle: TrainedModel) -> dict[str, tuple[int, ...]]:
     return dict.fromkeys(("logits", "probabilities"), (len(bundle.labels),))
 
 
-def _half(bundle: Bundle, name: str) -> nn.Module:
+def _half(bundle: TrainedModel, name: str) -> nn.Module:
     half = getattr(bundle.net.net, name, None)
     if not isinstance(half, nn.Module):
-        raise ModelMismatch(
+        raise ModelMismatchError(
             f"'{bundle.model['name']}' has no {name} module; halves are exported of a network with encoder "
             "and decoder, as 'autoencoder' has them"
         )
     return half
 
 
-def _code_size(bundle: Bundle, encode: nn.Module) -> int:
+def _code_size(bundle: TrainedModel, encode: nn.Module) -> int:
     with torch.inference_mode():
         codes = encode(torch.zeros(1, *bundle.shape))
     if codes.ndim != 2 or len(codes) != 1:
-        raise ModelMismatch(
+        raise ModelMismatchError(
             f"the encoder of '{bundle.model['name']}' makes {tuple(codes.shape)} of one image, not (1, d)"
         )
     return int(codes.shape[1])
 
 
-def _tried(wanted: Exportable) -> Exportable:
+def _try_on(wanted: Exportable) -> Exportable:
     """The same, if of one input it makes what it promises; whatever a network of one's own raises is told."""
     try:
         with torch.inference_mode():
@@ -232,26 +237,30 @@ def _tried(wanted: Exportable) -> Exportable:
         raise
     except Exception as error:
         told = " ".join(str(error).split())[:300]
-        raise ModelMismatch(f"'{wanted.name}' fails on an image: {type(error).__name__}: {told}") from error
+        raise ModelMismatchError(
+            f"'{wanted.name}' fails on an image: {type(error).__name__}: {told}"
+        ) from error
     found = {name: tuple(each.shape[1:]) for name, each in made.items()}
     if found != dict(wanted.gives):
-        raise ModelMismatch(f"'{wanted.name}' makes {found} of {wanted.takes}, but promises {wanted.gives}")
+        raise ModelMismatchError(
+            f"'{wanted.name}' makes {found} of {wanted.takes}, but promises {wanted.gives}"
+        )
     return wanted
 
 
 def _about(parts: Sequence[tuple[Cleaner, str]]) -> dict[str, Any]:
     last = parts[-1][0]
-    assert isinstance(last, Bundle)
+    assert isinstance(last, TrainedModel)
     return {
         "labels": list(last.labels),
         "shape": list(last.shape),
         "framing": last.framing,
         "data_sha256": last.made_by.get("data_sha256"),
-        "parts": [_told(part, name) for part, name in parts],
+        "parts": [_metadata(part, name) for part, name in parts],
     }
 
 
-def _told(part: Cleaner, name: str) -> dict[str, Any]:
+def _metadata(part: Cleaner, name: str) -> dict[str, Any]:
     if isinstance(part, Filter):
         return {"name": part.name, "filter": part.description}
     return {
@@ -262,13 +271,13 @@ def _told(part: Cleaner, name: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _weights_sha256(bundle: Bundle) -> str:
+def _weights_sha256(bundle: TrainedModel) -> str:
     """Of the weights that are exported, not of a file: the same number if they are the file's."""
     state = bundle.net.state_dict()
     return sha256_of(save_tensors({name: value.clone().contiguous() for name, value in state.items()}))
 
 
-def load(chosen: Chosen, *, trusted: Collection[str] = ()) -> Exportable:
+def load_selection(chosen: Selection, *, trusted: Collection[str] = ()) -> Exportable:
     """Load the networks that were chosen.
 
     Args:
@@ -276,7 +285,7 @@ def load(chosen: Chosen, *, trusted: Collection[str] = ()) -> Exportable:
         trusted: code of one's own that may be run.
 
     Raises:
-        InklabError: what `Bundle.load` raises, or the parts don't fit each other.
+        InklabError: what `TrainedModel.load` raises, or the parts don't fit each other.
     """
     *cleaners, last = chosen.parts
     bundle = _bundle(last, trusted)
@@ -285,7 +294,7 @@ def load(chosen: Chosen, *, trusted: Collection[str] = ()) -> Exportable:
     return (decoder if chosen.half else network)(bundle, last.name)
 
 
-def real_images(chosen: Chosen, source: str | None = None) -> np.ndarray | None:
+def real_images(chosen: Selection, source: str | None = None) -> np.ndarray | None:
     """Images to compare on: test images of a source, if one is named, else those that the run keeps.
 
     Raises:
@@ -305,7 +314,7 @@ def real_images(chosen: Chosen, source: str | None = None) -> np.ndarray | None:
     return pixels
 
 
-def _shape(chosen: Chosen) -> list[int]:
+def _shape(chosen: Selection) -> list[int]:
     from inklab.io.documents import read_json
 
     folder = chosen.parts[-1].folder
@@ -314,10 +323,10 @@ def _shape(chosen: Chosen) -> list[int]:
     return found
 
 
-def _part(place: Place, trusted: Collection[str]) -> Cleaner:
+def _part(place: ModelRef, trusted: Collection[str]) -> Cleaner:
     return filters[place.name] if place.folder is None else _bundle(place, trusted)
 
 
-def _bundle(place: Place, trusted: Collection[str]) -> Bundle:
+def _bundle(place: ModelRef, trusted: Collection[str]) -> TrainedModel:
     assert place.folder is not None
-    return Bundle.load(place.folder, trusted=trusted)
+    return TrainedModel.load(place.folder, trusted=trusted)

@@ -14,8 +14,8 @@ import numpy as np
 if TYPE_CHECKING:
     import onnx
 
-MOST_SIDES = 8  # of an array
-MOST_WHOLE = 1024  # whole numbers in one array of them that are looked at: sides, axes, places
+MAX_DIMENSIONS = 8  # of an array
+MAX_WHOLE = 1024  # whole numbers in one array of them that are looked at: sides, axes, places
 FLOAT, INT32, INT64 = 1, 6, 7  # of TensorProto.DataType
 NUMBERS = {FLOAT: 4, INT32: 4, INT64: 8, 9: 1, 11: 8}
 """Bytes of each type that arrays may have; 9 is bool, 11 is fp64."""
@@ -23,12 +23,12 @@ NUMBERS = {FLOAT: 4, INT32: 4, INT64: 8, 9: 1, 11: 8}
 Sides = tuple[int, ...]
 
 
-class Unfit(ValueError):
+class UnsupportedGraphError(ValueError):
     """A graph that is not run; the message says why, as the rest of a sentence about its file."""
 
 
 @dataclass(frozen=True)
-class Step:
+class GraphNode:
     """One step of a graph with what it reads and makes.
 
     Attributes:
@@ -44,26 +44,26 @@ class Step:
     whole: int
 
 
-def steps(model: "onnx.ModelProto") -> Iterator[Step]:
+def trace_costs(model: "onnx.ModelProto") -> Iterator[GraphNode]:
     """Every step with all sizes known, in the order of the graph.
 
     Args:
         model: with a fixed number of images; its parts are known to be allowed.
 
     Raises:
-        Unfit: a size can't be known before it runs, or is impossible.
+        UnsupportedGraphError: a size can't be known before it runs, or is impossible.
     """
     graph = model.graph
     types: dict[str, onnx.TypeProto] = {each.name: each.type for each in graph.input}
     known: dict[str, onnx.TensorProto] = {}
     for weights in graph.initializer:
         types[weights.name] = _type_of(weights)
-        if weights.data_type in (INT32, INT64) and math.prod(weights.dims) <= MOST_WHOLE:
+        if weights.data_type in (INT32, INT64) and math.prod(weights.dims) <= MAX_WHOLE:
             known[weights.name] = weights
     versions = {each.domain: each.version for each in model.opset_import}
     for node in graph.node:
         if any(name not in types for name in node.input if name):
-            raise Unfit(f"uses in the step {node.op_type!r:.40} what is made nowhere before")
+            raise UnsupportedGraphError(f"uses in the step {node.op_type!r:.40} what is made nowhere before")
         read = tuple(_sides(types[name], node) for name in node.input if name)
         outputs = [name for name in node.output if name]
         found = _inferred(node, types, known, versions)
@@ -72,9 +72,9 @@ def steps(model: "onnx.ModelProto") -> Iterator[Step]:
         whole = [
             math.prod(sides) for name, sides in zip(outputs, made, strict=True) if _is_whole(found[name])
         ]
-        if whole and sum(whole) <= MOST_WHOLE and len(whole) == len(outputs) == 1:
+        if whole and sum(whole) <= MAX_WHOLE and len(whole) == len(outputs) == 1:
             known.update(_computed(node, types, known))
-        yield Step(node, read, made, sum(whole))
+        yield GraphNode(node, read, made, sum(whole))
 
 
 def _inferred(
@@ -90,7 +90,7 @@ def _inferred(
         return dict(onnx.shape_inference.infer_node_outputs(schema, node, given, data, opset_imports=imports))
     except Exception as error:  # onnx has a dozen kinds
         told = " ".join(str(error).split())[:200]
-        raise Unfit(f"has an impossible step {node.op_type!r:.40}: {told}") from error
+        raise UnsupportedGraphError(f"has an impossible step {node.op_type!r:.40}: {told}") from error
 
 
 def _computed(
@@ -114,7 +114,9 @@ def _computed(
         (value,) = ReferenceEvaluator(node).run(None, given)
         return {name: numpy_helper.from_array(np.asarray(value), name)}
     except Exception as error:  # whatever NumPy says to such numbers
-        raise Unfit(f"has an impossible step {node.op_type!r:.40}: {type(error).__name__}") from error
+        raise UnsupportedGraphError(
+            f"has an impossible step {node.op_type!r:.40}: {type(error).__name__}"
+        ) from error
 
 
 def _type_of(weights: "onnx.TensorProto") -> "onnx.TypeProto":
@@ -131,10 +133,12 @@ def _sides(kind: "onnx.TypeProto | None", node: "onnx.NodeProto") -> Sides:
     """The sides of an array, if they are known and possible."""
     array = kind.tensor_type if kind is not None and kind.HasField("tensor_type") else None
     if array is None or not array.HasField("shape"):
-        raise Unfit(f"makes something of unknown size in the step {node.op_type!r:.40}")
+        raise UnsupportedGraphError(f"makes something of unknown size in the step {node.op_type!r:.40}")
     if array.elem_type not in NUMBERS:
-        raise Unfit(f"makes something else than numbers in the step {node.op_type!r:.40}")
+        raise UnsupportedGraphError(f"makes something else than numbers in the step {node.op_type!r:.40}")
     sides = array.shape.dim
-    if len(sides) > MOST_SIDES or any(not side.HasField("dim_value") or side.dim_value < 0 for side in sides):
-        raise Unfit(f"makes something of unknown size in the step {node.op_type!r:.40}")
+    if len(sides) > MAX_DIMENSIONS or any(
+        not side.HasField("dim_value") or side.dim_value < 0 for side in sides
+    ):
+        raise UnsupportedGraphError(f"makes something of unknown size in the step {node.op_type!r:.40}")
     return tuple(side.dim_value for side in sides)

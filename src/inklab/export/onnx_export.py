@@ -13,13 +13,13 @@ import torch
 from jaxtyping import UInt8
 
 import inklab
-from inklab.errors import CorruptFile, ModelMismatch
+from inklab.errors import CorruptFileError, ModelMismatchError
 from inklab.export.graphs import Exportable
 from inklab.export.onnx_file import parts_of
-from inklab.export.onnx_metadata import IR, OPSET, metadata
+from inklab.export.onnx_metadata import IR, OPSET, export_metadata
 from inklab.export.onnx_runtime import Session, need
-from inklab.export.verify import Parity, compare
-from inklab.io.documents import collector_paused
+from inklab.export.verify import ParityReport, compare_outputs
+from inklab.io.documents import gc_paused
 
 if TYPE_CHECKING:
     import onnx
@@ -29,7 +29,7 @@ EXAMPLES = 3  # images that the network is traced with; one would be taken for a
 
 
 def to_onnx(wanted: Exportable) -> bytes:
-    """Convert a network. What comes out is checked to be sound ONNX, but not compared: see `compare`.
+    """Convert a network. What comes out is checked to be sound ONNX, but not compared: see `compare_outputs`.
 
     The same network gives the same bytes. It costs about a second, of which a third is torch reading its
     own table of operators.
@@ -39,7 +39,7 @@ def to_onnx(wanted: Exportable) -> bytes:
 
     Raises:
         InklabError: onnx or onnxscript is not installed.
-        ModelMismatch: torch can't express it in ONNX, or only for a fixed number of images.
+        ModelMismatchError: torch can't express it in ONNX, or only for a fixed number of images.
     """
     need("onnx", "onnxscript")
     model = _converted(wanted)
@@ -60,14 +60,14 @@ def with_metadata(raw: bytes, entries: Mapping[str, str]) -> bytes:
 def _converted(wanted: Exportable) -> "onnx.ModelProto":
     example = torch.full((EXAMPLES, *wanted.takes), 0.5)
     try:
-        with _quiet(), torch.no_grad(), collector_paused():  # looking for garbage takes a fifth of the time
+        with _quiet(), torch.no_grad(), gc_paused():  # looking for garbage takes a fifth of the time
             program = torch.onnx.export(
                 wanted.net.eval(), (example,), dynamo=True, verbose=False, opset_version=OPSET,
                 dynamic_shapes=({0: torch.export.Dim(BATCH)},), input_names=[wanted.given],
                 output_names=list(wanted.gives),
             )  # fmt: skip
     except Exception as error:  # whatever torch or a network of one's own raises is told in one line
-        raise ModelMismatch(f"'{wanted.name}' can't be converted to ONNX: {_reason(error)}") from error
+        raise ModelMismatchError(f"'{wanted.name}' can't be converted to ONNX: {_reason(error)}") from error
     assert program is not None
     model: onnx.ModelProto = program.model_proto
     return model
@@ -117,7 +117,7 @@ def _name_sides(model: "onnx.ModelProto", wanted: Exportable) -> None:
     for value in (*model.graph.input, *model.graph.output):
         shape = value.type.tensor_type.shape
         if value in model.graph.input and not shape.dim[0].dim_param:
-            raise ModelMismatch(
+            raise ModelMismatchError(
                 f"'{wanted.name}' can't be converted to ONNX: it works for {shape.dim[0].dim_value} images "
                 "at once only"
             )
@@ -133,7 +133,7 @@ def _checked(model: "onnx.ModelProto", wanted: Exportable) -> "onnx.ModelProto":
 
     domains: Any = {each.domain: each.version for each in model.opset_import}
     if domains != {"": OPSET} or model.functions or model.ir_version != IR:
-        raise ModelMismatch(
+        raise ModelMismatchError(
             f"'{wanted.name}' can't be converted to plain ONNX: it needs {domains} in format "
             f"{model.ir_version} instead of opset {OPSET} in format {IR}"
         )
@@ -141,13 +141,15 @@ def _checked(model: "onnx.ModelProto", wanted: Exportable) -> "onnx.ModelProto":
         told = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
         onnx.checker.check_model(told, full_check=True)
     except Exception as error:  # onnx has a dozen kinds
-        raise ModelMismatch(f"'{wanted.name}' can't be converted to sound ONNX: {_reason(error)}") from error
+        raise ModelMismatchError(
+            f"'{wanted.name}' can't be converted to sound ONNX: {_reason(error)}"
+        ) from error
     assert not [each for each in told.graph.initializer if each.external_data]
     return told
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportedModel:
     """A file that computes the same as what it was made from.
 
     Attributes:
@@ -159,11 +161,11 @@ class Exported:
 
     wanted: Exportable
     raw: bytes
-    parity: Parity
+    parity: ParityReport
     remark: str | None
 
 
-def export(wanted: Exportable, real: UInt8[np.ndarray, "n c h w"] | None = None) -> Exported:
+def export_model(wanted: Exportable, real: UInt8[np.ndarray, "n c h w"] | None = None) -> ExportedModel:
     """Convert a network, compare it with the original, and put into the file what it says of itself.
 
     Args:
@@ -172,19 +174,19 @@ def export(wanted: Exportable, real: UInt8[np.ndarray, "n c h w"] | None = None)
 
     Raises:
         InklabError: onnx, onnxscript or onnxruntime is not installed.
-        ModelMismatch: it can't be converted, or doesn't compute the same.
+        ModelMismatchError: it can't be converted, or doesn't compute the same.
     """
     need("onnx", "onnxscript", "onnxruntime")
     bare = to_onnx(wanted)
-    parity = compare(wanted, Session(bare), real)
-    raw = with_metadata(bare, metadata(wanted.kind, wanted.about, parity.to_json()))
-    return Exported(wanted, raw, parity, _remark(raw))
+    parity = compare_outputs(wanted, Session(bare), real)
+    raw = with_metadata(bare, export_metadata(wanted.kind, wanted.about, parity.to_json()))
+    return ExportedModel(wanted, raw, parity, _remark(raw))
 
 
 def _remark(raw: bytes) -> str | None:
     """Networks of one's own may have steps that are not run when they come from outside."""
     try:
         parts_of(raw, Path("it"))
-    except CorruptFile as error:
+    except CorruptFileError as error:
         return str(error).partition("; ")[0]
     return None

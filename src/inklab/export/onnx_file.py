@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from inklab.errors import CorruptFile, DataError, ModelMismatch
-from inklab.export.onnx_cost import FLOAT, Unfit
+from inklab.errors import CorruptFileError, DataError, ModelMismatchError
+from inklab.export.onnx_cost import FLOAT, UnsupportedGraphError
 from inklab.export.onnx_metadata import parse_metadata
-from inklab.export.onnx_policy import fit_for_one
+from inklab.export.onnx_policy import check_sandboxable
 from inklab.export.onnx_runtime import Session, need
 from inklab.export.protobuf_wire import bytes_besides_weights
-from inklab.io.atomic import read_at_most
+from inklab.io.atomic import read_limited
 
 if TYPE_CHECKING:
     import onnx
 
-LARGEST_FILE = 512 * 1024**2  # bytes; the study's largest network has 6 million
-MOST_BESIDES = 1024**2  # bytes besides weights: graph and metadata; the study's have 20,000
-MOST_ENTRIES = 100  # of metadata
+MAX_FILE = 512 * 1024**2  # bytes; the study's largest network has 6 million
+MAX_BESIDES = 1024**2  # bytes besides weights: graph and metadata; the study's have 20,000
+MAX_ENTRIES = 100  # of metadata
 ROUNDING = 1e-3  # by which probabilities may miss a sum of 1
 
 SAYS = ("logits", "probabilities")
@@ -61,17 +61,19 @@ class OnnxNetwork:
         """What a classifier or a pipeline makes of images, as bytes: rows that sum to 1.
 
         Raises:
-            ModelMismatch: it is neither.
-            CorruptFile: what comes out are no probabilities.
+            ModelMismatchError: it is neither.
+            CorruptFileError: what comes out are no probabilities.
         """
         if "probabilities" not in self.session.gives:
-            raise ModelMismatch(f"'{self.path}' holds {_kind(self.about['kind'])}; it gives no classes")
+            raise ModelMismatchError(f"'{self.path}' holds {_kind(self.about['kind'])}; it gives no classes")
         images = pixels.astype(np.float32) / 255
         rows = [self.session(image[None])["probabilities"] for image in images]
         said = np.concatenate(rows) if rows else np.zeros((0, len(self.labels)), np.float32)
         sound = said.shape == (len(pixels), len(self.labels)) and (said >= 0).all()  # NaN is not
         if not (sound and np.allclose(said.sum(axis=1), 1, atol=ROUNDING)):
-            raise CorruptFile(f"'{self.path}' is damaged: its probabilities are none; restore it from a copy")
+            raise CorruptFileError(
+                f"'{self.path}' is damaged: its probabilities are none; restore it from a copy"
+            )
         return said
 
 
@@ -84,11 +86,11 @@ def read_onnx(path: Path) -> OnnxNetwork:
     Raises:
         InklabError: onnx or onnxruntime is not installed.
         DataError: there is no such file, or it can't be read.
-        CorruptFile: it is damaged, hostile, too large, or ONNX of somebody else.
+        CorruptFileError: it is damaged, hostile, too large, or ONNX of somebody else.
     """
     need("onnx", "onnxruntime")
     try:
-        raw = read_at_most(path, LARGEST_FILE)
+        raw = read_limited(path, MAX_FILE)
     except OSError as error:
         raise DataError(f"'{path}' can't be read: {error.strerror or error}") from error
     return parse_onnx(raw, path)
@@ -98,13 +100,13 @@ def parse_onnx(raw: bytes, path: Path) -> OnnxNetwork:
     """The network in the bytes of a file; `path` is for messages.
 
     Raises:
-        CorruptFile: as `read_onnx`.
+        CorruptFileError: as `read_onnx`.
     """
     about, one = parts_of(raw, path)
     try:
         session = Session(one.SerializeToString())
-    except CorruptFile as error:
-        raise CorruptFile(f"'{path}' is damaged: {error}; restore it from a copy") from error
+    except CorruptFileError as error:
+        raise CorruptFileError(f"'{path}' is damaged: {error}; restore it from a copy") from error
     return OnnxNetwork(path, about, session)
 
 
@@ -112,17 +114,17 @@ def parts_of(raw: bytes, path: Path) -> tuple[Mapping[str, Any], "onnx.ModelProt
     """What a file says of itself, and its graph for one image. Nothing is run.
 
     Raises:
-        CorruptFile: as `read_onnx`.
+        CorruptFileError: as `read_onnx`.
     """
     model = _parsed(raw, path)
-    if len(model.metadata_props) > MOST_ENTRIES:
-        raise CorruptFile(f"'{path}' has {len(model.metadata_props):,} entries of metadata")
+    if len(model.metadata_props) > MAX_ENTRIES:
+        raise CorruptFileError(f"'{path}' has {len(model.metadata_props):,} entries of metadata")
     about = parse_metadata({each.key: each.value for each in model.metadata_props}, path)
     try:
         _refuse_other_sides(model, about)
-        return about, fit_for_one(model)
-    except Unfit as error:
-        raise CorruptFile(f"'{path}' {error}; make one with inklab export") from error
+        return about, check_sandboxable(model)
+    except UnsupportedGraphError as error:
+        raise CorruptFileError(f"'{path}' {error}; make one with inklab export") from error
 
 
 def _parsed(raw: bytes, path: Path) -> "onnx.ModelProto":
@@ -130,14 +132,18 @@ def _parsed(raw: bytes, path: Path) -> "onnx.ModelProto":
     from google.protobuf.message import DecodeError
 
     try:
-        bytes_besides_weights(raw, MOST_BESIDES)
+        bytes_besides_weights(raw, MAX_BESIDES)
         model = onnx.load_model_from_string(raw)  # weights in other files are not looked for
     except (ValueError, DecodeError) as error:
-        raise CorruptFile(f"'{path}' is not a sound ONNX file: {error}; restore it from a copy") from error
+        raise CorruptFileError(
+            f"'{path}' is not a sound ONNX file: {error}; restore it from a copy"
+        ) from error
     if not all(isinstance(text, str) for text in _texts(model)):  # protobuf hands out such texts as bytes
-        raise CorruptFile(f"'{path}' is not a sound ONNX file: a name is not UTF-8; restore it from a copy")
+        raise CorruptFileError(
+            f"'{path}' is not a sound ONNX file: a name is not UTF-8; restore it from a copy"
+        )
     if not model.graph.node:
-        raise CorruptFile(f"'{path}' is not a sound ONNX file: it is empty; restore it from a copy")
+        raise CorruptFileError(f"'{path}' is not a sound ONNX file: it is empty; restore it from a copy")
     return model
 
 
@@ -164,10 +170,10 @@ def _refuse_other_sides(model: "onnx.ModelProto", about: Mapping[str, Any]) -> N
     inputs = {each.name for each in model.graph.initializer}
     found = {each.name: _sides(each) for each in model.graph.input if each.name not in inputs}
     if found != given:
-        raise Unfit(f"takes {_told(found)}, not {_told(given)}")
+        raise UnsupportedGraphError(f"takes {_told(found)}, not {_told(given)}")
     made = {each.name: _sides(each) for each in model.graph.output}
     if tuple(made) != GIVES[kind] or any(sizes.get(name, sides) != sides for name, sides in made.items()):
-        raise Unfit(f"is said to be {_kind(kind)}, but gives {_told(made)}")
+        raise UnsupportedGraphError(f"is said to be {_kind(kind)}, but gives {_told(made)}")
 
 
 def _sides(value: "onnx.ValueInfoProto") -> list[int]:

@@ -8,21 +8,21 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 import inklab
-from inklab.data.preprocessing import Framing
-from inklab.errors import CorruptFile, SpecError
+from inklab.data.preprocessing import Preprocessing
+from inklab.errors import ConfigError, CorruptFileError
 from inklab.io.documents import parse_json
-from inklab.study.forms.form import Count, Form, Json, Numbers, Quick, Table, fitting
+from inklab.study.forms.form import Count, FailFast, Json, Numbers, Record, Table, fitting
 
 FORMAT = 1
 OPSET, IR = 18, 10
 """What `torch.onnx` writes without translating; read by onnxruntime since 1.18 and its kin in browsers."""
 
 KEYS = ("format", "kind", "labels", "shape", "framing", "parts", "data_sha256", "inklab", "parity")
-MOST_LABELS, MOST_PARTS = 10_000, 16
+MAX_LABELS, MAX_PARTS = 10_000, 16
 ADVICE = "export it again with inklab export"
 
 
-def metadata(kind: str, about: Mapping[str, Any], parity: Mapping[str, Any]) -> dict[str, str]:
+def export_metadata(kind: str, about: Mapping[str, Any], parity: Mapping[str, Any]) -> dict[str, str]:
     """The entries of a file, in the order of their keys.
 
     Args:
@@ -45,11 +45,11 @@ def parse_metadata(entries: Mapping[str, str], path: Path) -> Json:
         path: where it was read, for messages.
 
     Raises:
-        CorruptFile: an entry is missing or can't be what stands there.
+        CorruptFileError: an entry is missing or can't be what stands there.
     """
     missing = [key for key in KEYS if key not in entries]
     if missing:
-        raise CorruptFile(
+        raise CorruptFileError(
             f"'{path}' is ONNX, but not of inklab: its metadata lacks {', '.join(missing)}; make one with "
             "inklab export"
         )
@@ -57,31 +57,33 @@ def parse_metadata(entries: Mapping[str, str], path: Path) -> Json:
     fitting(_Metadata, told, path, "has metadata that is none of inklab's", ADVICE)
     if told["kind"] != "decoder":
         try:
-            framing = Framing.from_json(told["framing"])
-        except SpecError as error:
-            raise CorruptFile(f"'{path}' is damaged: {error}; {ADVICE}") from error
+            framing = Preprocessing.from_json(told["framing"])
+        except ConfigError as error:
+            raise CorruptFileError(f"'{path}' is damaged: {error}; {ADVICE}") from error
         if list(framing.shape) != told["shape"]:
-            raise CorruptFile(f"'{path}' is damaged: its framing makes images of another shape; {ADVICE}")
+            raise CorruptFileError(
+                f"'{path}' is damaged: its framing makes images of another shape; {ADVICE}"
+            )
     return told
 
 
-class _Part(Form):
+class _PartMetadata(Record):
     name: Annotated[str, Field(max_length=512)]
     scores: Numbers = {}
 
 
-class _Parity(Form):
+class _Parity(Record):
     images: Count = 0
     largest: Numbers = {}
 
 
-class _Metadata(Form):
+class _Metadata(Record):
     format: Literal[1]
     kind: Literal["classifier", "denoiser", "pipeline", "encoder", "decoder"]
-    labels: Annotated[list[str], Quick, Field(min_length=1, max_length=MOST_LABELS)]
+    labels: Annotated[list[str], FailFast, Field(min_length=1, max_length=MAX_LABELS)]
     shape: Annotated[list[Annotated[int, Field(ge=1, le=4096)]], Field(min_length=3, max_length=3)]
     framing: Table
-    parts: Annotated[list[_Part], Quick, Field(min_length=1, max_length=MOST_PARTS)]
+    parts: Annotated[list[_PartMetadata], FailFast, Field(min_length=1, max_length=MAX_PARTS)]
     data_sha256: str | None
     inklab: str
     parity: _Parity

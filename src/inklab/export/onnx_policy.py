@@ -9,16 +9,26 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from inklab.export.onnx_cost import INT32, INT64, MOST_SIDES, MOST_WHOLE, NUMBERS, Sides, Step, Unfit, steps
+from inklab.export.onnx_cost import (
+    INT32,
+    INT64,
+    MAX_DIMENSIONS,
+    MAX_WHOLE,
+    NUMBERS,
+    GraphNode,
+    Sides,
+    UnsupportedGraphError,
+    trace_costs,
+)
 from inklab.export.onnx_metadata import IR, OPSET
 
 if TYPE_CHECKING:
     import onnx
 
-MOST_NODES = 2_000
-MOST_VALUES = 2**26  # numbers that all steps together make of one image: 256 MiB in fp32, if none were freed
-MOST_WORK = 2**35  # multiply-adds for one image, some seconds; the study's cnn takes 2**24
-MOST_WHOLE_ALL = 2**18  # whole numbers that all steps make
+MAX_NODES = 2_000
+MAX_VALUES = 2**26  # numbers that all steps together make of one image: 256 MiB in fp32, if none were freed
+MAX_WORK = 2**35  # multiply-adds for one image, some seconds; the study's cnn takes 2**24
+MAX_WHOLE_ALL = 2**18  # whole numbers that all steps make
 WINDOWS = 2**8  # weight of a value in the copy of all windows that some kernels of convolutions make first
 
 POINTWISE = """
@@ -37,14 +47,15 @@ PRODUCTS = ("MatMul", "Gemm", "Conv", "ConvTranspose")
 KNOWN = frozenset([*POINTWISE, *POOLS, *PRODUCTS])
 
 
-def fit_for_one(model: "onnx.ModelProto") -> "onnx.ModelProto":
+def check_sandboxable(model: "onnx.ModelProto") -> "onnx.ModelProto":
     """The same graph for exactly one image, with all sizes known, if it may be run.
 
     Args:
         model: as parsed; nothing of it is trusted.
 
     Raises:
-        Unfit: it is made of something else than known steps with weights of its own, is unsound, or costs
+        UnsupportedGraphError: it is made of something else than known steps with weights of its own, is
+            unsound, or costs
             too much.
     """
     import onnx
@@ -56,12 +67,14 @@ def fit_for_one(model: "onnx.ModelProto") -> "onnx.ModelProto":
     try:
         onnx.checker.check_model(pinned)
     except Exception as error:  # onnx has a dozen kinds
-        raise Unfit(f"is unsound: {' '.join(str(error).split())[:200]}") from error
-    made = _refuse_costs(steps(pinned))
+        raise UnsupportedGraphError(f"is unsound: {' '.join(str(error).split())[:200]}") from error
+    made = _refuse_costs(trace_costs(pinned))
     for value in pinned.graph.output:
         sides = tuple(side.dim_value for side in value.type.tensor_type.shape.dim)
         if made.get(value.name) != sides:
-            raise Unfit(f"promises {value.name!r:.40} {sides}, but makes {made.get(value.name)}")
+            raise UnsupportedGraphError(
+                f"promises {value.name!r:.40} {sides}, but makes {made.get(value.name)}"
+            )
     return pinned
 
 
@@ -69,19 +82,19 @@ def _refuse_parts(model: "onnx.ModelProto") -> None:
     """Refuse what our files never have: functions, other operators, graphs in graphs, files beside it."""
     graph = model.graph
     if model.functions or model.training_info or graph.sparse_initializer or graph.quantization_annotation:
-        raise Unfit("has functions, training steps or sparse weights")
+        raise UnsupportedGraphError("has functions, training steps or sparse weights")
     if any(each.domain not in ("", "ai.onnx") for each in (*model.opset_import, *graph.node)):
-        raise Unfit("needs operators of others")
+        raise UnsupportedGraphError("needs operators of others")
     opset = {each.domain: each.version for each in model.opset_import}
     if opset not in ({"": OPSET}, {"ai.onnx": OPSET}) or model.ir_version > IR:
-        raise Unfit(
+        raise UnsupportedGraphError(
             f"is written in {opset!r:.40}, format {model.ir_version}; read are opset {OPSET}, format {IR}"
         )
-    if len(graph.node) > MOST_NODES:
-        raise Unfit(f"has {len(graph.node):,} steps; at most {MOST_NODES:,} are run")
+    if len(graph.node) > MAX_NODES:
+        raise UnsupportedGraphError(f"has {len(graph.node):,} steps; at most {MAX_NODES:,} are run")
     strange = sorted({node.op_type for node in graph.node} - KNOWN)
     if strange:
-        raise Unfit(f"has the step {strange[0]!r:.40}, which is not run")
+        raise UnsupportedGraphError(f"has the step {strange[0]!r:.40}, which is not run")
     for node in graph.node:
         for attribute in node.attribute:
             _refuse_attribute(attribute)
@@ -89,9 +102,9 @@ def _refuse_parts(model: "onnx.ModelProto") -> None:
 
 def _refuse_attribute(attribute: "onnx.AttributeProto") -> None:
     if attribute.HasField("g") or attribute.graphs or attribute.ref_attr_name:
-        raise Unfit("has a graph within its graph")
+        raise UnsupportedGraphError("has a graph within its graph")
     if attribute.HasField("sparse_tensor") or attribute.sparse_tensors or attribute.tensors:
-        raise Unfit("has sparse weights")
+        raise UnsupportedGraphError("has sparse weights")
     if attribute.HasField("t"):
         _refuse_weights(attribute.t)
 
@@ -99,15 +112,17 @@ def _refuse_attribute(attribute: "onnx.AttributeProto") -> None:
 def _refuse_weights(weights: "onnx.TensorProto") -> None:
     """Refuse weights in other files, and those whose bytes are not those of their sides."""
     if weights.external_data or weights.data_location:
-        raise Unfit("has weights in another file")
+        raise UnsupportedGraphError("has weights in another file")
     if weights.data_type not in NUMBERS or weights.HasField("segment"):
-        raise Unfit(f"has weights of a type that is not read ({weights.data_type})")
-    if len(weights.dims) > MOST_SIDES or any(side < 0 for side in weights.dims):
-        raise Unfit("has weights of an impossible shape")
-    if weights.data_type in (INT32, INT64) and math.prod(weights.dims) > MOST_WHOLE:
-        raise Unfit(f"has an array of more than {MOST_WHOLE:,} whole numbers")
+        raise UnsupportedGraphError(f"has weights of a type that is not read ({weights.data_type})")
+    if len(weights.dims) > MAX_DIMENSIONS or any(side < 0 for side in weights.dims):
+        raise UnsupportedGraphError("has weights of an impossible shape")
+    if weights.data_type in (INT32, INT64) and math.prod(weights.dims) > MAX_WHOLE:
+        raise UnsupportedGraphError(f"has an array of more than {MAX_WHOLE:,} whole numbers")
     if len(weights.raw_data) != math.prod(weights.dims) * NUMBERS[weights.data_type]:
-        raise Unfit(f"has weights whose bytes are not those of their sides ({weights.name!r:.40})")
+        raise UnsupportedGraphError(
+            f"has weights whose bytes are not those of their sides ({weights.name!r:.40})"
+        )
 
 
 def _pinned(model: "onnx.ModelProto") -> "onnx.ModelProto":
@@ -124,7 +139,7 @@ def _pinned(model: "onnx.ModelProto") -> "onnx.ModelProto":
     return pinned
 
 
-def _refuse_costs(graph: Iterable[Step]) -> dict[str, Sides]:
+def _refuse_costs(graph: Iterable[GraphNode]) -> dict[str, Sides]:
     """Refuse what costs too much; the sides of all that is made."""
     values, whole, work = 0, 0, 0
     made: dict[str, Sides] = {}
@@ -133,12 +148,14 @@ def _refuse_costs(graph: Iterable[Step]) -> dict[str, Sides]:
         values += sum(map(math.prod, step.made))
         whole += step.whole
         work += _work(step)
-        if values > MOST_VALUES or whole > MOST_WHOLE_ALL or work > MOST_WORK:
-            raise Unfit(f"makes more than {MOST_VALUES:,} numbers or {MOST_WORK:,} products of one image")
+        if values > MAX_VALUES or whole > MAX_WHOLE_ALL or work > MAX_WORK:
+            raise UnsupportedGraphError(
+                f"makes more than {MAX_VALUES:,} numbers or {MAX_WORK:,} products of one image"
+            )
     return made
 
 
-def _work(step: Step) -> int:
+def _work(step: GraphNode) -> int:
     """Multiply-adds of a step, and at least what it reads and writes."""
     kind, read, made = step.node.op_type, step.read, step.made
     moved = sum(map(math.prod, (*read, *made)))

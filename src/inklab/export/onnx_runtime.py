@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from inklab.errors import CorruptFile, InklabError
+from inklab.errors import CorruptFileError, InklabError
 
 ADVICE = "pip install 'inklab[onnx]'"
 
@@ -64,7 +64,7 @@ class Session:
 
     Raises:
         InklabError: onnxruntime is not installed.
-        CorruptFile: onnxruntime doesn't take it.
+        CorruptFileError: onnxruntime doesn't take it.
     """
 
     def __init__(self, raw: bytes, *, threads: int = 1) -> None:
@@ -81,7 +81,7 @@ class Session:
         try:
             self._session = onnxruntime.InferenceSession(raw, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its errors have no common class
-            raise CorruptFile(f"onnxruntime can't run this graph: {_first_line(error)}") from error
+            raise CorruptFileError(f"onnxruntime can't run this graph: {_first_line(error)}") from error
         self.given: str = self._session.get_inputs()[0].name
         self.gives: tuple[str, ...] = tuple(each.name for each in self._session.get_outputs())
 
@@ -95,13 +95,13 @@ class Session:
             Arrays `(b, ...)` by the name of each output.
 
         Raises:
-            CorruptFile: the graph fails on it.
+            CorruptFileError: the graph fails on it.
         """
         fed: dict[str, Any] = {self.given: np.ascontiguousarray(given, np.float32)}
         try:
             return dict(zip(self.gives, self._session.run(None, fed), strict=True))
         except Exception as error:
-            raise CorruptFile(f"onnxruntime fails in this graph: {_first_line(error)}") from error
+            raise CorruptFileError(f"onnxruntime fails in this graph: {_first_line(error)}") from error
 
 
 def _first_line(error: Exception) -> str:

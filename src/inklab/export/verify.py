@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Float32, UInt8
 from torch import Tensor
 
-from inklab.errors import ModelMismatch
+from inklab.errors import ModelMismatchError
 from inklab.export.graphs import CODES, Exportable
 from inklab.seeding import Seed
 
-MOST_REAL = 40  # images; spread over those at hand
+MAX_REAL = 40  # images; spread over those at hand
 REAL = "real images"
 DRAWN = 7  # of each kind that is drawn at random
 
@@ -32,7 +32,7 @@ def inputs_for(wanted: Exportable, real: UInt8[np.ndarray, "n c h w"] | None = N
     shape = wanted.about["shape"]
     images = extreme_images(*shape)
     if real is not None and len(real):
-        places = np.linspace(0, len(real) - 1, min(MOST_REAL, len(real))).round().astype(int)
+        places = np.linspace(0, len(real) - 1, min(MAX_REAL, len(real))).round().astype(int)
         images = {REAL: real[places].astype(np.float32) / 255, **images}
     if wanted.given != CODES:
         return images
@@ -100,11 +100,11 @@ image's, or times 1 if that is less. Measured over the digits study's networks: 
 FREE = ("logits", "codes")
 
 Arrays = Mapping[str, np.ndarray]
-Run = Callable[[np.ndarray], Arrays]
+InferFn = Callable[[np.ndarray], Arrays]
 
 
 @dataclass(frozen=True)
-class Parity:
+class ParityReport:
     """How near an exported graph came to the original.
 
     Attributes:
@@ -131,7 +131,9 @@ class Parity:
         }  # fmt: skip
 
 
-def compare(wanted: Exportable, run: Run, real: UInt8[np.ndarray, "n c h w"] | None = None) -> Parity:
+def compare_outputs(
+    wanted: Exportable, run: InferFn, real: UInt8[np.ndarray, "n c h w"] | None = None
+) -> ParityReport:
     """Compare a graph with the original on real and extreme inputs, in batches of 1, 2 and 7.
 
     Args:
@@ -140,7 +142,7 @@ def compare(wanted: Exportable, run: Run, real: UInt8[np.ndarray, "n c h w"] | N
         real: images, if there are any at hand.
 
     Raises:
-        ModelMismatch: an output differs by more than `TOLERANCE`, has another shape or is no number, or
+        ModelMismatchError: an output differs by more than `TOLERANCE`, has another shape or is no number, or
             another class is the most probable one. It says where and by how much.
     """
     given = inputs_for(wanted, real)
@@ -159,7 +161,7 @@ def compare(wanted: Exportable, run: Run, real: UInt8[np.ndarray, "n c h w"] | N
             if "logits" in right:
                 _refuse_other_classes(wanted, right["logits"], found["logits"], place)
     real_ones = sum(len(inputs) for kind, inputs in given.items() if kind.endswith(REAL))
-    return Parity(sum(map(len, given.values())), real_ones, tuple(given), largest, relative)
+    return ParityReport(sum(map(len, given.values())), real_ones, tuple(given), largest, relative)
 
 
 @contextmanager
@@ -218,7 +220,7 @@ def _refuse_other_classes(wanted: Exportable, right: np.ndarray, found: np.ndarr
         raise _refusal(wanted, f"{place} it says another class, {float(gap.max()):.2g} apart in the logits")
 
 
-def _refusal(wanted: Exportable, told: str) -> ModelMismatch:
-    return ModelMismatch(
+def _refusal(wanted: Exportable, told: str) -> ModelMismatchError:
+    return ModelMismatchError(
         f"the exported '{wanted.name}' does not compute the same: {told}; nothing was written"
     )

@@ -11,14 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from inklab.errors import CorruptFile, DataError, SpecError
-from inklab.io.atomic import read_at_most, write_whole
+from inklab.errors import ConfigError, CorruptFileError, DataError
+from inklab.io.atomic import read_limited, write_atomic
 
-LARGEST_JSON = 256 * 1024 * 1024  # bytes; a full digits run's largest is a hundred times smaller
-MOST_BRACKETS = 4_000_000  # lists and tables in one JSON file: each takes up to 250 bytes of memory
-DEEPEST = 64  # lists and tables in each other; ours are at most a dozen deep
-LARGEST_TOML = 256 * 1024  # bytes; the built-in study has 8,000
-LONG_KEY = re.compile(
+MAX_JSON = 256 * 1024 * 1024  # bytes; a full digits run's largest is a hundred times smaller
+MAX_BRACKETS = 4_000_000  # lists and tables in one JSON file: each takes up to 250 bytes of memory
+MAX_DEPTH = 64  # lists and tables in each other; ours are at most a dozen deep
+MAX_TOML = 256 * 1024  # bytes; the built-in study has 8,000
+LONG_KEY_PATTERN = re.compile(
     r"""(?<![^\s{,\[])(?:(?:[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){32}"""
 )
 """A dotted key of 33 parts or more: what reading one takes grows with the square of them."""
@@ -26,7 +26,7 @@ LONG_KEY = re.compile(
 
 def write_json(path: Path, value: object) -> None:
     """Write a value as readable JSON, whole."""
-    write_whole(path, json_text(value))
+    write_atomic(path, json_text(value))
 
 
 def json_text(value: object) -> str:
@@ -43,10 +43,10 @@ def read_json(path: Path, *, largest: int | None = None) -> Any:
 
     Raises:
         FileNotFoundError, NotADirectoryError: there is none.
-        CorruptFile: it is too large, or not what `parse_json` takes.
+        CorruptFileError: it is too large, or not what `parse_json` takes.
         DataError: the system doesn't let it be read.
     """
-    return parse_json(read_at_most(path, LARGEST_JSON if largest is None else largest), str(path))
+    return parse_json(read_limited(path, MAX_JSON if largest is None else largest), str(path))
 
 
 def parse_json(raw: bytes, name: str) -> Any:
@@ -57,7 +57,8 @@ def parse_json(raw: bytes, name: str) -> Any:
         name: what to call it in messages.
 
     Raises:
-        CorruptFile: it is not UTF-8 or not JSON, holds NaN, infinity or half a character, or has too many
+        CorruptFileError: it is not UTF-8 or not JSON, holds NaN, infinity or half a character, or has too
+            many
             lists and tables, or more than 64 in each other.
 
     Example:
@@ -67,16 +68,16 @@ def parse_json(raw: bytes, name: str) -> Any:
     try:
         text = raw.decode("utf-8")
         brackets = text.count("[") + text.count("{")
-        if brackets > MOST_BRACKETS:
-            raise ValueError(f"it has {brackets:,} brackets; at most {MOST_BRACKETS:,} are read")
+        if brackets > MAX_BRACKETS:
+            raise ValueError(f"it has {brackets:,} brackets; at most {MAX_BRACKETS:,} are read")
         value = _JSON.decode(text)
-        if brackets > DEEPEST:  # else it can't be so deep
-            refuse_deep(value)
+        if brackets > MAX_DEPTH:  # else it can't be so deep
+            check_depth(value)
         if "\\u" in text:
             json.dumps(value, ensure_ascii=False).encode("utf-8")  # half a character can't be written again
         return value
     except (ValueError, RecursionError) as error:
-        raise CorruptFile(
+        raise CorruptFileError(
             f"'{name}' is not readable JSON ({error}); delete it or restore it from a copy"
         ) from error
 
@@ -99,47 +100,47 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file that somebody wrote: a study or a recipe.
 
     Raises:
-        SpecError: it can't be read, is larger than 256 KiB, or not what `parse_toml` takes.
+        ConfigError: it can't be read, is larger than 256 KiB, or not what `parse_toml` takes.
     """
     try:
-        return parse_toml(read_at_most(path, LARGEST_TOML).decode("utf-8"), f"'{path}'")
+        return parse_toml(read_limited(path, MAX_TOML).decode("utf-8"), f"'{path}'")
     except (OSError, DataError, UnicodeDecodeError) as error:
-        raise SpecError(f"'{path}' is not TOML: {error}") from error
+        raise ConfigError(f"'{path}' is not TOML: {error}") from error
 
 
 def parse_toml(text: str, name: str) -> dict[str, Any]:
     """The tables in some TOML; `name` is for messages.
 
     Raises:
-        SpecError: it is not TOML, has a key of more than 32 parts, or is deeper than 64 lists and tables.
+        ConfigError: it is not TOML, has a key of more than 32 parts, or is deeper than 64 lists and tables.
 
     Example:
         >>> parse_toml("recipe = { epochs = 3 }", "a study")
         {'recipe': {'epochs': 3}}
     """
     try:
-        if LONG_KEY.search(text):
+        if LONG_KEY_PATTERN.search(text):
             raise ValueError("a key has more than 32 parts")
         found = tomllib.loads(text)
-        refuse_deep(found)
+        check_depth(found)
         return found
     except (ValueError, RecursionError) as error:
-        raise SpecError(f"{name} is not TOML: {error}") from error
+        raise ConfigError(f"{name} is not TOML: {error}") from error
 
 
-def refuse_deep(value: object) -> None:
+def check_depth(value: object) -> None:
     """Refuse a value with more than 64 lists and tables in each other; to walk it would end in an error.
 
     Raises:
         ValueError: it is deeper.
     """
     level: list[Any] = [value]
-    for _ in range(DEEPEST):
+    for _ in range(MAX_DEPTH):
         inside = (each.values() if isinstance(each, dict) else each for each in level)
         level = [child for each in inside for child in each if isinstance(child, dict | list)]
         if not level:
             return
-    raise ValueError(f"more than {DEEPEST} lists and tables stand in each other")
+    raise ValueError(f"more than {MAX_DEPTH} lists and tables stand in each other")
 
 
 def sha256_of(*parts: bytes | memoryview) -> str:
@@ -162,7 +163,7 @@ def fingerprint(value: object) -> str:
 
 
 @contextmanager
-def collector_paused() -> Iterator[None]:
+def gc_paused() -> Iterator[None]:
     """No search for cyclic garbage meanwhile: for a command that reads a run, tells of it, and ends.
 
     The collector would walk every outcome again and again and find nothing, since JSON has no cycles:

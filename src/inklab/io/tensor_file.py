@@ -13,15 +13,15 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from inklab.errors import CorruptFile
-from inklab.io.atomic import read_at_most, write_whole
+from inklab.errors import CorruptFileError
+from inklab.io.atomic import read_limited, write_atomic
 
-LARGEST_ARRAYS = 4 * 1024**3  # bytes of a file
-LARGEST_HEADER = 1024**2  # bytes; that of 10,000 arrays with short names
-MOST_ARRAYS = 10_000
-MOST_SIDES = 16  # of one array; a stacked convolution has five
-LARGEST_SIDE = 2**40
-LONGEST_NAME = 512  # characters
+MAX_FILE_BYTES = 4 * 1024**3  # bytes of a file
+MAX_HEADER = 1024**2  # bytes; that of 10,000 arrays with short names
+MAX_ARRAYS = 10_000
+MAX_DIMENSIONS = 16  # of one array; a stacked convolution has five
+MAX_SIDE = 2**40
+MAX_NAME_LENGTH = 512  # characters
 METADATA = "__metadata__"  # remarks in a header that belong to no array
 ENTRY = ("dtype", "shape", "data_offsets")
 ITEM_BYTES = {
@@ -33,7 +33,7 @@ ITEM_BYTES = {
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write arrays as safetensors, whole."""
-    write_whole(path, save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
+    write_atomic(path, save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -41,10 +41,10 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
     Raises:
         FileNotFoundError: there is none.
-        CorruptFile: it is none of safetensors, damaged, hostile, or larger than 4 GiB.
+        CorruptFileError: it is none of safetensors, damaged, hostile, or larger than 4 GiB.
         DataError: the system doesn't let it be read.
     """
-    raw = checked(read_capped(path), str(path))
+    raw = check_header(read_capped(path), str(path))
     try:
         return dict(load(raw))
     except (SafetensorError, ValueError, KeyError) as error:  # KeyError: NumPy has no bfloat16
@@ -56,13 +56,13 @@ def read_capped(path: Path) -> bytes:
 
     Raises:
         FileNotFoundError: there is none.
-        CorruptFile: it is larger, or no plain file.
+        CorruptFileError: it is larger, or no plain file.
         DataError: the system doesn't let it be read.
     """
-    return read_at_most(path, LARGEST_ARRAYS)
+    return read_limited(path, MAX_FILE_BYTES)
 
 
-def checked(raw: bytes, name: str) -> bytes:
+def check_header(raw: bytes, name: str) -> bytes:
     """The bytes of a safetensors file as they came, if its header is sound. No array is touched.
 
     Args:
@@ -70,64 +70,65 @@ def checked(raw: bytes, name: str) -> bytes:
         name: what to call it in messages.
 
     Raises:
-        CorruptFile: the header is longer than 1 MiB, not JSON, or names an array twice or more than 10,000;
+        CorruptFileError: the header is longer than 1 MiB, not JSON, or names an array twice or more than
+            10,000;
             or an array has an unknown type, sides that its bytes are too few or too many for, or a place that
             is outside the file, another's, or leaves a gap.
 
     Example:
         >>> raw = save({"two": np.zeros(2, np.uint8)})
-        >>> checked(raw, "a file") is raw
+        >>> check_header(raw, "a file") is raw
         True
     """
     try:
         entries = _header(raw)
         begin = 8 + int.from_bytes(raw[:8], "little")
-        _refuse_gaps(sorted(_place(key, entry) for key, entry in entries.items()), len(raw) - begin)
+        _check_contiguous(sorted(_span(key, entry) for key, entry in entries.items()), len(raw) - begin)
     except (ValueError, RecursionError) as error:
         raise _corrupt(name, error) from error
     return raw
 
 
-def _corrupt(name: object, why: object) -> CorruptFile:
-    return CorruptFile(f"'{name}' is not a safetensors file: {why}; restore it from a copy")
+def _corrupt(name: object, why: object) -> CorruptFileError:
+    return CorruptFileError(f"'{name}' is not a safetensors file: {why}; restore it from a copy")
 
 
 def _header(raw: bytes) -> dict[str, Any]:
     length = int.from_bytes(raw[:8], "little")
     if len(raw) < 8 or length > len(raw) - 8:
         raise ValueError("it is cut short, or never was one")
-    if length > LARGEST_HEADER:
-        raise ValueError(f"its header has {length:,} bytes; at most {LARGEST_HEADER:,} are read")
-    found = json.loads(raw[8 : 8 + length].decode("utf-8"), object_pairs_hook=_once)
+    if length > MAX_HEADER:
+        raise ValueError(f"its header has {length:,} bytes; at most {MAX_HEADER:,} are read")
+    found = json.loads(raw[8 : 8 + length].decode("utf-8"), object_pairs_hook=_reject_duplicates)
     if not isinstance(found, dict):
         raise ValueError("its header is no table")
     remarks = found.pop(METADATA, {})
     if not isinstance(remarks, dict) or not all(isinstance(text, str) for text in remarks.values()):
         raise ValueError(f"its {METADATA} is no table of texts")
-    if len(found) > MOST_ARRAYS:
-        raise ValueError(f"it holds {len(found):,} arrays; at most {MOST_ARRAYS:,} are read")
+    if len(found) > MAX_ARRAYS:
+        raise ValueError(f"it holds {len(found):,} arrays; at most {MAX_ARRAYS:,} are read")
     return found
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):  # which of the two counts, no two readers agree
         raise ValueError("a name stands twice in its header")
     return found
 
 
-def _place(name: str, entry: Any) -> tuple[int, int]:
+def _span(name: str, entry: Any) -> tuple[int, int]:
     """Where an array begins and ends behind the header, if everything that its entry says agrees."""
-    if len(name) > LONGEST_NAME or not name.isprintable():
+    if len(name) > MAX_NAME_LENGTH or not name.isprintable():
         raise ValueError(f"an array's name is not one ({name!r:.60})")
     if not isinstance(entry, dict) or set(entry) != {*ENTRY}:
         raise ValueError(f"'{name}' needs {', '.join(ENTRY)} and nothing else")
     kind, shape, place = (entry[key] for key in ENTRY)
     if not isinstance(kind, str) or kind not in ITEM_BYTES:
         raise ValueError(f"'{name}' has the type {kind!r:.20}; read are {', '.join(ITEM_BYTES)}")
-    if not _sound(shape) or len(shape) > MOST_SIDES or math.prod(n or 1 for n in shape) > LARGEST_SIDE:
+    if not _is_valid(shape) or len(shape) > MAX_DIMENSIONS or math.prod(n or 1 for n in shape) > MAX_SIDE:
         raise ValueError(f"'{name}' has the shape {shape!r:.60}")
-    if not _sound(place) or len(place) != 2:
+    if not _is_valid(place) or len(place) != 2:
         raise ValueError(f"'{name}' lies at {place!r:.60}")
     begin, end = place
     if end - begin != math.prod(shape) * ITEM_BYTES[kind]:
@@ -135,12 +136,12 @@ def _place(name: str, entry: Any) -> tuple[int, int]:
     return begin, end
 
 
-def _sound(numbers: Any) -> bool:
+def _is_valid(numbers: Any) -> bool:
     """Whether it is a list of whole numbers that a file can have; a truth value is none."""
-    return isinstance(numbers, list) and all(type(n) is int and 0 <= n <= LARGEST_SIDE for n in numbers)
+    return isinstance(numbers, list) and all(type(n) is int and 0 <= n <= MAX_SIDE for n in numbers)
 
 
-def _refuse_gaps(places: list[tuple[int, int]], size: int) -> None:
+def _check_contiguous(places: list[tuple[int, int]], size: int) -> None:
     """Refuse arrays that overlap, that lie outside, or between which bytes are hidden."""
     at = 0
     for begin, end in places:

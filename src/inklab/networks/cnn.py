@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from inklab.errors import ModelMismatch
+from inklab.errors import ModelMismatchError
 from inklab.networks.network import Shape, model
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def cnn(
         `(n, c, h, w) -> (n, classes)`; weights Glorot uniform and biases zero, as Keras does.
 
     Raises:
-        ModelMismatch: the images are too small for it.
+        ModelMismatchError: the images are too small for it.
 
     Example:
         >>> net = cnn((1, 28, 28), 10)
@@ -49,7 +49,7 @@ def cnn(
 
     side = [(length - 2 * len(channels)) // pool for length in shape[1:]]
     if min(side) < 1:
-        raise ModelMismatch(
+        raise ModelMismatchError(
             f"images of {shape[1]}x{shape[2]} pixels are too small for {len(channels)} convolutions and "
             f"pooling by {pool}"
         )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from inklab.errors import ModelMismatch
+from inklab.errors import ModelMismatchError
 from inklab.networks.network import Shape, model
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def compact(
         normal, the output layer's Glorot uniform, biases zero.
 
     Raises:
-        ModelMismatch: the images are too small for it, or `pool` is no convolution after the first.
+        ModelMismatchError: the images are too small for it, or `pool` is no convolution after the first.
 
     Example:
         >>> net = compact((1, 28, 28), 10)
@@ -53,7 +53,7 @@ def compact(
     from inklab.networks.layers import Dropout, LargestOfMap, MaxPool, he
 
     if not 2 <= pool <= len(channels):
-        raise ModelMismatch(
+        raise ModelMismatchError(
             f"'compact' pools after one of its convolutions but the first, not after number {pool} of "
             f"{len(channels)}; pool is at least 2, and channels has at least as many"
         )
@@ -72,7 +72,7 @@ def compact(
             layers.insert(-1, MaxPool(2))
             sides = [side // 2 for side in sides]
     if min(sides) < 1:
-        raise ModelMismatch(
+        raise ModelMismatchError(
             f"images of {shape[1]}x{shape[2]} pixels are too small for {len(channels)} convolutions, the "
             f"first of {first}x{first}, and pooling by 2; shorten channels or take a smaller first"
         )

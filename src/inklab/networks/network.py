@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from reprlib import repr as shortened
 from typing import TYPE_CHECKING, Any, Literal
 
-from inklab.errors import InklabError, ModelMismatch, SpecError, did_you_mean
+from inklab.errors import ConfigError, InklabError, ModelMismatchError, did_you_mean
 from inklab.registry import Registry
 from inklab.seeding import Seed
 from inklab.usercode import is_user_code, load_object, source_sha256
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 Shape = tuple[int, int, int]
 """Channels, height, width of one image."""
 
-LONGEST_SETTINGS = 4_000  # characters of a model's settings as Python writes them; each layer takes a few
+MAX_SETTINGS = 4_000  # characters of a model's settings as Python writes them; each layer takes a few
 
 
 @dataclass(frozen=True)
-class Model:
+class RegisteredModel:
     """A way to build a network.
 
     Attributes:
@@ -51,18 +51,20 @@ class Model:
         """Refuse settings that this model does not have.
 
         Raises:
-            SpecError: with the nearest right name.
+            ConfigError: with the nearest right name.
         """
         for key in settings:
             if key not in self.settings:
                 allowed = ", ".join(self.settings) or "none"
-                raise SpecError(
+                raise ConfigError(
                     f"model '{self.name}' has no setting '{key}'.{did_you_mean(key, self.settings)} "
                     f"Allowed: {allowed}."
                 )
 
 
-models: Registry[Model] = Registry("model", "inklab.networks", skip=("layers", "layer_table", "unet_layers"))
+models: Registry[RegisteredModel] = Registry(
+    "model", "inklab.networks", skip=("layers", "layer_table", "unet_layers")
+)
 
 
 def model(
@@ -75,7 +77,7 @@ def model(
 
     def register(build: Callable[..., "nn.Module"]) -> Callable[..., "nn.Module"]:
         about = (inspect.getdoc(build) or "").partition("\n")[0]
-        models.add(name, Model(name, build, about, target))
+        models.add(name, RegisteredModel(name, build, about, target))
         return build
 
     return register
@@ -88,14 +90,14 @@ def check_model(settings: Mapping[str, Any]) -> str | None:
         settings: `{"name": ..., ...settings}`.
 
     Raises:
-        SpecError: unknown name or setting, a missing file, or values that no network has: numbers that are
+        ConfigError: unknown name or setting, a missing file, or values that no network has: numbers that are
             not finite or beyond 64 bits, or thousands of them.
     """
     name = str(settings["name"])
-    if not _plain(settings) or len(repr(dict(settings))) > LONGEST_SETTINGS:
-        raise SpecError(
+    if not _plain(settings) or len(repr(dict(settings))) > MAX_SETTINGS:
+        raise ConfigError(
             f"model '{name[:60]}' has settings that no network has: {shortened(dict(settings))}; allowed are "
-            f"finite numbers, texts, and lists and tables of them, {LONGEST_SETTINGS:,} characters in all"
+            f"finite numbers, texts, and lists and tables of them, {MAX_SETTINGS:,} characters in all"
         )
     if is_user_code(name):
         return source_sha256(name)
@@ -127,8 +129,8 @@ def build_net(settings: Mapping[str, Any], shape: Shape, classes: int, seed: See
         A module in training mode. A user's class gets `shape` and `classes` only if it asks for them.
 
     Raises:
-        SpecError: unknown name or setting.
-        ModelMismatch: the builder failed or did not return an `nn.Module`.
+        ConfigError: unknown name or setting.
+        ModelMismatchError: the builder failed or did not return an `nn.Module`.
     """
     from torch import nn
 
@@ -142,11 +144,11 @@ def build_net(settings: Mapping[str, Any], shape: Shape, classes: int, seed: See
             return registered
         thing = load_object(name)
         if not callable(thing):
-            raise ModelMismatch(f"'{name}' is a {type(thing).__name__}; name a class or a function")
+            raise ModelMismatchError(f"'{name}' is a {type(thing).__name__}; name a class or a function")
         wanted = {key: value for key, value in given.items() if key in inspect.signature(thing).parameters}
         net = _called(name, thing, {**wanted, **rest})
     if not isinstance(net, nn.Module):
-        raise ModelMismatch(
+        raise ModelMismatchError(
             f"'{name}' gave a {type(net).__name__}, not an nn.Module; name a class or a function that "
             "returns one"
         )
@@ -160,4 +162,6 @@ def _called(name: str, build: Callable[..., Any], arguments: dict[str, object]) 
         raise
     except Exception as error:  # whatever a builder raises is told in one line
         told = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise ModelMismatch(f"'{name}' can't be built with {str(arguments)[:300]}: {told[:300]}") from error
+        raise ModelMismatchError(
+            f"'{name}' can't be built with {str(arguments)[:300]}: {told[:300]}"
+        ) from error

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from inklab.errors import ModelMismatch
+from inklab.errors import ModelMismatchError
 from inklab.networks.network import Shape, model
 
 if TYPE_CHECKING:
     from torch import nn
 
-MOST_CONVOLUTIONS = 16
+MAX_CONVOLUTIONS = 16
 """At each scale, each way: a bundle from outside may ask for a billion, and each is an object."""
 
 
@@ -34,19 +34,19 @@ def unet(
         `(n, c, h, w) -> (n, c, h, w)` logits of pixel values; a sigmoid makes an image of them.
 
     Raises:
-        ModelMismatch: the images are too small for it, or the settings make no network.
+        ModelMismatchError: the images are too small for it, or the settings make no network.
 
     Example:
         >>> net = unet((1, 28, 28), 10, channels=(8, 16))
         >>> sum(p.numel() for p in net.parameters())
         5996
     """
-    if fold < 1 or not 1 <= depth <= MOST_CONVOLUTIONS:
-        raise ModelMismatch(
-            f"fold must be 1 or more and depth lie in 1 to {MOST_CONVOLUTIONS}, but they are {fold}, {depth}"
+    if fold < 1 or not 1 <= depth <= MAX_CONVOLUTIONS:
+        raise ModelMismatchError(
+            f"fold must be 1 or more and depth lie in 1 to {MAX_CONVOLUTIONS}, but they are {fold}, {depth}"
         )
     if min(shape[1:]) < fold * 2 ** (len(channels) - 1):
-        raise ModelMismatch(
+        raise ModelMismatchError(
             f"images of {shape[1]}x{shape[2]} pixels are too small for {len(channels)} scales, "
             f"folded by {fold}; shorten channels or take a smaller fold"
         )

@@ -5,14 +5,14 @@ from typing import Any
 from inklab.report.figures.drawing import listing
 from inklab.report.figures.numerals import count
 from inklab.report.figures.result_access import settings_of
-from inklab.results.phrases import plain
-from inklab.run import Json, RunView
+from inklab.results.phrases import format_value
+from inklab.run import Json, RunData
 from inklab.training.objectives import objectives
 
-OPTIMISERS = {"sgd": "SGD", "adam": "Adam", "muon": "Muon"}
+OPTIMIZERS = {"sgd": "SGD", "adam": "Adam", "muon": "Muon"}
 
 
-def method(run: RunView, chapter: Json) -> str:
+def method(run: RunData, chapter: Json) -> str:
     """One or two sentences: network, optimiser, rate, epochs, batch, replicates, precision; or the like."""
     words = {"train": _train, "noise": _noise, "generator": _generator, "data": _data}.get(
         str(chapter.get("kind"))
@@ -20,7 +20,7 @@ def method(run: RunView, chapter: Json) -> str:
     return words(run, chapter) if words else ""
 
 
-def _train(run: RunView, chapter: Json) -> str:
+def _train(run: RunData, chapter: Json) -> str:
     settings = settings_of(chapter)
     if not settings:
         return ""
@@ -34,7 +34,7 @@ def _train(run: RunView, chapter: Json) -> str:
         + each
     )
     varied = [
-        f"{key} in {{{', '.join(plain((setting.get('values') or {}).get(key)) for setting in settings)}}}"
+        f"{key} in {{{', '.join(format_value((each.get('values') or {}).get(key)) for each in settings)}}}"
         for key in vary
     ]
     parts = [
@@ -55,7 +55,7 @@ def network(model: Json) -> str:
         >>> network({"name": "mlp", "hidden": [64, 64]})
         'Network mlp (hidden 64-64)'
     """
-    chosen = ", ".join(f"{key} {plain(value)}" for key, value in model.items() if key != "name")
+    chosen = ", ".join(f"{key} {format_value(value)}" for key, value in model.items() if key != "name")
     return f"Network {model.get('name', '')}" + (f" ({chosen})" if chosen else "")
 
 
@@ -63,9 +63,9 @@ def recipe(found: Json, vary: list[str]) -> list[str]:
     """How a network was trained, without what varies."""
 
     def said(key: str, text: str) -> str:
-        return "" if key in vary or found.get(key) is None else text.format(plain(found[key]))
+        return "" if key in vary or found.get(key) is None else text.format(format_value(found[key]))
 
-    optimiser = OPTIMISERS.get(str(found.get("optimiser")), str(found.get("optimiser", "")))
+    optimiser = OPTIMIZERS.get(str(found.get("optimiser")), str(found.get("optimiser", "")))
     momentum = said("momentum", ", momentum {}") if found.get("momentum") else ""
     schedule = "" if found.get("schedule") in (None, "constant") else f", {found['schedule']} schedule"
     warmup = f", {100 * found['warmup']:g} % of it warm-up" if found.get("warmup") else ""
@@ -118,7 +118,7 @@ def corrupted(corruption: Any) -> str:
     if not corruption:
         return ""
     ends = sorted(set(corruption.get("strength") or []))
-    strength = " to ".join(plain(float(end)) for end in ends)
+    strength = " to ".join(format_value(float(end)) for end in ends)
     drawn = " drawn for each image" if len(ends) > 1 else ", drawn anew each step"
     name = str(corruption.get("name", "")).replace("_", "-")
     return f"shown with {name} noise, strength {strength}{drawn}"
@@ -128,11 +128,11 @@ def _scaling(scaling: Json) -> list[str]:
     mean, spread = scaling.get("mean", 0.0), scaling.get("spread", 1.0)
     if mean == 0 and spread == 1:
         return []
-    less = f" less {plain(mean)}," if mean else ""
-    return [f"images in [0, 1]{less} divided by {plain(spread)} in front of the network"]
+    less = f" less {format_value(mean)}," if mean else ""
+    return [f"images in [0, 1]{less} divided by {format_value(spread)} in front of the network"]
 
 
-def _noise(run: RunView, chapter: Json) -> str:
+def _noise(run: RunData, chapter: Json) -> str:
     strengths = chapter.get("strengths") or []
     span = (
         f" at {len(strengths)} strengths from {min(strengths):g} to {max(strengths):g}" if strengths else ""
@@ -146,7 +146,7 @@ def _noise(run: RunView, chapter: Json) -> str:
     )
 
 
-def _generator(run: RunView, chapter: Json) -> str:
+def _generator(run: RunData, chapter: Json) -> str:
     images = f"{count(chapter['fit_images'])} " if chapter.get("fit_images") else ""
     mixture = f"; the mixture has {chapter['components']} components" if chapter.get("components") else ""
     return (
@@ -159,7 +159,7 @@ def _generator(run: RunView, chapter: Json) -> str:
     )
 
 
-def _data(run: RunView, chapter: Json) -> str:
+def _data(run: RunData, chapter: Json) -> str:
     data = run.plan.get("data") or {}
     parts = [
         f"{count(data[part])} for {part.replace('train', 'training')}"

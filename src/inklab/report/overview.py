@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from inklab.report.figures.drawing import listing
-from inklab.report.figures.numerals import count, duration, percent, points, score_text, tenths
+from inklab.report.figures.numerals import count, duration_text, percent, percent1, points, score_text
 from inklab.report.figures.result_access import chapter_results, is_number, read_score, slug
 from inklab.report.tables import Table
-from inklab.run import Json, RunView
+from inklab.run import Json, RunData
 
-LONGEST = 900  # characters of a finding at the top; all of it stands in its chapter
+MAX_FINDING_LENGTH = 900  # characters of a finding at the top; all of it stands in its chapter
 
 
 @dataclass(frozen=True)
-class Finding:
+class KeyFinding:
     """A finding as the top of the page tells it, and the chapter that tells all of it."""
 
     text: str
@@ -22,7 +22,7 @@ class Finding:
     anchor: str = ""
 
 
-def findings(run: RunView) -> list[Finding]:
+def key_findings(run: RunData) -> list[KeyFinding]:
     """The findings of `results.json`: each under its chapter's title, in its first sentences."""
     chapters = run.plan.get("chapters") or []
     names = [str(one["name"]) for one in chapters if one.get("kind") == "findings"]
@@ -30,25 +30,25 @@ def findings(run: RunView) -> list[Finding]:
     return [_finding(str(text), chapters) for text in found if isinstance(text, str)]
 
 
-def _told(run: RunView, name: str) -> Any:
+def _told(run: RunData, name: str) -> Any:
     found = (run.results.get("chapters") or {}).get(name)
     return found if isinstance(found, list) else []
 
 
-def _finding(text: str, chapters: list[Json]) -> Finding:
+def _finding(text: str, chapters: list[Json]) -> KeyFinding:
     for chapter in chapters:
         name, question = str(chapter["name"]), str(chapter.get("question") or "").strip()
         if text.startswith(f"{name}: "):
             rest = text.removeprefix(f"{name}: ").removeprefix(question).strip()
-            return Finding(opening(rest), str(chapter.get("title") or name), slug(name))
-    return Finding(text)
+            return KeyFinding(first_sentences(rest), str(chapter.get("title") or name), slug(name))
+    return KeyFinding(text)
 
 
-def opening(text: str, longest: int = LONGEST) -> str:
+def first_sentences(text: str, longest: int = MAX_FINDING_LENGTH) -> str:
     """The first sentences of a text: about `longest` characters, at least a third of that.
 
     Example:
-        >>> opening("One is 1.5. Two follows. Three is too much.", 30)
+        >>> first_sentences("One is 1.5. Two follows. Three is too much.", 30)
         'One is 1.5. Two follows.'
     """
     sentences = re.split(r"(?<=[.!?]) (?=\S)", text)
@@ -61,17 +61,17 @@ def opening(text: str, longest: int = LONGEST) -> str:
     return " ".join(kept)
 
 
-def headline(run: RunView) -> str:
+def headline_text(run: RunData) -> str:
     """The numbers in one paragraph: what recognises how much, what noise does, what can be drawn."""
     chapters = run.plan.get("chapters") or []
-    sentences = [_recognised(run, [one for one in chapters if one.get("kind") == "train"])]
+    sentences = [_recognized(run, [one for one in chapters if one.get("kind") == "train"])]
     sentences += [_noise(run, one) for one in chapters if one.get("kind") == "noise"]
     sentences += [_drawn(run, one) for one in chapters if one.get("kind") == "generator"]
     said = " ".join(sentence for sentence in sentences if sentence)
     return said or ("" if _anything_done(run) else "No chapter is finished yet.")
 
 
-def _anything_done(run: RunView) -> bool:
+def _anything_done(run: RunData) -> bool:
     results = [chapter_results(run, one["name"]) for one in run.plan.get("chapters") or [] if _counts(one)]
     return any((one.get("outcomes") or {}).get("done") for one in results)
 
@@ -80,7 +80,7 @@ def _counts(chapter: Json) -> bool:
     return bool(chapter.get("settings") or chapter.get("evaluations"))
 
 
-def _recognised(run: RunView, chapters: list[Json]) -> str:
+def _recognized(run: RunData, chapters: list[Json]) -> str:
     parts = []
     for chapter in chapters:
         results = chapter_results(run, chapter["name"])
@@ -92,7 +92,7 @@ def _recognised(run: RunView, chapters: list[Json]) -> str:
     return f"Accuracy on {count(images)} test images: {'; '.join(parts)}." if parts and images else ""
 
 
-def _noise(run: RunView, chapter: Json) -> str:
+def _noise(run: RunData, chapter: Json) -> str:
     results = chapter_results(run, chapter["name"])
     noise = str(results.get("corruption") or chapter.get("corruption") or "").replace("_", "-").capitalize()
     if is_number(results.get("helps_from")):
@@ -113,7 +113,7 @@ def _cost(results: Json) -> str:
     return f"; on clean images it costs {cost} points of the mean true-positive rate" if clean else ""
 
 
-def _drawn(run: RunView, chapter: Json) -> str:
+def _drawn(run: RunData, chapter: Json) -> str:
     samplers = chapter_results(run, chapter["name"]).get("samplers") or {}
     shares = {name: score for name, one in samplers.items() if (score := read_score(one.get("recognised")))}
     shown = {name: score for name, score in shares.items() if name != "perturbed"}
@@ -121,11 +121,11 @@ def _drawn(run: RunView, chapter: Json) -> str:
         return ""
     best = max(shown, key=lambda name: shown[name].mean)
     worst = min(shown, key=lambda name: shown[name].mean)
-    rest = f", of those from {worst} codes {tenths(shown[worst].mean)}" if worst != best else ""
-    return f"Of the images drawn from {best} codes {tenths(shown[best].mean)} are recognised{rest}."
+    rest = f", of those from {worst} codes {percent1(shown[worst].mean)}" if worst != best else ""
+    return f"Of the images drawn from {best} codes {percent1(shown[best].mean)} are recognised{rest}."
 
 
-def environment(run: RunView) -> list[tuple[str, str]]:
+def environment_table(run: RunData) -> list[tuple[str, str]]:
     """Everything that one needs to do it again: machine, versions, seed, data."""
     plan, data = run.plan, run.plan.get("data") or {}
     facts: list[tuple[str, Any]] = [
@@ -153,7 +153,7 @@ def _said(value: Any) -> str:
     return "yes" if value is True else "no" if value is False else str(value)
 
 
-def commands(run: RunView) -> list[tuple[str, str]]:
+def commands(run: RunData) -> list[tuple[str, str]]:
     """What to type to repeat, redraw and read."""
     plan = run.plan
     parts = [
@@ -173,7 +173,7 @@ def commands(run: RunView) -> list[tuple[str, str]]:
     ]
 
 
-def time_table(run: RunView) -> tuple[Table, list[float]] | None:
+def time_table(run: RunData) -> tuple[Table, list[float]] | None:
     """Seconds of each chapter, and each one's share of the longest (for bars)."""
     seconds = run.results.get("seconds") or {}
     chapters = {
@@ -181,11 +181,11 @@ def time_table(run: RunView) -> tuple[Table, list[float]] | None:
     }
     if not chapters:
         return None
-    rows = [[name, duration(value)] for name, value in chapters.items()]
+    rows = [[name, duration_text(value)] for name, value in chapters.items()]
     longest = max(chapters.values()) or 1.0
     bars = [value / longest for value in chapters.values()]
     if is_number(seconds.get("total")):
-        rows.append(["Waited", duration(seconds["total"])])
+        rows.append(["Waited", duration_text(seconds["total"])])
         bars.append(0.0)
     return (
         Table(

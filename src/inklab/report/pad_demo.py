@@ -14,28 +14,28 @@ from jaxtyping import Float32, UInt8
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
-from inklab.data.preprocessing import Framing
-from inklab.errors import CorruptFile, InklabError
-from inklab.io.atomic import read_at_most
+from inklab.data.preprocessing import Preprocessing
+from inklab.errors import CorruptFileError, InklabError
+from inklab.io.atomic import read_limited
 from inklab.io.documents import parse_json, sha256_of
-from inklab.io.tensor_file import checked
+from inklab.io.tensor_file import check_header
 from inklab.report.figures.numerals import count, percent
 from inklab.report.figures.result_access import is_number, slug
 from inklab.results.summarize import best_first
-from inklab.run import Json, RunView
+from inklab.run import Json, RunData
 from inklab.shapes import Pixels
 from inklab.web import MODULES, inlined, source
 
-LARGEST_MANIFEST = 1024**2  # bytes
+MAX_MANIFEST = 1024**2  # bytes
 LAYER = re.compile(r"net\.(?:[a-z]+\.)*(?:(\d+)\.)?weight")
 PARTS = ("hidden", "encoder", "decoder", "output")
 """Of a dense network, in the order in which an image passes through them."""
-LAST = {"labels": "softmax", "images": "sigmoid"}
+OUTPUT_ACTIVATION = {"labels": "softmax", "images": "sigmoid"}
 """What makes probabilities, or an image, of the last layer's sums."""
 
 
 @dataclass(frozen=True)
-class Layer:
+class DenseLayer:
     """`activation(weights @ inputs + bias)`."""
 
     weights: Float32[np.ndarray, "outputs inputs"]
@@ -59,7 +59,7 @@ class DenseNetwork:
     target: str
     mean: float
     spread: float
-    layers: tuple[Layer, ...]
+    layers: tuple[DenseLayer, ...]
     manifest: dict[str, Any]
 
     @property
@@ -108,14 +108,14 @@ def read_dense(bundle: Path, *, largest: int) -> DenseNetwork:
         InklabError: it is larger, damaged, or not of dense layers.
     """
     path = bundle / "weights.safetensors"
-    manifest = parse_json(read_at_most(bundle / "bundle.json", LARGEST_MANIFEST), str(bundle / "bundle.json"))
-    raw = read_at_most(path, largest)
+    manifest = parse_json(read_limited(bundle / "bundle.json", MAX_MANIFEST), str(bundle / "bundle.json"))
+    raw = read_limited(path, largest)
     if not isinstance(manifest, dict) or manifest.get("weights_sha256") != sha256_of(raw):
-        raise CorruptFile(f"'{path}' is damaged: its SHA-256 is not the one in bundle.json")
+        raise CorruptFileError(f"'{path}' is damaged: its SHA-256 is not the one in bundle.json")
     try:
-        return _network(manifest, dict(load(checked(raw, str(path)))))
+        return _network(manifest, dict(load(check_header(raw, str(path)))))
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise CorruptFile(f"'{bundle}' holds no dense network: {error}") from error
+        raise CorruptFileError(f"'{bundle}' holds no dense network: {error}") from error
 
 
 def _network(manifest: dict[str, Any], arrays: dict[str, np.ndarray]) -> DenseNetwork:
@@ -131,7 +131,7 @@ def _network(manifest: dict[str, Any], arrays: dict[str, np.ndarray]) -> DenseNe
         weights, bias = arrays[name], arrays[f"{name.removesuffix('weight')}bias"]
         if weights.shape != (len(bias), inputs) or bias.ndim != 1:
             raise ValueError(f"'{name}' is {weights.shape}; {inputs} numbers come to it")
-        layers.append(Layer(weights, bias, LAST[target] if name == names[-1] else "relu"))
+        layers.append(DenseLayer(weights, bias, OUTPUT_ACTIVATION[target] if name == names[-1] else "relu"))
         inputs = len(bias)
     if inputs != sizes[target] or not np.isfinite([mean, spread]).all() or spread == 0:
         raise ValueError(f"it makes {inputs} numbers, not {sizes[target]}, or can't be scaled")
@@ -161,16 +161,16 @@ def data_block(value: object) -> str:
 
 
 TEMPLATES = Path(__file__).parent / "templates"
-LARGEST = 1_400_000  # bytes of weights; as base64 a third more, and with script and style below 2 MB
-MOST_CLASSES = 36  # rows of bars beside the pad
+MAX_WEIGHT_BYTES = 1_400_000  # bytes of weights; as base64 a third more, and with script and style below 2 MB
+MAX_CLASSES = 36  # rows of bars beside the pad
 EXAMPLES = 10
-FAMILIAR = 0.99
+FAMILIARITY_QUANTILE = 0.99
 """Share of the run's own samples that count as familiar (`familiar` says in what)."""
-FEWEST_SAMPLES = 50  # fewer say too little about that
+MIN_SAMPLES = 50  # fewer say too little about that
 
 
 @dataclass(frozen=True)
-class Known:
+class ModelFacts:
     """A network that the pad has, as the page tells of it."""
 
     anchor: str
@@ -179,7 +179,7 @@ class Known:
 
 
 @dataclass(frozen=True)
-class PadPart:
+class PadSection:
     """Everything that the page needs for its pad.
 
     Attributes:
@@ -193,8 +193,8 @@ class PadPart:
 
     what: str
     labels: list[str]
-    classifier: Known
-    denoiser: Known | None
+    classifier: ModelFacts
+    denoiser: ModelFacts | None
     doubts: bool
     data: str
     script: str
@@ -202,12 +202,12 @@ class PadPart:
 
 
 @dataclass(frozen=True)
-class _Found:
+class _Candidate:
     network: DenseNetwork
     chapter: Json
     outcome: Json
 
-    def told(self) -> Known:
+    def told(self) -> ModelFacts:
         """Whose network it is, how large, and how good."""
         scores = self.outcome.get("scores") or {}
         facts = f"replicate 0, {count(self.network.parameters)} parameters"
@@ -215,23 +215,23 @@ class _Found:
         if right is not None and is_number(right):
             facts += f", {percent(right)} of the test images right"
         name = str(self.chapter["name"])
-        return Known(slug(name), str(self.chapter.get("title") or name), facts)
+        return ModelFacts(slug(name), str(self.chapter.get("title") or name), facts)
 
 
-def build_pad(run: RunView) -> PadPart | None:
+def build_pad(run: RunData) -> PadSection | None:
     """The pad of a run; nothing where it has no small dense classifier of grey images, or that is damaged."""
     data = run.plan.get("data") or {}
     shape, labels = data.get("shape") or [], [str(label) for label in data.get("labels") or []]
-    if len(shape) != 3 or shape[0] != 1 or not 2 <= len(labels) <= MOST_CLASSES:
+    if len(shape) != 3 or shape[0] != 1 or not 2 <= len(labels) <= MAX_CLASSES:
         return None
-    classifier = next(_networks(run, "mlp", "labels", LARGEST), None)
+    classifier = next(_networks(run, "mlp", "labels", MAX_WEIGHT_BYTES), None)
     if classifier is None:
         return None
-    room = LARGEST - 4 * classifier.network.parameters
+    room = MAX_WEIGHT_BYTES - 4 * classifier.network.parameters
     denoiser = next(_networks(run, "autoencoder", "images", room), None)
     facts = _data(run, classifier.network, denoiser.network if denoiser else None)
     script = inlined(*map(source, MODULES), *(_script(name) for name in ("network.js", "trying.js")))
-    return PadPart(
+    return PadSection(
         what="digit" if labels == list("0123456789") else "sign",
         labels=labels,
         classifier=classifier.told(),
@@ -247,7 +247,7 @@ def _script(name: str) -> str:
     return (TEMPLATES / name).read_text(encoding="utf-8")
 
 
-def _networks(run: RunView, model: str, target: str, largest: int) -> Iterator[_Found]:
+def _networks(run: RunData, model: str, target: str, largest: int) -> Iterator[_Candidate]:
     """Replicate 0 of each chapter that has such a network: sound, without a verdict, and small enough."""
     data = run.plan["data"]
     for chapter in run.plan.get("chapters") or []:
@@ -258,12 +258,12 @@ def _networks(run: RunView, model: str, target: str, largest: int) -> Iterator[_
                 continue
             try:
                 found = read_dense(run.path / "trials" / trial / "bundle", largest=largest)
-                framing = Framing.from_json(found.manifest.get("framing"))
+                framing = Preprocessing.from_json(found.manifest.get("framing"))
             except (InklabError, OSError):
                 continue  # a report is drawn of what there is
             ours = framing.shape == tuple(data["shape"]) and found.target == target
             if ours and all(found.manifest[key] == data[key] for key in ("shape", "labels")):
-                yield _Found(found, chapter, outcome)
+                yield _Candidate(found, chapter, outcome)
 
 
 def _fits(setting: Mapping[str, Json], model: str, target: str) -> bool:
@@ -273,7 +273,7 @@ def _fits(setting: Mapping[str, Json], model: str, target: str) -> bool:
     return (settings.get("model") or {}).get("name") == model and (noisy or target == "labels")
 
 
-def _data(run: RunView, classifier: DenseNetwork, denoiser: DenseNetwork | None) -> Json:
+def _data(run: RunData, classifier: DenseNetwork, denoiser: DenseNetwork | None) -> Json:
     manifest = classifier.manifest
     pixels, labels = _samples(run)
     firsts = [int(np.flatnonzero(labels == label)[0]) for label in np.unique(labels)[:EXAMPLES]]
@@ -290,7 +290,7 @@ def _data(run: RunView, classifier: DenseNetwork, denoiser: DenseNetwork | None)
     }
 
 
-def _samples(run: RunView) -> tuple[Pixels, np.ndarray]:
+def _samples(run: RunData) -> tuple[Pixels, np.ndarray]:
     found = run.samples()
     shape = run.plan["data"]["shape"]
     if found is None or list(found[0].shape[1:]) != shape:
@@ -316,8 +316,8 @@ def familiar(denoiser: DenseNetwork, pixels: Pixels) -> float | None:
     Returns:
         The sum of squares in [0, pixels an image], or nothing for fewer than fifty samples.
     """
-    if len(pixels) < FEWEST_SAMPLES:
+    if len(pixels) < MIN_SAMPLES:
         return None
     departure = denoiser.of(pixels) - pixels.reshape(len(pixels), -1) / np.float32(255)
-    limit = np.quantile(np.square(departure).sum(axis=1), FAMILIAR)
+    limit = np.quantile(np.square(departure).sum(axis=1), FAMILIARITY_QUANTILE)
     return float(f"{limit:.4g}") if np.isfinite(limit) else None  # so far every machine's last bits agree

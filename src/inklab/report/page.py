@@ -4,19 +4,19 @@ from base64 import b64encode
 from dataclasses import replace
 from pathlib import Path
 
-from inklab.io.atomic import write_whole
-from inklab.report.figures import Figure, Figures, RunView, draw_figures, write_figures
+from inklab.io.atomic import write_atomic
+from inklab.report.figures import Figure, Figures, RunData, draw_figures, write_figures
 from inklab.report.figures.numerals import typeset
 from inklab.report.figures.palette import DARK, LIGHT, variables
-from inklab.report.overview import commands, environment, findings, headline, time_table
+from inklab.report.overview import commands, environment_table, headline_text, key_findings, time_table
 from inklab.report.pad_demo import build_pad
-from inklab.report.sections import TEMPLATES, Chapter, read_chapter
+from inklab.report.sections import TEMPLATES, Section, build_section
 from inklab.report.tables import Table
 
-LARGEST_CSV = 1_000_000  # characters; the curves of 10,000 trainings would be nine times that
+MAX_CSV = 1_000_000  # characters; the curves of 10,000 trainings would be nine times that
 
 
-def build_report(run: RunView, figures: Figures | None = None) -> str:
+def build_report(run: RunData, figures: Figures | None = None) -> str:
     """One self-contained HTML page with everything that a run has found out so far.
 
     It asks for nothing from outside: no font, no script, no image; a content security policy in its head says
@@ -46,11 +46,11 @@ def build_report(run: RunView, figures: Figures | None = None) -> str:
         title=str(run.plan.get("title") or run.plan.get("study") or "Report"),
         note=(run.plan.get("data") or {}).get("note"),
         profile=run.plan.get("profile"),
-        headline=headline(run),
-        findings=findings(run),
+        headline=headline_text(run),
+        findings=key_findings(run),
         chapters=chapters,
         pad=build_pad(run),
-        environment=environment(run),
+        environment=environment_table(run),
         commands=commands(run),
         time=time_table(run),
         light=variables(LIGHT),
@@ -58,7 +58,7 @@ def build_report(run: RunView, figures: Figures | None = None) -> str:
     )
 
 
-def _chapters(run: RunView, figures: Figures) -> list[Chapter]:
+def _chapters(run: RunData, figures: Figures) -> list[Section]:
     """The chapters in order; a table that stood in an earlier one, such as a network's layers, is left out.
 
     Findings stand at the top of the page; their chapter comes only if it has written answers.
@@ -66,7 +66,7 @@ def _chapters(run: RunView, figures: Figures) -> list[Chapter]:
     shown: list[Table] = []
     told = []
     for one in run.plan.get("chapters") or []:
-        chapter = read_chapter(run, one, figures.get(one["name"], []))
+        chapter = build_section(run, one, figures.get(one["name"], []))
         new = [table for table in chapter.tables if table not in shown]
         shown += new
         if one.get("kind") != "findings" or chapter.answers:
@@ -76,12 +76,12 @@ def _chapters(run: RunView, figures: Figures) -> list[Chapter]:
 
 def csv_link(figure: Figure) -> str:
     """A figure's data as a link that holds them; empty where they would swell the page."""
-    if len(figure.csv()) > LARGEST_CSV:
+    if len(figure.csv()) > MAX_CSV:
         return ""
     return "data:text/csv;charset=utf-8;base64," + b64encode(figure.csv().encode()).decode("ascii")
 
 
-def write_report(run: RunView, to: Path | None = None) -> Path:
+def write_report(run: RunData, to: Path | None = None) -> Path:
     """Draw everything once; write `figures/` and `report.html`.
 
     Args:
@@ -94,5 +94,5 @@ def write_report(run: RunView, to: Path | None = None) -> Path:
     figures, folder = draw_figures(run), to or run.path
     write_figures(run, folder / "figures", figures)
     page = folder / "report.html"
-    write_whole(page, build_report(run, figures))
+    write_atomic(page, build_report(run, figures))
     return page

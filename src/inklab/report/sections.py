@@ -10,44 +10,53 @@ import numpy as np
 
 from inklab.report.figures import Figure
 from inklab.report.figures.generation_plots import sampler_scores
-from inklab.report.figures.numerals import ABSENT, count, fixed, general, interval, p_value, points, tenths
+from inklab.report.figures.numerals import (
+    ABSENT,
+    count,
+    fixed,
+    format_general,
+    interval,
+    p_value,
+    percent1,
+    points,
+)
 from inklab.report.figures.result_access import chapter_results, is_number, read_score, slug
 from inklab.report.figures.robustness_plots import pipelines_of, strengths_of
 from inklab.report.method import method
 from inklab.report.tables import (
     Table,
-    agreed,
-    brief,
     failures,
+    interval_basis,
     outcomes_text,
     remarks,
     sentence_case,
+    short_cell,
     train_tables,
     without_units,
 )
-from inklab.results.phrases import counted
-from inklab.run import Json, RunView
+from inklab.results.phrases import pluralize
+from inklab.run import Json, RunData
 
-SHOWN = (0.0, 0.1, 0.25, 0.4, 0.5, 0.75, 1.0)
-ABREAST = 4  # pipelines whose intervals fit beside their means; of more they stand below
+SHOWN_STRENGTHS = (0.0, 0.1, 0.25, 0.4, 0.5, 0.75, 1.0)
+MAX_ABREAST = 4  # pipelines whose intervals fit beside their means; of more they stand below
 
 
-def noise_tables(run: RunView, chapter: Json) -> list[Table]:
+def robustness_tables(run: RunData, chapter: Json) -> list[Table]:
     """True-positive rates at some strengths, and what cleaning first changes there."""
     curves, strengths = pipelines_of(run, chapter), strengths_of(run, chapter)
     if not curves:
         return []
     spots = shown_places(strengths)
-    below = len(curves) > ABREAST
+    below = len(curves) > MAX_ABREAST
     rows = []
     for i in spots:
         scores = [each[i] if i < len(each) else None for each in curves.values()]
-        told = without_units([brief(score, tenths, below=below) for score in scores])
+        told = without_units([short_cell(score, percent1, below=below) for score in scores])
         rows.append([f"{strengths[i]:g}", *told])
     first = [score for each in curves.values() for score in each[:1]]
     ns = ", ".join(f"{name} n = {score.n}" for name, score in zip(curves, first, strict=True) if score)
     written = [each[i] for i in spots for each in curves.values() if i < len(each)]
-    notes = _over(first) + agreed(written)
+    notes = _over(first) + interval_basis(written)
     rates = Table(
         caption=f"Mean true-positive rate in percent (95 % CI) at some strengths; {ns}.{notes}",
         head=("Strength", *curves),
@@ -68,13 +77,15 @@ def shown_places(strengths: list[float]) -> list[int]:
         >>> shown_places([0.0, 0.05, 0.1, 0.5])
         [0, 2, 3]
     """
-    spots = [i for i, strength in enumerate(strengths) if any(abs(strength - s) < 1e-9 for s in SHOWN)]
+    spots = [
+        i for i, strength in enumerate(strengths) if any(abs(strength - s) < 1e-9 for s in SHOWN_STRENGTHS)
+    ]
     if len(spots) >= 3:
         return spots
     return [int(i) for i in np.unique(np.linspace(0, len(strengths) - 1, 7).round())] if strengths else []
 
 
-def _comparisons(run: RunView, chapter: Json) -> list[Table]:
+def _comparisons(run: RunData, chapter: Json) -> list[Table]:
     results = chapter_results(run, chapter["name"])
     one = results.get("helps_by") or {}
     gaps = one.get("differences") or []
@@ -108,7 +119,7 @@ def _comparisons(run: RunView, chapter: Json) -> list[Table]:
     ]
 
 
-def generator_tables(run: RunView, chapter: Json) -> list[Table]:
+def generation_tables(run: RunData, chapter: Json) -> list[Table]:
     """Each sampler: recognised, Fréchet distance beside its floor, distance to the nearest training image."""
     results = chapter_results(run, chapter["name"])
     recognised, frechet, near = (
@@ -118,8 +129,8 @@ def generator_tables(run: RunView, chapter: Json) -> list[Table]:
     rows = [
         [
             name,
-            brief(recognised.get(name), tenths),
-            brief(frechet.get(name), general),
+            short_cell(recognised.get(name), percent1),
+            short_cell(frechet.get(name), format_general),
             fixed(near[name].mean, 2) if name in near else ABSENT,
         ]
         for name in names
@@ -130,9 +141,11 @@ def generator_tables(run: RunView, chapter: Json) -> list[Table]:
         read_score(results.get(key)) for key in ("floor", "recognised_test", "reconstructed")
     )
     if back:
-        rows.append(["test images, reconstructed", brief(back, tenths), ABSENT, ABSENT])
+        rows.append(["test images, reconstructed", short_cell(back, percent1), ABSENT, ABSENT])
     if floor or real:
-        rows.append(["real test images", brief(real, tenths), brief(floor, general), ABSENT])
+        rows.append(
+            ["real test images", short_cell(real, percent1), short_cell(floor, format_general), ABSENT]
+        )
     return [
         Table(
             caption=(
@@ -141,7 +154,7 @@ def generator_tables(run: RunView, chapter: Json) -> list[Table]:
                 "in the judge’s features, lower is better; the last row is its floor, training against test "
                 "images. Nearest: mean "
                 "distance to the nearest training image."
-                f"{agreed([*recognised.values(), *frechet.values(), floor, real, back], 'images')}"
+                f"{interval_basis([*recognised.values(), *frechet.values(), floor, real, back], 'images')}"
             ),
             head=("Sampler", "Recognised", "Fréchet", "Nearest"),
             rows=rows,
@@ -152,15 +165,15 @@ def generator_tables(run: RunView, chapter: Json) -> list[Table]:
 TEMPLATES = Path(__file__).parent / "templates"
 FULL_WORDS = 6  # failures told one by one; more are summed up
 
-TABLES: Mapping[str, Callable[[RunView, Json], list[Table]]] = {
+TABLES: Mapping[str, Callable[[RunData, Json], list[Table]]] = {
     "train": train_tables,
-    "noise": noise_tables,
-    "generator": generator_tables,
+    "noise": robustness_tables,
+    "generator": generation_tables,
 }
 
 
 @dataclass(frozen=True)
-class Callout:
+class Notice:
     """A verdict: what was found, what shows it, what to do."""
 
     name: str
@@ -171,7 +184,7 @@ class Callout:
 
 
 @dataclass(frozen=True)
-class Chapter:
+class Section:
     """What the page shows of one chapter."""
 
     anchor: str
@@ -183,18 +196,18 @@ class Chapter:
     sentence: str = ""
     figures: list[Figure] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
-    callouts: list[Callout] = field(default_factory=list)
+    callouts: list[Notice] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     answers: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
 
-def read_chapter(run: RunView, chapter: Json, figures: list[Figure]) -> Chapter:
+def build_section(run: RunData, chapter: Json, figures: list[Figure]) -> Section:
     """Everything that there is about a chapter of the plan."""
     name = str(chapter["name"])
     results = chapter_results(run, name) if chapter.get("kind") != "findings" else {}
     tables = TABLES.get(str(chapter.get("kind")))
-    return Chapter(
+    return Section(
         anchor=slug(name),
         name=name,
         title=str(chapter.get("title") or name),
@@ -204,8 +217,8 @@ def read_chapter(run: RunView, chapter: Json, figures: list[Figure]) -> Chapter:
         sentence=run.sentences.get(name, ""),
         figures=figures,
         tables=tables(run, chapter) if tables else [],
-        callouts=callouts(run, chapter, results),
-        failures=shortened(failures(run, chapter) + failed_evaluations(run, chapter)),
+        callouts=notices(run, chapter, results),
+        failures=truncate(failures(run, chapter) + failed_evaluations(run, chapter)),
         remarks=remarks(chapter),
         answers=[one for one in chapter.get("answers") or [] if one in known_answers()],
     )
@@ -230,25 +243,25 @@ def status(chapter: Json, results: Json) -> str:
     return f"{word} done: {outcomes_text(outcomes)}. Means are over those that are done.{none}"
 
 
-def callouts(run: RunView, chapter: Json, results: Json) -> list[Callout]:
+def notices(run: RunData, chapter: Json, results: Json) -> list[Notice]:
     """The verdicts of a chapter's trials, each once, with the evidence of its first trial."""
-    found: dict[str, Callout] = {}
+    found: dict[str, Notice] = {}
     for setting in chapter.get("settings") or []:
         for trial in setting.get("trials") or []:
             for verdict in (run.outcome(trial) or {}).get("verdicts") or []:
-                found.setdefault(str(verdict.get("name")), _callout(verdict))
+                found.setdefault(str(verdict.get("name")), _notice(verdict))
     for verdict in results.get("verdict_details") or []:
-        found.setdefault(str(verdict.get("name")), _callout(verdict))
+        found.setdefault(str(verdict.get("name")), _notice(verdict))
     total = sum((results.get("outcomes") or {}).values())
     details = results.get("verdict_details") or []
-    trials = {one.get("name"): f"{one.get('trials')} of {counted(total, 'trial')}" for one in details}
-    return [Callout(c.name, c.finding, c.advice, c.evidence, trials.get(c.name)) for c in found.values()]
+    trials = {one.get("name"): f"{one.get('trials')} of {pluralize(total, 'trial')}" for one in details}
+    return [Notice(c.name, c.finding, c.advice, c.evidence, trials.get(c.name)) for c in found.values()]
 
 
-def _callout(verdict: Json) -> Callout:
+def _notice(verdict: Json) -> Notice:
     evidence = verdict.get("evidence") or {}
     told = tuple((str(key).replace("_", " "), _evidence(value)) for key, value in evidence.items())
-    return Callout(
+    return Notice(
         str(verdict.get("name")), _sentence(verdict.get("finding")), _sentence(verdict.get("advice")), told
     )
 
@@ -264,7 +277,7 @@ def _evidence(value: object) -> str:
     return f"{value:.5g}" if isinstance(value, float) else str(value)
 
 
-def failed_evaluations(run: RunView, chapter: Json) -> list[str]:
+def failed_evaluations(run: RunData, chapter: Json) -> list[str]:
     """Each evaluation of a chapter that came to nothing, with its reason."""
     told = []
     for planned in chapter.get("evaluations") or []:
@@ -276,7 +289,7 @@ def failed_evaluations(run: RunView, chapter: Json) -> list[str]:
     return told
 
 
-def shortened(told: list[str]) -> list[str]:
+def truncate(told: list[str]) -> list[str]:
     """At most a handful of lines, and how many more there are."""
     more = len(told) - FULL_WORDS
     return (

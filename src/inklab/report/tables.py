@@ -10,15 +10,21 @@ from inklab.report.figures.numerals import (
     THIN,
     Writer,
     count,
+    format_metric,
     interval,
-    measure,
     p_value,
     points,
     score_text,
 )
-from inklab.report.figures.result_access import Score, chapter_results, outcomes_of, read_score, settings_of
-from inklab.results.phrases import plain
-from inklab.run import Json, RunView
+from inklab.report.figures.result_access import (
+    ScoreView,
+    chapter_results,
+    outcomes_of,
+    read_score,
+    settings_of,
+)
+from inklab.results.phrases import format_value
+from inklab.run import Json, RunData
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ class Table:
     strong: frozenset[int] = frozenset()
 
 
-def cells(score: Score | None, write: Writer) -> list[str]:
+def cells(score: ScoreView | None, write: Writer) -> list[str]:
     """A score as four cells: mean, 95 % interval, SD, n."""
     if score is None:
         return [ABSENT] * 4
@@ -54,7 +60,7 @@ def without_units(row: Sequence[str]) -> list[str]:
     return [re.sub(rf"{THIN}(%|dB)", "", cell) for cell in row]
 
 
-def brief(score: Score | None, write: Writer, *, below: bool = False) -> str:
+def short_cell(score: ScoreView | None, write: Writer, *, below: bool = False) -> str:
     """A score as one cell: mean and interval, starred where all replicates gave the same.
 
     The interval stands beside the mean, or on a line below it.
@@ -67,7 +73,7 @@ def brief(score: Score | None, write: Writer, *, below: bool = False) -> str:
     return write(score.mean) + between + star
 
 
-def starred(scores: Sequence[Score | None]) -> str:
+def mark_best(scores: Sequence[ScoreView | None]) -> str:
     """The note below a table that says what a star means; nothing without one."""
     over = [score for score in scores if score is not None and score.over == "images"]
     why = ["there is one replicate only"] if any(score.n == 1 for score in over) else []
@@ -76,18 +82,18 @@ def starred(scores: Sequence[Score | None]) -> str:
     return note + (" No interval where all replicates gave the same number." if _without(scores) else "")
 
 
-def agreed(scores: Sequence[Score | None], images: str = "test images") -> str:
-    """The note below a table whose cells are `brief`; nothing without a star."""
+def interval_basis(scores: Sequence[ScoreView | None], images: str = "test images") -> str:
+    """The note below a table whose cells are `short_cell`; nothing without a star."""
     if not any(score is not None and score.equal for score in scores):
         return ""
     return f" * All replicates gave the same, so the interval is over {images} (Wilson), if there is one."
 
 
-def _without(scores: Sequence[Score | None]) -> bool:
+def _without(scores: Sequence[ScoreView | None]) -> bool:
     return any(score is not None and score.equal and not score.interval for score in scores)
 
 
-def train_tables(run: RunView, chapter: Json) -> list[Table]:
+def train_tables(run: RunData, chapter: Json) -> list[Table]:
     """Every table of a training chapter that has something in it."""
     results = chapter_results(run, chapter["name"])
     several = bool(results.get("settings"))
@@ -96,7 +102,7 @@ def train_tables(run: RunView, chapter: Json) -> list[Table]:
         if several
         else [scores_table(results)]
     )
-    made = [*scores, reference_table(chapter, results), layer_table(run, chapter)]
+    made = [*scores, reference_table(chapter, results), layer_rows(run, chapter)]
     return [table for table in made if table is not None and table.rows]
 
 
@@ -110,9 +116,9 @@ def scores_table(results: Json) -> Table:
     if any(score.over == "replicates" for score in scores.values()):
         over = ". 95 % CI: confidence interval of the mean over replicates (Student’s t)."
     return Table(
-        caption=f"Scores after the last epoch{over}{starred(list(scores.values()))}",
-        head=("Score", "Mean", "95 % CI", "SD", "n"),
-        rows=[[measure(key)[0], *cells(score, measure(key)[1])] for key, score in scores.items()],
+        caption=f"Scores after the last epoch{over}{mark_best(list(scores.values()))}",
+        head=("ScoreView", "Mean", "95 % CI", "SD", "n"),
+        rows=[[format_metric(key)[0], *cells(score, format_metric(key)[1])] for key, score in scores.items()],
     )
 
 
@@ -129,11 +135,13 @@ def settings_table(chapter: Json, results: Json) -> Table:
         pair = [read_score(one.get(key)) for key in keys]
         scores += pair
         text = [
-            cell for score, key in zip(pair, keys, strict=True) for cell in cells(score, measure(key)[1])[:3]
+            cell
+            for score, key in zip(pair, keys, strict=True)
+            for cell in cells(score, format_metric(key)[1])[:3]
         ]
         rows.append(
             [
-                ", ".join(plain(one.get(key)) for key in vary),
+                ", ".join(format_value(one.get(key)) for key in vary),
                 outcomes_text(one.get("outcomes") or {}),
                 *without_units(text),
             ]
@@ -141,10 +149,10 @@ def settings_table(chapter: Json, results: Json) -> Table:
         if _value(one, vary) == results.get("best"):
             strong.add(index)
     unit = ", %" if keys[0].endswith("accuracy") else ""
-    titles = [title for key in keys for title in (measure(key)[0] + unit, "95 % CI", "SD")]
-    best = f" Stressed: the best by {measure(keys[0])[0].lower()}." if strong else ""
+    titles = [title for key in keys for title in (format_metric(key)[0] + unit, "95 % CI", "SD")]
+    best = f" Stressed: the best by {format_metric(keys[0])[0].lower()}." if strong else ""
     return Table(
-        caption=f"Every setting; means over the trials that are done.{best}{starred(scores)}",
+        caption=f"Every setting; means over the trials that are done.{best}{mark_best(scores)}",
         head=(", ".join(vary), "Trials", *titles),
         rows=rows,
         words=frozenset({1}),
@@ -168,16 +176,16 @@ def comparisons_tables(chapter: Json, results: Json) -> list[Table]:
         return []
     name = str(compared[0].get("score") or "test_accuracy")
     rate = name.endswith("accuracy")
-    write: Writer = points if rate else measure(name)[1]
+    write: Writer = points if rate else format_metric(name)[1]
     unit = ", in percentage points" if rate else ""
     rows = []
     for one in compared:
         gap = one["difference"]
-        rows.append([", ".join(plain(one.get(key)) for key in vary), *difference_cells(gap, write)])
+        rows.append([", ".join(format_value(one.get(key)) for key in vary), *difference_cells(gap, write)])
     return [
         Table(
             caption=(
-                f"{measure(name)[0]} of each setting less that of the best "
+                f"{format_metric(name)[0]} of each setting less that of the best "
                 f"({plain_value(compared[0].get('against'))}), paired by "
                 f"replicate{unit}. p: two-sided t test; Holm: adjusted for all comparisons of the table. "
                 "Smallest visible: the "
@@ -197,7 +205,9 @@ def plain_value(value: Any) -> str:
         ('1e-5', 'l2 = 1e-5, rate = 0.1')
     """
     return (
-        ", ".join(f"{k} = {plain(v)}" for k, v in value.items()) if isinstance(value, dict) else plain(value)
+        ", ".join(f"{k} = {format_value(v)}" for k, v in value.items())
+        if isinstance(value, dict)
+        else format_value(value)
     )
 
 
@@ -215,7 +225,7 @@ def difference_cells(gap: Json, write: Writer) -> list[str]:
     ]
 
 
-def layer_table(run: RunView, chapter: Json) -> Table | None:
+def layer_rows(run: RunData, chapter: Json) -> Table | None:
     """The layers of the network, as replicate 0 of the first setting counted them."""
     trials = [trial for one in settings_of(chapter) for trial in one.get("trials") or []]
     layers = next(
@@ -251,7 +261,7 @@ def reference_table(chapter: Json, results: Json) -> Table | None:
     rows = []
     for one in others:
         for key, value in one["values"].items():
-            title, write = measure(key)
+            title, write = format_metric(key)
             ours = (
                 score_text(score, write)
                 if key != "parameters" and (score := read_score(results.get(key)))
@@ -265,7 +275,7 @@ def reference_table(chapter: Json, results: Json) -> Table | None:
             )
     return Table(
         caption="What others report, beside what was measured here.",
-        head=("Score", "Theirs", "Ours", "Who", "What differs"),
+        head=("ScoreView", "Theirs", "Ours", "Who", "What differs"),
         rows=rows,
         words=frozenset({2, 3, 4}),
     )
@@ -309,7 +319,7 @@ def outcomes_text(outcomes: Json) -> str:
     return ", ".join([f"{outcomes.get('done', 0)} of {total}", *rest]) if total else "none"
 
 
-def failures(run: RunView, chapter: Json) -> list[str]:
+def failures(run: RunData, chapter: Json) -> list[str]:
     """Each trial of a chapter that came to nothing, with its reason."""
     told = []
     for setting in settings_of(chapter):

@@ -5,12 +5,20 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from inklab.errors import SpecError, UnknownName
+from inklab.errors import ConfigError, UnknownNameError
 from inklab.results.experiment_summary import SCORES, Json, counts, less_is_better, paired, target_of
-from inklab.results.phrases import counted, gap, gap_text, plain, shown, state_text, words
+from inklab.results.phrases import (
+    format_delta,
+    format_difference,
+    format_outcomes,
+    format_value,
+    is_significant,
+    metric_label,
+    pluralize,
+)
 
 
-def compare(plan: Json, outcomes: Mapping[str, Json], a: str, b: str) -> Json:
+def compare_settings(plan: Json, outcomes: Mapping[str, Json], a: str, b: str) -> Json:
     """How much one setting differs from another, in pairs of equal replicates.
 
     Args:
@@ -24,14 +32,14 @@ def compare(plan: Json, outcomes: Mapping[str, Json], a: str, b: str) -> Json:
         "better": {name: "a" | "b" | None}, "sentence"}`; "better" names the one whose lead is shown at 5 %.
 
     Raises:
-        UnknownName: there is no such chapter or setting.
-        SpecError: a chapter trains nothing, has several settings and none is named, or the two are trained
+        UnknownNameError: there is no such chapter or setting.
+        ConfigError: a chapter trains nothing, has several settings and none is named, or the two are trained
             for different things.
     """
     first, second = find_setting(plan, a), find_setting(plan, b)
     target = target_of(first)
     if target != target_of(second):
-        raise SpecError(
+        raise ConfigError(
             f"'{a}' gives {target} and '{b}' gives {target_of(second)}: they share no score. "
             "Compare two that give the same."
         )
@@ -53,16 +61,16 @@ def find_setting(plan: Json, name: str) -> Json:
     """The setting that `chapter` or `chapter:key=value[,key=value]` names.
 
     Raises:
-        UnknownName: there is no such chapter or setting.
-        SpecError: the chapter trains nothing, or has several settings and none is named.
+        UnknownNameError: there is no such chapter or setting.
+        ConfigError: the chapter trains nothing, or has several settings and none is named.
     """
     chapter_name, colon, wanted = name.partition(":")
     trained = {each["name"]: each for each in plan["chapters"] if each["kind"] == "train"}
     if chapter_name not in trained:
         kind = next((each["kind"] for each in plan["chapters"] if each["name"] == chapter_name), None)
         if kind is None:
-            raise UnknownName("chapter", chapter_name, trained)
-        raise SpecError(
+            raise UnknownNameError("chapter", chapter_name, trained)
+        raise ConfigError(
             f"'{chapter_name}' is a chapter of kind {kind}, which trains nothing; "
             f"compare two of: {', '.join(trained)}."
         )
@@ -72,10 +80,10 @@ def find_setting(plan: Json, name: str) -> Json:
         values = _read(wanted)
         matches = [each for each in settings if each["values"] and _equal(each["values"], values)]
         if not matches:
-            raise UnknownName("setting", name, known or [chapter_name])
+            raise UnknownNameError("setting", name, known or [chapter_name])
         return dict(matches[0])
     if len(settings) != 1:
-        raise SpecError(f"'{name}' has {len(settings)} settings; name one of: {', '.join(known)}.")
+        raise ConfigError(f"'{name}' has {len(settings)} settings; name one of: {', '.join(known)}.")
     return dict(settings[0])
 
 
@@ -84,7 +92,7 @@ def _text(values: Json) -> str:
 
 
 def _plain(value: Any) -> str:
-    return plain(value) if isinstance(value, str | float) else json.dumps(value)
+    return format_value(value) if isinstance(value, str | float) else json.dumps(value)
 
 
 def _read(wanted: str) -> dict[str, str]:
@@ -106,7 +114,7 @@ def _same(value: Any, text: str) -> bool:
 
 
 def _better(difference: Json, name: str) -> str | None:
-    if not shown(difference) or difference["mean"] == 0:
+    if not is_significant(difference) or difference["mean"] == 0:
         return None
     return "a" if (difference["mean"] > 0) != less_is_better(name) else "b"
 
@@ -116,7 +124,9 @@ def _sentence(told: Json) -> str:
     if not told["replicates"]:
         return f"'{told['a']}' and '{told['b']}' have no replicate that both have finished."
     parts = [
-        f"{name}: {state_text(states)}" for name, states in told["outcomes"].items() if state_text(states)
+        f"{name}: {format_outcomes(states)}"
+        for name, states in told["outcomes"].items()
+        if format_outcomes(states)
     ]
     for name, difference in told["scores"].items():
         if difference["n"] and not name.endswith(("_loss", "_psnr")):
@@ -126,16 +136,20 @@ def _sentence(told: Json) -> str:
 
 def _line(told: Json, name: str, difference: Json) -> str:
     better = told["better"][name]
-    mean = gap_text(difference, name)
-    pairs = counted(difference["n"], "pair")
+    mean = format_difference(difference, name)
+    pairs = pluralize(difference["n"], "pair")
     if better:
         other = "b" if better == "a" else "a"
-        return f"{told[better]} has the better {words(name)} than {told[other]}: {mean} over {pairs}."
+        return f"{told[better]} has the better {metric_label(name)} than {told[other]}: {mean} over {pairs}."
     if difference["p"] is None:
         same = "one pair" if difference["n"] == 1 else "pairs that all differ by the same"
-        return f"{told['a']} less {told['b']}, {words(name)}: {mean}; {same} can't be tested, add replicates."
-    text = f"No difference in {words(name)} is shown between {told['a']} and {told['b']}: {mean} over {pairs}"
+        less = f"{told['a']} less {told['b']}, {metric_label(name)}: {mean}"
+        return f"{less}; {same} can't be tested, add replicates."
+    between = f"between {told['a']} and {told['b']}: {mean} over {pairs}"
+    text = f"No difference in {metric_label(name)} is shown {between}"
     visible = difference["smallest_visible"]
     if visible is None:
         return text + "."
-    return f"{text}; at least {gap(visible, name, signed=False)} would have been seen (with power 0.8)."
+    return (
+        f"{text}; at least {format_delta(visible, name, signed=False)} would have been seen (with power 0.8)."
+    )

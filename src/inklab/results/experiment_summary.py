@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Integer
 
-from inklab.evaluation.samplers import FLOOR
+from inklab.evaluation.samplers import REAL_DATA_BASELINE
 from inklab.statistics import (
     ALPHA,
     Difference,
@@ -52,12 +52,12 @@ def counts_of(ids: Iterable[str], states: Mapping[str, str]) -> dict[str, int]:
     return {state: found[state] for state in order if found[state]}
 
 
-def done(ids: Iterable[str], records: Records) -> list[Json]:
+def finished_outcomes(ids: Iterable[str], records: Records) -> list[Json]:
     """The outcomes that came to something, in the order of `ids`."""
     return [records[each] for each in ids if each in records and records[each]["state"] == "done"]
 
 
-def score_of(values: Iterable[float | int | None], images: int | None = None) -> Score:
+def aggregate(values: Iterable[float | int | None], images: int | None = None) -> Score:
     """The score of those values that are there; without a single image there is no interval over images."""
     return score([float(value) for value in values if value is not None], images=images or None)
 
@@ -70,10 +70,10 @@ def mean_vectors(vectors: Sequence[Sequence[float | int | None] | None]) -> list
         [0.30000000000000004, None]
     """
     present = [vector for vector in vectors if vector is not None]
-    return [score_of(column).mean for column in zip(*present, strict=True)]
+    return [aggregate(column).mean for column in zip(*present, strict=True)]
 
 
-def family(differences: Sequence[Difference]) -> list[Json]:
+def holm_adjust(differences: Sequence[Difference]) -> list[Json]:
     """A family of comparisons: each with Holm's adjusted p and the bounds at its step of Holm's procedure.
 
     Comparisons without a p value (one pair, or no spread) are no test and don't count in the family.
@@ -101,12 +101,10 @@ def family_alpha(comparisons: int) -> float:
 Arrays = Callable[[str], dict[str, np.ndarray]]
 """Evaluation id -> the arrays that it left."""
 
-FEWEST_REPLICATES = (
-    3  # with two, t needs 12.7 standard errors at 95 %, and 267 at the first of 21 steps of Holm
-)
+MIN_REPLICATES = 3  # with two, t needs 12.7 standard errors at 95 %, and 267 at the first of 21 steps of Holm
 
 
-def summarise_noise(
+def summarize_robustness(
     chapter: Json, evaluations: Records, arrays: Arrays, data: Json, denoisers: Sequence[str]
 ) -> Json:
     """The numbers of a chapter of kind "noise".
@@ -142,7 +140,9 @@ def _finished(chapter: Json, pipeline: str, evaluations: Records) -> dict[int, J
     """Replicate -> the pipeline's finished evaluation, in the order of the replicates."""
     planned = [each for each in chapter["evaluations"] if each["pipeline"] == pipeline]
     planned.sort(key=lambda each: int(each["replicate"]))
-    return {each["replicate"]: found for each in planned for found in done([each["id"]], evaluations)}
+    return {
+        each["replicate"]: found for each in planned for found in finished_outcomes([each["id"]], evaluations)
+    }
 
 
 def _pipeline(chapter: Json, finished: dict[int, Json]) -> Json:
@@ -151,7 +151,7 @@ def _pipeline(chapter: Json, finished: dict[int, Json]) -> Json:
     for place in range(len(chapter["strengths"])):
         for name in ("tpr", "accuracy"):
             values = (each[name][place] for each in finished.values() if each.get(name))
-            told[name].append(score_of(values, chapter["images"]).to_json())
+            told[name].append(aggregate(values, chapter["images"]).to_json())
         told["tpr_per_class"].append(
             mean_vectors([each["tpr_per_class"][place] for each in finished.values()])
         )
@@ -200,13 +200,13 @@ def _comparison(chapter: Json, pipeline: str, evaluations: Records, read: Arrays
     first = _finished(chapter, pipeline, evaluations)
     second = _finished(chapter, chapter["alone"], evaluations)
     common = [replicate for replicate in first if replicate in second]
-    over = "replicates" if len(common) >= FEWEST_REPLICATES else "images"
+    over = "replicates" if len(common) >= MIN_REPLICATES else "images"
     pairs = [(first[replicate], second[replicate]) for replicate in common]
     differences = (
         _over_replicates(chapter, pairs) if over == "replicates" else _over_images(chapter, pairs, read)
     )
     strengths = [float(strength) for strength in chapter["strengths"]]
-    rows = [{"strength": s} | row for s, row in zip(strengths, family(differences), strict=False)]
+    rows = [{"strength": s} | row for s, row in zip(strengths, holm_adjust(differences), strict=False)]
     helps = [row["strength"] for row in rows if row["lower"] is not None and row["lower"] > 0]
     hurts = [row["strength"] for row in rows if row["upper"] is not None and row["upper"] < 0]
     told: Json = {"pipeline": pipeline, "against": chapter["alone"], "score": "tpr", "over": over}
@@ -244,7 +244,7 @@ SCORES = {
     "labels": ("test_accuracy", "test_loss", "validation_accuracy", "validation_loss"),
     "images": ("test_bce", "test_psnr", "validation_bce", "validation_psnr"),
 }
-CHOOSES = {"labels": "validation_accuracy", "images": "validation_bce"}
+SELECTION_METRIC = {"labels": "validation_accuracy", "images": "validation_bce"}
 """The score by which the best setting is chosen."""
 
 REPORTS = {"labels": "test_accuracy", "images": "test_bce"}
@@ -253,7 +253,7 @@ REPORTS = {"labels": "test_accuracy", "images": "test_bce"}
 LESS_IS_BETTER = ("_loss", "_bce")
 
 
-def summarise_train(chapter: Json, outcomes: Records, data: Json) -> Json:
+def summarize_training(chapter: Json, outcomes: Records, data: Json) -> Json:
     """The numbers of a chapter of kind "train".
 
     Args:
@@ -282,7 +282,7 @@ def one_setting(setting: Json, outcomes: Records, data: Json) -> Json:
     """Parameters, outcomes, scores and verdicts of one setting's trials."""
     trials = setting["trials"]
     recorded = [outcomes[trial] for trial in trials if trial in outcomes]
-    finished = done(trials, outcomes)
+    finished = finished_outcomes(trials, outcomes)
     told: Json = {
         "parameters": next((each["parameters"] for each in recorded if each.get("parameters")), None)
     }
@@ -290,7 +290,7 @@ def one_setting(setting: Json, outcomes: Records, data: Json) -> Json:
     names = [*SCORES[target_of(setting)], *(name for each in finished for name in each["scores"])]
     for name in dict.fromkeys(names):
         images = data.get(name.split("_")[0]) if name.endswith("_accuracy") else None
-        told[name] = score_of((each["scores"].get(name) for each in finished), images).to_json()
+        told[name] = aggregate((each["scores"].get(name) for each in finished), images).to_json()
     return told | _verdicts(recorded)
 
 
@@ -324,7 +324,7 @@ def paired(
     """
     pairs = []
     for replicate, ids in enumerate(zip(a, b, strict=False)):
-        scores = [each["scores"].get(name) for each in done(ids, outcomes)]
+        scores = [each["scores"].get(name) for each in finished_outcomes(ids, outcomes)]
         if len(scores) == 2 and None not in scores:
             pairs.append((replicate, float(scores[0]), float(scores[1])))
     first, second = [pair[1] for pair in pairs], [pair[2] for pair in pairs]
@@ -339,7 +339,7 @@ def _best(planned: Sequence[Json], summaries: Sequence[Json]) -> int | None:
     """
     candidates = []
     for place, (setting, told) in enumerate(zip(planned, summaries, strict=True)):
-        name = CHOOSES[target_of(setting)]
+        name = SELECTION_METRIC[target_of(setting)]
         mean = told[name]["mean"]
         if mean is not None:
             worse = mean if less_is_better(name) else -mean
@@ -356,7 +356,7 @@ def _comparisons(chapter: Json, best: int, outcomes: Records) -> list[Json]:
     against = value_of(settings[best], vary)
     return [
         each["values"] | {"against": against, "score": name, "difference": difference}
-        for each, difference in zip(others, family([pair[0] for pair in pairs]), strict=True)
+        for each, difference in zip(others, holm_adjust([pair[0] for pair in pairs]), strict=True)
     ]
 
 
@@ -370,7 +370,7 @@ def _verdicts(recorded: Iterable[Json]) -> Json:
     return {"verdicts": list(details), "verdict_details": list(details.values())} if details else {}
 
 
-def summarise_generator(chapter: Json, evaluations: Records, data: Json) -> Json:
+def summarize_generation(chapter: Json, evaluations: Records, data: Json) -> Json:
     """The numbers of a chapter of kind "generator".
 
     Args:
@@ -378,25 +378,28 @@ def summarise_generator(chapter: Json, evaluations: Records, data: Json) -> Json
         evaluations: evaluation id -> `outcome.json`.
         data: the plan's "data": the floor's rates are over its test images.
     """
-    finished = {name: _finished_samples(chapter, name, evaluations) for name in [FLOOR, *chapter["samplers"]]}
-    floor, test = finished[FLOOR], data["test"]
+    finished = {
+        name: _finished_samples(chapter, name, evaluations)
+        for name in [REAL_DATA_BASELINE, *chapter["samplers"]]
+    }
+    floor, test = finished[REAL_DATA_BASELINE], data["test"]
     told: Json = {"kind": "generator", "decoder": chapter["decoder"], "judge": chapter["judge"]}
     told["outcomes"] = counts((each["id"] for each in chapter["evaluations"]), evaluations)
     told |= {"samples": chapter["samples"], "test_images": test}
-    told["floor"] = score_of(each.get("frechet") for each in floor).to_json()
-    told["recognised_test"] = score_of((each.get("recognised") for each in floor), test).to_json()
-    told["reconstructed"] = score_of((each.get("reconstructed") for each in floor), test).to_json()
+    told["floor"] = aggregate(each.get("frechet") for each in floor).to_json()
+    told["recognised_test"] = aggregate((each.get("recognised") for each in floor), test).to_json()
+    told["reconstructed"] = aggregate((each.get("reconstructed") for each in floor), test).to_json()
     return told | {"samplers": {name: _sampler(chapter, finished[name]) for name in chapter["samplers"]}}
 
 
 def _finished_samples(chapter: Json, sampler: str, evaluations: Records) -> list[Json]:
     ids = [each["id"] for each in chapter["evaluations"] if each["sampler"] == sampler]
-    return done(ids, evaluations)
+    return finished_outcomes(ids, evaluations)
 
 
 def _sampler(chapter: Json, finished: Sequence[Json]) -> Json:
     told: Json = {"classes": mean_vectors([each.get("classes") for each in finished])}
-    told["recognised"] = score_of((each["recognised"] for each in finished), chapter["samples"]).to_json()
+    told["recognised"] = aggregate((each["recognised"] for each in finished), chapter["samples"]).to_json()
     for name in ("frechet", "nearest"):
-        told[name] = score_of(each.get(name) for each in finished).to_json()
+        told[name] = aggregate(each.get(name) for each in finished).to_json()
     return told

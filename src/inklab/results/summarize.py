@@ -11,20 +11,20 @@ from inklab.results.experiment_summary import (
     Arrays,
     Json,
     Records,
-    summarise_generator,
-    summarise_noise,
-    summarise_train,
+    summarize_generation,
+    summarize_robustness,
+    summarize_training,
     target_of,
 )
 from inklab.results.narrative import findings
 from inklab.study.forms.arrays import StoredArrays
 from inklab.study.forms.results import check_clock
-from inklab.study.run_directory import RunFolder, Snapshot
+from inklab.study.run_directory import RunDirectory, Snapshot
 
 FORMAT = 1
 
 
-def summarise(
+def summarize(
     plan: Json,
     outcomes: Mapping[str, Json],
     evaluations: Mapping[str, Json],
@@ -67,11 +67,11 @@ def _chapter(
     """One chapter's numbers; None for a kind that has none."""
     data, kind = plan["data"], chapter["kind"]
     if kind == "train":
-        return summarise_train(chapter, outcomes, data)
+        return summarize_training(chapter, outcomes, data)
     if kind == "noise":
-        return summarise_noise(chapter, evaluations, arrays, data, _denoisers(plan))
+        return summarize_robustness(chapter, evaluations, arrays, data, _denoisers(plan))
     if kind == "generator":
-        return summarise_generator(chapter, evaluations, data)
+        return summarize_generation(chapter, evaluations, data)
     return {"kind": "data"} | _data(data) if kind == "data" else None
 
 
@@ -140,7 +140,7 @@ def _seconds(plan: Json, outcomes: Records, evaluations: Records) -> Json:
 
 
 def write_results(
-    folder: RunFolder, snapshot: Snapshot | None = None, to: Path | None = None
+    folder: RunDirectory, snapshot: Snapshot | None = None, to: Path | None = None
 ) -> dict[str, Any]:
     """Compute results.json from what stands in a run folder, and write it.
 
@@ -154,7 +154,7 @@ def write_results(
     return results
 
 
-def results_of(folder: RunFolder, snapshot: Snapshot | None = None) -> dict[str, Any]:
+def results_of(folder: RunDirectory, snapshot: Snapshot | None = None) -> dict[str, Any]:
     """What a run found out so far, computed from its outcomes.
 
     Args:
@@ -162,7 +162,7 @@ def results_of(folder: RunFolder, snapshot: Snapshot | None = None) -> dict[str,
         snapshot: what was read of it already, so as not to read it twice.
 
     Raises:
-        CorruptFile: one of its files is damaged; it is named.
+        CorruptFileError: one of its files is damaged; it is named.
     """
     read = snapshot or folder.snapshot()
     how = read.plan["how"]
@@ -172,7 +172,7 @@ def results_of(folder: RunFolder, snapshot: Snapshot | None = None) -> dict[str,
     for key in ("members", "lifted", "compiled"):
         told.pop(key, None)
     arrays = StoredArrays(folder.path, read.plan).finished
-    results = summarise(read.plan, read.outcomes, read.evaluations, arrays, environment=told)
+    results = summarize(read.plan, read.outcomes, read.evaluations, arrays, environment=told)
     clock = folder.path / "clock.json"
     if clock.is_file():
         results["seconds"]["total"] = check_clock(read_json(clock), clock)["seconds"]

@@ -17,21 +17,21 @@ from starlette.exceptions import HTTPException
 import inklab
 from inklab import web
 from inklab.errors import InklabError
-from inklab.serve.api import Answers, catalogue
-from inklab.serve.app_state import Service
-from inklab.serve.limits import Refused
-from inklab.serve.openapi import describe
+from inklab.serve.api import ApiHandlers, network_catalog
+from inklab.serve.app_state import AppState
+from inklab.serve.limits import HttpError
+from inklab.serve.openapi import describe_api
 from inklab.serve.progress_stream import no_study
 from inklab.serve.schemas import (
-    DenoiseAnswer,
-    DenoiseAsked,
-    GenerateAnswer,
-    GenerateAsked,
+    DenoiseRequest,
+    DenoiseResponse,
+    GenerateRequest,
+    GenerateResponse,
     Health,
-    PredictAnswer,
-    PredictAsked,
-    StudyAnswer,
-    told,
+    PredictRequest,
+    PredictResponse,
+    StudyResponse,
+    format_errors,
 )
 
 PAGE = Path(__file__).parent / "page"
@@ -45,7 +45,7 @@ INDEX = "index.html"
 
 
 @dataclass(frozen=True)
-class File:
+class StaticFile:
     """A file of the page.
 
     Attributes:
@@ -59,7 +59,7 @@ class File:
     tag: str
 
 
-def page_files() -> dict[str, File]:
+def page_files() -> dict[str, StaticFile]:
     """Every file of the page, and the pad's modules, by name.
 
     Example:
@@ -71,19 +71,19 @@ def page_files() -> dict[str, File]:
     return {name: _file(name, content) for name, content in found.items()}
 
 
-def _file(name: str, content: bytes) -> File:
+def _file(name: str, content: bytes) -> StaticFile:
     tag = hashlib.sha256(content).hexdigest()[:16]
-    return File(content, KINDS[Path(name).suffix], f'"{tag}"')
+    return StaticFile(content, KINDS[Path(name).suffix], f'"{tag}"')
 
 
-Form = TypeVar("Form", bound=BaseModel)
+RequestModel = TypeVar("RequestModel", bound=BaseModel)
 Handler = Callable[[Request], Awaitable[Response]]
 
 JSON = "application/json"
-CACHED = "no-cache"  # kept, but asked for each time: the next start may have another one
+CACHE_CONTROL = "no-cache"  # kept, but asked for each time: the next start may have another one
 
 
-class Direct(APIRoute):
+class RawBodyRoute(APIRoute):
     """A route whose function gets the request as it is: FastAPI describes it, and stays out of the way."""
 
     def get_route_handler(self) -> Callable[[Request], Any]:
@@ -92,7 +92,7 @@ class Direct(APIRoute):
         return handler
 
 
-def application(service: Service) -> FastAPI:
+def build_app(service: AppState) -> FastAPI:
     """The application over a service; to be asked through a `guard.Guard`."""
 
     @asynccontextmanager
@@ -105,45 +105,45 @@ def application(service: Service) -> FastAPI:
         title="inklab serve", version=inklab.__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
         openapi_url=None, redirect_slashes=False,
     )  # fmt: skip
-    app.router.route_class = Direct
-    _add_images(app, Answers(service))
+    app.router.route_class = RawBodyRoute
+    _add_images(app, ApiHandlers(service))
     _add_study(app, service)
     _add_page(app, page_files())
     _add_errors(app)
-    describe(app, service)
+    describe_api(app, service)
     return app
 
 
-def _add_images(app: FastAPI, answers: Answers) -> None:
+def _add_images(app: FastAPI, answers: ApiHandlers) -> None:
     """The questions about images."""
     routes: tuple[tuple[str, Handler, type[BaseModel]], ...] = (
-        ("predict", _asking(PredictAsked, answers.predict), PredictAnswer),
-        ("denoise", _asking(DenoiseAsked, answers.denoise), DenoiseAnswer),
-        ("generate", _asking(GenerateAsked, answers.generate), GenerateAnswer),
+        ("predict", _asking(PredictRequest, answers.predict), PredictResponse),
+        ("denoise", _asking(DenoiseRequest, answers.denoise), DenoiseResponse),
+        ("generate", _asking(GenerateRequest, answers.generate), GenerateResponse),
     )
     for name, handler, answer in routes:
         app.add_api_route(f"/api/{name}", handler, methods=["POST"], response_model=answer, name=name)
 
 
-def _asking(form: type[Form], ask: Callable[[Form], Awaitable[bytes]]) -> Handler:
+def _asking(form: type[RequestModel], ask: Callable[[RequestModel], Awaitable[bytes]]) -> Handler:
     async def handler(request: Request) -> Response:
         try:
             asked = form.model_validate_json(request.scope["body"])
         except ValidationError as error:
-            raise Refused(422, told(error)) from None
+            raise HttpError(422, format_errors(error)) from None
         return Response(await ask(asked), media_type=JSON)
 
     return handler
 
 
-def _add_study(app: FastAPI, service: Service) -> None:
+def _add_study(app: FastAPI, service: AppState) -> None:
     """What there is, and the study."""
 
     async def health(_: Request) -> Response:
         return _json({"status": "ok", "inklab": inklab.__version__, "study": service.shelf.about["study"]})
 
     async def networks(_: Request) -> Response:
-        return _json(await catalogue(service))
+        return _json(await network_catalog(service))
 
     async def study(_: Request) -> Response:
         follower = service.follower
@@ -158,7 +158,7 @@ def _add_study(app: FastAPI, service: Service) -> None:
 
     app.add_api_route("/health", health, methods=["GET"], response_model=Health)
     app.add_api_route("/api/networks", networks, methods=["GET"], response_model=dict[str, Any])
-    app.add_api_route("/api/study", study, methods=["GET"], response_model=StudyAnswer)
+    app.add_api_route("/api/study", study, methods=["GET"], response_model=StudyResponse)
     app.add_api_route("/api/study/events", events, methods=["GET"], response_class=StreamingResponse)
 
 
@@ -171,7 +171,7 @@ async def _all(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]
         await rest.aclose()  # type: ignore[attr-defined]
 
 
-def _add_page(app: FastAPI, files: Mapping[str, File]) -> None:
+def _add_page(app: FastAPI, files: Mapping[str, StaticFile]) -> None:
     """The page's files, and the description of all this."""
 
     async def index(request: Request) -> Response:
@@ -187,10 +187,10 @@ def _add_page(app: FastAPI, files: Mapping[str, File]) -> None:
         app.add_api_route(path, handler, methods=["GET"], include_in_schema=False)
 
 
-def _sent(file: File | None, request: Request) -> Response:
+def _sent(file: StaticFile | None, request: Request) -> Response:
     if file is None:
-        raise Refused(404, "the page has no such file")
-    headers = {"etag": file.tag, "cache-control": CACHED}
+        raise HttpError(404, "the page has no such file")
+    headers = {"etag": file.tag, "cache-control": CACHE_CONTROL}
     if request.headers.get("if-none-match") == file.tag:
         return Response(status_code=304, headers=headers)
     return Response(file.content, media_type=file.kind, headers=headers)
@@ -204,23 +204,23 @@ def _add_errors(app: FastAPI) -> None:
     """Every error is one line of JSON."""
 
     async def refused(_: Request, error: Exception) -> Response:
-        assert isinstance(error, Refused)
+        assert isinstance(error, HttpError)
         return Response(error.body, error.status, error.headers, JSON)
 
     async def mistake(request: Request, error: Exception) -> Response:
         asked = request.method == "POST"  # else nothing was asked that could be wrong: the run is damaged
-        return await refused(request, Refused(422 if asked else 503, str(error)))
+        return await refused(request, HttpError(422 if asked else 503, str(error)))
 
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return await refused(request, Refused(error.status_code, _said(request, error), error.headers))
+        return await refused(request, HttpError(error.status_code, _said(request, error), error.headers))
 
     async def internal(request: Request, _: Exception) -> Response:
         return await refused(
-            request, Refused(500, "something went wrong here; the server's terminal says what")
+            request, HttpError(500, "something went wrong here; the server's terminal says what")
         )
 
-    app.add_exception_handler(Refused, refused)
+    app.add_exception_handler(HttpError, refused)
     app.add_exception_handler(InklabError, mistake)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(Exception, internal)

@@ -9,13 +9,13 @@ from queue import Empty, SimpleQueue
 
 import numpy as np
 
-from inklab.serve.limits import Refused, busy
+from inklab.serve.limits import HttpError, service_unavailable
 
 Network = Callable[[np.ndarray], tuple[np.ndarray, ...]]
 """Maps `(b, ...)` floats to arrays of b rows each."""
 
 Answer = tuple[np.ndarray, ...]
-MOST = 16
+MAX_BATCH = 16
 """Rows of one pass, unless one request has more. The study's cnn takes 0.29 ms for one, 0.23 a row for 8 and
 0.26 for 64: larger passes gain nothing, and answers of small ones are written while the next is computed."""
 
@@ -63,11 +63,11 @@ class Batcher:
             rows: `(b, ...)` bytes, which become floats in [0, 1], or floats as they are.
 
         Raises:
-            Refused: too much waits already (503).
+            HttpError: too much waits already (503).
         """
         assert self._loop is not None
         if self._waiting + 4 * rows.size > self._most_waiting and self._waiting:
-            raise busy("too many images wait for the networks")
+            raise service_unavailable("too many images wait for the networks")
         self._waiting += 4 * rows.size
         answer: asyncio.Future[Answer] = self._loop.create_future()
         self._queue.put(_Job(network, rows, answer))
@@ -91,7 +91,7 @@ class Batcher:
         left: list[_Job] = []
         rows = 0
         for job in waiting:
-            fits = job.network == waiting[0].network and (not chosen or rows + len(job.rows) <= MOST)
+            fits = job.network == waiting[0].network and (not chosen or rows + len(job.rows) <= MAX_BATCH)
             (chosen if fits else left).append(job)
             rows += len(job.rows) if fits else 0
         wanted = [job for job in chosen if not job.answer.cancelled()]
@@ -124,7 +124,7 @@ class Batcher:
             if job.answer.done():  # cancelled meanwhile
                 continue
             if isinstance(found, Exception):
-                job.answer.set_exception(Refused(500, f"the network '{job.network}' failed: {found}"))
+                job.answer.set_exception(HttpError(500, f"the network '{job.network}' failed: {found}"))
             else:
                 job.answer.set_result(found[place])
 

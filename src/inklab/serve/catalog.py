@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from inklab.corruptions.filters import filters
-from inklab.data.preprocessing import Framing
-from inklab.errors import CorruptFile, InklabError, SpecError
+from inklab.data.preprocessing import Preprocessing
+from inklab.errors import ConfigError, CorruptFileError, InklabError
 from inklab.io.documents import read_json
-from inklab.model import Bundle
+from inklab.model import TrainedModel
 from inklab.results.summarize import best_first, is_best
 from inklab.study.forms.results import check_results
-from inklab.study.run_directory import RunFolder
+from inklab.study.run_directory import RunDirectory
 
 Json = dict[str, Any]
 
@@ -80,12 +80,12 @@ def _curve(scores: Sequence[Mapping[str, Any]]) -> Json:
     return {"tpr": [point["mean"] for point in points], **(bounds if whole else {"low": None, "high": None})}
 
 
-Usable = Callable[[str | None, Path], tuple[str, Bundle]]
+UsableModel = Callable[[str | None, Path], tuple[str, TrainedModel]]
 """Loads the bundle in a folder and makes it ready; gives its id, which for a lone one is up to it."""
 
 
 @dataclass(frozen=True)
-class Shelf:
+class Catalog:
     """What there is, as it stood when it was looked at.
 
     Attributes:
@@ -104,8 +104,8 @@ class Shelf:
 
     about: Json
     labels: tuple[str, ...]
-    framing: Framing
-    bundles: Mapping[str, Bundle]
+    framing: Preprocessing
+    bundles: Mapping[str, TrainedModel]
     pipelines: tuple[tuple[str, ...], ...]
     accuracy: Mapping[str, Json | None] = field(default_factory=dict)
     corruption: str | None = None
@@ -130,7 +130,7 @@ class Shelf:
         return [name for name, bundle in self.bundles.items() if bundle.target == "images"]
 
 
-def shelf_of_bundle(folder: Path, usable: Usable) -> Shelf:
+def catalog_of_bundle(folder: Path, usable: UsableModel) -> Catalog:
     """What a lone bundle offers.
 
     Args:
@@ -144,7 +144,7 @@ def shelf_of_bundle(folder: Path, usable: Usable) -> Shelf:
     model = bundle.model["name"]
     accuracy = bundle.scores.get("test_accuracy")
     told = None if accuracy is None else {"mean": accuracy, "low": None, "high": None, "n": 1}
-    return Shelf(
+    return Catalog(
         about={"title": model, "study": None, "profile": None, "kind": "bundle"},
         labels=bundle.labels,
         framing=_framing(bundle, folder),
@@ -154,7 +154,7 @@ def shelf_of_bundle(folder: Path, usable: Usable) -> Shelf:
     )
 
 
-def shelf_of_run(folder: RunFolder, usable: Usable) -> Shelf:
+def catalog_of_run(folder: RunDirectory, usable: UsableModel) -> Catalog:
     """What a run offers now: of each chapter replicate 0's network, of a sweep that of its best setting.
 
     What isn't there yet, or can't be loaded, is left out; so is what runs code that isn't trusted.
@@ -164,7 +164,7 @@ def shelf_of_run(folder: RunFolder, usable: Usable) -> Shelf:
         usable: loads a bundle, and makes it ready.
 
     Raises:
-        CorruptFile: the plan or the results are damaged.
+        CorruptFileError: the plan or the results are damaged.
     """
     plan, results = folder.plan(), read_results(folder)
     chapters = {each["name"]: each for each in plan["chapters"] if each["kind"] == "train"}
@@ -174,7 +174,7 @@ def shelf_of_run(folder: RunFolder, usable: Usable) -> Shelf:
     bundles, left_out = _loaded(places, usable, (labels, framing.shape))
     noise: Json = next((each for each in plan["chapters"] if each["kind"] == "noise"), {})
     pipelines = tuple(_pipelines(plan, bundles))
-    return Shelf(
+    return Catalog(
         about={"title": plan["title"], "study": plan["study"], "profile": plan["profile"], "kind": "run"},
         labels=labels,
         framing=framing,
@@ -190,8 +190,8 @@ def shelf_of_run(folder: RunFolder, usable: Usable) -> Shelf:
 
 
 def _loaded(
-    places: Mapping[str, Path], usable: Usable, form: tuple[tuple[str, ...], tuple[int, ...]]
-) -> tuple[dict[str, Bundle], dict[str, str]]:
+    places: Mapping[str, Path], usable: UsableModel, form: tuple[tuple[str, ...], tuple[int, ...]]
+) -> tuple[dict[str, TrainedModel], dict[str, str]]:
     """Bundles by chapter as far as they are there and can be used, and why others can't."""
     bundles, left_out = {}, {}
     for name, place in places.items():
@@ -200,18 +200,20 @@ def _loaded(
         try:
             _, bundle = usable(name, place)
             if (bundle.labels, bundle.shape) != form:
-                raise CorruptFile(f"'{place}' is damaged: its labels or images are not those of the plan")
+                raise CorruptFileError(
+                    f"'{place}' is damaged: its labels or images are not those of the plan"
+                )
             bundles[name] = bundle
         except InklabError as error:
             left_out[name] = str(error)
     return bundles, left_out
 
 
-def read_results(folder: RunFolder) -> Json:
+def read_results(folder: RunDirectory) -> Json:
     """results.json, or nothing yet.
 
     Raises:
-        CorruptFile: it is damaged.
+        CorruptFileError: it is damaged.
     """
     path = folder.path / "results.json"
     try:
@@ -220,7 +222,7 @@ def read_results(folder: RunFolder) -> Json:
         return {}
 
 
-def _pipelines(plan: Json, bundles: Mapping[str, Bundle]) -> Iterator[tuple[str, ...]]:
+def _pipelines(plan: Json, bundles: Mapping[str, TrainedModel]) -> Iterator[tuple[str, ...]]:
     """The noise chapters' pipelines in their order, then every classifier alone; each once, if usable."""
     asked = [
         each for chapter in plan["chapters"] if chapter["kind"] == "noise" for each in chapter["pipelines"]
@@ -232,27 +234,29 @@ def _pipelines(plan: Json, bundles: Mapping[str, Bundle]) -> Iterator[tuple[str,
             yield (*cleaners, last)
 
 
-def _cleans(part: str, bundles: Mapping[str, Bundle]) -> bool:
+def _cleans(part: str, bundles: Mapping[str, TrainedModel]) -> bool:
     return bundles[part].target == "images" if part in bundles else part in filters
 
 
-def _planned_framing(plan: Json, folder: RunFolder) -> Framing:
+def _planned_framing(plan: Json, folder: RunDirectory) -> Preprocessing:
     try:
-        framing = Framing.from_json(plan["data"]["framing"])
-    except SpecError as error:
-        raise CorruptFile(f"'{folder.path / 'plan.json'}' is damaged: {error}") from error
+        framing = Preprocessing.from_json(plan["data"]["framing"])
+    except ConfigError as error:
+        raise CorruptFileError(f"'{folder.path / 'plan.json'}' is damaged: {error}") from error
     if list(framing.shape) != list(plan["data"]["shape"]):
-        raise CorruptFile(
+        raise CorruptFileError(
             f"'{folder.path / 'plan.json'}' is damaged: its framing makes images of another shape"
         )
     return framing
 
 
-def _framing(bundle: Bundle, folder: Path) -> Framing:
+def _framing(bundle: TrainedModel, folder: Path) -> Preprocessing:
     try:
-        framing = Framing.from_json(bundle.framing)
-    except SpecError as error:
-        raise CorruptFile(f"'{folder / 'bundle.json'}' is damaged: {error}") from error
+        framing = Preprocessing.from_json(bundle.framing)
+    except ConfigError as error:
+        raise CorruptFileError(f"'{folder / 'bundle.json'}' is damaged: {error}") from error
     if framing.shape != bundle.shape:
-        raise CorruptFile(f"'{folder / 'bundle.json'}' is damaged: its framing makes images of another shape")
+        raise CorruptFileError(
+            f"'{folder / 'bundle.json'}' is damaged: its framing makes images of another shape"
+        )
     return framing

@@ -8,14 +8,14 @@ import torch
 from jaxtyping import Float32, UInt8
 
 from inklab.corruptions.corruption import Corruption, corruptions
-from inklab.data.image_file import open_picture
-from inklab.data.preprocessing import Framing, frame
+from inklab.data.image_file import open_image
+from inklab.data.preprocessing import Preprocessing, frame
 from inklab.errors import DataError
 from inklab.seeding import Seed
-from inklab.serve.limits import Refused, busy
+from inklab.serve.limits import HttpError, service_unavailable
 
 
-class Pictures:
+class ImagePreprocessor:
     """Frames pictures.
 
     Args:
@@ -31,14 +31,14 @@ class Pictures:
         """Take no more."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def framed(self, content: bytes, framing: Framing) -> np.ndarray:
+    async def framed(self, content: bytes, framing: Preprocessing) -> np.ndarray:
         """A picture as an image `(1, c, h, w)`; where no ink is found, as an empty one.
 
         Raises:
-            Refused: it is no picture or has too many pixels (422), or too many wait (503).
+            HttpError: it is no picture or has too many pixels (422), or too many wait (503).
         """
         if self._room <= 0:
-            raise busy("too many pictures wait to be framed")
+            raise service_unavailable("too many pictures wait to be framed")
         self._room -= 1
         try:
             return await asyncio.get_running_loop().run_in_executor(
@@ -47,11 +47,11 @@ class Pictures:
         finally:
             self._room += 1
 
-    def _framed(self, content: bytes, framing: Framing) -> np.ndarray:
+    def _framed(self, content: bytes, framing: Preprocessing) -> np.ndarray:
         try:
-            picture = open_picture(content, most=self._most)
+            picture = open_image(content, most=self._most)
         except DataError as error:
-            raise Refused(422, str(error)) from error
+            raise HttpError(422, str(error)) from error
         try:
             return frame(picture, framing)[None]
         except DataError:  # no ink: that is something to be told, not a mistake
@@ -59,7 +59,7 @@ class Pictures:
             return np.full((1, *framing.shape), ground, np.uint8)
 
 
-def known_corruptions(first: str | None) -> list[Corruption]:
+def available_corruptions(first: str | None) -> list[Corruption]:
     """Every registered corruption, the study's own one first.
 
     Code of a user's own that a plan names as its corruption is never run: a plan may come from anywhere.
@@ -67,7 +67,7 @@ def known_corruptions(first: str | None) -> list[Corruption]:
     return sorted(corruptions.all().values(), key=lambda each: (each.name != first, each.name))
 
 
-def spoilt(
+def corrupt_bytes(
     pixels: UInt8[np.ndarray, "n c h w"], name: str, strength: float, seed: int
 ) -> Float32[np.ndarray, "n c h w"]:
     """Some images with noise, as floats in [0, 1].
@@ -82,12 +82,12 @@ def spoilt(
         seed: where the draws come from.
 
     Raises:
-        UnknownName: no corruption is called so.
-        OutOfRange: the strength is too large.
+        UnknownNameError: no corruption is called so.
+        OutOfRangeError: the strength is too large.
 
     Example:
         >>> grey = np.full((1, 1, 2, 2), 51, np.uint8)
-        >>> spoilt(grey, "salt_and_pepper", 0.0, 7).ravel().tolist() == [51 / np.float32(255)] * 4
+        >>> corrupt_bytes(grey, "salt_and_pepper", 0.0, 7).ravel().tolist() == [51 / np.float32(255)] * 4
         True
     """
     corruption = corruptions[name]
@@ -97,7 +97,7 @@ def spoilt(
     return found
 
 
-def as_bytes(images: np.ndarray) -> np.ndarray:
+def to_uint8(images: np.ndarray) -> np.ndarray:
     """Floats in [0, 1] as the nearest bytes; bytes as they are."""
     if images.dtype == np.uint8:
         return images

@@ -12,22 +12,22 @@ import inklab
 from inklab.evaluation.samplers import Sampler, samplers
 from inklab.export.onnx_runtime import Session
 from inklab.io.documents import fingerprint
-from inklab.io.tensor_file import checked
+from inklab.io.tensor_file import check_header
 from inklab.seeding import Seed
-from inklab.serve.network_cache import kept
-from inklab.serve.ood import References, in_blocks
+from inklab.serve.network_cache import cached
+from inklab.serve.ood import ReferenceImages, in_blocks
 
 POOL = 4096  # codes that each sampler draws, once: fitting a mixture takes seconds, choosing nothing
-FEWEST_A_COMPONENT = 10  # codes; where there are the samples only, the mixture gets fewer components
-FIRST = "mixture"  # of the samplers, unless a request names one
-SPREAD = 0.5  # of `near`, unless a request says so; as the sampler "perturbed" has it
+MIN_PER_COMPONENT = 10  # codes; where there are the samples only, the mixture gets fewer components
+DEFAULT_SAMPLER = "mixture"  # of the samplers, unless a request names one
+DEFAULT_SIGMA = 0.5  # of `near`, unless a request says so; as the sampler "perturbed" has it
 VERSION = 1
 
 Codes = Float32[np.ndarray, "n d"]
 
 
 @dataclass(frozen=True)
-class Decoder:
+class LatentSampler:
     """A decoder's codes.
 
     Attributes:
@@ -62,15 +62,15 @@ def _rng(seed: int) -> np.random.Generator:
     return (Seed(seed) / "page" / "codes").rng()
 
 
-def offered(generator: Mapping[str, Any]) -> list[Sampler]:
+def available_samplers(generator: Mapping[str, Any]) -> list[Sampler]:
     """The study's samplers, then every other that is registered."""
     asked = [name for name in generator.get("samplers", ()) if name in samplers]
     return [samplers[name] for name in dict.fromkeys((*asked, *samplers))]
 
 
-def decoder_of(
-    encode: Session, weights: str, references: References, generator: Mapping[str, Any]
-) -> Decoder:
+def latent_sampler(
+    encode: Session, weights: str, references: ReferenceImages, generator: Mapping[str, Any]
+) -> LatentSampler:
     """Fit every sampler to the codes of training images, or take what was drawn before from the cache.
 
     Args:
@@ -88,12 +88,12 @@ def decoder_of(
         return save({**drawn, "spread ": codes.std(axis=0), "least ": codes.min(axis=0)})
 
     name = f"codes-{fingerprint(key)}.safetensors"
-    found = load(checked(kept(name, make), name))
+    found = load(check_header(cached(name, make), name))
     spread, least = found.pop("spread "), found.pop("least ")
-    return Decoder(found, spread, 0.0 if (least >= 0).all() else -np.inf)
+    return LatentSampler(found, spread, 0.0 if (least >= 0).all() else -np.inf)
 
 
-def _codes(encode: Session, references: References) -> Codes:
+def _codes(encode: Session, references: ReferenceImages) -> Codes:
     return np.concatenate([encode(each)["codes"] for each in in_blocks(references.training)])
 
 
@@ -102,7 +102,7 @@ def _settings(name: str, generator: Mapping[str, Any], images: int) -> dict[str,
     found = {**samplers[name].settings}
     found |= {key: generator[key] for key in found if key in generator}
     if "components" in found:
-        found["components"] = max(1, min(int(found["components"]), images // FEWEST_A_COMPONENT))
+        found["components"] = max(1, min(int(found["components"]), images // MIN_PER_COMPONENT))
     return found
 
 

@@ -51,7 +51,7 @@ class Limits:
     waiting: int = 64 * MIB
 
 
-class Refused(Exception):
+class HttpError(Exception):
     """A request that is not done.
 
     Args:
@@ -70,23 +70,23 @@ class Refused(Exception):
         r"""The JSON that is sent.
 
         Example:
-            >>> Refused(422, "two lines\nin one").body
+            >>> HttpError(422, "two lines\nin one").body
             b'{"error": "two lines in one"}'
         """
         return json.dumps({"error": " ".join(str(self).split())}).encode()
 
 
-def busy(what: str, seconds: int = 1) -> Refused:
+def service_unavailable(what: str, seconds: int = 1) -> HttpError:
     """A request that may be sent again a little later."""
-    return Refused(503, f"{what}; try again in {seconds} s", {"Retry-After": str(seconds)})
+    return HttpError(503, f"{what}; try again in {seconds} s", {"Retry-After": str(seconds)})
 
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
-DRAINED, DRAINED_SECONDS = 32 * MIB, 1.0  # of a body that is refused, so that its sender hears why
+MAX_DRAINED_BYTES, DRAINED_SECONDS = 32 * MIB, 1.0  # of a body that is refused, so that its sender hears why
 
 
-class Bodies:
+class RequestBodyReader:
     """Reads requests' bodies.
 
     Args:
@@ -105,7 +105,7 @@ class Bodies:
             length: its Content-Length, or an empty text.
 
         Raises:
-            Refused: it is too large (413), too slow (408) or has too many values (422), or too much is held
+            HttpError: it is too large (413), too slow (408) or has too many values (422), or too much is held
                 (503).
         """
         if length and (not length.isdecimal() or int(length[:20]) > self._limits.body):
@@ -121,13 +121,13 @@ class Bodies:
                         parts.append(part)
             except TimeoutError:
                 seconds = self._limits.body_seconds
-                raise Refused(
+                raise HttpError(
                     408, f"the body was not there within {seconds:g} s; send it again, faster"
                 ) from None
             body = parts[0] if len(parts) == 1 else b"".join(parts)
             del parts
             if body.count(b",") > self._limits.values:
-                raise Refused(
+                raise HttpError(
                     422, f"the body has more than {self._limits.values:,} values; send fewer at once"
                 )
             yield body
@@ -139,10 +139,10 @@ class Bodies:
         if whole > self._limits.body:
             raise self._too_large()
         if self._held > self._limits.bodies:
-            raise busy("too many large requests are being read")
+            raise service_unavailable("too many large requests are being read")
 
-    def _too_large(self) -> Refused:
-        return Refused(413, f"the body is too large; at most {self._limits.body:,} bytes are read")
+    def _too_large(self) -> HttpError:
+        return HttpError(413, f"the body is too large; at most {self._limits.body:,} bytes are read")
 
 
 async def _parts(receive: Receive) -> AsyncIterator[bytes]:
@@ -150,7 +150,7 @@ async def _parts(receive: Receive) -> AsyncIterator[bytes]:
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise Refused(400, "the body was cut short")
+            raise HttpError(400, "the body was cut short")
         if message.get("body"):
             yield message["body"]
         more = message.get("more_body", False)
@@ -158,7 +158,7 @@ async def _parts(receive: Receive) -> AsyncIterator[bytes]:
 
 async def drain(receive: Receive) -> None:
     """Read and forget what is still being sent, up to a bound."""
-    left = DRAINED
+    left = MAX_DRAINED_BYTES
     try:
         async with asyncio.timeout(DRAINED_SECONDS):
             while left > 0:

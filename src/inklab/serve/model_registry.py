@@ -8,22 +8,22 @@ import numpy as np
 import torch
 
 from inklab.corruptions.filters import Filter, filters
-from inklab.errors import ModelMismatch
+from inklab.errors import ModelMismatchError
 from inklab.export.graphs import Exportable, decoder, encoder
 from inklab.export.graphs import network as whole
 from inklab.export.onnx_runtime import Session
-from inklab.model import Bundle
+from inklab.model import TrainedModel
 from inklab.serve.batcher import Network
-from inklab.serve.network_cache import network, ready
+from inklab.serve.network_cache import load_or_convert, network
 from inklab.serve.ood import samples_of
-from inklab.study.run_directory import RunFolder
+from inklab.study.run_directory import RunDirectory
 from inklab.usercode import is_user_code
 
-ALONE = "network"  # the id of a lone bundle whose model is code of a user's own
+LONE_ID = "network"  # the id of a lone bundle whose model is code of a user's own
 OUTPUTS = {"labels": ("logits", "probabilities"), "images": ("cleaned",)}
 
 
-class Halves(NamedTuple):
+class AutoencoderHalves(NamedTuple):
     """An autoencoder's two halves.
 
     Attributes:
@@ -36,7 +36,7 @@ class Halves(NamedTuple):
     code: int
 
 
-class Stock:
+class ModelRegistry:
     """What is ready to be asked.
 
     Args:
@@ -47,18 +47,18 @@ class Stock:
     """
 
     def __init__(
-        self, run: RunFolder | None, trusted: Collection[str], threads: int, networks: dict[str, Network]
+        self, run: RunDirectory | None, trusted: Collection[str], threads: int, networks: dict[str, Network]
     ) -> None:
         self._samples, self._trusted, self._threads = samples_of(run), tuple(trusted), threads
         self._networks = networks
-        self._loaded: dict[str, tuple[Path, Bundle]] = {}
+        self._loaded: dict[str, tuple[Path, TrainedModel]] = {}
         self.sessions: dict[str, Session] = {}
         self.weights: dict[str, str] = {}
-        self.halves: dict[str, Halves] = {}
+        self.halves: dict[str, AutoencoderHalves] = {}
         for name, each in filters.all().items():
             networks[name] = _filtering(each)
 
-    def usable(self, name: str | None, folder: Path) -> tuple[str, Bundle]:
+    def usable(self, name: str | None, folder: Path) -> tuple[str, TrainedModel]:
         """Load a bundle and make it ready; see `shelf.Usable`.
 
         Raises:
@@ -67,9 +67,9 @@ class Stock:
         known = self._loaded.get(name or "")
         if known and known[0] == folder:
             return name or "", known[1]
-        bundle = Bundle.load(folder, trusted=self._trusted)
+        bundle = TrainedModel.load(folder, trusted=self._trusted)
         model = bundle.model["name"]
-        name = name or (ALONE if is_user_code(model) else model)
+        name = name or (LONE_ID if is_user_code(model) else model)
         wanted = whole(bundle, name)
         session = self._ready(wanted)
         if bundle.target == "images":
@@ -80,19 +80,19 @@ class Stock:
         self._loaded[name] = (folder, bundle)
         return name, bundle
 
-    def _split(self, bundle: Bundle, name: str) -> None:
+    def _split(self, bundle: TrainedModel, name: str) -> None:
         """Make an autoencoder's halves ready; other denoisers have none."""
         try:
             first, second = encoder(bundle, name), decoder(bundle, name)
-        except ModelMismatch:
+        except ModelMismatchError:
             return
-        halves = Halves(self._ready(first), self._ready(second), second.about["code"])
+        halves = AutoencoderHalves(self._ready(first), self._ready(second), second.about["code"])
         self._networks[encoder_id(name)] = network(halves.encode, "codes")
         self._networks[decoder_id(name)] = network(halves.decode, "images")
         self.halves[name] = halves
 
     def _ready(self, wanted: Exportable) -> Session:
-        return ready(wanted, self._samples, self._threads)
+        return load_or_convert(wanted, self._samples, self._threads)
 
 
 def encoder_id(name: str) -> str:

@@ -8,23 +8,23 @@ import numpy as np
 from jaxtyping import UInt8
 
 import inklab
-from inklab.errors import DataError, Unwritable
+from inklab.errors import DataError, WriteError
 from inklab.export.graphs import Exportable
 from inklab.export.onnx_export import to_onnx
 from inklab.export.onnx_runtime import Session
-from inklab.export.verify import compare
-from inklab.io.atomic import cache_folder, read_at_most, write_whole
+from inklab.export.verify import compare_outputs
+from inklab.io.atomic import cache_dir, read_limited, write_atomic
 from inklab.io.documents import fingerprint, sha256_of
 from inklab.serve.batcher import Network
 
 FORMAT = 1
 DIGEST = 64  # hex digits that stand in front of what is kept
-LARGEST = 1024**3  # bytes
+MAX_FILE_BYTES = 1024**3  # bytes
 
 log = logging.getLogger("inklab.serve")
 
 
-def ready(wanted: Exportable, real: UInt8[np.ndarray, "n c h w"] | None, threads: int) -> Session:
+def load_or_convert(wanted: Exportable, real: UInt8[np.ndarray, "n c h w"] | None, threads: int) -> Session:
     """A network as a session: converted once, compared with the original, and kept.
 
     Args:
@@ -33,7 +33,7 @@ def ready(wanted: Exportable, real: UInt8[np.ndarray, "n c h w"] | None, threads
         threads: of each pass.
 
     Raises:
-        ModelMismatch: it can't be converted, or doesn't compute the same then.
+        ModelMismatchError: it can't be converted, or doesn't compute the same then.
         InklabError: a package that it needs is not installed.
     """
     import torch
@@ -45,28 +45,28 @@ def ready(wanted: Exportable, real: UInt8[np.ndarray, "n c h w"] | None, threads
 
     def make() -> bytes:
         raw = to_onnx(wanted)
-        compare(wanted, Session(raw), real)
+        compare_outputs(wanted, Session(raw), real)
         return raw
 
-    return Session(kept(f"{name}.onnx", make), threads=threads)
+    return Session(cached(f"{name}.onnx", make), threads=threads)
 
 
-def kept(name: str, make: Callable[[], bytes]) -> bytes:
+def cached(name: str, make: Callable[[], bytes]) -> bytes:
     """The bytes that `make` makes, from the cache if they are there and whole.
 
     Args:
         name: of everything that the bytes depend on.
         make: makes them.
     """
-    path = cache_folder("onnx") / name
+    path = cache_dir("onnx") / name
     with suppress(OSError, DataError):  # not there, or not readable: it can be had again
-        found = read_at_most(path, LARGEST)
+        found = read_limited(path, MAX_FILE_BYTES)
         if sha256_of(found[DIGEST:]).encode() == found[:DIGEST]:
             return found[DIGEST:]
     made = make()
     try:
-        write_whole(path, sha256_of(made).encode() + made)
-    except Unwritable as error:  # a full disk is no reason not to serve
+        write_atomic(path, sha256_of(made).encode() + made)
+    except WriteError as error:  # a full disk is no reason not to serve
         log.warning("%s", error)
     return made
 

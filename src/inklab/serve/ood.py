@@ -15,13 +15,13 @@ from inklab.data.dataset import ImageSet
 from inklab.export.graphs import Exportable
 from inklab.export.onnx_export import to_onnx
 from inklab.export.onnx_runtime import Session
-from inklab.export.verify import compare
+from inklab.export.verify import compare_outputs
 from inklab.io.documents import fingerprint, parse_json, sha256_of
 from inklab.run import StoredRun
 from inklab.seeding import Seed
-from inklab.serve.network_cache import kept
+from inklab.serve.network_cache import cached
 from inklab.shapes import Pixels
-from inklab.study.run_directory import RunFolder
+from inklab.study.run_directory import RunDirectory
 
 ImageBatch = UInt8[np.ndarray, "n c h w"]
 Numbers = Float[np.ndarray, " n"]
@@ -31,16 +31,16 @@ REFERENCES = (
 )
 COMPONENTS = 60  # with 30, a tenth less; all 784 pixels cost thirteen times as much and gain nothing
 CALIBRATING = 3000  # validation images; the border is then the fifteenth
-MISSED = 0.005  # share of validation images beyond each of the two borders
+MAX_MISSED = 0.005  # share of validation images beyond each of the two borders
 FEW_MARGIN = (
     0.08  # of the way from the median to the least of a hundred samples: the border lies so far beyond
 )
-LEAST_INK = 0.004  # mean over an image: three of 784 pixels. The faintest digit of MNIST has 0.025
-LEAST_PROBABILITY = 0.4  # of a classifier without anything to compare with
+MIN_INK = 0.004  # mean over an image: three of 784 pixels. The faintest digit of MNIST has 0.025
+MIN_PROBABILITY = 0.4  # of a classifier without anything to compare with
 
 
 @dataclass(frozen=True)
-class Border:
+class Calibration:
     """From a number to a familiarity: 0 at the border, 1 where validation images typically are.
 
     Attributes:
@@ -52,26 +52,26 @@ class Border:
     typical: float
 
     @staticmethod
-    def of(numbers: Numbers, missed: float = MISSED) -> "Border":
+    def of(numbers: Numbers, missed: float = MAX_MISSED) -> "Calibration":
         """The border below which a share `missed` of some numbers lies; familiar ones are large.
 
         Example:
-            >>> Border.of(np.arange(101.0), missed=0.01)
-            Border(at=1.0, typical=50.0)
+            >>> Calibration.of(np.arange(101.0), missed=0.01)
+            Calibration(at=1.0, typical=50.0)
         """
         at, typical = (float(np.quantile(numbers, share)) for share in (missed, 0.5))
-        return Border(at, typical)
+        return Calibration(at, typical)
 
     @staticmethod
-    def of_few(numbers: Numbers) -> "Border":
+    def fit_small(numbers: Numbers) -> "Calibration":
         """The same for some hundred numbers of images that were trained on: beyond the least of them.
 
         Example:
-            >>> Border.of_few(np.arange(101.0))
-            Border(at=-4.0, typical=50.0)
+            >>> Calibration.fit_small(np.arange(101.0))
+            Calibration(at=-4.0, typical=50.0)
         """
         least, typical = float(numbers.min()), float(np.median(numbers))
-        return Border(least - FEW_MARGIN * (typical - least), typical)
+        return Calibration(least - FEW_MARGIN * (typical - least), typical)
 
     def __call__(self, numbers: Numbers) -> Numbers:
         """How familiar some numbers are."""
@@ -103,10 +103,10 @@ def is_empty(pixels: ImageBatch, light_on_dark: bool | None) -> list[bool]:
     else:
         sums = flat.sum(axis=1, dtype=np.int64)
         sums = sums if light_on_dark else 255 * flat.shape[1] - sums
-    return [bool(each < LEAST_INK * 255 * flat.shape[1]) for each in sums.tolist()]
+    return [bool(each < MIN_INK * 255 * flat.shape[1]) for each in sums.tolist()]
 
 
-class Nearest(nn.Module):
+class PcaNearestNeighbor(nn.Module):
     """Minus the squared distance to the nearest of some images, as a network.
 
     What the components leave out of two images is counted as if it were at right angles.
@@ -136,7 +136,7 @@ class Nearest(nn.Module):
         return (-(apart.square().sum(dim=1, keepdim=True) + nearest),)
 
 
-def nearest_to(pixels: ImageBatch) -> Nearest:
+def nearest_to(pixels: ImageBatch) -> PcaNearestNeighbor:
     """Measures the distance to some training images, at least two: the first 10,000 of those given."""
     images = _flat(pixels[:REFERENCES])
     mean = images.mean(dim=0)
@@ -145,10 +145,10 @@ def nearest_to(pixels: ImageBatch) -> Nearest:
     components = vectors.flip(1)[:, :COMPONENTS].float().contiguous()
     codes = apart @ components
     rest = (apart.square().sum(dim=1) - codes.square().sum(dim=1)).clamp(min=0)
-    return Nearest(mean, components, codes, rest)
+    return PcaNearestNeighbor(mean, components, codes, rest)
 
 
-def exportable(net: Nearest, shape: tuple[int, int, int]) -> Exportable:
+def exportable(net: PcaNearestNeighbor, shape: tuple[int, int, int]) -> Exportable:
     """The same, to be converted."""
     state = b"".join(value.numpy().tobytes() for value in net.state_dict().values())
     about = {"parts": [{"name": "nearest training image", "sha256": sha256_of(state)}], "shape": list(shape)}
@@ -157,7 +157,7 @@ def exportable(net: Nearest, shape: tuple[int, int, int]) -> Exportable:
     )
 
 
-def among_themselves(pixels: ImageBatch) -> Numbers:
+def leave_one_out(pixels: ImageBatch) -> Numbers:
     """Of each of a few images, minus the squared distance to its nearest other one."""
     flat = _flat(pixels).double()
     apart = torch.cdist(flat, flat).fill_diagonal_(torch.inf)
@@ -166,20 +166,20 @@ def among_themselves(pixels: ImageBatch) -> Numbers:
 
 def by_probability(probabilities: Float[np.ndarray, "n k"]) -> Numbers:
     """Without anything to compare with: how far the largest probability is above 0.4."""
-    return Border(LEAST_PROBABILITY, 1.0)(probabilities.max(axis=1).astype(np.float64))
+    return Calibration(MIN_PROBABILITY, 1.0)(probabilities.max(axis=1).astype(np.float64))
 
 
 def _flat(pixels: ImageBatch) -> Float32[Tensor, "n p"]:
     return torch.from_numpy(pixels.reshape(len(pixels), -1).astype(np.float32) / np.float32(255))
 
 
-MOST_TRAINING, MOST_VALIDATION = 10_000, 3000  # images that are looked at; more cost time and change little
+MAX_TRAINING, MAX_VALIDATION = 10_000, 3000  # images that are looked at; more cost time and change little
 BLOCK = 100  # images of one pass while learning
 TRAINING, SAMPLES = "training images", "samples"
 
 
 @dataclass(frozen=True)
-class References:
+class ReferenceImages:
     """Images to compare with.
 
     Attributes:
@@ -204,13 +204,13 @@ def in_blocks(pixels: Pixels) -> Iterator[Float32[np.ndarray, "b c h w"]]:
         yield pixels[start : start + BLOCK].astype(np.float32) / np.float32(255)
 
 
-def samples_of(folder: RunFolder | None) -> Pixels | None:
+def samples_of(folder: RunDirectory | None) -> Pixels | None:
     """Ten training images of each class, as they lie in a run's folder."""
     found = None if folder is None else StoredRun(folder).samples()
     return None if found is None else found[0]
 
 
-def references_of(folder: RunFolder | None) -> References | None:
+def references_of(folder: RunDirectory | None) -> ReferenceImages | None:
     """A run's images, or None if there are none. Takes a second or two.
 
     Args:
@@ -225,13 +225,15 @@ def references_of(folder: RunFolder | None) -> References | None:
     if parts is None:
         samples = samples_of(folder)
         enough = samples is not None and len(samples) > 1
-        return References(samples, None, [*identity, SAMPLES]) if enough and samples is not None else None
+        return (
+            ReferenceImages(samples, None, [*identity, SAMPLES]) if enough and samples is not None else None
+        )
     training, held_out = parts
     seed = Seed(run.plan["seed"]) / "page"
-    return References(
-        _some(training, MOST_TRAINING, seed / TRAINING),
-        _some(held_out if len(held_out) else training, MOST_VALIDATION, seed / "held out"),
-        [*identity, TRAINING, MOST_TRAINING, MOST_VALIDATION],
+    return ReferenceImages(
+        _some(training, MAX_TRAINING, seed / TRAINING),
+        _some(held_out if len(held_out) else training, MAX_VALIDATION, seed / "held out"),
+        [*identity, TRAINING, MAX_TRAINING, MAX_VALIDATION],
     )
 
 
@@ -245,7 +247,7 @@ VERSION = 1  # of what is computed here; a change makes what is in caches new
 
 
 @dataclass
-class Judging:
+class OodDetector:
     """Borders of familiarity.
 
     Attributes:
@@ -254,11 +256,11 @@ class Judging:
         learnt: whether there is anything to say yet.
     """
 
-    near: Border | None = None
-    energies: dict[str, Border] = field(default_factory=dict)
+    near: Calibration | None = None
+    energies: dict[str, Calibration] = field(default_factory=dict)
     learnt: bool = False
 
-    def learn_images(self, references: References, shape: tuple[int, int, int], threads: int) -> Session:
+    def fit_distance(self, references: ReferenceImages, shape: tuple[int, int, int], threads: int) -> Session:
         """Learn what training images look like.
 
         Returns:
@@ -270,22 +272,22 @@ class Judging:
         def make() -> bytes:
             wanted = exportable(nearest_to(references.training), shape)
             raw = to_onnx(wanted)
-            compare(wanted, Session(raw), references.training)
+            compare_outputs(wanted, Session(raw), references.training)
             return raw
 
-        return Session(kept(f"{name}.onnx", make), threads=threads)
+        return Session(cached(f"{name}.onnx", make), threads=threads)
 
-    def trust_images(self, references: References, session: Session) -> None:
+    def calibrate_images(self, references: ReferenceImages, session: Session) -> None:
         """Find the border of distances."""
 
-        def make() -> Border:
+        def make() -> Calibration:
             if references.held_out is None:
-                return Border.of_few(among_themselves(references.training))
-            return Border.of(_nearness(session, references.held_out))
+                return Calibration.fit_small(leave_one_out(references.training))
+            return Calibration.of(_nearness(session, references.held_out))
 
         self.near = _kept_border(_name("nearest", references), make)
 
-    def learn_classifier(self, name: str, weights: str, session: Session, references: References) -> None:
+    def fit_energy(self, name: str, weights: str, session: Session, references: ReferenceImages) -> None:
         """Find the border of a classifier's energies.
 
         Args:
@@ -295,11 +297,11 @@ class Judging:
             references: images of the kind that it was trained on.
         """
 
-        def make() -> Border:
+        def make() -> Calibration:
             few = references.held_out is None
             known = references.training if references.held_out is None else references.held_out
             energies = energy(np.concatenate([session(each)["logits"] for each in in_blocks(known)]))
-            return Border.of_few(energies) if few else Border.of(energies)
+            return Calibration.fit_small(energies) if few else Calibration.of(energies)
 
         self.energies[name] = _kept_border(_name("energy", references, weights), make)
 
@@ -328,15 +330,15 @@ def _nearness(session: Session, pixels: np.ndarray) -> Numbers:
     return np.concatenate([session(each)["logits"][:, 0] for each in in_blocks(pixels)]).astype(np.float64)
 
 
-def _name(what: str, references: References, *more: str) -> str:
+def _name(what: str, references: ReferenceImages, *more: str) -> str:
     of = [VERSION, inklab.__version__, references.identity, REFERENCES, COMPONENTS]
-    return f"{what}-{fingerprint([*of, MISSED, *more])}"
+    return f"{what}-{fingerprint([*of, MAX_MISSED, *more])}"
 
 
-def _kept_border(name: str, make: Callable[[], Border]) -> Border:
+def _kept_border(name: str, make: Callable[[], Calibration]) -> Calibration:
     def written() -> bytes:
         made = make()
         return json.dumps([made.at, made.typical]).encode()
 
-    at, typical = parse_json(kept(f"{name}.json", written), name)
-    return Border(at, typical)
+    at, typical = parse_json(cached(f"{name}.json", written), name)
+    return Calibration(at, typical)

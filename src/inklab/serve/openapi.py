@@ -9,14 +9,14 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
 from inklab.corruptions.corruption import corruptions
-from inklab.serve.app_state import Service
-from inklab.serve.catalog import Shelf
-from inklab.serve.latents import offered
-from inklab.serve.schemas import DenoiseAsked, ErrorAnswer, GenerateAsked, PredictAsked
+from inklab.serve.app_state import AppState
+from inklab.serve.catalog import Catalog
+from inklab.serve.latents import available_samplers
+from inklab.serve.schemas import DenoiseRequest, ErrorResponse, GenerateRequest, PredictRequest
 
 Json = dict[str, Any]
 
-FORMS = {"/api/predict": PredictAsked, "/api/denoise": DenoiseAsked, "/api/generate": GenerateAsked}
+FORMS = {"/api/predict": PredictRequest, "/api/denoise": DenoiseRequest, "/api/generate": GenerateRequest}
 PLACE = "#/components/schemas/{model}"
 ERRORS = {
     "400": "not HTTP as it should be", "401": "the token is missing", "403": "another site, or another name",
@@ -37,15 +37,15 @@ SUMMARIES = {
 }
 
 
-def describe(app: FastAPI, service: Service) -> None:
+def describe_api(app: FastAPI, service: AppState) -> None:
     """Have `app.openapi()` tell everything, with the ids that there are now and examples that work."""
     app.openapi = lambda: _described(app, service)  # type: ignore[method-assign]
 
 
-def _described(app: FastAPI, service: Service) -> Json:
+def _described(app: FastAPI, service: AppState) -> Json:
     found = get_openapi(title=app.title, version=app.version, routes=app.routes)
     schemas = found.setdefault("components", {}).setdefault("schemas", {})
-    wanted: list[Any] = [(each, "validation") for each in (*FORMS.values(), ErrorAnswer)]
+    wanted: list[Any] = [(each, "validation") for each in (*FORMS.values(), ErrorResponse)]
     _, forms = models_json_schema(wanted, ref_template=PLACE)
     schemas.update(forms["$defs"])
     _detail(schemas, service)
@@ -55,25 +55,26 @@ def _described(app: FastAPI, service: Service) -> Json:
     return found
 
 
-def _detail(schemas: Json, service: Service) -> None:
+def _detail(schemas: Json, service: AppState) -> None:
     """Say which ids there are, and how large an image is: what the forms alone can't know."""
     shelf, halves = service.shelf, service.stock.halves
     image = {"pattern": _pattern(shelf.shape)}
     ids = {
-        ("Noise", "corruption"): list(corruptions), ("DenoiseAsked", "denoiser"): shelf.denoisers,
-        ("GenerateAsked", "decoder"): [name for name in shelf.denoisers if name in halves],
-        ("GenerateAsked", "sampler"): [each.name for each in offered(shelf.generator)],
+        ("CorruptionRequest", "corruption"): list(corruptions),
+        ("DenoiseRequest", "denoiser"): shelf.denoisers,
+        ("GenerateRequest", "decoder"): [name for name in shelf.denoisers if name in halves],
+        ("GenerateRequest", "sampler"): [each.name for each in available_samplers(shelf.generator)],
     }  # fmt: skip
     for (form, name), known in ids.items():
         _first(schemas[form]["properties"][name])["enum"] = known
-    for form in ("PredictAsked", "DenoiseAsked"):
+    for form in ("PredictRequest", "DenoiseRequest"):
         _first(schemas[form]["properties"]["images"])["items"].update(image)
         schemas[form]["oneOf"] = [
             {"required": [name], "properties": {name: {"type": kind}}}
             for name, kind in (("images", "array"), ("picture", "string"))
         ]
-    _first(schemas["GenerateAsked"]["properties"]["near"]).update(image)
-    pipelines = _first(schemas["PredictAsked"]["properties"]["pipelines"])["items"]
+    _first(schemas["GenerateRequest"]["properties"]["near"]).update(image)
+    pipelines = _first(schemas["PredictRequest"]["properties"]["pipelines"])["items"]
     pipelines["enum"] = ["+".join(each) for each in shelf.pipelines]
 
 
@@ -89,11 +90,11 @@ def _pattern(shape: tuple[int, int, int]) -> str:
     return f"^[A-Za-z0-9+/]{{{4 * whole + (rest and rest + 1)}}}{'=' * (3 - rest) if rest else ''}$"
 
 
-def _complete(path: str, method: str, operation: Json, shelf: Shelf) -> None:
+def _complete(path: str, method: str, operation: Json, shelf: Catalog) -> None:
     operation["summary"] = SUMMARIES[path]
     codes = (*OF_ALL, *(OF_POST if method == "post" else ()), *(("404",) if path.endswith("events") else ()))
     for code in codes:
-        content: Json = {"application/json": {"schema": {"$ref": PLACE.format(model="ErrorAnswer")}}}
+        content: Json = {"application/json": {"schema": {"$ref": PLACE.format(model="ErrorResponse")}}}
         operation["responses"][code] = {"description": ERRORS[code], "content": content}
     if path.endswith("events"):
         operation["responses"]["200"]["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
@@ -103,7 +104,7 @@ def _complete(path: str, method: str, operation: Json, shelf: Shelf) -> None:
         operation["requestBody"] = {"required": True, "content": {"application/json": content}}
 
 
-def _examples(path: str, shelf: Shelf) -> Json:
+def _examples(path: str, shelf: Catalog) -> Json:
     channels, height, width = shelf.shape
     image = b64encode(bytes(channels * height * width)).decode()
     noise: Json = {"strength": 0.2, "seed": 1}

@@ -9,18 +9,20 @@ from typing import Any
 
 from inklab.errors import InklabError
 from inklab.serve.catalog import read_results
-from inklab.serve.limits import Refused, busy
-from inklab.study.monitor import Onlooker
-from inklab.study.run_directory import RunFolder
+from inklab.serve.limits import HttpError, service_unavailable
+from inklab.study.monitor import RunMonitor
+from inklab.study.run_directory import RunDirectory
 
-EVERY = 1.0  # seconds between two looks, as long as somebody follows
-SHARE = 0.1  # of a core that looking may take at most: a run with 10,000 trials is looked at less often
+POLL_INTERVAL = 1.0  # seconds between two looks, as long as somebody follows
+MAX_CPU_SHARE = (
+    0.1  # of a core that looking may take at most: a run with 10,000 trials is looked at less often
+)
 HEARTBEAT = 15.0  # seconds after which a line is sent so that a dead connection is noticed
 
 log = logging.getLogger("inklab.serve")
 
 
-class Follower:
+class ProgressStream:
     """Looks at a run while somebody follows it.
 
     Args:
@@ -28,9 +30,9 @@ class Follower:
         listeners: that may follow at once.
     """
 
-    def __init__(self, folder: RunFolder, listeners: int) -> None:
+    def __init__(self, folder: RunDirectory, listeners: int) -> None:
         self._folder, self._most = folder, listeners
-        self._onlooker = Onlooker(folder)
+        self._onlooker = RunMonitor(folder)
         self._looking = asyncio.Lock()
         self._looked, self._cost = -1e9, 0.0
         self._progress: dict[str, Any] = {}
@@ -43,7 +45,7 @@ class Follower:
         """Results and progress, as the page asks for them.
 
         Raises:
-            CorruptFile: the run is damaged.
+            CorruptFileError: the run is damaged.
         """
         progress = await self.progress()
         return {"results": await asyncio.to_thread(read_results, self._folder) or None, "progress": progress}
@@ -51,7 +53,7 @@ class Follower:
     async def progress(self) -> dict[str, Any]:
         """How far the run is; at most a second old."""
         async with self._looking:
-            if time.monotonic() - self._looked >= max(EVERY, self._cost / SHARE):
+            if time.monotonic() - self._looked >= max(POLL_INTERVAL, self._cost / MAX_CPU_SHARE):
                 began = time.monotonic()
                 self._progress = await asyncio.to_thread(self._onlooker.look)
                 self._looked, self.looks = time.monotonic(), self.looks + 1
@@ -62,10 +64,10 @@ class Follower:
         """Progress as events: one at once, one whenever it changed; ends with the run, or when all is closed.
 
         Raises:
-            Refused: too many follow already (503), or the server ends.
+            HttpError: too many follow already (503), or the server ends.
         """
         if self.closed or self.listeners >= self._most:
-            raise busy("too many follow this study already", 10)
+            raise service_unavailable("too many follow this study already", 10)
         self.listeners += 1
         try:
             await self._look_again()
@@ -94,7 +96,7 @@ class Follower:
 
     async def _watch(self) -> None:
         while self.listeners and not self.closed:
-            await asyncio.sleep(max(EVERY, self._cost / SHARE))
+            await asyncio.sleep(max(POLL_INTERVAL, self._cost / MAX_CPU_SHARE))
             try:
                 await self._look_again()
             except InklabError as error:  # half written by something else, or deleted: the next look may do
@@ -116,6 +118,6 @@ class Follower:
             self._task.cancel()
 
 
-def no_study() -> Refused:
+def no_study() -> HttpError:
     """What is answered where a lone bundle is served."""
-    return Refused(404, "a bundle alone is served, so there is no study to follow; serve a run instead")
+    return HttpError(404, "a bundle alone is served, so there is no study to follow; serve a run instead")

@@ -7,31 +7,31 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from inklab.serve.limits import Limits, Refused
+from inklab.serve.limits import HttpError, Limits
 
-USUAL = Limits()
-LARGEST_SEED = 2**31 - 1
+DEFAULT_LIMITS = Limits()
+MAX_SEED = 2**31 - 1
 
 Base64 = Annotated[str, Field(description="base64 of bytes", json_schema_extra={"contentEncoding": "base64"})]
 Id = Annotated[str, Field(max_length=200)]
-Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Images = Annotated[
     list[Base64],
     Field(
-        min_length=1, max_length=USUAL.images,
+        min_length=1, max_length=DEFAULT_LIMITS.images,
         description="each base64 of channels x height x width bytes, row by row, as training images are",
     ),
 ]  # fmt: skip
 
 
-class Asked(BaseModel):
+class ApiRequest(BaseModel):
     """What a request may hold; anything else is refused, and so is what would have to be converted."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
 
 
-class Noise(Asked):
+class CorruptionRequest(ApiRequest):
     """Noise to put on images before they are judged."""
 
     corruption: Id | None = Field(None, description="its id; the study's own one if left out")
@@ -39,12 +39,12 @@ class Noise(Asked):
     seed: Seed = Field(0, description="the same seed draws the same noise, at every strength")
 
 
-class _WithImages(Asked):
+class _WithImages(ApiRequest):
     images: Images | None = None
     picture: Base64 | None = Field(
         None, description="base64 of a PNG, JPEG, BMP or WebP file, which is framed as training images were"
     )
-    noise: Noise | None = None
+    noise: CorruptionRequest | None = None
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Any:
@@ -53,29 +53,29 @@ class _WithImages(Asked):
         return self
 
 
-class PredictAsked(_WithImages):
+class PredictRequest(_WithImages):
     """Images, and by which pipelines they are to be judged."""
 
-    pipelines: Annotated[list[Id], Field(min_length=1, max_length=USUAL.images)] | None = Field(
+    pipelines: Annotated[list[Id], Field(min_length=1, max_length=DEFAULT_LIMITS.images)] | None = Field(
         None, description="ids of /api/networks; the first one if left out"
     )
 
 
-class DenoiseAsked(_WithImages):
+class DenoiseRequest(_WithImages):
     """Images to clean."""
 
     denoiser: Id | None = Field(None, description="its id; the first one if left out")
 
 
-class GenerateAsked(Asked):
+class GenerateRequest(ApiRequest):
     """New images to draw: anywhere, on a walk between four codes, or near an image."""
 
     decoder: Id | None = Field(None, description="its id; the first one if left out")
     sampler: Id | None = Field(None, description="its id; 'mixture' if left out")
-    count: Annotated[int, Field(ge=1, le=USUAL.draws)] = Field(16, description="with `at`: not used")
+    count: Annotated[int, Field(ge=1, le=DEFAULT_LIMITS.draws)] = Field(16, description="with `at`: not used")
     seed: Seed = 0
-    at: Annotated[list[tuple[Share, Share]], Field(min_length=1, max_length=USUAL.draws)] | None = Field(
-        None, description="places [x, y] of a walk between four codes, one image each"
+    at: Annotated[list[tuple[Share, Share]], Field(min_length=1, max_length=DEFAULT_LIMITS.draws)] | None = (
+        Field(None, description="places [x, y] of a walk between four codes, one image each")
     )
     near: Base64 | None = Field(None, description="an image as in `images`; its code is varied")
     spread: Annotated[float, Field(ge=0, le=2)] = Field(0.5, description="of `near`, in standard deviations")
@@ -87,7 +87,7 @@ class GenerateAsked(Asked):
         return self
 
 
-class Judgement(BaseModel):
+class PredictionItem(BaseModel):
     """What one pipeline says of one image."""
 
     pipeline: str
@@ -100,21 +100,21 @@ class Judgement(BaseModel):
     )
 
 
-class Judged(BaseModel):
+class PredictedImage(BaseModel):
     """One image, and what is said of it."""
 
     image: Base64
     shown: Base64 = Field(description="with noise")
-    judgements: list[Judgement]
+    judgements: list[PredictionItem]
 
 
-class PredictAnswer(BaseModel):
+class PredictResponse(BaseModel):
     """One entry an image."""
 
-    images: list[Judged]
+    images: list[PredictedImage]
 
 
-class Cleaned(BaseModel):
+class DenoisedImage(BaseModel):
     """One image, with noise, and cleaned."""
 
     image: Base64
@@ -122,27 +122,27 @@ class Cleaned(BaseModel):
     cleaned: Base64
 
 
-class DenoiseAnswer(BaseModel):
+class DenoiseResponse(BaseModel):
     """One entry an image."""
 
-    images: list[Cleaned]
+    images: list[DenoisedImage]
 
 
-class Recognised(BaseModel):
+class SampleLabel(BaseModel):
     """What the judge sees in a new image."""
 
     label: str
     probability: float
 
 
-class GenerateAnswer(BaseModel):
+class GenerateResponse(BaseModel):
     """New images, and what a classifier sees in them; nothing if there is none."""
 
     images: list[Base64]
-    recognised: list[Recognised]
+    recognised: list[SampleLabel]
 
 
-class StudyAnswer(BaseModel):
+class StudyResponse(BaseModel):
     """The run's results.json, and how far it is (docs/run-folder.md, docs/serving.md)."""
 
     results: dict[str, Any] | None
@@ -157,13 +157,13 @@ class Health(BaseModel):
     study: str | None
 
 
-class ErrorAnswer(BaseModel):
+class ErrorResponse(BaseModel):
     """One line: what was given, what is allowed, what to do."""
 
     error: str
 
 
-def told(error: ValidationError) -> str:
+def format_errors(error: ValidationError) -> str:
     """The first thing that is wrong with a request, in one line."""
     first = error.errors(include_url=False, include_context=False)[0]
     place = ".".join(str(part) for part in first["loc"])
@@ -180,7 +180,7 @@ def pixels_of(images: list[str], shape: tuple[int, int, int], name: str = "image
     """Bytes `(n, c, h, w)` of images in base64.
 
     Raises:
-        Refused: one is no base64, or has another size (422).
+        HttpError: one is no base64, or has another size (422).
 
     Example:
         >>> pixels_of(["AAD/"], (1, 1, 3)).tolist()
@@ -189,9 +189,9 @@ def pixels_of(images: list[str], shape: tuple[int, int, int], name: str = "image
     size = shape[0] * shape[1] * shape[2]
     found = bytearray()
     for place, text in enumerate(images):
-        raw = decoded(text, f"{name}[{place}]" if name == "images" else name)
+        raw = decode_images(text, f"{name}[{place}]" if name == "images" else name)
         if len(raw) != size:
-            raise Refused(
+            raise HttpError(
                 422,
                 f"{name}[{place}] has {len(raw):,} bytes; an image of {' x '.join(map(str, shape))} "
                 f"(channels, height, width) has {size:,}",
@@ -200,18 +200,18 @@ def pixels_of(images: list[str], shape: tuple[int, int, int], name: str = "image
     return np.frombuffer(found, np.uint8).reshape(-1, *shape)
 
 
-def decoded(text: str, name: str) -> bytes:
+def decode_images(text: str, name: str) -> bytes:
     """The bytes of a text in base64.
 
     Raises:
-        Refused: it is none (422).
+        HttpError: it is none (422).
     """
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise Refused(422, f"{name} is not base64: {error}") from error
+        raise HttpError(422, f"{name} is not base64: {error}") from error
 
 
-def encoded(image: np.ndarray) -> str:
+def encode_images(image: np.ndarray) -> str:
     """Bytes as base64."""
     return base64.b64encode(image.tobytes()).decode("ascii")

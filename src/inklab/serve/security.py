@@ -1,164 +1,12 @@
-"""Who may ask: hosts, tokens, and the headers of every answer."""
+"""What every request passes first: who may ask, in time, and the headers of every answer."""
 
 import asyncio
-import hashlib
-import hmac
-import re
-import secrets
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
-from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
-from ipaddress import ip_address
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import parse_qs
 
-from inklab.errors import SpecError
-from inklab.serve.limits import Bodies, Limits, Refused, busy, drain
-
-LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
-SHORTEST_TOKEN = 16  # characters
-TOKEN = re.compile(rf"[\w.~-]{{{SHORTEST_TOKEN},200}}", re.ASCII)
-NAME = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\]")
-ANY = ("0.0.0.0", "::")  # addresses to bind to that nobody asks for
-
-
-def is_loopback(address: str) -> bool:
-    """Whether only this machine reaches an address.
-
-    Example:
-        >>> [is_loopback(each) for each in ("127.0.0.1", "localhost", "::1", "0.0.0.0", "192.168.0.7")]
-        [True, True, True, False, False]
-    """
-    if address == "localhost":
-        return True
-    try:
-        return ip_address(address).is_loopback
-    except ValueError:
-        return False
-
-
-def check_address(address: str, token: str | None) -> None:
-    """Refuse to be reached from other machines without a token.
-
-    Raises:
-        SpecError: `address` is no loopback address, and there is no token.
-    """
-    if token is None and not is_loopback(address):
-        raise SpecError(
-            f"--host {address} lets other machines ask, so a token is needed: add --token auto, or use "
-            "--host 127.0.0.1"
-        )
-
-
-def token_of(asked: str | None) -> str | None:
-    """The token that was asked for; "auto" makes one.
-
-    Raises:
-        SpecError: it is too short, or has characters that don't stand in a link as they are.
-    """
-    if asked == "auto":
-        return secrets.token_urlsafe(24)
-    if asked is not None and not TOKEN.fullmatch(asked):
-        raise SpecError(
-            f"the token has {len(asked)} characters; allowed are {SHORTEST_TOKEN} to 200 letters, digits, "
-            "and any of - _ . ~, or 'auto'"
-        )
-    return asked
-
-
-@dataclass(frozen=True)
-class Names:
-    """Names under which a server may be asked; by others, foreign pages get round a browser's rules.
-
-    Attributes:
-        port: where it listens.
-        own: names with that port: the loopback's, and the address it is bound to.
-        also: names that the user allows, with any port or none: a proxy may stand in front.
-    """
-
-    port: int
-    own: frozenset[str]
-    also: frozenset[str] = frozenset()
-
-    @staticmethod
-    def of(address: str, port: int, allowed: Sequence[str] = ()) -> "Names":
-        """Names of a server that listens at an address.
-
-        Raises:
-            SpecError: one that is to be allowed is no name of a machine.
-        """
-        for name in allowed:
-            if not NAME.fullmatch(_bracketed(name)):
-                raise SpecError(
-                    f"--allow-host '{name[:60]}' is no name of a machine; give one such as lab.example"
-                )
-        bound = () if address in ANY else (_bracketed(address),)
-        return Names(port, frozenset((*LOOPBACK, *bound)), frozenset(map(_bracketed, allowed)))
-
-    def allow(self, host: str) -> bool:
-        """Whether a Host header names this server.
-
-        Example:
-            >>> here = Names.of("127.0.0.1", 8470)
-            >>> [here.allow(host) for host in ("localhost:8470", "[::1]:8470", "localhost", "evil.example")]
-            [True, True, False, False]
-        """
-        name, port = _split(host.lower())
-        if name in self.also:
-            return port is None or port.isdecimal()
-        return name in self.own and (port or "80") == str(self.port)
-
-
-def _bracketed(name: str) -> str:
-    name = name.lower()
-    return f"[{name}]" if ":" in name and not name.startswith("[") else name
-
-
-def _split(host: str) -> tuple[str, str | None]:
-    name, colon, port = host.rpartition(":")
-    return (name, port) if colon and not port.endswith("]") else (host, None)
-
-
-@dataclass(frozen=True)
-class Key:
-    """The token of a server, as it is asked for.
-
-    Attributes:
-        token: the text.
-        port: where it listens; cookies don't tell ports apart, so it is part of the cookie's name.
-    """
-
-    token: str
-    port: int
-
-    @property
-    def cookie(self) -> str:
-        """The cookie that is set in a browser that came with the token; the token can't be had from it."""
-        return f"inklab_{self.port}"
-
-    @property
-    def secret(self) -> str:
-        """What stands in the cookie."""
-        return hashlib.sha256(f"inklab page {self.token}".encode()).hexdigest()
-
-    def fits(self, given: str) -> bool:
-        """Whether somebody gave the token; takes as long for a wrong one."""
-        return hmac.compare_digest(given.encode(), self.token.encode())
-
-    def opens(self, authorization: str, cookies: Iterable[str]) -> bool:
-        """Whether a request's headers have it: `Authorization: Bearer TOKEN`, or the cookie."""
-        kind, _, given = authorization.partition(" ")
-        if kind.lower() == "bearer" and self.fits(given.strip()):
-            return True
-        return any(hmac.compare_digest(each.encode(), self.secret.encode()) for each in self._values(cookies))
-
-    def _values(self, cookies: Iterable[str]) -> list[str]:
-        try:
-            jars = [SimpleCookie(each) for each in cookies]
-        except CookieError:
-            return []
-        return [jar[self.cookie].value for jar in jars if self.cookie in jar]
-
+from inklab.serve.address import AllowedHosts, AuthToken
+from inklab.serve.limits import HttpError, Limits, RequestBodyReader, drain, service_unavailable
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -189,7 +37,7 @@ WELCOME = (
 """Not a redirect: after a link on another site, the browser would follow it without the new cookie."""
 
 
-class Guard:
+class SecurityMiddleware:
     """Lets a request through to the application, or refuses it.
 
     Args:
@@ -199,9 +47,9 @@ class Guard:
         limits: of requests.
     """
 
-    def __init__(self, app: App, names: Names, key: Key | None, limits: Limits) -> None:
+    def __init__(self, app: App, names: AllowedHosts, key: AuthToken | None, limits: Limits) -> None:
         self._app, self._names, self._key, self._limits = app, names, key, limits
-        self._bodies = Bodies(limits)
+        self._bodies = RequestBodyReader(limits)
         self._running = 0
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
@@ -212,7 +60,7 @@ class Guard:
         answer = _Answer(send)
         try:
             await self._handle(scope, receive, answer)
-        except Refused as error:
+        except HttpError as error:
             if not answer.begun:
                 await answer.refuse(error, receive)
 
@@ -224,7 +72,7 @@ class Guard:
         ):
             if await self._welcome(scope, answer):
                 return
-            raise Refused(
+            raise HttpError(
                 401,
                 "this server asks for its token: open the link that it printed, or send it as a Bearer",
                 {"WWW-Authenticate": "Bearer"},
@@ -236,7 +84,7 @@ class Guard:
             await self._app(scope, receive, answer.send)
             return
         if self._running >= self._limits.requests:
-            raise busy("too many requests are being answered")
+            raise service_unavailable("too many requests are being answered")
         self._running += 1
         try:
             await self._answered(scope, receive, answer, headers)
@@ -246,12 +94,12 @@ class Guard:
     def _check_sender(self, scope: MutableMapping[str, Any], headers: "_Headers") -> None:
         """Refuse other names, other sites, and other places than those below /."""
         if not scope["raw_path"].startswith(b"/") or scope["path"] != "/" and "\x00" in scope["path"]:
-            raise Refused(400, "a request's target begins with /")
+            raise HttpError(400, "a request's target begins with /")
         hosts = headers.all(b"host")
         if len(hosts) != 1:
-            raise Refused(400, f"{len(hosts)} Host headers; exactly one is needed")
+            raise HttpError(400, f"{len(hosts)} Host headers; exactly one is needed")
         if not self._names.allow(hosts[0]):
-            raise Refused(
+            raise HttpError(
                 403,
                 f"'{hosts[0][:100]}' is not a name of this server; if it is to be one, start it with "
                 "--allow-host",
@@ -259,11 +107,11 @@ class Guard:
         own = (f"http://{hosts[0]}".lower(), f"https://{hosts[0]}".lower())
         for origin in headers.all(b"origin"):
             if origin.lower() not in own:
-                raise Refused(
+                raise HttpError(
                     403, f"pages of '{origin[:100]}' may not ask this server; only its own page may"
                 )
         if headers.one(b"sec-fetch-site") in ("cross-site", "same-site") and not _visits(scope, headers):
-            raise Refused(403, "other sites may not ask this server; only its own page may")
+            raise HttpError(403, "other sites may not ask this server; only its own page may")
 
     async def _welcome(self, scope: MutableMapping[str, Any], answer: "_Answer") -> bool:
         """Give a browser that comes with the token its cookie."""
@@ -288,7 +136,7 @@ class Guard:
             await self._in_time(scope, receive, answer)
             return
         if headers.one(b"content-type").partition(";")[0].strip().lower() != "application/json":
-            raise Refused(
+            raise HttpError(
                 415, f"Content-Type '{headers.one(b'content-type')[:100]}'; only application/json is read"
             )
         async with self._bodies.read(receive, headers.one(b"content-length")) as body:
@@ -310,7 +158,7 @@ class Guard:
             async with asyncio.timeout(self._limits.seconds):
                 await self._app(scope, receive, answer.send)
         except TimeoutError:
-            raise busy(f"no answer within {self._limits.seconds:g} s", 2) from None
+            raise service_unavailable(f"no answer within {self._limits.seconds:g} s", 2) from None
 
 
 async def _until_gone(receive: Receive) -> None:
@@ -371,7 +219,7 @@ class _Answer:
         await self.send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
         await self.send({"type": "http.response.body", "body": body})
 
-    async def refuse(self, error: Refused, receive: Receive) -> None:
+    async def refuse(self, error: HttpError, receive: Receive) -> None:
         """Say why a request is not done; what is still being sent is read, so that it is heard."""
         given = {"Content-Type": "application/json", **error.headers}
         ends = error.status in (400, 408, 413)  # what follows on this connection can't be trusted

@@ -1,65 +1,22 @@
-"""The server: its socket, its HTTP protocol with limits, and its life."""
+"""The server: its HTTP protocol with limits, and its life."""
 
 import asyncio
 import logging
 import socket
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from inklab.errors import SpecError
-from inklab.serve.app import application
-from inklab.serve.app_state import Service
+from inklab.serve.address import BACKLOG, AllowedHosts, AuthToken, BindAddress
+from inklab.serve.app import build_app
+from inklab.serve.app_state import AppState
 from inklab.serve.limits import Limits
-from inklab.serve.security import Guard, Key, Names
-
-BACKLOG = 1024  # connections that the system keeps while the server is busy
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where to listen, and for whom.
-
-    Attributes:
-        host: an address of this machine; loopback, or there must be a token.
-        port: 0 takes a free one.
-        token: what must be given, if anything.
-        allowed: names under which others may ask, beside the loopback's and `host`.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 8470
-    token: str | None = None
-    allowed: Sequence[str] = ()
-
-
-def listen(place: Place) -> socket.socket:
-    """A socket at the place.
-
-    Raises:
-        SpecError: the port is taken, or the address is not this machine's.
-    """
-    kind = socket.AF_INET6 if ":" in place.host else socket.AF_INET
-    listener = socket.socket(kind, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((place.host, place.port))
-        listener.listen(BACKLOG)
-    except (OSError, OverflowError) as error:
-        listener.close()
-        reason = getattr(error, "strerror", None) or error
-        raise SpecError(
-            f"can't listen at {place.host}, port {place.port}: {reason}; choose another --port, or 0, which "
-            "takes a free one"
-        ) from error
-    return listener
-
+from inklab.serve.security import SecurityMiddleware
 
 LIMITS = Limits()
 TOO_MANY = (
@@ -74,7 +31,7 @@ TOO_LONG = (
 )
 
 
-class Bounded(HttpToolsProtocol):
+class LimitedHttpProtocol(HttpToolsProtocol):
     """uvicorn's protocol that gives up on requests whose line and headers are long or slow to come."""
 
     def connection_made(self, transport: Any) -> None:  # uvloop's are no asyncio.Transport
@@ -133,18 +90,18 @@ class Bounded(HttpToolsProtocol):
 Listening = Callable[[Mapping[str, str]], None]
 """Called once a server answers, with what it can't serve and why."""
 
-SWITCH = 1e-4
+SWITCH_INTERVAL = 1e-4
 """Seconds after which Python's threads take turns. A pass of a network that has ended waits so long for the
 event loop to let go. With the usual 5e-3, a fifth fewer requests are answered
 (1,290 to 1,560 a second against 1,610 to 1,860, at 8 and 64 clients, in turns)."""
 
-PATIENCE = 3  # seconds that answers under way may take after the server was told to end
+SHUTDOWN_TIMEOUT = 3  # seconds that answers under way may take after the server was told to end
 
 
-class Serving(uvicorn.Server):
+class UvicornServer(uvicorn.Server):
     """uvicorn that says when it listens, and ends those who follow the study before it waits for answers."""
 
-    def __init__(self, config: uvicorn.Config, service: Service, listening: Listening) -> None:
+    def __init__(self, config: uvicorn.Config, service: AppState, listening: Listening) -> None:
         super().__init__(config)
         self._service, self._listening = service, listening
 
@@ -163,12 +120,12 @@ class Serving(uvicorn.Server):
 
 def server(
     folder: Path,
-    place: Place,
+    place: BindAddress,
     listener: socket.socket,
     listening: Listening,
     trusted: Collection[str] = (),
     limits: Limits | None = None,
-) -> Serving:
+) -> UvicornServer:
     """A server that is ready to run: `run(sockets=[listener])` or `await serve(...)`.
 
     Args:
@@ -184,25 +141,28 @@ def server(
     """
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     limits, port = limits or Limits(), listener.getsockname()[1]
-    service = Service(folder, trusted, limits)
-    key = None if place.token is None else Key(place.token, port)
-    app = Guard(application(service), Names.of(place.host, port, place.allowed), key, limits)
+    service = AppState(folder, trusted, limits)
+    key = None if place.token is None else AuthToken(place.token, port)
+    app = SecurityMiddleware(
+        build_app(service), AllowedHosts.of(place.host, port, place.allowed), key, limits
+    )
     config = uvicorn.Config(
-        app, http=Bounded, ws="none", loop="uvloop", lifespan="on", log_config=None, access_log=False,
-        server_header=False, proxy_headers=False, timeout_graceful_shutdown=PATIENCE, backlog=BACKLOG,
+        app, http=LimitedHttpProtocol, ws="none", loop="uvloop", lifespan="on", log_config=None,
+        access_log=False, server_header=False, proxy_headers=False,
+        timeout_graceful_shutdown=SHUTDOWN_TIMEOUT, backlog=BACKLOG,
     )  # fmt: skip
-    return Serving(config, service, listening)
+    return UvicornServer(config, service, listening)
 
 
 def serve(
     folder: Path,
-    place: Place,
+    place: BindAddress,
     listener: socket.socket,
     listening: Listening,
     trusted: Collection[str] = (),
 ) -> None:
     """Serve until Ctrl-C or SIGTERM; arguments as of `server`."""
     running = server(folder, place, listener, listening, trusted)
-    sys.setswitchinterval(SWITCH)
+    sys.setswitchinterval(SWITCH_INTERVAL)
     with suppress(KeyboardInterrupt):  # uvicorn raises it once more after all has ended well
         running.run(sockets=[listener])

@@ -14,24 +14,24 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
-from inklab.errors import InklabError, Unwritable
-from inklab.hardware import keep_freed_memory
-from inklab.io.atomic import make_folder
+from inklab.errors import InklabError, WriteError
+from inklab.hardware import disable_malloc_trim
+from inklab.io.atomic import make_dir
 from inklab.io.documents import fingerprint
-from inklab.study.job_context import Bench
+from inklab.study.job_context import JobContext
 
-BEAT = 5.0  # seconds between two signs of life
+HEARTBEAT_INTERVAL = 5.0  # seconds between two signs of life
 
 
 @dataclass
-class PipeLine:
+class PipeReporter:
     """A job's line to the driver, through a pipe. A driver that is gone has asked to stop."""
 
     pipe: Connection
     gone: bool = False
     beat: float = 0.0
 
-    def say(self, kind: str, value: object = None) -> None:
+    def send(self, kind: str, value: object = None) -> None:
         """Send something to the driver."""
         try:
             self.pipe.send((kind, value))
@@ -40,21 +40,21 @@ class PipeLine:
 
     def epoch(self, epoch: int, epochs: int, loss: float) -> None:
         """An epoch of a training has ended."""
-        self.say("epoch", (epoch, epochs, loss))
+        self.send("epoch", (epoch, epochs, loss))
 
     def warn(self, text: str) -> None:
         """Something that the user should know."""
-        self.say("warned", text)
+        self.send("warned", text)
 
     def asked_to_stop(self) -> bool:
         """Whether the driver has said something, which during a job can only be that, or has died."""
         if time.monotonic() >= self.beat:
-            self.beat = time.monotonic() + BEAT
-            self.say("training")
+            self.beat = time.monotonic() + HEARTBEAT_INTERVAL
+            self.send("training")
         return self.gone or self.pipe.poll()
 
 
-def serve(pipe: Connection, bench: Bench) -> None:
+def run_worker(pipe: Connection, bench: JobContext) -> None:
     """A worker's life."""
     # Ctrl-C and a SIGTERM for the whole group reach it too; the driver decides, and kills what must end.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -62,7 +62,7 @@ def serve(pipe: Connection, bench: Bench) -> None:
     import torch
 
     torch.set_num_threads(bench.threads)
-    keep_freed_memory()
+    disable_malloc_trim()
     while True:
         try:
             task = pipe.recv()
@@ -71,20 +71,20 @@ def serve(pipe: Connection, bench: Bench) -> None:
         if task is None:
             return
         job, draft = task
-        line = PipeLine(pipe)
-        line.say(*_done(job, bench, Path(draft), line))
+        line = PipeReporter(pipe)
+        line.send(*_done(job, bench, Path(draft), line))
 
 
-def _done(job: dict[str, Any], bench: Bench, draft: Path, line: PipeLine) -> tuple[Any, ...]:
+def _done(job: dict[str, Any], bench: JobContext, draft: Path, line: PipeReporter) -> tuple[Any, ...]:
     """Do a job; what to say of it."""
-    from inklab.study.jobs import perform
-    from inklab.training.checkpoint import Interrupted
+    from inklab.study.jobs import run_job
+    from inklab.training.checkpoint import TrainingInterrupted
 
     try:
-        return "done", perform(job, bench, draft, line)
-    except Interrupted:
+        return "done", run_job(job, bench, draft, line)
+    except TrainingInterrupted:
         return "stopped", None
-    except Unwritable as error:
+    except WriteError as error:
         return "unwritable", (error.filename, error.errno)
     except InklabError as error:
         return "failed", str(error)
@@ -94,9 +94,11 @@ def _done(job: dict[str, Any], bench: Bench, draft: Path, line: PipeLine) -> tup
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 ATTEMPTS = 2  # a job whose worker dies is tried once more, then it is lost
-SILENCE = 1800.0  # seconds; a training says every few that it goes on, an evaluation nothing until it ends
-PARTING = 30.0  # seconds that a training gets for its last step and checkpoint
-WATCH = 5.0  # seconds between two looks for workers that hang
+HANG_TIMEOUT = (
+    1800.0  # seconds; a training says every few that it goes on, an evaluation nothing until it ends
+)
+SHUTDOWN_GRACE = 30.0  # seconds that a training gets for its last step and checkpoint
+WATCH_INTERVAL = 5.0  # seconds between two looks for workers that hang
 
 
 class Event(NamedTuple):
@@ -125,7 +127,7 @@ class Executor(Protocol):
         """What happens, until every submitted job has ended. More may be submitted meanwhile.
 
         Raises:
-            Unwritable: the disk refuses; no job can do anything about it.
+            WriteError: the disk refuses; no job can do anything about it.
         """
 
 
@@ -163,10 +165,10 @@ class LocalExecutor:
         silence: seconds after which a worker that says nothing is taken to hang.
     """
 
-    bench: Bench
+    bench: JobContext
     work: Path
     workers: int
-    silence: float = SILENCE
+    silence: float = HANG_TIMEOUT
     _queue: deque[str] = field(default_factory=deque, init=False)
     _jobs: dict[str, dict[str, Any]] = field(default_factory=dict, init=False)
     _attempts: dict[str, int] = field(default_factory=dict, init=False)
@@ -181,7 +183,7 @@ class LocalExecutor:
                 with suppress(OSError):
                     worker.pipe.send(None)
             if kind is not None:
-                self._let_part()
+                self._shutdown()
         finally:
             for worker in self._pool:
                 worker.pipe.close()
@@ -189,9 +191,9 @@ class LocalExecutor:
             for worker in self._pool:
                 worker.process.join()
 
-    def _let_part(self) -> None:
+    def _shutdown(self) -> None:
         """Wait for trainings to leave a checkpoint."""
-        until = time.monotonic() + PARTING
+        until = time.monotonic() + SHUTDOWN_GRACE
         for worker in self._pool:
             if worker.job and (worker.training or worker.pipe.poll()):
                 worker.process.join(max(0.0, until - time.monotonic()))
@@ -205,16 +207,16 @@ class LocalExecutor:
     def events(self) -> Iterator[Event]:
         """What happens, until every submitted job has ended."""
         while self._queue or any(worker.job for worker in self._pool):
-            yield from self._give_out()
+            yield from self._dispatch()
             busy = {worker.pipe: worker for worker in self._pool if worker.job}
-            for pipe in wait(list(busy), timeout=min(WATCH, self.silence)):
-                yield from self._heard(busy[pipe])  # type: ignore[index]
+            for pipe in wait(list(busy), timeout=min(WATCH_INTERVAL, self.silence)):
+                yield from self._on_message(busy[pipe])  # type: ignore[index]
             for worker in [worker for worker in self._pool if worker.job]:
                 if time.monotonic() - worker.heard > self.silence:
                     worker.process.kill()
-                    yield self._died(worker, f"its worker process said nothing for {self.silence:.0f} s")
+                    yield self._on_exit(worker, f"its worker process said nothing for {self.silence:.0f} s")
 
-    def _give_out(self) -> Iterator[Event]:
+    def _dispatch(self) -> Iterator[Event]:
         for place, worker in enumerate(self._pool):
             if not worker.job and not worker.process.is_alive():  # killed while idle: no job's fault
                 self._pool[place] = self._started()
@@ -231,19 +233,19 @@ class LocalExecutor:
                 worker.pipe.send((self._jobs[name], str(worker.draft)))
             yield Event("started", name)
 
-    def _heard(self, worker: _Worker) -> Iterator[Event]:
+    def _on_message(self, worker: _Worker) -> Iterator[Event]:
         assert worker.job
         name, worker.heard = worker.job, time.monotonic()
         try:
             kind, value = worker.pipe.recv()
         except (EOFError, OSError):
             worker.process.join(5)
-            ending = f"its worker process ended with {_ending(worker.process.exitcode)}"
-            yield self._died(worker, ending)
+            ending = f"its worker process ended with {_exit_reason(worker.process.exitcode)}"
+            yield self._on_exit(worker, ending)
             return
         if kind == "unwritable":
             path, number = value
-            raise Unwritable(Path(path), OSError(number, os.strerror(number)))
+            raise WriteError(Path(path), OSError(number, os.strerror(number)))
         if kind == "training":
             worker.training = True
         elif kind in ("epoch", "warned"):
@@ -252,7 +254,7 @@ class LocalExecutor:
             worker.job = None
             yield Event(kind, name, (value, worker.draft) if kind == "done" else value)
 
-    def _died(self, worker: _Worker, reason: str) -> Event:
+    def _on_exit(self, worker: _Worker, reason: str) -> Event:
         """Replace a dead worker; its job gets one more attempt, from its checkpoint if there is one."""
         assert worker.job
         name = worker.job
@@ -270,23 +272,23 @@ class LocalExecutor:
     def _attempt_folder(self, name: str) -> Path:
         """A new folder: also a worker that a killed driver left behind writes elsewhere."""
         folder = self.work / fingerprint(name)
-        make_folder(folder)
+        make_dir(folder)
         number = 1 + max((int(each.name) for each in folder.iterdir() if each.name.isdigit()), default=0)
-        make_folder(folder / str(number))
+        make_dir(folder / str(number))
         return folder / str(number)
 
     def _started(self) -> _Worker:
         # Spawned: forking after OpenMP has started threads is unsafe.
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=serve, args=(theirs, self.bench), daemon=True)
+        process = context.Process(target=run_worker, args=(theirs, self.bench), daemon=True)
         with _environment({name: str(self.bench.threads) for name in THREAD_VARIABLES}):
             process.start()
         theirs.close()
         return _Worker(process, ours)
 
 
-def _ending(code: int | None) -> str:
+def _exit_reason(code: int | None) -> str:
     if code is None or code >= 0:
         return f"exit code {code}"
     try:

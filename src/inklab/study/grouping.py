@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 from inklab.io.documents import fingerprint
 from inklab.training.recipe import VECTOR_SETTINGS
 
-CACHE = 12_000_000  # bytes of weights, gradients and the optimiser's memory that a population may have
+CACHE_BYTES = 12_000_000  # bytes of weights, gradients and the optimiser's memory that a population may have
 BYTES_SGD, BYTES_ADAM = 8, 16  # a parameter: fp32 master, bf16 copy, bf16 gradient; Adam's two moments
 
 
 @dataclass(frozen=True)
-class How:
+class ExecutionConfig:
     """How a run is carried out; decided once, frozen in plan.json, obeyed by every resume.
 
     Attributes:
@@ -33,7 +33,7 @@ class How:
     why: Mapping[str, str] = field(default_factory=dict)
 
 
-class Way(NamedTuple):
+class TrainingMode(NamedTuple):
     """How trials of some settings are trained.
 
     Attributes:
@@ -49,12 +49,14 @@ class Way(NamedTuple):
     compiled: bool = False
 
 
-Lifting = Callable[[dict[str, Any]], Way]
+ModeOf = Callable[[dict[str, Any]], TrainingMode]
 """Of a trial's settings, the way it is trained. It must not depend on how many there are, or a run that is
 extended would be another than one that was begun larger."""
 
 
-def groups(trials: Mapping[str, dict[str, Any]], how: How, lifting: Lifting) -> list[dict[str, Any]]:
+def group_trials(
+    trials: Mapping[str, dict[str, Any]], how: ExecutionConfig, lifting: ModeOf
+) -> list[dict[str, Any]]:
     """Which trials are trained in one program.
 
     Trials that differ in replicate, rate, L2 and momentum only are lifted into populations of at most
@@ -87,18 +89,18 @@ def groups(trials: Mapping[str, dict[str, Any]], how: How, lifting: Lifting) -> 
     return found
 
 
-def members_that_fit(parameters: int, optimiser: str) -> int:
+def max_population(parameters: int, optimiser: str) -> int:
     """How many members of a network a population should have: as many as stay in a core's share of the cache.
 
     Compiled, two members of the 500-300 net take 0.49 s each an epoch and eight 0.56: the weights of more go
     through memory in each step. Below two, nothing is gained; above eight, little.
 
     Example:
-        >>> [members_that_fit(count, "sgd") for count in (55_050, 226_416, 545_810)]
+        >>> [max_population(count, "sgd") for count in (55_050, 226_416, 545_810)]
         [8, 6, 2]
     """
     each = parameters * (BYTES_ADAM if optimiser == "adam" else BYTES_SGD)
-    return min(max(CACHE // each, 2), 8)
+    return min(max(CACHE_BYTES // each, 2), 8)
 
 
 def _population(count: int, most: int, workers: int) -> int:

@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 
 from inklab.data.dataset import Split
-from inklab.io.atomic import write_whole
-from inklab.study.run_directory import RunFolder
+from inklab.io.atomic import write_atomic
+from inklab.study.run_directory import RunDirectory
 
-PARTS = ("train", "validation", "test")
-WHATS = ("pixels", "labels")
+SPLITS = ("train", "validation", "test")
+ARRAYS = ("pixels", "labels")
 
 
 @dataclass(frozen=True)
-class Bench:
+class JobContext:
     """What every job of a run needs.
 
     Attributes:
@@ -41,21 +41,21 @@ class Bench:
     checkpoint_every: float | None = None
 
     @property
-    def folder(self) -> RunFolder:
+    def folder(self) -> RunDirectory:
         """The run folder."""
-        return RunFolder(Path(self.run))
+        return RunDirectory(Path(self.run))
 
 
-def data_file(folder: RunFolder, part: str, what: str) -> Path:
+def array_path(folder: RunDirectory, part: str, what: str) -> Path:
     """Where "pixels" and "labels" of a part of the split lie while a run is driven."""
     return folder.work / "data" / f"{part}_{what}.npy"
 
 
-def lay_out(folder: RunFolder, split: Split) -> None:
+def write_split_arrays(folder: RunDirectory, split: Split) -> None:
     """Leave the images for the workers: read once by the driver, checked once, the same for all."""
-    for part in PARTS:
+    for part in SPLITS:
         images = getattr(split, part)
-        for what in WHATS:
+        for what in ARRAYS:
             raw = io.BytesIO()
             np.save(raw, getattr(images, what), allow_pickle=False)
-            write_whole(data_file(folder, part, what), raw.getvalue())
+            write_atomic(array_path(folder, part, what), raw.getvalue())

@@ -12,39 +12,39 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 
-from inklab.corruptions.corruption import find_corruption
+from inklab.corruptions.corruption import get_corruption
 from inklab.corruptions.filters import filters
-from inklab.data.dataset import stratified
-from inklab.errors import Unwritable
+from inklab.data.dataset import stratified_split
+from inklab.errors import WriteError
 from inklab.evaluation.frechet import Moments
-from inklab.evaluation.generation import generator_evaluation, reference_moments
-from inklab.evaluation.robustness import noise_curve
+from inklab.evaluation.generation import evaluate_generation, reference_moments
+from inklab.evaluation.robustness import robustness_curve
 from inklab.hardware import environment
 from inklab.io.documents import write_json
 from inklab.io.tensor_file import write_arrays
-from inklab.model import Bundle
+from inklab.model import TrainedModel
 from inklab.networks.layer_table import layer_table
 from inklab.seeding import Seed
-from inklab.study.job_context import PARTS, WHATS, Bench, data_file
+from inklab.study.job_context import ARRAYS, SPLITS, JobContext, array_path
 from inklab.study.load import check_names
 from inklab.study.run_directory import CHECKPOINTS
 from inklab.study.spec import StudySpec
-from inklab.training.batches import Part, TrainingData, as_part
-from inklab.training.checkpoint import Keeper
-from inklab.training.diagnostics import verdicts, watch
-from inklab.training.evaluate import final_scores, spread_out
+from inklab.training.batches import TensorSet, TrainingData, to_tensor_set
+from inklab.training.checkpoint import CheckpointManager
+from inklab.training.diagnostics import diagnose, trace_forward
+from inklab.training.evaluate import evenly_spaced, final_scores
 from inklab.training.objectives import objectives
-from inklab.training.preflight import rehearse
-from inklab.training.trainer import Group, Trained, Trial, train_group
+from inklab.training.preflight import preflight
+from inklab.training.trainer import PopulationJob, TrainingResult, Trial, train_population
 
-LOOKED_AT = 2_000  # training images behind a verdict
+DIAGNOSTIC_IMAGES = 2_000  # training images behind a verdict
 
 Job = dict[str, Any]
 """`{"name", "kind": "check", "rehearse", "train", "noise" or "generator", ...}`: JSON for a worker."""
 
 
 @runtime_checkable
-class Line(Protocol):
+class JobReporter(Protocol):
     """What a job can tell the driver, and ask it."""
 
     def epoch(self, epoch: int, epochs: int, loss: float) -> None:
@@ -57,7 +57,7 @@ class Line(Protocol):
         """Whether the job is to end; asking also shows that it goes on."""
 
 
-def perform(job: Job, bench: Bench, draft: Path, line: Line) -> Any:
+def run_job(job: Job, bench: JobContext, draft: Path, line: JobReporter) -> Any:
     """Do one job.
 
     Args:
@@ -71,43 +71,45 @@ def perform(job: Job, bench: Bench, draft: Path, line: Line) -> Any:
         Facts of a rehearsal; otherwise the `(kind, id)` of each draft.
 
     Raises:
-        Interrupted: a training was asked to stop, and has left a checkpoint.
-        Unwritable: the disk refuses.
+        TrainingInterrupted: a training was asked to stop, and has left a checkpoint.
+        WriteError: the disk refuses.
     """
     if job["kind"] == "check":
         return check_names(StudySpec.model_validate(job["spec"]))
     if job["kind"] == "rehearse":
-        data = resident(bench)
-        return rehearse(job["settings"], data.shape, len(bench.labels)).to_json()
+        data = training_data(bench)
+        return preflight(job["settings"], data.shape, len(bench.labels)).to_json()
     if job["kind"] == "train":
         return _train(job, bench, draft, line)
     return _evaluate(job["evaluation"], bench, draft)
 
 
 @functools.lru_cache(maxsize=1)
-def resident(bench: Bench) -> TrainingData:
+def training_data(bench: JobContext) -> TrainingData:
     """The run's images as tensors; read once a process."""
 
-    def part(name: str) -> Part:
-        pixels, labels = (np.load(data_file(bench.folder, name, what), allow_pickle=False) for what in WHATS)
-        return as_part(pixels, labels)
+    def part(name: str) -> TensorSet:
+        pixels, labels = (
+            np.load(array_path(bench.folder, name, what), allow_pickle=False) for what in ARRAYS
+        )
+        return to_tensor_set(pixels, labels)
 
-    train, validation, test = (part(name) for name in PARTS)
+    train, validation, test = (part(name) for name in SPLITS)
     return TrainingData(train, validation, test, bench.labels)
 
 
 # ---------------------------------------------------------------- training
 
 
-def _train(job: Job, bench: Bench, draft: Path, line: Line) -> list[tuple[str, str]]:
-    data = resident(bench)
+def _train(job: Job, bench: JobContext, draft: Path, line: JobReporter) -> list[tuple[str, str]]:
+    data = training_data(bench)
     trials = [Trial(each["id"], each["settings"], each["replicate"]) for each in job["trials"]]
-    group = Group(trials, job["lifted"], job["random"], bench.seed, job["slots"], job["compiled"])
+    group = PopulationJob(trials, job["lifted"], job["random"], bench.seed, job["slots"], job["compiled"])
     ran = {
         **environment(bench.threads, torch.__version__), "precision": trials[0].settings["precision"],
         "members": len(trials) if group.lifted else 1, "lifted": group.lifted,
     }  # fmt: skip
-    done = train_group(group, data, line.epoch, _keeper(bench, draft, line))
+    done = train_population(group, data, line.epoch, _checkpoint_manager(bench, draft, line))
     if group.compiled and not all(trained.compiled for trained in done):
         line.warn("its program could not be compiled, so it ran uncompiled; see inklab doctor")
     for trained in done:
@@ -116,14 +118,16 @@ def _train(job: Job, bench: Bench, draft: Path, line: Line) -> list[tuple[str, s
     return [("trials", trial.id) for trial in trials]
 
 
-def _keeper(bench: Bench, draft: Path, line: Line) -> Keeper:
+def _checkpoint_manager(bench: JobContext, draft: Path, line: JobReporter) -> CheckpointManager:
     """Goes on from what earlier attempts at this job left, also those of another session."""
     before = sorted(draft.parent.glob(f"*/{CHECKPOINTS}"))
-    return Keeper(draft / CHECKPOINTS, before, bench.checkpoint_every, line.asked_to_stop, line.warn)
+    return CheckpointManager(
+        draft / CHECKPOINTS, before, bench.checkpoint_every, line.asked_to_stop, line.warn
+    )
 
 
 def _write_trial(
-    trained: Trained, data: TrainingData, bench: Bench, folder: Path, ran: dict[str, Any]
+    trained: TrainingResult, data: TrainingData, bench: JobContext, folder: Path, ran: dict[str, Any]
 ) -> None:
     trial = trained.trial
     outcome: dict[str, Any] = {
@@ -139,7 +143,7 @@ def _write_trial(
     if not trained.diverged:
         try:
             outcome |= _scored(trained, data, bench, folder, outcome)
-        except Unwritable:
+        except WriteError:
             raise
         except Exception:  # one trial's scoring must not cost its group the training
             outcome |= {"state": "failed", "reason": traceback.format_exc()}
@@ -147,7 +151,7 @@ def _write_trial(
 
 
 def _scored(
-    trained: Trained, data: TrainingData, bench: Bench, folder: Path, outcome: dict[str, Any]
+    trained: TrainingResult, data: TrainingData, bench: JobContext, folder: Path, outcome: dict[str, Any]
 ) -> dict[str, Any]:
     """Score a trained network and write its bundle; what changes in its outcome."""
     trial, objective = trained.trial, objectives[trained.trial.recipe.objective]
@@ -157,11 +161,13 @@ def _scored(
     classifier = objective.target == "labels"
     found = []
     if classifier:
-        index = spread_out(len(data.train.labels), LOOKED_AT)
-        found = verdicts(watch(trained.net, data.train.images(index), data.train.labels[index]))
+        index = evenly_spaced(len(data.train.labels), DIAGNOSTIC_IMAGES)
+        found = diagnose(trace_forward(trained.net, data.train.images(index), data.train.labels[index]))
     made_by = {key: outcome[key] for key in ("id", "replicate", "seed", "data_sha256", "ran")}
     model, framing = trial.settings["model"], json.loads(bench.framing)
-    bundle = Bundle(trained.net, model, data.shape, bench.labels, objective.target, framing, made_by, scores)
+    bundle = TrainedModel(
+        trained.net, model, data.shape, bench.labels, objective.target, framing, made_by, scores
+    )
     digest = bundle.save(folder / "bundle")
     name = "predictions" if classifier else "examples"
     write_arrays(folder / f"{name}.safetensors", {key: np.asarray(value) for key, value in arrays.items()})
@@ -171,9 +177,9 @@ def _scored(
 # ---------------------------------------------------------------- evaluations
 
 
-def _evaluate(evaluation: dict[str, Any], bench: Bench, draft: Path) -> list[tuple[str, str]]:
+def _evaluate(evaluation: dict[str, Any], bench: JobContext, draft: Path) -> list[tuple[str, str]]:
     began = time.perf_counter()
-    compute = {"noise": _noise, "generator": _generator}[evaluation["kind"]]
+    compute = {"noise": _robustness, "generator": _generation}[evaluation["kind"]]
     numbers, arrays = compute(evaluation, bench)
     folder = draft / "evaluations" / evaluation["id"]
     write_arrays(folder / "arrays.safetensors", arrays)
@@ -185,23 +191,25 @@ def _evaluate(evaluation: dict[str, Any], bench: Bench, draft: Path) -> list[tup
     return [("evaluations", evaluation["id"])]
 
 
-def _noise(evaluation: dict[str, Any], bench: Bench) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    data = resident(bench)
+def _robustness(
+    evaluation: dict[str, Any], bench: JobContext
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    data = training_data(bench)
     labels = data.test.labels.numpy()
     seed = Seed(bench.seed)
-    indices = stratified(labels, evaluation["images"], seed / "noise images")
+    indices = stratified_split(labels, evaluation["images"], seed / "noise images")
     bundles = iter([bench.folder.bundle(trial) for trial in evaluation["needs"]])
-    load = functools.partial(Bundle.load, trusted=bench.codes)
+    load = functools.partial(TrainedModel.load, trusted=bench.codes)
     parts = evaluation["pipeline"].split("+")
     cleaners = [filters[part].run if part in filters else load(next(bundles)).cleaned for part in parts[:-1]]
-    curve = noise_curve(
+    curve = robustness_curve(
         load(next(bundles)).net,
         data.test.pixels[torch.from_numpy(indices)],
         labels[indices],
-        find_corruption(evaluation["corruption"]),
+        get_corruption(evaluation["corruption"]),
         strengths=evaluation["strengths"],
         seed=seed / "noise",
-        clean=_chained(cleaners),
+        clean=_compose(cleaners),
     )
     numbers = {name: getattr(curve, name).tolist() for name in ("tpr", "tpr_per_class", "accuracy")}
     arrays = {
@@ -214,7 +222,7 @@ def _noise(evaluation: dict[str, Any], bench: Bench) -> tuple[dict[str, Any], di
     return numbers, arrays
 
 
-def _chained(
+def _compose(
     cleaners: list[Callable[[torch.Tensor], torch.Tensor]],
 ) -> Callable[[torch.Tensor], torch.Tensor] | None:
     if not cleaners:
@@ -222,23 +230,25 @@ def _chained(
     return lambda images: functools.reduce(lambda shown, clean: clean(shown), cleaners, images)
 
 
-def _generator(evaluation: dict[str, Any], bench: Bench) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def _generation(
+    evaluation: dict[str, Any], bench: JobContext
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     decoder, judge = (
-        Bundle.load(bench.folder.bundle(trial), trusted=bench.codes) for trial in evaluation["needs"]
+        TrainedModel.load(bench.folder.bundle(trial), trusted=bench.codes) for trial in evaluation["needs"]
     )
     replicate = evaluation["replicate"]
     reference = _reference(bench, evaluation["needs"][1], replicate)
-    return generator_evaluation(
-        evaluation, decoder, judge, resident(bench), _drawing(bench, replicate), reference
+    return evaluate_generation(
+        evaluation, decoder, judge, training_data(bench), _sampler_seed(bench, replicate), reference
     )
 
 
-def _drawing(bench: Bench, replicate: int) -> Seed:
+def _sampler_seed(bench: JobContext, replicate: int) -> Seed:
     return Seed(bench.seed) / "generator" / replicate
 
 
 @functools.lru_cache(maxsize=2)
-def _reference(bench: Bench, judge: str, replicate: int) -> Moments:
+def _reference(bench: JobContext, judge: str, replicate: int) -> Moments:
     """Kept in the process: a third of the work of a sampler's evaluation, and the same for all of them."""
-    bundle = Bundle.load(bench.folder.bundle(judge), trusted=bench.codes)
-    return reference_moments(bundle, resident(bench), _drawing(bench, replicate))
+    bundle = TrainedModel.load(bench.folder.bundle(judge), trusted=bench.codes)
+    return reference_moments(bundle, training_data(bench), _sampler_seed(bench, replicate))

@@ -14,11 +14,19 @@ from pydantic_core import ErrorDetails
 
 from inklab.data.dataset import Dataset, Split, split
 from inklab.data.sources import load, load_default
-from inklab.errors import SpecError, UnknownName, did_you_mean
+from inklab.errors import ConfigError, UnknownNameError, did_you_mean
 from inklab.evaluation.samplers import samplers
-from inklab.io.documents import parse_toml, read_toml, refuse_deep
+from inklab.io.documents import check_depth, parse_toml, read_toml
 from inklab.study.plan import DataIdentity, default_validation, run_id
-from inklab.study.spec import FIELDS, GeneratorChapter, NoiseChapter, Small, StudySpec, TrainChapter, kind_of
+from inklab.study.spec import (
+    FIELDS,
+    GenerationExperiment,
+    RobustnessExperiment,
+    SmallDataRule,
+    StudySpec,
+    TrainingExperiment,
+    kind_of,
+)
 from inklab.training.objectives import objectives
 from inklab.training.recipe import Recipe, read_recipe
 
@@ -30,8 +38,8 @@ CONTAINERS = {
     "ScalingSpec": "scaling",
 }
 
-MOST_TOLD = 10
-LONGEST = 60  # characters of what was given, and of each part of its place
+MAX_REPORTED = 10
+MAX_SHOWN_LENGTH = 60  # characters of what was given, and of each part of its place
 KINDS = ("data", "train", "noise", "generator", "findings")
 SCALING_WORDS = "literal['none','standard']"  # what pydantic calls that half of a union
 A_TABLE, A_LIST = "it must be a table, such as { key = 1 }", "it must be a list, such as [1, 2]"
@@ -42,20 +50,20 @@ PLAIN = {
 """Words for mistakes that pydantic tells in Python's."""
 
 
-def told(error: ValidationError, fields: Mapping[str, Sequence[str]]) -> str:
+def format_validation_error(error: ValidationError, fields: Mapping[str, Sequence[str]]) -> str:
     """The mistakes of a validation, one after the other; of very many the first ten.
 
     Args:
         error: what pydantic found.
         fields: what may stand in each kind of table.
     """
-    found = [detail for detail in error.errors() if not _beside_the_point(detail)]
-    lines = [_line(detail, fields) for detail in found[:MOST_TOLD]]
-    more = [f"and {len(found) - MOST_TOLD:,} more"] if len(found) > MOST_TOLD else []
+    found = [detail for detail in error.errors() if not _is_secondary(detail)]
+    lines = [_format_issue(detail, fields) for detail in found[:MAX_REPORTED]]
+    more = [f"and {len(found) - MAX_REPORTED:,} more"] if len(found) > MAX_REPORTED else []
     return "; ".join([*dict.fromkeys(lines), *more])
 
 
-def _beside_the_point(detail: ErrorDetails) -> bool:
+def _is_secondary(detail: ErrorDetails) -> bool:
     """Whether it tells of the other form that scaling may have: a word or a table."""
     form = str(detail["loc"][-1]) if detail["loc"] else ""
     if form == "ScalingSpec":
@@ -63,25 +71,25 @@ def _beside_the_point(detail: ErrorDetails) -> bool:
     return form == SCALING_WORDS and isinstance(detail["input"], Mapping)
 
 
-def _line(detail: ErrorDetails, fields: Mapping[str, Sequence[str]]) -> str:
-    place, table = _place(detail["loc"], fields)
+def _format_issue(detail: ErrorDetails, fields: Mapping[str, Sequence[str]]) -> str:
+    place, table = _location(detail["loc"], fields)
     last = str(detail["loc"][-1]) if detail["loc"] else ""
     if detail["type"] == "extra_forbidden":
         allowed = fields[table]
-        hint = did_you_mean(last, allowed) or _one_floor_down(last, table, fields)
+        hint = did_you_mean(last, allowed) or _at_parent(last, table, fields)
         return f"{place} is unknown.{hint} Allowed here: {', '.join(allowed)}"
     if detail["type"] == "missing":
         return f"{place} is missing"
     if detail["type"] == "union_tag_invalid":
-        kind = str(detail["ctx"]["tag"])[:LONGEST]
+        kind = str(detail["ctx"]["tag"])[:MAX_SHOWN_LENGTH]
         return f"{place} has the kind '{kind}'.{did_you_mean(kind, KINDS)} Known: {', '.join(KINDS)}"
     message = PLAIN.get(detail["type"], detail["msg"].removeprefix("Value error, "))
     given = repr(detail["input"])
-    shown = given if len(given) <= LONGEST else given[: LONGEST - 3] + "..."
-    return f"{place} is {shown}: {message[0].lower()}{message[1:]}{_nearest(detail)}"
+    shown = given if len(given) <= MAX_SHOWN_LENGTH else given[: MAX_SHOWN_LENGTH - 3] + "..."
+    return f"{place} is {shown}: {message[0].lower()}{message[1:]}{_hint(detail)}"
 
 
-def _nearest(detail: ErrorDetails) -> str:
+def _hint(detail: ErrorDetails) -> str:
     """The hint for a value that is one of a few words."""
     if detail["type"] != "literal_error":
         return ""
@@ -89,12 +97,12 @@ def _nearest(detail: ErrorDetails) -> str:
     return hint and f".{hint}"
 
 
-def _one_floor_down(name: str, table: str, fields: Mapping[str, Sequence[str]]) -> str:
+def _at_parent(name: str, table: str, fields: Mapping[str, Sequence[str]]) -> str:
     """`cnn.epocs`: what is meant lies in the chapter's recipe."""
     return did_you_mean(name, fields["recipe"]).replace("'", "'recipe.", 1) if table == "train" else ""
 
 
-def _place(loc: tuple[int | str, ...], fields: Mapping[str, Sequence[str]]) -> tuple[str, str]:
+def _location(loc: tuple[int | str, ...], fields: Mapping[str, Sequence[str]]) -> tuple[str, str]:
     """The dotted place as the user writes it, and the kind of table that it lies in."""
     parts = [str(part) for part in loc]
     table = "study"
@@ -108,7 +116,7 @@ def _place(loc: tuple[int | str, ...], fields: Mapping[str, Sequence[str]]) -> t
         table = CONTAINERS.get(part, table)
     hidden = ("ScalingSpec", SCALING_WORDS, "[key]")
     return (
-        f"'{'.'.join(part[:LONGEST] for part in shown if part not in hidden)}'",
+        f"'{'.'.join(part[:MAX_SHOWN_LENGTH] for part in shown if part not in hidden)}'",
         table if table in fields else "study",
     )
 
@@ -135,22 +143,24 @@ def read_study(
         The study and the name of the profile.
 
     Raises:
-        SpecError: all mistakes in one message.
+        ConfigError: all mistakes in one message.
     """
-    raw, folder = _raw(study)
+    raw, folder = _read_toml(study)
     profiles = raw.pop("profiles", {})
     if not isinstance(profiles, dict) or not all(isinstance(changes, dict) for changes in profiles.values()):
-        raise SpecError(f"study '{study}': profiles must be tables, such as [profiles.quick]")
+        raise ConfigError(f"study '{study}': profiles must be tables, such as [profiles.quick]")
     profile = profile or next(iter(profiles), "plain")
     if profile != "plain" and profile not in profiles:
-        raise UnknownName("profile", profile, [*profiles, "plain"])
+        raise UnknownNameError("profile", profile, [*profiles, "plain"])
     for key, value in profiles.get(profile, {}).items():
-        put(raw, key, value, f"profile '{profile}'")
+        set_dotted(raw, key, value, f"profile '{profile}'")
     small = raw.pop("small", None)
-    changes = {change: parse_set(change) for change in sets}
+    changes = {change: parse_override(change) for change in sets}
     for change, (key, value) in changes.items():
-        put(raw, key, value, f"--set {change}")
-    _train_longer(raw, _small(small, study), train_images, {key for key, _ in changes.values()}, folder)
+        set_dotted(raw, key, value, f"--set {change}")
+    _scale_epochs_for_small_data(
+        raw, _parse_small_rule(small, study), train_images, {key for key, _ in changes.values()}, folder
+    )
     return parse_study(raw, study, folder), profile
 
 
@@ -163,36 +173,36 @@ def parse_study(raw: dict[str, Any], origin: str, folder: Path | None = None) ->
         folder: where relative recipe files start.
 
     Raises:
-        SpecError: all mistakes in one message.
+        ConfigError: all mistakes in one message.
     """
     try:
-        refuse_deep(raw)
+        check_depth(raw)
         raw = json.loads(json.dumps(raw, default=str))  # a copy, with dates and the like as text
     except ValueError as error:  # also whole numbers of thousands of digits
-        raise SpecError(f"study '{origin}': {error}") from error
+        raise ConfigError(f"study '{origin}': {error}") from error
     chapters = raw.get("chapters")
     for name, chapter in chapters.items() if isinstance(chapters, dict) else ():
         try:
             _resolve_recipe(chapter, folder)
-        except SpecError as error:
-            raise SpecError(f"study '{origin}': '{name}.recipe': {error}") from error
+        except ConfigError as error:
+            raise ConfigError(f"study '{origin}': '{name}.recipe': {error}") from error
     try:
         return StudySpec.model_validate(raw)
     except ValidationError as error:
-        raise SpecError(f"study '{origin}': {told(error, FIELDS)}") from None
+        raise ConfigError(f"study '{origin}': {format_validation_error(error, FIELDS)}") from None
 
 
-def _small(told_small: object, study: str) -> Small | None:
+def _parse_small_rule(told_small: object, study: str) -> SmallDataRule | None:
     try:
-        return None if told_small is None else Small.model_validate(told_small)
+        return None if told_small is None else SmallDataRule.model_validate(told_small)
     except ValidationError as error:
-        mistakes = told(error, {**FIELDS, "study": [*Small.model_fields]})
-        raise SpecError(f"study '{study}', small: {mistakes}") from None
+        mistakes = format_validation_error(error, {**FIELDS, "study": [*SmallDataRule.model_fields]})
+        raise ConfigError(f"study '{study}', small: {mistakes}") from None
 
 
-def _train_longer(
+def _scale_epochs_for_small_data(
     raw: dict[str, Any],
-    small: Small | None,
+    small: SmallDataRule | None,
     train_images: int | None,
     changed: set[str],
     folder: Path,
@@ -232,38 +242,40 @@ def _resolve_recipe(chapter: Any, folder: Path | None) -> None:
         chapter.update({**file.network, **chapter, "model": own})
 
 
-def parse_set(change: str) -> tuple[str, object]:
+def parse_override(change: str) -> tuple[str, object]:
     """Split `key=value`; the value is read as TOML, and as text where it is none.
 
     Example:
-        >>> parse_set("l2-sweep.replicates=40"), parse_set("data.source=mnist-5k")
+        >>> parse_override("l2-sweep.replicates=40"), parse_override("data.source=mnist-5k")
         (('l2-sweep.replicates', 40), ('data.source', 'mnist-5k'))
 
     Raises:
-        SpecError: there is no `=`.
+        ConfigError: there is no `=`.
     """
     key, sign, text = change.partition("=")
     if not sign or not key.strip():
-        raise SpecError(f"--set '{change}' is not key=value; write for example --set cnn.recipe.epochs=3")
+        raise ConfigError(f"--set '{change}' is not key=value; write for example --set cnn.recipe.epochs=3")
     try:
         value = parse_toml(f"value = {text.strip()}", change)["value"]
-    except SpecError:
+    except ConfigError:
         value = text.strip()
     return key.strip(), value
 
 
-def _raw(study: str) -> tuple[dict[str, Any], Path]:
+def _read_toml(study: str) -> tuple[dict[str, Any], Path]:
     if study in builtin_studies():
         return parse_toml((_builtin() / f"{study}.toml").read_text(encoding="utf-8"), study), Path()
     path = Path(study)
     if not path.suffix:
-        raise UnknownName("study", study, builtin_studies())
+        raise UnknownNameError("study", study, builtin_studies())
     if not os.path.isfile(path):
-        raise SpecError(f"there is no study file '{study}'; built-in studies: {', '.join(builtin_studies())}")
+        raise ConfigError(
+            f"there is no study file '{study}'; built-in studies: {', '.join(builtin_studies())}"
+        )
     return read_toml(path), path.parent
 
 
-def put(raw: dict[str, Any], key: str, value: object, where: str) -> None:
+def set_dotted(raw: dict[str, Any], key: str, value: object, where: str) -> None:
     """Set a dotted key; its first part is a chapter or a field of the study."""
     parts = key.split(".")
     chapters = raw.get("chapters")
@@ -271,17 +283,19 @@ def put(raw: dict[str, Any], key: str, value: object, where: str) -> None:
     if parts[0] not in StudySpec.model_fields:  # fields first: a chapter may be called "data"
         if parts[0] not in chapters:
             known = {*chapters, *StudySpec.model_fields} - {"chapters"}
-            raise SpecError(f"{where}: {UnknownName('chapter or field', parts[0], known)}")
+            raise ConfigError(f"{where}: {UnknownNameError('chapter or field', parts[0], known)}")
         parts = ["chapters", *parts]
     if parts[0] == "chapters" and len(parts) == 2 and parts[1] in chapters:
-        raise SpecError(f"{where}: '{parts[1]}' is a chapter; set something in it, such as {parts[1]}.title")
+        raise ConfigError(
+            f"{where}: '{parts[1]}' is a chapter; set something in it, such as {parts[1]}.title"
+        )
     if parts[0] == "chapters" and parts[2:3] == ["vary"] and len(parts) > 3:
         parts = [*parts[:3], ".".join(parts[3:])]  # keys of vary have dots themselves
     table = raw
     for part in parts[:-1]:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
-            raise SpecError(f"{where}: '{part}' is a single value, so nothing can be set below it")
+            raise ConfigError(f"{where}: '{part}' is a single value, so nothing can be set below it")
     table[parts[-1]] = value
 
 
@@ -293,44 +307,45 @@ def check_names(spec: StudySpec) -> None:
     """Refuse names that mean nothing, and strengths that a corruption does not have, before training.
 
     Raises:
-        UnknownName: with the nearest right name.
-        SpecError: a train chapter is called like a filter, or trains what its place in a pipeline can't use.
-        OutOfRange: a strength is too large.
+        UnknownNameError: with the nearest right name.
+        ConfigError: a train chapter is called like a filter, or trains what its place in a pipeline can't
+            use.
+        OutOfRangeError: a strength is too large.
     """
-    from inklab.corruptions.corruption import find_corruption  # torch: not needed to read a study
+    from inklab.corruptions.corruption import get_corruption  # torch: not needed to read a study
     from inklab.corruptions.filters import filters
 
     chapters = spec.train_chapters()
     if taken := sorted(set(chapters) & set(filters)):
-        raise SpecError(
+        raise ConfigError(
             f"'{taken[0]}' is a filter in pipelines, so no train chapter may be called so; rename it"
         )
     for chapter in chapters.values():
         objectives[chapter.recipe.objective]
         if chapter.recipe.corruption:
-            corruption = find_corruption(chapter.recipe.corruption.name)
+            corruption = get_corruption(chapter.recipe.corruption.name)
             for strength in (chapter.recipe.corruption.strength[1], chapter.recipe.scored_at or 0.0):
                 corruption.check_strength(strength)
     for told in spec.chapters.values():
-        if isinstance(told, NoiseChapter):
+        if isinstance(told, RobustnessExperiment):
             _check_noise(told, chapters)
-        if isinstance(told, GeneratorChapter):
+        if isinstance(told, GenerationExperiment):
             for name in told.samplers:
                 samplers[name]
             _check_target(told.decoder, "images", chapters)
             _check_target(told.judge, "labels", chapters)
 
 
-def _check_noise(chapter: NoiseChapter, trained: Mapping[str, TrainChapter]) -> None:
-    from inklab.corruptions.corruption import find_corruption  # torch: not needed to read a study
+def _check_noise(chapter: RobustnessExperiment, trained: Mapping[str, TrainingExperiment]) -> None:
+    from inklab.corruptions.corruption import get_corruption  # torch: not needed to read a study
     from inklab.corruptions.filters import filters
 
-    corruption = find_corruption(chapter.corruption)
+    corruption = get_corruption(chapter.corruption)
     for strength in chapter.strengths:
         corruption.check_strength(strength)
     for part in {part for pipeline in chapter.pipelines for part in pipeline.split("+")}:
         if part not in trained and part not in filters:
-            raise UnknownName("train chapter or filter", part, [*trained, *filters])
+            raise UnknownNameError("train chapter or filter", part, [*trained, *filters])
     for pipeline in chapter.pipelines:
         *cleaners, classifier = pipeline.split("+")
         _check_target(classifier, "labels", trained)
@@ -338,15 +353,15 @@ def _check_noise(chapter: NoiseChapter, trained: Mapping[str, TrainChapter]) -> 
             _check_target(part, "images", trained)
 
 
-def _check_target(name: str, target: str, trained: Mapping[str, TrainChapter]) -> None:
+def _check_target(name: str, target: str, trained: Mapping[str, TrainingExperiment]) -> None:
     """Refuse a denoiser where a classifier is needed, and the other way round. Filters give images."""
     if name in trained and objectives[trained[name].recipe.objective].target != target:
         has, needs = ("a classifier", "a denoiser") if target == "images" else ("a denoiser", "a classifier")
-        raise SpecError(f"'{name}' trains {has}, but stands where {needs} is needed")
+        raise ConfigError(f"'{name}' trains {has}, but stands where {needs} is needed")
 
 
 @dataclass(frozen=True)
-class Study:
+class LoadedStudy:
     """A study with its data, ready to be planned.
 
     Attributes:
@@ -379,12 +394,12 @@ def load_data(spec: StudySpec) -> Dataset:
     return load_default() if source == "default" else load(source, seed=spec.seed)
 
 
-def open_study(spec: StudySpec, profile: str, dataset: Dataset | None = None) -> Study:
+def load_study(spec: StudySpec, profile: str, dataset: Dataset | None = None) -> LoadedStudy:
     """Load a study's data, unless it is given, and split it.
 
     Raises:
         DataError: the images can't be had or are not what they should be.
-        SpecError: more validation images than there are.
+        ConfigError: more validation images than there are.
     """
     dataset = load_data(spec) if dataset is None else dataset
     held = spec.data.validation
@@ -404,4 +419,4 @@ def open_study(spec: StudySpec, profile: str, dataset: Dataset | None = None) ->
         framing=dataset.framing.to_json(),
         note=dataset.note,
     )
-    return Study(spec, profile, dataset, parts, identity)
+    return LoadedStudy(spec, profile, dataset, parts, identity)

@@ -9,24 +9,24 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from inklab.errors import DataError, Unwritable
+from inklab.errors import DataError, WriteError
 from inklab.io.documents import read_json, write_json
 from inklab.results.experiment_summary import counts_of
 from inklab.results.summarize import evaluations_of, trials_of
 from inklab.study.executor import Event
 from inklab.study.forms.live import check_live
 from inklab.study.resources import cost_of, estimate, group_seconds
-from inklab.study.run_directory import FINAL, RunFolder
+from inklab.study.run_directory import FINAL, RunDirectory
 
-EVERY = 1.0  # seconds from a write to one for a further epoch; it costs the driver some milliseconds
-LARGEST = 4 * 1024**2  # bytes; 100,000 epochs of a job have 2 MB
-ELSEWHERE = 900.0  # seconds for which a driver on another machine is believed to go on without a sign
+WRITE_INTERVAL = 1.0  # seconds from a write to one for a further epoch; it costs the driver some milliseconds
+MAX_STATUS_BYTES = 4 * 1024**2  # bytes; 100,000 epochs of a job have 2 MB
+REMOTE_TIMEOUT = 900.0  # seconds for which a driver on another machine is believed to go on without a sign
 
-Watcher = Callable[[Event, dict[str, Any]], None]
+LiveEventCallback = Callable[[Event, dict[str, Any]], None]
 
 
 @dataclass
-class LiveFile:
+class StatusFile:
     """A watcher that keeps `work/live.json`, in front of another one.
 
     Args:
@@ -34,8 +34,8 @@ class LiveFile:
         watcher: told everything first.
     """
 
-    folder: RunFolder
-    watcher: Watcher
+    folder: RunDirectory
+    watcher: LiveEventCallback
     _jobs: dict[str, dict[str, Any]] = field(default_factory=dict, init=False)
     _told: dict[str, Any] = field(default_factory=dict, init=False)
     _written: float = field(default=-math.inf, init=False)
@@ -58,11 +58,11 @@ class LiveFile:
         elif event.kind in ("done", "failed", "lost", "retried"):
             self._jobs.pop(event.job, None)
         # Jobs are written at once: one that says nothing until it ends would not be seen at all.
-        if event.kind != "epoch" or time.monotonic() - self._written >= EVERY:
+        if event.kind != "epoch" or time.monotonic() - self._written >= WRITE_INTERVAL:
             self._write()
 
     def _write(self) -> None:
-        with suppress(Unwritable):
+        with suppress(WriteError):
             write_json(self.folder.live, {**self._told, "running": list(self._jobs.values())})
         self._written = time.monotonic()
 
@@ -84,7 +84,7 @@ def _add(job: dict[str, Any], epoch: int, epochs: int, loss: float) -> None:
     job["train_loss"].append(loss if math.isfinite(loss) else None)
 
 
-def read_live(folder: RunFolder) -> dict[str, Any] | None:
+def read_live(folder: RunDirectory) -> dict[str, Any] | None:
     """What the driver of a run is at; None if none is at work, as far as can be told.
 
     Args:
@@ -95,16 +95,16 @@ def read_live(folder: RunFolder) -> dict[str, Any] | None:
         and `running`, the jobs that are under way.
     """
     try:
-        found = check_live(read_json(folder.live, largest=LARGEST), folder.live)
-        at_work = _at_work(found, folder.live.stat().st_mtime)
+        found = check_live(read_json(folder.live, largest=MAX_STATUS_BYTES), folder.live)
+        at_work = _driver_is_alive(found, folder.live.stat().st_mtime)
     except (OSError, DataError):  # not there, or damaged: it is for looking on only
         return None
     return found if at_work else None
 
 
-def _at_work(found: dict[str, Any], changed: float) -> bool:
+def _driver_is_alive(found: dict[str, Any], changed: float) -> bool:
     if found["host"] != socket.gethostname():
-        return time.time() - changed < ELSEWHERE
+        return time.time() - changed < REMOTE_TIMEOUT
     try:
         os.kill(found["process"], 0)
     except PermissionError:  # somebody else's, and there
@@ -116,12 +116,12 @@ def _at_work(found: dict[str, Any], changed: float) -> bool:
 
 Json = dict[str, Any]
 
-LEAST_SHARE, LEAST_SECONDS = 0.05, 10.0  # of what was to be done: before that, what was estimated is told
-MOST_CURVES = 60  # a chapter: more can't be told apart, and a sweep of 10,000 would be 20 MB a look
+MIN_SHARE, MIN_SECONDS = 0.05, 10.0  # of what was to be done: before that, what was estimated is told
+MAX_CURVES = 60  # a chapter: more can't be told apart, and a sweep of 10,000 would be 20 MB a look
 CURVES = ("epoch", "train_loss", "validation_loss", "validation_accuracy")
 
 
-class Onlooker:
+class RunMonitor:
     """Looks at a run again and again, and reads what is final only once.
 
     Nothing is written and no lock is taken.
@@ -130,7 +130,7 @@ class Onlooker:
         folder: the run.
     """
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: RunDirectory) -> None:
         self.folder = folder
         self._final: dict[str, Json] = {}
 
@@ -139,7 +139,7 @@ class Onlooker:
         plan = self.folder.plan()
         trials = self._outcomes(plan["trials"], self.folder.outcome)
         evaluations = self._outcomes(_evaluations(plan), self.folder.evaluation)
-        return _told(plan, trials, evaluations, read_live(self.folder))
+        return _snapshot(plan, trials, evaluations, read_live(self.folder))
 
     def _outcomes(self, names: Iterable[str], read: Callable[[str], Json | None]) -> dict[str, Json]:
         found = {}
@@ -152,7 +152,7 @@ class Onlooker:
         return found
 
 
-def progress_of(folder: RunFolder) -> Json:
+def progress_of(folder: RunDirectory) -> Json:
     """How far a run is.
 
     Args:
@@ -166,18 +166,20 @@ def progress_of(folder: RunFolder) -> Json:
         those that are under way.
 
     Raises:
-        CorruptFile: plan or outcomes are damaged.
+        CorruptFileError: plan or outcomes are damaged.
     """
-    return Onlooker(folder).look()
+    return RunMonitor(folder).look()
 
 
-def _told(plan: Json, trials: Mapping[str, Json], evaluations: Mapping[str, Json], live: Json | None) -> Json:
+def _snapshot(
+    plan: Json, trials: Mapping[str, Json], evaluations: Mapping[str, Json], live: Json | None
+) -> Json:
     states = {name: str(each["state"]) for name, each in [*trials.items(), *evaluations.items()]}
     waiting = waiting_of(plan, states)
     total, under_way = len(_wanted(plan)), _half_curves(plan, live) if live else {}
     return {
         "state": "running" if live else "stopped" if waiting else "finished",
-        **at_work(plan, waiting, live),
+        **is_running(plan, waiting, live),
         "done": total - len(waiting),
         "total": total,
         "chapters": [_chapter(chapter, states) for chapter in plan["chapters"]],
@@ -198,7 +200,7 @@ def _evaluations(plan: Json) -> set[str]:
     return {each for chapter in plan["chapters"] for each in evaluations_of(chapter)}
 
 
-def at_work(plan: Json, waiting: set[str], live: Json | None) -> Json:
+def is_running(plan: Json, waiting: set[str], live: Json | None) -> Json:
     """What a run's driver is at.
 
     Args:
@@ -241,7 +243,7 @@ def _seconds_left(plan: Json, waiting: set[str], live: Json) -> float | None:
         return None
     left = max(0.0, estimate(plan, waiting, cost_of(plan["facts"]))["seconds"] - _under_way(plan, live))
     spent, done = time.time() - live["planned"], live["estimate"] - left
-    if spent < LEAST_SECONDS or done < LEAST_SHARE * live["estimate"]:
+    if spent < MIN_SECONDS or done < MIN_SHARE * live["estimate"]:
         return float(left)
     return float(left * spent / done)
 
@@ -253,12 +255,12 @@ def _under_way(plan: Json, live: Json) -> float:
         trials = [trial for trial in job["trials"] if trial in plan["trials"]]
         if trials and job["epoch"] and job["epochs"]:
             whole = group_seconds(plan["trials"][trials[0]]["settings"], len(trials), images, cost)
-            apart = 1 if _together(plan, trials) else len(trials)
+            apart = 1 if _average_curves(plan, trials) else len(trials)
             seconds += whole * (job["turn"] + job["epoch"][-1] / job["epochs"]) / apart
     return seconds / float(plan["how"]["workers"])
 
 
-def _together(plan: Json, trials: list[str]) -> bool:
+def _average_curves(plan: Json, trials: list[str]) -> bool:
     """Whether these trials are one population."""
     return any(group["lifted"] and trials[0] in group["trials"] for group in plan["groups"])
 
@@ -269,7 +271,7 @@ def _curves(chapter: Json, outcomes: Mapping[str, Json], under_way: Mapping[str,
     for replicate, setting, trial in _by_replicate(chapter):
         ended = trial in outcomes
         told = outcomes[trial].get("history", {}) if ended else under_way.get(trial)
-        if told and len(curves) < MOST_CURVES:
+        if told and len(curves) < MAX_CURVES:
             place = {"trial": trial, "chapter": chapter["name"], "setting": setting["values"]}
             known = {key: told[key] for key in CURVES if key in told}
             curves.append({**place, "replicate": replicate, "finished": ended, **known})
@@ -288,7 +290,7 @@ def _half_curves(plan: Json, live: Json) -> dict[str, Json]:
     found = {}
     for job in live["running"]:
         if job["trials"] and job["epoch"]:
-            place = 0 if _together(plan, job["trials"]) else min(job["turn"], len(job["trials"]) - 1)
+            place = 0 if _average_curves(plan, job["trials"]) else min(job["turn"], len(job["trials"]) - 1)
             told = {"epoch": job["epoch"], "train_loss": job["train_loss"], "validation_loss": []}
             found[job["trials"][place]] = told
     return found

@@ -13,14 +13,21 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from inklab.data.dataset import shares
-from inklab.errors import SpecError, UnknownName, did_you_mean
-from inklab.evaluation.samplers import FLOOR
+from inklab.data.dataset import class_counts
+from inklab.errors import ConfigError, UnknownNameError, did_you_mean
+from inklab.evaluation.samplers import REAL_DATA_BASELINE
 from inklab.io.documents import fingerprint
 from inklab.networks.network import check_model
-from inklab.study.grouping import How, Lifting, groups
-from inklab.study.spec import Chapter, GeneratorChapter, NoiseChapter, ScalingSpec, StudySpec, TrainChapter
-from inklab.training.recipe import LATER_FIELDS, Recipe
+from inklab.study.grouping import ExecutionConfig, ModeOf, group_trials
+from inklab.study.spec import (
+    Experiment,
+    GenerationExperiment,
+    RobustnessExperiment,
+    ScalingSpec,
+    StudySpec,
+    TrainingExperiment,
+)
+from inklab.training.recipe import FIELDS_ADDED_LATER, Recipe
 from inklab.usercode import is_user_code, source_sha256
 
 FORMAT = 1
@@ -74,7 +81,9 @@ def default_validation(train_images: int) -> int:
     return max(train_images // DEFAULT_VALIDATION, min(SMALL_VALIDATION, train_images // 8))
 
 
-def plan(spec: StudySpec, profile: str, data: DataIdentity, how: How, lifting: Lifting) -> dict[str, Any]:
+def plan(
+    spec: StudySpec, profile: str, data: DataIdentity, how: ExecutionConfig, lifting: ModeOf
+) -> dict[str, Any]:
     """Spell out a study.
 
     Args:
@@ -88,7 +97,7 @@ def plan(spec: StudySpec, profile: str, data: DataIdentity, how: How, lifting: L
         plan.json as in docs/run-folder.md.
 
     Raises:
-        SpecError: a chapter names something that is not there.
+        ConfigError: a chapter names something that is not there.
     """
     planner = _Planner(spec, data, how)
     chapters = [planner.chapter(name, chapter) for name, chapter in spec.chapters.items()]
@@ -103,7 +112,7 @@ def plan(spec: StudySpec, profile: str, data: DataIdentity, how: How, lifting: L
         "how": {**asdict(how), "why": dict(how.why)},
         "chapters": chapters,
         "trials": planner.trials,
-        "groups": groups(planner.trials, how, lifting),
+        "groups": group_trials(planner.trials, how, lifting),
     }
 
 
@@ -112,17 +121,17 @@ def run_id(study: str, profile: str, data_sha256: str, seed: int) -> str:
     return fingerprint({"study": study, "profile": profile, "data": data_sha256, "seed": seed})
 
 
-def distinct_settings(spec: StudySpec, data: DataIdentity, how: How) -> list[dict[str, Any]]:
+def distinct_settings(spec: StudySpec, data: DataIdentity, how: ExecutionConfig) -> list[dict[str, Any]]:
     """The settings of every train chapter, each once: what has to be rehearsed."""
     planner = _Planner(spec, data, how)
     found = []
     for name, chapter in spec.train_chapters().items():
-        with _told_of(name):
+        with _experiment_payload(name):
             found += [settings for _, settings in planner.grid(chapter)]
-    return list({rehearsal_key(settings): settings for settings in found}.values())
+    return list({traits_key(settings): settings for settings in found}.values())
 
 
-def rehearsal_key(settings: dict[str, Any]) -> str:
+def traits_key(settings: dict[str, Any]) -> str:
     """What two settings have in common if one rehearsal serves both."""
     return fingerprint(
         [settings["model"], settings["recipe"]["objective"], settings["precision"], _sources(settings)]
@@ -135,17 +144,17 @@ class _Planner:
 
     spec: StudySpec
     data: DataIdentity
-    how: How
+    how: ExecutionConfig
 
     def __post_init__(self) -> None:
         self.trials: dict[str, dict[str, Any]] = {}
 
-    def chapter(self, name: str, chapter: Chapter) -> dict[str, Any]:
+    def chapter(self, name: str, chapter: Experiment) -> dict[str, Any]:
         """One chapter as it stands in the plan."""
-        with _told_of(name):
+        with _experiment_payload(name):
             return self._chapter(name, chapter)
 
-    def _chapter(self, name: str, chapter: Chapter) -> dict[str, Any]:
+    def _chapter(self, name: str, chapter: Experiment) -> dict[str, Any]:
         told = chapter.model_dump(mode="json")
         first, *also = [_reference(each, chapter) for each in told.pop("references")] or [{}]
         base = {
@@ -154,23 +163,23 @@ class _Planner:
             "title": chapter.title or name,
             "reference": {**first, "also": also} if first else None,
         }
-        if isinstance(chapter, TrainChapter):
+        if isinstance(chapter, TrainingExperiment):
             return {
-                **_without(base, "model", "recipe", "scaling"),
+                **_omit(base, "model", "recipe", "scaling"),
                 "vary": self._vary(chapter),
                 "settings": self._settings(chapter),
             }
-        if isinstance(chapter, NoiseChapter):
+        if isinstance(chapter, RobustnessExperiment):
             images = min(chapter.images or math.inf, sum(self.data.counts["test"]))
             return {**base, "images": images, "evaluations": self._noise(chapter, int(images))}
-        if isinstance(chapter, GeneratorChapter):
+        if isinstance(chapter, GenerationExperiment):
             return {**base, "evaluations": self._generator(chapter)}
         return base
 
-    def _vary(self, chapter: TrainChapter) -> list[str]:
+    def _vary(self, chapter: TrainingExperiment) -> list[str]:
         return [key.rpartition(".")[2] for key in chapter.vary]
 
-    def _settings(self, chapter: TrainChapter) -> list[dict[str, Any]]:
+    def _settings(self, chapter: TrainingExperiment) -> list[dict[str, Any]]:
         return [
             {
                 "values": values,
@@ -180,23 +189,23 @@ class _Planner:
             for values, settings in self.grid(chapter)
         ]
 
-    def grid(self, chapter: TrainChapter) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    def grid(self, chapter: TrainingExperiment) -> list[tuple[dict[str, Any], dict[str, Any]]]:
         """Every point of a chapter's grid: what is varied there, and its resolved settings."""
         for key in chapter.vary:
-            if key.split(".")[0] in {*TrainChapter.model_fields} - {*VARIED}:
-                raise SpecError(
+            if key.split(".")[0] in {*TrainingExperiment.model_fields} - {*VARIED}:
+                raise ConfigError(
                     f"vary names '{key}'; a key begins with {', '.join(VARIED)}, such as recipe.l2"
                 )
         points = []
         for values in itertools.product(*chapter.vary.values()):
             told = chapter.model_dump(mode="json")
             for key, value in zip(chapter.vary, values, strict=True):
-                _put(told, key, value)
-            varied = _checked({**told, "vary": {}}, values)
+                _set_setting(told, key, value)
+            varied = _validate({**told, "vary": {}}, values)
             points.append((dict(zip(self._vary(chapter), values, strict=True)), self._resolved(varied)))
         return points
 
-    def _resolved(self, chapter: TrainChapter) -> dict[str, Any]:
+    def _resolved(self, chapter: TrainingExperiment) -> dict[str, Any]:
         check_model(chapter.model)
         return {
             "model": chapter.model,
@@ -205,7 +214,7 @@ class _Planner:
             "precision": self._precision(chapter),
         }
 
-    def _scaling(self, chapter: TrainChapter) -> ScalingSpec:
+    def _scaling(self, chapter: TrainingExperiment) -> ScalingSpec:
         if isinstance(chapter.scaling, ScalingSpec):
             return chapter.scaling
         return (
@@ -214,7 +223,7 @@ class _Planner:
             else ScalingSpec()
         )
 
-    def _precision(self, chapter: TrainChapter) -> str:
+    def _precision(self, chapter: TrainingExperiment) -> str:
         if self.spec.precision != "auto":
             return self.spec.precision
         # A user's own module may not bear bf16 (a log of something small, say); they can ask for it.
@@ -223,7 +232,7 @@ class _Planner:
     def _trial(self, settings: dict[str, Any], replicate: int) -> str:
         trial = fingerprint(
             {
-                "settings": _told_apart_by(settings),
+                "settings": _id_payload(settings),
                 "data": self.data.sha256,
                 # what was held out is part of what was trained on
                 "split": self.data.counts["validation"],
@@ -249,11 +258,11 @@ class _Planner:
             identity["source"] = source_sha256(corruption)
         return {"id": fingerprint(identity), **told, "needs": needs}
 
-    def _noise(self, chapter: NoiseChapter, images: int) -> list[dict[str, Any]]:
-        if not shares(np.array(self.data.counts["test"]), images).all():
-            raise SpecError(f"noise on {images} test images leaves a class without any; use more images")
+    def _noise(self, chapter: RobustnessExperiment, images: int) -> list[dict[str, Any]]:
+        if not class_counts(np.array(self.data.counts["test"]), images).all():
+            raise ConfigError(f"noise on {images} test images leaves a class without any; use more images")
         if chapter.alone not in chapter.pipelines:
-            raise SpecError(
+            raise ConfigError(
                 f"'{chapter.alone}' is what other pipelines are compared with, so it must be one of "
                 f"{', '.join(chapter.pipelines)}"
             )
@@ -262,9 +271,9 @@ class _Planner:
             parts = pipeline.split("+")
             trained = [part for part in parts if part in self.spec.train_chapters()]
             if parts[-1] not in trained:
-                raise SpecError(
+                raise ConfigError(
                     f"pipeline '{pipeline}' must end in a classifier: "
-                    f"{UnknownName('train chapter', parts[-1], self.spec.train_chapters())}"
+                    f"{UnknownNameError('train chapter', parts[-1], self.spec.train_chapters())}"
                 )
             told = {
                 "kind": "noise",
@@ -273,40 +282,48 @@ class _Planner:
                 "strengths": list(chapter.strengths),
                 "images": images,
             }
-            for replicate, needs in enumerate(zip(*(self._only(part) for part in trained), strict=False)):
+            for replicate, needs in enumerate(
+                zip(*(self._single_setting_trials(part) for part in trained), strict=False)
+            ):
                 found.append(self._evaluation({**told, "replicate": replicate}, list(needs)))
         return found
 
-    def _generator(self, chapter: GeneratorChapter) -> list[dict[str, Any]]:
+    def _generator(self, chapter: GenerationExperiment) -> list[dict[str, Any]]:
         told = {
             "kind": "generator", "samples": chapter.samples, "components": chapter.components,
             "fit_images": chapter.fit_images, "nearest_images": chapter.nearest_images,
         }  # fmt: skip
-        pairs = list(zip(self._only(chapter.decoder), self._only(chapter.judge), strict=False))
+        pairs = list(
+            zip(
+                self._single_setting_trials(chapter.decoder),
+                self._single_setting_trials(chapter.judge),
+                strict=False,
+            )
+        )
         return [
             self._evaluation({**told, "sampler": sampler, "replicate": replicate}, list(needs))
-            for sampler in (FLOOR, *chapter.samplers)
+            for sampler in (REAL_DATA_BASELINE, *chapter.samplers)
             for replicate, needs in enumerate(pairs)
         ]
 
-    def _only(self, name: str) -> list[str]:
+    def _single_setting_trials(self, name: str) -> list[str]:
         """The trials of a chapter that trains one setting."""
         chapters = self.spec.train_chapters()
         if name not in chapters:
-            raise UnknownName("train chapter", name, chapters)
+            raise UnknownNameError("train chapter", name, chapters)
         points = self.grid(chapters[name])
         if len(points) > 1:
-            raise SpecError(
+            raise ConfigError(
                 f"chapter '{name}' has {len(points)} settings, so it can't be part of a pipeline; make a "
                 "chapter with the one you want"
             )
         return [self._trial(points[0][1], replicate) for replicate in range(chapters[name].replicates)]
 
 
-def _reference(reference: dict[str, Any], chapter: Chapter) -> dict[str, Any]:
+def _reference(reference: dict[str, Any], chapter: Experiment) -> dict[str, Any]:
     """A reference; if it was trained for another number of epochs, that is part of what differs."""
     theirs = reference.pop("epochs")
-    ours = chapter.recipe.epochs if isinstance(chapter, TrainChapter) else None
+    ours = chapter.recipe.epochs if isinstance(chapter, TrainingExperiment) else None
     if theirs and ours and theirs != ours:
         reference["differs"] = "; ".join(
             filter(None, [f"{theirs} epochs, here {ours}", reference["differs"]])
@@ -314,13 +331,13 @@ def _reference(reference: dict[str, Any], chapter: Chapter) -> dict[str, Any]:
     return reference
 
 
-def _told_apart_by(settings: dict[str, Any]) -> dict[str, Any]:
+def _id_payload(settings: dict[str, Any]) -> dict[str, Any]:
     """A trial's settings without recipe fields that came later and change nothing as they are.
 
     So what was trained before they were there keeps its id, and is not trained again.
     """
     told = settings["recipe"]
-    idle = {key for key in LATER_FIELDS if told[key] == Recipe.model_fields[key].default}
+    idle = {key for key in FIELDS_ADDED_LATER if told[key] == Recipe.model_fields[key].default}
     recipe = {key: value for key, value in told.items() if key not in idle}
     return {**settings, "recipe": recipe}
 
@@ -331,33 +348,33 @@ def _sources(settings: dict[str, Any]) -> list[str]:
 
 
 @contextmanager
-def _told_of(chapter: str) -> Iterator[None]:
+def _experiment_payload(chapter: str) -> Iterator[None]:
     """Say in which chapter a mistake is."""
     try:
         yield
-    except SpecError as error:
-        raise SpecError(f"chapter '{chapter}': {error}") from error
+    except ConfigError as error:
+        raise ConfigError(f"chapter '{chapter}': {error}") from error
 
 
-def _put(table: dict[str, Any], key: str, value: object) -> None:
+def _set_setting(table: dict[str, Any], key: str, value: object) -> None:
     *path, last = key.split(".")
     for part in path:
         if not isinstance(table.get(part), dict):
-            raise SpecError(f"vary names '{key}', but the chapter has no table '{part}'")
+            raise ConfigError(f"vary names '{key}', but the chapter has no table '{part}'")
         table = table[part]
     if last not in table and path != ["model"]:  # a model's settings are checked by the model
         allowed = ", ".join(table)
-        raise SpecError(f"vary names '{key}'.{did_you_mean(last, table)} Allowed there: {allowed}")
+        raise ConfigError(f"vary names '{key}'.{did_you_mean(last, table)} Allowed there: {allowed}")
     table[last] = value
 
 
-def _checked(told: dict[str, Any], values: object) -> TrainChapter:
+def _validate(told: dict[str, Any], values: object) -> TrainingExperiment:
     try:
-        return TrainChapter.model_validate(told)
+        return TrainingExperiment.model_validate(told)
     except ValidationError as error:
         reason = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-        raise SpecError(f"vary gives {str(values)[:200]}, which the chapter can't have: {reason}") from None
+        raise ConfigError(f"vary gives {str(values)[:200]}, which the chapter can't have: {reason}") from None
 
 
-def _without(table: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+def _omit(table: Mapping[str, Any], *keys: str) -> dict[str, Any]:
     return {key: value for key, value in table.items() if key not in keys}

@@ -13,21 +13,21 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from inklab.errors import CorruptFile, RunError
-from inklab.hardware import cores, cpu_name, fast_precision, free_memory, processor
-from inklab.io.atomic import cache_folder
+from inklab.errors import CorruptFileError, RunError
+from inklab.hardware import cores, cpu_name, cpuinfo_field, free_memory, preferred_dtype
+from inklab.io.atomic import cache_dir
 from inklab.io.documents import fingerprint, read_json, write_json
-from inklab.study.grouping import How
-from inklab.study.plan import rehearsal_key
+from inklab.study.grouping import ExecutionConfig
+from inklab.study.plan import traits_key
 from inklab.training.objectives import objectives
 
-PATIENCE = 120  # seconds for everything; what is not known by then is taken to be slow
+BENCHMARK_TIMEOUT = 120  # seconds for everything; what is not known by then is taken to be slow
 COMPILERS = ("c++", "g++", "clang++")
-PROBE = 2  # raised when the probe asks something else
+BENCHMARK_VERSION = 2  # raised when the probe asks something else
 
 
 @dataclass(frozen=True)
-class MachineFacts:
+class MachineProfile:
     """What was measured on this machine.
 
     Attributes:
@@ -44,19 +44,19 @@ class MachineFacts:
     why_not: str = ""
 
 
-def assumed() -> MachineFacts:
+def default_profile() -> MachineProfile:
     """What is taken to be so before anything was measured: bf16 by the processor's word, no compiler."""
-    return MachineFacts(2.0 if fast_precision() == "bf16" else 0.0, None, 1.0, "it was not tried")
+    return MachineProfile(2.0 if preferred_dtype() == "bf16" else 0.0, None, 1.0, "it was not tried")
 
 
-def known_facts() -> MachineFacts | None:
+def load_cached_profile() -> MachineProfile | None:
     """What was found out before on a machine like this one, with the same torch and compiler."""
-    with suppress(OSError, CorruptFile, TypeError, ValueError):
-        return MachineFacts(**read_json(facts_file()))
+    with suppress(OSError, CorruptFileError, TypeError, ValueError):
+        return MachineProfile(**read_json(profile_path()))
     return None
 
 
-def machine_facts(note: Callable[[], None] = lambda: None) -> MachineFacts:
+def load_or_measure_profile(note: Callable[[], None] = lambda: None) -> MachineProfile:
     """What is known, or else found out now, in a process of its own: about 40 s, once a machine.
 
     What is found while others keep over half of the cores busy serves this run and is not kept.
@@ -64,53 +64,65 @@ def machine_facts(note: Callable[[], None] = lambda: None) -> MachineFacts:
     Args:
         note: called before the machine is looked at.
     """
-    known = known_facts()
+    known = load_cached_profile()
     if known:
         return known
     note()
     busy = os.getloadavg()[0] > cores() / 2
-    found = MachineFacts(**{**asdict(assumed()), "why_not": "the look at it failed", **_probed()})
+    found = MachineProfile(
+        **{**asdict(default_profile()), "why_not": "the look at it failed", **_run_benchmark()}
+    )
     if found.compile_seconds is not None:
         found = replace(found, why_not="")
     if not busy:
         with suppress(OSError):  # no place to keep it: the next run looks again
-            write_json(facts_file(), asdict(found))
+            write_json(profile_path(), asdict(found))
     return found
 
 
-def facts_file() -> Path:
+def profile_path() -> Path:
     """Where they are kept; the name holds everything that they depend on."""
     compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
-    told = [PROBE, cpu_name(), processor("flags"), cores(), version("torch"), sys.version, compiler]
-    return cache_folder("machine") / f"{fingerprint(told)}.json"
+    told = [
+        BENCHMARK_VERSION,
+        cpu_name(),
+        cpuinfo_field("flags"),
+        cores(),
+        version("torch"),
+        sys.version,
+        compiler,
+    ]
+    return cache_dir("machine") / f"{fingerprint(told)}.json"
 
 
-def _probed() -> dict[str, Any]:
+def _run_benchmark() -> dict[str, Any]:
     command = [sys.executable, "-m", "inklab.training.throughput"]
     # A session of its own, so that a compiler that hangs ends with it.
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
     ) as process:
         try:
-            said = process.communicate(timeout=PATIENCE)[0]
+            said = process.communicate(timeout=BENCHMARK_TIMEOUT)[0]
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             said = process.communicate()[0]
-            said += f'\n{{"why_not": "it took more than {PATIENCE} s"}}'
+            said += f'\n{{"why_not": "it took more than {BENCHMARK_TIMEOUT} s"}}'
     found: dict[str, Any] = {}
     for line in said.splitlines():
         with suppress(json.JSONDecodeError, TypeError):  # a library's remark on stdout
             found |= json.loads(line)
-    return {key: value for key, value in found.items() if key in MachineFacts.__dataclass_fields__}
+    return {key: value for key, value in found.items() if key in MachineProfile.__dataclass_fields__}
 
 
 WORKER_BYTES = 1 << 30  # torch, the images, a cnn in training: 0.9 GB measured
-GAIN = 1.1  # bf16 must be so many times as fast, or it is not worth its three digits
-LOSS = 0.85  # side by side convolutions must get at least so much done: dense nets gain by it in any case
+MIN_BF16_SPEEDUP = 1.1  # bf16 must be so many times as fast, or it is not worth its three digits
+MIN_PARALLEL_SPEEDUP = (
+    0.85  # side by side convolutions must get at least so much done: dense nets gain by it in any case
+)
 
 
 @dataclass(frozen=True)
-class Asked:
+class ExecutionOptions:
     """What the user wants of how a run is carried out; None and "auto" leave it to the machine.
 
     `checkpoint_every` is in seconds.
@@ -123,7 +135,9 @@ class Asked:
     checkpoint_every: float | None = None
 
 
-def choose(facts: MachineFacts, asked: Asked, *, processors: int = 0, memory: int = 0) -> How:
+def choose_execution(
+    facts: MachineProfile, asked: ExecutionOptions, *, processors: int = 0, memory: int = 0
+) -> ExecutionConfig:
     """Decide how a run is carried out; a pure function of its arguments.
 
     Args:
@@ -137,7 +151,7 @@ def choose(facts: MachineFacts, asked: Asked, *, processors: int = 0, memory: in
     threads, why_threads = _threads(facts, asked, processors)
     workers, why_workers = _workers(asked, processors // threads, memory)
     compiled, why_compiled = _compile(facts, asked)
-    return How(
+    return ExecutionConfig(
         precision, threads, workers, compile=compiled,
         why={
             "precision": why_precision, "threads": why_threads, "workers": why_workers,
@@ -146,49 +160,49 @@ def choose(facts: MachineFacts, asked: Asked, *, processors: int = 0, memory: in
     )  # fmt: skip
 
 
-ASKED = "asked for"
+REQUESTED = "asked for"
 
 
-def _precision(facts: MachineFacts, asked: Asked) -> tuple[str, str]:
+def _precision(facts: MachineProfile, asked: ExecutionOptions) -> tuple[str, str]:
     if asked.precision != "auto":
-        return asked.precision, ASKED
+        return asked.precision, REQUESTED
     return (
-        "bf16" if facts.bf16 >= GAIN else "fp32",
+        "bf16" if facts.bf16 >= MIN_BF16_SPEEDUP else "fp32",
         f"a matrix product in bf16 is {facts.bf16:.2g} times as fast as in fp32 here",
     )
 
 
-def _threads(facts: MachineFacts, asked: Asked, processors: int) -> tuple[int, str]:
+def _threads(facts: MachineProfile, asked: ExecutionOptions, processors: int) -> tuple[int, str]:
     if asked.threads:
-        return asked.threads, ASKED
+        return asked.threads, REQUESTED
     if processors == 1:
         return 1, "one core"
     measured = f"{processors} processes side by side get {facts.side_by_side:.2g} times as much done as one"
-    if facts.side_by_side >= LOSS:
+    if facts.side_by_side >= MIN_PARALLEL_SPEEDUP:
         return 1, measured
     if asked.workers and asked.workers < processors:
         return processors // asked.workers, measured
     return processors, measured
 
 
-def _workers(asked: Asked, most: int, memory: int) -> tuple[int, str]:
+def _workers(asked: ExecutionOptions, most: int, memory: int) -> tuple[int, str]:
     if asked.workers:
-        return asked.workers, ASKED
+        return asked.workers, REQUESTED
     room = max(1, memory // WORKER_BYTES)
     if room < most:
         return room, f"{memory / 2**30:.1f} GiB of memory are free, and each takes about 1"
     return max(1, most), "one for so many cores as it has threads"
 
 
-def _compile(facts: MachineFacts, asked: Asked) -> tuple[str, str]:
+def _compile(facts: MachineProfile, asked: ExecutionOptions) -> tuple[str, str]:
     if asked.compile != "auto":
-        return asked.compile, ASKED
+        return asked.compile, REQUESTED
     if facts.compile_seconds is None:
         return "no", f"nothing can be compiled here: {facts.why_not}"
     return "auto", f"a small step was compiled in {facts.compile_seconds:.0f} s; trainings that last get it"
 
 
-def obeyed(frozen: How, asked: Asked) -> How:
+def resolve_against_plan(frozen: ExecutionConfig, asked: ExecutionOptions) -> ExecutionConfig:
     """What a run was begun with, which a resume obeys; only workers may differ, as no number depends on them.
 
     Raises:
@@ -204,7 +218,7 @@ def obeyed(frozen: How, asked: Asked) -> How:
     return replace(frozen, workers=asked.workers or frozen.workers)
 
 
-def described(how: dict[str, Any]) -> list[str]:
+def describe_execution(how: dict[str, Any]) -> list[str]:
     """One line a decision, for `--dry-run`: what was chosen and why."""
     why = how.get("why", {})
     return [f"{key} {how[key]}" + (f" ({why[key]})" if key in why else "") for key in how if key != "why"]
@@ -212,7 +226,7 @@ def described(how: dict[str, Any]) -> list[str]:
 
 # Measured on one core of a Zen 5 server (AVX-512 with bf16), one thread: multiply-adds a second of a training
 # step (forward and backward together) and of a forward pass in fp32; what a step costs besides.
-TRAINED = {"bf16": 90e9, "fp32": 30e9}
+TRAINING_MACS_PER_SECOND = {"bf16": 90e9, "fp32": 30e9}
 INFERENCE_MACS_PER_SECOND = 70e9
 STEP_SECONDS, CORRUPTED_STEP_SECONDS = 0.5e-3, 1.5e-3
 START_SECONDS = 5  # workers start, import torch and rehearse
@@ -229,11 +243,11 @@ def cost_of(facts: Mapping[str, Mapping[str, Any]]) -> Cost:
     """The cost of settings, from what rehearsals found out.
 
     Args:
-        facts: by `rehearsal_key`, as in plan.json.
+        facts: by `traits_key`, as in plan.json.
     """
 
     def cost(settings: dict[str, Any]) -> tuple[int, int]:
-        known = facts[rehearsal_key(settings)]
+        known = facts[traits_key(settings)]
         return known["parameters"], known["multiply_adds"]
 
     return cost
@@ -244,7 +258,7 @@ def group_seconds(settings: dict[str, Any], trials: int, images: int, cost: Cost
     recipe = settings["recipe"]
     # Muon's products are left out: below a tenth of a convolutional network's step at batches of 100 and up.
     passes = objectives[recipe["objective"]].passes
-    computed = images * cost(settings)[1] * passes / TRAINED[settings["precision"]]
+    computed = images * cost(settings)[1] * passes / TRAINING_MACS_PER_SECOND[settings["precision"]]
     stepped = -(-images // recipe["batch"]) * (
         CORRUPTED_STEP_SECONDS if recipe["corruption"] else STEP_SECONDS
     )

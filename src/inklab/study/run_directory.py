@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from inklab.errors import CorruptFile, RunError
-from inklab.io.atomic import make_folder, move_whole, sweep
-from inklab.io.documents import collector_paused, read_json, write_json
+from inklab.errors import CorruptFileError, RunError
+from inklab.io.atomic import cleanup_drafts, make_dir, replace_dir
+from inklab.io.documents import gc_paused, read_json, write_json
 from inklab.study.forms.outcomes import check_evaluation, check_trial, refuse_other
 from inklab.study.forms.plan import check_plan
 
@@ -25,7 +25,7 @@ KINDS = ("trials", "evaluations")
 CHECKPOINTS, PUBLISHING = "checkpoints", "publishing.json"
 """In the folder of an attempt: where its trainings stood; what the driver has begun to publish of it."""
 
-LARGEST_OUTCOME = 16 * 1024**2  # bytes; that of 100,000 epochs, the most that a recipe may have
+MAX_OUTCOME = 16 * 1024**2  # bytes; that of 100,000 epochs, the most that a recipe may have
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Snapshot:
     evaluations: dict[str, dict[str, Any]]
 
 
-class RunFolder:
+class RunDirectory:
     """A run on disk.
 
     Args:
@@ -54,7 +54,7 @@ class RunFolder:
         self.path = path
 
     @classmethod
-    def existing(cls, path: Path) -> "RunFolder":
+    def existing(cls, path: Path) -> "RunDirectory":
         """A folder that is a run.
 
         Raises:
@@ -78,17 +78,17 @@ class RunFolder:
         """What is to be done.
 
         Raises:
-            CorruptFile: it is damaged.
+            CorruptFileError: it is damaged.
         """
         path = self.path / "plan.json"
-        with collector_paused():
+        with gc_paused():
             return check_plan(read_json(path), path)
 
     def outcome(self, trial: str) -> dict[str, Any] | None:
         """What became of a trial; None if nothing yet.
 
         Raises:
-            CorruptFile: it is damaged, or another's.
+            CorruptFileError: it is damaged, or another's.
         """
         return self._read("trials", trial)
 
@@ -96,7 +96,7 @@ class RunFolder:
         """What became of an evaluation; None if nothing yet.
 
         Raises:
-            CorruptFile: it is damaged, or another's.
+            CorruptFileError: it is damaged, or another's.
         """
         return self._read("evaluations", evaluation)
 
@@ -108,7 +108,7 @@ class RunFolder:
         """Every outcome of the plan's evaluations that is there.
 
         Raises:
-            CorruptFile: one is damaged, or computed something else than what was planned.
+            CorruptFileError: one is damaged, or computed something else than what was planned.
         """
         planned = _evaluations(plan)
         found = self._read_all("evaluations", planned)
@@ -126,7 +126,7 @@ class RunFolder:
         """The state of every trial and evaluation of the plan that is there, by id; keeps nothing else."""
         wanted = [("trials", each) for each in plan["trials"]]
         wanted += [("evaluations", each) for each in _evaluations(plan)]
-        with collector_paused():
+        with gc_paused():
             found = ((name, self._read(kind, name)) for kind, name in wanted)
             return {name: str(outcome["state"]) for name, outcome in found if outcome is not None}
 
@@ -136,9 +136,9 @@ class RunFolder:
 
     def publish(self, kind: str, name: str, draft: Path) -> None:
         """Move a finished draft folder into place, whole; what an earlier failed attempt left there goes."""
-        move_whole(draft, self.path / kind / name)
+        replace_dir(draft, self.path / kind / name)
 
-    def publish_all(self, drafts: Iterable[tuple[str, str]], attempt: Path) -> None:
+    def commit_all(self, drafts: Iterable[tuple[str, str]], attempt: Path) -> None:
         """Publish what an attempt at a job made, and delete the rest of all attempts at it.
 
         If this process is killed on the way, the next driver goes on with it (`finish_publishing`).
@@ -150,7 +150,7 @@ class RunFolder:
         write_json(attempt / PUBLISHING, list(drafts))
         self._publish_rest(attempt)
 
-    def finish_publishing(self) -> None:
+    def recover_commits(self) -> None:
         """Publish the rest of what a killed driver was publishing."""
         for marker in sorted(self.work.glob(f"*/*/{PUBLISHING}")):
             self._publish_rest(marker.parent)
@@ -158,8 +158,8 @@ class RunFolder:
     def _publish_rest(self, attempt: Path) -> None:
         marker = attempt / PUBLISHING
         drafts = read_json(marker)
-        if not isinstance(drafts, list) or not all(map(_names_a_draft, drafts)):
-            raise CorruptFile(f"'{marker}' is damaged; delete it, and what it names is computed again")
+        if not isinstance(drafts, list) or not all(map(_is_draft, drafts)):
+            raise CorruptFileError(f"'{marker}' is damaged; delete it, and what it names is computed again")
         for kind, name in drafts:
             if (attempt / kind / name).is_dir():
                 self.publish(kind, name, attempt / kind / name)
@@ -171,16 +171,16 @@ class RunFolder:
         write_json(draft / "outcome.json", outcome)
         self.publish(kind, str(outcome["id"]), draft)
 
-    def tidy(self) -> None:
+    def cleanup(self) -> None:
         """Delete what is of no use once nothing runs: the images, drafts, what a killed driver was writing.
 
         Checkpoints of trainings that have not ended stay, and what was to be published when the disk refused.
         """
         for folder in (self.path, self.path / "figures"):
-            sweep(folder)
+            cleanup_drafts(folder)
         shutil.rmtree(self.work / "data", ignore_errors=True)
         self.live.unlink(missing_ok=True)
-        sweep(self.work)
+        cleanup_drafts(self.work)
         for draft in self.work.glob("*/*/*"):
             if draft.is_file() and draft.name != PUBLISHING:
                 draft.unlink(missing_ok=True)
@@ -190,7 +190,7 @@ class RunFolder:
             with suppress(OSError):  # not empty, or not there
                 folder.rmdir()
 
-    def strangers(self, plan: Mapping[str, Any]) -> int:
+    def orphaned(self, plan: Mapping[str, Any]) -> int:
         """How many outcomes lie here that the plan does not ask for: of other settings, data or versions.
 
         They stay, and stand in no number.
@@ -206,7 +206,7 @@ class RunFolder:
         Raises:
             RunError: another process drives it.
         """
-        make_folder(self.path)
+        make_dir(self.path)
         with (self.path / ".lock").open("a+", encoding="utf-8") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -224,14 +224,14 @@ class RunFolder:
             yield
 
     def _read_all(self, kind: str, names: Iterable[str]) -> dict[str, dict[str, Any]]:
-        with collector_paused():
+        with gc_paused():
             found = ((name, self._read(kind, name)) for name in names)
             return {name: outcome for name, outcome in found if outcome is not None}
 
     def _read(self, kind: str, name: str) -> dict[str, Any] | None:
         path = self._place(kind, name)
         try:
-            found = read_json(path, largest=LARGEST_OUTCOME)
+            found = read_json(path, largest=MAX_OUTCOME)
         except (FileNotFoundError, NotADirectoryError):
             return None
         return check_trial(found, name, path) if kind == "trials" else check_evaluation(found, name, path)
@@ -240,7 +240,7 @@ class RunFolder:
         return self.path / f"{kind}/{name}/outcome.json"
 
 
-def _names_a_draft(pair: object) -> bool:
+def _is_draft(pair: object) -> bool:
     """Whether it is `[kind, id]`; a path that leads elsewhere is none."""
     return (
         isinstance(pair, list)

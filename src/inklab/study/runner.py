@@ -12,35 +12,35 @@ from inklab.data.sources import sources
 from inklab.errors import RunError
 from inklab.io.documents import read_json, write_json
 from inklab.results.summarize import write_results
-from inklab.run import keep_samples
+from inklab.run import save_samples
 from inklab.study.executor import Event, Executor, LocalExecutor
-from inklab.study.grouping import How, Way, members_that_fit
-from inklab.study.job_context import Bench, lay_out
-from inklab.study.load import Study
-from inklab.study.plan import NUMERICS, distinct_settings, plan, rehearsal_key
+from inklab.study.grouping import ExecutionConfig, TrainingMode, max_population
+from inklab.study.job_context import JobContext, write_split_arrays
+from inklab.study.load import LoadedStudy
+from inklab.study.plan import NUMERICS, distinct_settings, plan, traits_key
 from inklab.study.resources import (
-    Asked,
-    assumed,
-    choose,
+    ExecutionOptions,
+    choose_execution,
     cost_of,
+    default_profile,
     estimate,
     group_seconds,
-    known_facts,
-    machine_facts,
-    obeyed,
+    load_cached_profile,
+    load_or_measure_profile,
     repays_compiling,
+    resolve_against_plan,
 )
-from inklab.study.run_directory import FINAL, RunFolder
+from inklab.study.run_directory import FINAL, RunDirectory
 
-Facts = dict[str, dict[str, Any]]
+TraitsByNetwork = dict[str, dict[str, Any]]
 """Rehearsal key to what the rehearsal found out."""
 
-Watcher = Callable[[Event, dict[str, Any]], None]
+EventCallback = Callable[[Event, dict[str, Any]], None]
 """Told each event and the job that it is about."""
 
 
 @dataclass
-class Driver:
+class StudyRunner:
     """Runs a study in a folder.
 
     Args:
@@ -51,14 +51,14 @@ class Driver:
         command: what to type to have all of this again; stands in plan.json and in the report.
     """
 
-    study: Study
-    folder: RunFolder
-    asked: Asked = Asked()
-    watcher: Watcher = lambda event, job: None
+    study: LoadedStudy
+    folder: RunDirectory
+    asked: ExecutionOptions = ExecutionOptions()
+    watcher: EventCallback = lambda event, job: None
     command: str = ""
     _jobs: dict[str, dict[str, Any]] = field(default_factory=dict, init=False)
 
-    def how(self, *, probe: bool = True) -> How:
+    def how(self, *, probe: bool = True) -> ExecutionConfig:
         """How this run is carried out: as it was begun, else by what this machine does fast.
 
         Args:
@@ -68,34 +68,42 @@ class Driver:
             RunError: something else is asked for than what the run was begun with.
         """
         if (self.folder.path / "plan.json").is_file():
-            return obeyed(How(**self.folder.plan()["how"]), self.asked)
+            return resolve_against_plan(ExecutionConfig(**self.folder.plan()["how"]), self.asked)
         if not probe:
-            return choose(known_facts() or assumed(), self.asked)
-        return choose(machine_facts(lambda: self.watcher(Event("probing", ""), {})), self.asked)
+            return choose_execution(load_cached_profile() or default_profile(), self.asked)
+        return choose_execution(
+            load_or_measure_profile(lambda: self.watcher(Event("probing", ""), {})), self.asked
+        )
 
     def dry_run(self) -> tuple[dict[str, Any], dict[str, float | int]]:
         """The plan and what is still to be done of it; rehearses in this process and writes nothing."""
         from inklab.study.load import check_names
-        from inklab.training.preflight import rehearse
+        from inklab.training.preflight import preflight
 
         check_names(self.study.spec)
         how, identity = self.how(), self.study.identity
         facts = {
-            rehearsal_key(settings): rehearse(settings, identity.shape, len(identity.labels)).to_json()
+            traits_key(settings): preflight(settings, identity.shape, len(identity.labels)).to_json()
             for settings in distinct_settings(self.study.spec, identity, how)
         }
         made = self._plan(how, facts)
-        return made, estimate(made, self._waiting(made), cost_of(facts))
+        return made, estimate(made, self._pending(made), cost_of(facts))
 
     def check(self) -> None:
         """Tell mistakes before anything is written or started.
 
         Raises:
-            SpecError: the study can't be planned.
+            ConfigError: the study can't be planned.
             RunError: the folder holds another study, or can't be a folder.
         """
         how = self.how(probe=False)
-        plan(self.study.spec, self.study.profile, self.study.identity, how, lambda _: Way(False, False))
+        plan(
+            self.study.spec,
+            self.study.profile,
+            self.study.identity,
+            how,
+            lambda _: TrainingMode(False, False),
+        )
         path = self.folder.path
         standing = next(place for place in (path, *path.absolute().parents) if place.exists())
         if not standing.is_dir():
@@ -117,41 +125,41 @@ class Driver:
 
         Raises:
             RunError: another process drives this run.
-            SpecError: the study can't be planned.
-            Unwritable: the disk refuses; what is finished is kept, and checkpoints of the rest.
+            ConfigError: the study can't be planned.
+            WriteError: the disk refuses; what is finished is kept, and checkpoints of the rest.
             KeyboardInterrupt: likewise.
         """
         self.check()
         with self.folder.locked():
             how, began = self.how(), time.monotonic()
             try:
-                self.folder.finish_publishing()
-                if self._complete(how):
+                self.folder.recover_commits()
+                if self._finish_if_nothing_to_do(how):
                     shutil.rmtree(self.folder.work, ignore_errors=True)
                 else:
-                    self.folder.tidy()
-                    lay_out(self.folder, self.study.split)
-                    with LocalExecutor(self._bench(how), self.folder.work, how.workers) as executor:
+                    self.folder.cleanup()
+                    write_split_arrays(self.folder, self.study.split)
+                    with LocalExecutor(self._job_context(how), self.folder.work, how.workers) as executor:
                         self._compute(executor, how)
             finally:
-                self._sum_up(time.monotonic() - began)
-                self.folder.tidy()
+                self._write_results(time.monotonic() - began)
+                self.folder.cleanup()
         return dict(read_json(self.folder.path / "results.json"))
 
-    def _complete(self, how: How) -> bool:
+    def _finish_if_nothing_to_do(self, how: ExecutionConfig) -> bool:
         """Whether nothing is missing; then only the plan is written, whose words may have changed."""
-        facts = self._known("facts", {})
+        facts = self._previous("facts", {})
         needed = distinct_settings(self.study.spec, self.study.identity, how)
-        if {rehearsal_key(settings) for settings in needed} - set(facts):
+        if {traits_key(settings) for settings in needed} - set(facts):
             return False
         made = self._plan(how, facts)
-        if self._waiting(made):
+        if self._pending(made):
             return False
         self._write_plan(made)
         self.watcher(Event("planned", "", estimate(made, set(), cost_of(facts))), {})
         return True
 
-    def _known(self, key: str, otherwise: Any) -> Any:
+    def _previous(self, key: str, otherwise: Any) -> Any:
         """What plan.json keeps of earlier sessions: facts of rehearsals, the command that began the run."""
         path = self.folder.path / "plan.json"
         return self.folder.plan().get(key, otherwise) if path.is_file() else otherwise
@@ -167,34 +175,36 @@ class Driver:
         source = self.study.identity.source
         return str(Path(source).resolve()) if source not in sources and Path(source).exists() else source
 
-    def _compute(self, executor: Executor, how: How) -> None:
-        facts = self._rehearsed(executor, how)
+    def _compute(self, executor: Executor, how: ExecutionConfig) -> None:
+        facts = self._preflight(executor, how)
         made = self._plan(how, facts)
-        keep_samples(self.folder, self.study.split.train.pixels, self.study.split.train.labels)
+        save_samples(self.folder, self.study.split.train.pixels, self.study.split.train.labels)
         self._write_plan(made)
-        waiting = self._waiting(made)
+        waiting = self._pending(made)
         self.watcher(Event("planned", "", estimate(made, waiting, cost_of(facts))), {})
         for job in self._train_jobs(made, waiting, cost_of(facts)):
             self._submit(executor, job)
-        self._submit_ready(executor, made, waiting)
+        self._submit_unblocked(executor, made, waiting)
         for event in executor.events():
             if event.kind in ("done", "failed", "lost"):
-                waiting -= self._ended(event)  # published before it is told: what was said to be done is kept
-                self._submit_ready(executor, made, waiting)
+                waiting -= self._on_job_end(
+                    event
+                )  # published before it is told: what was said to be done is kept
+                self._submit_unblocked(executor, made, waiting)
             self.watcher(event, self._jobs[event.job])
 
-    def _rehearsed(self, executor: Executor, how: How) -> Facts:
+    def _preflight(self, executor: Executor, how: ExecutionConfig) -> TraitsByNetwork:
         """Have every kind of network rehearsed by a worker, so that this process need not import torch."""
         spec = self.study.spec.model_dump(mode="json")
         self._submit(executor, {"name": "check", "kind": "check", "spec": spec, "label": "names"})
         keys = {}
         for settings in distinct_settings(self.study.spec, self.study.identity, how):
-            keys[f"rehearse {rehearsal_key(settings)}"] = rehearsal_key(settings)
+            keys[f"rehearse {traits_key(settings)}"] = traits_key(settings)
             self._submit(executor, {
-                "name": f"rehearse {rehearsal_key(settings)}", "kind": "rehearse", "settings": settings,
+                "name": f"rehearse {traits_key(settings)}", "kind": "rehearse", "settings": settings,
                 "label": f"rehearsal of {settings['model']['name']}",
             })  # fmt: skip
-        facts: Facts = {}
+        facts: TraitsByNetwork = {}
         for event in executor.events():
             if event.kind == "done" and event.job in keys:
                 facts[keys[event.job]] = event.value[0]
@@ -202,24 +212,24 @@ class Driver:
                 raise RunError(f"before training: {event.value}")
         return facts
 
-    def _plan(self, how: How, facts: Facts) -> dict[str, Any]:
+    def _plan(self, how: ExecutionConfig, facts: TraitsByNetwork) -> dict[str, Any]:
         images, cost = len(self.study.split.train), cost_of(facts)
 
-        def lifting(settings: dict[str, Any]) -> Way:
-            known = facts[rehearsal_key(settings)]
+        def lifting(settings: dict[str, Any]) -> TrainingMode:
+            known = facts[traits_key(settings)]
             lasting = how.compile == "yes" or repays_compiling(settings, images, cost)
-            return Way(
+            return TrainingMode(
                 lifted=known["liftable"] and not known["convolutional"],
                 random=known["random"],
-                members=members_that_fit(known["parameters"], settings["recipe"]["optimiser"]),
+                members=max_population(known["parameters"], settings["recipe"]["optimiser"]),
                 compiled=how.compile != "no" and lasting and not known["random"],
             )
 
         made = plan(self.study.spec, self.study.profile, self.study.identity, how, lifting)
-        made["data"]["note"] = made["data"]["note"] or self._known("data", {}).get("note")
-        return {**made, "command": self.command or self._known("command", ""), "facts": facts}
+        made["data"]["note"] = made["data"]["note"] or self._previous("data", {}).get("note")
+        return {**made, "command": self.command or self._previous("command", ""), "facts": facts}
 
-    def _waiting(self, made: dict[str, Any]) -> set[str]:
+    def _pending(self, made: dict[str, Any]) -> set[str]:
         """Ids without a final outcome."""
         trials = {each for each in made["trials"] if _state(self.folder.outcome(each)) not in FINAL}
         return trials | {
@@ -247,7 +257,7 @@ class Driver:
                 jobs.append({**job, "label": _label(made, left)})
         return sorted(jobs, key=lambda job: -job["seconds"])
 
-    def _submit_ready(self, executor: Executor, made: dict[str, Any], waiting: set[str]) -> None:
+    def _submit_unblocked(self, executor: Executor, made: dict[str, Any], waiting: set[str]) -> None:
         """Submit the evaluations whose trials have ended; without good trials one can't be computed."""
         for evaluation in _evaluations(made):
             name = f"evaluate {evaluation['id']}"
@@ -265,7 +275,9 @@ class Driver:
             }
             if bad:
                 self._jobs[name] = job
-                self._record(job, "failed", f"it needs trials that ended well, but {' and '.join(bad)}")
+                self._record_failure(
+                    job, "failed", f"it needs trials that ended well, but {' and '.join(bad)}"
+                )
                 waiting.discard(evaluation["id"])
             else:
                 self._submit(executor, job)
@@ -274,17 +286,17 @@ class Driver:
         self._jobs[job["name"]] = job
         executor.submit(job)
 
-    def _ended(self, event: Event) -> set[str]:
+    def _on_job_end(self, event: Event) -> set[str]:
         """Publish what a job left; the ids that no longer wait."""
         job = self._jobs[event.job]
         if event.kind == "done":
             drafts, folder = event.value
-            self.folder.publish_all(drafts, folder)
+            self.folder.commit_all(drafts, folder)
         else:
-            self._record(job, event.kind, event.value)
+            self._record_failure(job, event.kind, event.value)
         return _ids(job)
 
-    def _record(self, job: dict[str, Any], state: str, reason: str) -> None:
+    def _record_failure(self, job: dict[str, Any], state: str, reason: str) -> None:
         if "evaluation" in job:
             self.folder.record(
                 "evaluations",
@@ -317,9 +329,9 @@ class Driver:
                 "name another folder with --out"
             )
 
-    def _bench(self, how: How) -> Bench:
+    def _job_context(self, how: ExecutionConfig) -> JobContext:
         identity = self.study.identity
-        return Bench(
+        return JobContext(
             run=str(self.folder.path.resolve()),
             seed=self.study.spec.seed,
             labels=identity.labels,
@@ -331,7 +343,7 @@ class Driver:
             checkpoint_every=self.asked.checkpoint_every,
         )
 
-    def _sum_up(self, seconds: float) -> None:
+    def _write_results(self, seconds: float) -> None:
         """Write results.json, also of a run that was interrupted; add to the seconds that somebody waited."""
         if (self.folder.path / "plan.json").is_file():
             clock = self.folder.path / "clock.json"

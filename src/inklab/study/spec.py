@@ -6,27 +6,27 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
-from inklab.training.recipe import LARGEST_FP32, Augmentation, Recipe
+from inklab.training.recipe import MAX_FP32, Augmentation, Recipe
 
-MOST_COMPARED = 1000  # values, strengths, pipelines, samplers: a study of more was not meant
-MOST_TRAININGS = 100_000  # of one chapter
+MAX_COMPARED = 1000  # values, strengths, pipelines, samplers: a study of more was not meant
+MAX_TRAININGS = 100_000  # of one chapter
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
-Strength = Annotated[float, Field(ge=0, le=LARGEST_FP32)]
-Strengths = Annotated[tuple[Strength, ...], Field(max_length=MOST_COMPARED)]
+Strength = Annotated[float, Field(ge=0, le=MAX_FP32)]
+Strengths = Annotated[tuple[Strength, ...], Field(max_length=MAX_COMPARED)]
 Short = Annotated[str, Field(max_length=300)]
-Names = Annotated[tuple[Short, ...], Field(max_length=MOST_COMPARED)]
-Bounded = Annotated[float, Field(ge=-LARGEST_FP32, le=LARGEST_FP32)]
+Names = Annotated[tuple[Short, ...], Field(max_length=MAX_COMPARED)]
+Bounded = Annotated[float, Field(ge=-MAX_FP32, le=MAX_FP32)]
 Images = Annotated[int, Field(le=1_000_000_000)]
 
 
-class Model(BaseModel):
+class ModelSpec(BaseModel):
     """Frozen, and unknown keys are mistakes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Reference(Model):
+class Reference(ModelSpec):
     """What others measured.
 
     Attributes:
@@ -37,12 +37,12 @@ class Reference(Model):
     """
 
     who: str
-    values: Annotated[dict[str, Bounded], Field(max_length=MOST_COMPARED)]
+    values: Annotated[dict[str, Bounded], Field(max_length=MAX_COMPARED)]
     differs: str = ""
     epochs: Annotated[int, Field(ge=1)] | None = None
 
 
-class Chapter(Model):
+class Experiment(ModelSpec):
     """What every chapter has.
 
     Attributes:
@@ -58,20 +58,20 @@ class Chapter(Model):
     references: tuple[Reference, ...] = ()
 
 
-class DataChapter(Chapter):
+class DataExperiment(Experiment):
     """Shows the images: class balance, samples, what preprocessing does."""
 
     kind: Literal["data"]
 
 
-class ScalingSpec(Model):
+class ScalingSpec(ModelSpec):
     """What stands in front of the network: `(images - mean) / spread`, images in [0, 1]."""
 
     mean: Bounded = 0.0
-    spread: Annotated[float, Field(gt=0, le=LARGEST_FP32)] = 1.0
+    spread: Annotated[float, Field(gt=0, le=MAX_FP32)] = 1.0
 
 
-class TrainChapter(Chapter):
+class TrainingExperiment(Experiment):
     """Trains networks: each setting, each replicate.
 
     Attributes:
@@ -86,7 +86,7 @@ class TrainChapter(Chapter):
     model: dict[str, Any]
     scaling: ScalingSpec | Literal["none", "standard"] = "none"
     recipe: Recipe = Recipe()
-    vary: dict[str, Annotated[tuple[Any, ...], Field(min_length=1, max_length=MOST_COMPARED)]] = Field(
+    vary: dict[str, Annotated[tuple[Any, ...], Field(min_length=1, max_length=MAX_COMPARED)]] = Field(
         default_factory=dict, max_length=20
     )
     replicates: Annotated[int, Field(ge=1, le=10_000)] = 3
@@ -112,14 +112,14 @@ class TrainChapter(Chapter):
         return value
 
     @model_validator(mode="after")
-    def _bounded(self) -> "TrainChapter":
+    def _bounded(self) -> "TrainingExperiment":
         count = self.replicates * math.prod(len(values) for values in self.vary.values())
-        if count > MOST_TRAININGS:
-            raise ValueError(f"it has {count:,} trainings; at most {MOST_TRAININGS:,} are allowed")
+        if count > MAX_TRAININGS:
+            raise ValueError(f"it has {count:,} trainings; at most {MAX_TRAININGS:,} are allowed")
         return self
 
 
-class NoiseChapter(Chapter):
+class RobustnessExperiment(Experiment):
     """Compares whole pipelines as images get worse.
 
     Attributes:
@@ -147,7 +147,7 @@ class NoiseChapter(Chapter):
         return value
 
 
-class GeneratorChapter(Chapter):
+class GenerationExperiment(Experiment):
     """Draws new images from a decoder and scores them.
 
     Attributes:
@@ -170,7 +170,7 @@ class GeneratorChapter(Chapter):
     nearest_images: Annotated[Images, Field(ge=10)] = 2_000
 
 
-class FindingsChapter(Chapter):
+class FindingsExperiment(Experiment):
     """Sentences computed from the numbers."""
 
     kind: Literal["findings"]
@@ -182,17 +182,17 @@ def kind_of(value: Any) -> str:
     return str(kind)
 
 
-AnyChapter = Annotated[
-    Annotated[DataChapter, Tag("data")]
-    | Annotated[TrainChapter, Tag("train")]
-    | Annotated[NoiseChapter, Tag("noise")]
-    | Annotated[GeneratorChapter, Tag("generator")]
-    | Annotated[FindingsChapter, Tag("findings")],
+AnyExperiment = Annotated[
+    Annotated[DataExperiment, Tag("data")]
+    | Annotated[TrainingExperiment, Tag("train")]
+    | Annotated[RobustnessExperiment, Tag("noise")]
+    | Annotated[GenerationExperiment, Tag("generator")]
+    | Annotated[FindingsExperiment, Tag("findings")],
     Discriminator(kind_of),
 ]
 
 
-class DataSpec(Model):
+class DataSpec(ModelSpec):
     """Where images come from.
 
     Attributes:
@@ -204,7 +204,7 @@ class DataSpec(Model):
     validation: Annotated[Images, Field(ge=0)] | None = None
 
 
-class StudySpec(Model):
+class StudySpec(ModelSpec):
     """The whole question: what to compare, on what, how often.
 
     Attributes:
@@ -223,21 +223,25 @@ class StudySpec(Model):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     data: DataSpec = DataSpec()
-    chapters: Annotated[dict[Name, AnyChapter], Field(min_length=1)]
+    chapters: Annotated[dict[Name, AnyExperiment], Field(min_length=1)]
 
     @field_validator("chapters")
     @classmethod
-    def _findings(cls, value: dict[Name, AnyChapter]) -> dict[Name, AnyChapter]:
-        if "findings" in value and not isinstance(value["findings"], FindingsChapter):
+    def _findings(cls, value: dict[Name, AnyExperiment]) -> dict[Name, AnyExperiment]:
+        if "findings" in value and not isinstance(value["findings"], FindingsExperiment):
             raise ValueError("'findings' is where results.json has its findings; call this chapter otherwise")
         return value
 
-    def train_chapters(self) -> dict[str, TrainChapter]:
+    def train_chapters(self) -> dict[str, TrainingExperiment]:
         """The chapters that train, by name."""
-        return {name: chapter for name, chapter in self.chapters.items() if isinstance(chapter, TrainChapter)}
+        return {
+            name: chapter
+            for name, chapter in self.chapters.items()
+            if isinstance(chapter, TrainingExperiment)
+        }
 
 
-class Small(Model):
+class SmallDataRule(ModelSpec):
     """What a study does where its source has few images: few images make few steps, so it trains longer.
 
     Attributes:
@@ -257,10 +261,10 @@ FIELDS: dict[str, Sequence[str]] = {
     "corruption": ["name", "strength"],
     "scaling": list(ScalingSpec.model_fields),
     "reference": list(Reference.model_fields),
-    "data": list(DataChapter.model_fields),
-    "train": list(TrainChapter.model_fields),
-    "noise": list(NoiseChapter.model_fields),
-    "generator": list(GeneratorChapter.model_fields),
-    "findings": list(FindingsChapter.model_fields),
+    "data": list(DataExperiment.model_fields),
+    "train": list(TrainingExperiment.model_fields),
+    "noise": list(RobustnessExperiment.model_fields),
+    "generator": list(GenerationExperiment.model_fields),
+    "findings": list(FindingsExperiment.model_fields),
 }
 """What may stand where, for messages."""

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from inklab.corruptions.corruption import find_corruption
+from inklab.corruptions.corruption import get_corruption
 from inklab.networks.network import Shape
 from inklab.seeding import Seed
 from inklab.training.objectives import Batch
@@ -18,7 +18,7 @@ from inklab.training.recipe import Augmentation, CorruptionSpec, Recipe
 
 
 @dataclass(frozen=True)
-class Part:
+class TensorSet:
     """Some images: bytes `(n, c, h, w)` and labels `(n,)`."""
 
     pixels: UInt8[Tensor, "n c h w"]
@@ -26,7 +26,7 @@ class Part:
 
     def images(self, index: Int[Tensor, "*any"]) -> Float[Tensor, "*any c h w"]:
         """The images at some places, floats in [0, 1]."""
-        return as_floats(self.bytes_at(index))
+        return to_floats(self.bytes_at(index))
 
     def bytes_at(self, index: Int[Tensor, "*any"]) -> UInt8[Tensor, "*any c h w"]:
         """The images at some places, as they lie."""
@@ -39,9 +39,9 @@ class Part:
 class TrainingData:
     """What a trial is trained, chosen and scored on."""
 
-    train: Part
-    validation: Part
-    test: Part
+    train: TensorSet
+    validation: TensorSet
+    test: TensorSet
     labels: tuple[str, ...]
 
     @property
@@ -51,21 +51,21 @@ class TrainingData:
         return channels, height, width
 
 
-def as_floats(pixels: Tensor) -> Tensor:
+def to_floats(pixels: Tensor) -> Tensor:
     """Bytes as floats in [0, 1]; floats as they are."""
     return pixels if pixels.is_floating_point() else pixels.float() / 255
 
 
-def as_part(pixels: UInt8[np.ndarray, "n c h w"], labels: Int[np.ndarray, " n"]) -> Part:
+def to_tensor_set(pixels: UInt8[np.ndarray, "n c h w"], labels: Int[np.ndarray, " n"]) -> TensorSet:
     """Copy arrays onto the device."""
-    return Part(torch.from_numpy(np.array(pixels)), torch.from_numpy(np.array(labels, dtype=np.int64)))
+    return TensorSet(torch.from_numpy(np.array(pixels)), torch.from_numpy(np.array(labels, dtype=np.int64)))
 
 
 BUMPS = 5
 """Places along each axis whose displacements an elastic deformation draws; between them it is smooth."""
 
 
-class Shifter:
+class RandomShift:
     """All training images with an empty border, out of which shifted ones are cut.
 
     Args:
@@ -96,7 +96,7 @@ class Shifter:
         return self.views[index, :, cells // self.places, cells % self.places]
 
 
-def warped(
+def warp(
     images: Float[Tensor, "n c h w"], spec: Augmentation, rng: torch.Generator
 ) -> Float[Tensor, "n c h w"]:
     """Turn, scale and bend images, each by its own draws; what comes from outside is black.
@@ -131,7 +131,7 @@ def warped(
     return functional.grid_sample(images, grid, align_corners=False).clamp_(0, 1)
 
 
-class BatchMaker:
+class BatchLoader:
     """Makes the batches of an epoch.
 
     Args:
@@ -145,7 +145,7 @@ class BatchMaker:
         self.part, self.recipe, self.seeds, self.lifted = data.train, recipe, seeds, lifted
         self.augmentation = recipe.augmentation or Augmentation()
         shift = self.augmentation.shift
-        self.shifter = Shifter(self.part.pixels, shift) if shift else None
+        self.shifter = RandomShift(self.part.pixels, shift) if shift else None
 
     def epoch(self, epoch: int, taken: int = 0) -> Iterator[Batch]:
         """Every training image once a member, in an order drawn from the stream `order / epoch`.
@@ -169,8 +169,8 @@ class BatchMaker:
         if self.recipe.corruption:
             # Member by member, so that the noise does not depend on who else is trained.
             streams = [seed / "corruption" / epoch / number for seed in self.seeds]
-            rows = zip(as_floats(pixels), streams, strict=True)
-            shown = torch.stack([spoilt(row, self.recipe.corruption, seed) for row, seed in rows])
+            rows = zip(to_floats(pixels), streams, strict=True)
+            shown = torch.stack([corrupt_images(row, self.recipe.corruption, seed) for row, seed in rows])
         return Batch(pixels, labels, shown) if self.lifted else Batch(pixels[0], labels[0], shown[0])
 
     def _moved(
@@ -185,11 +185,13 @@ class BatchMaker:
         if not self.augmentation.warps:
             return pixels
         streams = [(seed / "augmentation" / epoch / number).generator() for seed in self.seeds]
-        members = zip(as_floats(pixels), streams, strict=True)
-        return torch.stack([warped(row, self.augmentation, rng) for row, rng in members])
+        members = zip(to_floats(pixels), streams, strict=True)
+        return torch.stack([warp(row, self.augmentation, rng) for row, rng in members])
 
 
-def spoilt(images: Float[Tensor, "n c h w"], spec: CorruptionSpec, seed: Seed) -> Float[Tensor, "n c h w"]:
+def corrupt_images(
+    images: Float[Tensor, "n c h w"], spec: CorruptionSpec, seed: Seed
+) -> Float[Tensor, "n c h w"]:
     """Corrupt images as a recipe says, each at a strength drawn between its bounds.
 
     Returns:
@@ -197,14 +199,14 @@ def spoilt(images: Float[Tensor, "n c h w"], spec: CorruptionSpec, seed: Seed) -
     """
     rng = seed.generator()
     low, high = spec.strength
-    corruption = find_corruption(spec.name)
+    corruption = get_corruption(spec.name)
     if low == high:
         return corruption(images, low, rng)
     strengths = low + (high - low) * torch.rand(len(images), generator=rng)
     return corruption(images, strengths, rng)
 
 
-def shown_for_scoring(part: Part, spec: CorruptionSpec | None, seed: Seed) -> Float[Tensor, "n c h w"]:
+def scoring_inputs(part: TensorSet, spec: CorruptionSpec | None, seed: Seed) -> Float[Tensor, "n c h w"]:
     """All images of a part as a network is shown them when it is scored: the same noise for all trials."""
     images = part.images(torch.arange(len(part.labels)))
-    return images if spec is None else spoilt(images, spec, seed)
+    return images if spec is None else corrupt_images(images, spec, seed)

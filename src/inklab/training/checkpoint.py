@@ -17,23 +17,25 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from inklab.errors import CorruptFile, DataError
-from inklab.hardware import cpu_name, processor
-from inklab.io.atomic import write_whole
+from inklab.errors import CorruptFileError, DataError
+from inklab.hardware import cpu_name, cpuinfo_field
+from inklab.io.atomic import write_atomic
 from inklab.io.documents import json_text, parse_json, read_json, sha256_of, write_json
-from inklab.io.tensor_file import checked, read_capped
+from inklab.io.tensor_file import check_header, read_capped
 from inklab.training.optimizers import Tensors
 from inklab.training.step import State
 
 FORMAT = 1
-TENSORS, TOLD, COMMIT = "state.safetensors", "state.json", "COMMIT"
-GENERATIONS = 2
-EVERY = 30.0  # seconds of training that a crash may cost
-LARGEST_SHARE = 0.01  # of the time: where a checkpoint takes longer than 0.3 s, they are made less often
-LOOK = 0.02  # seconds between two looks at the clock's business; a look asks the driver, which costs 10 us
+TENSORS_FILE, STATE_FILE, COMMIT_FILE = "state.safetensors", "state.json", "COMMIT"
+KEPT_CHECKPOINTS = 2
+CHECKPOINT_INTERVAL = 30.0  # seconds of training that a crash may cost
+MAX_TIME_SHARE = 0.01  # of the time: where a checkpoint takes longer than 0.3 s, they are made less often
+POLL_INTERVAL = (
+    0.02  # seconds between two looks at the clock's business; a look asks the driver, which costs 10 us
+)
 
 
-class Interrupted(Exception):
+class TrainingInterrupted(Exception):
     """A training was asked to stop, and has left a checkpoint."""
 
 
@@ -66,11 +68,11 @@ class Checkpoint:
         return self.epoch, len(self.tensors["losses"])
 
 
-def made_with(*, compiled: bool) -> dict[str, Any]:
+def numeric_environment(*, compiled: bool) -> dict[str, Any]:
     """What bits depend on besides a trial's id. A checkpoint made with something else is not gone on from."""
     return {
         "torch": torch.__version__,
-        "processor": sha256_of(f"{cpu_name()} {processor('flags')}".encode())[:12],
+        "processor": sha256_of(f"{cpu_name()} {cpuinfo_field('flags')}".encode())[:12],
         "threads": torch.get_num_threads(),
         "compiled": compiled,
     }
@@ -92,7 +94,7 @@ def state_of(like: State, tensors: Tensors, places: Sequence[int] | None) -> Sta
         places: of each slot among the members that the tensors lead with; None if not lifted.
 
     Raises:
-        CorruptFile: they are not those of such a state.
+        CorruptFileError: they are not those of such a state.
     """
 
     def laid_out(name: str, old: Tensor) -> Tensor:
@@ -100,7 +102,7 @@ def state_of(like: State, tensors: Tensors, places: Sequence[int] | None) -> Sta
         if value is not None and places is not None:
             value = value[list(places)]
         if value is None or value.shape != old.shape or value.dtype != old.dtype:
-            raise CorruptFile(f"a checkpoint has no '{name}' of the shape {tuple(old.shape)}")
+            raise CorruptFileError(f"a checkpoint has no '{name}' of the shape {tuple(old.shape)}")
         return torch.empty_like(old).copy_(value)
 
     return State(
@@ -115,14 +117,15 @@ def state_of(like: State, tensors: Tensors, places: Sequence[int] | None) -> Sta
 
 
 @dataclass
-class Keeper:
+class CheckpointManager:
     """Decides when a training is checkpointed, and where.
 
     Args:
         folder: for this training's generations.
         before: generations of earlier attempts, which it may go on from.
         every: seconds between two checkpoints; by default 30, or more to keep below 1 % of the time.
-        asked_to_stop: whether the training is to end; asked after steps, at most every `LOOK` seconds.
+        asked_to_stop: whether the training is to end; asked after steps, at most every `POLL_INTERVAL`
+            seconds.
         warn: told what could not be gone on from.
     """
 
@@ -131,22 +134,22 @@ class Keeper:
     every: float | None = None
     asked_to_stop: Callable[[], bool] = lambda: False
     warn: Callable[[str], None] = lambda text: None
-    look: float = LOOK
+    look: float = POLL_INTERVAL
     _due: float = field(default=0.0, init=False)
     _next_look: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
-        self._due = time.monotonic() + (EVERY if self.every is None else self.every)
+        self._due = time.monotonic() + (CHECKPOINT_INTERVAL if self.every is None else self.every)
 
-    def after_step(self, standing: Callable[[], Checkpoint]) -> None:
+    def maybe_save(self, standing: Callable[[], Checkpoint]) -> None:
         """Write a checkpoint if it is time; called after every step.
 
         Args:
             standing: tells where the training stands.
 
         Raises:
-            Interrupted: it was asked to stop; the checkpoint is written.
-            Unwritable: the disk refuses.
+            TrainingInterrupted: it was asked to stop; the checkpoint is written.
+            WriteError: the disk refuses.
         """
         now = time.monotonic()
         if now < self._next_look:
@@ -156,30 +159,30 @@ class Keeper:
         if stopping or now >= self._due:
             write_checkpoint(self.folder, standing())
             spent = time.monotonic() - now
-            pause = max(EVERY, spent / LARGEST_SHARE) if self.every is None else self.every
+            pause = max(CHECKPOINT_INTERVAL, spent / MAX_TIME_SHARE) if self.every is None else self.every
             self._due = time.monotonic() + pause
             self._forget_earlier_attempts()
         if stopping:
-            raise Interrupted
+            raise TrainingInterrupted
 
     def _forget_earlier_attempts(self) -> None:
         """Keep the disk from filling with every stop: two generations of this attempt serve as well."""
-        if len(generations([self.folder])) == GENERATIONS:
-            for generation in generations(self.before):
-                _forget(generation)
+        if len(list_checkpoints([self.folder])) == KEPT_CHECKPOINTS:
+            for generation in list_checkpoints(self.before):
+                _delete(generation)
             self.before = ()
 
-    def apart(self, name: str) -> "Keeper":
+    def for_group(self, name: str) -> "CheckpointManager":
         """A keeper for one of several trainings, which keep their generations apart."""
         return replace(self, folder=self.folder / name, before=[each / name for each in self.before])
 
-    def newest(self, trials: Sequence[str], made: dict[str, Any]) -> Checkpoint | None:
+    def latest(self, trials: Sequence[str], made: dict[str, Any]) -> Checkpoint | None:
         """The checkpoint to go on from: the furthest whole one that holds these trials, if there is any.
 
         What is damaged, or was made with something else, is told once and left aside.
         """
         troubles: list[str] = []
-        for generation in sorted(generations(self.before), key=lambda each: each.name, reverse=True):
+        for generation in sorted(list_checkpoints(self.before), key=lambda each: each.name, reverse=True):
             try:
                 found = read_checkpoint(generation)
             except DataError as error:
@@ -188,25 +191,25 @@ class Keeper:
             if not set(trials) <= set(found.trials):
                 continue
             if found.made_with == made:
-                self._tell(troubles, f"training goes on from epoch {found.epoch + 1}")
+                self._warn(troubles, f"training goes on from epoch {found.epoch + 1}")
                 return found
-            troubles.append(_made_otherwise(generation, found.made_with, made))
-        self._tell(troubles, "training begins anew")
+            troubles.append(_environment_mismatch(generation, found.made_with, made))
+        self._warn(troubles, "training begins anew")
         return None
 
-    def _tell(self, troubles: Sequence[str], so: str) -> None:
+    def _warn(self, troubles: Sequence[str], so: str) -> None:
         if troubles:
             self.warn(f"{'; '.join(troubles)}: {so}")
 
 
-def _made_otherwise(generation: Path, then: dict[str, Any], now: dict[str, Any]) -> str:
+def _environment_mismatch(generation: Path, then: dict[str, Any], now: dict[str, Any]) -> str:
     differing = [f"{key} {then.get(key)}, now {now[key]}" for key in now if then.get(key) != now[key]]
     return f"'{generation}' was made with {', '.join(differing)}, which may give other bits"
 
 
-def generations(folders: Iterable[Path]) -> list[Path]:
+def list_checkpoints(folders: Iterable[Path]) -> list[Path]:
     """The finished generations in some folders; one without COMMIT was never finished."""
-    return sorted(path.parent for folder in folders for path in folder.glob(f"*/{COMMIT}"))
+    return sorted(path.parent for folder in folders for path in folder.glob(f"*/{COMMIT_FILE}"))
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
@@ -216,7 +219,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         Its folder, named by epochs and steps so that names sort by progress.
 
     Raises:
-        Unwritable: the disk refuses; the older generations are still there.
+        WriteError: the disk refuses; the older generations are still there.
     """
     epoch, step = checkpoint.progress
     generation = folder / f"{epoch:06d}-{step:09d}"
@@ -225,20 +228,20 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         "epoch": epoch, "step": step, "histories": list(checkpoint.histories),
         "diverged": list(checkpoint.diverged), "seconds": checkpoint.seconds,
     }  # fmt: skip
-    (generation / COMMIT).unlink(missing_ok=True)  # the same place again: not finished until it is
+    (generation / COMMIT_FILE).unlink(missing_ok=True)  # the same place again: not finished until it is
     tensors = {name: value.detach().contiguous() for name, value in checkpoint.tensors.items()}
-    contents = {TENSORS: save_tensors(tensors), TOLD: json_text(told).encode()}
+    contents = {TENSORS_FILE: save_tensors(tensors), STATE_FILE: json_text(told).encode()}
     for name, raw in contents.items():
-        write_whole(generation / name, raw)
-    write_json(generation / COMMIT, {name: sha256_of(raw) for name, raw in contents.items()})
-    for old in generations([folder])[:-GENERATIONS]:
-        _forget(old)
+        write_atomic(generation / name, raw)
+    write_json(generation / COMMIT_FILE, {name: sha256_of(raw) for name, raw in contents.items()})
+    for old in list_checkpoints([folder])[:-KEPT_CHECKPOINTS]:
+        _delete(old)
     return generation
 
 
-def _forget(generation: Path) -> None:
+def _delete(generation: Path) -> None:
     """Delete a generation; what is left of one if that is cut off does not look finished."""
-    (generation / COMMIT).unlink(missing_ok=True)
+    (generation / COMMIT_FILE).unlink(missing_ok=True)
     rmtree(generation, ignore_errors=True)
 
 
@@ -246,21 +249,23 @@ def read_checkpoint(generation: Path) -> Checkpoint:
     """Read a finished generation, checking every byte.
 
     Raises:
-        CorruptFile: it is damaged.
+        CorruptFileError: it is damaged.
         DataError: the system doesn't let it be read.
     """
     try:
-        hashes = read_json(generation / COMMIT)
-        contents = {name: read_capped(generation / name) for name in (TENSORS, TOLD)}
+        hashes = read_json(generation / COMMIT_FILE)
+        contents = {name: read_capped(generation / name) for name in (TENSORS_FILE, STATE_FILE)}
     except OSError as error:
-        raise CorruptFile(f"'{error.filename}' can't be read: {error.strerror}") from error
+        raise CorruptFileError(f"'{error.filename}' can't be read: {error.strerror}") from error
     for name, raw in contents.items():
         if not isinstance(hashes, dict) or hashes.get(name) != sha256_of(raw):
-            raise CorruptFile(f"'{generation / name}' is damaged: its SHA-256 is not the one in {COMMIT}")
-    told = parse_json(contents[TOLD], str(generation / TOLD))
+            raise CorruptFileError(
+                f"'{generation / name}' is damaged: its SHA-256 is not the one in {COMMIT_FILE}"
+            )
+    told = parse_json(contents[STATE_FILE], str(generation / STATE_FILE))
     if not (isinstance(told, dict) and told.get("format") == FORMAT and _has(told, FIELDS)):
-        raise CorruptFile(f"'{generation / TOLD}' is not a checkpoint of format {FORMAT}")
-    tensors = load_tensors(checked(contents[TENSORS], str(generation / TENSORS)))
+        raise CorruptFileError(f"'{generation / STATE_FILE}' is not a checkpoint of format {FORMAT}")
+    tensors = load_tensors(check_header(contents[TENSORS_FILE], str(generation / TENSORS_FILE)))
     return Checkpoint(**{name: told[name] for name in FIELDS}, tensors=tensors)
 
 

@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from inklab.networks.layers import Scaled
+from inklab.networks.layers import NormalizedModel
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Diagnosis:
     """A finding that a person can act on.
 
     Attributes:
@@ -35,7 +35,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Watch:
+class ForwardTrace:
     """What rules look at: a trained classifier on a few training images.
 
     Attributes:
@@ -51,18 +51,24 @@ class Watch:
     logits: Float[Tensor, "n k"]
 
 
-def watch(net: Scaled, images: Float[Tensor, "n c h w"], labels: Int[Tensor, " n"]) -> Watch:
+def trace_forward(
+    net: NormalizedModel, images: Float[Tensor, "n c h w"], labels: Int[Tensor, " n"]
+) -> ForwardTrace:
     """Let a trained network look at some images."""
     with torch.inference_mode():
-        return Watch(net.scaling(images), images, labels, net(images).float())
+        return ForwardTrace(net.scaling(images), images, labels, net(images).float())
 
 
-SQUEEZED = 0.02  # spread of what reaches the net over the images' own; a second division by 255 gives 0.004
-KNOWS_LITTLE = 0.95  # of the labels' entropy: after ten epochs MNIST scaled twice has 0.98, scaled once 0.04
-ONE_CLASS = 0.5  # share of images that get the commonest prediction; MNIST's commonest digit has 0.11
+MIN_INPUT_SPREAD = (
+    0.02  # spread of what reaches the net over the images' own; a second division by 255 gives 0.004
+)
+MIN_UNINFORMED_LOSS = (
+    0.95  # of the labels' entropy: after ten epochs MNIST scaled twice has 0.98, scaled once 0.04
+)
+MAX_CLASS_SHARE = 0.5  # share of images that get the commonest prediction; MNIST's commonest digit has 0.11
 
 
-def inputs_scaled_twice(seen: Watch) -> Verdict | None:
+def inputs_scaled_twice(seen: ForwardTrace) -> Diagnosis | None:
     """Inputs with next to no spread, a loss that knows only the labels' frequencies, one class for most.
 
     The three together: a well-trained net with an unusual scaling has a low loss, an untrained one with sound
@@ -76,9 +82,9 @@ def inputs_scaled_twice(seen: Watch) -> Verdict | None:
     entropy = float(-(shares[shares > 0] * shares[shares > 0].log()).sum())
     loss = float(torch.nn.functional.cross_entropy(seen.logits, seen.labels))
     most = float(torch.bincount(seen.logits.argmax(1)).max() / len(seen.labels))
-    if ratio > SQUEEZED or loss < KNOWS_LITTLE * entropy or most < ONE_CLASS:
+    if ratio > MIN_INPUT_SPREAD or loss < MIN_UNINFORMED_LOSS * entropy or most < MAX_CLASS_SHARE:
         return None
-    return Verdict(
+    return Diagnosis(
         "inputs-scaled-twice",
         f"the inputs' spread is {ratio:.2g} of what the source yields, the loss of {loss:.3f} is hardly "
         f"below that of guessing by the labels' frequencies ({entropy:.3f}), and {most:.0%} of the images "
@@ -88,9 +94,9 @@ def inputs_scaled_twice(seen: Watch) -> Verdict | None:
     )
 
 
-RULES: tuple[Callable[[Watch], Verdict | None], ...] = (inputs_scaled_twice,)
+RULES: tuple[Callable[[ForwardTrace], Diagnosis | None], ...] = (inputs_scaled_twice,)
 
 
-def verdicts(seen: Watch) -> list[Verdict]:
+def diagnose(seen: ForwardTrace) -> list[Diagnosis]:
     """What every rule says that has something to say."""
     return [verdict for rule in RULES if (verdict := rule(seen)) is not None]

@@ -7,17 +7,17 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from inklab.evaluation.scores import classification_scores, reconstruction_scores
-from inklab.networks.layers import Scaled
+from inklab.networks.layers import NormalizedModel
 from inklab.seeding import Seed
-from inklab.training.batches import Part, TrainingData, shown_for_scoring
+from inklab.training.batches import TensorSet, TrainingData, scoring_inputs
 from inklab.training.objectives import Objective
 from inklab.training.recipe import Recipe
-from inklab.training.step import as_computed, unrounded_names
+from inklab.training.step import cast_weights, fp32_param_names
 
 LOOKED_AT = 5_000  # training images behind a training accuracy: as many as MNIST's validation images have
 
 
-class Curves:
+class EpochMetrics:
     """Points of learning curves, computed in the precision that the network is trained in.
 
     Args:
@@ -32,14 +32,14 @@ class Curves:
         self, objective: Objective, data: TrainingData, recipe: Recipe, seed: Seed, precision: str
     ) -> None:
         self.objective, self.precision, self.validation = objective, precision, data.validation
-        index = spread_out(len(data.train.labels), LOOKED_AT)
-        self.train = Part(data.train.pixels[index], data.train.labels[index])
+        index = evenly_spaced(len(data.train.labels), LOOKED_AT)
+        self.train = TensorSet(data.train.pixels[index], data.train.labels[index])
         if objective.target == "images":
-            self.shown = shown_for_scoring(data.validation, recipe.scored_with, seed / "validation noise")
+            self.shown = scoring_inputs(data.validation, recipe.scored_with, seed / "validation noise")
 
-    def after_epoch(self, net: Scaled) -> dict[str, float]:
+    def after_epoch(self, net: NormalizedModel) -> dict[str, float]:
         """One point: `validation_loss`, for classifiers both accuracies; less without validation images."""
-        quick = in_precision(net, self.precision)
+        quick = autocast_to(net, self.precision)
         if self.objective.target == "images":
             return (
                 {"validation_loss": _bce(quick, self.shown, self.validation)}
@@ -56,7 +56,7 @@ class Curves:
 
 
 def final_scores(
-    net: Scaled, objective: Objective, recipe: Recipe, data: TrainingData, seed: Seed
+    net: NormalizedModel, objective: Objective, recipe: Recipe, data: TrainingData, seed: Seed
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
     """Score a trained network in fp32, as it will be used. The one place that looks at test images.
 
@@ -76,12 +76,12 @@ def final_scores(
 
 
 def _denoiser_scores(
-    net: Scaled, recipe: Recipe, data: TrainingData, seed: Seed
+    net: NormalizedModel, recipe: Recipe, data: TrainingData, seed: Seed
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
     scores: dict[str, float] = {}
     for name, part in (("validation", data.validation), ("test", data.test)):
         if len(part.labels):
-            shown = shown_for_scoring(part, recipe.scored_with, seed / f"{name} noise")
+            shown = scoring_inputs(part, recipe.scored_with, seed / f"{name} noise")
             measured = reconstruction_scores(net, shown, part.images(torch.arange(len(part.labels))))
             scores |= {f"{name}_bce": measured.bce, f"{name}_psnr": measured.psnr}
     first = [
@@ -98,24 +98,24 @@ def _denoiser_scores(
     }
 
 
-def _bce(net: nn.Module, shown: Float[Tensor, "n c h w"], part: Part) -> float:
+def _bce(net: nn.Module, shown: Float[Tensor, "n c h w"], part: TensorSet) -> float:
     return reconstruction_scores(net, shown, part.images(torch.arange(len(part.labels)))).bce
 
 
-def in_precision(net: Scaled, precision: str) -> Scaled:
+def autocast_to(net: NormalizedModel, precision: str) -> NormalizedModel:
     """A copy that computes in a precision. Buffers such as the scaling's stay fp32."""
     quick = copy.deepcopy(net)
-    whole = unrounded_names(net)
+    whole = fp32_param_names(net)
     for name, parameter in quick.named_parameters():
-        parameter.data = as_computed(parameter.data, "fp32" if name in whole else precision)
+        parameter.data = cast_weights(parameter.data, "fp32" if name in whole else precision)
     return quick
 
 
-def spread_out(count: int, most: int) -> Int[Tensor, " m"]:
+def evenly_spaced(count: int, most: int) -> Int[Tensor, " m"]:
     """At most so many places, evenly over all: of images that lie class by class, some of every class.
 
     Example:
-        >>> spread_out(10, 4).tolist(), spread_out(2, 4).tolist()
+        >>> evenly_spaced(10, 4).tolist(), evenly_spaced(2, 4).tolist()
         ([0, 2, 5, 7], [0, 1])
     """
     taken = min(count, most)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int, UInt8
     from torch import Tensor
 
-Net = Callable[["Tensor"], "Tensor"]
+Forward = Callable[["Tensor"], "Tensor"]
 """Images `(n, c, h, w)` in [0, 1] to logits in float32."""
 
 
@@ -38,7 +38,7 @@ class Objective:
     """
 
     name: str
-    loss: Callable[[Net, Batch], "Tensor"]
+    loss: Callable[[Forward, Batch], "Tensor"]
     target: Literal["labels", "images"]
     about: str
     told: str
@@ -55,7 +55,7 @@ objectives: Registry[Objective] = Registry("objective", "inklab.training.objecti
 
 def objective(
     name: str, *, target: Literal["labels", "images"], told: str = "", passes: int = 3
-) -> Callable[[Callable[[Net, Batch], "Tensor"]], Callable[[Net, Batch], "Tensor"]]:
+) -> Callable[[Callable[[Forward, Batch], "Tensor"]], Callable[[Forward, Batch], "Tensor"]]:
     """Register `(net, batch) -> scalar loss`. It must be a pure function of torch operations.
 
     Args:
@@ -66,7 +66,7 @@ def objective(
             weights, unless the loss goes through the network more often.
     """
 
-    def register(loss: Callable[[Net, Batch], "Tensor"]) -> Callable[[Net, Batch], "Tensor"]:
+    def register(loss: Callable[[Forward, Batch], "Tensor"]) -> Callable[[Forward, Batch], "Tensor"]:
         about = (loss.__doc__ or "").partition("\n")[0]
         objectives.add(name, Objective(name, loss, target, about, told or name, passes))
         return loss
@@ -75,7 +75,7 @@ def objective(
 
 
 @objective("classify", target="labels", told="cross-entropy")
-def classify(net: Net, batch: Batch) -> "Tensor":
+def classify(net: Forward, batch: Batch) -> "Tensor":
     """Cross-entropy of the true labels, in nats, averaged over the batch."""
     from torch.nn.functional import cross_entropy
 
@@ -91,7 +91,7 @@ STEP = 0.1  # how far each pixel is moved, image range 0 to 1
     told="cross-entropy, half of it on images moved against the network",
     passes=7,
 )
-def classify_adversarial(net: Net, batch: Batch) -> "Tensor":
+def classify_adversarial(net: Forward, batch: Batch) -> "Tensor":
     """Cross-entropy in nats, half of it on images of which each pixel was moved by 0.1 to make it worse.
 
     Goodfellow, Shlens and Szegedy, "Explaining and harnessing adversarial examples" (2015), section 6: the
@@ -113,7 +113,7 @@ SMOOTHING = 0.1  # Szegedy et al., "Rethinking the Inception architecture" (2016
 
 
 @objective("classify-smoothed", target="labels", told="cross-entropy, labels smoothed by a tenth")
-def classify_smoothed(net: Net, batch: Batch) -> "Tensor":
+def classify_smoothed(net: Forward, batch: Batch) -> "Tensor":
     """Cross-entropy against labels of which a tenth is spread evenly over all classes, in nats."""
     from torch.nn.functional import cross_entropy
 
@@ -121,7 +121,7 @@ def classify_smoothed(net: Net, batch: Batch) -> "Tensor":
 
 
 @objective("reconstruct", target="images", told="binary cross-entropy against the clean image")
-def reconstruct(net: Net, batch: Batch) -> "Tensor":
+def reconstruct(net: Forward, batch: Batch) -> "Tensor":
     """Binary cross-entropy a pixel, in nats. Shown a corrupted copy, this is denoising: no more changes."""
     from torch.nn.functional import binary_cross_entropy_with_logits
 

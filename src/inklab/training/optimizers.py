@@ -14,17 +14,17 @@ import torch
 from torch import Tensor
 
 Tensors = dict[str, Tensor]
-Memory = dict[str, Tensors]
+OptimizerState = dict[str, Tensors]
 
 ADAM_DECAY = (0.9, 0.999)  # Kingma and Ba 2015, algorithm 1
 ADAM_EPSILON = 1e-7  # as Keras; torch's default is 1e-8
 MUON_POLYNOMIAL = (3.4445, -4.7750, 2.0315)  # Jordan 2024: steepest at 0 of those that keep values near 1
 MUON_ROUNDS = 3  # of it; five gained nothing that could be seen (docs/recipes/cnn-fast.md)
-MUON_OTHERS = 2.0  # rate of biases and the output layer, as a multiple of that of the kernels
-MUON_WIDE = 256  # rows and columns from which the iteration is computed in the training's precision
+MUON_OTHER_RATE = 2.0  # rate of biases and the output layer, as a multiple of that of the kernels
+MUON_WIDE_SIDE = 256  # rows and columns from which the iteration is computed in the training's precision
 
 
-class Hyper(NamedTuple):
+class HyperParams(NamedTuple):
     """One value a member (`(members,)`), or 0-dimensional for a network that is trained alone.
 
     `taken`, the steps taken before this one, is 0-dimensional and float64 in both cases: a number would be
@@ -37,59 +37,67 @@ class Hyper(NamedTuple):
     taken: Tensor
 
 
-class Optimiser(NamedTuple):
+class Optimizer(NamedTuple):
     """`init(params) -> memory`; `update(params, grads, memory, hyper) -> params, memory`."""
 
-    init: Callable[[Tensors], Memory]
-    update: Callable[[Tensors, Tensors, Memory, Hyper], tuple[Tensors, Memory]]
+    init: Callable[[Tensors], OptimizerState]
+    update: Callable[[Tensors, Tensors, OptimizerState, HyperParams], tuple[Tensors, OptimizerState]]
 
 
-def over(values: Tensor, like: Tensor) -> Tensor:
+def broadcast(values: Tensor, like: Tensor) -> Tensor:
     """Shape `(members,)` values so that they broadcast against `(members, ...)`; 0-dimensional ones stay.
 
     Example:
-        >>> over(torch.ones(3), torch.zeros(3, 5, 2)).shape
+        >>> broadcast(torch.ones(3), torch.zeros(3, 5, 2)).shape
         torch.Size([3, 1, 1])
     """
     return values.reshape(values.shape + (1,) * (like.dim() - values.dim())) if values.dim() else values
 
 
-def _sgd_init(params: Tensors) -> Memory:
+def _sgd_init(params: Tensors) -> OptimizerState:
     return {"velocity": {name: torch.zeros_like(value) for name, value in params.items()}}
 
 
-def _sgd_update(params: Tensors, grads: Tensors, memory: Memory, hyper: Hyper) -> tuple[Tensors, Memory]:
-    velocity = _along(memory["velocity"], grads, hyper.momentum)
-    return _descended(params, velocity, hyper.rate), {"velocity": velocity}
+def _sgd_update(
+    params: Tensors, grads: Tensors, memory: OptimizerState, hyper: HyperParams
+) -> tuple[Tensors, OptimizerState]:
+    velocity = _momentum(memory["velocity"], grads, hyper.momentum)
+    return _apply(params, velocity, hyper.rate), {"velocity": velocity}
 
 
-def _along(velocity: Tensors, grads: Tensors, momentum: Tensor) -> Tensors:
-    return {name: torch.addcmul(grad, over(momentum, grad), velocity[name]) for name, grad in grads.items()}
+def _momentum(velocity: Tensors, grads: Tensors, momentum: Tensor) -> Tensors:
+    return {
+        name: torch.addcmul(grad, broadcast(momentum, grad), velocity[name]) for name, grad in grads.items()
+    }
 
 
-def _plain_init(params: Tensors) -> Memory:
+def _plain_init(params: Tensors) -> OptimizerState:
     return {}
 
 
-def _plain_update(params: Tensors, grads: Tensors, memory: Memory, hyper: Hyper) -> tuple[Tensors, Memory]:
-    return _descended(params, grads, hyper.rate), memory
+def _plain_update(
+    params: Tensors, grads: Tensors, memory: OptimizerState, hyper: HyperParams
+) -> tuple[Tensors, OptimizerState]:
+    return _apply(params, grads, hyper.rate), memory
 
 
-def _descended(params: Tensors, direction: Tensors, rate: Tensor) -> Tensors:
+def _apply(params: Tensors, direction: Tensors, rate: Tensor) -> Tensors:
     # addcmul reads and writes each weight once; `p - rate * d` would go through memory twice.
     return {
-        name: torch.addcmul(value, over(rate, value), direction[name], value=-1)
+        name: torch.addcmul(value, broadcast(rate, value), direction[name], value=-1)
         for name, value in params.items()
     }
 
 
-def _adam_init(params: Tensors) -> Memory:
+def _adam_init(params: Tensors) -> OptimizerState:
     return {
         key: {name: torch.zeros_like(value) for name, value in params.items()} for key in ("mean", "square")
     }
 
 
-def _adam_update(params: Tensors, grads: Tensors, memory: Memory, hyper: Hyper) -> tuple[Tensors, Memory]:
+def _adam_update(
+    params: Tensors, grads: Tensors, memory: OptimizerState, hyper: HyperParams
+) -> tuple[Tensors, OptimizerState]:
     first, second = ADAM_DECAY
     mean = {name: torch.lerp(memory["mean"][name], grad, 1 - first) for name, grad in grads.items()}
     square = {
@@ -102,25 +110,25 @@ def _adam_update(params: Tensors, grads: Tensors, memory: Memory, hyper: Hyper) 
     root = (1 - second ** (hyper.taken + 1)).sqrt()
     rate = hyper.rate * (root / (1 - first ** (hyper.taken + 1))).float()
     moved = {name: mean[name] / (square[name].sqrt() + ADAM_EPSILON) for name in params}
-    return _descended(params, moved, rate), {"mean": mean, "square": square}
+    return _apply(params, moved, rate), {"mean": mean, "square": square}
 
 
 def _muon_update(
-    precision: torch.dtype, params: Tensors, grads: Tensors, memory: Memory, hyper: Hyper
-) -> tuple[Tensors, Memory]:
-    velocity = _along(memory["velocity"], grads, hyper.momentum)
-    ahead = _along(velocity, grads, hyper.momentum)  # Nesterov: once more, from where it leads
-    kernels = _turned_kernels(params, hyper.rate.dim())
+    precision: torch.dtype, params: Tensors, grads: Tensors, memory: OptimizerState, hyper: HyperParams
+) -> tuple[Tensors, OptimizerState]:
+    velocity = _momentum(memory["velocity"], grads, hyper.momentum)
+    ahead = _momentum(velocity, grads, hyper.momentum)  # Nesterov: once more, from where it leads
+    kernels = _flatten_kernels(params, hyper.rate.dim())
     turned = {name: _muon_direction(ahead[name], hyper.rate.dim(), precision) for name in kernels}
     others = {name: value for name, value in params.items() if name not in kernels}
     after = {
-        **_descended({name: params[name] for name in kernels}, turned, hyper.rate),
-        **_descended(others, ahead, hyper.rate * MUON_OTHERS),
+        **_apply({name: params[name] for name in kernels}, turned, hyper.rate),
+        **_apply(others, ahead, hyper.rate * MUON_OTHER_RATE),
     }
     return {name: after[name] for name in params}, {"velocity": velocity}
 
 
-def _turned_kernels(params: Tensors, leading: int) -> list[str]:
+def _flatten_kernels(params: Tensors, leading: int) -> list[str]:
     """Names of all kernels but a dense last one, a classifier's output: its rows stand for classes."""
     kernels = [name for name, value in params.items() if value.dim() - leading >= 2]
     return kernels[:-1] if kernels and params[kernels[-1]].dim() - leading == 2 else kernels
@@ -130,13 +138,13 @@ def _muon_direction(ahead: Tensor, leading: int, precision: torch.dtype) -> Tens
     """A kernel's step: as a matrix, a row an output, with all singular values near 1."""
     matrix = ahead.flatten(leading + 1)
     rows, columns = matrix.shape[-2:]
-    iterated = precision if min(rows, columns) >= MUON_WIDE else torch.float32
+    iterated = precision if min(rows, columns) >= MUON_WIDE_SIDE else torch.float32
     # Tall ones are scaled up, so that every output moves by as much as in a square one (Jordan 2024).
     longer = math.sqrt(max(1.0, rows / columns))
-    return (orthogonalised(matrix, precision=iterated) * longer).reshape(ahead.shape)
+    return (orthogonalize(matrix, precision=iterated) * longer).reshape(ahead.shape)
 
 
-def orthogonalised(
+def orthogonalize(
     matrix: Tensor, rounds: int = MUON_ROUNDS, precision: torch.dtype = torch.float32
 ) -> Tensor:
     """A matrix with the same singular vectors and singular values near 1, by Newton and Schulz's iteration.
@@ -163,14 +171,14 @@ def orthogonalised(
     return wide if matrix.shape[-2] <= matrix.shape[-1] else wide.mT
 
 
-SGD = Optimiser(_sgd_init, _sgd_update)
-PLAIN_SGD = Optimiser(_plain_init, _plain_update)
-ADAM = Optimiser(_adam_init, _adam_update)
-MUON = Optimiser(_sgd_init, partial(_muon_update, torch.float32))
-MUON_IN_BF16 = Optimiser(_sgd_init, partial(_muon_update, torch.bfloat16))
+SGD = Optimizer(_sgd_init, _sgd_update)
+PLAIN_SGD = Optimizer(_plain_init, _plain_update)
+ADAM = Optimizer(_adam_init, _adam_update)
+MUON = Optimizer(_sgd_init, partial(_muon_update, torch.float32))
+MUON_IN_BF16 = Optimizer(_sgd_init, partial(_muon_update, torch.bfloat16))
 
 
-def choose(name: str, momentum: float, precision: str = "fp32") -> Optimiser:
+def make_optimizer(name: str, momentum: float, precision: str = "fp32") -> Optimizer:
     """The optimiser of a recipe, for a training in "fp32" or "bf16".
 
     SGD without momentum keeps no memory, which saves a third of its traffic.

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from inklab.networks.layers import for_use
+from inklab.networks.layers import for_inference
 from inklab.training.optimizers import Tensors
 
 
-def stacked(nets: Sequence[nn.Module]) -> tuple[Tensors, Tensors]:
+def stack_states(nets: Sequence[nn.Module]) -> tuple[Tensors, Tensors]:
     """Parameters and buffers of networks of one architecture, stacked along a new first dimension.
 
     Returns:
@@ -22,7 +22,7 @@ def stacked(nets: Sequence[nn.Module]) -> tuple[Tensors, Tensors]:
     return _stack(parameters), _stack(buffers)
 
 
-def alone(net: nn.Module) -> tuple[Tensors, Tensors]:
+def single_member(net: nn.Module) -> tuple[Tensors, Tensors]:
     """Parameters and buffers of one network, copied, not stacked."""
     return (
         {name: value.detach().clone() for name, value in net.named_parameters()},
@@ -46,14 +46,14 @@ def member(template: nn.Module, params: Tensors, buffers: Tensors, index: int | 
     with torch.no_grad():
         for name, slot in [*net.named_parameters(), *net.named_buffers()]:
             slot.copy_(values[name])
-    return for_use(net)
+    return for_inference(net)
 
 
-def decayed_names(net: nn.Module, patterns: Sequence[str]) -> frozenset[str]:
+def weight_decay_names(net: nn.Module, patterns: Sequence[str]) -> frozenset[str]:
     """Names of the kernels that L2 acts on.
 
     Args:
-        net: a `Scaled` network; patterns are matched against the names inside of it, such as
+        net: a `NormalizedModel` network; patterns are matched against the names inside of it, such as
             `hidden.*.weight`.
         patterns: shell patterns.
 

@@ -7,24 +7,24 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from inklab.errors import SpecError, UnknownName
+from inklab.errors import ConfigError, UnknownNameError
 from inklab.io.documents import parse_toml, read_toml
 
 VECTOR_SETTINGS = ("rate", "l2", "momentum")
 """What members of one population may differ in, besides the replicate."""
 
-LARGEST_FP32 = 3e38
+MAX_FP32 = 3e38
 """What fp32 can still hold. A rate, penalty or strength far below it may diverge, which is an outcome."""
 
 
-LATER_FIELDS = ("warmup", "augmentation", "scored_at")
+FIELDS_ADDED_LATER = ("warmup", "augmentation", "scored_at")
 """Fields that recipes did not have at first. One that is added goes here, so that trials keep their ids."""
 
 NETWORK = ("model", "scaling")
 """What a recipe file may say about the network that it was made for."""
 
 
-Strength = Annotated[float, Field(le=LARGEST_FP32)]
+Strength = Annotated[float, Field(le=MAX_FP32)]
 
 
 class CorruptionSpec(BaseModel):
@@ -101,17 +101,17 @@ class Recipe(BaseModel):
 
     objective: str = "classify"
     optimiser: Literal["sgd", "adam", "muon"] = "sgd"
-    rate: Annotated[float, Field(gt=0, le=LARGEST_FP32)] = 0.1
+    rate: Annotated[float, Field(gt=0, le=MAX_FP32)] = 0.1
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     schedule: Literal["constant", "cosine", "linear"] = "constant"
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 10
     batch: Annotated[int, Field(ge=1, le=1_000_000)] = 128
-    l2: Annotated[float, Field(ge=0, le=LARGEST_FP32)] = 0.0
+    l2: Annotated[float, Field(ge=0, le=MAX_FP32)] = 0.0
     l2_on: tuple[str, ...] = ("*.weight",)
     augmentation: Augmentation | None = None
     corruption: CorruptionSpec | None = None
-    scored_at: Annotated[float, Field(ge=0, le=LARGEST_FP32)] | None = None
+    scored_at: Annotated[float, Field(ge=0, le=MAX_FP32)] | None = None
 
     @model_validator(mode="after")
     def _scored_with_a_corruption(self) -> "Recipe":
@@ -158,8 +158,8 @@ def read_recipe(name: str, folder: Path | None = None) -> RecipeFile:
         folder: where a relative path starts; the working directory if left out.
 
     Raises:
-        UnknownName: no such recipe.
-        SpecError: the file is missing or is not TOML.
+        UnknownNameError: no such recipe.
+        ConfigError: the file is missing or is not TOML.
     """
     fields = _read_toml(name, folder)
     network = {key: fields.pop(key) for key in NETWORK if key in fields}
@@ -170,13 +170,13 @@ def _read_toml(name: str, folder: Path | None) -> dict[str, Any]:
     if name.endswith(".toml"):
         path = (folder or Path()) / name
         if not os.path.isfile(path):
-            raise SpecError(
+            raise ConfigError(
                 f"there is no recipe file '{path}'; built-in recipes: {', '.join(recipe_names())}"
             )
         return read_toml(path)
     if name in recipe_names():
         return parse_toml((_builtin() / f"{name}.toml").read_text(encoding="utf-8"), f"recipe '{name}'")
-    raise UnknownName("recipe", name, recipe_names())
+    raise UnknownNameError("recipe", name, recipe_names())
 
 
 def _builtin() -> Any:

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 from torch.nn.modules.batchnorm import _NormBase
 
-from inklab.training.batches import as_floats
+from inklab.training.batches import to_floats
 from inklab.training.objectives import Batch, Objective
-from inklab.training.optimizers import Hyper, Memory, Optimiser, Tensors, over
+from inklab.training.optimizers import HyperParams, Optimizer, OptimizerState, Tensors, broadcast
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -31,14 +31,14 @@ class State(NamedTuple):
     params: Tensors
     working: Tensors
     buffers: Tensors
-    memory: Memory
+    memory: OptimizerState
 
 
-Step = Callable[[State, Batch, Tensors, Hyper], tuple[State, Tensor]]
+Step = Callable[[State, Batch, Tensors, HyperParams], tuple[State, Tensor]]
 
 
 @dataclass(frozen=True)
-class StepMaker:
+class TrainStep:
     """What a step is made of, and for.
 
     Attributes:
@@ -52,24 +52,24 @@ class StepMaker:
 
     net: nn.Module
     objective: Objective
-    optimiser: Optimiser
+    optimiser: Optimizer
     decayed: frozenset[str]
     lifted: bool
     precision: str
 
-    def first_state(self, params: Tensors, buffers: Tensors) -> State:
+    def init_state(self, params: Tensors, buffers: Tensors) -> State:
         """Where training begins from some weights."""
         return State(params, self.working(params), buffers, self.optimiser.init(params))
 
     @cached_property
     def _whole(self) -> frozenset[str]:
-        return unrounded_names(self.net)  # asked in each step, and a walk through all modules
+        return fp32_param_names(self.net)  # asked in each step, and a walk through all modules
 
     def working(self, params: Tensors) -> Tensors:
         """The weights that are computed with in another form than the masters', in that form."""
         forms = {name: "fp32" if name in self._whole else self.precision for name in params}
         computed = {
-            name: as_computed(value, forms[name], fast_layout=not self.lifted)
+            name: cast_weights(value, forms[name], fast_layout=not self.lifted)
             for name, value in params.items()
         }
         return {name: value for name, value in computed.items() if value is not params[name]}
@@ -86,12 +86,14 @@ class StepMaker:
         if self.lifted:
             grad_and_loss = vmap(grad_and_loss)
 
-        def step(state: State, batch: Batch, keys: Tensors, hyper: Hyper) -> tuple[State, Tensor]:
+        def step(state: State, batch: Batch, keys: Tensors, hyper: HyperParams) -> tuple[State, Tensor]:
             computed = {**state.params, **state.working}
             grads, (losses, buffers) = grad_and_loss(computed, {**state.buffers, **keys}, batch)
             grads = {name: grad.float() for name, grad in grads.items()}
             for name in sorted(self.decayed):  # the gradient of l2 * sum(w ** 2)
-                grads[name] = torch.addcmul(grads[name], 2 * over(hyper.l2, grads[name]), state.params[name])
+                grads[name] = torch.addcmul(
+                    grads[name], 2 * broadcast(hyper.l2, grads[name]), state.params[name]
+                )
             params, memory = self.optimiser.update(state.params, grads, state.memory, hyper)
             kept = {name: buffers[name] for name in state.buffers}
             return State(params, self.working(params), kept, memory), losses
@@ -111,10 +113,10 @@ class StepMaker:
 
 def as_images(batch: Batch) -> Batch:
     """A batch as objectives know it. It travels as bytes, a quarter of the memory, and is divided here."""
-    return Batch(as_floats(batch.images), batch.labels, as_floats(batch.shown))
+    return Batch(to_floats(batch.images), batch.labels, to_floats(batch.shown))
 
 
-def as_computed(weights: Tensor, precision: str, *, fast_layout: bool = True) -> Tensor:
+def cast_weights(weights: Tensor, precision: str, *, fast_layout: bool = True) -> Tensor:
     """Weights as the network computes with them; convolutions' channels-last, where oneDNN is fastest.
 
     Args:
@@ -131,7 +133,7 @@ def as_computed(weights: Tensor, precision: str, *, fast_layout: bool = True) ->
     return weights.contiguous(memory_format=torch.channels_last)
 
 
-def unrounded_names(net: nn.Module) -> frozenset[str]:
+def fp32_param_names(net: nn.Module) -> frozenset[str]:
     """Parameters that stay fp32 in every precision: those of BatchNorm and its kin, as their statistics."""
     return frozenset(
         f"{name}.{key}".lstrip(".")

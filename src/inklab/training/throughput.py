@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor, nn
 
-from inklab.hardware import cores, keep_freed_memory
+from inklab.hardware import cores, disable_malloc_trim
 
 SIDE = (
     512  # of the matrices: large enough that a product takes milliseconds, small enough to stay in the cache
@@ -30,10 +30,10 @@ def main(arguments: list[str]) -> None:
     if arguments[:1] == ["--busy"]:
         _say(busy=_steps_a_second(int(arguments[1])))
         return
-    keep_freed_memory()
+    disable_malloc_trim()
     _say(bf16=bf16_speed())
     if cores() > 1:
-        _say(side_by_side=side_by_side())
+        _say(side_by_side=parallel_speedup())
     try:
         _say(compile_seconds=compile_seconds())
     except Exception as error:  # whatever a broken or missing compiler raises
@@ -48,7 +48,7 @@ def bf16_speed() -> float:
     return min(single for single, _ in pairs) / min(half for _, half in pairs)
 
 
-def side_by_side() -> float:
+def parallel_speedup() -> float:
     """How much more is done by as many processes as cores, one thread each, than by one with all of them.
 
     The median of some looks in turns: on a shared machine single ones lie between 0.95 and 1.3.
@@ -59,22 +59,22 @@ def side_by_side() -> float:
 
 def compile_seconds() -> float:
     """Compile a small step in earnest and run it."""
-    from inklab.networks.layers import Scaled, Scaling
+    from inklab.networks.layers import Normalize, NormalizedModel
     from inklab.networks.mlp import mlp
-    from inklab.training.compiled import Program
+    from inklab.training.compiled import CompiledStep
     from inklab.training.objectives import Batch, objectives
-    from inklab.training.optimizers import PLAIN_SGD, Hyper
-    from inklab.training.population import stacked
-    from inklab.training.step import StepMaker
+    from inklab.training.optimizers import PLAIN_SGD, HyperParams
+    from inklab.training.population import stack_states
+    from inklab.training.step import TrainStep
 
     torch.set_num_threads(1)
-    nets = [Scaled(Scaling(), mlp((1, 4, 4), 2, hidden=(8,))) for _ in range(2)]
-    maker = StepMaker(nets[0], objectives["classify"], PLAIN_SGD, frozenset(), lifted=True, precision="fp32")
-    program = Program(maker.step(), maker.first_state(*stacked(nets)))
+    nets = [NormalizedModel(Normalize(), mlp((1, 4, 4), 2, hidden=(8,))) for _ in range(2)]
+    maker = TrainStep(nets[0], objectives["classify"], PLAIN_SGD, frozenset(), lifted=True, precision="fp32")
+    program = CompiledStep(maker.step(), maker.init_state(*stack_states(nets)))
     images = torch.zeros(2, 3, 1, 4, 4, dtype=torch.uint8)
     batch = Batch(images, torch.zeros(2, 3, dtype=torch.int64), images)
     nothing = torch.zeros(2)
-    hyper = Hyper(nothing, nothing, nothing, taken=torch.zeros((), dtype=torch.float64))
+    hyper = HyperParams(nothing, nothing, nothing, taken=torch.zeros((), dtype=torch.float64))
     began = time.perf_counter()
     with TemporaryDirectory() as empty:  # in the cache it may lie already, and prove nothing
         program.compile(batch, {}, hyper, folder=Path(empty))

@@ -10,23 +10,29 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from inklab.networks.layers import Scaled, Scaling, key_names
+from inklab.networks.layers import Normalize, NormalizedModel, key_names
 from inklab.networks.network import Shape, build_net
 from inklab.seeding import Seed
-from inklab.training.batches import BatchMaker, TrainingData
-from inklab.training.checkpoint import Checkpoint, Keeper, made_with, state_of, state_tensors
-from inklab.training.compiled import Program
-from inklab.training.evaluate import Curves
+from inklab.training.batches import BatchLoader, TrainingData
+from inklab.training.checkpoint import (
+    Checkpoint,
+    CheckpointManager,
+    numeric_environment,
+    state_of,
+    state_tensors,
+)
+from inklab.training.compiled import CompiledStep
+from inklab.training.evaluate import EpochMetrics
 from inklab.training.objectives import Objective, objectives
-from inklab.training.optimizers import Hyper, Tensors, choose
-from inklab.training.population import alone, decayed_names, member, stacked
+from inklab.training.optimizers import HyperParams, Tensors, make_optimizer
+from inklab.training.population import member, single_member, stack_states, weight_decay_names
 from inklab.training.recipe import Recipe
-from inklab.training.step import StepMaker
+from inklab.training.step import TrainStep
 
 History = dict[str, list[float | int]]
 """An entry an epoch: `epoch` itself (from 1), losses, accuracies; finite, whatever happens."""
 
-MINIMAL_SLOTS = 2  # a lone member in a batched product takes another kernel, which differs in the last bits
+MIN_SLOTS = 2  # a lone member in a batched product takes another kernel, which differs in the last bits
 
 
 @dataclass(frozen=True)
@@ -44,11 +50,11 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingResult:
     """What came of a trial: the network in evaluation mode, its history, and why it ended if it diverged."""
 
     trial: Trial
-    net: Scaled
+    net: NormalizedModel
     history: History
     diverged: str | None
     seconds: float
@@ -56,7 +62,7 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Group:
+class PopulationJob:
     """Trials that are trained in one program, and how.
 
     Attributes:
@@ -73,7 +79,7 @@ class Group:
     lifted: bool
     random: bool
     seed: int
-    slots: int = MINIMAL_SLOTS
+    slots: int = MIN_SLOTS
     compiled: bool = False
 
 
@@ -81,14 +87,19 @@ OnEpoch = Callable[[int, int, float], None]
 """Told (epoch from 1, epochs, mean training loss) after each epoch."""
 
 
-def build_scaled(settings: dict[str, Any], shape: Shape, classes: int, seed: Seed) -> Scaled:
+def build_normalized(settings: dict[str, Any], shape: Shape, classes: int, seed: Seed) -> NormalizedModel:
     """The network of some settings with its scaling in front, weights drawn from `seed`, in training mode."""
-    return Scaled(Scaling(**settings["scaling"]), build_net(settings["model"], shape, classes, seed)).train()
+    return NormalizedModel(
+        Normalize(**settings["scaling"]), build_net(settings["model"], shape, classes, seed)
+    ).train()
 
 
-def train_group(
-    group: Group, data: TrainingData, on_epoch: OnEpoch = lambda *_: None, keeper: Keeper | None = None
-) -> list[Trained]:
+def train_population(
+    group: PopulationJob,
+    data: TrainingData,
+    on_epoch: OnEpoch = lambda *_: None,
+    keeper: CheckpointManager | None = None,
+) -> list[TrainingResult]:
     """Train every trial of a group.
 
     What a trial ends in depends on its settings, its replicate, the root seed and the data, to the bit;
@@ -104,23 +115,23 @@ def train_group(
         One result a trial, in their order.
 
     Raises:
-        Interrupted: the keeper was asked to stop.
-        Unwritable: a checkpoint can't be written.
+        TrainingInterrupted: the keeper was asked to stop.
+        WriteError: a checkpoint can't be written.
     """
     if group.lifted or len(group.trials) == 1:
-        return _Training(group, group.trials, data, keeper).run(on_epoch)
-    lone = [(trial, keeper.apart(trial.id) if keeper else None) for trial in group.trials]
-    return [_Training(group, [trial], data, kept).run(on_epoch)[0] for trial, kept in lone]
+        return PopulationTrainer(group, group.trials, data, keeper).run(on_epoch)
+    lone = [(trial, keeper.for_group(trial.id) if keeper else None) for trial in group.trials]
+    return [PopulationTrainer(group, [trial], data, kept).run(on_epoch)[0] for trial, kept in lone]
 
 
 @dataclass
-class _Training:
+class PopulationTrainer:
     """A population on its way: one program, its state and its curves."""
 
-    group: Group
+    group: PopulationJob
     trials: Sequence[Trial]
     data: TrainingData
-    keeper: Keeper | None
+    keeper: CheckpointManager | None
     epoch: int = field(default=0, init=False)
     losses: list[Tensor] = field(default_factory=list, init=False)  # of the steps of this epoch
     histories: list[History] = field(init=False)
@@ -130,47 +141,47 @@ class _Training:
         self.began = time.perf_counter()
         self.recipe = self.trials[0].recipe
         self.objective: Objective = objectives[self.recipe.objective]
-        slots = max(self.group.slots, MINIMAL_SLOTS) if self.group.lifted else 1
+        slots = max(self.group.slots, MIN_SLOTS) if self.group.lifted else 1
         padding = max(0, slots - len(self.trials))
         self.slots = [*self.trials, *[self.trials[-1]] * padding]
         self.recipes = [slot.recipe for slot in self.slots]
         self.seeds = [Seed(self.group.seed) / "replicate" / trial.replicate for trial in self.slots]
         nets = [
-            build_scaled(trial.settings, self.data.shape, len(self.data.labels), seed / "weights")
+            build_normalized(trial.settings, self.data.shape, len(self.data.labels), seed / "weights")
             for trial, seed in zip(self.slots, self.seeds, strict=True)
         ]
         self.template: nn.Module = nets[0]
         self.keys = key_names(self.template)
-        self.batches = BatchMaker(self.data, self.recipe, self.seeds, lifted=self.group.lifted)
+        self.batches = BatchLoader(self.data, self.recipe, self.seeds, lifted=self.group.lifted)
         self.factor = math.nan
         self.histories = [{} for _ in self.trials]
         self.diverged = [None for _ in self.trials]
         self.maker = self._maker()
-        params, buffers = stacked(nets) if self.group.lifted else alone(nets[0])
-        self.program = Program(self.maker.step(), self.maker.first_state(params, buffers))
+        params, buffers = stack_states(nets) if self.group.lifted else single_member(nets[0])
+        self.program = CompiledStep(self.maker.step(), self.maker.init_state(params, buffers))
         if self.group.compiled:
             batch, keys = next(self.batches.epoch(0)), self._keys()
             with suppress(Exception):  # whatever a compiler raises; `compiled` says whether it could
-                self.program.compile(batch, keys, self._hyper(), self._known_as())
+                self.program.compile(batch, keys, self._hyper(), self._cache_key())
         if self.keeper:
-            self._go_on(self.keeper)
+            self._restore(self.keeper)
 
-    def _maker(self) -> StepMaker:
+    def _maker(self) -> TrainStep:
         precision = self.trials[0].settings["precision"]
-        return StepMaker(
+        return TrainStep(
             self.template,
             self.objective,
-            choose(self.recipe.optimiser, max(recipe.momentum for recipe in self.recipes), precision),
-            decayed_names(self.template, self.recipe.l2_on)
+            make_optimizer(self.recipe.optimiser, max(recipe.momentum for recipe in self.recipes), precision),
+            weight_decay_names(self.template, self.recipe.l2_on)
             if any(recipe.l2 for recipe in self.recipes)
             else frozenset(),
             lifted=self.group.lifted,
             precision=precision,
         )
 
-    def run(self, on_epoch: OnEpoch) -> list[Trained]:
+    def run(self, on_epoch: OnEpoch) -> list[TrainingResult]:
         """All epochs that are left, unless every member diverges first."""
-        curves = Curves(
+        curves = EpochMetrics(
             self.objective,
             self.data,
             self.recipe,
@@ -182,38 +193,38 @@ class _Training:
                 with self._randomness():
                     self.losses.append(self.program(batch, self._keys(), self._hyper()))
                 if self.keeper:
-                    self.keeper.after_step(self._standing)
+                    self.keeper.maybe_save(self._checkpoint)
             losses = torch.stack(self.losses).reshape(len(self.losses), -1).double()[:, : len(self.trials)]
-            self._note(losses, curves)
+            self._record_epoch(losses, curves)
             self.epoch, self.losses = self.epoch + 1, []
             on_epoch(self.epoch, self.recipe.epochs, float(losses.mean()))
         return [self._result(index) for index in range(len(self.trials))]
 
     @property
-    def _taken(self) -> int:
+    def _global_step(self) -> int:
         """Steps taken."""
         return self.epoch * self._steps_an_epoch() + len(self.losses)
 
-    def _standing(self) -> Checkpoint:
+    def _checkpoint(self) -> Checkpoint:
         tensors = {**state_tensors(self.program.state), "losses": torch.stack(self.losses)}
         if self.group.lifted:  # without those that only fill the program's slots
             count = len(self.trials)
             tensors = {name: value[:count] for name, value in tensors.items() if name != "losses"}
             tensors["losses"] = torch.stack(self.losses)[:, :count]
         return Checkpoint(
-            [trial.id for trial in self.trials], made_with(compiled=self.program.compiled), self.epoch,
-            self.histories, self.diverged, time.perf_counter() - self.began, tensors,
+            [trial.id for trial in self.trials], numeric_environment(compiled=self.program.compiled),
+            self.epoch, self.histories, self.diverged, time.perf_counter() - self.began, tensors,
         )  # fmt: skip
 
-    def _go_on(self, keeper: Keeper) -> None:
+    def _restore(self, keeper: CheckpointManager) -> None:
         """Begin where an earlier attempt left a checkpoint, if there is one."""
         ids = [trial.id for trial in self.trials]
-        found = keeper.newest(ids, made_with(compiled=self.program.compiled))
+        found = keeper.latest(ids, numeric_environment(compiled=self.program.compiled))
         if found is None:
             return
         slots = [found.trials.index(slot.id) for slot in self.slots] if self.group.lifted else None
         state = state_of(self.program.state, found.tensors, slots)
-        self.program.go_on_from(state._replace(working=self.maker.working(state.params)))
+        self.program.set_state(state._replace(working=self.maker.working(state.params)))
         losses = found.tensors["losses"]
         self.epoch, self.losses = found.epoch, list(losses if slots is None else losses[:, slots])
         members = [found.trials.index(trial) for trial in ids]
@@ -221,7 +232,7 @@ class _Training:
         self.diverged = [found.diverged[place] for place in members]
         self.began -= found.seconds
 
-    def _known_as(self) -> str:
+    def _cache_key(self) -> str:
         """What decides about the program, shapes aside: all settings but what goes in as tensors."""
         told = self.trials[0].settings
         recipe = (self.recipe.objective, self.recipe.optimiser, self.recipe.l2_on, self.recipe.corruption)
@@ -237,7 +248,9 @@ class _Training:
         """A key for each dropout layer and member at this step: two halves of a 62-bit number."""
         place = (self.epoch, len(self.losses))
         rows = {
-            name: [_halves((seed / "dropout" / name / place[0] / place[1]).number) for seed in self.seeds]
+            name: [
+                _split_int64((seed / "dropout" / name / place[0] / place[1]).number) for seed in self.seeds
+            ]
             for name in self.keys
         }
         return {
@@ -245,10 +258,10 @@ class _Training:
             for name, row in rows.items()
         }
 
-    def _hyper(self) -> Hyper:
+    def _hyper(self) -> HyperParams:
         factor = rate_factor(
             self.recipe.schedule,
-            self._taken,
+            self._global_step,
             self.recipe.epochs * self._steps_an_epoch(),
             self.recipe.warmup,
         )
@@ -256,13 +269,13 @@ class _Training:
             self.factor = factor
             told = [(recipe.rate * factor, recipe.l2, recipe.momentum) for recipe in self.recipes]
             rows = torch.tensor(told if self.group.lifted else told[0]).movedim(-1, 0).contiguous()
-            self.hyper = Hyper(rows[0], rows[1], rows[2], taken=torch.zeros(()))
-        return self.hyper._replace(taken=torch.tensor(self._taken, dtype=torch.float64))
+            self.hyper = HyperParams(rows[0], rows[1], rows[2], taken=torch.zeros(()))
+        return self.hyper._replace(taken=torch.tensor(self._global_step, dtype=torch.float64))
 
     def _steps_an_epoch(self) -> int:
         return -(-len(self.data.train.labels) // self.recipe.batch)
 
-    def _note(self, losses: Tensor, curves: Curves) -> None:
+    def _record_epoch(self, losses: Tensor, curves: EpochMetrics) -> None:
         """Extend each member's history, or say that it diverged."""
         for index, history in enumerate(self.histories):
             if self.diverged[index]:
@@ -282,15 +295,15 @@ class _Training:
             for name, value in point.items():
                 history.setdefault(name, []).append(value)
 
-    def _net(self, index: int) -> Scaled:
+    def _net(self, index: int) -> NormalizedModel:
         state = self.program.state
         net = member(self.template, state.params, state.buffers, index if self.group.lifted else None)
-        assert isinstance(net, Scaled)
+        assert isinstance(net, NormalizedModel)
         return net
 
-    def _result(self, index: int) -> Trained:
+    def _result(self, index: int) -> TrainingResult:
         seconds = (time.perf_counter() - self.began) / len(self.trials)
-        return Trained(
+        return TrainingResult(
             self.trials[index], self._net(index), self.histories[index], self.diverged[index], seconds,
             self.program.compiled,
         )  # fmt: skip
@@ -326,5 +339,5 @@ def _is_finite(net: nn.Module, point: Mapping[str, float | int], data: TrainingD
     return bool(finite) and all(map(math.isfinite, point.values()))
 
 
-def _halves(number: int) -> tuple[int, int]:
+def _split_int64(number: int) -> tuple[int, int]:
     return number & 0x7FFFFFFF, (number >> 31) & 0x7FFFFFFF

@@ -6,19 +6,19 @@ import numpy as np
 from jaxtyping import Float
 
 from inklab.report.figures.drawing import Figure, plot
-from inklab.report.figures.numerals import replicates, tenths
-from inklab.report.figures.palette import STAND_IN
+from inklab.report.figures.numerals import percent1, replicates
+from inklab.report.figures.palette import PLACEHOLDER
 from inklab.report.figures.result_access import chapter_results, class_names, slug
-from inklab.run import Json, RunView
+from inklab.run import Json, RunData
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Sheet
 
-MOST_CLASSES = 15  # more do not fit side by side and stay legible
+MAX_CLASSES = 15  # more do not fit side by side and stay legible
 
 
-def confusion_figure(run: RunView, chapter: Json) -> Figure | None:
+def confusion_figure(run: RunData, chapter: Json) -> Figure | None:
     """A row of matrices a pipeline, a column a strength: counts of all replicates, as shares of the row."""
     names = class_names(run)
     results = chapter_results(run, chapter["name"])
@@ -31,7 +31,7 @@ def confusion_figure(run: RunView, chapter: Json) -> Figure | None:
         for strength, grid in (counts.get(pipeline) or {}).items()
         if np.shape(grid) == (len(names), len(names))
     }
-    if not grids or len(names) > MOST_CLASSES:
+    if not grids or len(names) > MAX_CLASSES:
         return None
     name = f"{slug(chapter['name'])}-confusion"
     pipelines = list(dict.fromkeys(pipeline for pipeline, _ in grids))
@@ -73,8 +73,8 @@ def _alt(grids: dict[tuple[str, float], np.ndarray], names: list[str]) -> str:
         off = grid - np.diag(np.diag(grid))
         true, said = np.unravel_index(int(np.argmax(off)), off.shape)
         parts.append(
-            f"{pipeline} at {strength:g}: mean of the diagonal {tenths(float(np.diag(grid).mean()))}, "
-            f"most often {names[true]} taken for {names[said]} ({tenths(float(off[true, said]))})"
+            f"{pipeline} at {strength:g}: mean of the diagonal {percent1(float(np.diag(grid).mean()))}, "
+            f"most often {names[true]} taken for {names[said]} ({percent1(float(off[true, said]))})"
         )
     return f"Confusion matrices. {'; '.join(parts)}."
 
@@ -106,11 +106,11 @@ def _matrix(axes: "Axes", grid: np.ndarray, names: list[str]) -> None:
     k = len(grid)
     for i, j in np.argwhere(grid >= 0.005):
         share = float(grid[i, j])
-        colour = STAND_IN["c1" if i == j else "c2"]
+        color = PLACEHOLDER["c1" if i == j else "c2"]
         axes.add_patch(
-            Rectangle((j - 0.5, i - 0.5), 1, 1, facecolor=colour, alpha=0.12 + 0.88 * share, linewidth=0)
+            Rectangle((j - 0.5, i - 0.5), 1, 1, facecolor=color, alpha=0.12 + 0.88 * share, linewidth=0)
         )
-        words = STAND_IN["ground" if share > 0.55 else "ink"]
+        words = PLACEHOLDER["ground" if share > 0.55 else "ink"]
         axes.text(j, i, f"{100 * share:.0f}", ha="center", va="center_baseline", fontsize=5.6, color=words)
     axes.set_xlim(-0.5, k - 0.5)
     axes.set_ylim(k - 0.5, -0.5)
@@ -121,4 +121,4 @@ def _matrix(axes: "Axes", grid: np.ndarray, names: list[str]) -> None:
     axes.grid(visible=False)
     for side in ("left", "bottom", "top", "right"):
         axes.spines[side].set_visible(True)
-        axes.spines[side].set_color(STAND_IN["rule"])
+        axes.spines[side].set_color(PLACEHOLDER["rule"])

@@ -5,27 +5,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from inklab.report.figures.drawing import Figure, listing, plot
-from inklab.report.figures.image_grid import Row, is_ink, tile_drawing
+from inklab.report.figures.image_grid import ImageRow, is_ink, tile_drawing
 from inklab.report.figures.numerals import count
-from inklab.report.figures.palette import STAND_IN
+from inklab.report.figures.palette import PLACEHOLDER
 from inklab.report.figures.result_access import class_names, slug
-from inklab.run import Json, RunView
+from inklab.run import Json, RunData
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Sheet
 
 PARTS = ("train", "validation", "test")
-A_CLASS = 10  # samples shown of each class
-MOST_CLASSES = 26
+PER_CLASS = 10  # samples shown of each class
+MAX_CLASSES = 26
 
 
-def data_figures(run: RunView, chapter: Json) -> list[Figure]:
+def data_figures(run: RunData, chapter: Json) -> list[Figure]:
     """Class balance and samples, as far as they are known."""
     made = [class_balance(run, chapter), samples(run, chapter)]
     return [figure for figure in made if figure is not None]
 
 
-def class_balance(run: RunView, chapter: Json) -> Figure | None:
+def class_balance(run: RunData, chapter: Json) -> Figure | None:
     """Bars: images of each class in each part of the data."""
     data = run.plan.get("data") or {}
     told = data.get("counts") or {}
@@ -67,7 +67,7 @@ def class_balance(run: RunView, chapter: Json) -> Figure | None:
 
 
 def _bars(sheet: "Sheet", names: list[str], counts: dict[str, list[int]]) -> None:
-    from inklab.report.figures.drawing import as_percent, label_upright
+    from inklab.report.figures.drawing import as_percent, set_ylabel_horizontal
 
     axes = sheet.subplots()
     places, wide = np.arange(len(names)), 0.8 / len(counts)
@@ -77,28 +77,28 @@ def _bars(sheet: "Sheet", names: list[str], counts: dict[str, list[int]]) -> Non
         heights = np.array(values[: len(names)], float) / sum(values)
         at = places + (index - (len(counts) - 1) / 2) * wide
         label = "training" if part == "train" else part
-        axes.bar(at, heights, wide * 0.9, color=STAND_IN[role], alpha=alpha, label=label, linewidth=0)
-    axes.axhline(1 / len(names), color=STAND_IN["ink"], linewidth=0.8, linestyle=(0, (4, 3)))
+        axes.bar(at, heights, wide * 0.9, color=PLACEHOLDER[role], alpha=alpha, label=label, linewidth=0)
+    axes.axhline(1 / len(names), color=PLACEHOLDER["ink"], linewidth=0.8, linestyle=(0, (4, 3)))
     axes.set_xticks(places, names, rotation=0 if len(names) <= 15 else 60)
     axes.tick_params(axis="x", length=0)
     axes.grid(visible=False, axis="x")
     as_percent(axes.yaxis, 0)
-    label_upright(axes, "Share of images")
+    set_ylabel_horizontal(axes, "Share of images")
     axes.legend(ncols=len(counts), loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2)
 
 
-def samples(run: RunView, chapter: Json) -> Figure | None:
+def samples(run: RunData, chapter: Json) -> Figure | None:
     """A grid: some training images of each class, one class a row."""
     found = run.samples()
     if found is None or not len(found[0]):
         return None
     pixels, labels, names = found
     rows = []
-    for label in np.unique(labels)[:MOST_CLASSES]:
-        mine = pixels[labels == label][:A_CLASS]
-        rows.append(Row(str(names[label]) if label < len(names) else str(label), mine))
+    for label in np.unique(labels)[:MAX_CLASSES]:
+        mine = pixels[labels == label][:PER_CLASS]
+        rows.append(ImageRow(str(names[label]) if label < len(names) else str(label), mine))
     shape = " × ".join(str(s) for s in pixels.shape[2:])
-    colour = "one grey value a pixel" if pixels.shape[1] == 1 else f"{pixels.shape[1]} channels"
+    color = "one grey value a pixel" if pixels.shape[1] == 1 else f"{pixels.shape[1]} channels"
     ink = is_ink(pixels)
     note = " Light strokes on dark in the data; drawn here as ink on paper." if ink else ""
     longest = max(len(row.label) for row in rows)
@@ -106,10 +106,10 @@ def samples(run: RunView, chapter: Json) -> Figure | None:
         name=f"{slug(chapter['name'])}-samples",
         title="Training images",
         caption=(
-            f"The first {A_CLASS} training images of each class, pixel for pixel: {shape}, {colour}, "
+            f"The first {PER_CLASS} training images of each class, pixel for pixel: {shape}, {color}, "
             f"0 to 255.{note}"
         ),
-        alt=f"Grid of sample images, {len(rows)} classes with up to {A_CLASS} images each.",
+        alt=f"Grid of sample images, {len(rows)} classes with up to {PER_CLASS} images each.",
         drawing=tile_drawing(rows, ink=ink, label_width=24 + 5 * min(longest, 16)),
         header=("class", "images shown"),
         rows=tuple((row.label, len(row.pixels)) for row in rows),

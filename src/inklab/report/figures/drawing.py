@@ -9,7 +9,7 @@ from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from inklab.report.figures.palette import STAND_IN, for_file, for_page
+from inklab.report.figures.palette import PLACEHOLDER, for_file, for_page
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,7 +51,7 @@ class Figure:
     def for_file(self) -> str:
         """The SVG as a file of its own."""
         head, body = for_file(self.drawing).split(">", 1)
-        ground = f'<rect width="100%" height="100%" fill="{for_file(STAND_IN["ground"])}"/>'
+        ground = f'<rect width="100%" height="100%" fill="{for_file(PLACEHOLDER["ground"])}"/>'
         words = f"<title>{escape(self.title)}</title><desc>{escape(self.alt)}</desc>"
         return f'{head} xmlns="http://www.w3.org/2000/svg">{words}{ground}{body}\n'
 
@@ -125,7 +125,7 @@ def open_svg(box: str) -> str:
 
 
 def _style(name: str) -> dict[str, Any]:
-    ink, muted, rule = STAND_IN["ink"], STAND_IN["muted"], STAND_IN["rule"]
+    ink, muted, rule = PLACEHOLDER["ink"], PLACEHOLDER["muted"], PLACEHOLDER["rule"]
     return {
         "svg.hashsalt": name,
         "svg.fonttype": "none",
@@ -171,7 +171,7 @@ def as_percent(axis: Any, decimals: int | None = None) -> None:
     axis.set_major_formatter(PercentFormatter(1.0, decimals=decimals, symbol="\u202f%"))
 
 
-def label_upright(axes: "Axes", text: str) -> None:
+def set_ylabel_horizontal(axes: "Axes", text: str) -> None:
     """Say what the vertical axis shows above it, where it can be read without turning the head."""
     axes.set_title(text, loc="left", pad=8)
 

@@ -4,12 +4,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from inklab.report.figures.drawing import Figure, as_percent, label_upright, plot
-from inklab.report.figures.image_grid import Row, is_ink, tile_drawing
-from inklab.report.figures.numerals import interval, percent, replicates, tenths
-from inklab.report.figures.palette import MARKERS, SERIES, STAND_IN
-from inklab.report.figures.result_access import Score, chapter_results, class_names, numbers, read_score, slug
-from inklab.run import Arrays, Json, RunView
+from inklab.report.figures.drawing import Figure, as_percent, plot, set_ylabel_horizontal
+from inklab.report.figures.image_grid import ImageRow, is_ink, tile_drawing
+from inklab.report.figures.numerals import interval, percent, percent1, replicates
+from inklab.report.figures.palette import MARKERS, PLACEHOLDER, SERIES
+from inklab.report.figures.result_access import (
+    ScoreView,
+    chapter_results,
+    class_names,
+    numbers,
+    read_score,
+    slug,
+)
+from inklab.run import Arrays, Json, RunData
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Sheet
@@ -18,13 +25,18 @@ ACROSS = 12
 WORTH_COMPARING = 0.1  # a sampler of which less is recognised draws nothing that could be remembered
 
 
-def generator_figures(run: RunView, chapter: Json) -> list[Figure]:
+def generation_figures(run: RunData, chapter: Json) -> list[Figure]:
     """Every figure of a generator chapter that its evaluations allow."""
-    made = [drawn(run, chapter), recognised(run, chapter), class_shares(run, chapter), nearest(run, chapter)]
+    made = [
+        drawn(run, chapter),
+        confident_figure(run, chapter),
+        class_shares(run, chapter),
+        nearest(run, chapter),
+    ]
     return [figure for figure in made if figure is not None]
 
 
-def sampler_scores(run: RunView, chapter: Json, what: str) -> dict[str, Score]:
+def sampler_scores(run: RunData, chapter: Json, what: str) -> dict[str, ScoreView]:
     """One score of every sampler, in the plan's order."""
     found = chapter_results(run, chapter["name"]).get("samplers") or {}
     order = [
@@ -34,13 +46,13 @@ def sampler_scores(run: RunView, chapter: Json, what: str) -> dict[str, Score]:
     return {name: score for name in order if (score := read_score(found[name].get(what))) is not None}
 
 
-def _arrays(run: RunView, chapter: Json) -> dict[str, Arrays]:
+def _arrays(run: RunData, chapter: Json) -> dict[str, Arrays]:
     first = [one for one in chapter.get("evaluations") or [] if one.get("replicate") == 0]
     found = {str(one.get("sampler")): run.arrays(one["id"]) for one in first}
     return {name: arrays for name, arrays in found.items() if len(arrays.get("images", ()))}
 
 
-def drawn(run: RunView, chapter: Json) -> Figure | None:
+def drawn(run: RunData, chapter: Json) -> Figure | None:
     """Rows of generated images, one sampler after the other; reconstructions below, to compare."""
     found = _arrays(run, chapter)
     floor = found.pop("floor", {})
@@ -49,13 +61,13 @@ def drawn(run: RunView, chapter: Json) -> Figure | None:
     shares = sampler_scores(run, chapter, "recognised")
     rows = []
     for name, arrays in found.items():
-        share = f"\n{tenths(shares[name].mean)}" if name in shares else ""
+        share = f"\n{percent1(shares[name].mean)}" if name in shares else ""
         rows += [
-            Row(f"{name}{share}", arrays["images"][:ACROSS]),
-            Row("", arrays["images"][ACROSS : 2 * ACROSS], last=True),
+            ImageRow(f"{name}{share}", arrays["images"][:ACROSS]),
+            ImageRow("", arrays["images"][ACROSS : 2 * ACROSS], last=True),
         ]
     if "reconstructions" in floor:
-        rows.append(Row("reconstructed\ntest images", floor["reconstructions"][:ACROSS]))
+        rows.append(ImageRow("reconstructed\ntest images", floor["reconstructions"][:ACROSS]))
     rows = [row for row in rows if len(row.pixels)]
     known = floor.get("images", next(iter(found.values()))["images"])
     return Figure(
@@ -68,7 +80,7 @@ def drawn(run: RunView, chapter: Json) -> Figure | None:
             "real test images, the best that it can do."
         ),
         alt="Rows of generated images. Recognised: "
-        + "; ".join(f"{n} {tenths(s.mean)}" for n, s in shares.items())
+        + "; ".join(f"{n} {percent1(s.mean)}" for n, s in shares.items())
         + ".",
         drawing=tile_drawing(rows, ink=is_ink(known), label_width=68),
         header=("sampler", "recognised"),
@@ -76,7 +88,7 @@ def drawn(run: RunView, chapter: Json) -> Figure | None:
     )
 
 
-def recognised(run: RunView, chapter: Json) -> Figure | None:
+def confident_figure(run: RunData, chapter: Json) -> Figure | None:
     """Bars with intervals: the share of each sampler's images that the judge recognises."""
     shares = sampler_scores(run, chapter, "recognised")
     if not shares:
@@ -99,7 +111,7 @@ def recognised(run: RunView, chapter: Json) -> Figure | None:
         caption=f"With more than 90 % confidence of the judge, whichever class it names. {bar}{_ns(shares)}.",
         alt="Bar chart of recognised shares: "
         + "; ".join(
-            f"{n} {tenths(s.mean)}" + (f" ({interval(*s.interval, percent)})" if s.interval else "")
+            f"{n} {percent1(s.mean)}" + (f" ({interval(*s.interval, percent)})" if s.interval else "")
             for n, s in bars.items()
         )
         + ".",
@@ -109,23 +121,28 @@ def recognised(run: RunView, chapter: Json) -> Figure | None:
     )
 
 
-def _ns(shares: dict[str, Score]) -> str:
+def _ns(shares: dict[str, ScoreView]) -> str:
     return " and ".join(replicates(n) for n in sorted({score.n for score in shares.values()}))
 
 
-def _bars(sheet: "Sheet", bars: dict[str, Score]) -> None:
+def _bars(sheet: "Sheet", bars: dict[str, ScoreView]) -> None:
     axes = sheet.subplots()
     places = np.arange(len(bars))[::-1]
     for place, score in zip(places, bars.values(), strict=True):
-        axes.barh(place, score.mean, 0.62, color=STAND_IN["c1"], alpha=0.8, linewidth=0)
+        axes.barh(place, score.mean, 0.62, color=PLACEHOLDER["c1"], alpha=0.8, linewidth=0)
         end = score.mean
         if score.interval:
             axes.plot(
-                score.interval, [place, place], color=STAND_IN["ink"], linewidth=1.1, marker="|", markersize=6
+                score.interval,
+                [place, place],
+                color=PLACEHOLDER["ink"],
+                linewidth=1.1,
+                marker="|",
+                markersize=6,
             )
             end = max(end, score.interval[1])
         axes.annotate(
-            tenths(score.mean),
+            percent1(score.mean),
             (end, place),
             xytext=(5, 0),
             textcoords="offset points",
@@ -139,7 +156,7 @@ def _bars(sheet: "Sheet", bars: dict[str, Score]) -> None:
     as_percent(axes.xaxis, 0)
 
 
-def class_shares(run: RunView, chapter: Json) -> Figure | None:
+def class_shares(run: RunData, chapter: Json) -> Figure | None:
     """Dots: how the recognised images spread over the classes, one panel a sampler."""
     found = chapter_results(run, chapter["name"]).get("samplers") or {}
     names = class_names(run)
@@ -159,7 +176,7 @@ def class_shares(run: RunView, chapter: Json) -> Figure | None:
             "recognised image are left out."
         ),
         alt="Dot charts of class shares. Most frequent class: "
-        + "; ".join(f"{s} {top} ({tenths(float(np.nanmax(shares[s])))})" for s, top in tops.items())
+        + "; ".join(f"{s} {top} ({percent1(float(np.nanmax(shares[s])))})" for s, top in tops.items())
         + ".",
         drawing=plot(name, lambda sheet: _class_panels(sheet, shares, names), 1.75),
         header=("sampler", *names),
@@ -175,19 +192,19 @@ def _class_panels(sheet: "Sheet", shares: dict[str, np.ndarray], names: list[str
     panels = sheet.subplots(1, len(shares), sharey=True, squeeze=False)[0]
     places = np.arange(len(names))
     for index, (axes, (sampler, each)) in enumerate(zip(panels, shares.items(), strict=True)):
-        colour = STAND_IN[SERIES[index % 6]]
-        axes.axhline(1 / len(names), color=STAND_IN["ink"], linewidth=0.7, linestyle=(0, (4, 3)))
-        axes.vlines(places, 0, each, color=colour, linewidth=1.2, alpha=0.6)
-        axes.plot(places, each, MARKERS[index % 6], color=colour, markersize=3.4)
+        color = PLACEHOLDER[SERIES[index % 6]]
+        axes.axhline(1 / len(names), color=PLACEHOLDER["ink"], linewidth=0.7, linestyle=(0, (4, 3)))
+        axes.vlines(places, 0, each, color=color, linewidth=1.2, alpha=0.6)
+        axes.plot(places, each, MARKERS[index % 6], color=color, markersize=3.4)
         axes.set_xticks(places, names, fontsize=6.5 if len(names) <= 12 else 5)
         axes.tick_params(axis="x", length=0)
         axes.grid(visible=False, axis="x")
         axes.set_ylim(0, 1.1 * max(float(np.nanmax(one)) for one in shares.values()))
         as_percent(axes.yaxis, 0)
-        label_upright(axes, sampler)
+        set_ylabel_horizontal(axes, sampler)
 
 
-def nearest(run: RunView, chapter: Json) -> Figure | None:
+def nearest(run: RunData, chapter: Json) -> Figure | None:
     """Generated images above the training images nearest to them: are they new, or remembered?"""
     shares = sampler_scores(run, chapter, "recognised")
     garbage = {name for name, share in shares.items() if share.mean < WORTH_COMPARING}
@@ -197,7 +214,7 @@ def nearest(run: RunView, chapter: Json) -> Figure | None:
     rows = []
     for name, arrays in found.items():
         m = min(10, len(arrays["nearest"]), len(arrays["images"]))
-        rows += [Row(name, arrays["images"][:m]), Row("nearest", arrays["nearest"][:m], last=True)]
+        rows += [ImageRow(name, arrays["images"][:m]), ImageRow("nearest", arrays["nearest"][:m], last=True)]
     distances = sampler_scores(run, chapter, "nearest")
     said = "; ".join(f"{name} {score.mean:.2f}" for name, score in distances.items())
     return Figure(

@@ -10,15 +10,15 @@ import numpy as np
 from jaxtyping import UInt8
 
 from inklab.report.figures.drawing import open_svg
-from inklab.report.figures.palette import STAND_IN
+from inklab.report.figures.palette import PLACEHOLDER
 
-FULL = 475.0  # units across, as in the plots
-LARGEST = 40.0  # units a tile
-LINE = 11.0  # units a line of small print
+FULL_WIDTH = 475.0  # units across, as in the plots
+MAX_TILE = 40.0  # units a tile
+LINE_HEIGHT = 11.0  # units a line of small print
 
 
 @dataclass(frozen=True)
-class Row:
+class ImageRow:
     """One row of images with a name on its left.
 
     Attributes:
@@ -54,9 +54,9 @@ def picture(pixels: UInt8[np.ndarray, "m c h w"], gap: int = 2, *, ink: bool = F
     from PIL import Image
 
     m, c, h, w = pixels.shape
-    colours = pixels[:, :3] if c >= 3 else pixels[:, :1]
+    colors = pixels[:, :3] if c >= 3 else pixels[:, :1]
     sheet = np.zeros((h, m * w + (m - 1) * gap, 2 if c < 3 else 4), np.uint8)
-    for index, image in enumerate(colours.transpose(0, 2, 3, 1)):
+    for index, image in enumerate(colors.transpose(0, 2, 3, 1)):
         place = sheet[:, index * (w + gap) : index * (w + gap) + w]
         if ink and c < 3:
             place[..., 1] = image[..., 0]
@@ -68,7 +68,7 @@ def picture(pixels: UInt8[np.ndarray, "m c h w"], gap: int = 2, *, ink: bool = F
 
 
 def tile_drawing(
-    rows: Sequence[Row], *, ink: bool, head: Sequence[str] = (), label_width: float | int = 70
+    rows: Sequence[ImageRow], *, ink: bool, head: Sequence[str] = (), label_width: float | int = 70
 ) -> str:
     """A drawing of rows of images.
 
@@ -81,23 +81,28 @@ def tile_drawing(
     most = max(len(row.pixels) for row in rows)
     height, wide = rows[0].pixels.shape[2:]
     gap = 2
-    scale = min(LARGEST / wide, (FULL - label_width) / (most * (wide + gap) - gap))
+    scale = min(MAX_TILE / wide, (FULL_WIDTH - label_width) / (most * (wide + gap) - gap))
     step = (wide + gap) * scale
     parts: list[str] = []
     y = 0.0
     if head:
         parts += [
-            _text(label_width + i * step + wide * scale / 2, LINE - 3, word) for i, word in enumerate(head)
+            _text(label_width + i * step + wide * scale / 2, LINE_HEIGHT - 3, word)
+            for i, word in enumerate(head)
         ]
-        y = LINE + 1
+        y = LINE_HEIGHT + 1
     for row in rows:
         parts += _row(row, y, label_width, scale, ink=ink)
-        y += height * scale + (LINE + 3 if row.under else 3) + (8 if row.last and row is not rows[-1] else 0)
+        y += (
+            height * scale
+            + (LINE_HEIGHT + 3 if row.under else 3)
+            + (8 if row.last and row is not rows[-1] else 0)
+        )
     across = label_width + most * step - gap * scale
-    return f"{open_svg(f'0 0 {max(across, FULL):.1f} {y:.1f}')}{''.join(parts)}</svg>"
+    return f"{open_svg(f'0 0 {max(across, FULL_WIDTH):.1f} {y:.1f}')}{''.join(parts)}</svg>"
 
 
-def _row(row: Row, y: float | int, left: float | int, scale: float | int, *, ink: bool) -> list[str]:
+def _row(row: ImageRow, y: float | int, left: float | int, scale: float | int, *, ink: bool) -> list[str]:
     height, wide = row.pixels.shape[2:]
     gap = 2
     parts = []
@@ -111,16 +116,16 @@ def _row(row: Row, y: float | int, left: float | int, scale: float | int, *, ink
             f'href="{picture(row.pixels, gap, ink=ink)}"/>'
         )
     lines = row.label.split("\n")
-    middle = y + height * scale / 2 + 3 - (len(lines) - 1) * LINE / 2
+    middle = y + height * scale / 2 + 3 - (len(lines) - 1) * LINE_HEIGHT / 2
     parts += [
-        _text(left - 8, middle + i * LINE, line, anchor="end", role="ink" if i == 0 else "muted")
+        _text(left - 8, middle + i * LINE_HEIGHT, line, anchor="end", role="ink" if i == 0 else "muted")
         for i, line in enumerate(lines)
     ]
-    centre = left + wide * scale / 2
-    below = y + height * scale + LINE - 2
-    return parts + [_text(centre + i * (wide + gap) * scale, below, word) for i, word in enumerate(row.under)]
+    center = left + wide * scale / 2
+    below = y + height * scale + LINE_HEIGHT - 2
+    return parts + [_text(center + i * (wide + gap) * scale, below, word) for i, word in enumerate(row.under)]
 
 
 def _text(x: float | int, y: float | int, words: str, *, anchor: str = "middle", role: str = "muted") -> str:
-    style = f"font-size: 8px; text-anchor: {anchor}; fill: {STAND_IN[role]}"
+    style = f"font-size: 8px; text-anchor: {anchor}; fill: {PLACEHOLDER[role]}"
     return f'<text x="{x:.1f}" y="{y:.1f}" style="{style}">{escape(words)}</text>'

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import TypeAlias
 
-from inklab.report.figures.result_access import Score
+from inklab.report.figures.result_access import ScoreView
 
 THIN = "\u202f"
 NBSP = "\u00a0"
@@ -51,7 +51,7 @@ def percent(share: Number, decimals: int = 2) -> str:
     return f"{fixed(100 * share, decimals)}{THIN}%"
 
 
-def tenths(share: Number) -> str:
+def percent1(share: Number) -> str:
     """A share as a percentage with one decimal, where two would be too fine."""
     return percent(share, 1)
 
@@ -82,11 +82,11 @@ def decibels(value: Number) -> str:
     return f"{fixed(value, 2)}{THIN}dB"
 
 
-def general(value: Number) -> str:
+def format_general(value: Number) -> str:
     """Any other number, with three digits that count.
 
     Example:
-        >>> general(12.345), general(0.00012), general(1234.5)
+        >>> format_general(12.345), format_general(0.00012), format_general(1234.5)
         ('12.3', '0.00012', '1,234')
     """
     if value and abs(value) < 1:
@@ -104,11 +104,11 @@ def p_value(p: Number) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.2g}"
 
 
-def duration(seconds: Number) -> str:
+def duration_text(seconds: Number) -> str:
     """A time span in the units that one would say.
 
     Example:
-        >>> [duration(s).replace(THIN, " ") for s in (0.42, 7.26, 133, 7300)]
+        >>> [duration_text(s).replace(THIN, " ") for s in (0.42, 7.26, 133, 7300)]
         ['0.4 s', '7.3 s', '2 min 13 s', '2 h 2 min']
     """
     if seconds < 59.95:
@@ -127,26 +127,26 @@ def interval(low: Number, high: Number, write: Writer) -> str:
         >>> interval(0.9802, 0.9826, percent).replace(THIN, " ")
         '98.02 to 98.26 %'
     """
-    if write in (percent, tenths):  # with few replicates Student's t may leave the shares that there are
+    if write in (percent, percent1):  # with few replicates Student's t may leave the shares that there are
         low, high = min(max(low, 0.0), 1.0), min(max(high, 0.0), 1.0)
-    return f"{bare(write(low))} to {write(high)}"
+    return f"{strip_unit(write(low))} to {write(high)}"
 
 
-def bare(text: str) -> str:
+def strip_unit(text: str) -> str:
     """A written number without its unit.
 
     Example:
-        >>> bare(percent(0.5)), bare("12")
+        >>> strip_unit(percent(0.5)), strip_unit("12")
         ('50.00', '12')
     """
     return text.split(THIN)[0]
 
 
-def unit(text: str) -> str:
+def unit_of(text: str) -> str:
     """The unit of a written number, or nothing.
 
     Example:
-        >>> unit(percent(0.5)), unit("12")
+        >>> unit_of(percent(0.5)), unit_of("12")
         ('%', '')
     """
     return text.partition(THIN)[2]
@@ -177,11 +177,12 @@ def replicates(n: int) -> str:
     return f"n{NBSP}={NBSP}{n:,}"
 
 
-def score_text(score: Score | None, write: Writer) -> str:
+def score_text(score: ScoreView | None, write: Writer) -> str:
     """A score in a sentence: mean, interval and n.
 
     Example:
-        >>> score_text(Score(0.98, 5, 0.001, (0.979, 0.981)), percent).replace(THIN, " ").replace(NBSP, " ")
+        >>> text = score_text(ScoreView(0.98, 5, 0.001, (0.979, 0.981)), percent)
+        >>> text.replace(THIN, " ").replace(NBSP, " ")
         '98.00 % (95 % CI 97.90 to 98.10 %, n = 5)'
     """
     if score is None:
@@ -208,10 +209,10 @@ MEASURES: dict[str, tuple[str, Writer]] = {
 """What scores are called and how they are written, in the order of tables."""
 
 
-def measure(name: str) -> tuple[str, Writer]:
+def format_metric(name: str) -> tuple[str, Writer]:
     """The title of a score and how to write it; a name not known is taken as it is."""
     if name in MEASURES:
         return MEASURES[name]
     title = name.replace("_", " ").capitalize()
     rate = name.endswith(("accuracy", "tpr", "recall", "recognised", "share"))
-    return title, percent if rate else loss if name.endswith(("loss", "bce")) else general
+    return title, percent if rate else loss if name.endswith(("loss", "bce")) else format_general

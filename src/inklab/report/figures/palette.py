@@ -34,14 +34,14 @@ DARK = {
     "c6": "#a9aeb6",
 }
 
-STAND_IN = {role: f"#0a0b{index:02x}" for index, role in enumerate(ROLES, start=1)}
+PLACEHOLDER = {role: f"#0a0b{index:02x}" for index, role in enumerate(ROLES, start=1)}
 """Colours that no figure means: what a drawing is made with."""
 
 SERIES = ("c1", "c2", "c3", "c4", "c5", "c6")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 LINES = ("-", (0, (5, 1.6)), (0, (1.4, 1.4)), (0, (6, 1.5, 1.2, 1.5)), (0, (3, 1)), (0, (8, 2)))
 
-_ROLE_OF = {colour: role for role, colour in STAND_IN.items()}
+_ROLE_OF = {color: role for role, color in PLACEHOLDER.items()}
 _ANY = re.compile("|".join(_ROLE_OF))
 
 
@@ -49,7 +49,7 @@ def for_page(drawing: str) -> str:
     """A drawing whose colours follow the page: stand-ins become CSS variables.
 
     Example:
-        >>> for_page(f"fill: {STAND_IN['c1']}")
+        >>> for_page(f"fill: {PLACEHOLDER['c1']}")
         'fill: var(--c1)'
     """
     return _ANY.sub(lambda found: f"var(--{_ROLE_OF[found[0]]})", drawing)
@@ -62,4 +62,4 @@ def for_file(drawing: str) -> str:
 
 def variables(theme: dict[str, str]) -> str:
     """A theme as CSS declarations."""
-    return " ".join(f"--{role}: {colour};" for role, colour in theme.items())
+    return " ".join(f"--{role}: {color};" for role, color in theme.items())

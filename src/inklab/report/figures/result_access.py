@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from inklab.results.phrases import plain
-from inklab.run import Json, RunView
+from inklab.results.phrases import format_value
+from inklab.run import Json, RunData
 from inklab.training.objectives import objectives
 
-LARGEST = sys.float_info.max
+MAX_FLOAT = sys.float_info.max
 
 
 @dataclass(frozen=True)
-class Score:
+class ScoreView:
     """A number about trained models with its interval and n, as `results.json` holds it.
 
     Attributes:
@@ -52,7 +52,7 @@ class Score:
         return {"replicates": self.ci95, "images": self.ci95_images, "": None}[self.over]
 
 
-def read_score(value: Any) -> Score | None:
+def read_score(value: Any) -> ScoreView | None:
     """A score from its JSON, from a bare number, or `None` where there is nothing to read.
 
     Example:
@@ -65,7 +65,7 @@ def read_score(value: Any) -> Score | None:
         if not is_number(value.get("mean")):
             return None
         values = tuple(float(v) for v in value.get("values") or () if is_number(v))
-        return Score(
+        return ScoreView(
             mean=float(value["mean"]),
             n=int(value.get("n") or 1),
             sd=float(value["sd"]) if is_number(value.get("sd")) else None,
@@ -73,13 +73,13 @@ def read_score(value: Any) -> Score | None:
             ci95_images=_pair(value.get("ci95_images")),
             values=values,
         )
-    return Score(float(value), values=(float(value),)) if is_number(value) else None
+    return ScoreView(float(value), values=(float(value),)) if is_number(value) else None
 
 
 def is_number(value: Any) -> bool:
     """Whether a JSON value is a finite number (a truth value is not)."""
     # Compared rather than asked for isfinite, which a whole number of 400 digits overflows.
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= LARGEST
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= MAX_FLOAT
 
 
 def numbers(values: Any) -> list[float]:
@@ -102,7 +102,7 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "chapter"
 
 
-def chapter_results(run: RunView, name: str) -> Json:
+def chapter_results(run: RunData, name: str) -> Json:
     """What `results.json` says about a chapter; empty if nothing."""
     return dict((run.results.get("chapters") or {}).get(name) or {})
 
@@ -112,12 +112,12 @@ def settings_of(chapter: Json) -> list[Json]:
     return list(chapter.get("settings") or [])
 
 
-def outcomes_of(run: RunView, trials: Sequence[str]) -> list[Json]:
+def outcomes_of(run: RunData, trials: Sequence[str]) -> list[Json]:
     """Every outcome that there is, in the order of `trials`."""
     return [outcome for trial in trials if (outcome := run.outcome(trial)) is not None]
 
 
-def done_of(run: RunView, trials: Sequence[str]) -> list[Json]:
+def done_of(run: RunData, trials: Sequence[str]) -> list[Json]:
     """The outcomes of the trials that are done."""
     return [outcome for outcome in outcomes_of(run, trials) if outcome.get("state") == "done"]
 
@@ -129,10 +129,10 @@ def setting_label(setting: Json) -> str:
         >>> setting_label({"values": {"l2": 1e-06, "rate": 0.1}})
         'l2 = 1e-6, rate = 0.1'
     """
-    return ", ".join(f"{key} = {plain(value)}" for key, value in (setting.get("values") or {}).items())
+    return ", ".join(f"{key} = {format_value(value)}" for key, value in (setting.get("values") or {}).items())
 
 
-def class_names(run: RunView) -> list[str]:
+def class_names(run: RunData) -> list[str]:
     """The names of the classes in the order of their labels."""
     return [str(name) for name in (run.plan.get("data") or {}).get("labels") or []]
 

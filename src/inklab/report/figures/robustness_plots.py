@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from inklab.report.figures.drawing import Figure, as_percent, label_upright, listing, plot
-from inklab.report.figures.image_grid import Row, is_ink, tile_drawing
-from inklab.report.figures.numerals import fixed, replicates, tenths
-from inklab.report.figures.palette import LINES, MARKERS, SERIES, STAND_IN
+from inklab.report.figures.drawing import Figure, as_percent, listing, plot, set_ylabel_horizontal
+from inklab.report.figures.image_grid import ImageRow, is_ink, tile_drawing
+from inklab.report.figures.numerals import fixed, percent1, replicates
+from inklab.report.figures.palette import LINES, MARKERS, PLACEHOLDER, SERIES
 from inklab.report.figures.result_access import (
-    Score,
+    ScoreView,
     chapter_results,
     class_names,
     is_number,
@@ -18,30 +18,30 @@ from inklab.report.figures.result_access import (
     read_score,
     slug,
 )
-from inklab.run import Json, RunView
+from inklab.run import Json, RunData
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Sheet
 
-MOST_CLASSES = 20
-MOST_STRENGTHS = 11
+MAX_CLASSES = 20
+MAX_STRENGTHS = 11
 
 
-def noise_figures(run: RunView, chapter: Json) -> list[Figure]:
+def robustness_figures(run: RunData, chapter: Json) -> list[Figure]:
     """Every figure of a noise chapter that its evaluations allow."""
     from inklab.report.figures.confusion_plots import confusion_figure
 
     made = [
-        noise_curves(run, chapter),
-        noise_strip(run, chapter),
+        robustness_curves(run, chapter),
+        corrupted_strip(run, chapter),
         class_curves(run, chapter),
         confusion_figure(run, chapter),
     ]
     return [figure for figure in made if figure is not None]
 
 
-def pipelines_of(run: RunView, chapter: Json) -> dict[str, list[Score | None]]:
+def pipelines_of(run: RunData, chapter: Json) -> dict[str, list[ScoreView | None]]:
     """Mean true-positive rate of each pipeline, one score a strength, in the plan's order."""
     found = chapter_results(run, chapter["name"]).get("pipelines") or {}
     order = [
@@ -52,12 +52,12 @@ def pipelines_of(run: RunView, chapter: Json) -> dict[str, list[Score | None]]:
     return {pipeline: each for pipeline, each in scores.items() if any(each)}
 
 
-def strengths_of(run: RunView, chapter: Json) -> list[float]:
+def strengths_of(run: RunData, chapter: Json) -> list[float]:
     """The strengths of the curves."""
     return numbers(chapter_results(run, chapter["name"]).get("strengths") or chapter.get("strengths"))
 
 
-def noise_curves(run: RunView, chapter: Json) -> Figure | None:
+def robustness_curves(run: RunData, chapter: Json) -> Figure | None:
     """Mean true-positive rate against strength, one line a pipeline, with bands."""
     curves, strengths = pipelines_of(run, chapter), strengths_of(run, chapter)
     if not curves:
@@ -89,7 +89,7 @@ def noise_curves(run: RunView, chapter: Json) -> Figure | None:
     )
 
 
-def _bands(curves: dict[str, list[Score | None]]) -> str:
+def _bands(curves: dict[str, list[ScoreView | None]]) -> str:
     said = []
     for over, words in (
         ("replicates", "over replicates (Student's t)"),
@@ -126,7 +126,7 @@ def _gap_words(results: Json) -> str:
     )
 
 
-def _alt(strengths: list[float], curves: dict[str, list[Score | None]], helps: Any) -> str:
+def _alt(strengths: list[float], curves: dict[str, list[ScoreView | None]], helps: Any) -> str:
     spots = (
         sorted({int(np.argmin(np.abs(np.array(strengths) - s))) for s in (0, 0.25, 0.5, 1)})
         if strengths
@@ -135,7 +135,7 @@ def _alt(strengths: list[float], curves: dict[str, list[Score | None]], helps: A
     parts = [
         f"{pipeline}: "
         + ", ".join(
-            f"{tenths(s.mean)} at {strengths[i]:g}" for i in spots if i < len(each) and (s := each[i])
+            f"{percent1(s.mean)} at {strengths[i]:g}" for i in spots if i < len(each) and (s := each[i])
         )
         for pipeline, each in curves.items()
     ]
@@ -144,7 +144,7 @@ def _alt(strengths: list[float], curves: dict[str, list[Score | None]], helps: A
 
 
 def _draw(
-    sheet: "Sheet", strengths: list[float], curves: dict[str, list[Score | None]], results: Json
+    sheet: "Sheet", strengths: list[float], curves: dict[str, list[ScoreView | None]], results: Json
 ) -> None:
     gaps = _gaps(results)
     panels = sheet.subplots(
@@ -158,7 +158,7 @@ def _draw(
         means = np.array([score.mean for _, score in shown])
         _line(axes, np.array([s for s, _ in shown]), means, spans, (looks[pipeline], pipeline))
     _rate_axes(axes)
-    label_upright(axes, "Mean true-positive rate")
+    set_ylabel_horizontal(axes, "Mean true-positive rate")
     # Above, not inside: curves may run anywhere.
     handles, words = axes.get_legend_handles_labels()
     sheet.legend(handles, words, loc="outside upper left", ncols=min(4, len(words)))
@@ -167,7 +167,7 @@ def _draw(
     helps = results.get("helps_from")
     if is_number(helps):
         for one in panels[:, 0]:
-            one.axvline(helps, color=STAND_IN["ink"], linewidth=0.8, linestyle=(0, (2, 2)))
+            one.axvline(helps, color=PLACEHOLDER["ink"], linewidth=0.8, linestyle=(0, (2, 2)))
         spot = {"xytext": (5, 0), "textcoords": "offset points", "fontsize": 8}
         axes.annotate(f"shown to help\nfrom {helps:g}", (helps, 0.04), **spot)
     panels[-1, 0].set_xlabel("Strength")
@@ -175,10 +175,10 @@ def _draw(
 
 def _line(axes: "Axes", x: np.ndarray, means: np.ndarray, spans: np.ndarray, look: tuple[int, str]) -> None:
     index, name = look
-    colour = STAND_IN[SERIES[index]]
-    axes.fill_between(x, spans[:, 0], spans[:, 1], color=colour, alpha=0.2, linewidth=0)
+    color = PLACEHOLDER[SERIES[index]]
+    axes.fill_between(x, spans[:, 0], spans[:, 1], color=color, alpha=0.2, linewidth=0)
     axes.plot(
-        x, means, color=colour, linestyle=LINES[index], marker=MARKERS[index], markersize=3.6, label=name
+        x, means, color=color, linestyle=LINES[index], marker=MARKERS[index], markersize=3.6, label=name
     )
 
 
@@ -198,9 +198,9 @@ def _gaps(results: Json) -> dict[str, np.ndarray]:
 def _draw_gaps(axes: "Axes", gaps: dict[str, np.ndarray], looks: dict[str, int]) -> None:
     for pipeline, rows in gaps.items():
         _line(axes, rows[:, 0], rows[:, 1], rows[:, 2:], (looks.get(pipeline, 5), pipeline))
-    axes.axhline(0, color=STAND_IN["ink"], linewidth=0.8)
+    axes.axhline(0, color=PLACEHOLDER["ink"], linewidth=0.8)
     axes.yaxis.set_major_formatter(lambda value, _place: fixed(100 * value, 0))
-    label_upright(axes, "Difference from the classifier alone, percentage points")
+    set_ylabel_horizontal(axes, "Difference from the classifier alone, percentage points")
 
 
 def _rate_axes(axes: "Axes") -> None:
@@ -209,7 +209,7 @@ def _rate_axes(axes: "Axes") -> None:
     as_percent(axes.yaxis, 0)
 
 
-def class_curves(run: RunView, chapter: Json) -> Figure | None:
+def class_curves(run: RunData, chapter: Json) -> Figure | None:
     """Small multiples: the true-positive rate of each class against strength."""
     found = chapter_results(run, chapter["name"]).get("pipelines") or {}
     strengths, names = strengths_of(run, chapter), class_names(run)
@@ -226,7 +226,7 @@ def class_curves(run: RunView, chapter: Json) -> Figure | None:
     at = int(np.argmin(np.abs(np.array(strengths) - 0.5)))
     order = np.argsort(grids[alone][at])
     name = f"{slug(chapter['name'])}-classes"
-    capped = f" The first {MOST_CLASSES} of {classes} classes." if classes > MOST_CLASSES else ""
+    capped = f" The first {MAX_CLASSES} of {classes} classes." if classes > MAX_CLASSES else ""
     return Figure(
         name=name,
         title="The same, class by class",
@@ -237,13 +237,13 @@ def class_curves(run: RunView, chapter: Json) -> Figure | None:
         alt=(
             f"Small line charts, one a class. For {alone} at strength {strengths[at]:g} class "
             f"{labels[order[0]]} suffers most "
-            f"({tenths(grids[alone][at][order[0]])}) and {labels[order[-1]]} least "
-            f"({tenths(grids[alone][at][order[-1]])})."
+            f"({percent1(grids[alone][at][order[0]])}) and {labels[order[-1]]} least "
+            f"({percent1(grids[alone][at][order[-1]])})."
         ),
         drawing=plot(
             name,
             lambda sheet: _multiples(sheet, strengths, grids, labels),
-            0.5 + 1.25 * -(-min(classes, MOST_CLASSES) // 5),
+            0.5 + 1.25 * -(-min(classes, MAX_CLASSES) // 5),
         ),
         header=("pipeline", "strength", *labels),
         rows=tuple(
@@ -262,7 +262,7 @@ def _mean(value: Any) -> float:
 def _multiples(
     sheet: "Sheet", strengths: list[float], grids: dict[str, np.ndarray], labels: list[str]
 ) -> None:
-    shown = min(len(labels), MOST_CLASSES)
+    shown = min(len(labels), MAX_CLASSES)
     columns = min(5, shown)
     panels = sheet.subplots(-(-shown // columns), columns, sharex=True, sharey=True, squeeze=False).ravel()
     for spot, axes in enumerate(panels):
@@ -273,20 +273,20 @@ def _multiples(
             axes.plot(
                 strengths,
                 grid[:, spot],
-                color=STAND_IN[SERIES[index % 6]],
+                color=PLACEHOLDER[SERIES[index % 6]],
                 linestyle=LINES[index % 6],
                 linewidth=1.2,
                 label=pipeline,
             )
         _rate_axes(axes)
         axes.set_yticks([0, 0.5, 1])
-        label_upright(axes, labels[spot])
+        set_ylabel_horizontal(axes, labels[spot])
     handles, words = panels[0].get_legend_handles_labels()
     sheet.legend(handles, words, loc="outside upper left", ncols=min(4, len(words)))
     sheet.supxlabel("Strength", fontsize=8.5)
 
 
-def noise_strip(run: RunView, chapter: Json) -> Figure | None:
+def corrupted_strip(run: RunData, chapter: Json) -> Figure | None:
     """Two test images at rising strengths: as spoilt, and as each pipeline hands them to its classifier."""
     seen: dict[str, np.ndarray] = {}
     shown: np.ndarray | None = None
@@ -300,12 +300,12 @@ def noise_strip(run: RunView, chapter: Json) -> Figure | None:
     if shown is None or len(shown) != len(strengths):
         return None
     picks = np.unique(
-        np.linspace(0, len(strengths) - 1, min(MOST_STRENGTHS, len(strengths))).round().astype(int)
+        np.linspace(0, len(strengths) - 1, min(MAX_STRENGTHS, len(strengths))).round().astype(int)
     )
-    rows: list[Row] = []
+    rows: list[ImageRow] = []
     for digit in [d for d in (3, 8) if d < shown.shape[1]] or [0]:
-        rows.append(Row("noisy", shown[picks, digit]))
-        rows += [Row(cleaner, images[picks, digit]) for cleaner, images in seen.items()]
+        rows.append(ImageRow("noisy", shown[picks, digit]))
+        rows += [ImageRow(cleaner, images[picks, digit]) for cleaner, images in seen.items()]
         rows[-1] = replace(rows[-1], last=True)
     cleaners = listing([f"the {cleaner}" for cleaner in seen]) or "nothing"
     return Figure(

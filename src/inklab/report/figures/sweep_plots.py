@@ -5,18 +5,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from inklab.report.figures.drawing import Figure, as_percent, label_upright, plot
-from inklab.report.figures.numerals import interval, measure, replicates
-from inklab.report.figures.palette import STAND_IN
-from inklab.report.figures.result_access import Score, chapter_results, is_number, read_score, slug
-from inklab.results.phrases import plain
-from inklab.run import Json, RunView
+from inklab.report.figures.drawing import Figure, as_percent, plot, set_ylabel_horizontal
+from inklab.report.figures.numerals import format_metric, interval, replicates
+from inklab.report.figures.palette import PLACEHOLDER
+from inklab.report.figures.result_access import ScoreView, chapter_results, is_number, read_score, slug
+from inklab.results.phrases import format_value
+from inklab.run import Json, RunData
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Sheet
 
-MOST_DOTS = 100
+MAX_DOTS = 100
 """Replicates drawn of one setting: more dots hide each other, and 20,000 of them make a drawing of 2 MB."""
 
 PAIRS = (
@@ -26,7 +26,7 @@ PAIRS = (
 )
 
 
-def sweep_figure(run: RunView, chapter: Json) -> Figure | None:
+def sweep_figure(run: RunData, chapter: Json) -> Figure | None:
     """Validation and test scores of every setting of a sweep; `None` for a chapter with one setting."""
     settings = chapter_results(run, chapter["name"]).get("settings") or []
     vary = [str(key) for key in chapter.get("vary") or []]
@@ -38,13 +38,13 @@ def sweep_figure(run: RunView, chapter: Json) -> Figure | None:
     name = f"{slug(chapter['name'])}-sweep"
     ns = sorted({score.n for found in scores.values() for score in found if score})
     rows = [
-        (part, plain(value), *_row(score))
+        (part, format_value(value), *_row(score))
         for part, found in scores.items()
         for value, score in zip(values, found, strict=True)
     ]
     return Figure(
         name=name,
-        title=f"{measure(pair[0])[0].split()[1].capitalize()} against {', '.join(vary)}",
+        title=f"{format_metric(pair[0])[0].split()[1].capitalize()} against {', '.join(vary)}",
         caption=(
             f"Dots: {_dots_words(ns)}, spread sideways to be told apart. Line across: the mean of all. "
             "Thick bar: 95 % confidence interval of the mean (Student's t): how well the mean is known. "
@@ -61,19 +61,19 @@ def sweep_figure(run: RunView, chapter: Json) -> Figure | None:
 def _dots_words(ns: list[int]) -> str:
     """Which replicates are drawn, and of how many."""
     n = replicates(ns[0]) if len(ns) == 1 else f"n from {ns[0]} to {ns[-1]}"
-    if ns[-1] <= MOST_DOTS:
+    if ns[-1] <= MAX_DOTS:
         return f"one a replicate ({n})"
-    return f"replicates ({n}), of each setting at most {MOST_DOTS}, evenly from the lowest to the highest"
+    return f"replicates ({n}), of each setting at most {MAX_DOTS}, evenly from the lowest to the highest"
 
 
-def thinned(values: Sequence[float], most: int) -> list[float]:
+def subsample(values: Sequence[float], most: int) -> list[float]:
     """At most so many of some values, in the order in which they stand.
 
     Where there are more: evenly spaced in their order by size, from the lowest to the highest, so that what
     is left lies as all of them do.
 
     Example:
-        >>> thinned([0.3, 0.1, 0.2], 3), thinned([0.5, 0.1, 0.4, 0.2, 0.3], 3)
+        >>> subsample([0.3, 0.1, 0.2], 3), subsample([0.5, 0.1, 0.4, 0.2, 0.3], 3)
         ([0.3, 0.1, 0.2], [0.5, 0.1, 0.3])
     """
     if len(values) <= most:
@@ -83,24 +83,24 @@ def thinned(values: Sequence[float], most: int) -> list[float]:
     return [values[place] for place in places]
 
 
-def _row(score: Score | None) -> tuple[Any, ...]:
+def _row(score: ScoreView | None) -> tuple[Any, ...]:
     if score is None:
         return ("", "", 0, "", "", "")
     low, high = _of_the_mean(score) or ("", "")
     return (score.mean, score.sd, score.n, low, high, " ".join(map(repr, score.values)))
 
 
-def _of_the_mean(score: Score) -> tuple[float, float] | None:
+def _of_the_mean(score: ScoreView) -> tuple[float, float] | None:
     """Student's interval, which is what this figure shows; none where all replicates gave the same."""
     return score.interval if score.over == "replicates" else None
 
 
-def _alt(values: list[Any], scores: dict[str, list[Score | None]], vary: list[str]) -> str:
+def _alt(values: list[Any], scores: dict[str, list[ScoreView | None]], vary: list[str]) -> str:
     parts = []
     for part, found in scores.items():
-        title, write = measure(part)
+        title, write = format_metric(part)
         said = [
-            f"{plain(value)}: {write(score.mean)}"
+            f"{format_value(value)}: {write(score.mean)}"
             + (f" ({interval(*span, write)})" if (span := _of_the_mean(score)) else "")
             for value, score in zip(values, found, strict=True)
             if score
@@ -109,13 +109,13 @@ def _alt(values: list[Any], scores: dict[str, list[Score | None]], vary: list[st
     return "Error-bar chart. " + " ".join(parts)
 
 
-def places_of(values: list[Any]) -> tuple[np.ndarray, bool]:
+def x_positions(values: list[Any]) -> tuple[np.ndarray, bool]:
     """Where settings stand on the axis, and whether it is a logarithmic one (as powers of ten).
 
     Positive numbers that span more than a factor of 20 go on a log axis; everything else side by side.
 
     Example:
-        >>> places_of([0.001, 0.1])[1], places_of([1, 2])[1], places_of(["sgd", "adam"])[1]
+        >>> x_positions([0.001, 0.1])[1], x_positions([1, 2])[1], x_positions(["sgd", "adam"])[1]
         (True, False, False)
     """
     if all(is_number(v) and v > 0 for v in values) and max(values) / min(values) > 20:
@@ -123,17 +123,17 @@ def places_of(values: list[Any]) -> tuple[np.ndarray, bool]:
     return np.arange(len(values), dtype=float), False
 
 
-def _draw(sheet: "Sheet", values: list[Any], scores: dict[str, list[Score | None]], label: str) -> None:
-    places, log = places_of(values)
+def _draw(sheet: "Sheet", values: list[Any], scores: dict[str, list[ScoreView | None]], label: str) -> None:
+    places, log = x_positions(values)
     room = float(np.min(np.diff(np.sort(places)))) if len(np.unique(places)) == len(places) else 0.5
     panels = sheet.subplots(len(scores), 1, sharex=True)
     for axes, (part, found) in zip(panels, scores.items(), strict=True):
-        title, _ = measure(part)
+        title, _ = format_metric(part)
         for place, score in zip(places, found, strict=True):
             if score is not None:
                 _one(axes, float(place), score, room)
-        label_upright(axes, title)
-        axes.set_xticks(places, [plain(value) for value in values])
+        set_ylabel_horizontal(axes, title)
+        axes.set_xticks(places, [format_value(value) for value in values])
         axes.grid(visible=False, axis="x")
         axes.set_xlim(places.min() - 0.6 * room, places.max() + 0.6 * room)
         if part.endswith("accuracy"):
@@ -142,21 +142,21 @@ def _draw(sheet: "Sheet", values: list[Any], scores: dict[str, list[Score | None
     _legend(sheet)
 
 
-def _one(axes: "Axes", place: float, score: Score, room: float) -> None:
-    ink = STAND_IN["ink"]
-    shown = thinned(score.values, MOST_DOTS)
+def _one(axes: "Axes", place: float, score: ScoreView, room: float) -> None:
+    ink = PLACEHOLDER["ink"]
+    shown = subsample(score.values, MAX_DOTS)
     spread = np.linspace(-0.1, 0.1, max(2, len(shown)))
     # by number of the replicate, not by value, so that no pattern appears; 7 is coprime to the usual counts
     order = [(7 * i) % len(shown) for i in range(len(shown))]
     sideways = spread[order] if len(order) > 1 else np.zeros(len(order))
-    dots: Any = {"color": STAND_IN["c1"], "alpha": 0.6, "markersize": 3, "markeredgewidth": 0}
+    dots: Any = {"color": PLACEHOLDER["c1"], "alpha": 0.6, "markersize": 3, "markeredgewidth": 0}
     axes.plot(place + (sideways - 0.2) * room, shown, "o", **dots)
     if span := _of_the_mean(score):
-        axes.plot([place] * 2, span, color=STAND_IN["c2"], linewidth=6, solid_capstyle="butt")
+        axes.plot([place] * 2, span, color=PLACEHOLDER["c2"], linewidth=6, solid_capstyle="butt")
     axes.plot([place - 0.09 * room, place + 0.09 * room], [score.mean] * 2, color=ink, linewidth=1.4)
     if score.sd:
         axes.errorbar(
-            place + 0.2 * room, score.mean, yerr=score.sd, color=STAND_IN["muted"], linewidth=1, capsize=3
+            place + 0.2 * room, score.mean, yerr=score.sd, color=PLACEHOLDER["muted"], linewidth=1, capsize=3
         )
 
 
@@ -169,13 +169,15 @@ def _legend(sheet: "Sheet") -> None:
             [],
             linestyle="",
             marker="o",
-            color=STAND_IN["c1"],
+            color=PLACEHOLDER["c1"],
             alpha=0.55,
             label="one replicate",
             markersize=3,
         ),
-        Line2D([], [], linewidth=1.4, color=STAND_IN["ink"], label="mean"),
-        Line2D([], [], linewidth=6, color=STAND_IN["c2"], label="95 % CI of the mean", solid_capstyle="butt"),
-        Line2D([], [], linewidth=0.9, color=STAND_IN["muted"], label="± 1 SD", marker="|", markersize=6),
+        Line2D([], [], linewidth=1.4, color=PLACEHOLDER["ink"], label="mean"),
+        Line2D(
+            [], [], linewidth=6, color=PLACEHOLDER["c2"], label="95 % CI of the mean", solid_capstyle="butt"
+        ),
+        Line2D([], [], linewidth=0.9, color=PLACEHOLDER["muted"], label="± 1 SD", marker="|", markersize=6),
     ]
     sheet.legend(handles=shown, loc="outside upper left", ncols=4)

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from inklab.report.figures.drawing import Figure, as_percent, label_upright, plot, whole_ticks
-from inklab.report.figures.image_grid import Row, is_ink, tile_drawing
-from inklab.report.figures.numerals import THIN, loss, percent, replicates, tenths
-from inklab.report.figures.palette import LINES, MARKERS, SERIES, STAND_IN
+from inklab.report.figures.drawing import Figure, as_percent, plot, set_ylabel_horizontal, whole_ticks
+from inklab.report.figures.image_grid import ImageRow, is_ink, tile_drawing
+from inklab.report.figures.numerals import THIN, loss, percent, percent1, replicates
+from inklab.report.figures.palette import LINES, MARKERS, PLACEHOLDER, SERIES
 from inklab.report.figures.result_access import (
     class_names,
     done_of,
@@ -23,8 +23,8 @@ from inklab.report.figures.result_access import (
     slug,
     training_loss_of,
 )
-from inklab.results.phrases import counted
-from inklab.run import Json, RunView
+from inklab.results.phrases import pluralize
+from inklab.run import Json, RunData
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
 PARTS = (("train", "training"), ("validation", "validation"))
 SHOWN_MISTAKES = 20
-MOST_LINES = 100  # replicates drawn one by one; more hide each other and make a drawing of megabytes
+MAX_LINES = 100  # replicates drawn one by one; more hide each other and make a drawing of megabytes
 
 
 Histories: TypeAlias = dict[str, list[tuple[int, Json]]]
 """Setting -> the number and the history of each of its replicates."""
 
 
-def learning_curves(run: RunView, chapter: Json) -> Figure | None:
+def learning_curves(run: RunData, chapter: Json) -> Figure | None:
     """Loss and accuracy over epochs, training and validation, every replicate and their mean.
 
     With several settings: the mean on the validation images, one line a setting.
@@ -91,9 +91,9 @@ def _mean_rows(histories: Histories, columns: list[str]) -> tuple[tuple[Any, ...
     """The means over each setting's replicates, and of how many: each one's history is in its outcome."""
     rows: list[tuple[Any, ...]] = []
     for setting, found in histories.items():
-        grids = [stacked([history for _, history in found], column) for column in columns]
+        grids = [stack_histories([history for _, history in found], column) for column in columns]
         n = np.isfinite(grids).any(axis=0).sum(axis=0)
-        means = [[value if is_number(value) else None for value in mean_where_any(g).tolist()] for g in grids]
+        means = [[value if is_number(value) else None for value in nan_mean(g).tolist()] for g in grids]
         rows += [(setting, i + 1, int(n[i]), *values) for i, values in enumerate(zip(*means, strict=True))]
     return tuple(rows)
 
@@ -111,8 +111,8 @@ def _curves_caption(n: int, *, many: bool, classifies: bool, other_loss: str) ->
         return f"On the validation images; each line is the mean of a setting's replicates {up_to}."
     rest = "all else is" if classifies else "the validation loss is"
     lines = f"Thin: one line a replicate ({replicates(n)}). Bold: their mean."
-    if n > MOST_LINES:
-        lines = f"Thin: {MOST_LINES} of the replicates, evenly by number. "
+    if n > MAX_LINES:
+        lines = f"Thin: {MAX_LINES} of the replicates, evenly by number. "
         lines += f"Bold: the mean of all ({replicates(n)})."
     if n == 1:
         lines = f"One replicate ({replicates(n)})."
@@ -133,16 +133,16 @@ def _curves_alt(histories: Histories, measures: list[str]) -> str:
             write = percent if one == "accuracy" else loss
             said += [f"validation {one} {write(float(np.mean(ends)))}"] if ends else []
         epochs = max(len(h["epoch"]) for _, h in found)
-        after = counted(epochs, "epoch")
+        after = pluralize(epochs, "epoch")
         parts.append(f"{setting}, after {after}, n = {len(found)}: {', '.join(said) or 'no numbers'}")
     return "Line chart over epochs. " + "; ".join(parts) + "."
 
 
-def stacked(histories: list[Json], column: str) -> np.ndarray:
+def stack_histories(histories: list[Json], column: str) -> np.ndarray:
     """One row a replicate `(n, epochs)`, NaN where a replicate stopped early.
 
     Example:
-        >>> stacked([{"epoch": [1, 2], "a": [1.0, 2.0]}, {"epoch": [1], "a": [3.0]}], "a").tolist()
+        >>> stack_histories([{"epoch": [1, 2], "a": [1.0, 2.0]}, {"epoch": [1], "a": [3.0]}], "a").tolist()
         [[1.0, 2.0], [3.0, nan]]
     """
     most = max(len(history["epoch"]) for history in histories)
@@ -153,7 +153,7 @@ def stacked(histories: list[Json], column: str) -> np.ndarray:
     return grid
 
 
-def mean_where_any(grid: np.ndarray) -> np.ndarray:
+def nan_mean(grid: np.ndarray) -> np.ndarray:
     """The mean over rows, NaN where no row has a number."""
     found = np.isfinite(grid)
     total = np.where(found, grid, 0).sum(axis=0)
@@ -166,13 +166,13 @@ def _replicate_curves(sheet: "Sheet", histories: Histories, measures: list[str])
     runs = [history for _, history in next(iter(histories.values()))]
     for axes, one in zip(_panels(sheet, measures), measures, strict=True):
         for index, (part, word) in enumerate(PARTS):
-            grid = stacked(runs, f"{part}_{one}")
+            grid = stack_histories(runs, f"{part}_{one}")
             epochs = np.arange(1, grid.shape[1] + 1)
-            colour, line, marker = STAND_IN[SERIES[index]], LINES[index], MARKERS[index]
+            color, line, marker = PLACEHOLDER[SERIES[index]], LINES[index], MARKERS[index]
             if len(grid) > 1:
-                thin = np.linspace(0, len(grid) - 1, min(len(grid), MOST_LINES)).round().astype(int)
-                axes.plot(epochs, grid[thin].T, color=colour, linewidth=0.6, alpha=0.45)
-            axes.plot(epochs, mean_where_any(grid), color=colour, linestyle=line, linewidth=1.9, label=word,
+                thin = np.linspace(0, len(grid) - 1, min(len(grid), MAX_LINES)).round().astype(int)
+                axes.plot(epochs, grid[thin].T, color=color, linewidth=0.6, alpha=0.45)
+            axes.plot(epochs, nan_mean(grid), color=color, linestyle=line, linewidth=1.9, label=word,
                       marker=marker, markersize=3.6 if len(epochs) < 15 else 0)  # fmt: skip
         _finish(axes, one)
         axes.legend(loc="best")
@@ -182,8 +182,8 @@ def _setting_curves(sheet: "Sheet", histories: Histories, measures: list[str]) -
     panels = _panels(sheet, measures)
     for axes, one in zip(panels, measures, strict=True):
         for index, (setting, found) in enumerate(histories.items()):
-            mean = mean_where_any(stacked([history for _, history in found], f"validation_{one}"))
-            axes.plot(np.arange(1, len(mean) + 1), mean, color=STAND_IN[SERIES[index % 6]], label=setting,
+            mean = nan_mean(stack_histories([history for _, history in found], f"validation_{one}"))
+            axes.plot(np.arange(1, len(mean) + 1), mean, color=PLACEHOLDER[SERIES[index % 6]], label=setting,
                       linestyle=LINES[index % 6], marker=MARKERS[index % 6], markersize=4)  # fmt: skip
         _finish(axes, one)
     handles, words = panels[0].get_legend_handles_labels()
@@ -195,14 +195,14 @@ def _panels(sheet: "Sheet", measures: list[str]) -> list["Axes"]:
 
 
 def _finish(axes: "Axes", one: str) -> None:
-    label_upright(axes, "Accuracy" if one == "accuracy" else "Loss")
+    set_ylabel_horizontal(axes, "Accuracy" if one == "accuracy" else "Loss")
     axes.set_xlabel("Epoch")
     whole_ticks(axes.xaxis)
     if one == "accuracy":
         as_percent(axes.yaxis)
 
 
-def mistakes(run: RunView, chapter: Json) -> Figure | None:
+def mistakes(run: RunData, chapter: Json) -> Figure | None:
     """The test images that replicate 0 got wrong with the highest confidence."""
     settings = settings_of(chapter)
     done = done_of(run, (settings[0].get("trials") or [])[:1]) if len(settings) == 1 else []
@@ -222,7 +222,7 @@ def mistakes(run: RunView, chapter: Json) -> Figure | None:
         return None
     names = class_names(run)
     said = [f"{_named(names, labels[i])} → {_named(names, predicted[i])}" for i in worst]
-    rows = [Row("", pixels[at : at + 10], said[at : at + 10]) for at in range(0, len(worst), 10)]
+    rows = [ImageRow("", pixels[at : at + 10], said[at : at + 10]) for at in range(0, len(worst), 10)]
     name = f"{slug(chapter['name'])}-mistakes"
     return Figure(
         name=name,
@@ -230,7 +230,7 @@ def mistakes(run: RunView, chapter: Json) -> Figure | None:
         caption=(
             f"Of the {len(labels):,} test images replicate 0 got {len(wrong):,} wrong; these are the "
             f"{len(worst)} of which it was "
-            f"surest (softmax {tenths(confidence[worst[-1]])} and more). Below each: true class → what "
+            f"surest (softmax {percent1(confidence[worst[-1]])} and more). Below each: true class → what "
             "the network said."
         ),
         alt=f"{len(worst)} test images with true and predicted class: {'; '.join(said)}.",
@@ -247,7 +247,7 @@ def _named(names: list[str], label: Any) -> str:
     return names[int(label)] if 0 <= int(label) < len(names) else str(int(label))
 
 
-def cleaned(run: RunView, chapter: Json) -> Figure | None:
+def denoised_figures(run: RunData, chapter: Json) -> Figure | None:
     """Ten test images clean, as shown to a denoiser, and as it gave them back."""
     settings = settings_of(chapter)
     done = done_of(run, (settings[0].get("trials") or [])[:1]) if settings else []
@@ -275,7 +275,9 @@ def cleaned(run: RunView, chapter: Json) -> Figure | None:
             f"Cleaning raises the PSNR from {before:.1f} to {after:.1f} dB."
         ),
         drawing=tile_drawing(
-            [Row("clean", clean), Row("noisy", shown), Row("cleaned", output)], ink=ink, label_width=48
+            [ImageRow("clean", clean), ImageRow("noisy", shown), ImageRow("cleaned", output)],
+            ink=ink,
+            label_width=48,
         ),
         header=("images", "psnr_db"),
         rows=(("noisy", before), ("cleaned", after)),
@@ -289,10 +291,10 @@ def _psnr(clean: np.ndarray, images: np.ndarray) -> float:
     return float(np.mean(np.where(each > 0, -10 * np.log10(np.maximum(each, 1e-10)), 99)))
 
 
-def train_figures(run: RunView, chapter: Json) -> list[Figure]:
+def train_figures(run: RunData, chapter: Json) -> list[Figure]:
     """Every figure of a training chapter that its outcomes allow."""
     from inklab.report.figures.sweep_plots import sweep_figure
 
-    last = cleaned if is_denoiser(chapter) else mistakes
+    last = denoised_figures if is_denoiser(chapter) else mistakes
     made = [sweep_figure(run, chapter), learning_curves(run, chapter), last(run, chapter)]
     return [figure for figure in made if figure is not None]

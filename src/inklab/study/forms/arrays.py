@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from inklab.errors import CorruptFile
-from inklab.evaluation.samplers import FLOOR
+from inklab.errors import CorruptFileError
+from inklab.evaluation.samplers import REAL_DATA_BASELINE
 from inklab.io.tensor_file import read_arrays
 
 Arrays = dict[str, np.ndarray]
@@ -26,7 +26,7 @@ FORMS: dict[str, dict[str, tuple[str, str]]] = {
         "images": (BYTES, "n c h w"), "nearest": (BYTES, "m c h w"),
         "predicted": (WHOLE, "n"), "confidence": (FLOATS, "n"),
     },
-    FLOOR: {"images": (BYTES, "n c h w"), "reconstructions": (BYTES, "n c h w")},
+    REAL_DATA_BASELINE: {"images": (BYTES, "n c h w"), "reconstructions": (BYTES, "n c h w")},
 }  # fmt: skip
 """What is stored together, each with its type and sides; a letter is one number within a file.
 
@@ -60,13 +60,15 @@ class StoredArrays:
         if chapter["kind"] == "noise":
             measured = {"s": len(chapter["strengths"]), "n": chapter["images"]}
             return _Wanted("noise", {**self._sizes, **measured})
-        return _Wanted(FLOOR if evaluation["sampler"] == FLOOR else "generator", self._sizes)
+        return _Wanted(
+            REAL_DATA_BASELINE if evaluation["sampler"] == REAL_DATA_BASELINE else "generator", self._sizes
+        )
 
     def __call__(self, name: str) -> Arrays:
         """The arrays of an evaluation or a trial by id; empty if there are none.
 
         Raises:
-            CorruptFile: they are damaged, or not what is stored there.
+            CorruptFileError: they are damaged, or not what is stored there.
         """
         wanted = self._wanted.get(name)
         if wanted is not None:
@@ -78,19 +80,21 @@ class StoredArrays:
         """The arrays of an evaluation that is done, by id.
 
         Raises:
-            CorruptFile: they are missing, damaged, or not what is stored there.
+            CorruptFileError: they are missing, damaged, or not what is stored there.
         """
         found = self(evaluation)
         if not found:
             folder = self._folder / "evaluations" / evaluation
-            raise CorruptFile(f"'{folder}' has lost its arrays; delete it and type the run's command again")
+            raise CorruptFileError(
+                f"'{folder}' has lost its arrays; delete it and type the run's command again"
+            )
         return found
 
     def samples(self) -> Arrays:
-        """Some training images of each class, as `keep_samples` wrote them; empty if there are none.
+        """Some training images of each class, as `save_samples` wrote them; empty if there are none.
 
         Raises:
-            CorruptFile: they are damaged, or not what is stored there.
+            CorruptFileError: they are damaged, or not what is stored there.
         """
         return self._read("samples", "samples", self._sizes)
 
@@ -112,7 +116,7 @@ def check_arrays(arrays: Arrays, path: Path, form: str, sizes: Sizes | None = No
         sizes: what the letters of some sides must be, and the number of classes as "k".
 
     Raises:
-        CorruptFile: others are there, or a type, a shape, a class number or a confidence is impossible.
+        CorruptFileError: others are there, or a type, a shape, a class number or a confidence is impossible.
 
     Example:
         >>> said = {"predicted": np.zeros(3, np.int16), "confidence": np.ones(3, np.float32)}
@@ -123,12 +127,14 @@ def check_arrays(arrays: Arrays, path: Path, form: str, sizes: Sizes | None = No
     fits = wanted.keys() == arrays.keys()
     if not fits or not all(_fits(arrays[name], *wanted[name], known) for name in wanted):
         told = [f"{name[:20]} {each.dtype}{each.shape}" for name, each in sorted(arrays.items())[:6]]
-        raise CorruptFile(
+        raise CorruptFileError(
             f"'{path}' holds {', '.join(told) or 'nothing'}, not what a run stores there; restore it from a "
             "copy"
         )
     if not all(_sound(name, array, known) for name, array in arrays.items()):
-        raise CorruptFile(f"'{path}' has class numbers or confidences that are none; restore it from a copy")
+        raise CorruptFileError(
+            f"'{path}' has class numbers or confidences that are none; restore it from a copy"
+        )
     return arrays
 
 

@@ -10,45 +10,45 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from inklab.errors import CorruptFile
+from inklab.errors import CorruptFileError
 
 Json = dict[str, Any]
 
 KEY = r"^[A-Za-z0-9_-]{1,64}$"  # of what becomes a folder's name: it leads nowhere else
-LARGEST = 1e100  # of any number: squares of it are numbers too, and no float32 is larger
-MOST_ENTRIES = 1000  # of a table of kinds of things, or of a list of what is compared
+MAX_NUMBER = 1e100  # of any number: squares of it are numbers too, and no float32 is larger
+MAX_ENTRIES = 1000  # of a table of kinds of things, or of a list of what is compared
 
 
 def _few(table: Any) -> Any:
-    if isinstance(table, dict) and len(table) > MOST_ENTRIES:  # before each entry gets an error of its own
-        raise ValueError(f"it has {len(table):,} entries; at most {MOST_ENTRIES:,} are read")
+    if isinstance(table, dict) and len(table) > MAX_ENTRIES:  # before each entry gets an error of its own
+        raise ValueError(f"it has {len(table):,} entries; at most {MAX_ENTRIES:,} are read")
     return table
 
 
-Few = BeforeValidator(_few)
-Quick = Field(fail_fast=True)  # of a list: its first mistake is the only one that is kept
+LimitedEntries = BeforeValidator(_few)
+FailFast = Field(fail_fast=True)  # of a list: its first mistake is the only one that is kept
 Key = Annotated[str, Field(pattern=KEY)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Positive = Annotated[int, Field(ge=1, le=2**53)]
-Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
-Size = Annotated[float, Field(ge=0, le=LARGEST)]
+Number = Annotated[float, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)]
+Size = Annotated[float, Field(ge=0, le=MAX_NUMBER)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Table = Annotated[Json, Few]
-Numbers = Annotated[dict[str, Number], Few]
-Keys = Annotated[list[Key], Quick]
-Words = Annotated[list[str], Quick]
-FewWords = Annotated[list[str], Quick, Field(max_length=MOST_ENTRIES)]
-Counts = Annotated[list[Count], Quick]
-Strengths = Annotated[list[Size], Quick, Field(min_length=1, max_length=MOST_ENTRIES)]
+Table = Annotated[Json, LimitedEntries]
+Numbers = Annotated[dict[str, Number], LimitedEntries]
+Keys = Annotated[list[Key], FailFast]
+Words = Annotated[list[str], FailFast]
+FewWords = Annotated[list[str], FailFast, Field(max_length=MAX_ENTRIES)]
+Counts = Annotated[list[Count], FailFast]
+Strengths = Annotated[list[Size], FailFast, Field(min_length=1, max_length=MAX_ENTRIES)]
 
 
-class Form(BaseModel):
+class Record(BaseModel):
     """Values of the very types that stand there: no text is taken for a number, no truth value either."""
 
     model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
 
 
-def fitting(form: type[Form], found: Any, file: Path, complaint: str, advice: str) -> Json:
+def fitting(form: type[Record], found: Any, file: Path, complaint: str, advice: str) -> Json:
     """A value as it was read, if it has a form.
 
     Args:
@@ -59,12 +59,12 @@ def fitting(form: type[Form], found: Any, file: Path, complaint: str, advice: st
         advice: what to do then.
 
     Raises:
-        CorruptFile: it has another form.
+        CorruptFileError: it has another form.
     """
     try:
         form.model_validate(found)
     except ValidationError as error:
-        raise CorruptFile(f"'{file}' {complaint}: {_first(error)}; {advice}") from None
+        raise CorruptFileError(f"'{file}' {complaint}: {_first(error)}; {advice}") from None
     return dict(found)
 
 

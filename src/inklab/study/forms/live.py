@@ -6,14 +6,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from inklab.study.forms.form import (
-    MOST_ENTRIES,
+    MAX_ENTRIES,
     Count,
     Counts,
-    Form,
+    FailFast,
     Json,
     Keys,
     Number,
-    Quick,
+    Record,
     Size,
     fitting,
 )
@@ -27,26 +27,26 @@ def check_live(found: Any, path: Path) -> Json:
         path: where it was read, for messages.
 
     Raises:
-        CorruptFile: it is nothing that a driver says.
+        CorruptFileError: it is nothing that a driver says.
     """
     return fitting(_Live, found, path, "is damaged", "delete it; nothing depends on it")
 
 
-class _Running(Form):
+class _Running(Record):
     job: str
     label: str
     trials: Keys
     turn: Count
     epochs: Count | None
     epoch: Counts
-    train_loss: Annotated[list[Number | None], Quick]
+    train_loss: Annotated[list[Number | None], FailFast]
 
 
-class _Live(Form):
+class _Live(Record):
     format: Literal[1]
     process: Annotated[int, Field(ge=1, le=2**31)]
     host: str
     since: Size
     planned: Size | None
     estimate: Size | None
-    running: Annotated[list[_Running], Quick, Field(max_length=MOST_ENTRIES)]
+    running: Annotated[list[_Running], FailFast, Field(max_length=MAX_ENTRIES)]

@@ -6,15 +6,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import model_validator
 
-from inklab.errors import CorruptFile
+from inklab.errors import CorruptFileError
 from inklab.study.forms.form import (
     Count,
     Counts,
-    Form,
+    FailFast,
     Json,
     Number,
     Numbers,
-    Quick,
+    Record,
     Share,
     Size,
     Strengths,
@@ -24,9 +24,9 @@ from inklab.study.forms.form import (
 
 ADVICE = "delete that folder and type the run's command again"
 
-Curve = Annotated[list[Number | None], Quick]
-Shares = Annotated[list[Share], Quick]
-Row = Annotated[list[Share | None], Quick]
+Curve = Annotated[list[Number | None], FailFast]
+Shares = Annotated[list[Share], FailFast]
+Row = Annotated[list[Share | None], FailFast]
 
 
 def check_trial(found: Any, name: str, path: Path) -> Json:
@@ -38,7 +38,7 @@ def check_trial(found: Any, name: str, path: Path) -> Json:
         path: where it was read, for messages.
 
     Raises:
-        CorruptFile: it is none, or another trial's; what is wrong first is named.
+        CorruptFileError: it is none, or another trial's; what is wrong first is named.
     """
     return _of(name, fitting(_Trial, found, path, f"is not an outcome of '{name}'", ADVICE), path)
 
@@ -52,10 +52,10 @@ def check_evaluation(found: Any, name: str, path: Path) -> Json:
         path: where it was read, for messages.
 
     Raises:
-        CorruptFile: it is none, or another evaluation's; what is wrong first is named.
+        CorruptFileError: it is none, or another evaluation's; what is wrong first is named.
     """
     kind = found.get("kind") if isinstance(found, dict) else None
-    form = _Generator if kind == "generator" else _Noise
+    form = _GenerationOutcome if kind == "generator" else _RobustnessOutcome
     return _of(name, fitting(form, found, path, f"is not an outcome of '{name}'", ADVICE), path)
 
 
@@ -69,22 +69,22 @@ def refuse_other(outcome: Json, planned: Mapping[str, Any], classes: int, path: 
         path: where it was read, for messages.
 
     Raises:
-        CorruptFile: it is another, or has rates of more or fewer classes.
+        CorruptFileError: it is another, or has rates of more or fewer classes.
     """
     rows = [*outcome.get("tpr_per_class", []), outcome.get("classes")]
     if not planned.items() <= outcome.items() or any(row is not None and len(row) != classes for row in rows):
-        raise CorruptFile(
+        raise CorruptFileError(
             f"'{path}' is not an outcome of '{planned['id']}': it computed something else; {ADVICE}"
         )
 
 
 def _of(name: str, outcome: Json, path: Path) -> Json:
     if outcome["id"] != name:
-        raise CorruptFile(f"'{path}' is not an outcome of '{name}': it is another's; {ADVICE}")
+        raise CorruptFileError(f"'{path}' is not an outcome of '{name}': it is another's; {ADVICE}")
     return outcome
 
 
-class _Outcome(Form):
+class _Outcome(Record):
     id: str
     state: Literal["done", "diverged", "failed", "lost"]
     reason: str | None = None
@@ -93,7 +93,7 @@ class _Outcome(Form):
     ran: Table | None = None
 
 
-class _Layer(Form):
+class _Layer(Record):
     layer: str = ""
     kind: str = ""
     activation: str | None = None
@@ -102,14 +102,14 @@ class _Layer(Form):
     multiply_adds: Count | None = None
 
 
-class _Verdict(Form):
+class _Diagnosis(Record):
     name: str
     finding: str | None = None
     advice: str | None = None
     evidence: Table | None = None
 
 
-class _History(Form):
+class _History(Record):
     epoch: Counts = []
     train_loss: Curve = []
     train_accuracy: Curve = []
@@ -119,10 +119,10 @@ class _History(Form):
 
 class _Trial(_Outcome):
     parameters: Count | None = None
-    layers: Annotated[list[_Layer], Quick] = []
+    layers: Annotated[list[_Layer], FailFast] = []
     history: _History = _History()
     scores: Numbers | None = None
-    verdicts: Annotated[list[_Verdict], Quick] = []
+    verdicts: Annotated[list[_Diagnosis], FailFast] = []
 
     @model_validator(mode="after")
     def _agrees(self) -> "_Trial":
@@ -134,22 +134,22 @@ class _Trial(_Outcome):
         return self
 
 
-class _Noise(_Outcome):
+class _RobustnessOutcome(_Outcome):
     kind: Literal["noise"]
     strengths: Strengths
     tpr: Shares = []
     accuracy: Shares = []
-    tpr_per_class: Annotated[list[Row], Quick] = []
+    tpr_per_class: Annotated[list[Row], FailFast] = []
 
     @model_validator(mode="after")
-    def _agrees(self) -> "_Noise":
+    def _agrees(self) -> "_RobustnessOutcome":
         lengths = {len(self.tpr), len(self.accuracy), len(self.tpr_per_class)}
         if self.state == "done" and lengths != {len(self.strengths)}:
             raise ValueError("it is done, but has not a rate for each strength")
         return self
 
 
-class _Generator(_Outcome):
+class _GenerationOutcome(_Outcome):
     kind: Literal["generator"]
     recognised: Share | None = None
     reconstructed: Share | None = None
@@ -158,7 +158,7 @@ class _Generator(_Outcome):
     nearest: Number | None = None
 
     @model_validator(mode="after")
-    def _agrees(self) -> "_Generator":
+    def _agrees(self) -> "_GenerationOutcome":
         if self.state == "done" and self.recognised is None:
             raise ValueError("it is done, but does not say what was recognised")
         return self

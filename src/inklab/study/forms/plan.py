@@ -8,32 +8,32 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from inklab.errors import CorruptFile
+from inklab.errors import CorruptFileError
 from inklab.study.forms.form import (
     KEY,
-    MOST_ENTRIES,
+    MAX_ENTRIES,
     Count,
     Counts,
-    Few,
+    FailFast,
     FewWords,
-    Form,
     Json,
     Key,
     Keys,
+    LimitedEntries,
     Number,
     Numbers,
     Positive,
-    Quick,
+    Record,
     Size,
     Strengths,
     Table,
     Words,
     fitting,
 )
-from inklab.study.grouping import How
+from inklab.study.grouping import ExecutionConfig
 from inklab.training.objectives import objectives
 
-COMPLAINT = "is not a plan of format 1"
+NOT_A_PLAN = "is not a plan of format 1"
 ADVICE = "delete it and type the run's command again, what is finished is kept"
 _KEY = re.compile(KEY.removesuffix("$"))
 
@@ -49,13 +49,13 @@ def check_plan(found: Any, path: Path) -> Json:
         path: where it was read, for messages.
 
     Raises:
-        CorruptFile: it is none; what is wrong first is named.
+        CorruptFileError: it is none; what is wrong first is named.
     """
-    plan = fitting(_Plan, found, path, COMPLAINT, ADVICE)
+    plan = fitting(_Plan, found, path, NOT_A_PLAN, ADVICE)
     for kind, fact in plan.get("facts", {}).items():
-        fitting(_Fact, fact, path, f"{COMPLAINT}: its fact {shortened(kind)}", ADVICE)
+        fitting(_Fact, fact, path, f"{NOT_A_PLAN}: its fact {shortened(kind)}", ADVICE)
     if odd := _odd(plan):
-        raise CorruptFile(f"'{path}' {COMPLAINT}: {odd}; {ADVICE}")
+        raise CorruptFileError(f"'{path}' {NOT_A_PLAN}: {odd}; {ADVICE}")
     return plan
 
 
@@ -67,21 +67,21 @@ def _odd(plan: Json) -> str:
     evaluations = (each["id"] for chapter in plan["chapters"] for each in chapter.get("evaluations", []))
     if twice := plan["trials"].keys() & set(evaluations):
         return f"{shortened(min(twice))} is a trial and an evaluation"
-    strange = set(plan["how"]) - {field.name for field in fields(How)}
+    strange = set(plan["how"]) - {field.name for field in fields(ExecutionConfig)}
     return f"'how' has {shortened(min(strange))}" if strange else ""
 
 
-class _Counts(Form):
+class _Counts(Record):
     train: Counts
     validation: Counts
     test: Counts
 
 
-class _Data(Form):
+class _Data(Record):
     source: str
     sha256: Sha256
     shape: Annotated[list[Side], Field(min_length=3, max_length=3)]
-    labels: Annotated[list[str], Quick, Field(min_length=2, max_length=MOST_ENTRIES)]
+    labels: Annotated[list[str], FailFast, Field(min_length=2, max_length=MAX_ENTRIES)]
     counts: _Counts
     train: Positive
     validation: Count
@@ -98,16 +98,16 @@ class _Data(Form):
         return self
 
 
-class _How(Form):
+class _Execution(Record):
     precision: Literal["fp32", "bf16"]
     threads: Positive
     workers: Positive
     members: Positive = 8
     compile: Literal["auto", "yes", "no"] = "no"
-    why: Annotated[dict[str, str], Few] = {}
+    why: Annotated[dict[str, str], LimitedEntries] = {}
 
 
-class _Fact(Form):
+class _Fact(Record):
     liftable: bool
     convolutional: bool
     random: bool
@@ -115,7 +115,7 @@ class _Fact(Form):
     multiply_adds: Count
 
 
-class _Told(Form):
+class _Told(Record):
     """What somebody else measured."""
 
     who: str
@@ -124,10 +124,10 @@ class _Told(Form):
 
 
 class _Reference(_Told):
-    also: Annotated[list[_Told], Quick] = []
+    also: Annotated[list[_Told], FailFast] = []
 
 
-class _Chapter(Form):
+class _PlannedChapter(Record):
     name: Key
     title: str = ""
     question: str = ""
@@ -135,20 +135,20 @@ class _Chapter(Form):
     reference: _Reference | None = None
 
 
-class _Plain(_Chapter):
+class _Plain(_PlannedChapter):
     kind: Literal["data", "findings"]
 
 
-class _Model(Form):
+class _Model(Record):
     name: str
 
 
-class _Scaling(Form):
+class _Scaling(Record):
     mean: Number
     spread: Number
 
 
-class _Corruption(Form):
+class _Corruption(Record):
     name: str
     strength: Annotated[list[Size], Field(min_length=2, max_length=2)]
 
@@ -159,7 +159,7 @@ def _trained_for(objective: str) -> str:
     return objective
 
 
-class _Recipe(Form):
+class _Recipe(Record):
     objective: Annotated[str, AfterValidator(_trained_for)]
     optimiser: str
     rate: Number
@@ -171,23 +171,23 @@ class _Recipe(Form):
     corruption: _Corruption | None
 
 
-class _Settings(Form):
+class _Settings(Record):
     model: _Model
     scaling: _Scaling
     recipe: _Recipe
     precision: str
 
 
-class _Setting(Form):
+class _Setting(Record):
     values: Table
     settings: _Settings
     trials: Annotated[Keys, Field(min_length=1)]
 
 
-class _Train(_Chapter):
+class _Train(_PlannedChapter):
     kind: Literal["train"]
     vary: FewWords
-    settings: Annotated[list[_Setting], Quick, Field(min_length=1)]
+    settings: Annotated[list[_Setting], FailFast, Field(min_length=1)]
 
     @model_validator(mode="after")
     def _agrees(self) -> "_Train":
@@ -196,7 +196,7 @@ class _Train(_Chapter):
         return self
 
 
-class _Planned(Form):
+class _Planned(Record):
     id: Key
     replicate: Count
     needs: Keys
@@ -208,18 +208,18 @@ class _PlannedNoise(_Planned):
     images: Positive
 
 
-class _Noise(_Chapter):
+class _PlannedRobustness(_PlannedChapter):
     kind: Literal["noise"]
     corruption: str
     strengths: Strengths
     images: Positive
-    confusions: Annotated[list[Size], Quick, Field(max_length=MOST_ENTRIES)] = []
+    confusions: Annotated[list[Size], FailFast, Field(max_length=MAX_ENTRIES)] = []
     pipelines: Annotated[FewWords, Field(min_length=1)]
     alone: str
-    evaluations: Annotated[list[_PlannedNoise], Quick]
+    evaluations: Annotated[list[_PlannedNoise], FailFast]
 
     @model_validator(mode="after")
-    def _agrees(self) -> "_Noise":
+    def _agrees(self) -> "_PlannedRobustness":
         if self.alone not in self.pipelines:
             raise ValueError("what stands alone is none of its pipelines")
         told = (self.strengths, self.images)
@@ -233,7 +233,7 @@ class _PlannedSampler(_Planned):
     sampler: str
 
 
-class _Generator(_Chapter):
+class _PlannedGeneration(_PlannedChapter):
     kind: Literal["generator"]
     decoder: str
     judge: str
@@ -241,13 +241,15 @@ class _Generator(_Chapter):
     samples: Positive
     components: Count
     fit_images: Count
-    evaluations: Annotated[list[_PlannedSampler], Quick]
+    evaluations: Annotated[list[_PlannedSampler], FailFast]
 
 
-AnyChapter = Annotated[_Plain | _Train | _Noise | _Generator, Field(discriminator="kind")]
+AnyPlannedChapter = Annotated[
+    _Plain | _Train | _PlannedRobustness | _PlannedGeneration, Field(discriminator="kind")
+]
 
 
-class _Plan(Form):
+class _Plan(Record):
     format: Literal[1]
     study: str
     title: str = ""
@@ -255,8 +257,8 @@ class _Plan(Form):
     profile: str
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     data: _Data
-    how: _How
-    chapters: Annotated[list[AnyChapter], Quick]
+    how: _Execution
+    chapters: Annotated[list[AnyPlannedChapter], FailFast]
     trials: Json
     groups: list[Any]
     facts: Json = {}

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from inklab.study.forms.form import Count, FewWords, Form, Json, Key, Number, Quick, Size, Words, fitting
+from inklab.study.forms.form import Count, FailFast, FewWords, Json, Key, Number, Record, Size, Words, fitting
 
 
 def check_results(found: Any, path: Path) -> Json:
@@ -19,7 +19,7 @@ def check_results(found: Any, path: Path) -> Json:
         path: where it was read, for messages.
 
     Raises:
-        CorruptFile: they can't; what is wrong first is named.
+        CorruptFileError: they can't; what is wrong first is named.
     """
     advice = f"inklab report {path.parent} writes it anew"
     return fitting(_Results, found, path, "is damaged", advice)
@@ -33,23 +33,23 @@ def check_clock(found: Any, path: Path) -> Json:
         path: where it was read, for messages.
 
     Raises:
-        CorruptFile: they are no number, or below 0.
+        CorruptFileError: they are no number, or below 0.
     """
     return fitting(_Clock, found, path, "is damaged", "delete it; only the time that was waited is lost")
 
 
-class _Clock(Form):
+class _Clock(Record):
     seconds: Size
 
 
-class _Score(Form):
+class _Score(Record):
     mean: Number | None
     n: Count
     ci95: Annotated[list[Number], Field(min_length=2, max_length=2)] | None = None
-    values: Annotated[list[Number], Quick] = []
+    values: Annotated[list[Number], FailFast] = []
 
 
-class _Part(Form):
+class _ScorePart(Record):
     """A chapter with one setting, or one setting of a chapter."""
 
     test_accuracy: _Score | None = None
@@ -60,21 +60,22 @@ class _Part(Form):
     validation_bce: _Score | None = None
 
 
-class _Chapter(_Part):
+class _ChapterResults(_ScorePart):
     kind: str
     vary: FewWords | None = None
-    settings: Annotated[list[_Part], Quick] = []
+    settings: Annotated[list[_ScorePart], FailFast] = []
 
 
 def _part(value: Any) -> str:
     return "findings" if isinstance(value, list) else "chapter"
 
 
-class _Results(Form):
+class _Results(Record):
     format: Literal[1]
     chapters: dict[
         Key,
         Annotated[
-            Annotated[Words, Tag("findings")] | Annotated[_Chapter, Tag("chapter")], Discriminator(_part)
+            Annotated[Words, Tag("findings")] | Annotated[_ChapterResults, Tag("chapter")],
+            Discriminator(_part),
         ],
     ]
