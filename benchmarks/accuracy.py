@@ -23,7 +23,7 @@ from inklab.hardware import cores, preferred_dtype
 from inklab.statistics import score
 from inklab.study.grouping import ExecutionConfig, TrainingMode
 from inklab.study.load import load_study, parse_study
-from inklab.study.plan import plan
+from inklab.study.planner import plan
 from inklab.training.objectives import objectives
 from inklab.training.recipe import read_recipe
 

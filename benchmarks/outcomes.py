@@ -27,7 +27,7 @@ from inklab.io.documents import write_json
 from inklab.results.summarize import write_results
 from inklab.study.grouping import ExecutionConfig, TrainingMode
 from inklab.study.load import read_study
-from inklab.study.plan import DataIdentity, plan
+from inklab.study.planner import DataIdentity, plan
 from inklab.study.run_directory import RunDirectory
 
 Json = dict[str, Any]

@@ -10,7 +10,7 @@ from plan_builder import MNIST
 from inklab.errors import RunError
 from inklab.study.grouping import ExecutionConfig, TrainingMode, max_population
 from inklab.study.load import parse_study
-from inklab.study.plan import distinct_settings, plan, traits_key
+from inklab.study.planner import distinct_settings, plan, traits_key
 from inklab.study.resources import (
     REQUESTED,
     ExecutionOptions,

@@ -15,7 +15,7 @@ from inklab.errors import EXIT_INTERRUPTED, WriteError
 from inklab.study.executor import THREAD_VARIABLES, LocalExecutor
 from inklab.study.grouping import ExecutionConfig
 from inklab.study.job_context import JobContext, write_split_arrays
-from inklab.study.plan import NUMERICS
+from inklab.study.planner import NUMERICS
 from inklab.study.run_directory import RunDirectory
 from inklab.study.runner import StudyRunner
 from inklab.training.checkpoint import list_checkpoints, read_checkpoint

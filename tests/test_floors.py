@@ -76,11 +76,11 @@ def test_the_package_itself_imports_nothing():
 @pytest.mark.parametrize(
     "code",
     [
-        "import inklab.study.plan",
+        "import inklab.study.planner",
         "from inklab import study",
         "from inklab.study import plan",
-        "def late():\n    from inklab.study.plan import plan",
-        "import_module('inklab.study.plan')",
+        "def late():\n    from inklab.study.planner import plan",
+        "import_module('inklab.study.planner')",
     ],
 )
 def test_every_way_of_importing_is_seen(code):

@@ -29,7 +29,7 @@ TORCH_FREE = [
     "inklab.results.comparison",
     "inklab.study.runner",
     "inklab.study.executor",
-    "inklab.study.plan",
+    "inklab.study.planner",
     "inklab.results.summarize",
     "inklab.study.spec",
     "inklab.run",

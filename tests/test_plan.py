@@ -12,7 +12,7 @@ from plan_builder import HOW, MNIST, NET, chapter, dense, digits, evaluations, e
 from inklab.errors import ConfigError
 from inklab.study.grouping import ExecutionConfig
 from inklab.study.load import builtin_studies, check_names, read_study
-from inklab.study.plan import distinct_settings, plan, run_id
+from inklab.study.planner import distinct_settings, plan, run_id
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").rglob("*.toml"))
 
@@ -292,7 +292,7 @@ def test_every_study_file_can_be_planned(study, monkeypatch):
 
 def test_planning_imports_no_torch():
     probe = (
-        "import sys\nfrom inklab.study.plan import *\nfrom inklab.study.grouping import TrainingMode\n"
+        "import sys\nfrom inklab.study.planner import *\nfrom inklab.study.grouping import TrainingMode\n"
         "from inklab.study.load import read_study\n"
         "counts = {part: [9, 9] for part in ('train', 'validation', 'test')}\n"
         "data = DataIdentity('m', 'f', (1, 28, 28), tuple('01'), counts, 0.1, 0.3, {})\n"

@@ -7,7 +7,7 @@ from plan_builder import HOW, MNIST, NET, digits, planned
 
 from inklab.study.grouping import ExecutionConfig, TrainingMode
 from inklab.study.load import parse_study
-from inklab.study.plan import plan
+from inklab.study.planner import plan
 from inklab.training.recipe import VECTOR_SETTINGS
 
 

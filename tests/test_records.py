@@ -27,7 +27,7 @@ from inklab.records.outcomes import (
 )
 from inklab.records.pipeline import Pipeline
 from inklab.records.plan import Plan
-from inklab.records.preprocessing import Preprocessing
+from inklab.records.preprocessing_config import Preprocessing
 from inklab.records.recipe import CorruptionConfig, NetworkConfig, NormalizeConfig, Recipe, TrialConfig
 from inklab.records.results import Results, results_schema
 from inklab.records.status import ElapsedTime, LiveStatus, Progress

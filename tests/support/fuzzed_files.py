@@ -31,7 +31,7 @@ from inklab.networks.layers import Normalize, NormalizedModel
 from inklab.networks.network import build_net
 from inklab.seeding import Seed
 from inklab.study.load import parse_study, read_study
-from inklab.study.plan import plan
+from inklab.study.planner import plan
 
 Changes = Sequence[Change]
 Reader = Callable[[Changes], object]

@@ -2,7 +2,7 @@
 
 from inklab.study.grouping import ExecutionConfig, TrainingMode
 from inklab.study.load import parse_study, read_study
-from inklab.study.plan import DataIdentity, plan
+from inklab.study.planner import DataIdentity, plan
 
 MNIST = DataIdentity(
     source="mnist",

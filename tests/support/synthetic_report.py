@@ -10,7 +10,7 @@ from inklab.results.narrative import sentence
 from inklab.results.summarize import summarize
 from inklab.study.grouping import ExecutionConfig, TrainingMode
 from inklab.study.load import read_study
-from inklab.study.plan import DataIdentity, plan
+from inklab.study.planner import DataIdentity, plan
 
 Json = dict[str, Any]
 LEVEL = {

@@ -10,7 +10,7 @@ from jaxtyping import Float64
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from inklab.errors import CorruptFileError, DataError
-from inklab.io.atomic import read_limited
+from inklab.io.atomic import read_bytes_capped
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
@@ -63,7 +63,7 @@ def open_image(source: Path | bytes, *, name: str | None = None, most: int = MAX
 
 def _content(path: Path, name: str) -> bytes:
     try:
-        return read_limited(path, MAX_FILE_BYTES)
+        return read_bytes_capped(path, MAX_FILE_BYTES)
     except OSError as error:
         raise DataError(f"{name} can't be read: {error.strerror or error}") from error
 

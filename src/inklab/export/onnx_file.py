@@ -14,7 +14,7 @@ from inklab.export.onnx_metadata import parse_metadata
 from inklab.export.onnx_policy import check_sandboxable
 from inklab.export.onnx_runtime import Session, need
 from inklab.export.protobuf_wire import bytes_besides_weights
-from inklab.io.atomic import read_limited
+from inklab.io.atomic import read_bytes_capped
 
 if TYPE_CHECKING:
     import onnx
@@ -90,7 +90,7 @@ def read_onnx(path: Path) -> OnnxNetwork:
     """
     need("onnx", "onnxruntime")
     try:
-        raw = read_limited(path, MAX_FILE)
+        raw = read_bytes_capped(path, MAX_FILE)
     except OSError as error:
         raise DataError(f"'{path}' can't be read: {error.strerror or error}") from error
     return parse_onnx(raw, path)

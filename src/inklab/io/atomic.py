@@ -127,7 +127,7 @@ def _without_waiting(path: str | os.PathLike[str], flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)  # opening a pipe would wait for somebody who writes
 
 
-def read_limited(path: Path, largest: int) -> bytes:
+def read_bytes_capped(path: Path, max_bytes: int) -> bytes:
     """The bytes of a plain file, if there are not too many.
 
     Raises:
@@ -138,8 +138,8 @@ def read_limited(path: Path, largest: int) -> bytes:
     try:
         with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
-            if size > largest:
-                raise CorruptFileError(f"'{path}' has {size:,} bytes; at most {largest:,} are read")
+            if size > max_bytes:
+                raise CorruptFileError(f"'{path}' has {size:,} bytes; at most {max_bytes:,} are read")
             return file.read(size)
     except (FileNotFoundError, NotADirectoryError):
         raise

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from inklab.errors import ConfigError, CorruptFileError, DataError
-from inklab.io.atomic import read_limited, write_atomic
+from inklab.io.atomic import read_bytes_capped, write_atomic
 
 MAX_JSON = 256 * 1024 * 1024  # bytes; a full digits run's largest is a hundred times smaller
 MAX_BRACKETS = 4_000_000  # lists and tables in one JSON file: each takes up to 250 bytes of memory
@@ -46,7 +46,7 @@ def read_json(path: Path, *, largest: int | None = None) -> Any:
         CorruptFileError: it is too large, or not what `parse_json` takes.
         DataError: the system doesn't let it be read.
     """
-    return parse_json(read_limited(path, MAX_JSON if largest is None else largest), str(path))
+    return parse_json(read_bytes_capped(path, MAX_JSON if largest is None else largest), str(path))
 
 
 def parse_json(raw: bytes, name: str) -> Any:
@@ -103,7 +103,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         ConfigError: it can't be read, is larger than 256 KiB, or not what `parse_toml` takes.
     """
     try:
-        return parse_toml(read_limited(path, MAX_TOML).decode("utf-8"), f"'{path}'")
+        return parse_toml(read_bytes_capped(path, MAX_TOML).decode("utf-8"), f"'{path}'")
     except (OSError, DataError, UnicodeDecodeError) as error:
         raise ConfigError(f"'{path}' is not TOML: {error}") from error
 

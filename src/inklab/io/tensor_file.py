@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from inklab.errors import CorruptFileError
-from inklab.io.atomic import read_limited, write_atomic
+from inklab.io.atomic import read_bytes_capped, write_atomic
 
 MAX_FILE_BYTES = 4 * 1024**3  # bytes of a file
 MAX_HEADER = 1024**2  # bytes; that of 10,000 arrays with short names
@@ -59,7 +59,7 @@ def read_capped(path: Path) -> bytes:
         CorruptFileError: it is larger, or no plain file.
         DataError: the system doesn't let it be read.
     """
-    return read_limited(path, MAX_FILE_BYTES)
+    return read_bytes_capped(path, MAX_FILE_BYTES)
 
 
 def check_header(raw: bytes, name: str) -> bytes:

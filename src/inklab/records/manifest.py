@@ -6,7 +6,7 @@ from pydantic import Field
 
 from inklab.metrics import Task
 from inklab.records.outcomes import Environment
-from inklab.records.preprocessing import Preprocessing
+from inklab.records.preprocessing_config import Preprocessing
 from inklab.records.recipe import NetworkConfig, NormalizeConfig
 from inklab.records.record import MAX_ENTRIES, MIB, Count, FailFast, Id, Numbers, Record, Sha256, Shape
 

@@ -14,7 +14,8 @@ from typing import Annotated, Any, ClassVar, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 
 from inklab.errors import ConfigError, CorruptFileError
-from inklab.io.documents import read_bytes_capped, write_json
+from inklab.io.atomic import read_bytes_capped
+from inklab.io.documents import write_json
 
 MAX_NUMBER = 1e100
 """Of any number in a file: its square is a finite float too, and no float32 is larger."""

@@ -16,7 +16,7 @@ from safetensors.numpy import load
 
 from inklab.data.preprocessing import Preprocessing
 from inklab.errors import CorruptFileError, InklabError
-from inklab.io.atomic import read_limited
+from inklab.io.atomic import read_bytes_capped
 from inklab.io.documents import parse_json, sha256_of
 from inklab.io.tensor_file import check_header
 from inklab.report.figures.numerals import count, percent
@@ -108,8 +108,8 @@ def read_dense(bundle: Path, *, largest: int) -> DenseNetwork:
         InklabError: it is larger, damaged, or not of dense layers.
     """
     path = bundle / "weights.safetensors"
-    manifest = parse_json(read_limited(bundle / "bundle.json", MAX_MANIFEST), str(bundle / "bundle.json"))
-    raw = read_limited(path, largest)
+    manifest = parse_json(read_bytes_capped(bundle / "bundle.json", MAX_MANIFEST), str(bundle / "bundle.json"))
+    raw = read_bytes_capped(path, largest)
     if not isinstance(manifest, dict) or manifest.get("weights_sha256") != sha256_of(raw):
         raise CorruptFileError(f"'{path}' is damaged: its SHA-256 is not the one in bundle.json")
     try:

@@ -13,7 +13,7 @@ from inklab.export.graphs import Exportable
 from inklab.export.onnx_export import to_onnx
 from inklab.export.onnx_runtime import Session
 from inklab.export.verify import compare_outputs
-from inklab.io.atomic import cache_dir, read_limited, write_atomic
+from inklab.io.atomic import cache_dir, read_bytes_capped, write_atomic
 from inklab.io.documents import fingerprint, sha256_of
 from inklab.serve.batcher import Network
 
@@ -60,7 +60,7 @@ def cached(name: str, make: Callable[[], bytes]) -> bytes:
     """
     path = cache_dir("onnx") / name
     with suppress(OSError, DataError):  # not there, or not readable: it can be had again
-        found = read_limited(path, MAX_FILE_BYTES)
+        found = read_bytes_capped(path, MAX_FILE_BYTES)
         if sha256_of(found[DIGEST:]).encode() == found[:DIGEST]:
             return found[DIGEST:]
     made = make()

@@ -17,7 +17,7 @@ from inklab.data.sources import load, load_default
 from inklab.errors import ConfigError, UnknownNameError, did_you_mean
 from inklab.evaluation.samplers import samplers
 from inklab.io.documents import check_depth, parse_toml, read_toml
-from inklab.study.plan import DataIdentity, default_validation, run_id
+from inklab.study.planner import DataIdentity, default_validation, run_id
 from inklab.study.spec import (
     FIELDS,
     GenerationExperiment,

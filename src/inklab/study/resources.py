@@ -18,7 +18,7 @@ from inklab.hardware import cores, cpu_name, cpuinfo_field, free_memory, preferr
 from inklab.io.atomic import cache_dir
 from inklab.io.documents import fingerprint, read_json, write_json
 from inklab.study.grouping import ExecutionConfig
-from inklab.study.plan import traits_key
+from inklab.study.planner import traits_key
 from inklab.training.objectives import objectives
 
 BENCHMARK_TIMEOUT = 120  # seconds for everything; what is not known by then is taken to be slow

@@ -17,7 +17,7 @@ from inklab.study.executor import Event, Executor, LocalExecutor
 from inklab.study.grouping import ExecutionConfig, TrainingMode, max_population
 from inklab.study.job_context import JobContext, write_split_arrays
 from inklab.study.load import LoadedStudy
-from inklab.study.plan import NUMERICS, distinct_settings, plan, traits_key
+from inklab.study.planner import NUMERICS, distinct_settings, plan, traits_key
 from inklab.study.resources import (
     ExecutionOptions,
     choose_execution,
