@@ -9,14 +9,18 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from inklab.errors import OutOfRangeError
+from inklab.records.estimates import Difference, Estimate
 from inklab.statistics import (
+    adjust_family,
+    estimate,
+    family_alpha,
     holm,
     holm_levels,
+    interval_at,
     minimum_detectable,
     paired_difference,
     paired_images_difference,
     prediction_interval,
-    score,
     t_interval,
     wilson,
 )
@@ -25,44 +29,36 @@ VECTORS = st.lists(st.floats(-10, 10), min_size=2, max_size=12)
 P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=25)
 
 
-class TestScore:
+class TestEstimate:
     def test_is_student_over_replicates(self):
         values = [0.971, 0.974, 0.969, 0.973]
-        told = score(values, images=10_000)
+        accuracy = estimate(values, images=10_000)
         expected = stats.t.interval(0.95, 3, loc=np.mean(values), scale=stats.sem(values))
-        assert told.ci95 == pytest.approx(expected)
-        assert (told.mean, told.n) == (pytest.approx(np.mean(values)), 4)
-        assert told.sd == pytest.approx(np.std(values, ddof=1))
-        assert told.ci95_images == wilson(told.mean, 10_000)
+        assert accuracy.ci95 == pytest.approx(expected)
+        assert (accuracy.mean, accuracy.n) == (pytest.approx(np.mean(values)), 4)
+        assert accuracy.sd == pytest.approx(np.std(values, ddof=1))
+        assert accuracy.ci95_images == wilson(accuracy.mean, 10_000)
 
-    def test_json_has_the_keys_of_the_contract(self):
-        rate = score([0.5, 0.75], images=100).to_json()
-        assert set(rate) == {"mean", "sd", "n", "ci95", "values", "ci95_images"}
-        assert rate["values"] == [0.5, 0.75] and isinstance(rate["ci95"], list)
-        assert set(score([2.0, 3.0]).to_json()) == {"mean", "sd", "n", "ci95", "values"}
+    def test_only_shares_over_images_have_an_interval_over_images(self):
+        assert estimate([2.0, 3.0]).ci95_images is None
+        assert estimate([0.5, 0.75], images=100).values == (0.5, 0.75)
 
-    def test_one_replicate_says_nothing_over_replicates(self):
-        told = score([0.9], images=100)
-        assert (told.mean, told.n, told.sd, told.ci95) == (0.9, 1, None, None)
-        assert told.ci95_images is not None
+    def test_one_replicate_has_no_interval_over_replicates(self):
+        accuracy = estimate([0.9], images=100)
+        assert (accuracy.mean, accuracy.n, accuracy.sd, accuracy.ci95) == (0.9, 1, None, None)
+        assert accuracy.ci95_images is not None
 
     def test_none_is_not_zero(self):
-        assert score([], images=100).to_json() == {
-            "mean": None,
-            "sd": None,
-            "n": 0,
-            "ci95": None,
-            "values": [],
-        }
+        assert estimate([], images=100) == Estimate.empty()
 
     @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
     def test_refuses_what_failed_trials_leave(self, bad):
-        with pytest.raises(OutOfRangeError, match="leave failed trials out"):
-            score([0.5, bad])
+        with pytest.raises(OutOfRangeError):
+            estimate([0.5, bad])
 
-    def test_a_rate_in_per_cent_is_refused(self):
-        with pytest.raises(OutOfRangeError, match=r"share in \[0, 1\]"):
-            score([97.8], images=100)
+    def test_a_share_in_percent_is_refused(self):
+        with pytest.raises(OutOfRangeError):
+            estimate([97.8], images=100)
 
 
 class TestWilson:
@@ -100,13 +96,13 @@ class TestPairedDifference:
     def test_equals_scipys_paired_t_test(self):
         rng = np.random.default_rng(0)
         a, b = rng.normal(0.97, 0.01, 7), rng.normal(0.96, 0.01, 7)
-        told, expected = paired_difference(a, b), stats.ttest_rel(a, b)
-        assert told.p == pytest.approx(expected.pvalue)
+        difference, expected = paired_difference(a, b), stats.ttest_rel(a, b)
+        assert difference.p == pytest.approx(expected.pvalue)
         interval = expected.confidence_interval(0.95)
-        assert told.ci95 == pytest.approx((interval.low, interval.high))
+        assert difference.ci95 == pytest.approx((interval.low, interval.high))
         wide = expected.confidence_interval(0.999)
-        assert told.interval(0.999) == pytest.approx((wide.low, wide.high))
-        assert told.smallest_visible == pytest.approx(minimum_detectable(told.sd, 7))
+        assert interval_at(difference, 0.999) == pytest.approx((wide.low, wide.high))
+        assert difference.mde == pytest.approx(minimum_detectable(difference.sd, 7))
 
     @given(VECTORS, st.data())
     @settings(max_examples=60, deadline=None)
@@ -122,15 +118,17 @@ class TestPairedDifference:
         for pairs in (3, 10):
             hits = 0
             for _ in range(2000):
-                luck = rng.normal(0, 5, pairs)  # of a replicate: pairing takes it away
-                told = paired_difference(luck + rng.normal(0.5, 1, pairs), luck + rng.normal(0, 1, pairs))
-                low, high = told.ci95
+                effect = rng.normal(0, 5, pairs)  # of a replicate: pairing takes it away
+                difference = paired_difference(
+                    effect + rng.normal(0.5, 1, pairs), effect + rng.normal(0, 1, pairs)
+                )
+                low, high = difference.ci95
                 hits += low <= 0.5 <= high
             assert 0.935 <= hits / 2000 <= 0.965
 
     def test_equal_scores_are_no_difference(self):
-        told = paired_difference([0.9, 0.8, 0.7], [0.9, 0.8, 0.7])
-        assert (told.mean, told.sd, told.p, told.ci95, told.smallest_visible) == (
+        difference = paired_difference([0.9, 0.8, 0.7], [0.9, 0.8, 0.7])
+        assert (difference.mean, difference.sd, difference.p, difference.ci95, difference.mde) == (
             0.0,
             0.0,
             1.0,
@@ -140,22 +138,27 @@ class TestPairedDifference:
 
     def test_a_constant_gap_claims_no_certainty(self):
         # 0.97 - 0.96 and 0.98 - 0.97 differ by a rounding: that is no spread, and t would be 10^15.
-        told = paired_difference([0.97, 0.98], [0.96, 0.97])
-        assert told.mean == pytest.approx(0.01)
-        assert (told.sd, told.p, told.ci95, told.interval(0.9)) == (0.0, None, None, None)
+        difference = paired_difference([0.97, 0.98], [0.96, 0.97])
+        assert difference.mean == pytest.approx(0.01)
+        assert (difference.sd, difference.p, difference.ci95, interval_at(difference, 0.9)) == (
+            0.0,
+            None,
+            None,
+            None,
+        )
 
     def test_one_pair_and_none(self):
-        assert paired_difference([0.9], [0.8]).to_json() == {
-            "mean": pytest.approx(0.1), "sd": None, "n": 1, "ci95": None, "p": None, "smallest_visible": None
-        }  # fmt: skip
+        single = paired_difference([0.9], [0.8])
+        assert single == Difference(mean=single.mean, sd=None, n=1, ci95=None, p=None, mde=None)
+        assert single.mean == pytest.approx(0.1)
         assert paired_difference([], []).mean is None
 
     def test_refuses_unequal_lengths(self):
-        with pytest.raises(OutOfRangeError, match="not 2 and 1"):
+        with pytest.raises(OutOfRangeError):
             paired_difference([1.0, 2.0], [1.0])
 
 
-class TestSmallestVisible:
+class TestMinimumDetectable:
     def test_published_power_of_a_paired_t_test(self):
         # G*Power's and R's (pwr.t.test) well-known example: d = 0.5 at power 0.8 takes 33.37 pairs, so 34.
         assert minimum_detectable(1, 34) < 0.5 < minimum_detectable(1, 33)
@@ -207,28 +210,52 @@ class TestHolm:
         assert np.mean(wrong) == pytest.approx(0.05, abs=0.012)
 
     def test_refuses_what_is_no_p_value(self):
-        with pytest.raises(OutOfRangeError, match="p value"):
+        with pytest.raises(OutOfRangeError):
             holm([0.5, 1.5])
+
+
+class TestFamily:
+    def test_bounds_exclude_zero_exactly_where_the_adjusted_p_is_below_5_percent(self):
+        rng = np.random.default_rng(0)
+        family = [paired_difference(rng.normal(effect / 2, 1, 8), rng.normal(0, 1, 8)) for effect in range(6)]
+        adjusted = adjust_family(family)
+        assert [after.p_holm for after in adjusted] == holm([before.p for before in family])
+        assert {after.significant for after in adjusted} == {True, False}
+        for before, after in zip(family, adjusted, strict=True):
+            assert (after.lower > 0 or after.upper < 0) == (after.p_holm < 0.05)
+            assert (after.mean, after.ci95, after.mde) == (before.mean, before.ci95, before.mde)
+
+    def test_what_is_not_tested_does_not_count(self):
+        tested, untested = (
+            paired_difference([3.0, 5.0, 7.0], [1.0, 2.0, 3.0]),
+            paired_difference([1.0], [0.0]),
+        )
+        first, second = adjust_family([untested, tested])
+        assert first == untested and second.p_holm == tested.p
+        assert (second.lower, second.upper) == pytest.approx(tested.ci95)
+
+    def test_the_level_is_that_of_the_strictest_step(self):
+        assert family_alpha(0) == 0.05 and family_alpha(20) == min(holm_levels([0.5] * 20))
 
 
 class TestPairedImages:
     def test_with_one_class_is_the_paired_t_test(self):
         rng = np.random.default_rng(0)
         a, b = rng.random(50) < 0.9, rng.random(50) < 0.7
-        told = paired_images_difference(a, b, np.zeros(50, np.uint8))
+        difference = paired_images_difference(a, b, np.zeros(50, np.uint8))
         expected = stats.ttest_rel(a.astype(float), b.astype(float))
-        assert told.p == pytest.approx(expected.pvalue) and told.df == pytest.approx(49)
-        assert told.ci95 == pytest.approx(tuple(expected.confidence_interval()))
+        assert difference.p == pytest.approx(expected.pvalue) and difference.df == pytest.approx(49)
+        assert difference.ci95 == pytest.approx(tuple(expected.confidence_interval()))
 
     def test_with_two_classes_is_welchs_test(self):
         # The mean of two class means is half the difference of one and the other's negative.
         rng = np.random.default_rng(1)
         labels = np.repeat([0, 1], [30, 12])
         a, b = rng.random(42), rng.random(42)
-        told = paired_images_difference(a, b, labels)
+        difference = paired_images_difference(a, b, labels)
         expected = stats.ttest_ind((a - b)[:30], -(a - b)[30:], equal_var=False)
-        assert told.p == pytest.approx(expected.pvalue) and told.df == pytest.approx(expected.df)
-        assert told.mean == pytest.approx(((a - b)[:30].mean() + (a - b)[30:].mean()) / 2)
+        assert difference.p == pytest.approx(expected.pvalue) and difference.df == pytest.approx(expected.df)
+        assert difference.mean == pytest.approx(((a - b)[:30].mean() + (a - b)[30:].mean()) / 2)
 
     def test_every_class_weighs_the_same(self):
         labels = np.repeat([0, 1], [90, 10])
