@@ -1,6 +1,7 @@
 """What became of a trial or an evaluation (`outcome.json`)."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, TypedDict, Unpack
@@ -9,7 +10,7 @@ from pydantic import Field, model_validator
 
 from inklab.errors import CorruptFileError
 from inklab.metrics import get_metric
-from inklab.records.plan import GenerationEvaluation, RobustnessEvaluation
+from inklab.records.plan import GenerationEvaluation, Plan, RobustnessEvaluation
 from inklab.records.recipe import TrialConfig
 from inklab.records.record import (
     MIB,
@@ -448,3 +449,38 @@ def failed_evaluation(
     if isinstance(evaluation, RobustnessEvaluation):
         return RobustnessOutcome(evaluation=evaluation, state=state, reason=reason)
     return GenerationOutcome(evaluation=evaluation, state=state, reason=reason)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A run as it stood when it was read: whoever needs all of it reads each file once.
+
+    Attributes:
+        plan: `plan.json`.
+        outcomes: of trials, by id, as far as they are there.
+        evaluations: outcomes of evaluations, by id, as far as they are there.
+    """
+
+    plan: Plan
+    outcomes: dict[str, TrialOutcome]
+    evaluations: dict[str, EvaluationOutcome]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A run as it was when it was read: whoever needs all of it reads each file once.
+
+    Attributes:
+        plan: what is to be done.
+        outcomes: by trial id, as far as there are any.
+        evaluations: outcomes by evaluation id, as far as there are any.
+    """
+
+    plan: Plan
+    outcomes: dict[str, TrialOutcome]
+    evaluations: dict[str, EvaluationOutcome]
+
+    @property
+    def states(self) -> dict[str, TrialState]:
+        """The state of every trial and evaluation that has an outcome, by id."""
+        return {id: outcome.state for id, outcome in (*self.outcomes.items(), *self.evaluations.items())}
