@@ -37,7 +37,17 @@ class InklabError(Exception):
 
 
 class ConfigError(InklabError):
-    """A study, recipe or model description is wrong."""
+    """A study, recipe or network description is wrong.
+
+    Args:
+        message: one line.
+        key: what is wrong: a dotted key, or a name that nothing has.
+        suggestion: the nearest valid key, name or value; "" if none is near.
+    """
+
+    def __init__(self, message: str, *, key: str = "", suggestion: str = "") -> None:
+        super().__init__(message)
+        self.key, self.suggestion = key, suggestion
 
 
 class UnknownNameError(ConfigError):
@@ -52,7 +62,9 @@ class UnknownNameError(ConfigError):
         known = sorted(known)
         shown = name if len(name) <= MAX_NAME_LENGTH else name[: MAX_NAME_LENGTH - 3] + "..."
         super().__init__(
-            f"no {kind} is called '{shown}'.{did_you_mean(name, known)} Known: {', '.join(known)}."
+            f"no {kind} is called '{shown}'.{did_you_mean(name, known)} Known: {', '.join(known)}.",
+            key=name,
+            suggestion=nearest_name(name, known),
         )
 
 
@@ -126,5 +138,15 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         >>> did_you_mean("epoch", ["epochs", "batch"])
         " Did you mean 'epochs'?"
     """
-    close = get_close_matches(name, list(known), n=1)
-    return f" Did you mean '{close[0]}'?" if close else ""
+    nearest = nearest_name(name, known)
+    return f" Did you mean '{nearest}'?" if nearest else ""
+
+
+def nearest_name(name: str, known: Iterable[str]) -> str:
+    """The known name that is spelled most like a given one; "" if none is near.
+
+    Example:
+        >>> nearest_name("epoch", ["epochs", "batch_size"]), nearest_name("x", ["epochs"])
+        ('epochs', '')
+    """
+    return next(iter(get_close_matches(name, list(known), n=1)), "")
