@@ -465,21 +465,6 @@ class Snapshot:
     outcomes: dict[str, TrialOutcome]
     evaluations: dict[str, EvaluationOutcome]
 
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A run as it was when it was read: whoever needs all of it reads each file once.
-
-    Attributes:
-        plan: what is to be done.
-        outcomes: by trial id, as far as there are any.
-        evaluations: outcomes by evaluation id, as far as there are any.
-    """
-
-    plan: Plan
-    outcomes: dict[str, TrialOutcome]
-    evaluations: dict[str, EvaluationOutcome]
-
     @property
     def states(self) -> dict[str, TrialState]:
         """The state of every trial and evaluation that has an outcome, by id."""

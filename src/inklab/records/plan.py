@@ -438,6 +438,20 @@ class GroupPlan(Record):
     compiled: bool
 
 
+class Trial(NamedTuple):
+    """One training, with everything that decides what it computes besides data and root seed.
+
+    Attributes:
+        id: of the trial.
+        config: what it computes.
+        replicate: which repetition.
+    """
+
+    id: str
+    config: TrialConfig
+    replicate: int
+
+
 class SettingRef(NamedTuple):
     """A setting and the experiment that it is one of."""
 
@@ -549,6 +563,14 @@ class Plan(Record):
         if trial not in self.trials:
             raise UnknownNameError("trial", trial, list(self.trials)[:20])
         return self.configs[self.trials[trial].config]
+
+    def trial(self, id: str) -> Trial:
+        """A trial with its configuration.
+
+        Raises:
+            UnknownNameError: there is no such trial.
+        """
+        return Trial(id, self.config(id), self.trials[id].replicate)
 
     def setting_of(self, trial: str) -> SettingRef:
         """The first setting that a trial belongs to.

@@ -90,6 +90,31 @@ class ElapsedTime(Record):
     seconds: NonNegative
 
 
+class Draft(Record):
+    """What an attempt at a job has finished: a directory that is moved into the run directory as a whole.
+
+    Attributes:
+        kind: directory that it belongs in.
+        id: of the trial or evaluation.
+    """
+
+    kind: Literal["trials", "evaluations"]
+    id: Id
+
+
+class PendingCommit(Record):
+    """Drafts that the runner began to move into the run directory (`commit.json` of an attempt).
+
+    Attributes:
+        drafts: all of the attempt; those that are gone have been moved.
+    """
+
+    max_bytes: ClassVar[int] = 4 * MIB
+    repair_advice: ClassVar[str] = "delete it; what it names is computed again"
+
+    drafts: Annotated[tuple[Draft, ...], FailFast]
+
+
 class ExperimentProgress(Record):
     """How far an experiment is.
 
