@@ -429,6 +429,7 @@ class GroupPlan(Record):
         reseed_each_step: the network draws from the global generator.
         population_size: members that the program has room for.
         compiled: the program is compiled.
+        network: key of `Plan.networks`; "" if no preflight check was made.
     """
 
     trials: Annotated[tuple[Id, ...], FailFast, Field(min_length=1)]
@@ -436,6 +437,7 @@ class GroupPlan(Record):
     reseed_each_step: bool
     population_size: PositiveCount
     compiled: bool
+    network: str = ""
 
 
 class Trial(NamedTuple):
@@ -571,6 +573,21 @@ class Plan(Record):
             UnknownNameError: there is no such trial.
         """
         return Trial(id, self.config(id), self.trials[id].replicate)
+
+    def traits(self, trial: str) -> NetworkTraits:
+        """What the preflight check found out about a trial's network.
+
+        Raises:
+            UnknownNameError: there is no such trial, or no preflight check was made.
+        """
+        key = self._network_of_trial.get(trial, "")
+        if key not in self.networks:
+            raise UnknownNameError("trial with a preflight check", trial, list(self.trials)[:20])
+        return self.networks[key]
+
+    @cached_property
+    def _network_of_trial(self) -> dict[str, str]:
+        return {trial: group.network for group in self.groups for trial in group.trials}
 
     def setting_of(self, trial: str) -> SettingRef:
         """The first setting that a trial belongs to.
