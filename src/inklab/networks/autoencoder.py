@@ -1,27 +1,28 @@
-"""Dense autoencoders: shown a corrupted image and asked for the clean one, they are denoisers."""
+"""Dense autoencoders: trained from corrupted to clean images, they are denoisers."""
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from inklab.networks.network import Shape, model
+from inklab.networks.network import Shape, network
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-@model("autoencoder", target="images")
+@network("autoencoder", task="denoising")
 def autoencoder(shape: Shape, classes: int, *, hidden: Sequence[int] = (128,), code: int = 96) -> "nn.Module":
-    """A dense autoencoder, mirrored about its code; `net.encoder` and `net.decoder` work apart.
+    """Dense and symmetric; `net.encoder` and `net.decoder` can be used on their own.
 
     Args:
         shape: channels, height, width.
-        classes: not used; every model is built with the same arguments.
-        hidden: ReLU units from the image towards the code; the decoder has them in reverse.
+        classes: not used; every network is built with the same arguments.
+        hidden: ReLU units from the image to the code; the decoder has them in reverse.
         code: ReLU units in the middle.
 
     Returns:
-        `(n, c, h, w) -> (n, c, h, w)` logits of pixel values; a sigmoid makes an image of them.
+        `(n, c, h, w) -> (n, c, h, w)` logits of pixel values; a sigmoid turns them into an image.
         `encoder: (n, c, h, w) -> (n, code)`, all >= 0; `decoder: (n, code) -> (n, c, h, w)` logits.
 
     Example:
@@ -38,10 +39,10 @@ def autoencoder(shape: Shape, classes: int, *, hidden: Sequence[int] = (128,), c
     pixels = math.prod(shape)
     down, up = [pixels, *hidden, code], [code, *reversed(hidden)]
     encoder: list[nn.Module] = [nn.Flatten()]
-    for before, after in zip(down, down[1:], strict=False):
+    for before, after in pairwise(down):
         encoder += [nn.Linear(before, after), nn.ReLU()]
     decoder: list[nn.Module] = []
-    for before, after in zip(up, up[1:], strict=False):
+    for before, after in pairwise(up):
         decoder += [nn.Linear(before, after), nn.ReLU()]
     decoder += [nn.Linear(up[-1], pixels), nn.Unflatten(1, shape)]
     return glorot(

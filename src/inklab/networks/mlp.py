@@ -2,23 +2,24 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from inklab.networks.network import Shape, model
+from inklab.networks.network import Shape, network
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-@model("mlp")
+@network("mlp")
 def mlp(shape: Shape, classes: int, *, hidden: Sequence[int] = (64, 64), dropout: float = 0.0) -> "nn.Module":
-    """A dense network: layers of ReLU units and one logit a class.
+    """Dense layers with ReLU, one logit per class.
 
     Args:
         shape: channels, height, width; every pixel is one input.
         classes: number of logits.
         hidden: units of each hidden layer.
-        dropout: share of hidden units that are silenced in training, after each hidden layer; in [0, 1).
+        dropout: share of hidden units set to zero in training, after each hidden layer; in [0, 1).
 
     Returns:
         `(n, c, h, w) -> (n, classes)`; weights Glorot uniform and biases zero, as Keras does.
@@ -36,7 +37,7 @@ def mlp(shape: Shape, classes: int, *, hidden: Sequence[int] = (64, 64), dropout
 
     widths = [math.prod(shape), *hidden]
     layers: list[nn.Module] = []
-    for before, after in zip(widths, widths[1:], strict=False):
+    for before, after in pairwise(widths):
         layers += [nn.Linear(before, after), nn.ReLU()]
         if dropout:
             layers.append(Dropout(dropout))
