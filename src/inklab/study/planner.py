@@ -1,380 +1,372 @@
-"""The plan: every trial and evaluation of a study spelt out. Pure: runs nothing, imports no torch.
+"""The planner: every trial and evaluation of a study spelled out. Pure: runs nothing, imports no torch.
 
-Ids are content addresses, so resuming, extending and sharing are set differences (docs/run-folder.md).
+Ids are content hashes, so resuming, extending and sharing are set differences (docs/run-directory.md).
 """
 
-import itertools
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TypedDict, TypeVar
 
 import numpy as np
-from pydantic import ValidationError
 
 from inklab.data.dataset import class_counts
-from inklab.errors import ConfigError, UnknownNameError, did_you_mean
-from inklab.evaluation.samplers import REAL_DATA_BASELINE
+from inklab.errors import ConfigError, UnknownNameError
 from inklab.io.documents import fingerprint
-from inklab.networks.network import check_model
-from inklab.study.grouping import ExecutionConfig, ModeOf, group_trials
+from inklab.networks.network import check_network
+from inklab.records.pipeline import Pipeline
+from inklab.records.plan import (
+    REAL_DATA,
+    AnyExperimentPlan,
+    DataInfo,
+    DataPlan,
+    ExecutionConfig,
+    FindingsPlan,
+    GenerationEvaluation,
+    GenerationPlan,
+    NetworkTraits,
+    Plan,
+    PlannedTrial,
+    Reference,
+    RobustnessEvaluation,
+    RobustnessPlan,
+    Setting,
+    TrainingPlan,
+)
+from inklab.records.recipe import NormalizeConfig, Precision, TrialConfig
+from inklab.study.grouping import TrainingMode, group_trials, training_mode
 from inklab.study.spec import (
-    Experiment,
+    AnyExperiment,
+    DataExperiment,
+    FindingsExperiment,
     GenerationExperiment,
     RobustnessExperiment,
-    ScalingSpec,
     StudySpec,
     TrainingExperiment,
 )
-from inklab.training.recipe import FIELDS_ADDED_LATER, Recipe
+from inklab.training.objectives import objectives
 from inklab.usercode import is_user_code, source_sha256
 
-FORMAT = 1
 NUMERICS = 3
 """Raised by every change that may move a number; part of each id, so old and new outcomes never mix."""
 
-VARIED = ("model", "recipe", "scaling")
-DEFAULT_VALIDATION = 12  # one training image in so many: 5,000 of MNIST's 60,000
-SMALL_VALIDATION = 500  # but so many where that is no more than an eighth: mnist-5k's 350 / 50 / 100 a class
 
-
-@dataclass(frozen=True)
-class DataIdentity:
-    """What a plan must know of a data set.
-
-    Attributes:
-        source: what it was loaded as.
-        sha256: of its content.
-        shape: channels, height, width.
-        labels: class names.
-        counts: images per class of "train", "validation" and "test".
-        mean: of the training images in [0, 1].
-        spread: their standard deviation.
-        framing: how pictures are brought into its form.
-        note: what the user must see about it.
-    """
-
-    source: str
-    sha256: str
-    shape: tuple[int, int, int]
-    labels: tuple[str, ...]
-    counts: dict[str, list[int]]
-    mean: float
-    spread: float
-    framing: dict[str, Any]
-    note: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """As it stands in plan.json."""
-        totals = {part: sum(counts) for part, counts in self.counts.items()}
-        return {**asdict(self), **totals, "shape": list(self.shape), "labels": list(self.labels)}
-
-
-def default_validation(train_images: int) -> int:
-    """How many training images are held out unless the study says so.
-
-    Example:
-        >>> default_validation(60_000), default_validation(4_000), default_validation(100)
-        (5000, 500, 12)
-    """
-    return max(train_images // DEFAULT_VALIDATION, min(SMALL_VALIDATION, train_images // 8))
-
-
-def plan(
-    spec: StudySpec, profile: str, data: DataIdentity, how: ExecutionConfig, lifting: ModeOf
-) -> dict[str, Any]:
+def plan_study(
+    spec: StudySpec,
+    profile: str,
+    data: DataInfo,
+    execution: ExecutionConfig,
+    networks: Mapping[str, NetworkTraits],
+    *,
+    command: str = "",
+) -> Plan:
     """Spell out a study.
 
     Args:
         spec: the question.
         profile: its name goes into the run's id.
-        data: the identity of the data.
-        how: how it is carried out.
-        lifting: what a rehearsal found out about each trial's settings.
-
-    Returns:
-        plan.json as in docs/run-folder.md.
+        data: what is known of the data set.
+        execution: how the run is carried out.
+        networks: `preflight_key` to what the check found out, for all of `distinct_configs`.
+        command: what to type to have all of this again.
 
     Raises:
-        ConfigError: a chapter names something that is not there.
+        ConfigError: an experiment names something that does not exist, or that does not fit.
     """
-    planner = _Planner(spec, data, how)
-    chapters = [planner.chapter(name, chapter) for name, chapter in spec.chapters.items()]
-    return {
-        "format": FORMAT,
-        "study": spec.name,
-        "title": spec.title or spec.name,
-        "about": spec.about,
-        "profile": profile,
-        "seed": spec.seed,
-        "data": data.to_json(),
-        "how": {**asdict(how), "why": dict(how.why)},
-        "chapters": chapters,
-        "trials": planner.trials,
-        "groups": group_trials(planner.trials, how, lifting),
-    }
 
+    def mode_of(config: TrialConfig) -> TrainingMode:
+        key = preflight_key(config)
+        return training_mode(config, networks[key], execution, data.train, key)
 
-def run_id(study: str, profile: str, data_sha256: str, seed: int) -> str:
-    """The name of a run's folder: the same question about the same data goes on in the same place."""
-    return fingerprint({"study": study, "profile": profile, "data": data_sha256, "seed": seed})
-
-
-def distinct_settings(spec: StudySpec, data: DataIdentity, how: ExecutionConfig) -> list[dict[str, Any]]:
-    """The settings of every train chapter, each once: what has to be rehearsed."""
-    planner = _Planner(spec, data, how)
-    found = []
-    for name, chapter in spec.train_chapters().items():
-        with _experiment_payload(name):
-            found += [settings for _, settings in planner.grid(chapter)]
-    return list({traits_key(settings): settings for settings in found}.values())
-
-
-def traits_key(settings: dict[str, Any]) -> str:
-    """What two settings have in common if one rehearsal serves both."""
-    return fingerprint(
-        [settings["model"], settings["recipe"]["objective"], settings["precision"], _sources(settings)]
+    planner = Planner(spec, data, execution)
+    experiments = planner.experiments()
+    return Plan(
+        study=spec.name,
+        title=spec.title or spec.name,
+        description=spec.description,
+        command=command,
+        profile=profile,
+        seed=spec.seed,
+        data=data,
+        execution=execution,
+        networks=dict(networks),
+        configs=planner.configs,
+        experiments=experiments,
+        trials=planner.trials,
+        groups=group_trials(planner.trials, planner.configs, execution, mode_of),
     )
 
 
-@dataclass
-class _Planner:
-    """Collects trials while chapters are spelt out."""
+def run_id(study: str, profile: str, data_sha256: str, seed: int) -> str:
+    """Name of a run directory: the same question about the same data is resumed in the same place."""
+    return fingerprint({"study": study, "profile": profile, "data": data_sha256, "seed": seed})
 
-    spec: StudySpec
-    data: DataIdentity
-    how: ExecutionConfig
 
-    def __post_init__(self) -> None:
-        self.trials: dict[str, dict[str, Any]] = {}
+def distinct_configs(spec: StudySpec, data: DataInfo, execution: ExecutionConfig) -> dict[str, TrialConfig]:
+    """A configuration for each preflight check that a study needs, by `preflight_key`.
 
-    def chapter(self, name: str, chapter: Experiment) -> dict[str, Any]:
-        """One chapter as it stands in the plan."""
-        with _experiment_payload(name):
-            return self._chapter(name, chapter)
+    Raises:
+        ConfigError: a network or a grid is wrong.
+    """
+    planner = Planner(spec, data, execution)
+    for name in spec.training:
+        planner.settings(name)
+    return {preflight_key(config): config for config in planner.configs.values()}
 
-    def _chapter(self, name: str, chapter: Experiment) -> dict[str, Any]:
-        told = chapter.model_dump(mode="json")
-        first, *also = [_reference(each, chapter) for each in told.pop("references")] or [{}]
-        base = {
-            "name": name,
-            **told,
-            "title": chapter.title or name,
-            "reference": {**first, "also": also} if first else None,
-        }
-        if isinstance(chapter, TrainingExperiment):
-            return {
-                **_omit(base, "model", "recipe", "scaling"),
-                "vary": self._vary(chapter),
-                "settings": self._settings(chapter),
-            }
-        if isinstance(chapter, RobustnessExperiment):
-            images = min(chapter.images or math.inf, sum(self.data.counts["test"]))
-            return {**base, "images": images, "evaluations": self._noise(chapter, int(images))}
-        if isinstance(chapter, GenerationExperiment):
-            return {**base, "evaluations": self._generator(chapter)}
-        return base
 
-    def _vary(self, chapter: TrainingExperiment) -> list[str]:
-        return [key.rpartition(".")[2] for key in chapter.vary]
+def preflight_key(config: TrialConfig) -> str:
+    """What two configurations have in common if one preflight check serves both."""
+    network = config.network.to_json()
+    return fingerprint([network, config.recipe.objective, config.precision, _sources(config)])
 
-    def _settings(self, chapter: TrainingExperiment) -> list[dict[str, Any]]:
-        return [
-            {
-                "values": values,
-                "settings": settings,
-                "trials": [self._trial(settings, k) for k in range(chapter.replicates)],
-            }
-            for values, settings in self.grid(chapter)
+
+def _sources(config: TrialConfig) -> list[str]:
+    """SHA-256 of the user's files that a training runs."""
+    return [source_sha256(name) for name in config.user_code]
+
+
+class Header(TypedDict):
+    """What the plans of all experiments have."""
+
+    name: str
+    title: str
+    question: str
+    explanations: tuple[str, ...]
+    references: tuple[Reference, ...]
+
+
+E = TypeVar("E", RobustnessEvaluation, GenerationEvaluation)
+
+
+class Planner:
+    """Plans experiments one after the other, and collects their trials and configurations.
+
+    Args:
+        spec: the question.
+        data: what is known of the data set.
+        execution: gives the precision of networks whose study says "auto".
+
+    Attributes:
+        trials: by id, in the order in which experiments ask for them.
+        configs: by fingerprint, each once.
+    """
+
+    def __init__(self, spec: StudySpec, data: DataInfo, execution: ExecutionConfig) -> None:
+        self.trials: dict[str, PlannedTrial] = {}
+        self.configs: dict[str, TrialConfig] = {}
+        self._spec, self._data, self._execution = spec, data, execution
+        self._settings: dict[str, tuple[Setting, ...]] = {}
+
+    def experiments(self) -> tuple[AnyExperimentPlan, ...]:
+        """The plan of every experiment.
+
+        Raises:
+            ConfigError: an experiment names something that does not exist, or that does not fit.
+        """
+        return tuple(self._experiment(name) for name in self._spec.experiments)
+
+    def settings(self, name: str) -> tuple[Setting, ...]:
+        """Every point of the grid of an experiment that trains; its trials are planned with it.
+
+        Raises:
+            ConfigError: a network or the grid is wrong.
+        """
+        if name not in self._settings:
+            experiment = self._spec.training[name]
+            with _naming(name):
+                self._settings[name] = tuple(self._plan_settings(experiment))
+        return self._settings[name]
+
+    # ------------------------------------------------------------ one experiment
+
+    def _experiment(self, name: str) -> AnyExperimentPlan:
+        experiment = self._spec.experiments[name]
+        header = _header(name, experiment)
+        match experiment:
+            case TrainingExperiment():
+                return self._training(experiment, header)
+            case RobustnessExperiment():
+                with _naming(name):
+                    return self._robustness(experiment, header)
+            case GenerationExperiment():
+                with _naming(name):
+                    return self._generation(experiment, header)
+            case DataExperiment():
+                return DataPlan(**header)
+            case FindingsExperiment():
+                return FindingsPlan(**header)
+
+    def _training(self, experiment: TrainingExperiment, header: Header) -> TrainingPlan:
+        settings = self.settings(header["name"])
+        with _naming(header["name"]):
+            task = objectives[experiment.recipe.objective].task
+        return TrainingPlan(**header, task=task, grid=tuple(settings[0].values), settings=settings)
+
+    def _robustness(self, experiment: RobustnessExperiment, header: Header) -> RobustnessPlan:
+        images = min(experiment.images or self._data.test, self._data.test)
+        if not class_counts(np.array(self._data.counts.test), images).all():
+            raise ConfigError(
+                f"{images} test images leave a class without any; use more", key=f"{header['name']}.images"
+            )
+        evaluations = [
+            self._with_id(
+                RobustnessEvaluation(
+                    id="new",
+                    pipeline=pipeline,
+                    corruption=experiment.corruption,
+                    strengths=experiment.strengths,
+                    images=images,
+                    replicate=replicate,
+                    depends_on=trials,
+                ),
+                experiment.corruption,
+            )
+            for pipeline in experiment.pipelines
+            for replicate, trials in enumerate(self._paired_trials(*self._trained_parts(pipeline)))
         ]
-
-    def grid(self, chapter: TrainingExperiment) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-        """Every point of a chapter's grid: what is varied there, and its resolved settings."""
-        for key in chapter.vary:
-            if key.split(".")[0] in {*TrainingExperiment.model_fields} - {*VARIED}:
-                raise ConfigError(
-                    f"vary names '{key}'; a key begins with {', '.join(VARIED)}, such as recipe.l2"
-                )
-        points = []
-        for values in itertools.product(*chapter.vary.values()):
-            told = chapter.model_dump(mode="json")
-            for key, value in zip(chapter.vary, values, strict=True):
-                _set_setting(told, key, value)
-            varied = _validate({**told, "vary": {}}, values)
-            points.append((dict(zip(self._vary(chapter), values, strict=True)), self._resolved(varied)))
-        return points
-
-    def _resolved(self, chapter: TrainingExperiment) -> dict[str, Any]:
-        check_model(chapter.model)
-        return {
-            "model": chapter.model,
-            "scaling": self._scaling(chapter).model_dump(mode="json"),
-            "recipe": chapter.recipe.model_dump(mode="json"),
-            "precision": self._precision(chapter),
-        }
-
-    def _scaling(self, chapter: TrainingExperiment) -> ScalingSpec:
-        if isinstance(chapter.scaling, ScalingSpec):
-            return chapter.scaling
-        return (
-            ScalingSpec(mean=self.data.mean, spread=self.data.spread)
-            if chapter.scaling == "standard"
-            else ScalingSpec()
+        return RobustnessPlan(
+            **header,
+            corruption=experiment.corruption,
+            strengths=experiment.strengths,
+            images=images,
+            confusion_at=experiment.confusion_at,
+            pipelines=experiment.pipelines,
+            baseline=experiment.baseline,
+            evaluations=tuple(evaluations),
         )
 
-    def _precision(self, chapter: TrainingExperiment) -> str:
-        if self.spec.precision != "auto":
-            return self.spec.precision
-        # A user's own module may not bear bf16 (a log of something small, say); they can ask for it.
-        return "fp32" if is_user_code(chapter.model["name"]) else self.how.precision
+    def _trained_parts(self, pipeline: Pipeline) -> tuple[str, ...]:
+        """The parts of a pipeline that are trained; the others are filters."""
+        training = self._spec.training
+        if pipeline.classifier not in training:
+            unknown = UnknownNameError("training experiment", pipeline.classifier, training)
+            raise ConfigError(
+                f"pipeline '{pipeline}' must end in a classifier: {unknown}",
+                key=unknown.key,
+                suggestion=unknown.suggestion,
+            )
+        return tuple(part for part in pipeline.parts if part in training)
 
-    def _trial(self, settings: dict[str, Any], replicate: int) -> str:
-        trial = fingerprint(
+    def _generation(self, experiment: GenerationExperiment, header: Header) -> GenerationPlan:
+        pairs = self._paired_trials(experiment.decoder, experiment.classifier)
+        evaluations = [
+            self._with_id(
+                GenerationEvaluation(
+                    id="new",
+                    sampler=sampler,
+                    samples=experiment.samples,
+                    mixture_components=experiment.mixture_components,
+                    max_fit_images=experiment.max_fit_images,
+                    nn_images=experiment.nn_images,
+                    replicate=replicate,
+                    depends_on=(decoder, classifier),
+                )
+            )
+            for sampler in (REAL_DATA, *experiment.samplers)
+            for replicate, (decoder, classifier) in enumerate(pairs)
+        ]
+        return GenerationPlan(
+            **header,
+            decoder=experiment.decoder,
+            classifier=experiment.classifier,
+            samplers=experiment.samplers,
+            samples=experiment.samples,
+            mixture_components=experiment.mixture_components,
+            max_fit_images=experiment.max_fit_images,
+            nn_images=experiment.nn_images,
+            evaluations=tuple(evaluations),
+        )
+
+    # ------------------------------------------------------------ trials and evaluations
+
+    def _plan_settings(self, experiment: TrainingExperiment) -> Iterator[Setting]:
+        for values, varied in experiment.points():
+            config = self._config(varied)
+            key = fingerprint(config.to_json())
+            self.configs[key] = config
+            trials = tuple(self._trial(key, replicate) for replicate in range(experiment.replicates))
+            yield Setting(values=values, config=key, trials=trials)
+
+    def _config(self, experiment: TrainingExperiment) -> TrialConfig:
+        check_network(experiment.network)
+        normalize = experiment.normalize
+        if normalize == "dataset":
+            normalize = NormalizeConfig(mean=self._data.mean, std=self._data.std)
+        elif normalize == "none":
+            normalize = NormalizeConfig()
+        return TrialConfig(
+            network=experiment.network,
+            normalize=normalize,
+            recipe=experiment.recipe,
+            precision=self._precision(experiment),
+        )
+
+    def _precision(self, experiment: TrainingExperiment) -> Precision:
+        if self._spec.precision != "auto":
+            return self._spec.precision
+        # A user's own module may not tolerate bf16 (a log of something small, say); they can request it.
+        return "fp32" if experiment.network.is_user_code else self._execution.precision
+
+    def _trial(self, config: str, replicate: int) -> str:
+        id = fingerprint(
             {
-                "settings": _id_payload(settings),
-                "data": self.data.sha256,
-                # what was held out is part of what was trained on
-                "split": self.data.counts["validation"],
-                "seed": self.spec.seed,
+                "config": config,
+                "data": self._data.sha256,
+                "split": self._data.counts.validation,  # what is held out changes what is trained on
+                "seed": self._spec.seed,
                 "replicate": replicate,
                 "numerics": NUMERICS,
-                "source": _sources(settings),
+                "source": _sources(self.configs[config]),
             }
         )
-        self.trials[trial] = {"settings": settings, "replicate": replicate}
-        return trial
+        self.trials[id] = PlannedTrial(config=config, replicate=replicate)
+        return id
 
-    def _evaluation(self, told: dict[str, Any], needs: list[str]) -> dict[str, Any]:
+    def _paired_trials(self, *names: str) -> list[tuple[str, ...]]:
+        """Entry k has the trial of replicate k of each experiment, as far as all have that many."""
+        trials = [self._single_setting(name).trials for name in names]
+        return [tuple(ids[k] for ids in trials) for k in range(min(map(len, trials)))]
+
+    def _single_setting(self, name: str) -> Setting:
+        """The setting of an experiment that trains only one."""
+        if name not in self._spec.training:
+            raise UnknownNameError("training experiment", name, self._spec.training)
+        settings = self.settings(name)
+        if len(settings) > 1:
+            raise ConfigError(
+                f"experiment '{name}' has {len(settings)} settings, so it can't be part of a pipeline; make "
+                "an experiment of the one that you want",
+                key=name,
+            )
+        return settings[0]
+
+    def _with_id(self, evaluation: E, corruption: str = "") -> E:
         identity = {
-            "told": told,
-            "needs": needs,
-            "data": self.data.sha256,
-            "seed": self.spec.seed,
+            "evaluation": evaluation.model_dump(mode="json", exclude={"id"}),
+            "data": self._data.sha256,
+            "seed": self._spec.seed,
             "numerics": NUMERICS,
+            # The code of a registered corruption changes with NUMERICS.
+            "source": source_sha256(corruption) if is_user_code(corruption) else None,
         }
-        corruption = told.get("corruption", "")
-        if is_user_code(corruption):  # absent otherwise: a registered one changes with NUMERICS
-            identity["source"] = source_sha256(corruption)
-        return {"id": fingerprint(identity), **told, "needs": needs}
-
-    def _noise(self, chapter: RobustnessExperiment, images: int) -> list[dict[str, Any]]:
-        if not class_counts(np.array(self.data.counts["test"]), images).all():
-            raise ConfigError(f"noise on {images} test images leaves a class without any; use more images")
-        if chapter.alone not in chapter.pipelines:
-            raise ConfigError(
-                f"'{chapter.alone}' is what other pipelines are compared with, so it must be one of "
-                f"{', '.join(chapter.pipelines)}"
-            )
-        found = []
-        for pipeline in chapter.pipelines:
-            parts = pipeline.split("+")
-            trained = [part for part in parts if part in self.spec.train_chapters()]
-            if parts[-1] not in trained:
-                raise ConfigError(
-                    f"pipeline '{pipeline}' must end in a classifier: "
-                    f"{UnknownNameError('train chapter', parts[-1], self.spec.train_chapters())}"
-                )
-            told = {
-                "kind": "noise",
-                "pipeline": pipeline,
-                "corruption": chapter.corruption,
-                "strengths": list(chapter.strengths),
-                "images": images,
-            }
-            for replicate, needs in enumerate(
-                zip(*(self._single_setting_trials(part) for part in trained), strict=False)
-            ):
-                found.append(self._evaluation({**told, "replicate": replicate}, list(needs)))
-        return found
-
-    def _generator(self, chapter: GenerationExperiment) -> list[dict[str, Any]]:
-        told = {
-            "kind": "generator", "samples": chapter.samples, "components": chapter.components,
-            "fit_images": chapter.fit_images, "nearest_images": chapter.nearest_images,
-        }  # fmt: skip
-        pairs = list(
-            zip(
-                self._single_setting_trials(chapter.decoder),
-                self._single_setting_trials(chapter.judge),
-                strict=False,
-            )
-        )
-        return [
-            self._evaluation({**told, "sampler": sampler, "replicate": replicate}, list(needs))
-            for sampler in (REAL_DATA_BASELINE, *chapter.samplers)
-            for replicate, needs in enumerate(pairs)
-        ]
-
-    def _single_setting_trials(self, name: str) -> list[str]:
-        """The trials of a chapter that trains one setting."""
-        chapters = self.spec.train_chapters()
-        if name not in chapters:
-            raise UnknownNameError("train chapter", name, chapters)
-        points = self.grid(chapters[name])
-        if len(points) > 1:
-            raise ConfigError(
-                f"chapter '{name}' has {len(points)} settings, so it can't be part of a pipeline; make a "
-                "chapter with the one you want"
-            )
-        return [self._trial(points[0][1], replicate) for replicate in range(chapters[name].replicates)]
+        return evaluation.model_copy(update={"id": fingerprint(identity)})
 
 
-def _reference(reference: dict[str, Any], chapter: Experiment) -> dict[str, Any]:
-    """A reference; if it was trained for another number of epochs, that is part of what differs."""
-    theirs = reference.pop("epochs")
-    ours = chapter.recipe.epochs if isinstance(chapter, TrainingExperiment) else None
-    if theirs and ours and theirs != ours:
-        reference["differs"] = "; ".join(
-            filter(None, [f"{theirs} epochs, here {ours}", reference["differs"]])
-        )
-    return reference
-
-
-def _id_payload(settings: dict[str, Any]) -> dict[str, Any]:
-    """A trial's settings without recipe fields that came later and change nothing as they are.
-
-    So what was trained before they were there keeps its id, and is not trained again.
-    """
-    told = settings["recipe"]
-    idle = {key for key in FIELDS_ADDED_LATER if told[key] == Recipe.model_fields[key].default}
-    recipe = {key: value for key, value in told.items() if key not in idle}
-    return {**settings, "recipe": recipe}
-
-
-def _sources(settings: dict[str, Any]) -> list[str]:
-    names = [settings["model"]["name"], (settings["recipe"]["corruption"] or {}).get("name", "")]
-    return [source_sha256(name) for name in names if is_user_code(name)]
+def _header(name: str, experiment: AnyExperiment) -> Header:
+    epochs = experiment.recipe.epochs if isinstance(experiment, TrainingExperiment) else None
+    return {
+        "name": name,
+        "title": experiment.title or name,
+        "question": experiment.question,
+        "explanations": experiment.explanations,
+        "references": tuple(reference.planned(epochs) for reference in experiment.references),
+    }
 
 
 @contextmanager
-def _experiment_payload(chapter: str) -> Iterator[None]:
-    """Say in which chapter a mistake is."""
+def _naming(experiment: str) -> Iterator[None]:
+    """Say which experiment an error is in."""
     try:
         yield
     except ConfigError as error:
-        raise ConfigError(f"chapter '{chapter}': {error}") from error
-
-
-def _set_setting(table: dict[str, Any], key: str, value: object) -> None:
-    *path, last = key.split(".")
-    for part in path:
-        if not isinstance(table.get(part), dict):
-            raise ConfigError(f"vary names '{key}', but the chapter has no table '{part}'")
-        table = table[part]
-    if last not in table and path != ["model"]:  # a model's settings are checked by the model
-        allowed = ", ".join(table)
-        raise ConfigError(f"vary names '{key}'.{did_you_mean(last, table)} Allowed there: {allowed}")
-    table[last] = value
-
-
-def _validate(told: dict[str, Any], values: object) -> TrainingExperiment:
-    try:
-        return TrainingExperiment.model_validate(told)
-    except ValidationError as error:
-        reason = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-        raise ConfigError(f"vary gives {str(values)[:200]}, which the chapter can't have: {reason}") from None
-
-
-def _omit(table: Mapping[str, Any], *keys: str) -> dict[str, Any]:
-    return {key: value for key, value in table.items() if key not in keys}
+        message = f"experiment '{experiment}': {error}"
+        raise ConfigError(message, key=error.key, suggestion=error.suggestion) from error
