@@ -32,13 +32,13 @@ class InklabError(Exception):
 
     Args:
         message: that line.
-        key: the setting or name that is wrong, such as "recipe.rate".
-        suggestion: the nearest valid name.
+        key: what is wrong: a dotted key such as "recipe.rate", or a name that does not exist.
+        suggestion: the nearest valid key, name or value; "" if none is near.
     """
 
     exit_code = EXIT_USAGE
 
-    def __init__(self, message: str, *, key: str | None = None, suggestion: str | None = None) -> None:
+    def __init__(self, message: str, *, key: str = "", suggestion: str = "") -> None:
         super().__init__(message)
         self.key, self.suggestion = key, suggestion
 
@@ -137,14 +137,14 @@ class OutOfRangeError(DataError):
     """A value is outside its documented range."""
 
 
-def nearest_name(name: str, known: Iterable[str]) -> str | None:
-    """The valid name that is nearest to a misspelled one; None if none is near.
+def nearest_name(name: str, known: Iterable[str]) -> str:
+    """The valid name that is nearest to a misspelled one; "" if none is near.
 
     Example:
-        >>> nearest_name("epoch", ["epochs", "batch_size"])
-        'epochs'
+        >>> nearest_name("epoch", ["epochs", "batch_size"]), nearest_name("x", ["epochs"])
+        ('epochs', '')
     """
-    return next(iter(get_close_matches(name, list(known), n=1)), None)
+    return next(iter(get_close_matches(name, list(known), n=1)), "")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -1,14 +1,18 @@
 """What became of a trial or an evaluation (`outcome.json`)."""
 
+import platform
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, TypedDict, Unpack
 
 from pydantic import Field, model_validator
 
+import inklab
 from inklab.errors import CorruptFileError
+from inklab.hardware import cores, cpu_name
 from inklab.metrics import get_metric
 from inklab.records.plan import GenerationEvaluation, Plan, RobustnessEvaluation
 from inklab.records.recipe import TrialConfig
@@ -103,6 +107,24 @@ class Environment(Record):
     stacked: bool | None = None
     compiled: bool | None = None
     workers: PositiveCount | None = None
+
+    @classmethod
+    def current(cls, threads: int) -> "Environment":
+        """What this process runs on; asks for torch's version without importing it.
+
+        Args:
+            threads: that compute one trial.
+        """
+        return cls(
+            inklab=inklab.__version__,
+            python=platform.python_version(),
+            torch=version("torch"),
+            numpy=version("numpy"),
+            platform=f"{platform.system()} {platform.machine()}",
+            cpu=cpu_name(),
+            cores=cores(),
+            threads=threads,
+        )
 
 
 class LayerRow(Record):
