@@ -1,179 +1,339 @@
-"""The study's results: every number of results.json, computed from the outcomes."""
+"""From outcomes to `results.json`: every number of a run."""
 
-from collections.abc import Iterable, Mapping
-from importlib.metadata import version
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from inklab.hardware import environment
-from inklab.io.documents import read_json, write_json
-from inklab.results.experiment_summary import (
-    Arrays,
-    Json,
-    Records,
-    summarize_generation,
-    summarize_robustness,
-    summarize_training,
-    target_of,
+from inklab.metrics import REPORTED_METRIC, SELECTION_METRIC, TASK_METRICS, get_metric
+from inklab.records.estimates import Difference, Estimate
+from inklab.records.outcomes import (
+    Environment,
+    EvaluationOutcome,
+    GenerationOutcome,
+    Snapshot,
+    TrialOutcome,
+    TrialState,
+    count_states,
 )
+from inklab.records.plan import (
+    REAL_DATA,
+    AnyExperimentPlan,
+    DataInfo,
+    DataPlan,
+    GenerationPlan,
+    Plan,
+    RobustnessPlan,
+    Setting,
+    TrainingPlan,
+)
+from inklab.records.results import (
+    DataResults,
+    DiagnosisCount,
+    ExperimentResults,
+    GenerationResults,
+    Results,
+    SamplerResults,
+    SettingComparison,
+    SettingResults,
+    SplitInfo,
+    Timings,
+    TrainingResults,
+)
+from inklab.records.status import ElapsedTime
+from inklab.results.arrays import StoredArrays
 from inklab.results.narrative import findings
-from inklab.study.forms.arrays import StoredArrays
-from inklab.study.forms.results import check_clock
-from inklab.study.run_directory import RunDirectory, Snapshot
+from inklab.results.robustness_summary import ReadArrays, mean_rows, summarize_robustness
+from inklab.statistics import adjust_family, estimate, family_alpha, paired_difference
 
-FORMAT = 1
+TrialOutcomes = Mapping[str, TrialOutcome]
+"""By id; trials that are missing wait."""
+
+EvaluationOutcomes = Mapping[str, EvaluationOutcome]
+"""By id; evaluations that are missing wait."""
+
+
+# ---------------------------------------------------------------- a run
+
+
+def write_results(path: Path, snapshot: Snapshot) -> Results:
+    """Compute `results.json` of a run and write it into the run directory.
+
+    Args:
+        path: the run directory.
+        snapshot: what was read of it.
+
+    Raises:
+        CorruptFileError: a file of the run is damaged.
+    """
+    results = results_of(path, snapshot)
+    results.write(path / "results.json")
+    return results
+
+
+def results_of(path: Path, snapshot: Snapshot) -> Results:
+    """What a run has found out so far, computed from its outcomes.
+
+    Args:
+        path: the run directory.
+        snapshot: what was read of it.
+
+    Raises:
+        CorruptFileError: a file of the run is damaged.
+    """
+    return summarize(
+        snapshot.plan,
+        snapshot.outcomes,
+        snapshot.evaluations,
+        StoredArrays(path, snapshot.plan).finished,
+        environment=_environment(snapshot),
+        elapsed=_read_elapsed(path / "timer.json"),
+    )
 
 
 def summarize(
-    plan: Json,
-    outcomes: Mapping[str, Json],
-    evaluations: Mapping[str, Json],
-    arrays: Arrays,
+    plan: Plan,
+    outcomes: TrialOutcomes,
+    evaluations: EvaluationOutcomes,
+    arrays: ReadArrays,
     *,
-    environment: Json,
-    seconds: Json | None = None,
-) -> Json:
-    """Everything that a run has found out so far.
-
-    What is not finished counts as "waiting"; what failed is counted and never averaged in.
+    environment: Environment,
+    elapsed: float | None,
+) -> Results:
+    """The results of a run.
 
     Args:
-        plan: `plan.json`.
-        outcomes: trial id -> its `outcome.json`, as far as there.
-        evaluations: evaluation id -> its `outcome.json`, as far as there.
-        arrays: evaluation id -> its arrays; asked only for evaluations that are done.
-        environment: versions, processor, threads, precision.
-        seconds: `{"total", "chapters"}`; the sums of what trials and evaluations took where left out.
-
-    Returns:
-        `results.json`: a JSON value without NaN or infinity, valid under the schema.
+        plan: of the run.
+        outcomes: of trials by id, as far as they are there. Failed ones are counted and never averaged in.
+        evaluations: outcomes of evaluations by id, as far as they are there.
+        arrays: reads the arrays of an evaluation that is done.
+        environment: what the run was computed on.
+        elapsed: seconds that somebody waited; None for the sum over trials and evaluations.
     """
-    data = _data(plan["data"])
-    chapters: Json = {}
-    for chapter in plan["chapters"]:
-        told = _chapter(chapter, plan, outcomes, evaluations, arrays)
-        if told is not None:
-            chapters[chapter["name"]] = told
-    results: Json = {"format": FORMAT, "study": plan["study"], "title": plan.get("title", plan["study"])}
-    results |= {"profile": plan["profile"], "seed": plan["seed"], "data": data, "chapters": chapters}
-    results |= {"environment": environment, "seconds": seconds or _seconds(plan, outcomes, evaluations)}
-    chapters[_findings_name(plan)] = findings(results, plan)
-    return results
-
-
-def _chapter(
-    chapter: Json, plan: Json, outcomes: Records, evaluations: Records, arrays: Arrays
-) -> Json | None:
-    """One chapter's numbers; None for a kind that has none."""
-    data, kind = plan["data"], chapter["kind"]
-    if kind == "train":
-        return summarize_training(chapter, outcomes, data)
-    if kind == "noise":
-        return summarize_robustness(chapter, evaluations, arrays, data, _denoisers(plan))
-    if kind == "generator":
-        return summarize_generation(chapter, evaluations, data)
-    return {"kind": "data"} | _data(data) if kind == "data" else None
-
-
-def _denoisers(plan: Json) -> list[str]:
-    """The chapters that train something which gives back an image."""
-    trained = [each for each in plan["chapters"] if each["kind"] == "train"]
-    return [each["name"] for each in trained if target_of(each["settings"][0]) == "images"]
-
-
-def _data(data: Json) -> Json:
-    told = {key: data[key] for key in ("source", "sha256", "train", "validation", "test")}
-    told["classes"] = {"labels": data["labels"]} | data["counts"]
-    return told | ({"note": data["note"]} if data.get("note") else {})
-
-
-def _findings_name(plan: Json) -> str:
-    return next((each["name"] for each in plan["chapters"] if each["kind"] == "findings"), "findings")
-
-
-def trials_of(chapter: Json) -> list[str]:
-    """The ids of the trials that a chapter shows, without repetition."""
-    return list(dict.fromkeys(t for setting in chapter.get("settings", []) for t in setting["trials"]))
-
-
-def best_first(chapter: Json, results: Json) -> list[Json]:
-    """A train chapter's settings, the one that is best by validation in front; as planned until it is known.
-
-    Args:
-        chapter: of the plan.
-        results: of the whole run, as far as there.
-
-    Example:
-        >>> sweep = {"name": "sweep", "settings": [{"values": {"l2": 0.0}}, {"values": {"l2": 1e-3}}]}
-        >>> [each["values"] for each in best_first(sweep, {"chapters": {"sweep": {"best": 1e-3}}})]
-        [{'l2': 0.001}, {'l2': 0.0}]
-    """
-    told = (results.get("chapters") or {}).get(chapter["name"]) or {}
-    settings = chapter.get("settings") or []
-    return sorted(settings, key=lambda each: not is_best(each.get("values") or {}, told.get("best")))
-
-
-def is_best(values: Mapping[str, Any], best: Any) -> bool:
-    """Whether a setting's values are what results.json calls best: a value where one varies, else a table."""
-    return best in (values, *(values.values() if len(values) == 1 else ()))
-
-
-def evaluations_of(chapter: Json) -> list[str]:
-    """The ids of the evaluations that a chapter shows, without repetition."""
-    return list(dict.fromkeys(each["id"] for each in chapter.get("evaluations", [])))
-
-
-def _seconds(plan: Json, outcomes: Records, evaluations: Records) -> Json:
-    """What the chapters took; a training that two chapters share counts in both, and once in the total."""
-    spent: dict[str, float] = {}
-    for records in (outcomes, evaluations):
-        spent |= {each: float(record.get("seconds") or 0) for each, record in records.items()}
-
-    def total(ids: Iterable[str]) -> float:
-        return sum(spent.get(each, 0.0) for each in ids)
-
-    shown: dict[str, list[str]] = {
-        chapter["name"]: trials_of(chapter) + evaluations_of(chapter) for chapter in plan["chapters"]
+    experiments = {
+        experiment.name: summary
+        for experiment in plan.experiments
+        if (summary := _summarize(experiment, plan, outcomes, evaluations, arrays)) is not None
     }
-    chapters: dict[str, Any] = {name: total(ids) for name, ids in shown.items() if ids}
-    return {"total": total({each for ids in shown.values() for each in ids}), "chapters": chapters}
+    results = Results(
+        study=plan.study,
+        title=plan.title or plan.study,
+        profile=plan.profile,
+        seed=plan.seed,
+        data=SplitInfo.from_data(plan.data),
+        experiments=experiments,
+        environment=environment,
+        timings=_timings(plan, outcomes, evaluations, elapsed),
+    )
+    return results.model_copy(update={"findings": findings(results, plan)})
 
 
-def write_results(
-    folder: RunDirectory, snapshot: Snapshot | None = None, to: Path | None = None
-) -> dict[str, Any]:
-    """Compute results.json from what stands in a run folder, and write it.
+def _summarize(
+    experiment: AnyExperimentPlan,
+    plan: Plan,
+    outcomes: TrialOutcomes,
+    evaluations: EvaluationOutcomes,
+    arrays: ReadArrays,
+) -> ExperimentResults | None:
+    if isinstance(experiment, TrainingPlan):
+        return summarize_training(experiment, outcomes, plan.data)
+    if isinstance(experiment, RobustnessPlan):
+        return summarize_robustness(experiment, evaluations, arrays, plan.data, plan.denoisers)
+    if isinstance(experiment, GenerationPlan):
+        return summarize_generation(experiment, evaluations, plan.data)
+    return DataResults() if isinstance(experiment, DataPlan) else None
+
+
+def _timings(
+    plan: Plan, outcomes: TrialOutcomes, evaluations: EvaluationOutcomes, elapsed: float | None
+) -> Timings:
+    """A training that two experiments share counts in both of them, and once in the total."""
+    seconds = {id: outcome.seconds for id, outcome in (*outcomes.items(), *evaluations.items())}
+    ids = {
+        experiment.name: (*plan.trials_of(experiment.name), *plan.evaluations_of(experiment.name))
+        for experiment in plan.experiments
+    }
+    return Timings(
+        total=sum(seconds.get(id, 0.0) for id in plan.ids) if elapsed is None else elapsed,
+        experiments={name: sum(seconds.get(id, 0.0) for id in own) for name, own in ids.items() if own},
+    )
+
+
+def _environment(snapshot: Snapshot) -> Environment:
+    """That of the first trial that says it, else of this process; with what holds for the whole run."""
+    execution = snapshot.plan.execution
+    recorded = (outcome.environment for outcome in snapshot.outcomes.values())
+    environment = next(filter(None, recorded), None) or Environment.current(execution.threads)
+    of_run = {"precision": execution.precision, "threads": execution.threads, "workers": execution.workers}
+    of_trial = dict.fromkeys(("members", "stacked", "compiled"))
+    return environment.model_copy(update={**of_run, **of_trial})
+
+
+def _read_elapsed(path: Path) -> float | None:
+    try:
+        return ElapsedTime.read(path).seconds
+    except FileNotFoundError:
+        return None
+
+
+# ---------------------------------------------------------------- experiments that train networks
+
+
+def summarize_training(experiment: TrainingPlan, outcomes: TrialOutcomes, data: DataInfo) -> TrainingResults:
+    """The results of an experiment that trains networks.
 
     Args:
-        folder: the run.
-        snapshot: what was read of it already, so as not to read it twice.
-        to: folder to write it to; the run's own if left out.
+        experiment: from the plan.
+        outcomes: of trials by id; those that are missing count as waiting.
+        data: of the plan: how many images a share was measured on.
     """
-    results = results_of(folder, snapshot)
-    write_json((to or folder.path) / "results.json", results)
-    return results
+    settings = [_summarize_setting(setting, experiment, outcomes, data) for setting in experiment.settings]
+    best = _find_best(settings, SELECTION_METRIC[experiment.task]) if experiment.grid else 0
+    return TrainingResults(
+        task=experiment.task,
+        grid=experiment.grid,
+        settings=tuple(settings),
+        outcomes=_count(experiment.trials, outcomes),
+        best_setting=None if best is None else settings[best].values,
+        comparisons=() if best is None else _compare_with_best(experiment, best, outcomes),
+    )
 
 
-def results_of(folder: RunDirectory, snapshot: Snapshot | None = None) -> dict[str, Any]:
-    """What a run found out so far, computed from its outcomes.
+def _summarize_setting(
+    setting: Setting, experiment: TrainingPlan, outcomes: TrialOutcomes, data: DataInfo
+) -> SettingResults:
+    recorded = [outcomes[trial] for trial in setting.trials if trial in outcomes]
+    metrics = [outcome.metrics for outcome in recorded if outcome.is_done and outcome.metrics is not None]
+    names = dict.fromkeys([*TASK_METRICS[experiment.task], *(name for row in metrics for name in row)])
+    return SettingResults(
+        values=setting.values,
+        parameters=next((outcome.parameters for outcome in recorded if outcome.parameters), None),
+        outcomes=_count(setting.trials, outcomes),
+        metrics={
+            name: _estimate_metric(name, [row[name] for row in metrics if name in row], data)
+            for name in names
+        },
+        diagnoses=_count_diagnoses(recorded),
+    )
+
+
+def _estimate_metric(name: str, values: Sequence[float], data: DataInfo) -> Estimate:
+    metric = get_metric(name)
+    images: int = getattr(data, metric.split) if metric.is_share and metric.split else 0
+    return estimate(values, images=images or None)
+
+
+def _count_diagnoses(outcomes: Iterable[TrialOutcome]) -> tuple[DiagnosisCount, ...]:
+    """Diagnoses in the order in which they first occur, each with its number of trials."""
+    all_diagnoses = [diagnosis for outcome in outcomes for diagnosis in outcome.diagnoses]
+    first = {diagnosis.name: diagnosis for diagnosis in reversed(all_diagnoses)}
+    names = [diagnosis.name for diagnosis in all_diagnoses]
+    return tuple(
+        DiagnosisCount(
+            name=name, message=first[name].message, advice=first[name].advice, trials=names.count(name)
+        )
+        for name in dict.fromkeys(names)
+    )
+
+
+def _find_best(settings: Sequence[SettingResults], name: str) -> int | None:
+    """The setting with the best mean on the validation set; None while there is no mean.
+
+    A setting of which trials diverged is chosen only if there is no other: its mean is that of the survivors.
+    """
+    sign = -1.0 if get_metric(name).higher_is_better else 1.0
+    candidates = [
+        (TrialState.DIVERGED in setting.outcomes, sign * mean, index)
+        for index, setting in enumerate(settings)
+        if (mean := setting.metrics[name].mean) is not None
+    ]
+    return min(candidates)[2] if candidates else None
+
+
+def _compare_with_best(
+    experiment: TrainingPlan, best: int, outcomes: TrialOutcomes
+) -> tuple[SettingComparison, ...]:
+    """On the test set, which had no part in the choice."""
+    baseline = experiment.settings[best]
+    others = [setting for index, setting in enumerate(experiment.settings) if index != best]
+    metric = REPORTED_METRIC[experiment.task]
+    differences = [
+        compare_trials(other.trials, baseline.trials, outcomes, metric, comparisons=len(others))[0]
+        for other in others
+    ]
+    return tuple(
+        SettingComparison(values=other.values, baseline=baseline.values, metric=metric, difference=difference)
+        for other, difference in zip(others, adjust_family(differences), strict=True)
+    )
+
+
+def compare_trials(
+    a: Sequence[str], b: Sequence[str], outcomes: TrialOutcomes, metric: str, *, comparisons: int = 1
+) -> tuple[Difference, tuple[int, ...]]:
+    """The difference a - b of a metric over the replicates that are done in both, and which those are.
 
     Args:
-        folder: the run.
-        snapshot: what was read of it already, so as not to read it twice.
-
-    Raises:
-        CorruptFileError: one of its files is damaged; it is named.
+        a: ids of trials; entry k is replicate k.
+        b: ids of trials; entry k is replicate k. There may be more or fewer of them.
+        outcomes: of trials by id.
+        metric: its name.
+        comparisons: how many of them make up the family.
     """
-    read = snapshot or folder.snapshot()
-    how = read.plan["how"]
-    ran: Iterable[dict[str, Any]] = (each.get("ran") or {} for each in read.outcomes.values())
-    measured = next((each for each in ran if each), environment(how["threads"], version("torch")))
-    told = {**measured, **{key: how[key] for key in ("precision", "threads", "workers")}}
-    for key in ("members", "lifted", "compiled"):
-        told.pop(key, None)
-    arrays = StoredArrays(folder.path, read.plan).finished
-    results = summarize(read.plan, read.outcomes, read.evaluations, arrays, environment=told)
-    clock = folder.path / "clock.json"
-    if clock.is_file():
-        results["seconds"]["total"] = check_clock(read_json(clock), clock)["seconds"]
-    return results
+    values = {}
+    for replicate, pair in enumerate(zip(a, b, strict=False)):
+        metrics = [outcomes[trial].metrics or {} for trial in pair if trial in outcomes]
+        if len(metrics) == 2 and all(metric in row for row in metrics):
+            values[replicate] = [row[metric] for row in metrics]
+    first, second = [pair[0] for pair in values.values()], [pair[1] for pair in values.values()]
+    return paired_difference(first, second, alpha=family_alpha(comparisons)), tuple(values)
+
+
+def _count(
+    ids: Iterable[str], outcomes: Mapping[str, TrialOutcome | EvaluationOutcome]
+) -> dict[TrialState, int]:
+    return count_states(outcomes[id].state if id in outcomes else None for id in ids)
+
+
+# ---------------------------------------------------------------- experiments that draw new images
+
+
+def summarize_generation(
+    experiment: GenerationPlan, outcomes: EvaluationOutcomes, data: DataInfo
+) -> GenerationResults:
+    """The results of an experiment that draws new images.
+
+    Args:
+        experiment: from the plan.
+        outcomes: of evaluations by id; those that are missing count as waiting.
+        data: of the plan: shares of real images are over its test set.
+    """
+    done: dict[str, list[GenerationOutcome]] = {name: [] for name in (REAL_DATA, *experiment.samplers)}
+    for evaluation in experiment.evaluations:
+        outcome = outcomes.get(evaluation.id)
+        if isinstance(outcome, GenerationOutcome) and outcome.is_done:
+            done[evaluation.sampler].append(outcome)
+    real = done[REAL_DATA]
+    return GenerationResults(
+        decoder=experiment.decoder,
+        classifier=experiment.classifier,
+        outcomes=_count([evaluation.id for evaluation in experiment.evaluations], outcomes),
+        samples=experiment.samples,
+        test_images=data.test,
+        real_data_frechet=_estimate_present([one.frechet_distance for one in real]),
+        confident_share_test=_estimate_present([one.confident_share for one in real], data.test),
+        confident_share_reconstructed=_estimate_present(
+            [one.confident_share_reconstructed for one in real], data.test
+        ),
+        samplers={name: _summarize_sampler(done[name], experiment) for name in experiment.samplers},
+    )
+
+
+def _summarize_sampler(done: Sequence[GenerationOutcome], experiment: GenerationPlan) -> SamplerResults:
+    return SamplerResults(
+        confident_share=_estimate_present([one.confident_share for one in done], experiment.samples),
+        frechet_distance=_estimate_present([one.frechet_distance for one in done]),
+        nn_distance=_estimate_present([one.nn_distance for one in done]),
+        class_shares=mean_rows([one.class_shares for one in done if one.class_shares is not None]),
+    )
+
+
+def _estimate_present(values: Iterable[float | None], images: int | None = None) -> Estimate:
+    return estimate([value for value in values if value is not None], images=images)
