@@ -118,8 +118,7 @@ class EvaluationJob:
     def label(self) -> str:
         """What a person calls it."""
         evaluation = self.evaluation
-        is_robustness = isinstance(evaluation, RobustnessEvaluation)
-        subject = evaluation.pipeline if is_robustness else evaluation.sampler
+        subject = evaluation.pipeline if isinstance(evaluation, RobustnessEvaluation) else evaluation.sampler
         return f"{evaluation.kind}: {subject}, replicate {evaluation.replicate}"
 
     @property

@@ -191,18 +191,6 @@ class RunDirectory:
                 replace_dir(draft_dir, self.path / draft.kind / draft.id)
         shutil.rmtree(attempt_dir.parent, ignore_errors=True)
 
-    def new_attempt(self, job_key: str) -> Path:
-        """A new directory for an attempt at a job.
-
-        No two attempts share one, so a worker that a killed process left behind can't overwrite anything.
-        """
-        job_dir = self.work / job_key
-        make_dir(job_dir)
-        numbers = [int(path.name) for path in job_dir.iterdir() if path.name.isdigit()]
-        attempt_dir = job_dir / str(1 + max(numbers, default=0))
-        make_dir(attempt_dir)
-        return attempt_dir
-
     def add_elapsed(self, seconds: float) -> None:
         """Add to the time that somebody waited for this run."""
         path = self.path / "timer.json"
@@ -271,6 +259,21 @@ class RunDirectory:
                 yield
             finally:
                 holder.unlink(missing_ok=True)
+
+
+def new_attempt_dir(job_dir: Path) -> Path:
+    """Make a directory for an attempt at a job.
+
+    No two attempts share one, so a worker that a killed process left behind can't overwrite anything.
+
+    Args:
+        job_dir: directory of all attempts at the job, one level below `RunDirectory.work`.
+    """
+    make_dir(job_dir)
+    numbers = [int(path.name) for path in job_dir.iterdir() if path.name.isdigit()]
+    attempt_dir = job_dir / str(1 + max(numbers, default=0))
+    make_dir(attempt_dir)
+    return attempt_dir
 
 
 def _read_if_any(read: Callable[[], T]) -> T | None:
