@@ -12,13 +12,12 @@ from inklab.data.dataset import Dataset, ImageSet, split
 from inklab.data.sources import load_dataset
 from inklab.errors import ConfigError, InklabError, RunError, UnknownNameError
 from inklab.format import format_outcomes
-from inklab.io.tensor_file import write_arrays
 from inklab.metrics import SPLIT_LABELS, Split, Task
 from inklab.records.outcomes import (
     EvaluationOutcome,
     Snapshot,
     TrialOutcome,
-    count_states,
+    count_outcomes,
 )
 from inklab.records.pipeline import Pipeline
 from inklab.records.plan import Plan, SettingRef, TrainingPlan
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from inklab.corruptions.filters import Filter
     from inklab.model import TrainedModel
 
-SAMPLES_PER_CLASS = 10
 RESULTS = "results.json"
 PART_NAMES: dict[Task, str] = {"classification": "a classifier", "denoising": "a denoiser"}
 
@@ -141,11 +139,11 @@ class Run:
         if replicate is not None and not 0 <= replicate < len(trials):
             raise UnknownNameError("replicate", str(replicate), [str(k) for k in range(len(trials))])
         candidates = trials if replicate is None else trials[replicate : replicate + 1]
-        outcomes = {trial: self._outcome(trial) for trial in candidates}
-        for trial, outcome in outcomes.items():
-            if outcome is not None and outcome.is_done:
-                return trial
-        states = count_states(outcome and outcome.state for outcome in outcomes.values())
+        outcomes = {trial: one for trial in candidates if (one := self._outcome(trial)) is not None}
+        done = (trial for trial, outcome in outcomes.items() if outcome.is_done)
+        if (trial := next(done, None)) is not None:
+            return trial
+        states = count_outcomes(candidates, outcomes)
         raise RunError(
             f"'{self.path}' has no trained network of '{experiment}': {format_outcomes(states)}; "
             f"finish it with inklab resume {self.path}"
@@ -287,16 +285,6 @@ class Run:
             return None
         parts = split(self.dataset, validation=self.plan.data.validation, seed=self.plan.seed)
         return parts.train, parts.validation
-
-
-def write_samples(directory: RunDirectory, training_set: ImageSet) -> None:
-    """Write the first training images of each class into the run directory, for the report and the page."""
-    labels = training_set.labels
-    indices = np.concatenate(
-        [np.flatnonzero(labels == label)[:SAMPLES_PER_CLASS] for label in np.unique(labels)]
-    )
-    samples = training_set.take(indices)
-    write_arrays(directory.path / "samples.safetensors", {"pixels": samples.pixels, "labels": samples.labels})
 
 
 def _experiment_of(name: str) -> str:

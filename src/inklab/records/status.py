@@ -103,7 +103,7 @@ class Draft(Record):
 
 
 class PendingCommit(Record):
-    """Drafts that the runner began to move into the run directory (`commit.json` of an attempt).
+    """Drafts that the runner began to move into the run directory (`pending_commit.json` of an attempt).
 
     Attributes:
         drafts: all of the attempt; those that are gone have been moved.

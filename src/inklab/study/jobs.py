@@ -7,9 +7,10 @@ from typing import Literal
 
 import numpy as np
 
-from inklab.data.dataset import Split
+from inklab.data.dataset import ImageSet, Split
 from inklab.format import pluralize
 from inklab.io.atomic import write_atomic
+from inklab.io.tensor_file import write_arrays
 from inklab.records.outcomes import TrialIdentity
 from inklab.records.plan import GenerationEvaluation, GroupPlan, RobustnessEvaluation, Trial
 from inklab.records.preprocessing_config import Preprocessing
@@ -18,6 +19,7 @@ from inklab.study.run_directory import RunDirectory
 from inklab.study.spec import StudySpec
 
 SPLITS = ("train", "validation", "test")
+SAMPLES_PER_CLASS = 10
 ARRAYS: tuple[Literal["pixels"], Literal["labels"]] = ("pixels", "labels")
 
 
@@ -167,6 +169,15 @@ class JobContext:
             id=trial.id, config=trial.config, replicate=trial.replicate,
             seed=self.seed, data_sha256=self.data_sha256, numerics=self.numerics,
         )  # fmt: skip
+
+
+def write_samples(run_directory: RunDirectory, training_set: ImageSet) -> None:
+    """Write the first training images of each class into the run directory, for the report and the page."""
+    labels = training_set.labels
+    firsts = [np.flatnonzero(labels == label)[:SAMPLES_PER_CLASS] for label in np.unique(labels)]
+    samples = training_set.take(np.concatenate(firsts))
+    arrays = {"pixels": samples.pixels, "labels": samples.labels}
+    write_arrays(run_directory.path / "samples.safetensors", arrays)
 
 
 def array_path(run_directory: RunDirectory, split: str, array: str) -> Path:

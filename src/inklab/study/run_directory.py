@@ -23,7 +23,7 @@ from inklab.records.plan import GenerationEvaluation, Plan, RobustnessEvaluation
 from inklab.records.status import Draft, ElapsedTime, PendingCommit
 
 PLAN, LOCK, LOCK_HOLDER = "plan.json", ".lock", ".lock-holder"
-CHECKPOINTS, COMMIT = "checkpoints", "commit.json"
+CHECKPOINTS, COMMIT = "checkpoints", "pending_commit.json"
 """In the directory of an attempt: its checkpoints; what the runner has begun to commit of it."""
 
 T = TypeVar("T")

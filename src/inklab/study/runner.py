@@ -12,7 +12,6 @@ from inklab.records.plan import DataInfo, ExecutionConfig, NetworkTraits, Plan
 from inklab.records.recipe import TrialConfig
 from inklab.records.results import Results
 from inklab.results.summarize import write_results
-from inklab.run import write_samples
 from inklab.study.events import Done, EventCallback, Failed, Lost, Planned, Probing, ignore_event
 from inklab.study.executor import Executor, ExecutorFactory, LocalExecutor
 from inklab.study.jobs import (
@@ -21,6 +20,7 @@ from inklab.study.jobs import (
     JobContext,
     PreflightJob,
     TrainingJob,
+    write_samples,
     write_split_arrays,
 )
 from inklab.study.load import LoadedStudy

@@ -50,12 +50,13 @@ from inklab.study.jobs import (
 from inklab.study.load import check_names
 from inklab.study.run_directory import CHECKPOINTS
 from inklab.training.batches import TensorSet, TrainingData, to_tensor_set
-from inklab.training.checkpoint import Checkpoints
+from inklab.training.checkpoint import CheckpointManager, CheckpointStore, SavePolicy
 from inklab.training.diagnostics import diagnose, trace_forward
 from inklab.training.evaluate import evenly_spaced, final_metrics
 from inklab.training.objectives import objectives
+from inklab.training.population import PopulationJob
 from inklab.training.preflight import preflight
-from inklab.training.trainer import PopulationJob, TrainingResult, train_population
+from inklab.training.trainer import TrainingResult, train_population
 
 DIAGNOSTIC_IMAGES = 2_000
 """Training images that diagnoses are made from."""
@@ -142,18 +143,20 @@ def _train(job: TrainingJob, context: JobContext, attempt_dir: Path, reporter: J
         }
     )
     checkpoints = _checkpoints(context, attempt_dir, reporter)
-    for result in train_population(population, data, reporter.epoch_ended, checkpoints):
+    results = train_population(population, data, reporter.epoch_ended, checkpoints)
+    for error in dict.fromkeys(result.compile_error for result in results if result.compile_error):
+        reporter.warn(f"its training step could not be compiled, so it ran uncompiled: {error}")
+    for result in results:
         folder = attempt_dir / "trials" / result.trial.id
         ran_on = environment.model_copy(update={"compiled": result.compiled})
         _write_trial(result, data, context, folder, ran_on)
 
 
-def _checkpoints(context: JobContext, attempt_dir: Path, reporter: JobReporter) -> Checkpoints:
+def _checkpoints(context: JobContext, attempt_dir: Path, reporter: JobReporter) -> CheckpointManager:
     """Training resumes from what earlier attempts at this job left, also those of another session."""
     earlier = sorted(attempt_dir.parent.glob(f"*/{CHECKPOINTS}"))
-    return Checkpoints(
-        attempt_dir / CHECKPOINTS, earlier, context.checkpoint_every, reporter.should_stop, reporter.warn
-    )
+    store = CheckpointStore(attempt_dir / CHECKPOINTS, earlier, reporter.warn)
+    return CheckpointManager(store, SavePolicy(context.checkpoint_every, reporter.should_stop))
 
 
 @dataclass(frozen=True)
