@@ -277,10 +277,11 @@ class _Builder:
         planned = []
         for pipeline, (clean, slope) in PIPELINES.items():
             for k in range(replicates):
+                trials = [f"denoiser-0-{k}"] * ("denoiser" in pipeline) + [f"cnn-0-{k}"]
                 evaluation = RobustnessEvaluation(
                     id=robustness_id(pipeline, k), pipeline=Pipeline(pipeline), corruption="salt_and_pepper",
                     strengths=STRENGTHS, images=images, replicate=k,
-                    depends_on=(f"denoiser-0-{k}", f"cnn-0-{k}") if "denoiser" in pipeline else (f"cnn-0-{k}",),
+                    depends_on=tuple(trials),
                 )  # fmt: skip
                 planned.append(evaluation)
                 rng = np.random.default_rng(k)  # the same images are hard for every pipeline
@@ -315,7 +316,8 @@ class _Builder:
         shared = {"samples": 10_000, "mixture_components": 5, "max_fit_images": 1000, "nn_images": 10}
         planned = [
             GenerationEvaluation(
-                id=f"generation-{name}", sampler=name, replicate=0, depends_on=("denoiser-0-0", "cnn-0-0"), **shared
+                id=f"generation-{name}", sampler=name, replicate=0,
+                depends_on=("denoiser-0-0", "cnn-0-0"), **shared,
             )
             for name in (*SAMPLERS, REAL_DATA)
         ]  # fmt: skip

@@ -1,7 +1,7 @@
 """What became of a trial or an evaluation (`outcome.json`)."""
 
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import version
@@ -427,6 +427,18 @@ class GenerationOutcome(Record):
 
 EvaluationOutcome = RobustnessOutcome | GenerationOutcome
 AnyEvaluationOutcome = Annotated[EvaluationOutcome, Field(discriminator="kind")]
+
+
+def count_outcomes(
+    ids: Iterable[str], outcomes: Mapping[str, TrialOutcome] | Mapping[str, EvaluationOutcome]
+) -> dict[TrialState, int]:
+    """How many trials or evaluations are in each state; those without an outcome count as waiting.
+
+    Example:
+        >>> count_outcomes(["a", "b"], {})
+        {<TrialState.WAITING: 'waiting'>: 2}
+    """
+    return count_states(outcomes[id].state if id in outcomes else None for id in ids)
 
 
 def read_evaluation_outcome(

@@ -7,7 +7,7 @@ from inklab.errors import ConfigError
 from inklab.format import format_outcomes
 from inklab.metrics import REPORTED_METRIC, SELECTION_METRIC, TASK_METRICS, Task, get_metric
 from inklab.records.estimates import Difference
-from inklab.records.outcomes import Outcomes, TrialOutcome, count_states
+from inklab.records.outcomes import Outcomes, TrialOutcome, count_outcomes
 from inklab.records.plan import Plan
 from inklab.records.record import Counts, Record
 from inklab.results.summarize import compare_trials
@@ -84,12 +84,7 @@ def compare(plan: Plan, outcomes: Mapping[str, TrialOutcome], a: str, b: str) ->
         name: compare_trials(first.setting.trials, second.setting.trials, outcomes, name)
         for name in TASK_METRICS[task]
     }
-    states = {
-        name: count_states(
-            outcomes[trial].state if trial in outcomes else None for trial in ref.setting.trials
-        )
-        for name, ref in ((a, first), (b, second))
-    }
+    states = {name: count_outcomes(ref.setting.trials, outcomes) for name, ref in ((a, first), (b, second))}
     return Comparison(
         a=a,
         b=b,

@@ -43,8 +43,8 @@ from inklab.statistics import prediction_interval
 
 HOW_TO_READ = (
     "Settings were chosen on the validation set; the test set only reports. An interval over replicates "
-    "covers training again, one over images covers other images; failed trials are counted and never "
-    "averaged in."
+    "shows how training again would vary, one over images how other images would; failed trials are counted "
+    "and never averaged in."
 )
 RECALL = "recall"
 
@@ -369,24 +369,34 @@ def _lead_over_baseline(entry: RobustnessResults, name: Pipeline, led: Sequence[
 
 
 def _describe_generation(entry: GenerationResults) -> list[str]:
-    """Which sampler the classifier is most confident about, which is nearest, and the same of real images."""
-    return [
-        _outcome_sentence(entry, "evaluation"),
-        _describe_confidence(entry),
-        _describe_frechet(entry),
-        *_describe_real_images(entry),
-    ]
+    """About which images the classifier is confident, real ones among them; and which are nearest to real."""
+    clauses = [*_confident_samples(entry), *_confident_real_images(entry)]
+    confidence = f"Confident share by {entry.classifier}: {'; '.join(clauses)}." if clauses else ""
+    return [_outcome_sentence(entry, "evaluation"), confidence, _describe_frechet(entry)]
 
 
-def _describe_confidence(entry: GenerationResults) -> str:
+def _confident_samples(entry: GenerationResults) -> list[str]:
+    """The samplers, the best first; only that one with its interval."""
     shares = {name: one.confident_share for name, one in entry.samplers.items() if one.confident_share.n}
     if not shares:
-        return ""
-    first, *rest = sorted(shares, key=lambda name: -_mean(shares[name]))
+        return []
+    first, *others = sorted(shares, key=lambda name: -_mean(shares[name]))
     best = shares[first].format("confident_share", images=pluralize(entry.samples, "sample"))
-    others = [f"{name} {format_metric(_mean(shares[name]), 'confident_share')}" for name in rest]
-    text = f"{_capitalize(entry.classifier)} is confident about most samples of {first}: {best}"
-    return f"{'; '.join(filter(None, [text, join_words(others)]))}."
+    rest = [f"{name} {format_metric(_mean(shares[name]), 'confident_share')}" for name in others]
+    return [f"{first} {best}", *([join_words(rest)] if rest else [])]
+
+
+def _confident_real_images(entry: GenerationResults) -> list[str]:
+    images = pluralize(entry.test_images, "test image")
+    shares = {
+        "test images": entry.confident_share_test,
+        "their reconstructions": entry.confident_share_reconstructed,
+    }
+    return [
+        f"{name} {share.format('confident_share', images=images)}"
+        for name, share in shares.items()
+        if share.n
+    ]
 
 
 def _describe_frechet(entry: GenerationResults) -> str:
@@ -401,19 +411,6 @@ def _describe_frechet(entry: GenerationResults) -> str:
     real = entry.real_data_frechet.mean
     beside = "" if real is None else f"; test images have {format_number(real)}"
     return f"The smallest Fréchet distance is that of {nearest}, {format_number(distances[nearest])}{beside}."
-
-
-def _describe_real_images(entry: GenerationResults) -> list[str]:
-    estimates = {
-        "confident_share_test": ("the test images", entry.confident_share_test),
-        "confident_share_reconstructed": ("their reconstructions", entry.confident_share_reconstructed),
-    }
-    images = pluralize(entry.test_images, "test image")
-    return [
-        f"Of {name} it is confident about {estimate.format(metric, images=images)}."
-        for metric, (name, estimate) in estimates.items()
-        if estimate.n
-    ]
 
 
 # ---------------------------------------------------------------- clauses

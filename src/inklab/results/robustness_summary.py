@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer
 
 from inklab.records.estimates import Difference, Estimate
-from inklab.records.outcomes import EvaluationOutcome, RobustnessOutcome, count_states
+from inklab.records.outcomes import EvaluationOutcome, RobustnessOutcome, count_outcomes
 from inklab.records.pipeline import Pipeline
 from inklab.records.plan import DataInfo, RobustnessPlan
 from inklab.records.results import (
@@ -68,12 +68,12 @@ class _Robustness:
         self.experiment = experiment
         self.arrays = arrays
         self.n_classes = n_classes
-        ended = [outcomes.get(evaluation.id) for evaluation in experiment.evaluations]
-        self.states = count_states(outcome and outcome.state for outcome in ended)
+        self.outcomes = count_outcomes([planned.id for planned in experiment.evaluations], outcomes)
         self.done: dict[Pipeline, dict[int, RobustnessOutcome]] = {name: {} for name in experiment.pipelines}
-        for outcome in sorted(filter(None, ended), key=lambda outcome: outcome.replicate):
+        for planned in sorted(experiment.evaluations, key=lambda planned: planned.replicate):
+            outcome = outcomes.get(planned.id)
             if isinstance(outcome, RobustnessOutcome) and outcome.is_done:
-                self.done[outcome.evaluation.pipeline][outcome.replicate] = outcome
+                self.done[planned.pipeline][planned.replicate] = outcome
 
     def summarize(self, denoisers: Sequence[str]) -> RobustnessResults:
         experiment = self.experiment
@@ -87,7 +87,7 @@ class _Robustness:
             strengths=experiment.strengths,
             images=experiment.images,
             baseline=experiment.baseline,
-            outcomes=self.states,
+            outcomes=self.outcomes,
             pipelines={name: self.pipeline(name) for name in experiment.pipelines},
             confusion_matrices={name: self.confusion_matrices(name) for name in experiment.pipelines},
             comparisons=tuple(self.compare(name) for name in others),

@@ -12,7 +12,7 @@ from inklab.records.outcomes import (
     Snapshot,
     TrialOutcome,
     TrialState,
-    count_states,
+    count_outcomes,
 )
 from inklab.records.plan import (
     REAL_DATA,
@@ -191,7 +191,7 @@ def summarize_training(experiment: TrainingPlan, outcomes: TrialOutcomes, data: 
         task=experiment.task,
         grid=experiment.grid,
         settings=tuple(settings),
-        outcomes=_count(experiment.trials, outcomes),
+        outcomes=count_outcomes(experiment.trials, outcomes),
         best_setting=None if best is None else settings[best].values,
         comparisons=() if best is None else _compare_with_best(experiment, best, outcomes),
     )
@@ -206,7 +206,7 @@ def _summarize_setting(
     return SettingResults(
         values=setting.values,
         parameters=next((outcome.parameters for outcome in recorded if outcome.parameters), None),
-        outcomes=_count(setting.trials, outcomes),
+        outcomes=count_outcomes(setting.trials, outcomes),
         metrics={
             name: _estimate_metric(name, [row[name] for row in metrics if name in row], data)
             for name in names
@@ -286,12 +286,6 @@ def compare_trials(
     return paired_difference(first, second, alpha=family_alpha(comparisons)), tuple(values)
 
 
-def _count(
-    ids: Iterable[str], outcomes: Mapping[str, TrialOutcome | EvaluationOutcome]
-) -> dict[TrialState, int]:
-    return count_states(outcomes[id].state if id in outcomes else None for id in ids)
-
-
 # ---------------------------------------------------------------- experiments that draw new images
 
 
@@ -314,7 +308,7 @@ def summarize_generation(
     return GenerationResults(
         decoder=experiment.decoder,
         classifier=experiment.classifier,
-        outcomes=_count([evaluation.id for evaluation in experiment.evaluations], outcomes),
+        outcomes=count_outcomes([evaluation.id for evaluation in experiment.evaluations], outcomes),
         samples=experiment.samples,
         test_images=data.test,
         real_data_frechet=_estimate_present([one.frechet_distance for one in real]),
