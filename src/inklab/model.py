@@ -15,20 +15,20 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from inklab.errors import ConfigError, CorruptFileError, DataError, ModelMismatchError
+from inklab.errors import ConfigError, CorruptFileError, ModelMismatchError
 from inklab.io.atomic import write_atomic
 from inklab.io.documents import sha256_of
 from inklab.io.tensor_file import check_header, read_capped
 from inklab.metrics import Task
 from inklab.networks.layers import Normalize, NormalizedModel, for_inference
 from inklab.networks.network import build_network, check_network
-from inklab.records.manifest import ModelManifest, Provenance
+from inklab.records.manifest import MANIFEST, WEIGHTS, ModelManifest, Provenance
 from inklab.records.preprocessing_config import Preprocessing
 from inklab.records.recipe import NetworkConfig, NormalizeConfig
 from inklab.records.record import Shape
 from inklab.seeding import Seed
 
-MANIFEST, WEIGHTS = "model.json", "weights.safetensors"
+__all__ = ["MANIFEST", "WEIGHTS", "TrainedModel"]
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class TrainedModel:
             CorruptFileError: it is damaged, or was made with another version of the user's file.
             ModelMismatchError: the weights do not fit the network.
         """
-        manifest = read_manifest(folder)
+        manifest = ModelManifest.read_from(folder)
         weights = _read_weights(folder / WEIGHTS, manifest.weights_sha256)
         _check_code(manifest, folder, trust_code)
         if not manifest.network.is_user_code:
@@ -179,27 +179,6 @@ class TrainedModel:
     def _check_task(self, task: Task) -> None:
         if self.task != task:
             raise ModelMismatchError(f"'{self.name}' was trained for {self.task}, not for {task}")
-
-
-def model_dir_at(path: Path) -> Path | None:
-    """The trained model at a path, which may be a trial's directory; None if there is none."""
-    return next((folder for folder in (path, path / "model") if (folder / MANIFEST).is_file()), None)
-
-
-def read_manifest(folder: Path) -> ModelManifest:
-    """Read `model.json`, without the weights.
-
-    Raises:
-        DataError: there is none.
-        CorruptFileError: it is damaged.
-    """
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise DataError(
-            f"there is no trained model in '{folder}' ({MANIFEST} is missing); name a directory such as "
-            "runs/.../trials/<id>/model"
-        )
-    return ModelManifest.read(path)
 
 
 def _check_code(manifest: ModelManifest, folder: Path, trust_code: Collection[str]) -> None:

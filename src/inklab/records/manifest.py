@@ -1,14 +1,18 @@
 """`model.json` beside `weights.safetensors`: what a trained model is."""
 
-from typing import Annotated, ClassVar, Literal
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from inklab.errors import DataError
 from inklab.metrics import Task
 from inklab.records.outcomes import Environment
 from inklab.records.preprocessing_config import Preprocessing
 from inklab.records.recipe import NetworkConfig, NormalizeConfig
 from inklab.records.record import MAX_ENTRIES, MIB, Count, FailFast, Id, Numbers, Record, Sha256, Shape
+
+MANIFEST, WEIGHTS = "model.json", "weights.safetensors"
 
 
 class Provenance(Record):
@@ -70,7 +74,33 @@ class ModelManifest(Record):
     source_sha256: Sha256 | None = None
     weights_sha256: Sha256
 
+    @model_validator(mode="after")
+    def _check_shape(self) -> "ModelManifest":
+        if self.preprocessing.shape != self.shape:
+            raise ValueError(f"images are {self.shape}, but preprocessing makes {self.preprocessing.shape}")
+        return self
+
+    @classmethod
+    def read_from(cls, folder: Path) -> Self:
+        """Read the manifest in a directory, without the weights.
+
+        Raises:
+            DataError: there is none.
+            CorruptFileError: it is damaged.
+        """
+        if not (folder / MANIFEST).is_file():
+            raise DataError(
+                f"there is no trained model in '{folder}' ({MANIFEST} is missing); name a directory such as "
+                "runs/.../trials/<id>/model"
+            )
+        return cls.read(folder / MANIFEST)
+
     @property
     def output_shape(self) -> tuple[int, ...]:
         """What the network makes of one image: a logit for each class, or for each pixel."""
         return (len(self.labels),) if self.task == "classification" else self.shape
+
+
+def find_model_dir(path: Path) -> Path | None:
+    """The directory of the trained model at a path, which may be a trial's; None if there is none."""
+    return next((folder for folder in (path, path / "model") if (folder / MANIFEST).is_file()), None)
