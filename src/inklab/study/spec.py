@@ -12,7 +12,6 @@ from pydantic import (
     JsonValue,
     Tag,
     ValidationError,
-    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -20,7 +19,7 @@ from pydantic import (
 from inklab.errors import ConfigError, did_you_mean, nearest_name
 from inklab.records.pipeline import Pipeline
 from inklab.records.plan import Reference
-from inklab.records.recipe import Bounded, NetworkConfig, NonNegativeFp32, NormalizeConfig, Recipe
+from inklab.records.recipe import Bounded, NetworkConfig, NonNegativeFp32, Normalization, Recipe
 from inklab.records.record import MAX_ENTRIES, Few, Json, Names, Record, first_error
 
 MAX_TRIALS = 100_000
@@ -88,16 +87,6 @@ class DataExperiment(Experiment):
 
 def _name_to_table(value: object) -> object:
     return {"name": value} if isinstance(value, str) else value
-
-
-def _is_word(value: object) -> str:
-    return "word" if isinstance(value, str) else "table"
-
-
-Normalization = Annotated[
-    Annotated[NormalizeConfig, Tag("table")] | Annotated[Literal["none", "dataset"], Tag("word")],
-    Discriminator(_is_word),
-]
 
 
 class GridPoint(NamedTuple):
@@ -242,13 +231,11 @@ class RobustnessExperiment(Experiment):
             raise ValueError("strengths must increase")
         return value
 
-    @field_validator("baseline")
-    @classmethod
-    def _check_baseline(cls, value: Pipeline, info: ValidationInfo) -> Pipeline:
-        pipelines = info.data.get("pipelines", (value,))
-        if value not in pipelines:
-            raise ValueError(f"the others are compared with it, so it must be one of {', '.join(pipelines)}")
-        return value
+    @model_validator(mode="after")
+    def _check_baseline(self) -> "RobustnessExperiment":
+        if self.baseline not in self.pipelines:
+            raise ValueError(f"the baseline '{self.baseline}' is none of its pipelines")
+        return self
 
 
 class GenerationExperiment(Experiment):
