@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, JsonValue, field_validator, model_validator
+from pydantic import ConfigDict, Discriminator, Field, JsonValue, Tag, field_validator, model_validator
 
 from inklab.records.record import FailFast, Json, Record
 from inklab.usercode import is_user_code
@@ -143,6 +143,17 @@ class NormalizeConfig(Record):
 
     mean: Bounded = 0.0
     std: PositiveFp32 = 1.0
+
+
+def _is_word(value: object) -> str:
+    return "word" if isinstance(value, str) else "table"
+
+
+Normalization = Annotated[
+    Annotated[NormalizeConfig, Tag("table")] | Annotated[Literal["none", "dataset"], Tag("word")],
+    Discriminator(_is_word),
+]
+"""What a study says: "none", the "dataset"'s own mean and standard deviation, or numbers."""
 
 
 class NetworkConfig(Record):
