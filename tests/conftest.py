@@ -33,12 +33,9 @@ def places(tmp_path_factory):
 
 def _know_this_machine() -> None:
     """Runs of the suite do not look at the machine, 20 s, and compile only where a test asks for it."""
-    from dataclasses import asdict
-
-    from inklab.io.documents import write_json
     from inklab.study.resources import default_profile, profile_path
 
-    write_json(profile_path(), asdict(default_profile()))
+    default_profile().write(profile_path())
 
 
 @pytest.fixture(scope="session")
