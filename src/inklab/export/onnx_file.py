@@ -1,8 +1,8 @@
 """An ONNX file from anywhere, read and run without torch.
 
-A file may be large in memory or never end (a few hundred bytes can ask for a terabyte), so `predict_file` does
-all of it in a process of its own, with limits of memory and time. That is a protection against accidents, not
-a sandbox: onnxruntime itself is trusted.
+A graph may never end or need any amount of memory (a few hundred bytes can ask for a terabyte). So
+`predict_file` reads and runs it in a process of its own, with limits of memory and time. That protects against
+accidents; it is not a sandbox, since onnxruntime itself is trusted.
 """
 
 import json
@@ -132,7 +132,9 @@ class OnnxNetwork:
             CorruptFileError: what it computes are no probabilities.
         """
         if self.metadata and "probabilities" not in self.session.outputs:
-            raise ModelMismatchError(f"'{self.path}' is a graph of kind {self.metadata.kind}, not a classifier")
+            raise ModelMismatchError(
+                f"'{self.path}' is a graph of kind {self.metadata.kind}, not a classifier"
+            )
         output = "probabilities" if self.metadata else self.session.output_names[0]
         images = pixels.astype(np.float32) / 255
         rows = np.concatenate([self.session(image[None])[output] for image in images])
@@ -239,7 +241,9 @@ def _tensors(model: "onnx.ModelProto") -> "Iterator[onnx.TensorProto]":
         attributes = [attribute for node in nodes for attribute in node.attribute]
         for attribute in attributes:
             yield from (attribute.t, *attribute.tensors)
-        graphs = [graph for attribute in attributes for graph in (attribute.g, *attribute.graphs) if graph.node]
+        graphs = [
+            graph for attribute in attributes for graph in (attribute.g, *attribute.graphs) if graph.node
+        ]
         nodes = []
 
 
@@ -250,7 +254,9 @@ def _read_metadata(model: "onnx.ModelProto", path: Path) -> GraphMetadata | None
             f"'{path}' has {len(model.metadata_props):,} entries of metadata; at most {MAX_ENTRIES} are read"
         )
     entries = {entry.key: entry.value for entry in model.metadata_props}
-    if not all(isinstance(text, str) for text in (*entries, *entries.values())):  # protobuf: bytes if no UTF-8
+    if not all(
+        isinstance(text, str) for text in (*entries, *entries.values())
+    ):  # protobuf: bytes if no UTF-8
         raise CorruptFileError(f"'{path}' is not an ONNX file: its metadata is not UTF-8")
     if "inklab" not in entries:
         return None
@@ -276,14 +282,17 @@ def _check_interface(network: OnnxNetwork) -> None:
     if metadata is None:
         if len(shapes) != 1 or len(shapes[0]) != 4 or not all(isinstance(n, int) for n in shapes[0][1:]):
             raise ModelMismatchError(
-                f"'{path}' {OWN_RISK}, but it takes {shapes}; needed is one input (batch, channels, height, width)"
+                f"'{path}' {OWN_RISK}, but it takes {shapes}; needed is one input "
+                "(batch, channels, height, width)"
             )
         return
     input_shape = (metadata.code_size,) if metadata.kind == "decoder" else metadata.shape
-    if [shape[1:] for shape in shapes] != [input_shape] or session.output_names != OUTPUT_NAMES[metadata.kind]:
+    if [shape[1:] for shape in shapes] != [input_shape] or session.output_names != OUTPUT_NAMES[
+        metadata.kind
+    ]:
         raise CorruptFileError(
-            f"'{path}' is damaged: its metadata describes a {metadata.kind} of {metadata.shape}, but it takes "
-            f"{session.inputs} and gives {session.outputs}; {GraphMetadata.repair_advice}"
+            f"'{path}' is damaged: its metadata describes a {metadata.kind} of {metadata.shape}, but it "
+            f"takes {session.inputs} and gives {session.outputs}; {GraphMetadata.repair_advice}"
         )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,8 @@ FATAL = 4
 """Severity of what onnxruntime still prints."""
 
 Outputs = dict[str, np.ndarray]
+Shapes = dict[str, tuple[Any, ...]]
+"""Sizes by name; a free one is a text or None."""
 
 
 def require_packages(*packages: str) -> None:
@@ -80,8 +83,8 @@ class Session:
             self._session = onnxruntime.InferenceSession(raw, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its errors have no common class
             raise CorruptFileError(f"onnxruntime can't run this graph: {_one_line(error)}") from error
-        self.inputs = {value.name: tuple(value.shape) for value in self._session.get_inputs()}
-        self.outputs = {value.name: tuple(value.shape) for value in self._session.get_outputs()}
+        self.inputs: Shapes = {value.name: tuple(value.shape) for value in self._session.get_inputs()}
+        self.outputs: Shapes = {value.name: tuple(value.shape) for value in self._session.get_outputs()}
 
     @property
     def input_name(self) -> str:

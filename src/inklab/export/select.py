@@ -172,7 +172,9 @@ def check_output(file: Path) -> None:
         ConfigError: it does not end in .onnx, is a directory, or another text is where the card goes.
     """
     if file.suffix.lower() != SUFFIX:
-        raise ConfigError(f"'{file}' does not end in {SUFFIX}; name a file such as {file.stem or 'net'}{SUFFIX}")
+        raise ConfigError(
+            f"'{file}' does not end in {SUFFIX}; name a file such as {file.stem or 'net'}{SUFFIX}"
+        )
     if file.is_dir() or any(parent.exists() and not parent.is_dir() for parent in file.parents):
         raise ConfigError(f"'{file}' can't be a file there; name another one with --output")
     card = card_path(file)

@@ -179,7 +179,9 @@ def _scale(name: str, values: np.ndarray) -> np.ndarray:
 
 
 def _check_shapes(graph: Exportable, expected: Outputs, outputs: Outputs, where: str) -> None:
-    needed, computed = ({name: value.shape for name, value in arrays.items()} for arrays in (expected, outputs))
+    needed, computed = (
+        {name: value.shape for name, value in arrays.items()} for arrays in (expected, outputs)
+    )
     if needed != computed:
         raise _mismatch(graph, f"{where} it returns {computed}, not {needed}")
 
@@ -203,7 +205,7 @@ def _check_classes(graph: Exportable, expected: np.ndarray, logits: np.ndarray, 
         raise _mismatch(graph, problem, "logits")
 
 
-def _mismatch(graph: Exportable, problem: str, output: str | None = None) -> ModelMismatchError:
+def _mismatch(graph: Exportable, problem: str, output: str = "") -> ModelMismatchError:
     return ModelMismatchError(
         f"the exported '{graph.name}' does not compute the same: {problem}; nothing was written", key=output
     )
