@@ -1,174 +1,173 @@
-"""How a chapter was done, in a sentence computed from its plan."""
+"""How an experiment was done, in a sentence computed from its plan."""
 
-from typing import Any
+from collections.abc import Iterator
 
-from inklab.report.figures.drawing import listing
-from inklab.report.figures.numerals import count
-from inklab.report.figures.result_access import settings_of
-from inklab.results.phrases import format_value
-from inklab.run import Json, RunData
+from inklab.format import format_count, format_percent, format_value, humanize, join_words, pluralize
+from inklab.metrics import SPLIT_LABELS
+from inklab.records.plan import (
+    AnyExperimentPlan,
+    DataInfo,
+    DataPlan,
+    GenerationPlan,
+    Plan,
+    RobustnessPlan,
+    TrainingPlan,
+)
+from inklab.records.recipe import Augmentation, CorruptionConfig, NetworkConfig, NormalizeConfig, Recipe
 from inklab.training.objectives import objectives
 
-OPTIMIZERS = {"sgd": "SGD", "adam": "Adam", "muon": "Muon"}
+OPTIMIZER_NAMES = {"sgd": "SGD", "adam": "Adam", "muon": "Muon"}
 
 
-def method(run: RunData, chapter: Json) -> str:
-    """One or two sentences: network, optimiser, rate, epochs, batch, replicates, precision; or the like."""
-    words = {"train": _train, "noise": _noise, "generator": _generator, "data": _data}.get(
-        str(chapter.get("kind"))
-    )
-    return words(run, chapter) if words else ""
+def describe_method(plan: Plan, experiment: AnyExperimentPlan) -> str:
+    """One or two sentences: network, optimizer, epochs, replicates and the like; "" where nothing is done."""
+    match experiment:
+        case TrainingPlan():
+            return _describe_training(plan, experiment)
+        case RobustnessPlan():
+            return _describe_robustness(experiment)
+        case GenerationPlan():
+            return _describe_generation(experiment)
+        case DataPlan():
+            return _describe_data(plan.data)
+        case _:
+            return ""
 
 
-def _train(run: RunData, chapter: Json) -> str:
-    settings = settings_of(chapter)
-    if not settings:
-        return ""
-    vary = [str(key) for key in chapter.get("vary") or []]
-    one = settings[0].get("settings") or {}
-    trials = {len(setting.get("trials") or []) for setting in settings}
-    each = " for each setting" if len(settings) > 1 else ""
-    replicates = (
-        " or ".join(f"{n:,}" for n in sorted(trials))
-        + (" replicate" if trials == {1} else " replicates")
-        + each
-    )
+def _describe_training(plan: Plan, experiment: TrainingPlan) -> str:
+    config = plan.configs[experiment.settings[0].config]
+    counts = sorted({len(setting.trials) for setting in experiment.settings})
+    replicates = " or ".join(f"{n:,}" for n in counts) + (" replicate" if counts == [1] else " replicates")
     varied = [
-        f"{key} in {{{', '.join(format_value((each.get('values') or {}).get(key)) for each in settings)}}}"
-        for key in vary
+        f"{key} in {{{', '.join(dict.fromkeys(format_value(s.values[key]) for s in experiment.settings))}}}"
+        for key in experiment.grid
     ]
     parts = [
-        network(one.get("model") or {}),
-        *recipe(one.get("recipe") or {}, vary),
-        *_scaling(one.get("scaling") or {}),
+        describe_network(config.network, experiment.grid),
+        *describe_recipe(config.recipe, experiment.grid),
+        *_describe_normalization(config.normalize),
+        *varied,
     ]
-    images = (run.plan.get("data") or {}).get("train")
-    shown = f", {count(images)} training images" if images else ""
-    said = "; ".join(part for part in (*parts, *varied) if part)
-    return f"{said}{shown}; {one.get('precision', '')}; {replicates}."
+    return (
+        f"{'; '.join(parts)}, {format_count(plan.data.train)} training images; {config.precision}; "
+        f"{replicates}{' for each setting' if len(experiment.settings) > 1 else ''}."
+    )
 
 
-def network(model: Json) -> str:
-    """A network's name and what was chosen of it.
+def describe_network(network: NetworkConfig, varied: tuple[str, ...] = ()) -> str:
+    """A network's name and its arguments, without what varies.
 
     Example:
-        >>> network({"name": "mlp", "hidden": [64, 64]})
+        >>> describe_network(NetworkConfig.of("mlp", hidden=[64, 64]))
         'Network mlp (hidden 64-64)'
     """
-    chosen = ", ".join(f"{key} {format_value(value)}" for key, value in model.items() if key != "name")
-    return f"Network {model.get('name', '')}" + (f" ({chosen})" if chosen else "")
+    arguments = {key: value for key, value in network.kwargs.items() if key not in varied}
+    listed = ", ".join(f"{key} {format_value(value)}" for key, value in arguments.items())
+    return f"Network {network.name}" + (f" ({listed})" if listed else "")
 
 
-def recipe(found: Json, vary: list[str]) -> list[str]:
+def describe_recipe(recipe: Recipe, varied: tuple[str, ...] = ()) -> list[str]:
     """How a network was trained, without what varies."""
-
-    def said(key: str, text: str) -> str:
-        return "" if key in vary or found.get(key) is None else text.format(format_value(found[key]))
-
-    optimiser = OPTIMIZERS.get(str(found.get("optimiser")), str(found.get("optimiser", "")))
-    momentum = said("momentum", ", momentum {}") if found.get("momentum") else ""
-    schedule = "" if found.get("schedule") in (None, "constant") else f", {found['schedule']} schedule"
-    warmup = f", {100 * found['warmup']:g} % of it warm-up" if found.get("warmup") else ""
-    l2 = ("" if "l2" in vary else said("l2", "L2 {}")) if found.get("l2") else ""
-    return [
-        f"{optimiser}{said('rate', ', rate {}')}{momentum}{schedule}{warmup}",
-        said("batch", "batches of {}"),
-        said("epochs", "{} epochs" if found.get("epochs") != 1 else "{} epoch"),
-        _loss(str(found.get("objective", ""))),
-        l2,
-        moved(found.get("augmentation")),
-        corrupted(found.get("corruption")),
-        said("scored_at", "scored at strength {}"),
-    ]
+    parts = {
+        "optimizer": ", ".join(_describe_optimizer(recipe, varied)),
+        "batch_size": f"batches of {recipe.batch_size:,}",
+        "epochs": pluralize(recipe.epochs, "epoch"),
+        "objective": _describe_loss(recipe.objective),
+        "l2": f"L2 {format_value(recipe.l2)}" if recipe.l2 else "",
+        "augmentation": describe_augmentation(recipe.augmentation) if recipe.augmentation else "",
+        "corruption": describe_corruption(recipe.corruption) if recipe.corruption else "",
+        "eval_strength": (
+            "" if recipe.eval_strength is None else f"evaluated at strength {recipe.eval_strength:g}"
+        ),
+    }
+    return [part for key, part in parts.items() if part and key not in varied]
 
 
-def _loss(objective: str) -> str:
-    """What an objective's author calls its loss; the bare name, if this inklab does not have it."""
+def _describe_optimizer(recipe: Recipe, varied: tuple[str, ...]) -> Iterator[str]:
+    yield OPTIMIZER_NAMES[recipe.optimizer]
+    if "learning_rate" not in varied:
+        yield f"learning rate {format_value(recipe.learning_rate)}"
+    if recipe.momentum and "momentum" not in varied:
+        yield f"momentum {format_value(recipe.momentum)}"
+    if recipe.schedule != "constant" and "schedule" not in varied:
+        yield f"{recipe.schedule} schedule"
+    if recipe.warmup and "warmup" not in varied:
+        yield f"warmup over {format_percent(recipe.warmup, 0)} of the steps"
+
+
+def _describe_loss(objective: str) -> str:
+    """The label of an objective's loss; the bare name if this inklab does not have it."""
     if objective not in objectives:
         return objective
-    found = objectives[objective]
-    return found.told + ("" if found.is_scored else " (in the training loss alone)")
+    loss = objectives[objective]
+    return loss.label if loss.is_metric else f"{loss.label} (training loss only)"
 
 
-def moved(augmentation: Any) -> str:
+def describe_augmentation(augmentation: Augmentation) -> str:
     """How training images were moved.
 
     Example:
-        >>> moved({"shift": 2, "rotation": 10.0, "scale": 0.1, "elastic": 0.0})
-        'moved at random: shifted by up to 2 pixels, turned by up to 10 degrees, scaled by up to 10 %'
+        >>> describe_augmentation(Augmentation(shift=2, rotation=10, scale=0.1))
+        'random augmentation: shift up to 2 pixels, rotation up to 10 degrees, scale up to 10%'
     """
-    told = augmentation or {}
+    shift, rotation = augmentation.shift, augmentation.rotation
     parts = [
-        f"shifted by up to {told['shift']} pixel{'s' * (told['shift'] != 1)}" if told.get("shift") else "",
-        f"turned by up to {told['rotation']:g} degrees" if told.get("rotation") else "",
-        f"scaled by up to {told['scale'] * 100:g} %" if told.get("scale") else "",
-        f"bent by {told['elastic']:g} pixels (standard deviation)" if told.get("elastic") else "",
+        f"shift up to {pluralize(shift, 'pixel')}" if shift else "",
+        f"rotation up to {rotation:g} degrees" if rotation else "",
+        f"scale up to {format_percent(augmentation.scale, 0)}" if augmentation.scale else "",
+        f"elastic with a standard deviation of {augmentation.elastic:g} pixels"
+        if augmentation.elastic
+        else "",
     ]
-    said = ", ".join(part for part in parts if part)
-    return f"moved at random: {said}" if said else ""
+    listed = ", ".join(part for part in parts if part)
+    return f"random augmentation: {listed}" if listed else ""
 
 
-def corrupted(corruption: Any) -> str:
-    """With what images were spoilt in training.
+def describe_corruption(corruption: CorruptionConfig) -> str:
+    """How training images were corrupted.
 
     Example:
-        >>> corrupted({"name": "salt_and_pepper", "strength": [0.0, 0.9]})
-        'shown with salt-and-pepper noise, strength 0 to 0.9 drawn for each image'
+        >>> describe_corruption(CorruptionConfig(name="salt_and_pepper", strength=(0.0, 0.9)))
+        'inputs corrupted with salt-and-pepper, strength 0 to 0.9, drawn anew for each image and step'
     """
-    if not corruption:
-        return ""
-    ends = sorted(set(corruption.get("strength") or []))
-    strength = " to ".join(format_value(float(end)) for end in ends)
-    drawn = " drawn for each image" if len(ends) > 1 else ", drawn anew each step"
-    name = str(corruption.get("name", "")).replace("_", "-")
-    return f"shown with {name} noise, strength {strength}{drawn}"
+    strengths = " to ".join(f"{strength:g}" for strength in dict.fromkeys(corruption.strength))
+    name = humanize(corruption.name)
+    return f"inputs corrupted with {name}, strength {strengths}, drawn anew for each image and step"
 
 
-def _scaling(scaling: Json) -> list[str]:
-    mean, spread = scaling.get("mean", 0.0), scaling.get("spread", 1.0)
-    if mean == 0 and spread == 1:
+def _describe_normalization(normalize: NormalizeConfig) -> list[str]:
+    if normalize == NormalizeConfig():
         return []
-    less = f" less {format_value(mean)}," if mean else ""
-    return [f"images in [0, 1]{less} divided by {format_value(spread)} in front of the network"]
+    mean = f" minus {format_value(normalize.mean)}," if normalize.mean else ""
+    return [f"images in [0, 1]{mean} divided by {format_value(normalize.std)} in front of the network"]
 
 
-def _noise(run: RunData, chapter: Json) -> str:
-    strengths = chapter.get("strengths") or []
-    span = (
-        f" at {len(strengths)} strengths from {min(strengths):g} to {max(strengths):g}" if strengths else ""
-    )
-    images = f"{count(chapter['images'])} test images" if chapter.get("images") else "Test images"
+def _describe_robustness(plan: RobustnessPlan) -> str:
+    n, low, high = len(plan.strengths), min(plan.strengths), max(plan.strengths)
+    span = f"strengths from {low:g} to {high:g}" if n > 1 else f"strength {low:g}"
     return (
-        f"{images} with {str(chapter.get('corruption', '')).replace('_', '-')} noise{span}, the same noise "
-        "for every pipeline and "
-        f"replicate. Pipelines: {listing([str(p) for p in chapter.get('pipelines') or []])}; replicate k is "
-        "paired with replicate k."
+        f"{format_count(plan.images)} test images corrupted with {humanize(plan.corruption)} at "
+        f"{f'{n} ' if n > 1 else ''}{span}, in the same way for every pipeline and replicate. Pipelines: "
+        f"{join_words(plan.pipelines)}; replicate k is paired with replicate k."
     )
 
 
-def _generator(run: RunData, chapter: Json) -> str:
-    images = f"{count(chapter['fit_images'])} " if chapter.get("fit_images") else ""
-    mixture = f"; the mixture has {chapter['components']} components" if chapter.get("components") else ""
+def _describe_generation(plan: GenerationPlan) -> str:
     return (
-        f"{count(chapter.get('samples') or 0)} images a sampler, drawn by the decoder of "
-        f"{chapter.get('decoder')} "
-        f"and judged by {chapter.get('judge')}. Samplers: "
-        f"{listing([str(s) for s in chapter.get('samplers') or []])}. Distributions are fitted to the codes "
-        "of "
-        f"{images}clean training images{mixture}."
+        f"{format_count(plan.samples)} images per sampler, generated by the decoder of {plan.decoder} and "
+        f"scored by {plan.classifier}. Samplers: {join_words(plan.samplers)}. Distributions are fitted to "
+        f"the codes of at most {format_count(plan.max_fit_images)} clean training images; the mixture has "
+        f"{pluralize(plan.mixture_components, 'component')}."
     )
 
 
-def _data(run: RunData, chapter: Json) -> str:
-    data = run.plan.get("data") or {}
-    parts = [
-        f"{count(data[part])} for {part.replace('train', 'training')}"
-        for part in ("train", "validation", "test")
-        if data.get(part)
+def _describe_data(data: DataInfo) -> str:
+    sizes = {"train": data.train, "validation": data.validation, "test": data.test}
+    splits = [
+        f"{format_count(sizes[split])} {label}" for split, label in SPLIT_LABELS.items() if sizes[split]
     ]
-    shape = " × ".join(str(size) for size in data.get("shape") or [])
-    classes = len(data.get("labels") or [])
+    shape = " × ".join(map(str, data.shape))
     return (
-        f"Source {data.get('source', '')}: {listing(parts)}; images {shape} (channels × height × width), "
-        f"{classes} classes."
+        f"Data set {data.dataset}: {join_words(splits)} images of {shape} (channels × height × width), "
+        f"{data.n_classes} classes."
     )

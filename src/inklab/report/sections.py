@@ -1,297 +1,228 @@
-"""The chapters of a report, with the tables of their evaluations."""
+"""The sections of a report, one for each experiment."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import lru_cache
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+from pydantic import JsonValue
 
-from inklab.report.figures import Figure
-from inklab.report.figures.generation_plots import sampler_scores
-from inklab.report.figures.numerals import (
-    ABSENT,
-    count,
-    fixed,
-    format_general,
-    interval,
-    p_value,
-    percent1,
-    points,
+from inklab.format import TEXT, format_number, format_outcomes, format_setting, pluralize
+from inklab.records.outcomes import Diagnosis, TrialState
+from inklab.records.plan import (
+    AnyExperimentPlan,
+    GenerationPlan,
+    RobustnessEvaluation,
+    RobustnessPlan,
+    TrainingPlan,
 )
-from inklab.report.figures.result_access import chapter_results, is_number, read_score, slug
-from inklab.report.figures.robustness_plots import pipelines_of, strengths_of
-from inklab.report.method import method
+from inklab.records.results import (
+    DataResults,
+    ExperimentResults,
+    GenerationResults,
+    RobustnessResults,
+    TrainingResults,
+)
+from inklab.report.figures import Figure
+from inklab.report.figures.drawing import slug
+from inklab.report.method import describe_method
 from inklab.report.tables import (
     Table,
-    failures,
-    interval_basis,
-    outcomes_text,
-    remarks,
-    sentence_case,
-    short_cell,
-    train_tables,
-    without_units,
+    capitalize,
+    generation_tables,
+    reference_notes,
+    robustness_tables,
+    training_tables,
 )
-from inklab.results.phrases import pluralize
-from inklab.run import Json, RunData
-
-SHOWN_STRENGTHS = (0.0, 0.1, 0.25, 0.4, 0.5, 0.75, 1.0)
-MAX_ABREAST = 4  # pipelines whose intervals fit beside their means; of more they stand below
-
-
-def robustness_tables(run: RunData, chapter: Json) -> list[Table]:
-    """True-positive rates at some strengths, and what cleaning first changes there."""
-    curves, strengths = pipelines_of(run, chapter), strengths_of(run, chapter)
-    if not curves:
-        return []
-    spots = shown_places(strengths)
-    below = len(curves) > MAX_ABREAST
-    rows = []
-    for i in spots:
-        scores = [each[i] if i < len(each) else None for each in curves.values()]
-        told = without_units([short_cell(score, percent1, below=below) for score in scores])
-        rows.append([f"{strengths[i]:g}", *told])
-    first = [score for each in curves.values() for score in each[:1]]
-    ns = ", ".join(f"{name} n = {score.n}" for name, score in zip(curves, first, strict=True) if score)
-    written = [each[i] for i in spots for each in curves.values() if i < len(each)]
-    notes = _over(first) + interval_basis(written)
-    rates = Table(
-        caption=f"Mean true-positive rate in percent (95 % CI) at some strengths; {ns}.{notes}",
-        head=("Strength", *curves),
-        rows=rows,
-    )
-    return [rates, *_comparisons(run, chapter)]
-
-
-def _over(scores: list[Any]) -> str:
-    alone = any(score is not None and score.n == 1 and score.interval for score in scores)
-    return " Intervals over test images (Wilson) where n = 1." if alone else ""
-
-
-def shown_places(strengths: list[float]) -> list[int]:
-    """Which strengths a table shows: the customary ones that were measured, else all if they are few.
-
-    Example:
-        >>> shown_places([0.0, 0.05, 0.1, 0.5])
-        [0, 2, 3]
-    """
-    spots = [
-        i for i, strength in enumerate(strengths) if any(abs(strength - s) < 1e-9 for s in SHOWN_STRENGTHS)
-    ]
-    if len(spots) >= 3:
-        return spots
-    return [int(i) for i in np.unique(np.linspace(0, len(strengths) - 1, 7).round())] if strengths else []
-
-
-def _comparisons(run: RunData, chapter: Json) -> list[Table]:
-    results = chapter_results(run, chapter["name"])
-    one = results.get("helps_by") or {}
-    gaps = one.get("differences") or []
-    spots = shown_places([float(gap.get("strength", i)) for i, gap in enumerate(gaps)])
-    rows = [
-        [
-            f"{gaps[i].get('strength', 0):g}",
-            points(gaps[i]["mean"]),
-            interval(gaps[i]["lower"], gaps[i]["upper"], points)
-            if is_number(gaps[i].get("lower"))
-            else ABSENT,
-            p_value(gaps[i]["p_holm"]) if is_number(gaps[i].get("p_holm")) else ABSENT,
-            count(gaps[i]["n"]) if gaps[i].get("n") else ABSENT,
-        ]
-        for i in spots
-        if is_number(gaps[i].get("mean"))
-    ]
-    if not rows:
-        return []
-    over = "replicates" if one.get("over") == "replicates" else "test images"
-    return [
-        Table(
-            caption=(
-                f"{one.get('pipeline')} less {one.get('against')}, in percentage points of the mean "
-                "true-positive rate, paired over "
-                f"{over}. Bounds and p are adjusted (Holm) for all {len(gaps)} strengths together."
-            ),
-            head=("Strength", "Difference", "95 % bounds", "p (Holm)", "n"),
-            rows=rows,
-        )
-    ]
-
-
-def generation_tables(run: RunData, chapter: Json) -> list[Table]:
-    """Each sampler: recognised, Fréchet distance beside its floor, distance to the nearest training image."""
-    results = chapter_results(run, chapter["name"])
-    recognised, frechet, near = (
-        sampler_scores(run, chapter, what) for what in ("recognised", "frechet", "nearest")
-    )
-    names = list(dict.fromkeys([*recognised, *frechet, *near]))
-    rows = [
-        [
-            name,
-            short_cell(recognised.get(name), percent1),
-            short_cell(frechet.get(name), format_general),
-            fixed(near[name].mean, 2) if name in near else ABSENT,
-        ]
-        for name in names
-    ]
-    if not rows:
-        return []
-    floor, real, back = (
-        read_score(results.get(key)) for key in ("floor", "recognised_test", "reconstructed")
-    )
-    if back:
-        rows.append(["test images, reconstructed", short_cell(back, percent1), ABSENT, ABSENT])
-    if floor or real:
-        rows.append(
-            ["real test images", short_cell(real, percent1), short_cell(floor, format_general), ABSENT]
-        )
-    return [
-        Table(
-            caption=(
-                "Samplers. Recognised: share that the judge names with more than 90 % confidence (95 % CI). "
-                "Fréchet: squared distance "
-                "in the judge’s features, lower is better; the last row is its floor, training against test "
-                "images. Nearest: mean "
-                "distance to the nearest training image."
-                f"{interval_basis([*recognised.values(), *frechet.values(), floor, real, back], 'images')}"
-            ),
-            head=("Sampler", "Recognised", "Fréchet", "Nearest"),
-            rows=rows,
-        )
-    ]
-
+from inklab.results.narrative import sentence
+from inklab.run import Run
 
 TEMPLATES = Path(__file__).parent / "templates"
-FULL_WORDS = 6  # failures told one by one; more are summed up
 
-TABLES: Mapping[str, Callable[[RunData, Json], list[Table]]] = {
-    "train": train_tables,
-    "noise": robustness_tables,
-    "generator": generation_tables,
-}
+MAX_FAILURES = 6
+"""Failures that are listed; more are counted."""
 
 
 @dataclass(frozen=True)
 class Notice:
-    """A verdict: what was found, what shows it, what to do."""
+    """A diagnosis as the page shows it.
+
+    Attributes:
+        name: of the diagnosis.
+        message: what was measured.
+        advice: what to do.
+        evidence: the numbers of the first trial, by name.
+        trials: how many trials have it, such as "1 of 3 trials".
+    """
 
     name: str
-    finding: str
-    advice: str = ""
-    evidence: tuple[tuple[str, str], ...] = ()
-    trials: str | None = None
+    message: str
+    advice: str
+    evidence: tuple[tuple[str, str], ...]
+    trials: str
 
 
 @dataclass(frozen=True)
 class Section:
-    """What the page shows of one chapter."""
+    """What the page shows of one experiment.
+
+    Attributes:
+        anchor: id in the page.
+        title: heading.
+        question: of the study.
+        method: how it was done.
+        status: how far it is; "" if all is done.
+        sentence: what came out.
+        figures: its figures.
+        tables: its tables.
+        notices: diagnoses of its trials.
+        failures: a line for each trial or evaluation that failed.
+        explanations: names of written explanations.
+        reference_notes: what others reported without numbers.
+    """
 
     anchor: str
-    name: str
     title: str
-    question: str = ""
-    method: str = ""
-    status: str = ""
-    sentence: str = ""
-    figures: list[Figure] = field(default_factory=list)
-    tables: list[Table] = field(default_factory=list)
-    callouts: list[Notice] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
-    answers: list[str] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
+    question: str
+    method: str
+    status: str
+    sentence: str
+    figures: Sequence[Figure]
+    tables: list[Table]
+    notices: list[Notice]
+    failures: list[str]
+    explanations: list[str]
+    reference_notes: list[str]
 
 
-def build_section(run: RunData, chapter: Json, figures: list[Figure]) -> Section:
-    """Everything that there is about a chapter of the plan."""
-    name = str(chapter["name"])
-    results = chapter_results(run, name) if chapter.get("kind") != "findings" else {}
-    tables = TABLES.get(str(chapter.get("kind")))
+def build_section(run: Run, plan: AnyExperimentPlan, figures: Sequence[Figure]) -> Section:
+    """Everything that is known about an experiment of the plan."""
+    results = run.results.experiments.get(plan.name)
     return Section(
-        anchor=slug(name),
-        name=name,
-        title=str(chapter.get("title") or name),
-        question=str(chapter.get("question") or ""),
-        method=method(run, chapter),
-        status=status(chapter, results),
-        sentence=run.sentences.get(name, ""),
+        anchor=slug(plan.name),
+        title=plan.title or plan.name,
+        question=plan.question,
+        method=describe_method(run.plan, plan),
+        status=describe_status(results),
+        sentence=sentence(plan, run.results),
         figures=figures,
-        tables=tables(run, chapter) if tables else [],
-        callouts=notices(run, chapter, results),
-        failures=truncate(failures(run, chapter) + failed_evaluations(run, chapter)),
-        remarks=remarks(chapter),
-        answers=[one for one in chapter.get("answers") or [] if one in known_answers()],
+        tables=_build_tables(run, plan, results),
+        notices=find_notices(run, plan, results),
+        failures=truncate([*failed_trials(run, plan), *failed_evaluations(run, plan)]),
+        explanations=[name for name in plan.explanations if name in known_explanations()],
+        reference_notes=reference_notes(plan),
     )
 
 
-@lru_cache(maxsize=1)
-def known_answers() -> frozenset[str]:
-    """The written answers that a study file may name."""
-    return frozenset(file.stem for file in (TEMPLATES / "answers").glob("*.html"))
+def _build_tables(run: Run, plan: AnyExperimentPlan, results: ExperimentResults | None) -> list[Table]:
+    if isinstance(plan, TrainingPlan) and isinstance(results, TrainingResults):
+        return training_tables(run, plan, results)
+    if isinstance(plan, RobustnessPlan) and isinstance(results, RobustnessResults):
+        return robustness_tables(plan, results)
+    if isinstance(plan, GenerationPlan) and isinstance(results, GenerationResults):
+        return generation_tables(plan, results)
+    return []
 
 
-def status(chapter: Json, results: Json) -> str:
-    """How far a chapter is, or nothing if all of it is done."""
-    outcomes = results.get("outcomes") or {}
-    planned = chapter.get("settings") or chapter.get("evaluations")
-    if not outcomes:
-        return "Nothing of this chapter has been run yet." if planned else ""
-    word = "Trainings" if chapter.get("kind") == "train" else "Evaluations"
-    if set(outcomes) <= {"done"}:
+@cache
+def known_explanations() -> frozenset[str]:
+    """Names of the written explanations that a study may show."""
+    return frozenset(path.stem for path in (TEMPLATES / "explanations").glob("*.html"))
+
+
+def describe_status(results: ExperimentResults | None) -> str:
+    """How far an experiment is; "" if all of it is done."""
+    if results is None or isinstance(results, DataResults):
         return ""
-    none = "" if outcomes.get("done") else " There is nothing to average."
-    return f"{word} done: {outcomes_text(outcomes)}. Means are over those that are done.{none}"
+    outcomes = results.outcomes
+    if outcomes.keys() <= {TrialState.WAITING}:
+        return "This experiment has not been run yet."
+    noun = "training" if isinstance(results, TrainingResults) else "evaluation"
+    states = format_outcomes(outcomes, noun, hide_complete=True)
+    if not states:
+        return ""
+    end = "Means are over those that are done." if TrialState.DONE in outcomes else "So there are no means."
+    return f"{states}. {end}"
 
 
-def notices(run: RunData, chapter: Json, results: Json) -> list[Notice]:
-    """The verdicts of a chapter's trials, each once, with the evidence of its first trial."""
-    found: dict[str, Notice] = {}
-    for setting in chapter.get("settings") or []:
-        for trial in setting.get("trials") or []:
-            for verdict in (run.outcome(trial) or {}).get("verdicts") or []:
-                found.setdefault(str(verdict.get("name")), _notice(verdict))
-    for verdict in results.get("verdict_details") or []:
-        found.setdefault(str(verdict.get("name")), _notice(verdict))
-    total = sum((results.get("outcomes") or {}).values())
-    details = results.get("verdict_details") or []
-    trials = {one.get("name"): f"{one.get('trials')} of {pluralize(total, 'trial')}" for one in details}
-    return [Notice(c.name, c.finding, c.advice, c.evidence, trials.get(c.name)) for c in found.values()]
+# ---------------------------------------------------------------- diagnoses
 
 
-def _notice(verdict: Json) -> Notice:
-    evidence = verdict.get("evidence") or {}
-    told = tuple((str(key).replace("_", " "), _evidence(value)) for key, value in evidence.items())
-    return Notice(
-        str(verdict.get("name")), _sentence(verdict.get("finding")), _sentence(verdict.get("advice")), told
+def find_notices(run: Run, plan: AnyExperimentPlan, results: ExperimentResults | None) -> list[Notice]:
+    """The diagnoses of an experiment's trials, each once, with the evidence of its first trial."""
+    if not isinstance(plan, TrainingPlan) or not isinstance(results, TrainingResults):
+        return []
+    total = pluralize(sum(results.outcomes.values()), "trial")
+    counts: dict[str, int] = {}
+    first: dict[str, Diagnosis] = {}
+    for outcome in (run.outcomes[trial] for trial in plan.trials if trial in run.outcomes):
+        for diagnosis in outcome.diagnoses:
+            first.setdefault(diagnosis.name, diagnosis)
+            counts[diagnosis.name] = counts.get(diagnosis.name, 0) + 1
+    return [_build_notice(diagnosis, f"{counts[name]:,} of {total}") for name, diagnosis in first.items()]
+
+
+def _build_notice(diagnosis: Diagnosis, trials: str) -> Notice:
+    evidence = tuple(
+        (key.replace("_", " "), _format_evidence(value)) for key, value in diagnosis.evidence.items()
     )
+    message, advice = _punctuate(diagnosis.message), _punctuate(diagnosis.advice)
+    return Notice(diagnosis.name, message, advice, evidence, trials)
 
 
-def _sentence(text: object) -> str:
-    told = sentence_case(str(text or "").strip())
-    return told if not told or told.endswith((".", "!", "?")) else f"{told}."
+def _punctuate(text: str) -> str:
+    """A text with a capital first letter and a full stop."""
+    complete = capitalize(text.strip())
+    return complete if not complete or complete.endswith((".", "!", "?")) else f"{complete}."
 
 
-def _evidence(value: object) -> str:
+def _format_evidence(value: JsonValue) -> str:
     if isinstance(value, list):
-        return ", ".join(_evidence(one) for one in value)
-    return f"{value:.5g}" if isinstance(value, float) else str(value)
+        return ", ".join(map(_format_evidence, value))
+    return format_number(value, 5, TEXT) if isinstance(value, float) else str(value)
 
 
-def failed_evaluations(run: RunData, chapter: Json) -> list[str]:
-    """Each evaluation of a chapter that came to nothing, with its reason."""
-    told = []
-    for planned in chapter.get("evaluations") or []:
-        outcome = run.evaluation(planned["id"])
-        if outcome is not None and outcome.get("state") != "done":
-            what = planned.get("pipeline") or planned.get("sampler")
-            reason = outcome.get("reason") or "no reason is known"
-            told.append(f"{what}, replicate {planned.get('replicate')}: {outcome.get('state')}; {reason}.")
-    return told
+# ---------------------------------------------------------------- failures
 
 
-def truncate(told: list[str]) -> list[str]:
-    """At most a handful of lines, and how many more there are."""
-    more = len(told) - FULL_WORDS
-    return (
-        told if more <= 0 else [*told[:FULL_WORDS], f"And {more} more; see the outcomes in the run folder."]
-    )
+def failed_trials(run: Run, plan: AnyExperimentPlan) -> list[str]:
+    """A line for each trial that is not done, with its reason."""
+    lines = []
+    for setting in plan.settings if isinstance(plan, TrainingPlan) else ():
+        for trial in setting.trials:
+            outcome = run.outcomes.get(trial)
+            if outcome is not None and not outcome.is_done:
+                values = format_setting(setting.values)
+                name = f"{values}, replicate" if values else "Replicate"
+                lines.append(_describe_failure(f"{name} {outcome.replicate}", outcome.state, outcome.reason))
+    return lines
+
+
+def failed_evaluations(run: Run, plan: AnyExperimentPlan) -> list[str]:
+    """A line for each evaluation that is not done, with its reason."""
+    lines = []
+    for entry in plan.evaluations if isinstance(plan, RobustnessPlan | GenerationPlan) else ():
+        outcome = run.evaluations.get(entry.id)
+        if outcome is not None and not outcome.is_done:
+            name = entry.pipeline if isinstance(entry, RobustnessEvaluation) else entry.sampler
+            lines.append(
+                _describe_failure(f"{name}, replicate {entry.replicate}", outcome.state, outcome.reason)
+            )
+    return lines
+
+
+def _describe_failure(name: str, state: TrialState, reason: str | None) -> str:
+    return f"{name}: {state}; {(reason or 'the reason is unknown').rstrip('.')}."
+
+
+def truncate(lines: list[str]) -> list[str]:
+    """At most `MAX_FAILURES` lines, and how many more there are.
+
+    Example:
+        >>> truncate(["a."] * 8)[-1]
+        'And 2 more; see the outcomes in the run directory.'
+    """
+    more = len(lines) - MAX_FAILURES
+    if more <= 0:
+        return lines
+    return [*lines[:MAX_FAILURES], f"And {more:,} more; see the outcomes in the run directory."]

@@ -1,122 +1,123 @@
-"""Confusion matrices at some strengths, for the classifier alone and behind a denoiser."""
+"""Confusion matrices at some strengths, for the baseline and for the same classifier behind a denoiser."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
 
-from inklab.report.figures.drawing import Figure, plot
-from inklab.report.figures.numerals import percent1, replicates
+from inklab.format import format_metric, format_percent
+from inklab.records.plan import RobustnessPlan
+from inklab.records.results import RobustnessResults
+from inklab.report.figures.drawing import Figure, plot, slug
 from inklab.report.figures.palette import PLACEHOLDER
-from inklab.report.figures.result_access import chapter_results, class_names, slug
-from inklab.run import Json, RunData
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Sheet
 
-MAX_CLASSES = 15  # more do not fit side by side and stay legible
+MAX_CLASSES = 15
+"""More do not fit side by side and stay legible."""
+
+MIN_SHARE = 0.005
+"""Smaller cells stay empty."""
+
+Matrix = Float[np.ndarray, "k k"]
+Matrices = dict[tuple[str, float], Matrix]
+"""Pipeline and strength to shares of each row."""
 
 
-def confusion_figure(run: RunData, chapter: Json) -> Figure | None:
-    """A row of matrices a pipeline, a column a strength: counts of all replicates, as shares of the row."""
-    names = class_names(run)
-    results = chapter_results(run, chapter["name"])
-    counts = results.get("confusions") or {}
-    alone = chapter.get("alone")
-    behind = [p for p in chapter.get("pipelines") or [] if p != alone and str(p).endswith(f"+{alone}")]
-    grids = {
-        (str(pipeline), float(strength)): shares_of(np.array(grid, float))
-        for pipeline in [alone, *behind[:1]]
-        for strength, grid in (counts.get(pipeline) or {}).items()
-        if np.shape(grid) == (len(names), len(names))
+def confusion_figure(
+    plan: RobustnessPlan, results: RobustnessResults, labels: Sequence[str]
+) -> Figure | None:
+    """A row of matrices for each pipeline, a column for each strength, summed over replicates."""
+    denoised = [results.denoised_pipeline] if results.denoised_pipeline else []
+    compared = [name for name in (results.baseline, *denoised) if name in results.confusion_matrices]
+    matrices = {
+        (str(name), float(strength)): row_shares(np.array(counts, float))
+        for name in compared
+        for strength, counts in results.confusion_matrices[name].by_strength.items()
     }
-    if not grids or len(names) > MAX_CLASSES:
+    if not matrices or len(labels) > MAX_CLASSES:
         return None
-    name = f"{slug(chapter['name'])}-confusion"
-    pipelines = list(dict.fromkeys(pipeline for pipeline, _ in grids))
-    strengths = sorted({strength for _, strength in grids})
-    over = {len((results.get("confusions_over") or {}).get(p) or [0]) for p in pipelines}
+    name = f"{slug(plan.name)}-confusion"
+    pipelines = list(dict.fromkeys(pipeline for pipeline, _ in matrices))
+    n = max(len(results.confusion_matrices[pipeline].replicates) for pipeline in compared)
+    paired = "; both pipelines get the same corrupted images" if len(pipelines) > 1 else ""
     return Figure(
         name=name,
         title="Confusion matrices",
         caption=(
-            "Rows: the true class; columns: what the pipeline said. Numbers are percentages of the row, "
-            "below "
-            "half a percent left out; the diagonal holds the true-positive rates. Summed over replicates "
-            f"({replicates(max(over))}); both pipelines saw the same spoilt images."
+            "Rows: true class; columns: predicted class. Numbers are percentages of the row, those below "
+            f"{format_percent(MIN_SHARE, 1)} are left out; the diagonal is the recall of each class. Summed "
+            f"over replicates (n = {n:,}){paired}."
         ),
-        alt=_alt(grids, names),
-        drawing=plot(
-            name, lambda sheet: _draw(sheet, grids, pipelines, strengths, names), 0.3 + 2.15 * len(pipelines)
-        ),
-        header=("pipeline", "strength", "true", *names),
-        rows=tuple(
-            (p, s, names[i], *map(float, row)) for (p, s), grid in grids.items() for i, row in enumerate(grid)
+        alt=_describe(matrices, labels),
+        svg=plot(name, lambda sheet: _draw(sheet, matrices, labels), 0.3 + 2.15 * len(pipelines)),
+        csv_header=("pipeline", "strength", "true", *labels),
+        csv_rows=tuple(
+            (pipeline, strength, label, *map(float, row))
+            for (pipeline, strength), matrix in matrices.items()
+            for label, row in zip(labels, matrix, strict=True)
         ),
     )
 
 
-def shares_of(counts: Float[np.ndarray, "k k"]) -> Float[np.ndarray, "k k"]:
+def row_shares(counts: Matrix) -> Matrix:
     """Each row as shares that sum to 1; zeros for a class without images.
 
     Example:
-        >>> shares_of(np.array([[1.0, 3.0], [0.0, 0.0]])).tolist()
+        >>> row_shares(np.array([[1.0, 3.0], [0.0, 0.0]])).tolist()
         [[0.25, 0.75], [0.0, 0.0]]
     """
     return np.asarray(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
 
 
-def _alt(grids: dict[tuple[str, float], np.ndarray], names: list[str]) -> str:
+def _describe(matrices: Matrices, labels: Sequence[str]) -> str:
     parts = []
-    for (pipeline, strength), grid in grids.items():
-        off = grid - np.diag(np.diag(grid))
-        true, said = np.unravel_index(int(np.argmax(off)), off.shape)
+    for (pipeline, strength), matrix in matrices.items():
+        errors = matrix - np.diag(np.diag(matrix))
+        true, predicted = divmod(int(np.argmax(errors)), len(errors))
+        recall = format_metric(float(np.diag(matrix).mean()), "recall")
+        share = format_metric(float(errors[true, predicted]), "recall")
         parts.append(
-            f"{pipeline} at {strength:g}: mean of the diagonal {percent1(float(np.diag(grid).mean()))}, "
-            f"most often {names[true]} taken for {names[said]} ({percent1(float(off[true, said]))})"
+            f"{pipeline} at {strength:g}: mean of the diagonal {recall}, most frequent confusion "
+            f"{labels[true]} predicted as {labels[predicted]} ({share})"
         )
     return f"Confusion matrices. {'; '.join(parts)}."
 
 
-def _draw(
-    sheet: "Sheet",
-    grids: dict[tuple[str, float], np.ndarray],
-    pipelines: list[str],
-    strengths: list[float],
-    names: list[str],
-) -> None:
+def _draw(sheet: "Sheet", matrices: Matrices, labels: Sequence[str]) -> None:
+    pipelines = list(dict.fromkeys(pipeline for pipeline, _ in matrices))
+    strengths = sorted({strength for _, strength in matrices})
     panels = sheet.subplots(len(pipelines), len(strengths), squeeze=False)
     for row, pipeline in enumerate(pipelines):
         for column, strength in enumerate(strengths):
-            axes = panels[row][column]
-            grid = grids.get((pipeline, strength))
-            if grid is None:
+            axes, matrix = panels[row][column], matrices.get((pipeline, strength))
+            if matrix is None:
                 axes.set_visible(False)
                 continue
-            _matrix(axes, grid, names)
-            axes.set_title(
-                f"{pipeline}, strength {strength:g}" if column == 0 else f"strength {strength:g}", fontsize=8
-            )
+            _draw_matrix(axes, matrix, labels)
+            title = f"strength {strength:g}"
+            axes.set_title(title if column else f"{pipeline}, {title}", fontsize=8)
 
 
-def _matrix(axes: "Axes", grid: np.ndarray, names: list[str]) -> None:
+def _draw_matrix(axes: "Axes", matrix: Matrix, labels: Sequence[str]) -> None:
     from matplotlib.patches import Rectangle
 
-    k = len(grid)
-    for i, j in np.argwhere(grid >= 0.005):
-        share = float(grid[i, j])
-        color = PLACEHOLDER["c1" if i == j else "c2"]
-        axes.add_patch(
-            Rectangle((j - 0.5, i - 0.5), 1, 1, facecolor=color, alpha=0.12 + 0.88 * share, linewidth=0)
-        )
-        words = PLACEHOLDER["ground" if share > 0.55 else "ink"]
-        axes.text(j, i, f"{100 * share:.0f}", ha="center", va="center_baseline", fontsize=5.6, color=words)
+    k = len(matrix)
+    for i, j in np.argwhere(matrix >= MIN_SHARE):
+        share = float(matrix[i, j])
+        color, alpha = PLACEHOLDER["c1" if i == j else "c2"], 0.12 + 0.88 * share
+        axes.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, facecolor=color, alpha=alpha, linewidth=0))
+        text_color = PLACEHOLDER["ground" if share > 0.55 else "ink"]
+        text = format_percent(share, 0).removesuffix("%")
+        axes.text(j, i, text, ha="center", va="center_baseline", fontsize=5.6, color=text_color)
     axes.set_xlim(-0.5, k - 0.5)
     axes.set_ylim(k - 0.5, -0.5)
     axes.set_aspect("equal")
-    axes.set_xticks(range(k), names, fontsize=6.5)
-    axes.set_yticks(range(k), names, fontsize=6.5)
+    axes.set_xticks(range(k), labels, fontsize=6.5)
+    axes.set_yticks(range(k), labels, fontsize=6.5)
     axes.tick_params(length=0)
     axes.grid(visible=False)
     for side in ("left", "bottom", "top", "right"):

@@ -1,85 +1,77 @@
-"""Figures of the data chapter: how many images a class, and what they look like."""
+"""Figures of a data experiment: how many images each class has, and what they look like."""
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from inklab.report.figures.drawing import Figure, listing, plot
-from inklab.report.figures.image_grid import ImageRow, is_ink, tile_drawing
-from inklab.report.figures.numerals import count
+from inklab.format import format_count, format_percent, join_words
+from inklab.metrics import SPLIT_LABELS, Split
+from inklab.records.plan import DataInfo, DataPlan
+from inklab.report.figures.drawing import Figure, as_percent, plot, set_ylabel_horizontal, slug
+from inklab.report.figures.image_grid import ImageRow, draw_grid, is_ink
 from inklab.report.figures.palette import PLACEHOLDER
-from inklab.report.figures.result_access import class_names, slug
-from inklab.run import Json, RunData
+from inklab.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Sheet
 
-PARTS = ("train", "validation", "test")
-PER_CLASS = 10  # samples shown of each class
+PER_CLASS = 10
+"""Images drawn of each class."""
+
 MAX_CLASSES = 26
+BAR_STYLES = (("c1", 0.95), ("c2", 0.75), ("c6", 0.5))
+"""Color and opacity of each split's bars."""
 
 
-def data_figures(run: RunData, chapter: Json) -> list[Figure]:
+def data_figures(run: Run, plan: DataPlan) -> list[Figure | None]:
     """Class balance and samples, as far as they are known."""
-    made = [class_balance(run, chapter), samples(run, chapter)]
-    return [figure for figure in made if figure is not None]
+    return [class_balance(plan, run.plan.data), samples(run, plan)]
 
 
-def class_balance(run: RunData, chapter: Json) -> Figure | None:
-    """Bars: images of each class in each part of the data."""
-    data = run.plan.get("data") or {}
-    told = data.get("counts") or {}
-    counts = {part: list(values) for part in PARTS if sum(values := told.get(part) or [])}
-    names = class_names(run)
-    if not counts or not names:
-        return None
-    name = f"{slug(chapter['name'])}-balance"
-    totals = {part: sum(values) for part, values in counts.items()}
-    even = {
-        part: f"{100 * min(v) / totals[part]:.1f} to {100 * max(v) / totals[part]:.1f}"
-        for part, v in counts.items()
+def class_balance(plan: DataPlan, data: DataInfo) -> Figure:
+    """Bars: the share of each class in each split."""
+    name = f"{slug(plan.name)}-balance"
+    counts = {
+        split: getattr(data.counts, split) for split in SPLIT_LABELS if sum(getattr(data.counts, split))
     }
-    first = next(iter(counts))
-    rare, common = names[int(np.argmin(counts[first]))], names[int(np.argmax(counts[first]))]
-    alt = (
-        f"Bar chart of class shares. In the {first} part class {rare} is the rarest and {common} the most "
-        "common "
-        f"({even[first]} % of {count(totals[first])} images)."
-    )
+    splits = [
+        f"{SPLIT_LABELS[split]} ({format_count(sum(values))} images)" for split, values in counts.items()
+    ]
+    train, labels = data.counts.train, data.labels
+    rarest, commonest = int(np.argmin(train)), int(np.argmax(train))
+    shares = [format_percent(train[i] / data.train, 1) for i in (rarest, commonest)]
     return Figure(
         name=name,
         title="Class balance",
         caption=(
-            "Share of each class in "
-            + listing(
-                [
-                    f"{part.replace('train', 'training')} ({count(total)} images)"
-                    for part, total in totals.items()
-                ]
-            )
-            + ". Counts, not estimates: no error bars. The dashed line is an even share."
+            f"Share of each class in the splits: {join_words(splits)}. These are counts, not estimates, so "
+            "there are no error bars. Dashed line: equal shares."
         ),
-        alt=alt,
-        drawing=plot(name, lambda sheet: _bars(sheet, names, counts), 1.9),
-        header=("class", *counts),
-        rows=tuple(zip(names, *counts.values(), strict=False)),
+        alt=(
+            f"Bar chart of class shares. Of the {format_count(data.train)} training images, class "
+            f"{labels[rarest]} is the rarest ({shares[0]}) and {labels[commonest]} the most common "
+            f"({shares[1]})."
+        ),
+        svg=plot(name, lambda sheet: _draw_bars(sheet, labels, counts), 1.9),
+        csv_header=("class", *counts),
+        csv_rows=tuple(zip(labels, *counts.values(), strict=True)),
     )
 
 
-def _bars(sheet: "Sheet", names: list[str], counts: dict[str, list[int]]) -> None:
-    from inklab.report.figures.drawing import as_percent, set_ylabel_horizontal
-
+def _draw_bars(sheet: "Sheet", labels: Sequence[str], counts: Mapping[Split, tuple[int, ...]]) -> None:
     axes = sheet.subplots()
-    places, wide = np.arange(len(names)), 0.8 / len(counts)
-    looks = [("c1", 0.95), ("c2", 0.75), ("c6", 0.5)]
-    for index, (part, values) in enumerate(counts.items()):
-        role, alpha = looks[index % 3]
-        heights = np.array(values[: len(names)], float) / sum(values)
-        at = places + (index - (len(counts) - 1) / 2) * wide
-        label = "training" if part == "train" else part
-        axes.bar(at, heights, wide * 0.9, color=PLACEHOLDER[role], alpha=alpha, label=label, linewidth=0)
-    axes.axhline(1 / len(names), color=PLACEHOLDER["ink"], linewidth=0.8, linestyle=(0, (4, 3)))
-    axes.set_xticks(places, names, rotation=0 if len(names) <= 15 else 60)
+    x, width = np.arange(len(labels)), 0.8 / len(counts)
+    for index, (split, values) in enumerate(counts.items()):
+        color, alpha = BAR_STYLES[index]
+        centers = x + (index - (len(counts) - 1) / 2) * width
+        heights = np.array(values, float) / sum(values)
+        label = SPLIT_LABELS[split]
+        axes.bar(
+            centers, heights, width * 0.9, color=PLACEHOLDER[color], alpha=alpha, label=label, linewidth=0
+        )
+    axes.axhline(1 / len(labels), color=PLACEHOLDER["ink"], linewidth=0.8, linestyle=(0, (4, 3)))
+    axes.set_xticks(x, labels, rotation=0 if len(labels) <= 15 else 60)
     axes.tick_params(axis="x", length=0)
     axes.grid(visible=False, axis="x")
     as_percent(axes.yaxis, 0)
@@ -87,30 +79,30 @@ def _bars(sheet: "Sheet", names: list[str], counts: dict[str, list[int]]) -> Non
     axes.legend(ncols=len(counts), loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2)
 
 
-def samples(run: RunData, chapter: Json) -> Figure | None:
-    """A grid: some training images of each class, one class a row."""
-    found = run.samples()
-    if found is None or not len(found[0]):
+def samples(run: Run, plan: DataPlan) -> Figure | None:
+    """A grid: some training images of each class, one class per row."""
+    images = run.samples()
+    if images is None:
         return None
-    pixels, labels, names = found
-    rows = []
-    for label in np.unique(labels)[:MAX_CLASSES]:
-        mine = pixels[labels == label][:PER_CLASS]
-        rows.append(ImageRow(str(names[label]) if label < len(names) else str(label), mine))
-    shape = " × ".join(str(s) for s in pixels.shape[2:])
-    color = "one grey value a pixel" if pixels.shape[1] == 1 else f"{pixels.shape[1]} channels"
+    pixels, labels = images.pixels, images.labels
+    rows = [
+        ImageRow(run.plan.data.labels[label], pixels[labels == label][:PER_CLASS])
+        for label in np.unique(labels)[:MAX_CLASSES]
+    ]
+    channels, height, width = run.plan.data.shape
+    color = "one gray value per pixel" if channels == 1 else f"{channels} channels"
     ink = is_ink(pixels)
-    note = " Light strokes on dark in the data; drawn here as ink on paper." if ink else ""
+    note = " The data has light strokes on a dark ground; here they are drawn as ink on paper." if ink else ""
     longest = max(len(row.label) for row in rows)
     return Figure(
-        name=f"{slug(chapter['name'])}-samples",
+        name=f"{slug(plan.name)}-samples",
         title="Training images",
         caption=(
-            f"The first {PER_CLASS} training images of each class, pixel for pixel: {shape}, {color}, "
-            f"0 to 255.{note}"
+            f"The first {PER_CLASS} training images of each class, pixel for pixel: {height} × {width}, "
+            f"{color}, 0 to 255.{note}"
         ),
         alt=f"Grid of sample images, {len(rows)} classes with up to {PER_CLASS} images each.",
-        drawing=tile_drawing(rows, ink=ink, label_width=24 + 5 * min(longest, 16)),
-        header=("class", "images shown"),
-        rows=tuple((row.label, len(row.pixels)) for row in rows),
+        svg=draw_grid(rows, ink=ink, label_width=24 + 5 * min(longest, 16)),
+        csv_header=("class", "images shown"),
+        csv_rows=tuple((row.label, len(row.pixels)) for row in rows),
     )

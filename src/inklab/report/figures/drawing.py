@@ -1,9 +1,9 @@
-"""One figure: a vector drawing, what it says in words, and the numbers behind it."""
+"""One figure: a vector drawing, its description in words, and the numbers behind it."""
 
 import csv
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from html import escape
@@ -25,35 +25,33 @@ class Figure:
 
     Attributes:
         name: unique in its run, fit for a file name.
-        title: what is seen, in a few words.
+        title: a few words.
         caption: how to read it: what bars and bands mean, and n.
-        alt: what a reader learns who cannot see it, computed from the numbers.
-        drawing: SVG with the palette's stand-ins for colours.
-        header: column names of its data.
-        rows: its data, full precision.
-        width: its natural width as a share of the column's.
+        alt: description for those who cannot see it, computed from the numbers.
+        svg: the drawing, with placeholder colors of the palette.
+        csv_header: column names of its data.
+        csv_rows: its data, in full precision.
     """
 
     name: str
     title: str
     caption: str
     alt: str
-    drawing: str
-    header: tuple[str, ...] = ()
-    rows: tuple[tuple[Any, ...], ...] = field(default=(), repr=False)
-    width: float | int = 1.0
+    svg: str
+    csv_header: tuple[str, ...] = ()
+    csv_rows: tuple[tuple[object, ...], ...] = field(default=(), repr=False)
 
     def for_page(self) -> str:
-        """The SVG to stand in a page: themed by CSS variables, described for screen readers."""
+        """The SVG as a part of a page: themed by CSS variables, described for screen readers."""
         label = f'role="img" aria-label="{escape(self.alt)}" '
-        return for_page(self.drawing.replace("<svg ", f"<svg {label}", 1))
+        return for_page(self.svg.replace("<svg ", f"<svg {label}", 1))
 
     def for_file(self) -> str:
         """The SVG as a file of its own."""
-        head, body = for_file(self.drawing).split(">", 1)
-        ground = f'<rect width="100%" height="100%" fill="{for_file(PLACEHOLDER["ground"])}"/>'
-        words = f"<title>{escape(self.title)}</title><desc>{escape(self.alt)}</desc>"
-        return f'{head} xmlns="http://www.w3.org/2000/svg">{words}{ground}{body}\n'
+        head, body = for_file(self.svg).split(">", 1)
+        background = f'<rect width="100%" height="100%" fill="{for_file(PLACEHOLDER["ground"])}"/>'
+        text = f"<title>{escape(self.title)}</title><desc>{escape(self.alt)}</desc>"
+        return f'{head} xmlns="http://www.w3.org/2000/svg">{text}{background}{body}\n'
 
     def csv(self) -> str:
         """Its data as CSV."""
@@ -61,20 +59,20 @@ class Figure:
 
     @cached_property
     def _csv(self) -> str:
-        # Written once for the file and the page: half a second for the curves of 10,000 trials.
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(self.header)
-        writer.writerows(self.rows)
-        return text.getvalue()
+        # Cached, for the file and the page: the curves of 10,000 trials take half a second.
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(self.csv_header)
+        writer.writerows(self.csv_rows)
+        return buffer.getvalue()
 
 
 def plot(name: str, draw: Callable[["Sheet"], None], height: float | int, width: float | int = WIDTH) -> str:
     """Draw with matplotlib and return a tidy SVG: text as text, the same bytes every time.
 
     Args:
-        name: becomes the prefix of all ids, so that figures can share a page.
-        draw: puts axes on the sheet.
+        name: prefix of all ids, so that several figures fit on one page.
+        draw: adds axes to the sheet.
         height: inches.
         width: inches.
     """
@@ -87,13 +85,13 @@ def plot(name: str, draw: Callable[["Sheet"], None], height: float | int, width:
         sheet = Sheet(figsize=(width, height), layout="constrained")
         FigureCanvasSVG(sheet)
         draw(sheet)
-        text = io.StringIO()
-        sheet.savefig(text, format="svg", metadata={"Date": None}, transparent=True)
-    return tidy(text.getvalue(), name)
+        buffer = io.StringIO()
+        sheet.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
+    return tidy(buffer.getvalue(), name)
 
 
 def tidy(svg: str, name: str) -> str:
-    """An SVG fit for a page: no prolog, metadata or style sheet that leaks; short numbers, ids of its own."""
+    """An SVG to be part of a page: no prolog, metadata or style sheet; short numbers; ids of its own."""
     svg = svg[svg.index("<svg") :]
     for junk in (r"<metadata>.*?</metadata>", r"<style.*?</style>", r"<!--.*?-->"):
         svg = re.sub(junk, "", svg, flags=re.DOTALL)
@@ -106,19 +104,19 @@ def tidy(svg: str, name: str) -> str:
         r"font: ((?:bold|italic|600|700) )([\d.]+)px [^;\"]*", r"font-size: \2px; font-weight: bold", svg
     )
     used = set(re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', svg))
-    kept = {one for pair in used for one in pair if one}
-    svg = re.sub(r' id="([^"]+)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in kept else "", svg)
+    referenced = {id for pair in used for id in pair if id}
+    svg = re.sub(r' id="([^"]+)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in referenced else "", svg)
     svg = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", svg)
-    svg = re.sub(r"<[^>]*>", lambda tag: re.sub(r"-?\d+\.\d{3,}", _short, tag[0]), svg)
+    svg = re.sub(r"<[^>]*>", lambda tag: re.sub(r"-?\d+\.\d{3,}", _shorten, tag[0]), svg)
     return re.sub(r">\s+<", "><", re.sub(r"\s+", " ", svg)).strip()
 
 
-def _short(number: re.Match[str]) -> str:
+def _shorten(number: re.Match[str]) -> str:
     return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
 
 
 def open_svg(box: str) -> str:
-    """The opening tag of a drawing with this view box; matplotlib's defaults for joins go here."""
+    """The opening tag of a drawing with this view box, with matplotlib's defaults for line joins."""
     _, _, width, height = box.split()
     style = f"font-family: {FONTS}; stroke-linejoin: round; font-variant-numeric: tabular-nums"
     return f'<svg viewBox="{box}" width="{float(width):g}pt" height="{float(height):g}pt" style="{style}">'
@@ -132,7 +130,7 @@ def _style(name: str) -> dict[str, Any]:
         "font.family": "DejaVu Sans",  # comes with matplotlib, so the layout is the same everywhere
         "font.size": 8.5,
         "text.color": ink,
-        "text.parse_math": False,  # a class may be called "$5"
+        "text.parse_math": False,  # a class may be named "$5"
         "axes.edgecolor": muted,
         "axes.labelcolor": ink,
         "axes.titlecolor": ink,
@@ -165,29 +163,29 @@ def _style(name: str) -> dict[str, Any]:
 
 
 def as_percent(axis: Any, decimals: int | None = None) -> None:
-    """Write an axis of shares in percent."""
+    """Label an axis of shares in percent."""
     from matplotlib.ticker import PercentFormatter
 
-    axis.set_major_formatter(PercentFormatter(1.0, decimals=decimals, symbol="\u202f%"))
+    axis.set_major_formatter(PercentFormatter(1.0, decimals=decimals))
 
 
 def set_ylabel_horizontal(axes: "Axes", text: str) -> None:
-    """Say what the vertical axis shows above it, where it can be read without turning the head."""
+    """Put the label of the vertical axis above it, horizontally."""
     axes.set_title(text, loc="left", pad=8)
 
 
-def whole_ticks(axis: Any) -> None:
-    """Ticks at whole numbers only, such as epochs."""
+def integer_ticks(axis: Any) -> None:
+    """Ticks at integers only, such as epochs."""
     from matplotlib.ticker import MaxNLocator
 
     axis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
 
 
-def listing(words: Sequence[str]) -> str:
-    """Words in a sentence.
+def slug(name: str) -> str:
+    """A name as part of file names and anchors.
 
     Example:
-        >>> listing(["a"]), listing(["a", "b", "c"])
-        ('a', 'a, b and c')
+        >>> slug("My experiment/1")
+        'my-experiment-1'
     """
-    return " and ".join(part for part in (", ".join(words[:-1]), words[-1] if words else "") if part)
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "experiment"

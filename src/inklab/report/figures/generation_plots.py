@@ -1,231 +1,250 @@
-"""Figures of a generator chapter: the digits that come out, how many are recognised, which classes."""
+"""Figures of a generation experiment: generated images, confident predictions, classes, nearest neighbors."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Float
 
-from inklab.report.figures.drawing import Figure, as_percent, plot, set_ylabel_horizontal
-from inklab.report.figures.image_grid import ImageRow, is_ink, tile_drawing
-from inklab.report.figures.numerals import interval, percent, percent1, replicates
+from inklab.evaluation.generation import CONFIDENT
+from inklab.format import TYPESET, format_interval, format_metric, format_percent
+from inklab.records.estimates import Estimate
+from inklab.records.plan import REAL_DATA, GenerationPlan
+from inklab.records.results import GenerationResults
+from inklab.report.figures.drawing import Figure, as_percent, plot, set_ylabel_horizontal, slug
+from inklab.report.figures.image_grid import ImageRow, draw_grid, is_ink
 from inklab.report.figures.palette import MARKERS, PLACEHOLDER, SERIES
-from inklab.report.figures.result_access import (
-    ScoreView,
-    chapter_results,
-    class_names,
-    numbers,
-    read_score,
-    slug,
-)
-from inklab.run import Arrays, Json, RunData
+from inklab.results.arrays import Arrays
+from inklab.run import Run
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Sheet
 
-ACROSS = 12
-WORTH_COMPARING = 0.1  # a sampler of which less is recognised draws nothing that could be remembered
+IMAGES_PER_ROW = 12
+N_NEIGHBORS = 10
+MAX_CLASSES = 30
+LABEL_WIDTH = 68
+METRIC = "confident_share"
+
+MIN_CONFIDENT_SHARE = 0.1
+"""Samplers with less generate noise, whose nearest neighbors mean nothing."""
+
+ClassShares = Mapping[str, Float[np.ndarray, " k"]]
 
 
-def generation_figures(run: RunData, chapter: Json) -> list[Figure]:
-    """Every figure of a generator chapter that its evaluations allow."""
-    made = [
-        drawn(run, chapter),
-        confident_figure(run, chapter),
-        class_shares(run, chapter),
-        nearest(run, chapter),
+def generation_figures(run: Run, plan: GenerationPlan, results: GenerationResults) -> list[Figure | None]:
+    """Every figure that the evaluations allow."""
+    arrays = _stored_images(run, plan)
+    return [
+        generated_images(plan, results, arrays),
+        confident_shares(plan, results),
+        class_shares(plan, results, run.plan.data.labels),
+        nearest_neighbors(plan, results, arrays),
     ]
-    return [figure for figure in made if figure is not None]
 
 
-def sampler_scores(run: RunData, chapter: Json, what: str) -> dict[str, ScoreView]:
-    """One score of every sampler, in the plan's order."""
-    found = chapter_results(run, chapter["name"]).get("samplers") or {}
-    order = [
-        *[s for s in chapter.get("samplers") or [] if s in found],
-        *[s for s in found if s not in (chapter.get("samplers") or [])],
-    ]
-    return {name: score for name in order if (score := read_score(found[name].get(what))) is not None}
+def _stored_images(run: Run, plan: GenerationPlan) -> dict[str, Arrays]:
+    """The images of replicate 0 by sampler; real data may be among them."""
+    arrays = {entry.sampler: run.arrays(entry.id) for entry in plan.evaluations if entry.replicate == 0}
+    return {sampler: stored for sampler, stored in arrays.items() if stored}
 
 
-def _arrays(run: RunData, chapter: Json) -> dict[str, Arrays]:
-    first = [one for one in chapter.get("evaluations") or [] if one.get("replicate") == 0]
-    found = {str(one.get("sampler")): run.arrays(one["id"]) for one in first}
-    return {name: arrays for name, arrays in found.items() if len(arrays.get("images", ()))}
+def _shares(results: GenerationResults) -> dict[str, Estimate]:
+    """The confident share of each sampler that is done at least once."""
+    shares = {name: sampler.confident_share for name, sampler in results.samplers.items()}
+    return {name: share for name, share in shares.items() if share.n}
 
 
-def drawn(run: RunData, chapter: Json) -> Figure | None:
-    """Rows of generated images, one sampler after the other; reconstructions below, to compare."""
-    found = _arrays(run, chapter)
-    floor = found.pop("floor", {})
-    if not found:
+def _format_mean(estimate: Estimate) -> str:
+    return format_metric(estimate.mean or 0.0, METRIC, TYPESET)
+
+
+def generated_images(
+    plan: GenerationPlan, results: GenerationResults, arrays: Mapping[str, Arrays]
+) -> Figure | None:
+    """Rows of generated images, one sampler after the other; reconstructions of test images below."""
+    generated = {sampler: stored["images"] for sampler, stored in arrays.items() if sampler != REAL_DATA}
+    if not generated:
         return None
-    shares = sampler_scores(run, chapter, "recognised")
+    shares, real = _shares(results), arrays.get(REAL_DATA, {})
     rows = []
-    for name, arrays in found.items():
-        share = f"\n{percent1(shares[name].mean)}" if name in shares else ""
-        rows += [
-            ImageRow(f"{name}{share}", arrays["images"][:ACROSS]),
-            ImageRow("", arrays["images"][ACROSS : 2 * ACROSS], last=True),
-        ]
-    if "reconstructions" in floor:
-        rows.append(ImageRow("reconstructed\ntest images", floor["reconstructions"][:ACROSS]))
-    rows = [row for row in rows if len(row.pixels)]
-    known = floor.get("images", next(iter(found.values()))["images"])
+    for sampler, images in generated.items():
+        label = f"{sampler}\n{_format_mean(shares[sampler])}" if sampler in shares else sampler
+        second = images[IMAGES_PER_ROW : 2 * IMAGES_PER_ROW]
+        rows.append(ImageRow(label, images[:IMAGES_PER_ROW], is_last=not len(second)))
+        rows += [ImageRow("", second, is_last=True)] if len(second) else []
+    if real:
+        rows.append(ImageRow("reconstructed\ntest images", real["reconstructions"][:IMAGES_PER_ROW]))
+    last = " Last row: the decoder's reconstructions of test images, the best it can do." if real else ""
     return Figure(
-        name=f"{slug(chapter['name'])}-drawn",
-        title="Images drawn by the decoder",
+        name=f"{slug(plan.name)}-images",
+        title="Generated images",
         caption=(
-            f"The first {2 * ACROSS} images of each sampler, not chosen, replicate 0. Below each name: the "
-            "share of all its images that "
-            "the judge recognises with more than 90 % confidence. Last row: what the same decoder makes of "
-            "real test images, the best that it can do."
+            f"The first {2 * IMAGES_PER_ROW} images of each sampler, not selected, replicate 0. Below each "
+            "name: the share of all its images that the classifier is confident about (probability above "
+            f"{format_percent(CONFIDENT, 0)}).{last}"
         ),
-        alt="Rows of generated images. Recognised: "
-        + "; ".join(f"{n} {percent1(s.mean)}" for n, s in shares.items())
-        + ".",
-        drawing=tile_drawing(rows, ink=is_ink(known), label_width=68),
-        header=("sampler", "recognised"),
-        rows=tuple((name, score.mean) for name, score in shares.items()),
+        alt=f"Rows of generated images. Confident share: {_list_means(shares)}.",
+        svg=draw_grid(
+            rows,
+            ink=is_ink(real["images"] if real else next(iter(generated.values()))),
+            label_width=LABEL_WIDTH,
+        ),
+        csv_header=("sampler", METRIC),
+        csv_rows=tuple((name, share.mean) for name, share in shares.items()),
     )
 
 
-def confident_figure(run: RunData, chapter: Json) -> Figure | None:
-    """Bars with intervals: the share of each sampler's images that the judge recognises."""
-    shares = sampler_scores(run, chapter, "recognised")
+def _list_means(estimates: Mapping[str, Estimate]) -> str:
+    return (
+        "; ".join(f"{name} {_format_mean(estimate)}" for name, estimate in estimates.items())
+        or "no value yet"
+    )
+
+
+def confident_shares(plan: GenerationPlan, results: GenerationResults) -> Figure | None:
+    """Bars with intervals: the share of each sampler's images that the classifier is confident about."""
+    shares = _shares(results)
     if not shares:
         return None
-    results = chapter_results(run, chapter["name"])
-    ceilings = {
-        "reconstructed test images": read_score(results.get("reconstructed")),
-        "real test images": read_score(results.get("recognised_test")),
+    bars = shares | {
+        label: estimate
+        for label, estimate in (
+            ("reconstructed test images", results.confident_share_reconstructed),
+            ("real test images", results.confident_share_test),
+        )
+        if estimate.n
     }
-    bars = {**shares, **{name: score for name, score in ceilings.items() if score}}
-    name = f"{slug(chapter['name'])}-recognised"
-    overs = {score.over for score in shares.values()}
-    over = "over replicates (Student's t)" if "replicates" in overs else "over generated images (Wilson)"
-    if overs >= {"replicates", "images"}:
-        over += ", over images (Wilson) where there is one or all gave the same"
-    bar = f"Bars: 95 % intervals {over}; " if overs - {""} else "No intervals are known; "
+    name = f"{slug(plan.name)}-confident"
+    described = [
+        f"{label} {_format_mean(estimate)}"
+        + (f" ({format_interval(estimate.interval, METRIC)})" if estimate.interval else "")
+        for label, estimate in bars.items()
+    ]
     return Figure(
         name=name,
-        title="Share of generated images that are recognised",
-        caption=f"With more than 90 % confidence of the judge, whichever class it names. {bar}{_ns(shares)}.",
-        alt="Bar chart of recognised shares: "
-        + "; ".join(
-            f"{n} {percent1(s.mean)}" + (f" ({interval(*s.interval, percent)})" if s.interval else "")
-            for n, s in bars.items()
-        )
-        + ".",
-        drawing=plot(name, lambda sheet: _bars(sheet, bars), 0.55 + 0.27 * len(bars)),
-        header=("sampler", "recognised", "n", "ci95_low", "ci95_high", "interval over"),
-        rows=tuple((n, s.mean, s.n, *(s.interval or ("", "")), s.over) for n, s in bars.items()),
+        title="Confident predictions on generated images",
+        caption=(
+            "Share of images that the classifier gives to any class with a probability above "
+            f"{format_percent(CONFIDENT, 0)}. {_describe_intervals(list(shares.values()))}"
+        ),
+        alt=f"Bar chart of confident shares: {'; '.join(described)}.",
+        svg=plot(name, lambda sheet: _draw_bars(sheet, bars), 0.55 + 0.27 * len(bars)),
+        csv_header=("sampler", METRIC, "n", "ci95_low", "ci95_high", "interval_over"),
+        csv_rows=tuple(
+            (label, estimate.mean, estimate.n, *(estimate.interval or ("", "")), estimate.basis or "")
+            for label, estimate in bars.items()
+        ),
     )
 
 
-def _ns(shares: dict[str, ScoreView]) -> str:
-    return " and ".join(replicates(n) for n in sorted({score.n for score in shares.values()}))
+def _describe_intervals(shares: Sequence[Estimate]) -> str:
+    n = " and ".join(f"n = {n:,}" for n in sorted({share.n for share in shares}))
+    bases = {share.basis for share in shares} - {None}
+    if not bases:
+        return f"Intervals are not known; {n}."
+    basis = "over replicates (Student's t)" if "replicates" in bases else "over generated images (Wilson)"
+    if len(bases) > 1:
+        basis += ", or over images (Wilson) if there is one replicate or all are equal"
+    return f"Bars: 95% intervals {basis}; {n}."
 
 
-def _bars(sheet: "Sheet", bars: dict[str, ScoreView]) -> None:
+def _draw_bars(sheet: "Sheet", bars: Mapping[str, Estimate]) -> None:
     axes = sheet.subplots()
-    places = np.arange(len(bars))[::-1]
-    for place, score in zip(places, bars.values(), strict=True):
-        axes.barh(place, score.mean, 0.62, color=PLACEHOLDER["c1"], alpha=0.8, linewidth=0)
-        end = score.mean
-        if score.interval:
-            axes.plot(
-                score.interval,
-                [place, place],
-                color=PLACEHOLDER["ink"],
-                linewidth=1.1,
-                marker="|",
-                markersize=6,
-            )
-            end = max(end, score.interval[1])
-        axes.annotate(
-            percent1(score.mean),
-            (end, place),
-            xytext=(5, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=8,
-        )
-    axes.set_yticks(places, list(bars))
+    positions = np.arange(len(bars))[::-1]
+    for y, estimate in zip(positions, bars.values(), strict=True):
+        _draw_bar(axes, int(y), estimate)
+    axes.set_yticks(positions, list(bars))
     axes.set_xlim(0, 1.08)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
     axes.grid(visible=False, axis="y")
     as_percent(axes.xaxis, 0)
 
 
-def class_shares(run: RunData, chapter: Json) -> Figure | None:
-    """Dots: how the recognised images spread over the classes, one panel a sampler."""
-    found = chapter_results(run, chapter["name"]).get("samplers") or {}
-    names = class_names(run)
-    shares = {s: np.array([_mean(v) for v in one.get("classes") or []]) for s, one in found.items()}
-    shares = {s: each for s, each in shares.items() if len(each) == len(names) and np.nansum(each) > 0}
-    if not shares or len(names) > 30:
+def _draw_bar(axes: "Axes", y: int, estimate: Estimate) -> None:
+    end = mean = estimate.mean or 0.0
+    axes.barh(y, mean, 0.62, color=PLACEHOLDER["c1"], alpha=0.8, linewidth=0)
+    if estimate.interval:
+        color = PLACEHOLDER["ink"]
+        axes.plot(estimate.interval, [y, y], color=color, linewidth=1.1, marker="|", markersize=6)
+        end = max(mean, estimate.interval[1])
+    text = _format_mean(estimate)
+    axes.annotate(text, (end, y), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8)
+
+
+def class_shares(plan: GenerationPlan, results: GenerationResults, labels: Sequence[str]) -> Figure | None:
+    """Dots: shares of the classes among confident predictions, one panel for each sampler."""
+    shares = {
+        name: np.array(sampler.class_shares, float)
+        for name, sampler in results.samplers.items()
+        if sum(share or 0.0 for share in sampler.class_shares) > 0
+    }
+    if not shares or len(labels) > MAX_CLASSES:
         return None
-    name = f"{slug(chapter['name'])}-classes"
-    tops = {s: names[int(np.nanargmax(each))] for s, each in shares.items()}
+    name = f"{slug(plan.name)}-classes"
+    most_common = [
+        f"{sampler} {labels[int(np.nanargmax(row))]} ({format_metric(float(np.nanmax(row)), METRIC)})"
+        for sampler, row in shares.items()
+    ]
     return Figure(
         name=name,
-        title="Classes of the recognised images",
+        title="Classes of generated images",
         caption=(
-            "Share of each class among the recognised images of a sampler; the dashed line is an even share. "
-            "A sampler that recognises "
-            "well but favours a few classes draws what is easy. Mean over replicates; samplers without a "
-            "recognised image are left out."
+            "Share of each class among a sampler's images that the classifier is confident about; dashed "
+            "line: equal shares. A sampler with a high confident share but few classes generates only what "
+            "is easy. Mean over replicates; samplers without a confident prediction are left out."
         ),
-        alt="Dot charts of class shares. Most frequent class: "
-        + "; ".join(f"{s} {top} ({percent1(float(np.nanmax(shares[s])))})" for s, top in tops.items())
-        + ".",
-        drawing=plot(name, lambda sheet: _class_panels(sheet, shares, names), 1.75),
-        header=("sampler", *names),
-        rows=tuple((s, *map(float, each)) for s, each in shares.items()),
+        alt=f"Dot charts of class shares. Most common class: {'; '.join(most_common)}.",
+        svg=plot(name, lambda sheet: _draw_classes(sheet, shares, labels), 1.75),
+        csv_header=("sampler", *labels),
+        csv_rows=tuple((sampler, *map(float, row)) for sampler, row in shares.items()),
     )
 
 
-def _mean(value: Any) -> float:
-    return numbers([value.get("mean") if isinstance(value, dict) else value])[0]
-
-
-def _class_panels(sheet: "Sheet", shares: dict[str, np.ndarray], names: list[str]) -> None:
+def _draw_classes(sheet: "Sheet", shares: ClassShares, labels: Sequence[str]) -> None:
     panels = sheet.subplots(1, len(shares), sharey=True, squeeze=False)[0]
-    places = np.arange(len(names))
-    for index, (axes, (sampler, each)) in enumerate(zip(panels, shares.items(), strict=True)):
-        color = PLACEHOLDER[SERIES[index % 6]]
-        axes.axhline(1 / len(names), color=PLACEHOLDER["ink"], linewidth=0.7, linestyle=(0, (4, 3)))
-        axes.vlines(places, 0, each, color=color, linewidth=1.2, alpha=0.6)
-        axes.plot(places, each, MARKERS[index % 6], color=color, markersize=3.4)
-        axes.set_xticks(places, names, fontsize=6.5 if len(names) <= 12 else 5)
+    x = np.arange(len(labels))
+    top = 1.1 * max(float(np.nanmax(row)) for row in shares.values())
+    for index, (axes, (sampler, row)) in enumerate(zip(panels, shares.items(), strict=True)):
+        style = index % len(SERIES)
+        color = PLACEHOLDER[SERIES[style]]
+        axes.axhline(1 / len(labels), color=PLACEHOLDER["ink"], linewidth=0.7, linestyle=(0, (4, 3)))
+        axes.vlines(x, 0, row, color=color, linewidth=1.2, alpha=0.6)
+        axes.plot(x, row, MARKERS[style], color=color, markersize=3.4)
+        axes.set_xticks(x, labels, fontsize=6.5 if len(labels) <= 12 else 5)
         axes.tick_params(axis="x", length=0)
         axes.grid(visible=False, axis="x")
-        axes.set_ylim(0, 1.1 * max(float(np.nanmax(one)) for one in shares.values()))
+        axes.set_ylim(0, top)
         as_percent(axes.yaxis, 0)
         set_ylabel_horizontal(axes, sampler)
 
 
-def nearest(run: RunData, chapter: Json) -> Figure | None:
-    """Generated images above the training images nearest to them: are they new, or remembered?"""
-    shares = sampler_scores(run, chapter, "recognised")
-    garbage = {name for name, share in shares.items() if share.mean < WORTH_COMPARING}
-    found = {s: a for s, a in _arrays(run, chapter).items() if len(a.get("nearest", ())) and s not in garbage}
-    if not found:
+def nearest_neighbors(
+    plan: GenerationPlan, results: GenerationResults, arrays: Mapping[str, Arrays]
+) -> Figure | None:
+    """Generated images above their nearest training images: are they new, or memorized?"""
+    noise = {name for name, share in _shares(results).items() if (share.mean or 0.0) < MIN_CONFIDENT_SHARE}
+    compared = {sampler: stored for sampler, stored in arrays.items() if sampler not in {REAL_DATA, *noise}}
+    if not compared:
         return None
     rows = []
-    for name, arrays in found.items():
-        m = min(10, len(arrays["nearest"]), len(arrays["images"]))
-        rows += [ImageRow(name, arrays["images"][:m]), ImageRow("nearest", arrays["nearest"][:m], last=True)]
-    distances = sampler_scores(run, chapter, "nearest")
-    said = "; ".join(f"{name} {score.mean:.2f}" for name, score in distances.items())
+    for sampler, stored in compared.items():
+        n = min(N_NEIGHBORS, len(stored["neighbors"]), len(stored["images"]))
+        rows.append(ImageRow(sampler, stored["images"][:n]))
+        rows.append(ImageRow("nearest", stored["neighbors"][:n], is_last=True))
+    distances = {name: sampler.nn_distance.mean for name, sampler in results.samplers.items()}
+    known = {name: mean for name, mean in distances.items() if mean is not None}
+    listed = "; ".join(f"{name} {format_metric(mean, 'nn_distance')}" for name, mean in known.items())
     return Figure(
-        name=f"{slug(chapter['name'])}-nearest",
-        title="New, or remembered?",
+        name=f"{slug(plan.name)}-neighbors",
+        title="New or memorized?",
         caption=(
-            "The first ten images of a sampler, and below each the training image nearest to it (Euclidean "
-            "distance over pixels in [0, 1])." + (f" Mean distance: {said}." if said else "")
+            f"The first {N_NEIGHBORS} images of a sampler; below each, the nearest training image (Euclidean "
+            f"distance over pixels in [0, 1]). Mean distance: {listed or 'no value yet'}."
         ),
-        alt=f"Pairs of generated images and nearest training images. Mean distances: {said or 'not known'}.",
-        drawing=tile_drawing(rows, ink=is_ink(next(iter(found.values()))["nearest"]), label_width=68),
-        header=("sampler", "mean distance"),
-        rows=tuple((name, score.mean) for name, score in distances.items()),
+        alt=f"Generated images and nearest training images. Mean distance: {listed or 'no value yet'}.",
+        svg=draw_grid(rows, ink=is_ink(next(iter(compared.values()))["neighbors"]), label_width=LABEL_WIDTH),
+        csv_header=("sampler", "nn_distance"),
+        csv_rows=tuple(known.items()),
     )

@@ -1,7 +1,7 @@
-"""Colours as roles. Drawings carry stand-ins; a page makes them CSS variables, a file plain light colours.
+"""Colors by role: placeholders in drawings, CSS variables in a page, the light theme in a file.
 
-Series colours are after Okabe and Ito, darkened or lightened until each has 3:1 contrast on its ground;
-they differ in lightness too, and a series never differs by its colour alone (markers, line styles).
+Series colors follow Okabe and Ito, darkened or lightened for a contrast of 3:1 with the
+background. Series also differ in lightness, marker and line style, never in color alone.
 """
 
 import re
@@ -35,29 +35,29 @@ DARK = {
 }
 
 PLACEHOLDER = {role: f"#0a0b{index:02x}" for index, role in enumerate(ROLES, start=1)}
-"""Colours that no figure means: what a drawing is made with."""
+"""Colors that no figure uses otherwise."""
 
 SERIES = ("c1", "c2", "c3", "c4", "c5", "c6")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 LINES = ("-", (0, (5, 1.6)), (0, (1.4, 1.4)), (0, (6, 1.5, 1.2, 1.5)), (0, (3, 1)), (0, (8, 2)))
 
 _ROLE_OF = {color: role for role, color in PLACEHOLDER.items()}
-_ANY = re.compile("|".join(_ROLE_OF))
+_PLACEHOLDERS = re.compile("|".join(_ROLE_OF))
 
 
 def for_page(drawing: str) -> str:
-    """A drawing whose colours follow the page: stand-ins become CSS variables.
+    """A drawing whose colors follow the page: placeholders become CSS variables.
 
     Example:
         >>> for_page(f"fill: {PLACEHOLDER['c1']}")
         'fill: var(--c1)'
     """
-    return _ANY.sub(lambda found: f"var(--{_ROLE_OF[found[0]]})", drawing)
+    return _PLACEHOLDERS.sub(lambda match: f"var(--{_ROLE_OF[match[0]]})", drawing)
 
 
 def for_file(drawing: str) -> str:
-    """A drawing with plain light colours, for use outside the page."""
-    return _ANY.sub(lambda found: LIGHT[_ROLE_OF[found[0]]], drawing)
+    """A drawing in the light theme, for use outside the page."""
+    return _PLACEHOLDERS.sub(lambda match: LIGHT[_ROLE_OF[match[0]]], drawing)
 
 
 def variables(theme: dict[str, str]) -> str:

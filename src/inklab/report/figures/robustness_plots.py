@@ -1,24 +1,20 @@
-"""Figures of a noise chapter: how recognition falls with strength, and whether cleaning first helps."""
+"""Figures of a robustness experiment: recall against strength, and differences from the baseline."""
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Float, UInt8
 
-from inklab.report.figures.drawing import Figure, as_percent, listing, plot, set_ylabel_horizontal
-from inklab.report.figures.image_grid import ImageRow, is_ink, tile_drawing
-from inklab.report.figures.numerals import fixed, percent1, replicates
+from inklab.format import TYPESET, format_delta, format_metric, humanize, join_words
+from inklab.records.estimates import Estimate
+from inklab.records.pipeline import Pipeline
+from inklab.records.plan import RobustnessPlan
+from inklab.records.results import PipelineComparison, RobustnessResults
+from inklab.report.figures.drawing import Figure, as_percent, plot, set_ylabel_horizontal, slug
+from inklab.report.figures.image_grid import ImageRow, draw_grid, is_ink
 from inklab.report.figures.palette import LINES, MARKERS, PLACEHOLDER, SERIES
-from inklab.report.figures.result_access import (
-    ScoreView,
-    chapter_results,
-    class_names,
-    is_number,
-    numbers,
-    read_score,
-    slug,
-)
-from inklab.run import Json, RunData
+from inklab.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,305 +22,307 @@ if TYPE_CHECKING:
 
 MAX_CLASSES = 20
 MAX_STRENGTHS = 11
+"""Columns of the strip of corrupted images."""
+
+EXAMPLES = (3, 8)
+"""Which of the stored images the strip shows."""
+
+DESCRIBED_STRENGTHS = (0, 0.25, 0.5, 1)
+"""The strengths next to these are in the text alternative."""
+
+Images = UInt8[np.ndarray, "s n c h w"]
+RecallPerClass = Float[np.ndarray, "s k"]
 
 
-def robustness_figures(run: RunData, chapter: Json) -> list[Figure]:
-    """Every figure of a noise chapter that its evaluations allow."""
-    from inklab.report.figures.confusion_plots import confusion_figure
-
-    made = [
-        robustness_curves(run, chapter),
-        corrupted_strip(run, chapter),
-        class_curves(run, chapter),
-        confusion_figure(run, chapter),
+def robustness_figures(run: Run, plan: RobustnessPlan, results: RobustnessResults) -> list[Figure | None]:
+    """Curves, images and curves of each class, as far as evaluations are done."""
+    return [
+        robustness_curves(plan, results),
+        corrupted_strip(run, plan),
+        class_curves(plan, results, run.plan.data.labels),
     ]
-    return [figure for figure in made if figure is not None]
 
 
-def pipelines_of(run: RunData, chapter: Json) -> dict[str, list[ScoreView | None]]:
-    """Mean true-positive rate of each pipeline, one score a strength, in the plan's order."""
-    found = chapter_results(run, chapter["name"]).get("pipelines") or {}
-    order = [
-        *[p for p in chapter.get("pipelines") or [] if p in found],
-        *[p for p in found if p not in (chapter.get("pipelines") or [])],
-    ]
-    scores = {pipeline: [read_score(one) for one in found[pipeline].get("tpr") or []] for pipeline in order}
-    return {pipeline: each for pipeline, each in scores.items() if any(each)}
+def recall_curves(results: RobustnessResults) -> dict[Pipeline, tuple[Estimate, ...]]:
+    """Mean recall at each strength of every pipeline that is done at least once."""
+    return {
+        name: pipeline.recall
+        for name, pipeline in results.pipelines.items()
+        if any(estimate.n for estimate in pipeline.recall)
+    }
 
 
-def strengths_of(run: RunData, chapter: Json) -> list[float]:
-    """The strengths of the curves."""
-    return numbers(chapter_results(run, chapter["name"]).get("strengths") or chapter.get("strengths"))
+# ---------------------------------------------------------------- curves
 
 
-def robustness_curves(run: RunData, chapter: Json) -> Figure | None:
-    """Mean true-positive rate against strength, one line a pipeline, with bands."""
-    curves, strengths = pipelines_of(run, chapter), strengths_of(run, chapter)
+def robustness_curves(plan: RobustnessPlan, results: RobustnessResults) -> Figure | None:
+    """Mean recall against strength, one line for each pipeline, with bands; below, the differences."""
+    curves = recall_curves(results)
     if not curves:
         return None
-    results = chapter_results(run, chapter["name"])
-    helps = results.get("helps_from")
-    name = f"{slug(chapter['name'])}-curves"
-    rows = [
-        (pipeline, strength, score.mean, score.sd, score.n, *(score.interval or ("", "")), score.over)
-        for pipeline, each in curves.items()
-        for strength, score in zip(strengths, each, strict=False)
-        if score
-    ]
-    corruption = str(results.get("corruption") or chapter.get("corruption") or "noise").replace("_", "-")
+    name, differences = f"{slug(plan.name)}-curves", _differences(results)
+    threshold = results.denoising.significant_from if results.denoising else None
+    line = (
+        " Vertical line: from this strength on, denoising helps significantly."
+        if threshold is not None
+        else ""
+    )
     return Figure(
         name=name,
-        title="Recognition against strength of the noise",
+        title="Recall against strength of the corruption",
         caption=(
-            f"Mean true-positive rate over classes (recall), {corruption}; every pipeline and replicate sees "
-            f"the same noise. {_bands(curves)}{_gap_words(results)}"
-            + (" Vertical line: from here on cleaning is shown to help." if is_number(helps) else "")
+            f"Mean recall over classes, {humanize(results.corruption)}; every pipeline and replicate gets "
+            f"the same corrupted images. {_describe_bands(curves)}{_describe_differences(results)}{line}"
         ),
-        alt=_alt(strengths, curves, helps),
-        drawing=plot(
-            name, lambda sheet: _draw(sheet, strengths, curves, results), 4.6 if _gaps(results) else 3.2
+        alt=_describe(results.strengths, curves, threshold),
+        svg=plot(name, lambda sheet: _draw(sheet, results, curves), 4.6 if differences else 3.2),
+        csv_header=("pipeline", "strength", "recall", "sd", "n", "ci95_low", "ci95_high", "interval_over"),
+        csv_rows=tuple(
+            (pipeline, strength, estimate.mean, estimate.sd, estimate.n,
+             *(estimate.interval or ("", "")), estimate.basis or "")
+            for pipeline, estimates in curves.items()
+            for strength, estimate in zip(results.strengths, estimates, strict=True)
+            if estimate.n
         ),
-        header=("pipeline", "strength", "tpr", "sd", "n", "ci95_low", "ci95_high", "interval over"),
-        rows=tuple(rows),
-    )
+    )  # fmt: skip
 
 
-def _bands(curves: dict[str, list[ScoreView | None]]) -> str:
-    said = []
-    for over, words in (
-        ("replicates", "over replicates (Student's t)"),
-        ("images", "over test images (Wilson)"),
-    ):
-        mine = {
-            p: s
-            for p, each in curves.items()
-            if (s := next((one for one in each if one and one.over == over and not one.equal), None))
+def _describe_bands(curves: Mapping[Pipeline, Sequence[Estimate]]) -> str:
+    descriptions = {"replicates": "over replicates (Student's t)", "images": "over test images (Wilson)"}
+    parts = []
+    for basis, description in descriptions.items():
+        ns = {
+            pipeline: estimate.n
+            for pipeline, estimates in curves.items()
+            for estimate in estimates
+            if estimate.basis == basis and not estimate.has_zero_width
         }
-        if mine:
-            whom = "" if len(mine) == len(curves) else f" for {listing(list(mine))}"
-            ns = sorted({score.n for score in mine.values()})
-            said.append(f"95 % intervals {words}{whom}, {' and '.join(replicates(n) for n in ns)}")
-    if any(one and one.equal and one.interval for each in curves.values() for one in each):
-        said.append("over test images also where all replicates gave the same")
-    return f"Bands: {'; '.join(said)}." if said else "No intervals are known."
+        if ns:
+            pipelines = "" if len(ns) == len(curves) else f" for {join_words(list(ns))}"
+            n = " and ".join(f"n = {n:,}" for n in sorted(set(ns.values())))
+            parts.append(f"95% intervals {description}{pipelines}, {n}")
+    estimates = [estimate for row in curves.values() for estimate in row]
+    if any(estimate.has_zero_width and estimate.interval for estimate in estimates):
+        parts.append("over test images where all replicates are equal")
+    return f"Bands: {'; '.join(parts)}." if parts else "Intervals are not known."
 
 
-def _gap_words(results: Json) -> str:
-    overs = {str(one.get("over")) for one in results.get("comparisons") or [] if _gaps(results)}
-    if not overs:
+def _describe_differences(results: RobustnessResults) -> str:
+    bases = {row.paired_over for row in results.comparisons if row.differences}
+    if not bases:
         return ""
-    over = (
-        "replicates"
-        if overs == {"replicates"}
-        else "test images"
-        if overs == {"images"}
-        else "replicates or test images"
+    paired = " or ".join(
+        "test images" if basis == "images" else basis for basis in sorted(bases, reverse=True)
     )
     return (
-        f" Below: each pipeline less the classifier alone, paired over {over}, with simultaneous 95 % bounds "
-        "(Holm, over all strengths)."
+        f" Below: difference of each pipeline from the baseline {results.baseline}, paired over {paired}, "
+        "with simultaneous 95% intervals (Holm, over all strengths)."
     )
 
 
-def _alt(strengths: list[float], curves: dict[str, list[ScoreView | None]], helps: Any) -> str:
-    spots = (
-        sorted({int(np.argmin(np.abs(np.array(strengths) - s))) for s in (0, 0.25, 0.5, 1)})
-        if strengths
-        else []
-    )
-    parts = [
-        f"{pipeline}: "
-        + ", ".join(
-            f"{percent1(s.mean)} at {strengths[i]:g}" for i in spots if i < len(each) and (s := each[i])
-        )
-        for pipeline, each in curves.items()
-    ]
-    verdict = f" Cleaning helps from strength {helps:g}." if is_number(helps) else ""
-    return f"Line chart of the mean true-positive rate against strength. {'; '.join(parts)}.{verdict}"
-
-
-def _draw(
-    sheet: "Sheet", strengths: list[float], curves: dict[str, list[ScoreView | None]], results: Json
-) -> None:
-    gaps = _gaps(results)
-    panels = sheet.subplots(
-        2 if gaps else 1, 1, sharex=True, height_ratios=[2, 1][: 2 if gaps else 1], squeeze=False
-    )
-    axes = panels[0, 0]
-    looks = {pipeline: index % 6 for index, pipeline in enumerate(curves)}
-    for pipeline, each in curves.items():
-        shown = [(strength, score) for strength, score in zip(strengths, each, strict=False) if score]
-        spans = np.array([score.interval or (np.nan, np.nan) for _, score in shown])
-        means = np.array([score.mean for _, score in shown])
-        _line(axes, np.array([s for s, _ in shown]), means, spans, (looks[pipeline], pipeline))
-    _rate_axes(axes)
-    set_ylabel_horizontal(axes, "Mean true-positive rate")
-    # Above, not inside: curves may run anywhere.
-    handles, words = axes.get_legend_handles_labels()
-    sheet.legend(handles, words, loc="outside upper left", ncols=min(4, len(words)))
-    if gaps:
-        _draw_gaps(panels[1, 0], gaps, looks)
-    helps = results.get("helps_from")
-    if is_number(helps):
-        for one in panels[:, 0]:
-            one.axvline(helps, color=PLACEHOLDER["ink"], linewidth=0.8, linestyle=(0, (2, 2)))
-        spot = {"xytext": (5, 0), "textcoords": "offset points", "fontsize": 8}
-        axes.annotate(f"shown to help\nfrom {helps:g}", (helps, 0.04), **spot)
-    panels[-1, 0].set_xlabel("Strength")
-
-
-def _line(axes: "Axes", x: np.ndarray, means: np.ndarray, spans: np.ndarray, look: tuple[int, str]) -> None:
-    index, name = look
-    color = PLACEHOLDER[SERIES[index]]
-    axes.fill_between(x, spans[:, 0], spans[:, 1], color=color, alpha=0.2, linewidth=0)
-    axes.plot(
-        x, means, color=color, linestyle=LINES[index], marker=MARKERS[index], markersize=3.6, label=name
-    )
-
-
-def _gaps(results: Json) -> dict[str, np.ndarray]:
-    """Each pipeline less the classifier alone: rows of strength, mean, lower and upper bound (Holm)."""
-    found = {}
-    for one in results.get("comparisons") or []:
-        rows = [
-            numbers([each.get(key) for key in ("strength", "mean", "lower", "upper")])
-            for each in one.get("differences") or []
+def _describe(
+    strengths: Sequence[float], curves: Mapping[Pipeline, Sequence[Estimate]], threshold: float | None
+) -> str:
+    indices = sorted({int(np.argmin(np.abs(np.array(strengths) - s))) for s in DESCRIBED_STRENGTHS})
+    parts = []
+    for pipeline, estimates in curves.items():
+        points = [
+            f"{format_metric(mean, 'recall')} at {strengths[i]:g}"
+            for i in indices
+            if (mean := estimates[i].mean) is not None
         ]
-        if rows and np.isfinite(np.array(rows)[:, 1]).any():
-            found[str(one.get("pipeline"))] = np.array(rows)
-    return found
+        parts.append(f"{pipeline}: {', '.join(points)}")
+    end = "" if threshold is None else f" Denoising helps significantly from strength {threshold:g}."
+    return f"Line chart of mean recall against strength. {'; '.join(parts)}.{end}"
 
 
-def _draw_gaps(axes: "Axes", gaps: dict[str, np.ndarray], looks: dict[str, int]) -> None:
-    for pipeline, rows in gaps.items():
-        _line(axes, rows[:, 0], rows[:, 1], rows[:, 2:], (looks.get(pipeline, 5), pipeline))
+def _differences(results: RobustnessResults) -> list[PipelineComparison]:
+    return [row for row in results.comparisons if any(entry.difference.n for entry in row.differences)]
+
+
+def _draw(sheet: "Sheet", results: RobustnessResults, curves: Mapping[Pipeline, Sequence[Estimate]]) -> None:
+    differences = _differences(results)
+    heights = [2, 1] if differences else [1]
+    panels = sheet.subplots(len(heights), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0]
+    styles = {pipeline: index % len(SERIES) for index, pipeline in enumerate(curves)}
+    for pipeline, estimates in curves.items():
+        points = [
+            (strength, estimate.mean, *(estimate.interval or (np.nan, np.nan)))
+            for strength, estimate in zip(results.strengths, estimates, strict=True)
+            if estimate.mean is not None
+        ]
+        _draw_line(panels[0], np.array(points), styles[pipeline], pipeline)
+    _format_recall_axes(panels[0])
+    set_ylabel_horizontal(panels[0], "Mean recall")
+    handles, labels = panels[0].get_legend_handles_labels()
+    sheet.legend(handles, labels, loc="outside upper left", ncols=min(4, len(labels)))
+    if differences:
+        _draw_differences(panels[1], differences, styles)
+    _mark_threshold(list(panels), results.denoising)
+    panels[-1].set_xlabel("Strength")
+
+
+def _draw_line(axes: "Axes", points: Float[np.ndarray, "s 4"], style: int, label: str) -> None:
+    """A line with a band.
+
+    Args:
+        axes: to draw on.
+        points: rows of strength, mean, lower and upper bound; NaN for bounds that are not known.
+        style: which color, line style and marker.
+        label: in the legend.
+    """
+    x, means, lower, upper = points.T
+    color = PLACEHOLDER[SERIES[style]]
+    axes.fill_between(x, lower, upper, color=color, alpha=0.2, linewidth=0)
+    axes.plot(
+        x, means, color=color, linestyle=LINES[style], marker=MARKERS[style], markersize=3.6, label=label
+    )
+
+
+def _draw_differences(
+    axes: "Axes", comparisons: Sequence[PipelineComparison], styles: Mapping[Pipeline, int]
+) -> None:
+    for comparison in comparisons:
+        points = [
+            (row.strength, row.difference.mean, *(row.difference.interval or (np.nan, np.nan)))
+            for row in comparison.differences
+            if row.difference.mean is not None
+        ]
+        style = styles.get(comparison.pipeline, len(SERIES) - 1)
+        _draw_line(axes, np.array(points), style, comparison.pipeline)
     axes.axhline(0, color=PLACEHOLDER["ink"], linewidth=0.8)
-    axes.yaxis.set_major_formatter(lambda value, _place: fixed(100 * value, 0))
-    set_ylabel_horizontal(axes, "Difference from the classifier alone, percentage points")
+    axes.yaxis.set_major_formatter(lambda value, _: format_delta(value, "recall", TYPESET, unit=False))
+    set_ylabel_horizontal(axes, f"Difference from {comparisons[0].baseline}, percentage points")
 
 
-def _rate_axes(axes: "Axes") -> None:
+def _mark_threshold(panels: Sequence["Axes"], denoising: PipelineComparison | None) -> None:
+    if denoising is None or denoising.significant_from is None:
+        return
+    x = denoising.significant_from
+    for axes in panels:
+        axes.axvline(x, color=PLACEHOLDER["ink"], linewidth=0.8, linestyle=(0, (2, 2)))
+    panels[0].annotate(
+        f"significant\nfrom {x:g}", (x, 0.04), xytext=(5, 0), textcoords="offset points", fontsize=8
+    )
+
+
+def _format_recall_axes(axes: "Axes") -> None:
     axes.set_ylim(0, 1.02)
     axes.set_xlim(left=0)
     as_percent(axes.yaxis, 0)
 
 
-def class_curves(run: RunData, chapter: Json) -> Figure | None:
-    """Small multiples: the true-positive rate of each class against strength."""
-    found = chapter_results(run, chapter["name"]).get("pipelines") or {}
-    strengths, names = strengths_of(run, chapter), class_names(run)
+# ---------------------------------------------------------------- each class
+
+
+def class_curves(plan: RobustnessPlan, results: RobustnessResults, labels: Sequence[str]) -> Figure | None:
+    """Small multiples: the recall of each class against strength."""
     grids = {
-        p: np.array([[_mean(v) for v in row] for row in found[p].get("tpr_per_class") or []])
-        for p in pipelines_of(run, chapter)
+        pipeline: np.array(results.pipelines[pipeline].recall_per_class, float)
+        for pipeline in recall_curves(results)
     }
-    grids = {p: grid for p, grid in grids.items() if grid.ndim == 2 and len(grid) == len(strengths)}
     if not grids:
         return None
-    classes = next(iter(grids.values())).shape[1]
-    labels = [names[i] if i < len(names) else str(i) for i in range(classes)]
-    alone = next(iter(grids))
-    at = int(np.argmin(np.abs(np.array(strengths) - 0.5)))
-    order = np.argsort(grids[alone][at])
-    name = f"{slug(chapter['name'])}-classes"
-    capped = f" The first {MAX_CLASSES} of {classes} classes." if classes > MAX_CLASSES else ""
+    name, strengths = f"{slug(plan.name)}-classes", results.strengths
+    first, grid = next(iter(grids.items()))
+    row = int(np.argmin(np.abs(np.array(strengths) - 0.5)))
+    present = np.flatnonzero(np.isfinite(grid[row]))
+    order = present[np.argsort(grid[row][present])]
+    worst, best = (
+        f"{labels[i]} ({format_metric(float(grid[row][i]), 'recall')})" for i in (order[0], order[-1])
+    )
+    omitted = f" The first {MAX_CLASSES} of {len(labels)} classes." if len(labels) > MAX_CLASSES else ""
+    n_rows = -(-min(len(labels), MAX_CLASSES) // 5)
     return Figure(
         name=name,
-        title="The same, class by class",
-        caption=(
-            "True-positive rate of each class against strength, mean over replicates; "
-            f"the same lines as above.{capped}"
-        ),
+        title="Recall of each class",
+        caption=f"Recall of each class against strength, mean over replicates; lines as above.{omitted}",
         alt=(
-            f"Small line charts, one a class. For {alone} at strength {strengths[at]:g} class "
-            f"{labels[order[0]]} suffers most "
-            f"({percent1(grids[alone][at][order[0]])}) and {labels[order[-1]]} least "
-            f"({percent1(grids[alone][at][order[-1]])})."
+            f"Small line charts, one per class. For {first} at strength {strengths[row]:g}, the lowest "
+            f"recall is that of class {worst}, the highest that of class {best}."
         ),
-        drawing=plot(
-            name,
-            lambda sheet: _multiples(sheet, strengths, grids, labels),
-            0.5 + 1.25 * -(-min(classes, MAX_CLASSES) // 5),
-        ),
-        header=("pipeline", "strength", *labels),
-        rows=tuple(
-            (p, s, *map(float, row))
-            for p, grid in grids.items()
-            for s, row in zip(strengths, grid, strict=True)
+        svg=plot(name, lambda sheet: _draw_classes(sheet, strengths, grids, labels), 0.5 + 1.25 * n_rows),
+        csv_header=("pipeline", "strength", *labels),
+        csv_rows=tuple(
+            (pipeline, strength, *map(float, recall))
+            for pipeline, grid in grids.items()
+            for strength, recall in zip(strengths, grid, strict=True)
         ),
     )
 
 
-def _mean(value: Any) -> float:
-    score = read_score(value)
-    return score.mean if score else float("nan")
-
-
-def _multiples(
-    sheet: "Sheet", strengths: list[float], grids: dict[str, np.ndarray], labels: list[str]
+def _draw_classes(
+    sheet: "Sheet",
+    strengths: Sequence[float],
+    grids: Mapping[Pipeline, RecallPerClass],
+    labels: Sequence[str],
 ) -> None:
-    shown = min(len(labels), MAX_CLASSES)
-    columns = min(5, shown)
-    panels = sheet.subplots(-(-shown // columns), columns, sharex=True, sharey=True, squeeze=False).ravel()
-    for spot, axes in enumerate(panels):
-        if spot >= shown:
-            axes.set_visible(False)
-            continue
+    n = min(len(labels), MAX_CLASSES)
+    n_columns = min(5, n)
+    panels = sheet.subplots(-(-n // n_columns), n_columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for axes in panels[n:]:
+        axes.set_visible(False)
+    for k, axes in enumerate(panels[:n]):
         for index, (pipeline, grid) in enumerate(grids.items()):
+            style = index % len(SERIES)
+            color = PLACEHOLDER[SERIES[style]]
             axes.plot(
-                strengths,
-                grid[:, spot],
-                color=PLACEHOLDER[SERIES[index % 6]],
-                linestyle=LINES[index % 6],
-                linewidth=1.2,
-                label=pipeline,
+                strengths, grid[:, k], color=color, linestyle=LINES[style], linewidth=1.2, label=pipeline
             )
-        _rate_axes(axes)
+        _format_recall_axes(axes)
         axes.set_yticks([0, 0.5, 1])
-        set_ylabel_horizontal(axes, labels[spot])
-    handles, words = panels[0].get_legend_handles_labels()
-    sheet.legend(handles, words, loc="outside upper left", ncols=min(4, len(words)))
+        set_ylabel_horizontal(axes, labels[k])
+    handles, names = panels[0].get_legend_handles_labels()
+    sheet.legend(handles, names, loc="outside upper left", ncols=min(4, len(names)))
     sheet.supxlabel("Strength", fontsize=8.5)
 
 
-def corrupted_strip(run: RunData, chapter: Json) -> Figure | None:
-    """Two test images at rising strengths: as spoilt, and as each pipeline hands them to its classifier."""
-    seen: dict[str, np.ndarray] = {}
-    shown: np.ndarray | None = None
-    for one in chapter.get("evaluations") or []:
-        arrays = run.arrays(one["id"]) if one.get("replicate") == 0 else {}
-        if "shown" in arrays and "seen" in arrays:
-            shown = arrays["shown"] if shown is None else shown
-            if "+" in str(one.get("pipeline")):
-                seen[str(one["pipeline"]).split("+")[0]] = arrays["seen"]
-    strengths = strengths_of(run, chapter)
-    if shown is None or len(shown) != len(strengths):
+# ---------------------------------------------------------------- images
+
+
+def corrupted_strip(run: Run, plan: RobustnessPlan) -> Figure | None:
+    """Test images at rising strength: corrupted, and as each denoiser or filter passes them on."""
+    corrupted, denoised = _stored_images(run, plan)
+    if corrupted is None:
         return None
-    picks = np.unique(
-        np.linspace(0, len(strengths) - 1, min(MAX_STRENGTHS, len(strengths))).round().astype(int)
-    )
-    rows: list[ImageRow] = []
-    for digit in [d for d in (3, 8) if d < shown.shape[1]] or [0]:
-        rows.append(ImageRow("noisy", shown[picks, digit]))
-        rows += [ImageRow(cleaner, images[picks, digit]) for cleaner, images in seen.items()]
-        rows[-1] = replace(rows[-1], last=True)
-    cleaners = listing([f"the {cleaner}" for cleaner in seen]) or "nothing"
+    n = min(MAX_STRENGTHS, len(plan.strengths))
+    indices = np.unique(np.linspace(0, len(plan.strengths) - 1, n).round().astype(int))
+    strengths = [plan.strengths[i] for i in indices]
+    rows = []
+    for example in [i for i in EXAMPLES if i < corrupted.shape[1]] or [0]:
+        group = {"corrupted": corrupted, **denoised}
+        rows += [
+            ImageRow(label, images[indices, example], is_last=label == list(group)[-1])
+            for label, images in group.items()
+        ]
+    after = f" and after {join_words(list(denoised))}" if denoised else ""
     return Figure(
-        name=f"{slug(chapter['name'])}-strip",
-        title="What the classifier gets to see",
+        name=f"{slug(plan.name)}-strip",
+        title="Inputs of the classifier",
         caption=(
-            "Test images at rising strength (above each column), spoilt and after "
-            f"{cleaners}; one draw of the noise, replicate 0."
+            f"Test images at rising strength (above each column), corrupted{after}; one draw of the noise, "
+            "replicate 0."
         ),
-        alt=(
-            f"Strips of test images at strengths {strengths[picks[0]]:g} to {strengths[picks[-1]]:g}: "
-            f"noisy, and after {cleaners}."
-        ),
-        drawing=tile_drawing(
+        alt=f"Strips of test images at strengths {strengths[0]:g} to {strengths[-1]:g}, corrupted{after}.",
+        svg=draw_grid(
             rows,
-            ink=is_ink(shown[:1, :].reshape(-1, *shown.shape[2:])),
-            head=[f"{strengths[i]:g}" for i in picks],
-            label_width=14 + 5 * max(map(len, ("denoiser", *seen))),
+            ink=is_ink(corrupted[0]),
+            header=[f"{strength:g}" for strength in strengths],
+            label_width=14 + 5 * max(map(len, ("corrupted", *denoised))),
         ),
-        header=("strength shown",),
-        rows=tuple((strengths[i],) for i in picks),
+        csv_header=("strength",),
+        csv_rows=tuple((strength,) for strength in strengths),
     )
+
+
+def _stored_images(run: Run, plan: RobustnessPlan) -> tuple[Images | None, dict[str, Images]]:
+    """Corrupted images of replicate 0, and denoised ones by the names of what stands before a classifier."""
+    corrupted: Images | None = None
+    denoised: dict[str, Images] = {}
+    for evaluation in plan.evaluations:
+        arrays = run.arrays(evaluation.id) if evaluation.replicate == 0 else {}
+        if arrays:
+            corrupted = arrays["corrupted"] if corrupted is None else corrupted
+            if evaluation.pipeline.denoisers:
+                denoised["+".join(evaluation.pipeline.denoisers)] = arrays["denoised"]
+    return corrupted, denoised
