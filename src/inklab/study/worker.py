@@ -14,7 +14,7 @@ import torch
 
 from inklab.corruptions.corruption import get_corruption
 from inklab.corruptions.filters import filters
-from inklab.data.dataset import stratified_split
+from inklab.data.dataset import stratified_sample
 from inklab.errors import WriteError
 from inklab.evaluation.frechet import Moments
 from inklab.evaluation.generation import evaluate_generation, reference_moments
@@ -271,7 +271,7 @@ def _evaluate_robustness(
 ) -> tuple[RobustnessOutcome, Arrays]:
     data, seed = training_data(context), Seed(context.seed)
     labels = data.test.labels.numpy()
-    indices = stratified_split(labels, evaluation.images, seed / "noise images")
+    indices = stratified_sample(labels, evaluation.images, seed / "noise images")
     models = iter([_load_model(context, trial) for trial in evaluation.depends_on])
     denoisers = [
         filters[part].fn if part in filters else next(models).denoise

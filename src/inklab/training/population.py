@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from inklab.networks.layers import Normalize, NormalizedModel, for_inference, key_names
 from inklab.networks.network import build_network
+from inklab.records.plan import Trial
 from inklab.records.recipe import Recipe, TrialConfig
 from inklab.records.record import Shape
 from inklab.seeding import Seed
@@ -21,15 +22,6 @@ from inklab.training.optimizers import HyperSchedule, Tensors, make_optimizer
 from inklab.training.step import State, TrainStep
 
 MIN_POPULATION = 2  # one member in a batched product takes another kernel, which differs in the last bits
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One training: a resolved configuration and a replicate."""
-
-    id: str
-    config: TrialConfig
-    replicate: int
 
 
 @dataclass(frozen=True)

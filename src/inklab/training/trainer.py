@@ -10,6 +10,7 @@ from torch import Tensor
 
 from inklab.networks.layers import NormalizedModel
 from inklab.records.outcomes import History
+from inklab.records.plan import Trial
 from inklab.seeding import Seed
 from inklab.training.batches import TrainingData
 from inklab.training.checkpoint import (
@@ -23,7 +24,7 @@ from inklab.training.checkpoint import (
 )
 from inklab.training.compiled import CompiledStep, CompileError
 from inklab.training.evaluate import EpochMetrics
-from inklab.training.population import Population, PopulationJob, Trial
+from inklab.training.population import Population, PopulationJob
 from inklab.training.step import State
 
 OnEpoch = Callable[[int, int, float], None]
