@@ -1,235 +1,137 @@
-"""The application: routes, the page's files, and what stands in every answer."""
+"""The application: routes, the page's files, errors as JSON."""
 
-import hashlib
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+import math
+import mimetypes
+from base64 import b64encode
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from fastapi import FastAPI, Request, Response
-from fastapi.responses import StreamingResponse
-from fastapi.routing import APIRoute
-from pydantic import BaseModel, ValidationError
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse, Response
+from pydantic import JsonValue
 from starlette.exceptions import HTTPException
+from starlette.staticfiles import StaticFiles
 
 import inklab
-from inklab import web
 from inklab.errors import InklabError
-from inklab.serve.api import ApiHandlers, network_catalog
+from inklab.serve import api
 from inklab.serve.app_state import AppState
-from inklab.serve.limits import HttpError
-from inklab.serve.openapi import describe_api
-from inklab.serve.progress_stream import no_study
-from inklab.serve.schemas import (
-    DenoiseRequest,
-    DenoiseResponse,
-    GenerateRequest,
-    GenerateResponse,
-    Health,
-    PredictRequest,
-    PredictResponse,
-    StudyResponse,
-    format_errors,
-)
+from inklab.serve.limits import EVENTS, HttpError, error_response
+from inklab.serve.schemas import ErrorResponse, format_validation_error
 
 PAGE = Path(__file__).parent / "page"
-KINDS = {
-    ".html": "text/html; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".svg": "image/svg+xml",
+FOLDERS: list[str | tuple[str, str]] = [("inklab", "serve/page"), ("inklab", "web")]
+"""Of the page's files; the drawing pad is shared with the report."""
+
+ERRORS = {
+    400: "not HTTP as it should be", 401: "the token is missing", 403: "another site, or another host name",
+    404: "there is no such thing here", 405: "another method", 408: "the body came too slowly",
+    413: "the body is too large", 415: "the body is not application/json",
+    422: "something in the request is wrong", 503: "too much at once; Retry-After says when to try again",
+}  # fmt: skip
+Responses = dict[int | str, dict[str, Any]]
+RESPONSES: Responses = {
+    status: {"model": ErrorResponse, "description": description} for status, description in ERRORS.items()
 }
-INDEX = "index.html"
+
+mimetypes.add_type("text/javascript", ".js")  # a registry of Windows may have another one
 
 
-@dataclass(frozen=True)
-class StaticFile:
-    """A file of the page.
+def build_app(state: AppState, on_ready: Callable[[Mapping[str, str]], None] = lambda _: None) -> FastAPI:
+    """The application; to be used behind `security.SecurityMiddleware`.
 
-    Attributes:
-        content: its bytes.
-        kind: its Content-Type.
-        tag: changes with the content; a browser that has it is not sent it again.
+    Args:
+        state: what responses are made from.
+        on_ready: called once it answers, with the models that can't be served and why.
     """
-
-    content: bytes
-    kind: str
-    tag: str
-
-
-def page_files() -> dict[str, StaticFile]:
-    """Every file of the page, and the pad's modules, by name.
-
-    Example:
-        >>> "drawing.js" in page_files()
-        True
-    """
-    found = {path.name: path.read_bytes() for path in sorted(PAGE.glob("*")) if path.suffix in KINDS}
-    found |= {name: web.source(name).encode() for name in web.MODULES}
-    return {name: _file(name, content) for name, content in found.items()}
-
-
-def _file(name: str, content: bytes) -> StaticFile:
-    tag = hashlib.sha256(content).hexdigest()[:16]
-    return StaticFile(content, KINDS[Path(name).suffix], f'"{tag}"')
-
-
-RequestModel = TypeVar("RequestModel", bound=BaseModel)
-Handler = Callable[[Request], Awaitable[Response]]
-
-JSON = "application/json"
-CACHE_CONTROL = "no-cache"  # kept, but asked for each time: the next start may have another one
-
-
-class RawBodyRoute(APIRoute):
-    """A route whose function gets the request as it is: FastAPI describes it, and stays out of the way."""
-
-    def get_route_handler(self) -> Callable[[Request], Any]:
-        """The function itself."""
-        handler: Callable[[Request], Any] = self.endpoint
-        return handler
-
-
-def build_app(service: AppState) -> FastAPI:
-    """The application over a service; to be asked through a `guard.Guard`."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await service.start()
+        await state.start()
+        on_ready(state.catalog.skipped)
         yield
-        await service.stop()
+        await state.stop()
 
     app = FastAPI(
         title="inklab serve", version=inklab.__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
-        openapi_url=None, redirect_slashes=False,
+        redirect_slashes=False,
     )  # fmt: skip
-    app.router.route_class = RawBodyRoute
-    _add_images(app, ApiHandlers(service))
-    _add_study(app, service)
-    _add_page(app, page_files())
-    _add_errors(app)
-    describe_api(app, service)
+    app.state.inklab = state
+    _add_routes(app, _examples(state.catalog.shape))
+    _add_error_handlers(app)
     return app
 
 
-def _add_images(app: FastAPI, answers: ApiHandlers) -> None:
-    """The questions about images."""
-    routes: tuple[tuple[str, Handler, type[BaseModel]], ...] = (
-        ("predict", _asking(PredictRequest, answers.predict), PredictResponse),
-        ("denoise", _asking(DenoiseRequest, answers.denoise), DenoiseResponse),
-        ("generate", _asking(GenerateRequest, answers.generate), GenerateResponse),
-    )
-    for name, handler, answer in routes:
-        app.add_api_route(f"/api/{name}", handler, methods=["POST"], response_model=answer, name=name)
+def _add_routes(app: FastAPI, examples: dict[str, JsonValue]) -> None:
+    for handler in (api.predict, api.denoise, api.generate):
+        path = f"/api/{handler.__name__}"
+        content: JsonValue = {"application/json": {"examples": examples[path]}}
+        extra = {"requestBody": {"content": content}}
+        app.post(path, responses=RESPONSES, openapi_extra=extra)(handler)
+    app.get("/health", responses=RESPONSES)(api.health)
+    app.get("/api/networks", responses=RESPONSES)(api.networks)
+    app.get("/api/study", responses=RESPONSES)(api.study)
+    stream: Responses = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
+    app.get(EVENTS, responses=RESPONSES | stream, response_class=Response)(api.events)
+    app.get("/", include_in_schema=False)(_index)
+    app.mount("/static", StaticFiles(packages=FOLDERS))
 
 
-def _asking(form: type[RequestModel], ask: Callable[[RequestModel], Awaitable[bytes]]) -> Handler:
-    async def handler(request: Request) -> Response:
-        try:
-            asked = form.model_validate_json(request.scope["body"])
-        except ValidationError as error:
-            raise HttpError(422, format_errors(error)) from None
-        return Response(await ask(asked), media_type=JSON)
-
-    return handler
+async def _index() -> FileResponse:
+    return FileResponse(PAGE / "index.html", media_type="text/html; charset=utf-8")
 
 
-def _add_study(app: FastAPI, service: AppState) -> None:
-    """What there is, and the study."""
-
-    async def health(_: Request) -> Response:
-        return _json({"status": "ok", "inklab": inklab.__version__, "study": service.shelf.about["study"]})
-
-    async def networks(_: Request) -> Response:
-        return _json(await network_catalog(service))
-
-    async def study(_: Request) -> Response:
-        follower = service.follower
-        return _json({"results": None, "progress": None} if follower is None else await follower.study())
-
-    async def events(_: Request) -> Response:
-        if service.follower is None:
-            raise no_study()
-        stream = service.follower.events()
-        first = await anext(stream)  # too many listeners are refused before an answer begins
-        return StreamingResponse(_all(first, stream), media_type="text/event-stream")
-
-    app.add_api_route("/health", health, methods=["GET"], response_model=Health)
-    app.add_api_route("/api/networks", networks, methods=["GET"], response_model=dict[str, Any])
-    app.add_api_route("/api/study", study, methods=["GET"], response_model=StudyResponse)
-    app.add_api_route("/api/study/events", events, methods=["GET"], response_class=StreamingResponse)
+def _examples(shape: tuple[int, int, int]) -> dict[str, JsonValue]:
+    """Requests for /openapi.json that this server answers: an image is black."""
+    image = b64encode(bytes(math.prod(shape))).decode()
+    corruption: JsonValue = {"strength": 0.2, "seed": 1}
+    corrupted: JsonValue = {"images": [image], "corruption": corruption}
+    return {
+        "/api/predict": {"one image": {"value": {"images": [image]}}, "corrupted": {"value": corrupted}},
+        "/api/denoise": {"corrupted": {"value": corrupted}},
+        "/api/generate": {
+            "from a sampler": {"value": {"count": 4, "seed": 1}},
+            "between four images": {"value": {"positions": [[0.0, 0.0], [0.5, 0.5], [1.0, 1.0]]}},
+            "near an image": {"value": {"neighbors_of": image, "count": 4, "sigma": 0.5}},
+        },
+    }
 
 
-async def _all(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    try:
-        yield first
-        async for each in rest:
-            yield each
-    finally:
-        await rest.aclose()  # type: ignore[attr-defined]
-
-
-def _add_page(app: FastAPI, files: Mapping[str, StaticFile]) -> None:
-    """The page's files, and the description of all this."""
-
-    async def index(request: Request) -> Response:
-        return _sent(files.get(INDEX), request)
-
-    async def static(request: Request) -> Response:
-        return _sent(files.get(request.path_params["name"]), request)
-
-    async def description(_: Request) -> Response:
-        return _json(app.openapi())
-
-    for path, handler in (("/", index), ("/static/{name}", static), ("/openapi.json", description)):
-        app.add_api_route(path, handler, methods=["GET"], include_in_schema=False)
-
-
-def _sent(file: StaticFile | None, request: Request) -> Response:
-    if file is None:
-        raise HttpError(404, "the page has no such file")
-    headers = {"etag": file.tag, "cache-control": CACHE_CONTROL}
-    if request.headers.get("if-none-match") == file.tag:
-        return Response(status_code=304, headers=headers)
-    return Response(file.content, media_type=file.kind, headers=headers)
-
-
-def _json(value: MutableMapping[str, Any]) -> Response:
-    return Response(json.dumps(value, allow_nan=False), media_type=JSON)
-
-
-def _add_errors(app: FastAPI) -> None:
+def _add_error_handlers(app: FastAPI) -> None:
     """Every error is one line of JSON."""
 
-    async def refused(_: Request, error: Exception) -> Response:
-        assert isinstance(error, HttpError)
-        return Response(error.body, error.status, error.headers, JSON)
-
-    async def mistake(request: Request, error: Exception) -> Response:
-        asked = request.method == "POST"  # else nothing was asked that could be wrong: the run is damaged
-        return await refused(request, HttpError(422 if asked else 503, str(error)))
-
-    async def http(request: Request, error: Exception) -> Response:
+    async def on_http_error(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
-        return await refused(request, HttpError(error.status_code, _said(request, error), error.headers))
+        return error_response(_with_advice(request, error))
 
-    async def internal(request: Request, _: Exception) -> Response:
-        return await refused(
-            request, HttpError(500, "something went wrong here; the server's terminal says what")
-        )
+    async def on_invalid_request(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        return error_response(HttpError(422, format_validation_error(error)))
 
-    app.add_exception_handler(HttpError, refused)
-    app.add_exception_handler(InklabError, mistake)
-    app.add_exception_handler(HTTPException, http)
-    app.add_exception_handler(Exception, internal)
+    async def on_inklab_error(request: Request, error: Exception) -> JSONResponse:
+        # A GET has nothing that could be wrong: the run is damaged.
+        return error_response(HttpError(422 if request.method == "POST" else 503, str(error)))
+
+    async def on_bug(_: Request, error: Exception) -> JSONResponse:
+        return error_response(HttpError(500, "an internal error occurred; see the server's terminal"))
+
+    app.add_exception_handler(HTTPException, on_http_error)
+    app.add_exception_handler(RequestValidationError, on_invalid_request)
+    app.add_exception_handler(InklabError, on_inklab_error)
+    app.add_exception_handler(Exception, on_bug)
 
 
-def _said(request: Request, error: HTTPException) -> str:
+def _with_advice(request: Request, error: HTTPException) -> HTTPException:
+    """An error of the router, with what to do."""
+    if isinstance(error, HttpError):
+        return error
     if error.status_code == 404:
-        return f"there is nothing at '{request.url.path[:100]}'; see /openapi.json"
+        return HttpError(404, f"there is nothing at '{request.url.path[:100]}'; see /openapi.json")
     if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow") or (error.headers or {}).get("allow", "")
-        return f"{request.method[:20]} is not done here; allowed: {allowed}"
-    return str(error.detail)
+        headers = error.headers or {}
+        allowed = headers.get("Allow", "")
+        return HttpError(405, f"{request.method[:20]} is not allowed here; allowed: {allowed}", headers)
+    return error
