@@ -37,7 +37,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from itertools import permutations
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from filelock import FileLock
@@ -139,6 +139,7 @@ class CompiledStep:
             old.copy_(new)
 
 
+@runtime_checkable
 class _Program(Protocol):
     """A compiled program as torch loads it."""
 

@@ -231,7 +231,7 @@ class HyperSchedule:
 
     def __init__(self, recipes: Sequence[Recipe], n_steps: int, *, stacked: bool) -> None:
         self.recipes, self.n_steps, self.stacked = recipes, n_steps, stacked
-        self._factor = math.nan
+        self._factor, self._hyper = 1.0, self._make_hyper(1.0)
 
     def at(self, step: int) -> HyperParams:
         """The hyperparameters at a step, which counts from 0."""
