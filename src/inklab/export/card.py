@@ -32,7 +32,10 @@ OUTPUT_RANGES = {
     "images": "0 to 1",
     "codes": "any number",
 }
-INTERVALS_NOTE = "An interval over replicates says what training again would give, one over images what other images would."
+INTERVALS_NOTE = (
+    "An interval over replicates says what training again would give, one over images what other images "
+    "would give."
+)
 LICENSE_NOTE = "No license is granted here: that is up to who trained it, and to who owns the images."
 NO_RUN_NOTE = "Its run was not at hand, so neither its recipe nor other replicates are known."
 
@@ -150,7 +153,8 @@ def describe_preprocessing(preprocessing: Preprocessing) -> str:
     return (
         "A picture of any size is converted to gray, and its background is removed. Its strokes, dark or "
         "light, are cropped, resized with antialiasing until their longer side has "
-        f"{preprocessing.fit_to} pixels, and shifted until {center} is in the middle of {size}: {ground}. `inklab predict` does this; elsewhere "
+        f"{preprocessing.fit_to} pixels, and shifted until {center} is in the middle of {size}: {ground}. "
+        "`inklab predict` does this; elsewhere "
         "you must do it first, or the metrics below don't hold."
     )
 

@@ -1,8 +1,8 @@
 """An ONNX file from anywhere, read and run without torch.
 
 A graph may never end or need any amount of memory (a few hundred bytes can ask for a terabyte). So
-`predict_file` reads and runs it in a process of its own, with limits of memory and time. That protects against
-accidents; it is not a sandbox, since onnxruntime itself is trusted.
+`predict_file` reads and runs it in a process of its own, with limits of memory and time. That protects
+against accidents; it is not a sandbox, since onnxruntime itself is trusted.
 """
 
 import json
