@@ -9,11 +9,11 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from pydantic import BaseModel, JsonValue, ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from inklab.data.dataset import Dataset, Split, split
-from inklab.data.sources import load, load_default
+from inklab.data.sources import load_dataset, load_default
 from inklab.errors import ConfigError, UnknownNameError, did_you_mean, nearest_name
 from inklab.evaluation.samplers import samplers
 from inklab.io.documents import check_depth, parse_toml, read_toml
@@ -46,7 +46,7 @@ MAX_REPORTED = 10
 MAX_SHOWN_LENGTH = 60
 """Characters of what was given, and of each part of its key."""
 
-Table = dict[str, JsonValue]
+Table = dict[str, object]
 """A TOML table, of which nothing is validated yet."""
 
 # ---------------------------------------------------------------- reading
@@ -147,7 +147,7 @@ def _read_file(study: str) -> tuple[Table, Path]:
     return read_toml(path), path.parent
 
 
-def _parse_profiles(value: JsonValue, study: str) -> dict[str, Table]:
+def _parse_profiles(value: object, study: str) -> dict[str, Table]:
     profiles = value if isinstance(value, dict) else {"": value}
     tables = {name: changes for name, changes in profiles.items() if isinstance(changes, dict)}
     if len(tables) < len(profiles):
@@ -157,14 +157,14 @@ def _parse_profiles(value: JsonValue, study: str) -> dict[str, Table]:
     return tables
 
 
-def _parse_small_data(value: JsonValue, study: str) -> SmallDataRule | None:
+def _parse_small_data(value: object, study: str) -> SmallDataRule | None:
     try:
         return None if value is None else SmallDataRule.model_validate(value)
     except ValidationError as error:
         raise validation_error(error, f"study '{study}'", SmallDataRule, "small_data") from None
 
 
-def parse_study(table: Mapping[str, JsonValue], name: str, folder: Path | None = None) -> StudySpec:
+def parse_study(table: Mapping[str, object], name: str, folder: Path | None = None) -> StudySpec:
     """Validate a study's tables; they are left as they are.
 
     Args:
@@ -193,7 +193,7 @@ def parse_study(table: Mapping[str, JsonValue], name: str, folder: Path | None =
         raise validation_error(error, f"study '{name}'") from None
 
 
-def merge_recipe_file(experiment: JsonValue, folder: Path | None = None) -> JsonValue:
+def merge_recipe_file(experiment: object, folder: Path | None = None) -> object:
     """An experiment with the recipe file that it names put in; what is no such table stays as it is.
 
     Which value holds, the first that there is:
@@ -228,14 +228,14 @@ def merge_recipe_file(experiment: JsonValue, folder: Path | None = None) -> Json
     return merged
 
 
-def _to_table(value: BaseModel | str) -> JsonValue:
+def _to_table(value: BaseModel | str) -> object:
     return value if isinstance(value, str) else value.model_dump(mode="json")
 
 
 # ---------------------------------------------------------------- overrides
 
 
-def parse_override(override: str) -> tuple[str, JsonValue]:
+def parse_override(override: str) -> tuple[str, object]:
     """Split `key=value`; the value is read as TOML, and as text where it is none.
 
     Example:
@@ -257,7 +257,7 @@ def parse_override(override: str) -> tuple[str, JsonValue]:
     return key.strip(), value
 
 
-def set_dotted(table: Table, key: str, value: JsonValue, origin: str) -> None:
+def set_dotted(table: Table, key: str, value: object, origin: str) -> None:
     """Set a dotted key of a study; its first part is an experiment or a field of the study.
 
     Args:
@@ -362,7 +362,9 @@ def validation_error(
         model: that it was validated as.
         prefix: key of the table in its file.
     """
-    issues = [_issue(detail, model, prefix) for detail in error.errors(include_url=False)]
+    # A key that is unknown explains one that is missing.
+    details = sorted(error.errors(include_url=False), key=lambda detail: detail["type"] == "missing")
+    issues = [_issue(detail, model, prefix) for detail in details]
     messages = [*dict.fromkeys(issue.message for issue in issues[:MAX_REPORTED])]
     if len(issues) > MAX_REPORTED:
         messages.append(f"and {len(issues) - MAX_REPORTED:,} more")
@@ -520,7 +522,7 @@ def load_data(spec: StudySpec) -> Dataset:
         DataError: the images are not available, or not what they should be.
     """
     name = spec.data.dataset
-    return load_default() if name == "default" else load(name, seed=spec.seed)
+    return load_default() if name == "default" else load_dataset(name, seed=spec.seed)
 
 
 def open_study(loaded: LoadedSpec, dataset: Dataset | None = None) -> LoadedStudy:
@@ -562,9 +564,9 @@ def _data_info(dataset: Dataset, parts: Split) -> DataInfo:
         shape=dataset.shape,
         labels=tuple(dataset.labels),
         counts=SplitCounts(
-            train=tuple(parts.train.counts(n_classes)),
-            validation=tuple(parts.validation.counts(n_classes)),
-            test=tuple(parts.test.counts(n_classes)),
+            train=parts.train.counts(n_classes),
+            validation=parts.validation.counts(n_classes),
+            test=parts.test.counts(n_classes),
         ),
         mean=float(pixels.mean()) / 255,
         std=float(pixels.std()) / 255,

@@ -13,8 +13,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-from pydantic import JsonValue
-
 from inklab.errors import CorruptFileError, RunError
 from inklab.hardware import cores, cpu_name, cpuinfo_field, free_memory, preferred_dtype
 from inklab.io.atomic import cache_dir
@@ -106,7 +104,7 @@ def load_cached_profile(path: Path | None = None) -> MachineProfile | None:
 
 def run_benchmark(
     command: Sequence[str] = BENCHMARK_COMMAND, timeout: float = BENCHMARK_SECONDS
-) -> dict[str, JsonValue]:
+) -> dict[str, object]:
     """Measure this machine in a process of its own, which prints one JSON object a line.
 
     Args:
@@ -126,7 +124,7 @@ def run_benchmark(
             os.killpg(process.pid, signal.SIGKILL)
             output = process.communicate()[0]
             output += f'\n{{"compile_error": "it took more than {timeout:g} s"}}'
-    measured: dict[str, JsonValue] = {}
+    measured: dict[str, object] = {}
     for line in output.splitlines():
         with suppress(ValueError, TypeError):  # a library may print to stdout, too
             measured |= json.loads(line)
@@ -136,7 +134,7 @@ def run_benchmark(
 def load_or_measure_profile(
     on_measure: Callable[[], None] = lambda: None,
     *,
-    run_benchmark: Callable[[], dict[str, JsonValue]] = run_benchmark,
+    run_benchmark: Callable[[], dict[str, object]] = run_benchmark,
     load_average: Callable[[], tuple[float, float, float]] = os.getloadavg,
 ) -> MachineProfile:
     """The profile of this machine, measured now if it is not cached: about 40 s, once a machine.

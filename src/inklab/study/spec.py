@@ -126,7 +126,7 @@ class TrainingExperiment(Experiment):
 
     @field_validator("grid")
     @classmethod
-    def _check_distinct(cls, grid: dict[str, tuple[Json, ...]]) -> dict[str, tuple[Json, ...]]:
+    def _check_distinct(cls, grid: dict[str, tuple[object, ...]]) -> dict[str, tuple[object, ...]]:
         names = _last_parts(grid)
         if repeated := [name for name in names if names.count(name) > 1]:
             raise ValueError(
@@ -155,8 +155,8 @@ class TrainingExperiment(Experiment):
         for values in itertools.product(*self.grid.values()):
             yield GridPoint(dict(zip(names, values, strict=True)), self._at(values))
 
-    def _at(self, values: tuple[Json, ...]) -> "TrainingExperiment":
-        table: dict[str, JsonValue] = {**self.to_json(), "grid": {}}
+    def _at(self, values: tuple[object, ...]) -> "TrainingExperiment":
+        table: dict[str, object] = {**self.to_json(), "grid": {}}
         for key, value in zip(self.grid, values, strict=True):
             _set_grid_value(table, key, value)
         try:
@@ -180,7 +180,7 @@ def _last_parts(keys: Mapping[str, object]) -> list[str]:
     return [key.rpartition(".")[2] for key in keys]
 
 
-def _set_grid_value(table: dict[str, JsonValue], key: str, value: JsonValue) -> None:
+def _set_grid_value(table: dict[str, object], key: str, value: object) -> None:
     """Put a grid's value into an experiment's table. Only an argument of a network may be new there."""
     *path, last = key.split(".")
     if (path or [last])[0] not in GRID_TABLES:
