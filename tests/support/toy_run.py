@@ -1,4 +1,4 @@
-"""A study that takes seconds: ten classes of 12 x 12 pixels, every kind of experiment, one run that is shared."""
+"""A study that takes seconds: ten classes of 12 x 12 pixels, every kind of experiment, one shared run."""
 
 import atexit
 import functools
@@ -83,7 +83,7 @@ TRIALS, EVALUATIONS = 14, 12
 
 
 def images(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Ten blurred patterns, one a class, with noise of each image's own: a net learns them in a few epochs."""
+    """Ten blurred patterns, one a class, with its own noise: a net learns them in a few epochs."""
     coarse = np.random.default_rng(0).uniform(0, 255, size=(CLASSES, SIDE // 3, SIDE // 3))
     patterns = coarse.repeat(3, axis=1).repeat(3, axis=2)
     labels = np.arange(count) % CLASSES
@@ -188,7 +188,7 @@ def begun(folder: Path, **execution: object) -> Path:
 
 
 NETS = '''
-"""Networks that make trouble in training only (a preflight check gives them four images), until a file exists."""
+"""Networks that make trouble in training only (a preflight check has four images), until a file exists."""
 
 import math
 import os
