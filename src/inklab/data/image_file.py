@@ -1,4 +1,4 @@
-"""Picture files, opened with care: a few formats, a cap on pixels before decoding, the right way up."""
+"""Image files: four formats, a limit on pixels before decoding, EXIF orientation applied."""
 
 import io
 import warnings
@@ -14,50 +14,48 @@ from inklab.io.atomic import read_bytes_capped
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
-MAX_PIXELS = 64_000_000  # of one picture; a camera's 50 megapixels pass, a decompression bomb doesn't
-MAX_PIXELS_A_BYTE = 10_000  # deflate packs 8,256 one-bit pixels into a byte at best; more were never there
+MAX_PIXELS = 64_000_000  # of one picture: more than a camera's 50 megapixels, less than a decompression bomb
+MAX_PIXELS_PER_BYTE = 10_000  # of a file; deflate packs at most 8,256 one-bit pixels into a byte
 MAX_FILE_BYTES = 512 * 1024**2
 
 
-def open_image(source: Path | bytes, *, name: str | None = None, most: int = MAX_PIXELS) -> Image.Image:
-    """Open and decode a PNG, JPEG, BMP or WebP picture, turned upright by its EXIF orientation.
+def open_image(source: Path | bytes, *, name: str | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Open and decode a PNG, JPEG, BMP or WebP picture, rotated upright by its EXIF orientation.
 
     Args:
-        source: a file, or the bytes of one (as from an upload).
-        name: what to call it in messages; the path if left out.
-        most: pixels that are decoded, 64 million or fewer.
+        source: a path, or the bytes of a file.
+        name: what messages call it; the path by default.
+        max_pixels: that are decoded, at most 64 million.
 
     Raises:
         DataError: there is no such file, or it can't be read.
-        CorruptFileError: another format, damaged, cut short, or more than `most` pixels.
+        CorruptFileError: it has another format, is damaged or truncated, or has too many pixels.
 
     Example:
-        >>> paper = io.BytesIO()
-        >>> Image.new("L", (3, 2), 200).save(paper, "PNG")
-        >>> open_image(paper.getvalue()).size
+        >>> file = io.BytesIO()
+        >>> Image.new("L", (3, 2), 200).save(file, "PNG")
+        >>> open_image(file.getvalue()).size
         (3, 2)
     """
     name = name or ("the picture" if isinstance(source, bytes) else f"'{source}'")
     content = source if isinstance(source, bytes) else _content(source, name)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # Pillow warns of odd tags and palettes; the pixels are read all the same
+            warnings.simplefilter("ignore")  # of Pillow, about unusual tags and palettes
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
-                _refuse_huge(picture.size, len(content), name, most)
+                _check_size(picture.size, len(content), name, max_pixels)
                 picture.load()
-                return _upright(picture)
+                return _rotate_upright(picture)
     except CorruptFileError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise CorruptFileError(f"{name} is too large: at most {MAX_PIXELS:,} pixels are decoded") from error
     except UnidentifiedImageError as error:
         raise CorruptFileError(
-            f"{name} isn't a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} picture; save it as PNG"
+            f"{name} is not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} picture; save it as PNG"
         ) from error
-    except Exception as error:  # Pillow's decoders raise a dozen kinds on damaged bytes
+    except Exception as error:  # Pillow's decoders raise a dozen types on damaged bytes
         raise CorruptFileError(f"{name} is a damaged picture ({error}); save it again as PNG") from error
 
 
@@ -68,45 +66,44 @@ def _content(path: Path, name: str) -> bytes:
         raise DataError(f"{name} can't be read: {error.strerror or error}") from error
 
 
-def _refuse_huge(size: tuple[int, int], file_bytes: int, name: str, most: int) -> None:
-    if size[0] * size[1] > most:
-        raise CorruptFileError(f"{name} has {size[0]:,} x {size[1]:,} pixels; at most {most:,} are decoded")
-    if size[0] * size[1] > MAX_PIXELS_A_BYTE * file_bytes:
+def _check_size(size: tuple[int, int], file_bytes: int, name: str, max_pixels: int) -> None:
+    if size[0] * size[1] > max_pixels:
         raise CorruptFileError(
-            f"{name} claims {size[0]:,} x {size[1]:,} pixels in {file_bytes:,} bytes; save it again as PNG"
+            f"{name} has {size[0]:,} x {size[1]:,} pixels; at most {max_pixels:,} are decoded"
+        )
+    if size[0] * size[1] > MAX_PIXELS_PER_BYTE * file_bytes:
+        raise CorruptFileError(
+            f"{name} declares {size[0]:,} x {size[1]:,} pixels in {file_bytes:,} bytes; save it again as PNG"
         )
 
 
-def _upright(picture: Image.Image) -> Image.Image:
-    with suppress(
-        Exception
-    ):  # a broken EXIF block is common in edited photographs and no reason to refuse them
+def _rotate_upright(picture: Image.Image) -> Image.Image:
+    with suppress(Exception):  # edited photographs often have a damaged EXIF block
         return ImageOps.exif_transpose(picture)
     return picture.copy()
 
 
 def gray_values(picture: Image.Image) -> Float64[np.ndarray, "h w"]:
-    """The picture's brightness from 0 to 255; the transparent shows a ground that contrasts.
+    """The picture's brightness from 0 to 255; transparent pixels become a contrasting background.
 
-    Pictures with 16 bits or floats a pixel are scaled to the same range by their type's, or else their own,
-    maximum.
+    Pictures of 16 bits or floats are scaled to that range by the maximum of their type, else by their own.
     """
     if picture.mode.startswith("I") or picture.mode == "F":
         deep = np.nan_to_num(np.asarray(picture, np.float64)).clip(0)
         top = deep.max(initial=0)
-        most = 255 if top <= 255 else 65535 if top <= 65535 else top
-        return deep * (255 / most)
+        white = 255 if top <= 255 else 65535 if top <= 65535 else top
+        return deep * (255 / white)
     return np.asarray(composite_on_background(picture).convert("L"), np.float64)
 
 
 def composite_on_background(picture: Image.Image) -> Image.Image:
-    """A picture without transparency: laid on white if what is visible of it is dark, else on black."""
+    """A picture without transparency: on white if its visible pixels are dark, else on black."""
     if not picture.has_transparency_data:
         return picture
     colored = picture.convert("RGBA")
     alpha = np.asarray(colored.getchannel("A"))
-    grey = np.asarray(colored.convert("RGB").convert("L"))
-    visible = np.einsum("hw,hw->", grey, alpha, dtype=np.int64)  # no copies of 64 million pixels in 64 bits
-    dark = 2 * visible <= 255 * alpha.sum(dtype=np.int64)
-    ground = Image.new("RGBA", colored.size, (255, 255, 255, 255) if dark else (0, 0, 0, 255))
-    return Image.alpha_composite(ground, colored).convert("RGB")
+    gray = np.asarray(colored.convert("RGB").convert("L"))
+    visible = np.einsum("hw,hw->", gray, alpha, dtype=np.int64)  # no copies of 64 million pixels in 64 bits
+    is_dark = 2 * visible <= 255 * alpha.sum(dtype=np.int64)
+    background = Image.new("RGBA", colored.size, (255, 255, 255, 255) if is_dark else (0, 0, 0, 255))
+    return Image.alpha_composite(background, colored).convert("RGB")
