@@ -43,8 +43,8 @@ MIN_VALIDATION = 500
 """But so many where that is no more than an eighth: mnist-5k's 350 / 50 / 100 a class."""
 
 MAX_REPORTED = 10
-MAX_SHOWN_LENGTH = 60
-"""Characters of what was given, and of each part of its key."""
+MAX_VALUE_LENGTH = 60
+"""Characters of a value, and of each part of a key, that a message shows."""
 
 Table = dict[str, object]
 """A TOML table, of which nothing is validated yet."""
@@ -373,7 +373,7 @@ def validation_error(
 
 def _issue(detail: ErrorDetails, model: type[BaseModel], prefix: str) -> ConfigIssue:
     parts, table = _locate(detail["loc"], model)
-    key = ".".join(part[:MAX_SHOWN_LENGTH] for part in ([prefix] if prefix else []) + parts)
+    key = ".".join(part[:MAX_VALUE_LENGTH] for part in ([prefix] if prefix else []) + parts)
     last = parts[-1] if parts else ""
     match detail["type"]:
         case "missing":
@@ -381,17 +381,17 @@ def _issue(detail: ErrorDetails, model: type[BaseModel], prefix: str) -> ConfigI
         case "extra_forbidden":
             return _unknown_key(key, last, table)
         case "union_tag_invalid":
-            kind = str(detail["ctx"]["tag"])[:MAX_SHOWN_LENGTH]
+            kind = str(detail["ctx"]["tag"])[:MAX_VALUE_LENGTH]
             known = ", ".join(EXPERIMENTS)
             message = f"'{key}' has the kind '{kind}'.{did_you_mean(kind, EXPERIMENTS)} Known: {known}"
             return ConfigIssue(key, message, nearest_name(kind, EXPERIMENTS))
-    given = repr(detail["input"])
-    if len(given) > MAX_SHOWN_LENGTH:
-        given = given[: MAX_SHOWN_LENGTH - 3] + "..."
+    value = repr(detail["input"])
+    if len(value) > MAX_VALUE_LENGTH:
+        value = value[: MAX_VALUE_LENGTH - 3] + "..."
     reason = MESSAGES.get(detail["type"], detail["msg"].removeprefix("Value error, "))
     words = re.findall(r"'(\w+)'", detail["ctx"]["expected"]) if detail["type"] == "literal_error" else []
     hint = did_you_mean(str(detail["input"]), words)
-    message = f"'{key}' is {given}: {reason[0].lower()}{reason[1:]}{hint and '.' + hint}"
+    message = f"'{key}' is {value}: {reason[0].lower()}{reason[1:]}{hint and '.' + hint}"
     return ConfigIssue(key, message, nearest_name(str(detail["input"]), words))
 
 

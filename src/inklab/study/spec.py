@@ -76,11 +76,7 @@ class Experiment(Record):
 
 
 class DataExperiment(Experiment):
-    """Shows the images: class balance, samples, what preprocessing does.
-
-    Attributes:
-        kind: "data".
-    """
+    """Shows the images: class balance, samples, what preprocessing does."""
 
     kind: Literal["data"] = "data"
 
@@ -105,7 +101,6 @@ class TrainingExperiment(Experiment):
     """Trains networks: each setting, each replicate.
 
     Attributes:
-        kind: "training", which may be left out.
         network: `{name = ..., arguments...}`, or only the name; a registered one or `file.py:Name`.
         normalize: in front of the network; "dataset" takes mean and std of the training images.
         recipe: how to train.
@@ -207,7 +202,6 @@ class RobustnessExperiment(Experiment):
     """Compares pipelines as images get worse.
 
     Attributes:
-        kind: "robustness".
         corruption: a registered corruption or `file.py:name`.
         strengths: in the corruption's unit, increasing.
         images: test images used; all if left out.
@@ -242,7 +236,6 @@ class GenerationExperiment(Experiment):
     """Draws new images from a decoder and scores them.
 
     Attributes:
-        kind: "generation".
         decoder: the training experiment whose network has an encoder and a decoder.
         classifier: the training experiment whose network scores.
         samplers: registered ways to draw codes.
@@ -263,11 +256,7 @@ class GenerationExperiment(Experiment):
 
 
 class FindingsExperiment(Experiment):
-    """Sentences computed from the numbers.
-
-    Attributes:
-        kind: "findings".
-    """
+    """Sentences computed from the numbers."""
 
     kind: Literal["findings"] = "findings"
 
