@@ -30,6 +30,8 @@ lint: setup
 	$(BIN)/ruff format --check src tests examples benchmarks scripts/*
 	$(BIN)/mypy
 	$(BIN)/python scripts/docs --check
+	$(BIN)/python scripts/build_results_schema.py --check
+	$(BIN)/python scripts/build_readme_tables.py --check
 
 prove: setup
 	$(BIN)/pytest -m prove tests/prove

@@ -60,7 +60,7 @@ def digits_plan(
     """
     loaded = read_study("digits", profile=profile, overrides=overrides)
     totals = {"train": 55_000, "validation": 5_000, "test": test}
-    counts = {name: tuple(int(share * total) for share in CLASS_SHARES) for name, total in totals.items()}
+    counts = {name: _class_counts(total) for name, total in totals.items()}
     data = DataInfo(
         dataset="mnist", sha256="ab" * 32, shape=(1, 28, 28), labels=tuple("0123456789"),
         counts=SplitCounts(**counts), mean=0.1307, std=0.3081, preprocessing=Preprocessing(), note=note,
@@ -75,6 +75,11 @@ def digits_plan(
         for key, config in configs.items()
     }  # fmt: skip
     return plan_study(loaded.spec, loaded.profile, data, execution, networks)
+
+
+def _class_counts(total: int) -> tuple[int, ...]:
+    counts = [int(share * total) for share in CLASS_SHARES[:-1]]
+    return (*counts, total - sum(counts))
 
 
 def write_report_run(

@@ -167,7 +167,8 @@ R = TypeVar("R", bound=Record)
 
 def replace(record: R, **fields: object) -> R:
     """A record with other fields, validated."""
-    return type(record).model_validate({**dict(record), **fields})
+    values = {name: getattr(record, name) for name in type(record).model_fields}
+    return type(record).model_validate({**values, **fields})
 
 
 def make_plan(
