@@ -1,7 +1,7 @@
 """`model.json` beside `weights.safetensors`: what a trained model is."""
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -81,7 +81,7 @@ class ModelManifest(Record):
         return self
 
     @classmethod
-    def read_from(cls, folder: Path) -> Self:
+    def read_from(cls, folder: Path) -> "ModelManifest":
         """Read the manifest in a directory, without the weights.
 
         Raises:
