@@ -1,46 +1,66 @@
-"""The application that commands hang on, and what they share."""
+"""The application that commands are registered with, and what they share."""
 
 import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from inklab.errors import RunError
+from inklab.errors import ConfigError, DataError, RunError, nearest_name
 
 app = typer.Typer(
     name="inklab",
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="A laboratory for small-image neural networks: replicates, noise, denoising, digits, one report.",
+    help="A laboratory for small-image neural networks: replicates, corruptions, denoising, one report.",
     epilog="Start with: inklab run",
 )
 
 Sets = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the study; may be repeated.")
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; may be given several times."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
-RunArg = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, such as runs/latest.")]
+RunArg = Annotated[str, typer.Argument(metavar="RUN", help="A run directory, such as runs/latest.")]
+ModelArg = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A model's or trial's directory, or a run; of a run its first classifier, or --experiment.",
+    ),
+]
+Experiment = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Of a run: which experiment, or setting such as l2-sweep:l2=1e-5."),
+]
+TrustCode = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--trust-code",
+        metavar="FILE.py:NAME",
+        help="Allow this code of yours to run, if a model needs it; may be given several times.",
+    ),
+]
 
-
-CONTROLS = dict.fromkeys({*range(32), *range(127, 160), *range(0xD800, 0xE000)} - {9, 10}, "\ufffd")
-"""What a terminal would obey instead of showing it, or can't print; names in foreign files may hold it."""
+CONTROL_CHARACTERS = dict.fromkeys({*range(32), *range(127, 160), *range(0xD800, 0xE000)} - {9, 10}, "\ufffd")
+"""Control characters that terminals interpret, and halves of characters. They are replaced in output, since
+names in files from elsewhere may contain them."""
 
 
 def echo(text: str = "") -> None:
     """Print a result on stdout."""
-    print(text.translate(CONTROLS))
+    print(text.translate(CONTROL_CHARACTERS))
 
 
 def info(text: str) -> None:
-    """Print progress or a remark on stderr."""
-    print(text.translate(CONTROLS), file=sys.stderr, flush=True)
+    """Print progress or a note on stderr."""
+    print(text.translate(CONTROL_CHARACTERS), file=sys.stderr, flush=True)
 
 
-def echo_json(value: Any) -> None:
+def echo_json(value: object) -> None:
     """Print a value as JSON on stdout."""
     echo(json.dumps(value, indent=1, ensure_ascii=False))
 
@@ -51,27 +71,61 @@ def runs_root() -> Path:
 
 
 def find_run(name: str) -> Path:
-    """The folder of a run, given as a path, "latest", or an id below the runs folder.
+    """The directory of a run, given as a path, "latest", or an id below the runs directory.
 
     Raises:
-        RunError: nothing fits.
+        RunError: there is none.
     """
     candidates = [Path(name), runs_root() / name, *sorted(runs_root().glob(f"*/{name}"))]
     for path in candidates:
         if (path / "plan.json").is_file():
             return path.resolve()
-    known = [str(path.parent) for path in sorted(runs_root().glob("*/*/plan.json"))]
-    there = (
-        f"; there are: {', '.join(known[-5:])}"
-        if known
-        else f"; there is none below '{runs_root()}' yet: start one with inklab run"
+    runs = [str(path.parent) for path in sorted(runs_root().glob("*/*/plan.json"))]
+    if runs:
+        advice = f"runs here: {', '.join(runs[-5:])}"
+    else:
+        advice = f"there is none below '{runs_root()}' yet: start one with inklab run"
+    raise RunError(
+        f"'{name}' is not a run (it has no plan.json); {advice}",
+        key=name,
+        suggestion=nearest_name(name, [Path(run).name for run in runs]),
     )
-    raise RunError(f"'{name}' is not a run (no plan.json in it){there}")
 
 
-def table(columns: list[str], rows: list[list[str]], *, right: tuple[int, ...] = ()) -> None:
-    """Print a plain table on stdout; columns in `right` are set flush right."""
-    widths = [max(len(str(row[i])) for row in [columns, *rows]) for i in range(len(columns))]
+def find_model_or_run(name: str) -> tuple[Path | None, Path | None]:
+    """The directory of a model, or else that of a run; exactly one of the two.
+
+    Raises:
+        DataError: the path is neither.
+        RunError: there is no such path or run.
+    """
+    from inklab.records.manifest import find_model_dir
+
+    folder = find_model_dir(Path(name))
+    if folder is not None:
+        return folder, None
+    if Path(name).exists() and not (Path(name) / "plan.json").is_file():
+        raise DataError(f"'{name}' is neither a trained model (model.json) nor a run (plan.json)", key=name)
+    return None, find_run(name)
+
+
+def check_choice(flag: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Refuse the value of an option that is not one of a few words.
+
+    Raises:
+        ConfigError: it is none of them.
+    """
+    if value not in allowed:
+        raise ConfigError(
+            f"{flag} is '{value}'; allowed: {', '.join(allowed)}",
+            key=flag,
+            suggestion=nearest_name(value, allowed),
+        )
+
+
+def echo_table(columns: list[str], rows: list[list[str]], *, right: tuple[int, ...] = ()) -> None:
+    """Print a plain table on stdout; columns in `right` are aligned right."""
+    widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns))]
     for row in [columns, *rows]:
         cells = [
             f"{cell:>{width}}" if i in right else f"{cell:<{width}}"

@@ -2,12 +2,21 @@
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inklab.cli.app import AsJson, app, echo, echo_json, find_run, info
-from inklab.errors import EXIT_OK, ConfigError, DataError
+from inklab.cli.app import (
+    AsJson,
+    Experiment,
+    ModelArg,
+    TrustCode,
+    app,
+    echo,
+    echo_json,
+    find_model_or_run,
+)
+from inklab.errors import EXIT_OK, ConfigError
 
 if TYPE_CHECKING:
     from inklab.export.onnx_export import ExportedModel
@@ -16,96 +25,104 @@ if TYPE_CHECKING:
 
 @app.command()
 def export(
-    bundle: Annotated[
-        str,
-        typer.Argument(
-            metavar="BUNDLE", help="A bundle's or a trial's folder, or a run whose first classifier is taken."
+    model: ModelArg,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="FILE.onnx", help="File to write; a model card goes beside it."
         ),
     ],
-    to: Annotated[
-        Path, typer.Option("--to", metavar="FILE.onnx", help="Where to write; a card goes beside it.")
-    ],
-    chapter: Annotated[str | None, typer.Option(help="Of a run: which chapter's network.")] = None,
+    experiment: Experiment = None,
     pipeline: Annotated[
         str | None,
-        typer.Option(metavar="A+B", help="Of a run: cleaners and a classifier in one, as denoiser+cnn."),
+        typer.Option(metavar="A+B", help="Of a run: denoisers or filters and a classifier, as denoiser+cnn."),
     ] = None,
     decoder: Annotated[
-        bool, typer.Option("--decoder", help="The half of an autoencoder that makes images of codes.")
+        bool, typer.Option("--decoder", help="Export only the decoder of an autoencoder: codes to images.")
     ] = False,
     data: Annotated[
-        str | None, typer.Option(help="A source to compare on. [default: images that the run keeps]")
+        str | None,
+        typer.Option(help="Dataset to compare on. [default: the images stored in the run]"),
     ] = None,
-    code: Annotated[
-        list[str] | None,
-        typer.Option(metavar="FILE.py:NAME", help="Run this code of your own, if a bundle was made with it."),
-    ] = None,
+    trust_code: TrustCode = None,
     as_json: AsJson = False,
 ) -> int:
-    """Write a network as ONNX, if that computes the same, with a model card beside it."""
-    from inklab.export.onnx_runtime import need
+    """Write a network as ONNX, if the file computes the same, with a model card beside it."""
+    from inklab.export.onnx_runtime import require_packages
     from inklab.export.select import check_output
 
-    need("onnx", "onnxscript", "onnxruntime")
-    check_output(to)
-    chosen = _chosen(bundle, chapter, pipeline, decoder)
+    require_packages("onnx", "onnxscript", "onnxruntime")
+    check_output(output)
+    selection = _select(model, experiment, pipeline, decoder)
 
-    from inklab.export.card import card_data, write_export
-    from inklab.export.graphs import load_selection, real_images
-    from inklab.export.onnx_export import export_model as exported_from
+    from inklab.export.card import write_export
+    from inklab.export.onnx_export import export_model
 
-    began = time.perf_counter()
-    wanted = load_selection(chosen, trusted=code or [])
-    exported = exported_from(wanted, real_images(chosen, data))
-    card = write_export(exported, card_data(chosen), to)
-    told = _told(exported, to, card, time.perf_counter() - began)
-    if exported.remark:
-        info(f"inklab predict won't read it back: {exported.remark}")
-    echo_json(told) if as_json else _show(told)
+    started_at = time.perf_counter()
+    graph = selection.load(trust_code or ())
+    exported = export_model(graph, selection.comparison_images(graph.metadata.shape, data))
+    card = write_export(exported, selection, output)
+    if as_json:
+        _print_json(exported, output, card, time.perf_counter() - started_at)
+    else:
+        _print_summary(exported, output, card)
     return EXIT_OK
 
 
-def _chosen(name: str, chapter: str | None, pipeline: str | None, decoder: bool) -> "Selection":
-    """What is meant by what was typed."""
-    from inklab.export.select import model_at, of_bundle, of_pipeline, of_run
-    from inklab.study.run_directory import RunDirectory
+def _select(name: str, experiment: str | None, pipeline: str | None, decoder: bool) -> "Selection":
+    from inklab.export.select import select_experiment, select_model, select_pipeline
+    from inklab.run import Run
 
-    if pipeline is not None and (chapter is not None or decoder):
-        raise ConfigError("--pipeline names all its parts; leave --chapter and --decoder out")
-    half = "decoder" if decoder else ""
-    folder = model_at(Path(name))
+    if pipeline is not None and (experiment is not None or decoder):
+        raise ConfigError(
+            "--pipeline names all parts; leave out --experiment and --decoder", key="--pipeline"
+        )
+    folder, run_path = find_model_or_run(name)
     if folder is not None:
-        if chapter is not None or pipeline is not None:
-            raise ConfigError(f"'{name}' is one bundle; --chapter and --pipeline choose from a run")
-        return of_bundle(folder, half)
-    if not (Path(name) / "plan.json").is_file() and Path(name).exists():
-        raise DataError(f"'{name}' is neither a bundle (bundle.json) nor a run (plan.json)")
-    run = RunDirectory.existing(find_run(name))
-    return of_pipeline(run, pipeline) if pipeline is not None else of_run(run, chapter, half)
+        if experiment is not None or pipeline is not None:
+            raise ConfigError(
+                f"'{name}' is a single model; --experiment and --pipeline select from a run", key=name
+            )
+        return select_model(folder, decoder=decoder)
+    assert run_path is not None
+    run = Run(run_path)
+    if pipeline is not None:
+        return select_pipeline(run, pipeline)
+    return select_experiment(run, experiment, decoder=decoder)
 
 
-def _told(exported: "ExportedModel", file: Path, card: Path, seconds: float) -> dict[str, Any]:
-    from inklab.io.documents import sha256_of
-
-    wanted = exported.wanted
-    return {
-        "file": str(file), "card": str(card), "bytes": len(exported.raw), "sha256": sha256_of(exported.raw),
-        "name": wanted.name, "kind": wanted.kind, "inputs": {wanted.given: ["batch", *wanted.takes]},
-        "outputs": {name: ["batch", *shape] for name, shape in wanted.gives.items()},
-        "parity": exported.parity.to_json(), "remark": exported.remark, "seconds": round(seconds, 3),
-    }  # fmt: skip
-
-
-def _show(told: dict[str, Any]) -> None:
-    parity = told["parity"]
-    for side in ("inputs", "outputs"):
-        told[side] = ", ".join(f"{name} ({', '.join(map(str, s))})" for name, s in told[side].items())
-    largest = ", ".join(f"{name} {value:.1e}" for name, value in parity["largest"].items())
-    real = (
-        f"{parity['real']} of them real" if parity["real"] else "none of them real, there were none at hand"
+def _print_json(exported: "ExportedModel", file: Path, card: Path, seconds: float) -> None:
+    graph = exported.graph
+    echo_json(
+        {
+            "file": str(file),
+            "card": str(card),
+            "bytes": len(exported.raw),
+            "sha256": exported.sha256,
+            "name": graph.name,
+            "kind": graph.kind,
+            "inputs": {graph.input_name: ["batch", *graph.input_shape]},
+            "outputs": {name: ["batch", *shape] for name, shape in graph.output_shapes.items()},
+            "parity": exported.parity.rounded().to_json(),
+            "seconds": round(seconds, 3),
+        }
     )
-    echo(f"{told['file']}: {told['name']}, {told['kind']}, {told['bytes']:,} bytes")
-    echo(f"{told['card']}: its model card")
-    echo(f"{told['inputs']} -> {told['outputs']}")
-    echo(f"the same as the original on {parity['images']} inputs ({real}) in batches of 1, 2 and 7")
-    echo(f"largest differences: {largest}; allowed {parity['tolerance']:g}")
+
+
+def _print_summary(exported: "ExportedModel", file: Path, card: Path) -> None:
+    from inklab.format import join_words, pluralize
+
+    graph, parity = exported.graph, exported.parity
+    outputs = ", ".join(_signature(name, shape) for name, shape in graph.output_shapes.items())
+    largest = ", ".join(f"{name} {value:.1e}" for name, value in parity.max_difference.items())
+    real = f"{parity.real_images} of them real" if parity.real_images else "no real ones were at hand"
+    sizes = join_words([str(size) for size in parity.batch_sizes])
+    echo(f"{file}: {graph.name}, {graph.kind}, {len(exported.raw):,} bytes")
+    echo(f"{card}: its model card")
+    echo(f"{_signature(graph.input_name, graph.input_shape)} -> {outputs}")
+    echo(f"same as the original on {pluralize(parity.images, 'input')} ({real}) in batches of {sizes}")
+    echo(f"largest differences: {largest}; allowed {parity.tolerance:g}")
+
+
+def _signature(name: str, shape: tuple[int, ...]) -> str:
+    return f"{name} (batch, {', '.join(map(str, shape))})"

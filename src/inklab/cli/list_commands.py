@@ -1,183 +1,244 @@
-"""Commands that list what is registered: data, models, corruptions, recipes."""
+"""Commands that list what is registered, and those about datasets: list, data."""
 
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inklab.cli.app import AsJson, Sets, app, echo, echo_json, info, table
-from inklab.errors import EXIT_OK
+from inklab.cli.app import AsJson, Sets, app, echo, echo_json, echo_table, info
+from inklab.errors import EXIT_OK, ConfigError
 
-data_app = typer.Typer(help="Images: list, get and check sources.")
+if TYPE_CHECKING:
+    from inklab.records.outcomes import LayerRow
+    from inklab.records.record import Shape
+
+FETCH_TIMEOUT = 600
+"""Seconds; who asks for a download is more patient than a run that can continue with other images."""
+
+list_app = typer.Typer(help="List what is available: networks, recipes, corruptions, datasets and more.")
+app.add_typer(list_app, name="list")
+
+data_app = typer.Typer(help="Fetch and check datasets.")
 app.add_typer(data_app, name="data")
 
-Source = Annotated[str, typer.Argument(metavar="SOURCE", help="A registered source or a path.")]
+DatasetArg = Annotated[
+    str, typer.Argument(metavar="DATASET", help="A dataset (inklab list datasets) or a path.")
+]
 
 
-@data_app.command("list")
-def data_list(as_json: AsJson = False) -> int:
-    """Which sources there are."""
-    from inklab.data.sources import sources
-
-    found = {name: each.description for name, each in sources.all().items()}
-    return _listed(
-        found,
-        as_json,
-        "or a path: a folder of pictures per class, an .npz file, an IDX file, or my_data.py:function",
-    )
+# ---------------------------------------------------------------- list
 
 
-@data_app.command("get")
-def data_get(source: Source) -> int:
-    """Download a source into the cache, if it is one that is downloaded, and check it."""
-    from inklab.data.mnist import FASHION_MNIST, MNIST, load_published
-    from inklab.data.sources import load
-
-    # Somebody who asks for a download has more patience than a run that can go on with other images.
-    published = {each.name: each for each in (MNIST, FASHION_MNIST)}
-    dataset = load_published(published[source], patience=600) if source in published else load(source)
-    echo(
-        f"{source}: {len(dataset.train):,} training and {len(dataset.test):,} test images, sha256 "
-        f"{dataset.sha256}"
-    )
-    return EXIT_OK
-
-
-@data_app.command("check")
-def data_check(source: Source, as_json: AsJson = False) -> int:
-    """Counts, balance, duplicates within and between sets, odd images."""
-    from inklab.data.quality import check_data
-    from inklab.data.sources import load
-
-    dataset = load(source)
-    found = check_data(dataset)
-    if as_json:
-        echo_json(found.to_json())
-        return EXIT_OK
-    channels, height, width = found.shape
-    echo(
-        f"{found.source}: {height} x {width} pixels, {channels} channel{'s' if channels > 1 else ''}, "
-        f"sha256 {found.sha256[:12]}...\n"
-    )
-    sets = list(found.counts)
-    rows = [[name, *(f"{found.counts[part][k]:,}" for part in sets)] for k, name in enumerate(found.labels)]
-    rows.append(["all", *(f"{sum(found.counts[part]):,}" for part in sets)])
-    table(["class", *sets], rows, right=tuple(range(1, len(sets) + 1)))
-    echo("")
-    for remark in found.remarks or ("nothing odd was found: no duplicates, no leaks, no uneven classes",):
-        echo(f"- {remark}")
-    if dataset.note:
-        info(f"NOTE: {dataset.note}")
-    return EXIT_OK
-
-
-@app.command("models")
-def models_command(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Show this model's layers.")] = None,
+@list_app.command("networks")
+def list_networks(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Show the layers of this network.")
+    ] = None,
     sets: Sets = None,
-    shape: Annotated[str, typer.Option(help="Channels, height, width.")] = "1,28,28",
-    classes: Annotated[int, typer.Option(min=2, help="How many labels.")] = 10,
+    shape: Annotated[str, typer.Option(help="Channels, height, width of an image.")] = "1,28,28",
+    classes: Annotated[int, typer.Option(min=2, help="Number of classes.")] = 10,
     as_json: AsJson = False,
 ) -> int:
-    """Which models there are; with a NAME, its layer table."""
-    from inklab.networks.network import models
+    """List networks; with a NAME, show its layers."""
+    from inklab.networks.network import networks
 
     if name is None:
-        return _listed(
-            {key: each.about for key, each in models.all().items()},
-            as_json,
-            "or my_net.py:Net, any nn.Module",
-        )
-    return _layers(name, sets or [], _shape(shape), classes, as_json)
+        descriptions = {key: network.description for key, network in networks.all().items()}
+        return _print_list(descriptions, "or my_net.py:Net, any nn.Module", as_json)
+    rows = _layers(name, sets or [], _parse_shape(shape), classes)
+    if as_json:
+        echo_json([row.to_json() for row in rows])
+    else:
+        _print_layers(rows)
+    return EXIT_OK
 
 
-def _layers(name: str, sets: list[str], shape: tuple[int, int, int], classes: int, as_json: bool) -> int:
-    from inklab.networks.network import build_net, check_model
+def _layers(name: str, sets: list[str], shape: "Shape", n_classes: int) -> "list[LayerRow]":
+    from inklab.networks.network import build_network, check_network
+    from inklab.records.recipe import NetworkConfig
     from inklab.seeding import Seed
     from inklab.study.load import parse_override
 
-    settings: dict[str, Any] = {"name": name, **dict(parse_override(change) for change in sets)}
-    check_model(settings)
+    network = NetworkConfig.parse({**dict(parse_override(override) for override in sets), "name": name})
+    check_network(network)  # before torch is imported
     from inklab.networks.layer_table import layer_table
 
-    rows = layer_table(build_net(settings, shape, classes, Seed(0)), shape)
-    if as_json:
-        echo_json([row.to_json() for row in rows])
-        return EXIT_OK
+    return layer_table(build_network(network, shape, n_classes, Seed(0)), shape)
+
+
+def _print_layers(rows: "list[LayerRow]") -> None:
     cells = [
-        [
-            r.layer,
-            r.kind,
-            r.activation or "",
-            "x".join(map(str, r.output)),
-            f"{r.parameters:,}",
-            f"{r.multiply_adds:,}",
-        ]
-        for r in rows
+        [row.name, row.type, row.activation or "", "x".join(map(str, row.output_shape))]
+        + [f"{row.parameters:,}", "" if row.macs is None else f"{row.macs:,}"]
+        for row in rows
     ]
-    totals = [sum(row.parameters for row in rows), sum(row.multiply_adds for row in rows)]
-    cells.append(["all", "", "", "", *(f"{total:,}" for total in totals)])
-    table(["layer", "kind", "activation", "output", "parameters", "multiply-adds"], cells, right=(4, 5))
-    return EXIT_OK
+    parameters, macs = sum(row.parameters for row in rows), sum(row.macs or 0 for row in rows)
+    cells.append(["all", "", "", "", f"{parameters:,}", f"{macs:,}"])
+    columns = ["layer", "type", "activation", "output", "parameters", "multiply-adds"]
+    echo_table(columns, cells, right=(4, 5))
 
 
-def _shape(text: str) -> tuple[int, int, int]:
-    from inklab.errors import ConfigError
-
+def _parse_shape(text: str) -> "Shape":
     parts = text.split(",")
     if len(parts) != 3 or not all(part.strip().isdigit() and int(part) > 0 for part in parts):
-        raise ConfigError(f"--shape is '{text}'; write channels,height,width such as 1,28,28")
+        raise ConfigError(f"--shape is '{text}'; write channels,height,width such as 1,28,28", key="--shape")
     channels, height, width = (int(part) for part in parts)
     return channels, height, width
 
 
-@app.command("corruptions")
-def corruptions_command(as_json: AsJson = False) -> int:
-    """Which corruptions there are, and what their strength counts."""
+@list_app.command("recipes")
+def list_recipes(as_json: AsJson = False) -> int:
+    """List recipes; --json prints them in full."""
+    from inklab.format import format_value
+    from inklab.training.recipe_files import read_recipe_file, recipe_names
+
+    files = {name: read_recipe_file(name) for name in recipe_names()}
+    if as_json:
+        echo_json({name: file.to_json() for name, file in files.items()})
+        return EXIT_OK
+    descriptions = {}
+    for name, file in files.items():
+        network = f"network {file.network.name}, " if file.network else ""
+        descriptions[name] = network + ", ".join(
+            f"{key} {format_value(value)}" for key, value in file.fields.items()
+        )
+    return _print_list(descriptions, "or a TOML file of your own", as_json)
+
+
+def _corruptions() -> dict[str, str]:
     from inklab.corruptions.corruption import corruptions
 
-    found = {
-        name: f"{each.description} (strength 0 to {each.largest:g}: {each.unit})"
-        for name, each in corruptions.all().items()
+    return {
+        name: f"{entry.description} (strength 0 to {entry.max_strength:g}: {entry.unit})"
+        for name, entry in corruptions.all().items()
     }
-    return _listed(found, as_json, "or my_noise.py:name")
 
 
-@app.command("recipes")
-def recipes_command(as_json: AsJson = False) -> int:
-    """Which recipes there are."""
-    from inklab.training.recipe import Recipe, read_recipe, recipe_names
+def _filters() -> dict[str, str]:
+    from inklab.corruptions.filters import filters
 
-    files = {name: read_recipe(name) for name in recipe_names()}
-    if as_json:
-        echo_json(
-            {
-                name: {
-                    "version": file.version, **file.network,
-                    "recipe": Recipe(**file.fields).model_dump(mode="json"),
-                }
-                for name, file in files.items()
-            }
-        )  # fmt: skip
-        return EXIT_OK
-    found = {
-        name: ", ".join(f"{key} {_plain(value)}" for key, value in {**file.network, **file.fields}.items())
-        for name, file in files.items()
+    return {name: entry.description for name, entry in filters.all().items()}
+
+
+def _datasets() -> dict[str, str]:
+    from inklab.data.sources import datasets
+
+    return {name: entry.description for name, entry in datasets.all().items()}
+
+
+def _objectives() -> dict[str, str]:
+    from inklab.training.objectives import objectives
+
+    return {name: f"{entry.description} ({entry.task})" for name, entry in objectives.all().items()}
+
+
+def _samplers() -> dict[str, str]:
+    from inklab.evaluation.samplers import samplers
+
+    return {name: entry.description for name, entry in samplers.all().items()}
+
+
+def _metrics() -> dict[str, str]:
+    from inklab.metrics import METRICS
+
+    directions = {True: "higher is better", False: "lower is better", None: "no better direction"}
+    return {
+        name: ", ".join(
+            part for part in (metric.label, metric.unit, directions[metric.higher_is_better]) if part
+        )
+        for name, metric in METRICS.items()
     }
-    return _listed(found, as_json, "or a TOML file of your own")
 
 
-def _plain(value: object) -> str:
-    if isinstance(value, dict):
-        return " ".join(_plain(part) for part in value.values())
-    return "-".join(map(str, value)) if isinstance(value, list) else str(value)
+def _studies() -> dict[str, str]:
+    from inklab.study.load import builtin_studies, read_study
+
+    return {name: read_study(name).spec.title for name in builtin_studies()}
 
 
-def _listed(found: dict[str, str], as_json: bool, more: str) -> int:
+def _add_listing(kind: str, describe: Callable[[], dict[str, str]], alternative: str) -> None:
+    """Register `inklab list <kind>`.
+
+    Args:
+        kind: what is listed.
+        describe: gives a description of each by name.
+        alternative: what a user may write instead of a name.
+    """
+
+    @list_app.command(kind, help=f"List {kind}.")
+    def list_kind(as_json: AsJson = False) -> int:
+        return _print_list(describe(), alternative, as_json)
+
+
+_add_listing("corruptions", _corruptions, "or my_noise.py:name, a function of your own")
+_add_listing("filters", _filters, "")
+_add_listing(
+    "datasets",
+    _datasets,
+    "or a path: a directory of images per class, an .npz, CSV or IDX file, or my_data.py:function",
+)
+_add_listing("objectives", _objectives, "or my_loss.py:name, a function of your own")
+_add_listing("samplers", _samplers, "")
+_add_listing("metrics", _metrics, "")
+_add_listing("studies", _studies, "or a TOML file of your own")
+
+
+def _print_list(descriptions: dict[str, str], alternative: str, as_json: bool) -> int:
     if as_json:
-        echo_json(found)
+        echo_json(descriptions)
         return EXIT_OK
-    width = max(map(len, found), default=0)
-    for name, about in found.items():
-        echo(f"{name:<{width}}  {about}")
-    echo(f"{'':<{width}}  {more}")
+    width = max(map(len, descriptions), default=0)
+    for name, description in descriptions.items():
+        echo(f"{name:<{width}}  {description}")
+    if alternative:
+        echo(f"{'':<{width}}  {alternative}")
+    return EXIT_OK
+
+
+# ---------------------------------------------------------------- data
+
+
+@data_app.command("fetch")
+def data_fetch(dataset: DatasetArg) -> int:
+    """Download a dataset into the cache if it is one that is downloaded, and check it."""
+    from inklab.data.mnist import FASHION_MNIST, MNIST, load_published
+    from inklab.data.sources import load_dataset
+
+    published = {spec.name: spec for spec in (MNIST, FASHION_MNIST)}
+    if dataset in published:
+        loaded = load_published(published[dataset], timeout=FETCH_TIMEOUT)
+    else:
+        loaded = load_dataset(dataset)
+    n_train, n_test = len(loaded.train), len(loaded.test)
+    echo(f"{dataset}: {n_train:,} training and {n_test:,} test images, SHA-256 {loaded.sha256}")
+    return EXIT_OK
+
+
+@data_app.command("check")
+def data_check(dataset: DatasetArg, as_json: AsJson = False) -> int:
+    """Check a dataset: class counts, duplicates within and between sets, unusual images."""
+    from inklab.data.quality import check_data
+    from inklab.data.sources import load_dataset
+    from inklab.format import pluralize
+
+    loaded = load_dataset(dataset)
+    report = check_data(loaded)
+    if as_json:
+        echo_json(report.to_json())
+        return EXIT_OK
+    channels, height, width = report.shape
+    size = f"{height} x {width} pixels, {pluralize(channels, 'channel')}"
+    echo(f"{report.dataset}: {size}, SHA-256 {report.sha256[:12]}...\n")
+    sets = list(report.counts)
+    rows = [
+        [label, *(f"{report.counts[name][index]:,}" for name in sets)]
+        for index, label in enumerate(report.labels)
+    ]
+    rows.append(["all", *(f"{sum(report.counts[name]):,}" for name in sets)])
+    echo_table(["class", *sets], rows, right=tuple(range(1, len(sets) + 1)))
+    echo()
+    for note in report.notes or ("no issues: no duplicates, no overlap of training and test set, balanced",):
+        echo(f"- {note}")
+    if loaded.note:
+        info(f"NOTE: {loaded.note}")
     return EXIT_OK

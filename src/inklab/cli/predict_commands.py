@@ -1,196 +1,175 @@
-"""Commands that use a bundle or look at the installation: predict, doctor."""
+"""Commands that use a trained model or check the installation: predict, doctor."""
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inklab.cli.app import AsJson, app, echo, echo_json, find_run, runs_root, table
-from inklab.errors import EXIT_OK, EXIT_USAGE, ConfigError, CorruptFileError, DataError
+from inklab.cli.app import (
+    AsJson,
+    Experiment,
+    TrustCode,
+    app,
+    echo,
+    echo_json,
+    echo_table,
+    find_model_or_run,
+    info,
+    runs_root,
+)
+from inklab.errors import EXIT_OK, EXIT_USAGE, ConfigError, DataError
+
+if TYPE_CHECKING:
+    from inklab.export.onnx_file import Prediction
 
 SHADES = " .:-=+*#%@"
-PACKAGES = "torch numpy scipy scikit-learn pydantic matplotlib safetensors pillow mlxtend".split()
+PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pydantic", "matplotlib", "safetensors", "pillow")
 EXTRAS = {"onnxruntime": "inklab[onnx]", "fastapi": "inklab[serve]"}
-"""What can be done without, and what brings it."""
+"""Optional packages, and the extra that installs each."""
 
 
 @app.command()
 def predict(
-    bundle: Annotated[
+    model: Annotated[
         str,
         typer.Argument(
-            metavar="BUNDLE",
-            help="A bundle's folder, an exported .onnx file, or a run whose first classifier (or --chapter) "
-            "is used.",
+            metavar="MODEL",
+            help="A model's directory, an .onnx file, or a run; of a run its first classifier, or --experiment.",
         ),
     ],
     images: Annotated[
         list[Path],
-        typer.Argument(metavar="IMAGE...", help="PNG, JPEG, BMP or WebP; any size, dark or light ground."),
+        typer.Argument(metavar="IMAGE...", help="PNG, JPEG, BMP or WebP files of any size."),
     ],
-    chapter: Annotated[str | None, typer.Option(help="Of a run: which chapter's network.")] = None,
-    code: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE.py:NAME", help="Run this code of your own, if the bundle was made with it."
-        ),
-    ] = None,
-    top: Annotated[int, typer.Option(min=1, help="Classes shown.")] = 3,
+    experiment: Experiment = None,
+    trust_code: TrustCode = None,
+    top: Annotated[int, typer.Option(min=1, help="Number of classes to show.")] = 3,
     as_json: AsJson = False,
 ) -> int:
-    """Say what is on pictures, framed as the training images were made, and show what the network saw."""
-    said = _said_by_onnx if _is_onnx(bundle) else _said_by_bundle
-    framed, probabilities, labels = said(bundle, images, chapter, code)
-    told = [_told(path, row, labels) for path, row in zip(images, probabilities, strict=True)]
+    """Classify image files, preprocessed like the training images, and show the network's input."""
+    if _is_onnx(model):
+        if experiment is not None or trust_code:
+            raise ConfigError(
+                f"'{model}' is a single network; leave out --experiment and --trust-code", key="--experiment"
+            )
+        predictions = _predict_by_onnx(Path(model), images)
+    else:
+        predictions = _predict_by_model(_model_dir(model, experiment), images, trust_code or ())
     if as_json:
-        echo_json(told)
+        echo_json([prediction.model_dump(exclude={"input"}) for prediction in predictions])
         return EXIT_OK
-    for each, pixels in zip(told, framed, strict=True):
-        ranked = sorted(each["probabilities"].items(), key=lambda pair: -pair[1])[:top]
-        echo(
-            f"{each['image']}: {each['label']}   ("
-            + ", ".join(f"{name} {share:.1%}" for name, share in ranked)
-            + ")"
-        )
-        echo(picture(pixels))
+    for prediction in predictions:
+        _print_prediction(prediction, top)
     return EXIT_OK
-
-
-PredictionRow = tuple[list[Any], Any, tuple[str, ...]]
-"""Of pictures: how they were framed, the probabilities of each class, and the classes' names."""
-
-
-def _said_by_bundle(name: str, images: list[Path], chapter: str | None, code: str | None) -> PredictionRow:
-    folder = _bundle_folder(name, chapter)
-    framed = _framed(folder, images)  # first: a wrong picture is told before torch is imported
-
-    import numpy as np
-    import torch
-
-    from inklab.model import TrainedModel
-
-    loaded = TrainedModel.load(folder, trusted=[code] if code else [])
-    probabilities = loaded.probabilities(torch.from_numpy(np.stack(framed)).float() / 255).numpy()
-    return framed, probabilities, loaded.labels
 
 
 def _is_onnx(name: str) -> bool:
     return name.lower().endswith(".onnx") and not Path(name).is_dir()
 
 
-def _said_by_onnx(name: str, images: list[Path], chapter: str | None, code: str | None) -> PredictionRow:
-    """The same from an exported file, without torch."""
+def _predict_by_onnx(path: Path, images: list[Path]) -> "Sequence[Prediction]":
+    from inklab.export.onnx_file import predict_file
+
+    result = predict_file(path, images)
+    if result.note:
+        info(f"NOTE: {result.note}")
+    return result.predictions
+
+
+def _predict_by_model(folder: Path, images: list[Path], trust_code: Sequence[str]) -> "list[Prediction]":
+    from inklab.data.image_file import open_image
+    from inklab.data.preprocessing import preprocess_picture
+    from inklab.export.onnx_file import Prediction
+    from inklab.records.manifest import ModelManifest
+
+    # First, so that errors in pictures are reported before torch is imported.
+    preprocessing = ModelManifest.read_from(folder).preprocessing
+    inputs = [preprocess_picture(open_image(path), preprocessing) for path in images]
+
     import numpy as np
+    import torch
 
-    from inklab.data.image_file import open_image
-    from inklab.data.preprocessing import Preprocessing, frame
-    from inklab.export.onnx_file import read_onnx
+    from inklab.model import TrainedModel
 
-    if chapter is not None or code is not None:
-        raise ConfigError(f"'{name}' is one network with all that it needs; leave --chapter and --code out")
-    network = read_onnx(Path(name))
-    framing = Preprocessing.from_json(network.about["framing"])
-    framed = [frame(open_image(path), framing) for path in images]
-    return framed, network.probabilities(np.stack(framed)), network.labels
-
-
-def _framed(folder: Path, images: list[Path]) -> list[Any]:
-    """The pictures, brought into the form of a bundle's training images."""
-    from inklab.data.image_file import open_image
-    from inklab.data.preprocessing import Preprocessing, frame
-    from inklab.io.documents import read_json
-
-    manifest = read_json(folder / "bundle.json")
-    try:
-        framing = Preprocessing.from_json(manifest.get("framing") if isinstance(manifest, dict) else None)
-    except ConfigError as error:
-        raise CorruptFileError(f"'{folder / 'bundle.json'}' is damaged: {error}") from error
-    if list(framing.shape) != manifest.get("shape"):
-        raise CorruptFileError(
-            f"'{folder / 'bundle.json'}' is damaged: its framing makes images of another shape"
-        )
-    return [frame(open_image(path), framing) for path in images]
+    model = TrainedModel.load(folder, trust_code=trust_code)
+    rows = model.probabilities(torch.from_numpy(np.stack(inputs)).float() / 255).numpy()
+    return [
+        Prediction.of(path, pixels, row, model.labels)
+        for path, pixels, row in zip(images, inputs, rows, strict=True)
+    ]
 
 
-def _told(path: Path, row: Any, labels: tuple[str, ...]) -> dict[str, Any]:
-    shares = {name: float(share) for name, share in zip(labels, row, strict=True)}
-    return {"image": str(path), "label": max(shares, key=lambda name: shares[name]), "probabilities": shares}
+def _model_dir(name: str, experiment: str | None) -> Path:
+    from inklab.export.select import default_experiment
+    from inklab.run import Run
+
+    folder, run_path = find_model_or_run(name)
+    if folder is not None:
+        return folder
+    assert run_path is not None
+    run = Run(run_path)
+    return run.model_dir(experiment or default_experiment(run, "classification"))
 
 
-def _bundle_folder(name: str, chapter: str | None) -> Path:
-    """The bundle meant: a folder with bundle.json, a trial's folder, or a run's replicate 0."""
-    from inklab.errors import UnknownNameError
-    from inklab.export.select import model_at
-    from inklab.results.experiment_summary import target_of
-    from inklab.study.run_directory import RunDirectory
+def _print_prediction(prediction: "Prediction", top: int) -> None:
+    from inklab.format import format_percent
 
-    bundle = model_at(Path(name))
-    if bundle is not None:
-        return bundle
-    if not (Path(name) / "plan.json").is_file() and Path(name).exists():
-        raise DataError(f"'{name}' is neither a bundle (bundle.json) nor a run (plan.json)")
-    folder = RunDirectory.existing(find_run(name))
-    trained = {each["name"]: each for each in folder.plan()["chapters"] if each["kind"] == "train"}
-    if chapter is not None and chapter not in trained:
-        raise UnknownNameError("train chapter", chapter, trained)
-    for told in [trained[chapter]] if chapter else trained.values():
-        first = told["settings"][0]
-        if chapter or target_of(first) == "labels":
-            found = folder.bundle(first["trials"][0])
-            if (found / "bundle.json").is_file():
-                return found
-    targets = {target_of(told["settings"][0]) for told in trained.values()}
-    if chapter is None and "labels" not in targets:
-        raise DataError(
-            f"'{name}' trains no classifier ({', '.join(trained)}), so it can't tell what is on a picture"
-        )
-    raise DataError(f"'{name}' has no bundle of a classifier yet; finish it with inklab resume {name}")
+    ranked = sorted(prediction.probabilities.items(), key=lambda pair: -pair[1])[:top]
+    shares = ", ".join(f"{label} {format_percent(share, 1)}" for label, share in ranked)
+    echo(f"{prediction.image}: {prediction.label}   ({shares})")
+    echo(_as_text(prediction.input))
 
 
-def picture(pixels: Any) -> str:
-    """Pixels `(c, h, w)` as text, dark to light: what the network saw."""
-    grey = pixels.mean(axis=0)
-    return "\n".join(
-        "   " + "".join(SHADES[int(value) * (len(SHADES) - 1) // 255] * 2 for value in row).rstrip()
-        for row in grey
-    )
+def _as_text(pixels: Sequence[Sequence[Sequence[int]]]) -> str:
+    """An image in characters, from dark to light; of a color image the mean of its channels."""
+    lines = []
+    for rows in zip(*pixels, strict=True):
+        means = [sum(values) / len(values) for values in zip(*rows, strict=True)]
+        lines.append("   " + "".join(SHADES[int(mean) * (len(SHADES) - 1) // 255] * 2 for mean in means))
+    return "\n".join(line.rstrip() for line in lines)
+
+
+# ---------------------------------------------------------------- doctor
 
 
 @app.command()
 def doctor(as_json: AsJson = False) -> int:
-    """Is this installation all right, and what will it use?"""
-    from inklab.data.sources import data_folder, is_offline
-    from inklab.hardware import cores, cpu_name, environment
+    """Check this installation, and show what inklab will use."""
+    from inklab.data.sources import data_dir, is_offline
+    from inklab.format import pluralize
+    from inklab.hardware import cores
     from inklab.io.atomic import cache_dir
+    from inklab.records.outcomes import Environment
 
+    environment = Environment.current(threads=1)
     packages = {name: _version(name) or "missing" for name in PACKAGES}
     extras = {
         name: _version(name) or f"not installed: pip install '{extra}'" for name, extra in EXTRAS.items()
     }
-    told = environment(1, packages["torch"])
-    here = data_folder()
     checks = {
-        "inklab": told["inklab"],
-        "python": told["python"],
-        "platform": told["platform"],
-        "processor": f"{cpu_name()}, {cores()} core{'s' if cores() > 1 else ''}",
-        **_facts(),
+        "inklab": environment.inklab,
+        "python": environment.python,
+        "platform": environment.platform,
+        "processor": f"{environment.cpu}, {pluralize(cores(), 'core')}",
+        **_execution_choices(),
         **packages,
         **extras,
-        "arithmetic": _arithmetic(),
-        "data folder": str(here) if here else "INKLAB_DATA_DIR is not set",
+        "arithmetic": _check_arithmetic(),
+        "data directory": str(data_dir() or "INKLAB_DATA_DIR is not set"),
         "cache": str(cache_dir("data").parent),
-        "mnist": _mnist(),
+        "mnist": _check_mnist(),
         "runs": str(runs_root().resolve()),
-        "network": "not used (INKLAB_OFFLINE)" if is_offline() else "used for missing data only",
+        "network access": "off (INKLAB_OFFLINE)" if is_offline() else "for missing datasets only",
     }
-    sound = "missing" not in packages.values() and checks["arithmetic"] == "right"
+    is_ok = "missing" not in packages.values() and checks["arithmetic"] == "correct"
     if as_json:
-        echo_json({"sound": sound, **checks})
+        echo_json({"ok": is_ok, **checks})
     else:
-        table(["what", "found"], [[key, value] for key, value in checks.items()])
-        echo("\n" + ("all is well" if sound else "something is wrong: see above"))
-    return EXIT_OK if sound else EXIT_USAGE
+        echo_table(["check", "result"], [[key, value] for key, value in checks.items()])
+        echo("\n" + ("everything is fine" if is_ok else "something is wrong, see above"))
+    return EXIT_OK if is_ok else EXIT_USAGE
 
 
 def _version(package: str) -> str | None:
@@ -202,8 +181,8 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _facts() -> dict[str, str]:
-    """What trainings would run in, as far as this machine was looked at (docs/engine.md)."""
+def _execution_choices() -> dict[str, str]:
+    """How trainings would be run, as far as the speed of this machine is known (docs/engine.md)."""
     from inklab.study.resources import (
         ExecutionOptions,
         choose_execution,
@@ -211,36 +190,38 @@ def _facts() -> dict[str, str]:
         load_cached_profile,
     )
 
-    known = load_cached_profile()
-    how = choose_execution(known or default_profile(), ExecutionOptions())
-    later = "" if known else "; the first run looks at this machine and knows better"
-    said = {key: f"{getattr(how, key)} ({how.why[key]})" for key in ("precision", "threads", "workers")}
-    return {**said, "compiling": how.why["compile"] + later}
+    profile = load_cached_profile()
+    execution = choose_execution(profile or default_profile(), ExecutionOptions())
+    reasons = execution.reasons
+    values = {
+        "precision": execution.precision, "threads": execution.threads, "workers": execution.workers,
+    }  # fmt: skip
+    note = "" if profile else "; the first run measures the speed of this machine and decides better"
+    texts = {name: f"{value} ({reasons[name]})" for name, value in values.items()}
+    return {**texts, "compile": reasons["compile"] + note}
 
 
-def _arithmetic() -> str:
+def _check_arithmetic() -> str:
     """Multiply two matrices in torch and compare with NumPy: a broken BLAS shows at once."""
     import numpy as np
     import torch
 
     a, b = np.random.default_rng(0).normal(size=(2, 64, 64)).astype(np.float32)
-    return (
-        "right"
-        if np.allclose(torch.from_numpy(a) @ torch.from_numpy(b), a @ b, atol=1e-4)
-        else "WRONG: torch and NumPy disagree on a product"
-    )
+    is_equal = np.allclose(torch.from_numpy(a) @ torch.from_numpy(b), a @ b, atol=1e-4)
+    return "correct" if is_equal else "WRONG: torch and NumPy disagree on a matrix product"
 
 
-def _mnist() -> str:
-    import os
-
-    from inklab.data.sources import load
+def _check_mnist() -> str:
+    from inklab.data.sources import load_dataset
 
     before = os.environ.get("INKLAB_OFFLINE")
-    os.environ["INKLAB_OFFLINE"] = "1"  # looking must not download
+    os.environ["INKLAB_OFFLINE"] = "1"  # a check must not download
     try:
-        return f"here, sha256 {load('mnist').sha256[:12]}..."
+        return f"available, SHA-256 {load_dataset('mnist').sha256[:12]}..."
     except (DataError, ConfigError):
-        return "not here; inklab data get mnist downloads it, and until then runs use mnist-5k"
+        return "not available; inklab data fetch mnist downloads it, until then runs use mnist-5k"
     finally:
-        os.environ.pop("INKLAB_OFFLINE") if before is None else os.environ.update({"INKLAB_OFFLINE": before})
+        if before is None:
+            del os.environ["INKLAB_OFFLINE"]
+        else:
+            os.environ["INKLAB_OFFLINE"] = before

@@ -1,111 +1,106 @@
 """Commands that read a run: status, show, report, compare."""
 
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inklab.cli.app import AsJson, RunArg, app, echo, echo_json, find_run, table
+from inklab.cli.app import AsJson, RunArg, app, echo, echo_json, echo_table, find_run
 from inklab.errors import EXIT_OK
+
+if TYPE_CHECKING:
+    from inklab.records.results import Results
+    from inklab.records.status import Progress
 
 
 @app.command()
 def status(run: RunArg = "latest", as_json: AsJson = False) -> int:
-    """How far a run is: trials and evaluations by outcome."""
-    from inklab.results.experiment_summary import counts_of
-    from inklab.results.phrases import pluralize
-    from inklab.results.summarize import evaluations_of, trials_of
-    from inklab.study.monitor import is_running, read_live, waiting_of
+    """Show how far a run is: trials and evaluations by state."""
+    from inklab.format import pluralize
+    from inklab.study.monitor import RunMonitor
     from inklab.study.run_directory import RunDirectory
 
-    folder = RunDirectory.existing(find_run(run))
-    plan = folder.plan()
-    states = folder.states(plan)
-    now = is_running(plan, waiting_of(plan, states), read_live(folder))
-    told = {
-        chapter["name"]: counts_of([*trials_of(chapter), *evaluations_of(chapter)], states)
-        for chapter in plan["chapters"]
-    }
-    told = {name: outcomes for name, outcomes in told.items() if outcomes}
-    strangers = folder.orphaned(plan)
+    run_directory = RunDirectory.existing(find_run(run))
+    plan, progress = run_directory.plan(), RunMonitor(run_directory, max_curves=0).poll()
+    orphaned = run_directory.orphaned(plan)
     if as_json:
-        echo_json({
-            "run": str(folder.path), "study": plan["study"], "profile": plan["profile"], "outcomes": told,
-            "not_asked_for": strangers, **now,
-        })  # fmt: skip
+        about = {"run": str(run_directory.path), "study": plan.study, "profile": plan.profile}
+        echo_json({**about, **progress.to_json(), "orphaned": orphaned})
         return EXIT_OK
     echo(
-        f"{folder.path}\nstudy {plan['study']}, profile {plan['profile']}, data {plan['data']['source']}, "
-        f"seed {plan['seed']}\n"
+        f"{run_directory.path}\nstudy {plan.study}, profile {plan.profile}, data {plan.data.dataset}, "
+        f"seed {plan.seed}\n"
     )
-    columns = list(dict.fromkeys(state for outcomes in told.values() for state in outcomes))
-    rows = [[name, *(str(outcomes.get(state, "")) for state in columns)] for name, outcomes in told.items()]
-    table(["chapter", *columns], rows, right=tuple(range(1, len(columns) + 1)))
-    if strangers:
+    _print_states(progress)
+    if orphaned:
         echo(
-            f"\n{pluralize(strangers, 'outcome')} of other settings, data or versions of inklab also here: "
-            "kept, and part of no number"
+            f"\n{pluralize(orphaned, 'outcome')} of other settings, data or versions of inklab "
+            "are stored here, too; no number includes them"
         )
-    for line in _now(now):
-        echo(line)
+    _print_running(progress)
     return EXIT_OK
 
 
-def _now(now: Mapping[str, Any]) -> list[str]:
-    """What the run's driver is at, in words."""
-    from inklab.cli.progress_display import duration
+def _print_states(progress: "Progress") -> None:
+    experiments = [experiment for experiment in progress.experiments if experiment.total]
+    states = list(dict.fromkeys(state for experiment in experiments for state in experiment.outcomes))
+    rows = [
+        [experiment.name, *(str(experiment.outcomes.get(state, "")) for state in states)]
+        for experiment in experiments
+    ]
+    right = tuple(range(1, len(states) + 1))
+    echo_table(["experiment", *(state.value for state in states)], rows, right=right)
 
-    if now["since"] is None:
-        return []
-    left = "" if now["seconds_left"] is None else f", about {duration(now['seconds_left'])} left"
-    lines = [f"\nit is being run, for {duration(time.time() - now['since'])} now{left}"]
-    for job in now["running"]:
-        epoch = "" if job["epoch"] is None else f", epoch {job['epoch']} of {job['epochs']}"
-        loss = "" if job["loss"] is None else f", loss {job['loss']:.4f}"
-        lines.append(f"  {job['label']}{epoch}{loss}")
-    return lines
+
+def _print_running(progress: "Progress") -> None:
+    """What the process that drives the run is at."""
+    from inklab.format import format_duration, format_number
+
+    if progress.started_at is None:
+        return
+    left = "" if progress.seconds_left is None else f", about {format_duration(progress.seconds_left)} left"
+    echo(f"\nrunning for {format_duration(time.time() - progress.started_at)}{left}")
+    for job in progress.running:
+        epoch = "" if job.epoch is None else f", epoch {job.epoch} of {job.epochs}"
+        loss = "" if job.train_loss is None else f", loss {format_number(job.train_loss)}"
+        echo(f"  {job.label}{epoch}{loss}")
 
 
 @app.command()
 def show(run: RunArg = "latest", as_json: AsJson = False) -> int:
-    """What a run found out; with --json the contract that other programs read (docs/results.schema.json)."""
-    from inklab.io.documents import read_json
-    from inklab.results.summarize import results_of
-    from inklab.study.forms.results import check_results
-    from inklab.study.run_directory import RunDirectory
+    """Show the results of a run; --json prints results.json (docs/results.schema.json)."""
+    from inklab.run import Run
 
-    folder = RunDirectory.existing(find_run(run))
-    path = folder.path / "results.json"
-    results = check_results(read_json(path), path) if path.is_file() else results_of(folder)
+    results = Run(find_run(run)).results
     if as_json:
-        echo_json(results)
+        echo_json(results.to_json())
     else:
-        show_results(results)
+        print_results(results)
     return EXIT_OK
 
 
 @app.command()
 def report(
     run: RunArg = "latest",
-    folder: Annotated[
-        Path | None, typer.Option("--out", help="Where to write. [default: into the run, results.json too]")
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Directory to write to. [default: the run directory]"),
     ] = None,
 ) -> int:
-    """Draw a run's figures again and write its report.html."""
+    """Compute a run's results again, draw its figures and write its report.html."""
     from inklab.io.documents import gc_paused
     from inklab.report.page import write_report
-    from inklab.results.summarize import write_results
-    from inklab.run import StoredRun
+    from inklab.results.summarize import results_of
+    from inklab.run import RESULTS, Run
     from inklab.study.run_directory import RunDirectory
 
-    read = RunDirectory.existing(find_run(run))
-    to = folder or read.path
+    path = find_run(run)
+    directory = output or path
     with gc_paused():
-        snapshot = read.snapshot()
-        write_results(read, snapshot, to)
-        page = write_report(StoredRun(read, snapshot=snapshot), to)
+        snapshot = RunDirectory.existing(path).snapshot()
+        results_of(path, snapshot).write(directory / RESULTS)
+        page = write_report(Run(path, snapshot=snapshot), directory)
     echo(str(page))
     return EXIT_OK
 
@@ -114,71 +109,38 @@ def report(
 def compare(
     run: RunArg,
     a: Annotated[
-        str, typer.Argument(metavar="A", help="A chapter, or chapter:key=value for one of its settings.")
+        str, typer.Argument(metavar="A", help="An experiment, or experiment:key=value for a setting.")
     ],
-    b: Annotated[str, typer.Argument(metavar="B", help="What it is compared with.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="What A is compared with.")],
     as_json: AsJson = False,
 ) -> int:
     """Compare two settings in pairs, replicate by replicate."""
-    from inklab.results.comparison import compare_settings as compared
-    from inklab.study.run_directory import RunDirectory
+    from inklab.results.comparison import compare as compare_settings
+    from inklab.run import Run
 
-    folder = RunDirectory.existing(find_run(run))
-    plan = folder.plan()
-    told = compared(plan, folder.outcomes(plan), a, b)
+    loaded = Run(find_run(run))
+    comparison = compare_settings(loaded.plan, loaded.outcomes, a, b)
     if as_json:
-        echo_json(told)
+        echo_json({**comparison.to_json(), "sentence": comparison.sentence})
     else:
-        echo(told["sentence"])
+        echo(comparison.sentence)
     return EXIT_OK
 
 
-SHOWN = ("test_accuracy", "test_loss", "test_bce", "test_psnr", "validation_accuracy", "validation_bce")
+def print_results(results: "Results") -> None:
+    """Print the metrics of a run as a table, and its findings."""
+    from inklab.metrics import SHOW_METRICS, get_metric
 
-
-def show_results(results: Mapping[str, Any]) -> None:
-    """Print a run's numbers as a table, and its findings."""
-    rows = []
-    for name, chapter in results["chapters"].items():
-        if not isinstance(chapter, dict):
-            continue
-        for part in chapter.get("settings", [chapter]):
-            label = name if part is chapter else f"{name} {_values(part, chapter)}"
-            rows += [[label, *row] for row in _scores(part)]
+    images = f"{results.data.test:,} test images"
+    rows = [
+        [f"{name} {setting.label}".strip(), get_metric(metric).label]
+        + [setting.metrics[metric].format(metric, images=images)]
+        for name, experiment in results.training.items()
+        for setting in experiment.settings
+        for metric in SHOW_METRICS
+        if metric in setting.metrics and setting.metrics[metric].n
+    ]
     if rows:
-        table(["chapter", "score", "mean", "95 % CI", "n"], rows, right=(2, 3, 4))
-    findings = results["chapters"].get("findings", [])
-    for finding in findings if isinstance(findings, list) else []:
+        echo_table(["experiment", "metric", "estimate"], rows)
+    for finding in results.findings:
         echo(f"\n- {finding}")
-
-
-def _values(setting: Mapping[str, Any], chapter: Mapping[str, Any]) -> str:
-    from inklab.results.phrases import format_value
-
-    vary = chapter.get("vary") or []
-    return ", ".join(f"{key}={format_value(setting[key])}" for key in vary if key in setting)
-
-
-def _scores(part: Mapping[str, Any]) -> list[list[str]]:
-    from inklab.results.phrases import has_zero_width
-
-    rows = []
-    for name in SHOWN:
-        score = part.get(name)
-        if isinstance(score, dict) and score.get("mean") is not None:
-            scale, digits = (100, 2) if name.endswith("accuracy") else (1, 4)
-            ci95 = score.get("ci95")
-            if ci95 and scale == 100:
-                ci95 = [min(max(bound, 0.0), 1.0) for bound in ci95]  # Student's t knows no bounds
-            interval = "one replicate" if ci95 is None else "the same in all"
-            if ci95 and not has_zero_width(score):
-                interval = " to ".join(f"{bound * scale:.{digits}f}" for bound in ci95)
-            rows.append(
-                [
-                    name,
-                    f"{score['mean'] * scale:.{digits}f}" + (" %" if scale == 100 else ""),
-                    interval,
-                    str(score["n"]),
-                ]
-            )
-    return rows
