@@ -1,10 +1,10 @@
-"""Proofs say what they counted."""
+"""Proofs report what they counted."""
 
 import pytest
 
 
 @pytest.fixture
-def tell(request):
+def announce(request):
     """Writes a line on the terminal, also of a test that passes."""
     plugins = request.config.pluginmanager
     reporter, capture = plugins.get_plugin("terminalreporter"), plugins.get_plugin("capturemanager")
@@ -14,3 +14,6 @@ def tell(request):
             reporter.write_line(f"\n{text}")
 
     return write
+
+
+tell = announce

@@ -20,7 +20,7 @@ SEED = int(os.environ.get("INKLAB_PROVE_SEED", "1"))
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The study, run without a crash: what came out, and how long it took."""
+    """The study, run without a crash: its result, and how long it took."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     began = time.monotonic()
     crash_runs.finish(folder)
@@ -28,30 +28,30 @@ def whole(tmp_path_factory):
     return crash_runs.result(folder), time.monotonic() - began
 
 
-def test_killed_at_random_moments_it_ends_equal(whole, tmp_path, tell):
-    wanted, seconds = whole
-    chance, met = random.Random(SEED), {"before": 0, "training": 0, "evaluating": 0, "after": 0, "resumed": 0}
+def test_killed_at_random_moments_it_ends_equal(whole, tmp_path, announce):
+    expected, seconds = whole
+    rng, kills = random.Random(SEED), {"before": 0, "training": 0, "evaluating": 0, "after": 0, "resumed": 0}
     for number in range(ROUNDS):
         folder = tmp_path / str(number)
-        words = ["run", str(crash_runs.study_file()), "--out", str(folder)]
-        for _ in range(chance.choice((1, 1, 2, 3))):
+        words = ["run", str(crash_runs.study_file()), "--run-dir", str(folder)]
+        for _ in range(rng.choice((1, 1, 2, 3))):
             process = crash_runs.begin(words)
             # Half of the time goes into starting; a resume has less to do.
-            time.sleep(chance.uniform(0.1, 1.0) * seconds)
+            time.sleep(rng.uniform(0.1, 1.0) * seconds)
             crash_runs.kill(process)
-            met["resumed"] += crash_runs.generations(folder) > 0
-            met[_where(folder)] += 1
+            kills["resumed"] += crash_runs.generations(folder) > 0
+            kills[_phase(folder)] += 1
             if (folder / "plan.json").is_file():
                 words = ["resume", str(folder)]
         crash_runs.finish(folder)
-        crash_runs.same(crash_runs.result(folder), wanted)
+        crash_runs.assert_equal(crash_runs.result(folder), expected)
         assert crash_runs.leftovers(folder) == []
         shutil.rmtree(folder)
-    tell(f"{ROUNDS} rounds equal; kills: {met}")
-    assert met["training"] and met["evaluating"] and met["resumed"]
+    announce(f"{ROUNDS} rounds equal; kills: {kills}")
+    assert kills["training"] and kills["evaluating"] and kills["resumed"]
 
 
-def _where(folder):
+def _phase(folder):
     """What a killed run was at."""
     if not (folder / "plan.json").is_file():
         return "before"
@@ -60,45 +60,45 @@ def _where(folder):
     return "training" if crash_runs.trained(folder) < crash_runs.TRIALS else "evaluating"
 
 
-def test_killed_at_every_point_on_the_way_to_the_disk_it_ends_equal(whole, tmp_path, tell):
-    wanted, points = whole[0], disk_faults.every_fault(tmp_path)
+def test_killed_at_every_point_on_the_way_to_the_disk_it_ends_equal(whole, tmp_path, announce):
+    expected, points = whole[0], disk_faults.every_fault(tmp_path)
     for fault in points:
         folder = tmp_path / "run"
-        words = ["run", str(crash_runs.study_file()), "--out", str(folder)]
-        process = crash_runs.begin(words, fault.surroundings())
-        said = process.communicate()[0]
-        assert os.path.exists(fault.hit), f"{fault} was not met: {said}"
+        words = ["run", str(crash_runs.study_file()), "--run-dir", str(folder)]
+        process = crash_runs.begin(words, fault.variables())
+        output = process.communicate()[0]
+        assert os.path.exists(fault.hit), f"{fault} was not met: {output}"
         assert process.returncode == -signal.SIGKILL
         crash_runs.finish(folder)
-        crash_runs.same(crash_runs.result(folder), wanted)
+        crash_runs.assert_equal(crash_runs.result(folder), expected)
         assert crash_runs.leftovers(folder) == [], fault
         shutil.rmtree(folder)
-    tell(f"{len(points)} points, each hit once, all equal")
+    announce(f"{len(points)} points, each hit once, all equal")
     assert len(points) >= 60
 
 
-def damaged(raw, how):
-    """Bytes with damage of a class."""
-    place = {"header": 2, "middle": len(raw) // 2, "end": len(raw) - 1}.get(how)
-    return b"" if place is None else raw[:place] + bytes([raw[place] ^ 0x10]) + raw[place + 1 :]
+def damaged(raw, kind):
+    """Bytes with damage of a kind."""
+    index = {"header": 2, "middle": len(raw) // 2, "end": len(raw) - 1}.get(kind)
+    return b"" if index is None else raw[:index] + bytes([raw[index] ^ 0x10]) + raw[index + 1 :]
 
 
 @pytest.mark.parametrize("both", [False, True], ids=["the newest", "both"])
-@pytest.mark.parametrize("how", ["empty", "header", "middle", "end"])
-def test_damaged_checkpoints_cost_time_and_nothing_else(both, how, whole, tmp_path):
-    wanted = whole[0]
+@pytest.mark.parametrize("kind", ["empty", "header", "middle", "end"])
+def test_damaged_checkpoints_cost_time_and_nothing_else(both, kind, whole, tmp_path):
+    expected = whole[0]
     folder = tmp_path / "run"
-    process = crash_runs.begin(["run", str(crash_runs.study_file()), "--out", str(folder)])
+    process = crash_runs.begin(["run", str(crash_runs.study_file()), "--run-dir", str(folder)])
     while process.poll() is None and max(crash_runs.in_each_group(folder), default=0) < 2:
         time.sleep(0.02)
     crash_runs.kill(process)
-    groups = [each for each in crash_runs.groups(folder) if len(each) == 2]
+    groups = [generations for generations in crash_runs.groups(folder) if len(generations) == 2]
     assert groups, "no group had two generations"
     for generation in groups[0][0 if both else 1 :]:
         for path in generation.iterdir():
-            path.write_bytes(damaged(path.read_bytes(), how))
-    said = crash_runs.finish(folder)
-    warned = [line for line in said.splitlines() if "training begins anew" in line or "goes on from" in line]
-    assert len(warned) == 1 and ("begins anew" in warned[0]) == both, said
-    crash_runs.same(crash_runs.result(folder), wanted)
+            path.write_bytes(damaged(path.read_bytes(), kind))
+    output = crash_runs.finish(folder)
+    warned = [line for line in output.splitlines() if "starts again" in line or "continues from" in line]
+    assert len(warned) == 1 and ("starts again" in warned[0]) == both, output
+    crash_runs.assert_equal(crash_runs.result(folder), expected)
     assert crash_runs.leftovers(folder) == []

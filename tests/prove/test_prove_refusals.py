@@ -7,16 +7,15 @@ import shutil
 
 import crash_runs
 import disk_faults
-import inline_executor
 import pytest
 import toy_run
+from inline_executor import InlineExecutor
 
 from inklab.errors import EXIT_INTERRUPTED, EXIT_USAGE, WriteError
 from inklab.io.tensor_file import read_arrays
 from inklab.report.page import write_report
-from inklab.run import StoredRun
-from inklab.study import runner as driver_module
-from inklab.study.load import load_study, read_study
+from inklab.run import Run
+from inklab.study.load import open_study, read_study
 from inklab.study.resources import ExecutionOptions
 from inklab.study.run_directory import RunDirectory
 from inklab.study.runner import StudyRunner
@@ -25,21 +24,16 @@ pytestmark = pytest.mark.prove
 CODES = {errno.ENOSPC: EXIT_INTERRUPTED, errno.EIO: EXIT_INTERRUPTED, errno.EACCES: EXIT_USAGE}
 
 
-@pytest.fixture(autouse=True)
-def here(monkeypatch):
-    """Jobs are done in this process."""
-    monkeypatch.setattr(driver_module, "LocalExecutor", inline_executor.InlineExecutor)
-
-
 def run(folder):
-    """What the command does, but for the printing."""
-    study = load_study(*read_study(str(crash_runs.study_file(epochs=2, generator=False))))
-    StudyRunner(study, RunDirectory(folder), ExecutionOptions(workers=1, checkpoint_every=0.1)).run()
+    """What the command does, but for the printing; jobs are run in this process."""
+    study = open_study(read_study(str(crash_runs.study_file(epochs=2, generation=False))))
+    options = ExecutionOptions(workers=1, checkpoint_every=0.1)
+    StudyRunner(study, RunDirectory(folder), options, executor=InlineExecutor).run()
 
 
 def report(folder):
     """The report of a run."""
-    write_report(StoredRun(RunDirectory(folder)))
+    write_report(Run(folder))
 
 
 def nothing_half(folder):
@@ -47,7 +41,7 @@ def nothing_half(folder):
     files = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
     for path in files:
         assert not path.name.startswith("."), path
-        if path.suffix == ".json" or path.name == "COMMIT":
+        if path.suffix == ".json":
             json.loads(path.read_text(encoding="utf-8"))
         elif path.suffix == ".safetensors":
             read_arrays(path)
@@ -59,15 +53,13 @@ def nothing_half(folder):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(driver_module, "LocalExecutor", inline_executor.InlineExecutor)
-        run(folder)
-        report(folder)
+    run(folder)
+    report(folder)
     return folder
 
 
 @pytest.mark.parametrize("number", CODES, ids=errno.errorcode.get)
-def test_refused_at_any_write_of_a_run(number, whole, tmp_path, tell):
+def test_refused_at_any_write_of_a_run(number, whole, tmp_path, announce):
     nth, refused = 0, True
     while refused:
         nth, refused, folder = nth + 1, False, tmp_path / "run"
@@ -81,16 +73,16 @@ def test_refused_at_any_write_of_a_run(number, whole, tmp_path, tell):
         nothing_half(folder)
         run(folder)
         report(folder)
-        crash_runs.same(crash_runs.result(folder), crash_runs.result(whole))
-        assert toy_run.outcomes(folder).keys() == toy_run.outcomes(whole).keys()
+        crash_runs.assert_equal(crash_runs.result(folder), crash_runs.result(whole))
+        assert toy_run.outcome_paths(folder).keys() == toy_run.outcome_paths(whole).keys()
         assert crash_runs.leftovers(folder) == []
         shutil.rmtree(folder)
-    tell(f"{errno.errorcode[number]}: refused at each of {nth - 1} writes of a run")
+    announce(f"{errno.errorcode[number]}: refused at each of {nth - 1} writes of a run")
     assert nth > 40
 
 
 @pytest.mark.parametrize("number", CODES, ids=errno.errorcode.get)
-def test_refused_at_any_write_of_a_report(number, whole, tmp_path, tell):
+def test_refused_at_any_write_of_a_report(number, whole, tmp_path, announce):
     nth, refused = 0, True
     while refused:
         nth, refused = nth + 1, False
@@ -102,8 +94,8 @@ def test_refused_at_any_write_of_a_report(number, whole, tmp_path, tell):
                 refused = True
         nothing_half(folder)
         report(folder)
-        crash_runs.same(crash_runs.result(folder), crash_runs.result(whole))
+        crash_runs.assert_equal(crash_runs.result(folder), crash_runs.result(whole))
         assert crash_runs.leftovers(folder) == []
         shutil.rmtree(folder)
-    tell(f"{errno.errorcode[number]}: refused at each of {nth - 1} writes of a report")
+    announce(f"{errno.errorcode[number]}: refused at each of {nth - 1} writes of a report")
     assert nth > 10
