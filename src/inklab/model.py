@@ -6,7 +6,6 @@ A checkpoint, which continues a training, is something else and stays in the run
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
 
 import torch
 from jaxtyping import Float
@@ -101,7 +100,7 @@ class TrainedModel:
         return manifest.weights_sha256
 
     @classmethod
-    def load(cls, folder: Path, *, trust_code: Collection[str] = ()) -> Self:
+    def load(cls, folder: Path, *, trust_code: Collection[str] = ()) -> "TrainedModel":
         """Read a trained model and check it against its manifest. Nothing is unpickled.
 
         Args:
