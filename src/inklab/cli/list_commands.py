@@ -175,9 +175,9 @@ _add_listing("filters", _filters, "")
 _add_listing(
     "datasets",
     _datasets,
-    "or a path: a directory of images per class, an .npz, CSV or IDX file, or my_data.py:function",
+    "or a path: a directory of images per class, an .npz file, an IDX file, or my_data.py:function",
 )
-_add_listing("objectives", _objectives, "or my_loss.py:name, a function of your own")
+_add_listing("objectives", _objectives, "")
 _add_listing("samplers", _samplers, "")
 _add_listing("metrics", _metrics, "")
 _add_listing("studies", _studies, "or a TOML file of your own")

@@ -36,7 +36,7 @@ def predict(
         str,
         typer.Argument(
             metavar="MODEL",
-            help="A model's directory, an .onnx file, or a run; of a run its first classifier, or --experiment.",
+            help="A model's directory, an .onnx file, or a run; of a run its first classifier.",
         ),
     ],
     images: Annotated[

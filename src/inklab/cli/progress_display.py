@@ -3,7 +3,7 @@
 import sys
 import time
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 from inklab.cli.app import info
 from inklab.format import format_duration, format_number, pluralize
@@ -27,7 +27,7 @@ PROBING = "measuring the speed of this machine (once, about 40 s)"
 class ProgressDisplay(Protocol):
     """Shows events while it is entered."""
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "ProgressDisplay":
         """Start to show."""
 
     def __exit__(
@@ -70,7 +70,7 @@ def _describe_end(event: Done | Failed | Lost | Retried) -> str:
 class _PlainProgress:
     """A line when a job ends."""
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "_PlainProgress":
         self._started_at = time.monotonic()
         return self
 
@@ -94,7 +94,7 @@ class _PlainProgress:
 class _RichProgress:
     """A bar for all of it and one for each job that runs."""
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "_RichProgress":
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -61,7 +61,9 @@ class Prediction(Record):
     input: tuple[tuple[tuple[int, ...], ...], ...]
 
     @classmethod
-    def of(cls, path: Path, pixels: np.ndarray, probabilities: np.ndarray, labels: Sequence[str]) -> Self:
+    def of(
+        cls, path: Path, pixels: np.ndarray, probabilities: np.ndarray, labels: Sequence[str]
+    ) -> "Prediction":
         """The prediction for a preprocessed picture.
 
         Args:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -96,7 +96,7 @@ class ParityReport(Record):
     max_relative: Numbers
     tolerance: NonNegative
 
-    def rounded(self) -> Self:
+    def rounded(self) -> "ParityReport":
         """Differences with two digits: their other ones depend on the machine and mean nothing."""
         return self.model_copy(
             update={
@@ -160,7 +160,7 @@ class GraphMetadata(Record):
         }
 
     @classmethod
-    def from_entries(cls, entries: Mapping[str, str], path: Path) -> Self:
+    def from_entries(cls, entries: Mapping[str, str], path: Path) -> "GraphMetadata":
         """What a file says about itself.
 
         Args:
