@@ -1,24 +1,24 @@
-// The noise that is put on the image: which, how much, drawn from which seed; and what the study measured at that strength.
+// The corruption of the image: which, how strong, drawn from which seed; and what the study measured at that strength.
 
-import { Curve } from "./curve.js";
-import { byId, el, freshSeed, tell, wholeNumber } from "./dom.js";
-import { number } from "./words.js";
+import { byId, el, randomSeed, setText, wholeNumber } from "./dom.js";
+import { number } from "./format.js";
+import { RobustnessCurve } from "./robustness-curve.js";
 
-export class Noise {
+export class Corruption {
   constructor(networks, state) {
-    Object.assign(this, { networks, state });
-    this.corruptions = new Map(networks.corruptions.map((each) => [each.id, each]));
+    Object.assign(this, { state, curves: networks.robustness_curves });
+    this.corruptions = new Map(networks.corruptions.map((corruption) => [corruption.id, corruption]));
     this.first = networks.corruptions[0]?.id ?? null;
-    byId("noise").hidden = !this.first;
-    this.curve = networks.curves ? new Curve(byId("curve"), networks.curves) : null;
+    byId("corruption-part").hidden = !this.first;
+    this.curve = this.curves ? new RobustnessCurve(byId("curve"), this.curves) : null;
     byId("curve").hidden = !this.curve;
     if (this.curve) {
-      tell(byId("curve-told"), "Curve: mean true-positive rate over classes on the study's test images, chapter "
-        + `${networks.curves.chapter}; bands are 95 % intervals.`);
+      setText(byId("curve-note"), "Curves: mean recall on the study's test images, experiment "
+        + `${this.curves.experiment}; bands are 95% confidence intervals.`);
     }
-    byId("noise").classList.toggle("with-curve", Boolean(this.curve));
-    const names = networks.corruptions.map(({ id }) => el("option", { value: id, text: id.replaceAll("_", "-") }));
-    byId("corruption").append(...names);
+    byId("corruption-part").classList.toggle("with-curve", Boolean(this.curve));
+    const options = networks.corruptions.map(({ id }) => el("option", { value: id, text: id.replaceAll("_", "-") }));
+    byId("corruption").append(...options);
     byId("corruption-field").hidden = networks.corruptions.length < 2;
     this._listen();
     this.sync();
@@ -26,31 +26,36 @@ export class Noise {
 
   _listen() {
     const slider = byId("strength"), seed = byId("seed");
-    slider.addEventListener("input", () => this.state.set({ noise: Number(slider.value) }));
-    byId("corruption").addEventListener("change", (event) => this.state.set({ corruption: event.target.value, noise: 0 }));
+    slider.addEventListener("input", () => this.state.set({ strength: Number(slider.value) }));
+    byId("corruption").addEventListener("change", (event) => this.state.set({ corruption: event.target.value, strength: 0 }));
     seed.addEventListener("input", () => wholeNumber(seed) !== null && this.state.set({ seed: wholeNumber(seed) }));
     seed.addEventListener("change", () => { seed.value = this.state.now.seed; });
-    byId("again").addEventListener("click", () => this.state.set({ seed: freshSeed() }));
+    byId("new-noise").addEventListener("click", () => this.state.set({ seed: randomSeed() }));
   }
 
-  /** The corruption that is chosen: a known one, else the study's. */
+  /** The chosen corruption if it exists, else the study's. */
   get corruption() {
     return this.corruptions.get(this.state.now.corruption) ?? this.corruptions.get(this.first) ?? null;
   }
 
   get strength() {
-    return Math.min(this.state.now.noise, this.corruption?.largest ?? 0);
+    return Math.min(this.state.now.strength, this.corruption?.max_strength ?? 0);
   }
 
-  /** As the server is asked; null for none. */
-  get question() {
+  /** As in requests; null for none. */
+  get request() {
     if (!this.strength) return null;
-    return { corruption: this.corruption.id, strength: this.strength, seed: this.state.now.seed };
+    return { name: this.corruption.id, strength: this.strength, seed: this.state.now.seed };
   }
 
-  /** The strength at which the study's curve can be read; null if it is about another corruption. */
-  get measured() {
-    return this.corruption && this.corruption.id === this.networks.curves?.corruption ? this.strength : null;
+  /** Whether the study's curves are of this corruption. */
+  get isMeasured() {
+    return this.corruption !== null && this.corruption.id === this.curves?.corruption;
+  }
+
+  /** The strength at which the study's curves can be read; null if they are of another corruption. */
+  get measuredStrength() {
+    return this.isMeasured ? this.strength : null;
   }
 
   /** Bring controls and curve to the state. */
@@ -58,17 +63,16 @@ export class Noise {
     const { corruption, strength } = this;
     if (!corruption) return;
     const slider = byId("strength");
-    slider.max = corruption.largest;
-    slider.step = corruption.largest / 100;
+    slider.max = corruption.max_strength;
+    slider.step = corruption.max_strength / 100;
     slider.value = strength;
-    slider.style.setProperty("--share", strength / corruption.largest);
+    slider.style.setProperty("--share", strength / corruption.max_strength);
     slider.setAttribute("aria-valuetext", `${number(strength)}, ${corruption.unit}`);
     byId("corruption").value = corruption.id;
     if (document.activeElement !== byId("seed")) byId("seed").value = this.state.now.seed;
-    tell(byId("strength-told"), strength.toFixed(2));
-    tell(byId("unit"), corruption.unit);
-    const same = corruption.id === this.networks.curves?.corruption;
-    this.curve?.figure.classList.toggle("aside", !same);
-    this.curve?.move(strength, same);
+    setText(byId("strength-value"), strength.toFixed(2));
+    setText(byId("unit"), corruption.unit);
+    this.curve?.figure.classList.toggle("dimmed", !this.isMeasured);
+    this.curve?.move(strength, this.isMeasured);
   }
 }

@@ -1,22 +1,26 @@
-// Numbers and names in words, as the report writes them.
+// Numbers and names as text, worded as in the report.
 
-export const percent = (share, digits = 0) => `${(100 * share).toFixed(digits)} %`;
+export const percent = (share, digits = 0) => `${(100 * share).toFixed(digits)}%`;
 
-/** A probability; never rounded to a certainty. */
-export const probability = (share) => (share >= 0.9995 ? "> 99.9 %" : percent(share, 1));
+/** A probability; never rounded to certainty. */
+export const probability = (share) => (share >= 0.9995 ? "> 99.9%" : percent(share, 1));
 
 export const number = (value, digits = 4) => (value === 0 ? "0" : String(Number(value.toPrecision(digits))));
 
-/** The value of a setting: 1e-6 rather than 0.000001. */
-export function setting(value) {
-  if (typeof value !== "number") return String(value);
+/** A value of a setting: 1e-6 rather than 0.000001. */
+export function settingValue(value) {
+  if (typeof value !== "number") return typeof value === "object" ? JSON.stringify(value) : String(value);
   return value !== 0 && Math.abs(value) < 1e-3 ? value.toExponential() : number(value);
 }
+
+/** A setting, such as "l2 = 1e-6". */
+export const setting = (values) =>
+  Object.entries(values).map(([key, value]) => `${key} = ${settingValue(value)}`).join(", ");
 
 const SMALL = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
 export const count = (n) => SMALL[n] ?? String(n);
 
-export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+export const capitalize = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 export function duration(seconds) {
   if (seconds < 60) return `${Math.max(1, Math.round(seconds))} s`;
@@ -24,5 +28,5 @@ export function duration(seconds) {
   return `${Math.floor(seconds / 3600)} h ${Math.round((seconds % 3600) / 60)} min`;
 }
 
-/** What the classes are, for headings. */
+/** Whether the classes are digits, for headings. */
 export const areDigits = (labels) => labels.every((label) => /^\d$/.test(label));

@@ -1,48 +1,49 @@
-// Images side by side, each with what the judge makes of it; choosing one has it judged by all pipelines.
+// Images side by side, each with the class that a classifier predicts; a click has it classified by all pipelines.
 
-import { el, tell } from "./dom.js";
-import { toBytes, toLink } from "./images.js";
-import { probability } from "./words.js";
+import { el, setText } from "./dom.js";
+import { probability } from "./format.js";
+import { toUrlSafe } from "./images.js";
 
-export const SURE = 0.9; // from here on an image counts as recognised, as in the study
+const CONFIDENT = 0.9; // probability above which the classifier is confident about an image, as in the study
 
-export class Grid {
-  /** @param place a list; @param choose called with an image as it stands in links. */
-  constructor(place, painter, choose) {
-    Object.assign(this, { place, painter, choose, tiles: [] });
+export class ImageGrid {
+  /** @param list where images go; @param choose called with an image as links contain it. */
+  constructor(list, painter, choose) {
+    Object.assign(this, { list, painter, choose, tiles: [] });
   }
 
-  show({ images, recognised }) {
-    while (this.tiles.length < images.length) this.tiles.push(this._tile());
+  show({ images, labels }) {
+    while (this.tiles.length < images.length) this.tiles.push(this._createTile());
     this.tiles.splice(images.length);
-    this.place.replaceChildren(...this.tiles.map((tile) => tile.item));
-    this.tiles.forEach((tile, i) => this._fill(tile, images[i], recognised[i], i));
+    this.list.replaceChildren(...this.tiles.map((tile) => tile.item));
+    this.tiles.forEach((tile, i) => this._fill(tile, images[i], labels[i], i));
   }
 
-  _tile() {
+  _createTile() {
     const canvas = el("canvas", { "aria-hidden": "true" });
-    const word = el("span", { class: "word" });
-    const tile = { canvas, word, image: "" };
-    tile.button = el("button", { type: "button", class: "tile", onclick: () => this.choose(toLink(tile.image)) }, canvas, word);
+    const label = el("span", { class: "tile-label" });
+    const tile = { canvas, label, image: "" };
+    const onclick = () => this.choose(toUrlSafe(tile.image));
+    tile.button = el("button", { type: "button", class: "tile", onclick }, canvas, label);
     tile.item = el("li", {}, tile.button);
     return tile;
   }
 
-  _fill(tile, image, judged, i) {
+  _fill(tile, image, predicted, i) {
     tile.image = image;
-    this.painter.paint(tile.canvas, toBytes(image, this.painter.bytes));
-    const sure = Boolean(judged && judged.probability > SURE);
-    tell(tile.word, judged ? judged.label : "");
-    tile.button.classList.toggle("unsure", Boolean(judged) && !sure);
-    const told = judged ? `, read as ${judged.label} with ${probability(judged.probability)}` : "";
-    tile.button.setAttribute("aria-label", `Image ${i + 1}${told}. Judge it`);
-    tile.button.title = judged ? `${judged.label}, ${probability(judged.probability)}` : "";
+    this.painter.paint(tile.canvas, this.painter.decode(image));
+    const text = predicted ? `${predicted.label}, ${probability(predicted.probability)}` : "";
+    setText(tile.label, predicted ? predicted.label : "");
+    tile.button.classList.toggle("uncertain", Boolean(predicted) && !isConfident(predicted));
+    tile.button.setAttribute("aria-label", `Image ${i + 1}${text ? `, classified as ${text}` : ""}. Show all predictions`);
+    tile.button.title = text;
   }
 }
 
-/** How many of these the judge recognises, in a sentence. */
-export function recognisedTold(recognised) {
-  if (!recognised.length) return "";
-  const sure = recognised.filter(({ probability: share }) => share > SURE).length;
-  return `${sure} of ${recognised.length} are recognised with more than 90 %.`;
+const isConfident = ({ probability: share }) => share > CONFIDENT;
+
+/** In a sentence, about how many images the classifier is confident. */
+export function summarizeLabels(labels) {
+  if (!labels.length) return "";
+  return `The classifier is confident (above 90%) about ${labels.filter(isConfident).length} of ${labels.length}.`;
 }
