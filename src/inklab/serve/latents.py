@@ -80,7 +80,7 @@ def fit_latent_sampler(
     """
     n_images = len(references.training)
     settings = {
-        name: _sampler_settings(entry, generation, n_images) for name, entry in samplers.all().items()
+        name: _sampler_params(entry, generation, n_images) for name, entry in samplers.all().items()
     }
     key = [VERSION, inklab.__version__, POOL_SIZE, weights_sha256, references.identity, settings]
 
@@ -95,17 +95,17 @@ def fit_latent_sampler(
     return LatentSampler(arrays, std, 0.0 if (lowest >= 0).all() else -np.inf)
 
 
-def _sampler_settings(sampler: Sampler, generation: GenerationPlan | None, n_images: int) -> SamplerParams:
-    """A sampler's settings as the study has them; fewer components where there are few images."""
-    settings = dict(sampler.settings)
-    if "components" in settings:
-        n_components = generation.mixture_components if generation else int(settings["components"])
-        settings["components"] = max(1, min(n_components, n_images // MIN_CODES_PER_COMPONENT))
-    if "fit_images" in settings and generation:
-        settings["fit_images"] = generation.max_fit_images
-    return settings
+def _sampler_params(sampler: Sampler, generation: GenerationPlan | None, n_images: int) -> SamplerParams:
+    """A sampler's parameters as the study has them; fewer components where there are few images."""
+    params = dict(sampler.params)
+    if "mixture_components" in params:
+        n_components = generation.mixture_components if generation else int(params["mixture_components"])
+        params["mixture_components"] = max(1, min(n_components, n_images // MIN_CODES_PER_COMPONENT))
+    if "max_fit_images" in params and generation:
+        params["max_fit_images"] = generation.max_fit_images
+    return params
 
 
-def _draw_pool(sampler: Sampler, codes: Latents, settings: SamplerParams) -> Float32[np.ndarray, "m d"]:
+def _draw_pool(sampler: Sampler, codes: Latents, params: SamplerParams) -> Float32[np.ndarray, "m d"]:
     rng = (Seed(0) / "page" / "pool" / sampler.name).rng()
-    return sampler(codes.astype(np.float64), POOL_SIZE, rng, settings).codes
+    return sampler(codes.astype(np.float64), POOL_SIZE, rng, params).codes
