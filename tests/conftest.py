@@ -69,24 +69,25 @@ def cli(capsys):
 
 
 @pytest.fixture(scope="session")
-def toy_page(tmp_path_factory):
-    """The shared toy run's report, without figures."""
+def toy_report(tmp_path_factory):
+    """The shared toy run, with its report but without figures."""
     import toy_run
-    from synthetic_bundles import toy_view
 
-    return _with_report(toy_view(toy_run.copied(tmp_path_factory.mktemp("run") / "toy"))).path / "report.html"
+    from inklab.run import Run
+
+    return _write_report(Run(toy_run.copied(tmp_path_factory.mktemp("run") / "toy")))
 
 
 @pytest.fixture(scope="session")
-def large(tmp_path_factory):
+def pad_report(tmp_path_factory):
     """A run with networks of the digits study's sizes, and its report."""
-    from synthetic_bundles import DENOISER, SMALL, made_up
+    from pad_runs import DENOISER, MLP, pad_run
 
-    return _with_report(made_up(tmp_path_factory.mktemp("run"), SMALL, DENOISER))
+    return _write_report(pad_run(tmp_path_factory.mktemp("run"), MLP, DENOISER))
 
 
-def _with_report(run):
-    """The same run, its report written without figures."""
+def _write_report(run):
+    """The same run, with its report but without figures."""
     from inklab.io.atomic import write_atomic
     from inklab.report import build_report
 

@@ -49,7 +49,7 @@ def _describe_training(plan: Plan, experiment: TrainingPlan) -> str:
         *varied,
     ]
     return (
-        f"{'; '.join(parts)}, {format_count(plan.data.train)} training images; {config.precision}; "
+        f"{'; '.join(parts)}; {format_count(plan.data.train)} training images; {config.precision}; "
         f"{replicates}{' for each setting' if len(experiment.settings) > 1 else ''}."
     )
 

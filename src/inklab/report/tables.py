@@ -10,13 +10,12 @@ from inklab.format import (
     format_delta_interval,
     format_interval,
     format_metric,
-    format_outcomes,
     format_p,
     format_setting,
 )
 from inklab.metrics import REPORTED_METRIC, SELECTION_METRIC, TABLE_METRICS, get_metric
 from inklab.records.estimates import Difference, Estimate
-from inklab.records.outcomes import LayerRow
+from inklab.records.outcomes import LayerRow, Outcomes, TrialState
 from inklab.records.plan import ExperimentPlan, GenerationPlan, RobustnessPlan, TrainingPlan
 from inklab.records.results import (
     GenerationResults,
@@ -36,7 +35,7 @@ MIN_TABLE_STRENGTHS = 3
 MAX_SPACED_STRENGTHS = 7
 """Rows of a table if too few of `TABLE_STRENGTHS` were measured: that many, evenly spaced."""
 
-MAX_SIDE_BY_SIDE = 4
+MAX_SIDE_BY_SIDE = 3
 """Pipelines with intervals beside their means; with more the table would be too wide for paper."""
 
 DIFFERENCE_COLUMNS = ("Difference", "95% CI", "p", "Minimum detectable effect", "n")
@@ -77,7 +76,7 @@ def estimate_cells(estimate: Estimate, metric: str) -> list[str]:
     interval = (
         NOT_AVAILABLE if estimate.interval is None else format_interval(estimate.interval, metric) + star
     )
-    sd = NOT_AVAILABLE if estimate.sd is None else format_metric(estimate.sd, metric)
+    sd = NOT_AVAILABLE if estimate.sd is None else format_delta(estimate.sd, metric, signed=False, unit=False)
     return [format_metric(estimate.mean, metric), interval, sd]
 
 
@@ -100,7 +99,8 @@ def interval_note(estimates: Iterable[Estimate]) -> str:
     reasons += ["all replicates are equal"] if any(e.has_zero_width for e in over_images) else []
     note = f" * Interval over images (Wilson), because {' or '.join(reasons)}." if reasons else ""
     if any(estimate.has_zero_width and estimate.interval is None for estimate in displayed):
-        note += " No interval where all replicates are equal."
+        which = " of the other metrics" if reasons else ""
+        note += f" No interval{which} where all replicates are equal."
     return note
 
 
@@ -174,7 +174,7 @@ def settings_table(plan: TrainingPlan, results: TrainingResults) -> Table:
     rows = [
         [
             grid_label(setting.values),
-            format_outcomes(setting.outcomes),
+            _count_trials(setting.outcomes),
             *(cell for name in metrics for cell in estimate_cells(setting.metrics.get(name, empty), name)),
         ]
         for setting in results.settings
@@ -192,6 +192,12 @@ def settings_table(plan: TrainingPlan, results: TrainingResults) -> Table:
         text_columns=frozenset({1}),
         bold_rows=frozenset(best),
     )  # fmt: skip
+
+
+def _count_trials(outcomes: Outcomes) -> str:
+    """Trials that are done of all, and what became of the others."""
+    others = [f", {count:,} {state}" for state, count in outcomes.items() if state is not TrialState.DONE]
+    return f"{outcomes.get(TrialState.DONE, 0):,} of {sum(outcomes.values()):,}{''.join(others)}"
 
 
 def comparisons_table(plan: TrainingPlan, results: TrainingResults) -> Table:

@@ -13,6 +13,7 @@ from inklab.report.figures.palette import PLACEHOLDER, for_file, for_page
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure as Sheet
 
 WIDTH = 6.6  # inches; 475 units of the drawing, so that a unit is about 1.4 px in the report's column
@@ -162,11 +163,11 @@ def _style(name: str) -> dict[str, Any]:
     }
 
 
-def as_percent(axis: Any, decimals: int | None = None) -> None:
+def as_percent(axis: "Axis", decimals: int | None = None, *, symbol: str = "%") -> None:
     """Label an axis of shares in percent."""
     from matplotlib.ticker import PercentFormatter
 
-    axis.set_major_formatter(PercentFormatter(1.0, decimals=decimals))
+    axis.set_major_formatter(PercentFormatter(1.0, decimals=decimals, symbol=symbol))
 
 
 def set_ylabel_horizontal(axes: "Axes", text: str) -> None:
@@ -174,7 +175,7 @@ def set_ylabel_horizontal(axes: "Axes", text: str) -> None:
     axes.set_title(text, loc="left", pad=8)
 
 
-def integer_ticks(axis: Any) -> None:
+def integer_ticks(axis: "Axis") -> None:
     """Ticks at integers only, such as epochs."""
     from matplotlib.ticker import MaxNLocator
 

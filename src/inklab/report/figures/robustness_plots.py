@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from inklab.format import TYPESET, format_delta, format_metric, humanize, join_words
+from inklab.format import format_metric, humanize, join_words
 from inklab.records.estimates import Estimate
 from inklab.records.pipeline import Pipeline
 from inklab.records.plan import RobustnessPlan
@@ -191,7 +191,7 @@ def _draw_differences(
         style = styles.get(comparison.pipeline, len(SERIES) - 1)
         _draw_line(axes, np.array(points), style, comparison.pipeline)
     axes.axhline(0, color=PLACEHOLDER["ink"], linewidth=0.8)
-    axes.yaxis.set_major_formatter(lambda value, _: format_delta(value, "recall", TYPESET, unit=False))
+    as_percent(axes.yaxis, symbol="")
     set_ylabel_horizontal(axes, f"Difference from {comparisons[0].baseline}, percentage points")
 
 
