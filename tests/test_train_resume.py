@@ -60,9 +60,9 @@ def job(trials, *, stacked=True, reseed_each_step=False, **options):
     return PopulationJob(trials, stacked, reseed_each_step, seed=0, **options)
 
 
-def replicates_of(told, count):
-    """Replicates of some settings."""
-    return trials_of(*((replicate, told) for replicate in range(count)))
+def replicates_of(config, count):
+    """Replicates of one configuration."""
+    return trials_of(*((replicate, config) for replicate in range(count)))
 
 
 USER_NET = '''

@@ -64,14 +64,14 @@ def read_recipe_file(name: str, folder: Path | None = None) -> RecipeFile:
     """
     table = _read_table(name, folder)
     own_keys = ("version", "network", "normalize")
-    content: dict[str, JsonValue] = {key: table.pop(key) for key in own_keys if key in table}
+    content: dict[str, object] = {key: table.pop(key) for key in own_keys if key in table}
     for key in table:
         if key not in Recipe.model_fields:
             raise UnknownNameError("key of recipe files", key, [*Recipe.model_fields, *own_keys])
     return RecipeFile.parse({**content, "recipe": table}, f"recipe '{name}'")
 
 
-def _read_table(name: str, folder: Path | None) -> dict[str, JsonValue]:
+def _read_table(name: str, folder: Path | None) -> dict[str, object]:
     if name.endswith(".toml"):
         path = (folder or Path()) / name
         if not os.path.isfile(path):
