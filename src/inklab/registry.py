@@ -3,6 +3,7 @@
 import importlib
 import pkgutil
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 from inklab.errors import InklabError, UnknownNameError
@@ -48,6 +49,15 @@ class Registry(Generic[T]):
                     importlib.import_module(f"{self._package}.{file.name}")
             self._complete = True  # set last, so that a file that fails to import fails every look-up
         return dict(sorted(self._entries.items()))
+
+    @contextmanager
+    def temporary(self) -> Iterator[None]:
+        """Forget afterwards what is added meanwhile."""
+        entries = self.all()
+        try:
+            yield
+        finally:
+            self._entries = entries
 
     def __getitem__(self, name: str) -> T:
         entries = self.all()

@@ -108,8 +108,8 @@ def reconstruction_scores(
 
     Example:
         >>> images = torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1)
-        >>> reconstruction_scores(lambda inputs: 0 * inputs, images, images).psnr   # all gray, an error of
-        0.5 6.020599913279624
+        >>> reconstruction_scores(lambda inputs: 0 * inputs, images, images).psnr  # all gray: off by 0.5
+        6.020599913279624
     """
     bce = squares = 0.0
     with inference_mode(net):

@@ -1,10 +1,10 @@
-"""Files and folders written whole, and opened with care: what a reader finds is the old or the new."""
+"""Atomic writes of files and directories, and reads within a size limit."""
 
-import fcntl
 import os
 import re
 import shutil
 import stat
+import sys
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
@@ -14,21 +14,21 @@ import platformdirs
 from inklab.errors import CorruptFileError, DataError, WriteError
 
 DRAFT_PATTERN = re.compile(r"\..+\.[0-9a-f]{32}")
-"""Names of files that are being written; what a killed process leaves of them."""
+"""Names of files that are being written, which a killed process leaves behind."""
 
 
 def cache_dir(name: str) -> Path:
-    """The user's own folder for what can be had again: "data", "programs", ... Not made here."""
+    """The user's cache directory for "data", "programs", ...; it need not exist."""
     return Path(platformdirs.user_cache_dir("inklab")) / name
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader sees the old one or the new one, never half; also after a power cut.
+    """Write a file so that a reader finds the old or the new one, never a part, also after a power loss.
 
-    A temporary name beside it, fsync, rename, fsync of the folder. Makes the folder if it is missing.
+    A temporary file next to it, fsync, rename, fsync of the directory, which is created if it is missing.
 
     Raises:
-        WriteError: the file system refuses; then the old file is still there.
+        WriteError: it can't be written; the old file stays.
     """
     draft = path.with_name(f".{path.name}.{uuid4().hex}")
     raw = content.encode("utf-8") if isinstance(content, str) else content
@@ -47,14 +47,14 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 
 def replace_dir(draft: Path, final: Path) -> None:
-    """Give a finished folder its final name, in one step and for good.
+    """Move a finished directory to its final path, atomically and durably.
 
     Args:
-        draft: the folder, in the same file system.
-        final: its new place. A folder that is there already is moved to where `draft` was and then deleted.
+        draft: the directory, on the same file system.
+        final: its final path. An existing directory there is moved next to `draft` and then deleted.
 
     Raises:
-        WriteError: the file system refuses; then the old folder is still there.
+        WriteError: it can't be moved; the old directory stays.
     """
     old = draft.with_name(f".{draft.name}.{uuid4().hex}")
     try:
@@ -68,24 +68,23 @@ def replace_dir(draft: Path, final: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def make_dir(folder: Path) -> None:
-    """Make a folder and those above it, so that they survive a power cut."""
-    if folder.is_dir():
+def make_dir(path: Path) -> None:
+    """Create a directory and its parents durably."""
+    if path.is_dir():
         return
-    make_dir(folder.parent)
-    folder.mkdir(exist_ok=True)
-    _sync(folder.parent)
+    make_dir(path.parent)
+    path.mkdir(exist_ok=True)
+    _sync(path.parent)
 
 
-def cleanup_drafts(folder: Path) -> None:
-    """Delete what killed processes left of files that they were writing straight into a folder."""
-    for path in folder.iterdir() if folder.is_dir() else ():
+def cleanup_drafts(directory: Path) -> None:
+    """Delete the temporary files that killed processes left directly in a directory."""
+    for path in directory.iterdir() if directory.is_dir() else ():
         if DRAFT_PATTERN.fullmatch(path.name) and path.is_file():
             path.unlink(missing_ok=True)
 
 
-# The three steps on the way of every byte. Proofs of what a crash leaves replace them
-# (tests/support/disk_faults.py).
+# The three steps of every write. Crash tests replace them (tests/support/disk_faults.py).
 
 
 def _put(draft: Path, raw: bytes) -> None:
@@ -94,10 +93,12 @@ def _put(draft: Path, raw: bytes) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Wait until a file's content, or a folder's names, are on the disk."""
+    """Wait until a file's content, or a directory's entries, are on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
-        if hasattr(fcntl, "F_FULLFSYNC"):  # macOS: its fsync stops at the disk's own cache
+        if sys.platform == "darwin":  # its fsync stops at the disk's own cache
+            import fcntl
+
             fcntl.fcntl(handle, fcntl.F_FULLFSYNC)
         else:
             os.fsync(handle)
@@ -110,30 +111,30 @@ def _rename(old: Path, new: Path) -> None:
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a file for reading, if it is a plain one: a pipe or a device may never end.
+    """Open a regular file for reading; a pipe or a device may never end.
 
     Raises:
-        OSError: the system doesn't let it be read.
-        CorruptFileError: it is no plain file.
+        OSError: it can't be opened.
+        CorruptFileError: it is not a regular file.
     """
-    file = open(path, "rb", opener=_without_waiting)
+    file = open(path, "rb", opener=_open_nonblocking)
     if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         return file
     file.close()
-    raise CorruptFileError(f"'{path}' is not a plain file; put one there, or delete it")
+    raise CorruptFileError(f"'{path}' is not a regular file; replace or delete it")
 
 
-def _without_waiting(path: str | os.PathLike[str], flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # opening a pipe would wait for somebody who writes
+def _open_nonblocking(path: str | os.PathLike[str], flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # opening a pipe would wait for a writer
 
 
 def read_bytes_capped(path: Path, max_bytes: int) -> bytes:
-    """The bytes of a plain file, if there are not too many.
+    """The bytes of a regular file within a size limit.
 
     Raises:
         FileNotFoundError, NotADirectoryError: there is none.
-        CorruptFileError: it is larger, or no plain file.
-        DataError: the system doesn't let it be read.
+        CorruptFileError: it is larger, or not a regular file.
+        DataError: it can't be read.
     """
     try:
         with open_regular(path) as file:

@@ -16,7 +16,7 @@ from inklab.data.dataset import Dataset, Split, split
 from inklab.data.sources import load_dataset, load_default
 from inklab.errors import ConfigError, UnknownNameError, did_you_mean, nearest_name
 from inklab.evaluation.samplers import samplers
-from inklab.io.documents import check_depth, parse_toml, read_toml
+from inklab.io.documents import parse_toml, read_toml
 from inklab.metrics import Task
 from inklab.records.pipeline import Pipeline
 from inklab.records.plan import DataInfo, SplitCounts
@@ -176,9 +176,8 @@ def parse_study(table: Mapping[str, object], name: str, folder: Path | None = No
         ConfigError: all mistakes in one message.
     """
     try:
-        check_depth(table)
         copy = json.loads(json.dumps(table, default=str))  # dates and the like become text
-    except ValueError as error:  # also integers of thousands of digits
+    except (ValueError, RecursionError) as error:  # also integers of thousands of digits
         raise ConfigError(f"study '{name}': {error}") from error
     experiments = copy.get("experiments")
     for key, experiment in experiments.items() if isinstance(experiments, dict) else ():
