@@ -301,7 +301,7 @@ def _encode_examples(images: ImageSet, labels: tuple[str, ...]) -> list[JsonValu
     ]
 
 
-def to_script_json(value: JsonValue) -> str:
+def to_script_json(value: object) -> str:
     r"""A value as JSON inside `<script type="application/json">`: nothing in it can end the script.
 
     Example:
