@@ -384,14 +384,20 @@ def _issue(detail: ErrorDetails, model: type[BaseModel], prefix: str) -> ConfigI
             known = ", ".join(EXPERIMENTS)
             message = f"'{key}' has the kind '{kind}'.{did_you_mean(kind, EXPERIMENTS)} Known: {known}"
             return ConfigIssue(key, message, nearest_name(kind, EXPERIMENTS))
-    value = repr(detail["input"])
-    if len(value) > MAX_VALUE_LENGTH:
-        value = value[: MAX_VALUE_LENGTH - 3] + "..."
-    reason = MESSAGES.get(detail["type"], detail["msg"].removeprefix("Value error, "))
+    reason = MESSAGES.get(detail["type"], detail["msg"].removeprefix("Value error, ").removeprefix("Input "))
     words = re.findall(r"'(\w+)'", detail["ctx"]["expected"]) if detail["type"] == "literal_error" else []
-    hint = did_you_mean(str(detail["input"]), words)
-    message = f"'{key}' is {value}: {reason[0].lower()}{reason[1:]}{hint and '.' + hint}"
-    return ConfigIssue(key, message, nearest_name(str(detail["input"]), words))
+    suggestion = nearest_name(str(detail["input"]), words)
+    hint = f". Did you mean '{suggestion}'?" if suggestion else ""
+    message = f"'{key}'{_shorten_input(detail)}: {reason[0].lower()}{reason[1:]}{hint}"
+    return ConfigIssue(key, message, suggestion)
+
+
+def _shorten_input(detail: ErrorDetails) -> str:
+    """What was given, for a message; nothing where it is a whole table that is wrong as a whole."""
+    if detail["type"] == "value_error" and isinstance(detail["input"], Mapping):
+        return ""
+    value = repr(detail["input"])
+    return f" is {value if len(value) <= MAX_VALUE_LENGTH else value[: MAX_VALUE_LENGTH - 3] + '...'}"
 
 
 def _unknown_key(key: str, last: str, table: type[BaseModel]) -> ConfigIssue:

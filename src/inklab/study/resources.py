@@ -315,7 +315,7 @@ class Cost(Record):
     evaluations: Count
     populations: Count
     seconds: NonNegative
-    bytes: NonNegative
+    bytes: Count
 
 
 def training_seconds(config: TrialConfig, traits: NetworkTraits, n_trials: int, n_images: int) -> float:
