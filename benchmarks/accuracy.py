@@ -20,12 +20,13 @@ from benchmarks.storing import Json, machine, note, store
 from benchmarks.works import EPOCH
 from inklab.data.dataset import ImageSet, Split
 from inklab.hardware import cores, preferred_dtype
-from inklab.statistics import score
-from inklab.study.grouping import ExecutionConfig, TrainingMode
-from inklab.study.load import load_study, parse_study
-from inklab.study.planner import plan
+from inklab.records.plan import ExecutionConfig
+from inklab.records.recipe import TrialConfig
+from inklab.statistics import estimate
+from inklab.study.load import LoadedSpec, open_study, parse_study
+from inklab.study.planner import distinct_configs
 from inklab.training.objectives import objectives
-from inklab.training.recipe import read_recipe
+from inklab.training.recipe_files import read_recipe_file
 
 REPLICATES = 30
 SOURCE_EPOCHS = 40
@@ -54,7 +55,7 @@ class Level:
         return " ".join([self.recipe, *(f"{key}={value}" for key, value in self.changes.items())])
 
 
-ONE_EPOCH = {"epochs": 1, "batch": 125, "rate": 0.035, "augmentation": None}
+ONE_EPOCH = {"epochs": 1, "batch_size": 125, "learning_rate": 0.035, "augmentation": None}
 LEVELS = (
     Level(0.990, "cnn-fast", ONE_EPOCH),
     Level(0.9939, "cnn-fast"),
@@ -129,10 +130,11 @@ def measured(
 
     torch.set_num_threads(cores())
     disable_malloc_trim()
-    settings, parts = opened(level, images)
+    config, parts = opened(level, images)
     began = time.perf_counter()
-    trained(settings | {"recipe": settings["recipe"] | {"epochs": 1}}, WARM_UP_REPLICATE, _others(parts))
-    found: Json = {"recipe": level.recipe, "version": read_recipe(level.recipe).version, "settings": settings}
+    trained(_with_recipe(config, epochs=1), WARM_UP_REPLICATE, _others(parts))
+    version = read_recipe_file(level.recipe).version
+    found: Json = {"recipe": level.recipe, "version": version, "settings": config.to_json()}
     found |= {"warm_up_seconds": time.perf_counter() - began, "train_images": len(parts.train)}
     seconds: list[float] = []
     accuracies: dict[str, list[float]] = {"test": [], "validation": []}
@@ -140,7 +142,7 @@ def measured(
         if replicate in (0, replicates // 2):
             between()
         began = time.perf_counter()
-        net = trained(settings, replicate, parts.train)
+        net = trained(config, replicate, parts.train)
         seconds.append(time.perf_counter() - began)
         for name, known in accuracies.items():
             part = getattr(parts, name)
@@ -148,27 +150,25 @@ def measured(
         note(f"{level.asked}: {replicate + 1} of {replicates}, {seconds[-1]:.1f} s")
     between()
     for name, known in accuracies.items():
-        found[name] = score(known, images=len(getattr(parts, name))).to_json()
-    found["time"] = score(seconds).to_json()
-    return found | _cost(net, settings, len(parts.train))
+        found[name] = estimate(known, images=len(getattr(parts, name))).to_json()
+    found["time"] = estimate(seconds).to_json()
+    return found | _cost(net, config, len(parts.train))
 
 
-def opened(level: Level, images: int | None) -> tuple[Json, Split]:
-    """Resolved settings, as a study's plan has them, and the study's split of MNIST."""
+def opened(level: Level, images: int | None) -> tuple[TrialConfig, Split]:
+    """The configuration, as a study's plan has it, and the study's split of MNIST."""
     name = level.recipe
-    chapter = {"recipe": {"base": name, **level.changes}, "replicates": 1}
-    spec = parse_study({"name": name, "data": {"source": "mnist"}, "chapters": {name: chapter}}, name)
-    study = load_study(spec, "plain")
-    planned = plan(
-        spec,
-        "plain",
-        study.identity,
-        ExecutionConfig(preferred_dtype()),
-        lambda _: TrainingMode(False, False),
-    )
-    (trial,) = planned["trials"].values()
-    parts = study.split
-    return trial["settings"], replace(parts, train=parts.train.take(np.arange(len(parts.train))[:images]))
+    experiment = {"recipe": {"base": name, **level.changes}, "replicates": 1}
+    table = {"name": name, "data": {"dataset": "mnist"}, "experiments": {name: experiment}}
+    study = open_study(LoadedSpec(parse_study(table, name), "plain"))
+    execution = ExecutionConfig(precision=preferred_dtype())
+    (config,) = distinct_configs(study.spec, study.data, execution).values()
+    train = study.split.train
+    return config, replace(study.split, train=train.take(np.arange(len(train))[:images]))
+
+
+def _with_recipe(config: TrialConfig, **fields: Any) -> TrialConfig:
+    return config.model_copy(update={"recipe": config.recipe.model_copy(update=fields)})
 
 
 def _others(parts: Split) -> ImageSet:
@@ -177,35 +177,35 @@ def _others(parts: Split) -> ImageSet:
     return replace(parts.train, pixels=noise)
 
 
-def trained(settings: Json, replicate: int, images: ImageSet) -> Any:
-    """One network, trained as a run trains it, without the scoring of learning curves in between."""
+def trained(config: TrialConfig, replicate: int, images: ImageSet) -> Any:
+    """One network, trained as a run trains it, without evaluating learning curves in between."""
     from benchmarks.training import CLASSES, NOTHING, unscored
+    from inklab.records.plan import Trial
     from inklab.training.batches import TrainingData, to_tensor_set
-    from inklab.training.trainer import PopulationJob, Trial, train_population
+    from inklab.training.population import PopulationJob
+    from inklab.training.trainer import train_population
 
-    recipe = settings["recipe"]
-    told = settings | {"recipe": recipe | {"objective": unscored(recipe["objective"])}}
+    trial = Trial("timed", _with_recipe(config, objective=unscored(config.recipe.objective)), replicate)
     group = PopulationJob(
-        [Trial("timed", told, replicate)], lifted=False, random=False, seed=0, slots=1, compiled=True
+        [trial], stacked=False, reseed_each_step=False, seed=0, population_size=1, compiled=True
     )
     data = TrainingData(to_tensor_set(images.pixels, images.labels), NOTHING, NOTHING, CLASSES)
-    (only,) = train_population(group, data)
-    if only.diverged or not only.compiled:
-        raise BenchmarkError(f"replicate {replicate}: {only.diverged or 'it was not compiled'}")
-    return only.net
+    (result,) = train_population(group, data)
+    if result.divergence or not result.compiled:
+        raise BenchmarkError(f"replicate {replicate}: {result.divergence or result.compile_error}")
+    return result.net
 
 
-def _cost(net: Any, settings: Json, images: int) -> Json:
-    """Parameters, and floating-point operations of one training, two a multiply-add."""
+def _cost(net: Any, config: TrialConfig, images: int) -> Json:
+    """Parameters, and floating-point operations of one training, two a multiply-accumulate."""
     from inklab.networks.layer_table import layer_table
 
-    forward = sum(row.multiply_adds for row in layer_table(net.net, (1, 28, 28)))
-    recipe = settings["recipe"]
-    passes = objectives[recipe["objective"]].passes * images * recipe["epochs"]
+    macs = sum(row.macs or 0 for row in layer_table(net.net, (1, 28, 28)))
+    passes = objectives[config.recipe.objective].cost * images * config.recipe.epochs
     return {
-        "parameters": sum(each.numel() for each in net.parameters()),
-        "multiply_adds": forward,
-        "flops": 2 * passes * forward,
+        "parameters": sum(parameter.numel() for parameter in net.parameters()),
+        "macs": macs,
+        "flops": 2 * passes * macs,
     }
 
 

@@ -73,8 +73,9 @@ def _line(name: str, gap: Json) -> str:
 
 def worker(request: dict[str, Any], number: int) -> tuple[Any, Any]:
     """One of the processes side by side: every so-many-th replicate, in populations."""
-    from benchmarks.training import data_of, settings_of
-    from inklab.training.trainer import PopulationJob, Trial
+    from benchmarks.training import config_of, data_of
+    from inklab.records.plan import Trial
+    from inklab.training.population import PopulationJob
 
     work = WORKS[request["work"]]
     data = data_of(work, request["data"], request["images"])
@@ -86,9 +87,11 @@ def worker(request: dict[str, Any], number: int) -> tuple[Any, Any]:
     def unit() -> list[Json]:
         found = []
         for replicates in groups:
-            settings = settings_of(work, request["precision"], **more)
-            trials = [Trial(f"bf16-{replicate}", settings, replicate) for replicate in replicates]
-            group = PopulationJob(trials, lifted=True, random=False, seed=0, slots=MEMBERS, compiled=True)
+            config = config_of(work, request["precision"], **more)
+            trials = [Trial(f"bf16-{replicate}", config, replicate) for replicate in replicates]
+            group = PopulationJob(
+                trials, stacked=True, reseed_each_step=False, seed=0, population_size=MEMBERS, compiled=True
+            )
             found += _scored(group, data, test)
         return found
 

@@ -19,14 +19,16 @@ from benchmarks.works import WORKS
 from inklab.hardware import disable_malloc_trim, preferred_dtype
 from inklab.training.batches import TrainingData
 from inklab.training.checkpoint import (
-    CHECKPOINT_INTERVAL,
+    CHECKPOINT_INTERVAL_SECONDS,
     COMMIT_FILE,
     Checkpoint,
     CheckpointManager,
+    CheckpointStore,
+    SavePolicy,
     read_checkpoint,
     write_checkpoint,
 )
-from inklab.training.trainer import PopulationJob
+from inklab.training.population import PopulationJob
 
 OFTEN = 1.0  # seconds between two checkpoints
 EPOCHS = {"l2-sweep": 8, "cnn": 1, "denoiser": 4}  # some ten seconds each
@@ -50,12 +52,16 @@ def checkpoints(out: Path, command: str, rounds: int) -> list[str]:
         work = WORKS[name]
         data, group = (
             data_of(work, str(folder), work.images),
-            group_of(work, preferred_dtype(), 0, work.together),
+            group_of(work, preferred_dtype(), 0, work.together, epochs=epochs),
         )
-        for trial in group.trials:
-            trial.settings["recipe"]["epochs"] = epochs
         found[name] = _measured(group, data, rounds)
-    raw = {"name": "checkpoints", "every": OFTEN, "default": CHECKPOINT_INTERVAL, "bar": BAR, "works": found}
+    raw = {
+        "name": "checkpoints",
+        "every": OFTEN,
+        "default": CHECKPOINT_INTERVAL_SECONDS,
+        "bar": BAR,
+        "works": found,
+    }
     store(out, raw | machine(command))
     return [_line(name, told) for name, told in found.items()]
 
@@ -68,9 +74,9 @@ def _measured(group: PopulationJob, data: TrainingData, rounds: int) -> Json:
             kept = Path(place) / str(turn)
             row = {}
             for side in ("with", "without") if turn % 2 else ("without", "with"):
-                keeper = CheckpointManager(kept, every=OFTEN) if side == "with" else None
+                often = CheckpointManager(CheckpointStore(kept), SavePolicy(OFTEN))
                 began = time.perf_counter()
-                train(group, data, keeper)
+                train(group, data, often if side == "with" else None)
                 row[side] = time.perf_counter() - began
             pairs.append(row)
         newest = sorted(kept.rglob(COMMIT_FILE))[-1].parent
@@ -80,8 +86,8 @@ def _measured(group: PopulationJob, data: TrainingData, rounds: int) -> Json:
     slower = [row["with"] / row["without"] - 1 for row in pairs]
     return {
         "pairs": pairs, "write_seconds": writes, "bytes": size,
-        "slower": median(slower), "share": median(slower) * OFTEN / CHECKPOINT_INTERVAL,
-        "expected": median(writes) / (median(writes) + CHECKPOINT_INTERVAL),
+        "slower": median(slower), "share": median(slower) * OFTEN / CHECKPOINT_INTERVAL_SECONDS,
+        "expected": median(writes) / (median(writes) + CHECKPOINT_INTERVAL_SECONDS),
     }  # fmt: skip
 
 

@@ -27,18 +27,18 @@ def lay_out(folder: Path) -> Path:
     import torch
 
     from inklab.corruptions.corruption import get_corruption
-    from inklab.data.sources import load
+    from inklab.data.sources import load_dataset
     from inklab.seeding import Seed
 
-    dataset = load("mnist")
+    dataset = load_dataset("mnist")
     train, test = dataset.train, dataset.test
     assert len(train) == EPOCH
     images = torch.from_numpy(train.pixels).float() / 255
     noisy = get_corruption("salt_and_pepper")(images, NOISE, (Seed(NOISE_SEED) / "benchmark").generator())
     folder.mkdir(parents=True, exist_ok=True)
-    # Grey survives the way to floats and back; replaced pixels are 0 or 255, so bytes lose nothing.
-    spoilt = (noisy[:, 0] * 255).round().to(torch.uint8).numpy()
-    arrays = (train.pixels[:, 0], spoilt, train.labels, test.pixels[:, 0], test.labels)
+    # Gray survives the way to floats and back; replaced pixels are 0 or 255, so bytes lose nothing.
+    corrupted = (noisy[:, 0] * 255).round().to(torch.uint8).numpy()
+    arrays = (train.pixels[:, 0], corrupted, train.labels, test.pixels[:, 0], test.labels)
     for name, array in zip(ARRAYS, arrays, strict=True):
         np.save(folder / "draft.npy", array, allow_pickle=False)
         (folder / "draft.npy").replace(folder / f"{name}.npy")  # so that a file that is there is whole

@@ -1,14 +1,13 @@
 """What 10,000 stored outcomes cost whoever reads a run, beside 100: `inklab status`, `report`, `show --json`.
 
-A made-up run of a sweep over five values of L2, with histories of ten epochs, as a study of that size leaves
-it; outcomes only, since nothing here reads a bundle. Every command is a process of its own, as a user starts
+An invented run of a sweep over five values of L2, with histories of ten epochs, as a study of that size has
+it; outcomes only, since nothing here reads a model. Every command is a process of its own, as a user starts
 it, so starting Python and importing count on both sides. The two runs take turns.
 
     python benchmarks/outcomes.py [--rounds 5]
 """
 
 import argparse
-import json
 import platform
 import subprocess
 import sys
@@ -24,10 +23,12 @@ import numpy as np
 
 from inklab.hardware import cores, cpu_name
 from inklab.io.documents import write_json
+from inklab.records.outcomes import Environment, History, LayerRow, TrialOutcome, TrialState
+from inklab.records.plan import DataInfo, ExecutionConfig, NetworkTraits, SplitCounts, Trial
+from inklab.records.preprocessing_config import Preprocessing
 from inklab.results.summarize import write_results
-from inklab.study.grouping import ExecutionConfig, TrainingMode
 from inklab.study.load import read_study
-from inklab.study.planner import DataIdentity, plan
+from inklab.study.planner import NUMERICS, distinct_configs, plan_study
 from inklab.study.run_directory import RunDirectory
 
 Json = dict[str, Any]
@@ -45,28 +46,47 @@ STUDY = f"""
 name = "many-outcomes"
 title = "Many outcomes"
 
-[chapters.l2-sweep]
-kind = "train"
+[experiments.l2-sweep]
 title = "Does L2 help?"
 question = "Which strength of L2 is best?"
-model = {{ name = "mlp", hidden = [500, 300] }}
-recipe = {{ base = "sgd", epochs = {EPOCHS}, l2_on = ["hidden.*.weight"] }}
-vary = {{ "recipe.l2" = {list(VALUES)} }}
+network = {{ name = "mlp", hidden = [500, 300] }}
+recipe = {{ base = "sgd", epochs = {EPOCHS}, l2_params = ["hidden.*.weight"] }}
+grid = {{ "recipe.l2" = {list(VALUES)} }}
 replicates = REPLICATES
 
-[chapters.findings]
+[experiments.findings]
 kind = "findings"
 title = "What was found"
 """
 
-LAYERS = [
-    ("flatten", "Flatten", None, 784, 0, 0),
-    ("hidden.0", "Linear", "ReLU", 500, 392_500, 392_000),
-    ("hidden.2", "Linear", "ReLU", 300, 150_300, 150_000),
-    ("output", "Linear", None, 10, 3_010, 3_000),
-]
-RAN = {"precision": "bf16", "threads": 1, "members": 8, "lifted": True, "python": "3.11.7", "torch": "2.13.0"}
-RAN |= {"numpy": "2.3.0", "inklab": "0.1.0", "platform": "Linux", "cpu": "made up"}
+LAYERS = tuple(
+    LayerRow(
+        name=name, type=kind, activation=activation, output_shape=(width,), parameters=parameters, macs=macs
+    )
+    for name, kind, activation, width, parameters, macs in (
+        ("flatten", "Flatten", None, 784, 0, 0),
+        ("hidden.0", "Linear", "ReLU", 500, 392_500, 392_000),
+        ("hidden.2", "Linear", "ReLU", 300, 150_300, 150_000),
+        ("output", "Linear", None, 10, 3_010, 3_000),
+    )
+)
+ENVIRONMENT = Environment(
+    inklab="0.2.0", python="3.11.7", torch="2.13.0", numpy="2.3.0", platform="Linux", cpu="invented",
+    cores=2, threads=1, precision="bf16", members=8, stacked=True, compiled=True,
+)  # fmt: skip
+DATA = DataInfo(
+    dataset="mnist",
+    sha256="ab" * 32,
+    shape=(1, 28, 28),
+    labels=tuple("0123456789"),
+    counts=SplitCounts(train=(5_500,) * 10, validation=(500,) * 10, test=(1_000,) * 10),
+    mean=0.1307,
+    std=0.3081,
+    preprocessing=Preprocessing(),
+)
+TRAITS = NetworkTraits(
+    vmappable=True, has_convolutions=False, uses_global_rng=False, parameters=545_810, macs=545_000
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -74,12 +94,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5, help="how often each command is run on each side")
     parser.add_argument("--out", type=Path, default=RESULTS, help="the folder of the results")
-    asked = parser.parse_args(arguments)
-    told = measure(asked.rounds)
-    for name, row in told["commands"].items():
+    options = parser.parse_args(arguments)
+    measured = measure(options.rounds)
+    for name, row in measured["commands"].items():
         print(f"{name:8} {row['few']['median']:6.2f} s {row['many']['median']:6.2f} s {row['added']:+6.2f} s")
-    write_json(asked.out / "outcomes.json", told)
-    print(f"written: {asked.out / 'outcomes.json'}")
+    write_json(options.out / "outcomes.json", measured)
+    print(f"written: {options.out / 'outcomes.json'}")
     return 0
 
 
@@ -109,51 +129,57 @@ def measure(rounds: int) -> Json:
 
 
 def make_run(folder: Path, replicates: int) -> None:
-    """Write the folder of a finished run: `replicates` trials of each value of L2."""
+    """Write a finished run: `replicates` trials of each value of L2."""
     file = folder / "study.toml"
     file.parent.mkdir(parents=True)
     file.write_text(STUDY.replace("REPLICATES", str(replicates)), encoding="utf-8")
-    spec, profile = read_study(str(file))
-    totals = {"train": 55_000, "validation": 5_000, "test": 10_000}
-    counts = {part: [total // 10] * 10 for part, total in totals.items()}
-    names = tuple(str(k) for k in range(10))
-    data = DataIdentity("mnist", "ab" * 32, (1, 28, 28), names, counts, 0.1307, 0.3081, {})
-    made = plan(
-        spec,
-        profile,
-        data,
-        ExecutionConfig("bf16"),
-        lambda _settings: TrainingMode(lifted=True, random=False),
-    )
-    write_json(folder / "plan.json", made)
+    loaded, execution = read_study(str(file)), ExecutionConfig(precision="bf16")
+    networks = dict.fromkeys(distinct_configs(loaded.spec, DATA, execution), TRAITS)
+    plan = plan_study(loaded.spec, loaded.profile, DATA, execution, networks)
+    plan.write(folder / "plan.json")
     rng = np.random.default_rng(0)
     luck = rng.normal(0, 0.0008, replicates)  # of a replicate, shared by all settings: they are paired
-    for trial, told in made["trials"].items():
-        # Plain writing: write_whole waits for the disk, which 10,000 outcomes of one sitting need not.
-        path = folder / "trials" / trial / "outcome.json"
+    for id in plan.trials:
+        # Plain writing: write_atomic waits for the disk, which 10,000 outcomes of one sitting need not.
+        path = folder / "trials" / id / "outcome.json"
         path.parent.mkdir(parents=True)
-        path.write_text(json.dumps(_outcome(trial, told, luck, rng), indent=1), encoding="utf-8")
-    write_results(RunDirectory(folder))  # a finished run has its results.json: `inklab show` reads it
+        path.write_text(_outcome(plan.trial(id), luck, rng).model_dump_json(indent=1), encoding="utf-8")
+    # A finished run has its results.json: `inklab show` reads it.
+    write_results(folder, RunDirectory(folder).snapshot())
 
 
-def _outcome(trial: str, told: Json, luck: np.ndarray, rng: np.random.Generator) -> Json:
-    replicate, settings = told["replicate"], told["settings"]
-    level = 0.98 + GAIN.get(settings["recipe"]["l2"], 0.0) + luck[replicate] + rng.normal(0, 0.0006)
+def _outcome(trial: Trial, luck: np.ndarray, rng: np.random.Generator) -> TrialOutcome:
+    l2 = trial.config.recipe.l2
+    level = 0.98 + GAIN.get(l2, 0.0) + luck[trial.replicate] + rng.normal(0, 0.0006)
     at = np.arange(1, EPOCHS + 1)
     miss = (1 - level) + 0.07 * np.exp(-at / 2.5) + rng.normal(0, 0.0006, EPOCHS)
     train = np.maximum(1e-4, 0.006 + 0.09 * np.exp(-at / 3) + rng.normal(0, 0.0004, EPOCHS))
-    curves = {"train_loss": 3.4 * train, "validation_loss": 3.5 * miss}
-    curves |= {"train_accuracy": 1 - train, "validation_accuracy": 1 - miss}
-    history = {"epoch": at.tolist()} | {name: values.tolist() for name, values in curves.items()}
-    scores = {"test_accuracy": level, "test_loss": 3.4 * (1 - level)}
-    scores |= {f"validation_{name}": float(curves[f"validation_{name}"][-1]) for name in ("accuracy", "loss")}
-    layers = [dict(zip(_LAYER, layer[:3] + ([layer[3]],) + layer[4:], strict=True)) for layer in LAYERS]
-    head: Json = {"format": 1, "id": trial, **told, "seed": 0, "data_sha256": "ab" * 32, "numerics": 1}
-    head |= {"state": "done", "reason": None, "parameters": 545_810, "layers": layers, "history": history}
-    return head | {"scores": scores, "verdicts": [], "weights_sha256": "cd" * 32, "seconds": 9.1, "ran": RAN}
-
-
-_LAYER = ("layer", "kind", "activation", "output", "parameters", "multiply_adds")
+    history = History(
+        epoch=at.tolist(),
+        train_loss=(3.4 * train).tolist(),
+        train_accuracy=(1 - train).tolist(),
+        validation_loss=(3.5 * miss).tolist(),
+        validation_accuracy=(1 - miss).tolist(),
+    )
+    return TrialOutcome(
+        **trial._asdict(),
+        seed=0,
+        data_sha256=DATA.sha256,
+        numerics=NUMERICS,
+        state=TrialState.DONE,
+        parameters=545_810,
+        layers=LAYERS,
+        history=history,
+        metrics={
+            "test_accuracy": level,
+            "test_loss": 3.4 * (1 - level),
+            "validation_accuracy": history.validation_accuracy[-1],
+            "validation_loss": history.validation_loss[-1],
+        },
+        weights_sha256="cd" * 32,
+        seconds=9.1,
+        environment=ENVIRONMENT,
+    )
 
 
 def _seconds(folders: dict[str, Path], rounds: int) -> dict[str, dict[str, list[float]]]:

@@ -12,16 +12,14 @@ from benchmarks.images import lay_out
 from benchmarks.layouts import laid_out
 from benchmarks.peers.images import labels, pixels
 from benchmarks.storing import Json, machine, note, store
-from benchmarks.training import settings_of
+from benchmarks.training import config_of
 from benchmarks.works import EPOCH, PARITY, Case
 from inklab.networks.layers import NormalizedModel
 from inklab.seeding import Seed
 from inklab.training.objectives import Batch, objectives
 from inklab.training.optimizers import HyperParams, Tensors, make_optimizer
-from inklab.training.population import single_member, stack_states, weight_decay_names
-from inklab.training.recipe import Recipe
+from inklab.training.population import build_normalized, single_member, stack_states, weight_decay_names
 from inklab.training.step import TrainStep
-from inklab.training.trainer import build_normalized
 
 BACKENDS = ("tensorflow", "jax")
 TOLERANCE = 1e-4
@@ -102,48 +100,48 @@ def our_losses(case: Case, first: list[np.ndarray], index: np.ndarray, folder: P
         folder: where the images lie.
     """
     net = _net(case, first)
-    recipe = Recipe.model_validate(settings_of(case.work, "fp32")["recipe"])
-    lifted = case.work.network != "cnn"
-    params, buffers = stack_states([net] * SLOTS) if lifted else single_member(net)
-    decayed = weight_decay_names(net, recipe.l2_on) if recipe.l2 else frozenset[str]()
-    optimiser = make_optimizer(recipe.optimiser, recipe.momentum)
+    recipe = config_of(case.work, "fp32").recipe
+    stacked = case.work.network != "cnn"
+    params, buffers = stack_states([net] * SLOTS) if stacked else single_member(net)
+    decayed = weight_decay_names(net, recipe.l2_params) if recipe.l2 else frozenset[str]()
+    optimizer = make_optimizer(recipe.optimizer, recipe.momentum)
     kind = objectives["reconstruct" if case.work.network == "autoencoder" else "classify"]
-    maker = TrainStep(net, kind, optimiser, decayed, lifted=lifted, precision="fp32")
-    step, state = maker.step(), maker.init_state(params, buffers)
-    values = [torch.tensor(value) for value in (recipe.rate, recipe.l2, recipe.momentum)]
-    rate, l2, momentum = (value.expand(SLOTS) if lifted else value for value in values)
+    step = TrainStep(net, kind, optimizer, decayed, stacked=stacked, precision="fp32")
+    state = step.init_state(params, buffers)
+    values = [torch.tensor(value) for value in (recipe.learning_rate, recipe.l2, recipe.momentum)]
+    rate, l2, momentum = (value.expand(SLOTS) if stacked else value for value in values)
     losses: list[float] = []
-    for batch in _batches(case, index, folder, lifted):
+    for batch in _batches(case, index, folder, stacked):
         hyper = HyperParams(rate, l2, momentum, torch.tensor(len(losses), dtype=torch.float64))
-        penalty = recipe.l2 * sum(_squares(state.params[name], lifted) for name in decayed)
+        penalty = recipe.l2 * sum(_squares(state.params[name], stacked) for name in decayed)
         state, loss = step(state, batch, {}, hyper)
-        losses.append(float((loss[0] if lifted else loss) + penalty))
+        losses.append(float((loss[0] if stacked else loss) + penalty))
     return np.array(losses)
 
 
-def _squares(kernel: Tensor, lifted: bool) -> Tensor:
-    return (kernel[0] if lifted else kernel).square().sum()
+def _squares(kernel: Tensor, stacked: bool) -> Tensor:
+    return (kernel[0] if stacked else kernel).square().sum()
 
 
-def _batches(case: Case, index: np.ndarray, folder: Path, lifted: bool) -> list[Batch]:
+def _batches(case: Case, index: np.ndarray, folder: Path, stacked: bool) -> list[Batch]:
     def images(name: str) -> Tensor:
         return torch.from_numpy(pixels(str(folder), name, EPOCH)[index]).float().unsqueeze(2) / 255
 
     clean = images("clean")
-    shown = images("noisy") if case.work.network == "autoencoder" else clean
-    wanted = torch.from_numpy(labels(str(folder), EPOCH)[index])
-    batches = [Batch(*parts) for parts in zip(clean, wanted, shown, strict=True)]
+    inputs = images("noisy") if case.work.network == "autoencoder" else clean
+    targets = torch.from_numpy(labels(str(folder), EPOCH)[index])
+    batches = [Batch(*parts) for parts in zip(clean, targets, inputs, strict=True)]
     return (
-        [Batch(*(torch.stack([part] * SLOTS) for part in batch)) for batch in batches] if lifted else batches
+        [Batch(*(torch.stack([part] * SLOTS) for part in batch)) for batch in batches] if stacked else batches
     )
 
 
 def _net(case: Case, first: list[np.ndarray]) -> NormalizedModel:
     """Our network with Keras's weights, in training mode."""
-    settings = settings_of(case.work, "fp32")
+    config = config_of(case.work, "fp32")
     changes = {"mlp": {"hidden": list(case.hidden)}, "cnn": {"dropout": 0.0}, "autoencoder": {}}
-    settings["model"] = settings["model"] | changes[case.work.network]
-    net = build_normalized(settings, (1, 28, 28), 10, Seed(0))
+    network = config.network.with_kwargs(changes[case.work.network])
+    net = build_normalized(config.model_copy(update={"network": network}), (1, 28, 28), 10, Seed(0))
     ours: Tensors = dict(net.named_parameters())
     with torch.no_grad():
         for value, theirs in zip(ours.values(), first, strict=True):
@@ -158,9 +156,9 @@ def lines(raw: Json) -> list[str]:
         apart = ", ".join(
             f"{told['versions'][backend]}: {value:.1e}" for backend, value in told["apart"].items()
         )
-        verdict = "chaotic at this rate" if told["chaotic"] else "equal" if told["equal"] else "NOT equal"
+        conclusion = "chaotic at this rate" if told["chaotic"] else "equal" if told["equal"] else "NOT equal"
         found.append(
             f"parity/{name}: {told['steps']} losses, largest relative difference from {apart}; "
-            f"Keras from Keras {told['keras_apart']:.1e}; {verdict} ({raw['tolerance']:g})"
+            f"Keras from Keras {told['keras_apart']:.1e}; {conclusion} ({raw['tolerance']:g})"
         )
     return found

@@ -25,8 +25,9 @@ import numpy as np
 from benchmarks.driver import ROOT, BenchmarkError, environment
 from benchmarks.storing import Json, machine, note, store
 from inklab.errors import InklabError
-from inklab.io.documents import read_json
 from inklab.io.tensor_file import read_arrays
+from inklab.records.plan import RobustnessPlan
+from inklab.study.run_directory import RunDirectory
 
 CLIENTS = (1, 8, 64)
 SECONDS, WARM = 5.0, 2.0  # of a measurement; of what comes before it and is not counted
@@ -131,10 +132,11 @@ def _bodies(run: Path) -> list[str]:
 
 
 def _first_pipeline(run: Path) -> str:
-    chapters = read_json(run / "plan.json")["chapters"]
-    noise = next((each for each in chapters if each["kind"] == "noise"), None)
-    train = next(each for each in chapters if each["kind"] == "train")
-    return str(noise["pipelines"][0] if noise else train["name"])
+    plan = RunDirectory(run).plan()
+    for experiment in plan.experiments:
+        if isinstance(experiment, RobustnessPlan):
+            return experiment.pipelines[0]
+    return plan.training[0].name
 
 
 def _wrk(port: int, bodies: list[str], folder: Path) -> Any:

@@ -2,12 +2,12 @@
 
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from inklab.hardware import cores, environment
+from inklab.hardware import cores
 from inklab.io.documents import read_json, write_json
+from inklab.records.outcomes import Environment
 
 Json = dict[str, Any]
 SUMMARY = "summary.json"
@@ -25,8 +25,8 @@ def day() -> str:
 
 def machine(command: str) -> Json:
     """What a measurement was made on, when, and by what command."""
-    facts = environment(cores(), version("torch"))
-    return {"machine": facts, "date": day(), "command": command}
+    environment = Environment.current(threads=cores()).model_dump(mode="json", exclude_none=True)
+    return {"machine": environment, "date": day(), "command": command}
 
 
 def store(out: Path, raw: Json, claims: Json | None = None) -> None:

@@ -54,7 +54,7 @@ def _quick() -> Json:
 
 
 def _run(profile: str, folder: Path) -> Json:
-    """One whole run: seconds from the first letter to the report, peak bytes, seconds of each chapter."""
+    """One whole run: seconds from the first letter to the report, peak bytes, seconds of each experiment."""
     words = [
         sys.executable,
         "-m",
@@ -64,7 +64,7 @@ def _run(profile: str, folder: Path) -> Json:
         profile,
         "--data",
         "mnist",
-        "--out",
+        "--run-dir",
         str(folder),
     ]
     began = time.perf_counter()
@@ -78,9 +78,9 @@ def _run(profile: str, folder: Path) -> Json:
     watch.join()
     if code:
         raise BenchmarkError(f"inklab run --profile {profile} ended with exit code {code}")
-    told = read_json(folder / "results.json")
+    results = read_json(folder / "results.json")
     note(f"{profile}: {seconds:.0f} s, peak {watch.peak / 2**20:.0f} MiB")
-    return {"seconds": seconds, "peak_bytes": watch.peak, "chapters": told["seconds"]["chapters"]}
+    return {"seconds": seconds, "peak_bytes": watch.peak, "experiments": results["timings"]["experiments"]}
 
 
 class _Watch(threading.Thread):
