@@ -1,4 +1,4 @@
-"""The watch over the browser can fail."""
+"""The checks of pages in a browser can fail."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ def test_a_page_is_served_and_its_scripts_run():
         assert page.title() == "Done"
 
 
-def test_asyncio_of_others_works_between_pages():
+def test_asyncio_works_between_pages():
     async def one() -> int:
         return 1
 
@@ -27,10 +27,10 @@ def test_asyncio_of_others_works_between_pages():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("fault", "complaint"),
     [
         ("<script>throw new Error('on purpose')</script>", "on purpose"),
-        ("<script>console.error('said so')</script>", "said so"),
+        ("<script>console.error('reported')</script>", "reported"),
         ("<script type=module src=nowhere.js></script>", "404"),
         (
             "<meta http-equiv=Content-Security-Policy content=\"script-src 'none'\"><script>1</script>",
@@ -38,14 +38,14 @@ def test_asyncio_of_others_works_between_pages():
         ),
     ],
 )
-def test_what_goes_wrong_in_a_page_is_a_failure(wrong, told):
-    with pytest.raises(AssertionError, match=told), opened(files={"": PAGE + wrong}):
+def test_an_error_in_a_page_is_a_failure(fault, complaint):
+    with pytest.raises(AssertionError, match=complaint), opened(files={"": PAGE + fault}):
         pass
-    with opened(files={"": PAGE + wrong}, expected=f"(?i){told}|Refused|violates"):
+    with opened(files={"": PAGE + fault}, expected=f"(?i){complaint}|Refused|violates"):
         pass
 
 
-def test_what_asks_for_something_elsewhere_is_a_failure():
+def test_a_request_to_another_host_is_a_failure():
     def answer(page):
         page.route("http://example.com/**", lambda route: route.fulfill(body="", content_type="image/png"))
 
