@@ -6,6 +6,7 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
+import torch
 import toy_run
 
 from inklab.cli import main
@@ -219,14 +220,13 @@ def test_the_data_of_a_run_is_that_which_it_was_trained_on(run):
 
 
 def test_models_of_experiments_and_pipelines_are_loaded(run):
-    images = run.dataset.test.pixels[:5].astype(np.float32) / 255
+    images = torch.from_numpy(run.dataset.test.pixels[:5].astype(np.float32) / 255)
     models = run.pipeline_models("denoiser+cnn", 1)
     assert [model.task for model in models] == ["denoising", "classification"]
     assert models[1].provenance.trial == run.trial_for("cnn", 1)
     assert len(run.pipeline_models("median+cnn")) == 2
     predicted = predictions(run, "cnn", 0)["predicted"][:5]
-    logits = run.model("cnn").logits(images)
-    assert np.array_equal(np.asarray(logits).argmax(1), predicted)
+    assert run.model("cnn").logits(images).argmax(1).tolist() == predicted.tolist()
 
 
 def test_every_experiment_has_a_finding(results):
