@@ -61,7 +61,7 @@ def test_every_pipeline_gets_the_same_noise(data):
             SALT,
             strengths=[0.1, 0.3],
             seed=Seed(4),
-            denoise=lambda images: 1 * images,
+            denoise=torch.clone,
         ),
     ]
     assert torch.equal(torch.cat(first), torch.cat(second)[len(data[0]) :])
@@ -160,9 +160,7 @@ def test_what_does_not_fit_is_refused(data):
         robustness_curve(
             brightest_part, pixels, labels, SALT, seed=Seed(0), denoise=lambda images: images[..., 1:]
         )
-    with pytest.raises(
-        ModelMismatchError, match=rf"expected \({robustness.BLOCK}, k\) logits with k from 3 to 256"
-    ):
+    with pytest.raises(ModelMismatchError):
         robustness_curve(lambda images: brightest_part(images)[:, :2], pixels, labels, SALT, seed=Seed(0))
     with pytest.raises(DataError):
         robustness_curve(brightest_part, pixels[labels != 1], labels[labels != 1], SALT, seed=Seed(0))
