@@ -126,7 +126,7 @@ class TestBuiltIn:
     @pytest.mark.parametrize("name", recipe_names())
     def test_every_recipe_is_valid(self, name):
         file = read_recipe_file(name)
-        assert file.recipe.objective in objectives
+        assert file.recipe.objective in objectives and Recipe.parse(file.fields) == file.recipe
         assert file.network is None or check_network(file.network) is None
 
     def test_there_are_recipes_with_and_without_a_network(self):
