@@ -1,7 +1,6 @@
 """The application: routes, the page's files, errors as JSON."""
 
 import math
-import mimetypes
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -13,9 +12,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response
 from pydantic import JsonValue
 from starlette.exceptions import HTTPException
-from starlette.staticfiles import StaticFiles
 
 import inklab
+from inklab import web
 from inklab.errors import InklabError
 from inklab.serve import api
 from inklab.serve.app_state import AppState
@@ -23,8 +22,18 @@ from inklab.serve.limits import EVENTS, HttpError, error_response
 from inklab.serve.schemas import ErrorResponse, format_validation_error
 
 PAGE = Path(__file__).parent / "page"
-FOLDERS: list[str | tuple[str, str]] = [("inklab", "serve/page"), ("inklab", "web")]
-"""Of the page's files; the drawing pad is shared with the report."""
+MEDIA_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+FILES = {
+    path.name: path
+    for path in sorted((*PAGE.iterdir(), *(web.FOLDER / name for name in web.MODULES)))
+    if path.suffix in MEDIA_TYPES
+}
+"""The page's files by name; the drawing pad is shared with the report."""
 
 ERRORS = {
     400: "not HTTP as it should be", 401: "the token is missing", 403: "another site, or another host name",
@@ -36,8 +45,6 @@ Responses = dict[int | str, dict[str, Any]]
 RESPONSES: Responses = {
     status: {"model": ErrorResponse, "description": description} for status, description in ERRORS.items()
 }
-
-mimetypes.add_type("text/javascript", ".js")  # a registry of Windows may have another one
 
 
 def build_app(state: AppState, on_ready: Callable[[Mapping[str, str]], None] = lambda _: None) -> FastAPI:
@@ -77,11 +84,23 @@ def _add_routes(app: FastAPI, examples: dict[str, JsonValue]) -> None:
     stream: Responses = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
     app.get(EVENTS, responses=RESPONSES | stream, response_class=Response)(api.events)
     app.get("/", include_in_schema=False)(_index)
-    app.mount("/static", StaticFiles(packages=FOLDERS))
+    app.get("/static/{name}", include_in_schema=False)(_static)
 
 
-async def _index() -> FileResponse:
-    return FileResponse(PAGE / "index.html", media_type="text/html; charset=utf-8")
+async def _index(request: Request) -> Response:
+    return await _static("index.html", request)
+
+
+async def _static(name: str, request: Request) -> Response:
+    """A file of the page, unless the browser has it already."""
+    path = FILES.get(name)
+    if path is None:
+        raise HttpError(404, "the page has no such file")
+    response = FileResponse(path, media_type=MEDIA_TYPES[path.suffix], stat_result=path.stat())
+    etag = response.headers["etag"]
+    if request.headers.get("if-none-match") == etag:
+        return Response(status_code=304, headers={"etag": etag})
+    return response
 
 
 def _examples(shape: tuple[int, int, int]) -> dict[str, JsonValue]:
@@ -129,7 +148,7 @@ def _with_advice(request: Request, error: HTTPException) -> HTTPException:
     if isinstance(error, HttpError):
         return error
     if error.status_code == 404:
-        return HttpError(404, f"there is nothing at '{request.url.path[:100]}'; see /openapi.json")
+        return HttpError(404, f"there is nothing at '{request.scope['path'][:100]}'; see /openapi.json")
     if error.status_code == 405:
         headers = error.headers or {}
         allowed = headers.get("Allow", "")

@@ -79,9 +79,7 @@ def fit_latent_sampler(
         generation: the study's experiment, for the settings of samplers; None if it has none.
     """
     n_images = len(references.training)
-    settings = {
-        name: _sampler_params(entry, generation, n_images) for name, entry in samplers.all().items()
-    }
+    settings = {name: _sampler_params(entry, generation, n_images) for name, entry in samplers.all().items()}
     key = [VERSION, inklab.__version__, POOL_SIZE, weights_sha256, references.identity, settings]
 
     def make() -> bytes:

@@ -3,7 +3,7 @@
 import base64
 import binascii
 from collections.abc import Sequence
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 import numpy as np
 from fastapi.exceptions import RequestValidationError
@@ -65,7 +65,7 @@ class ImagesRequest(ApiRequest):
     corruption: CorruptionRequest | None = None
 
     @model_validator(mode="after")
-    def _check_one(self) -> Self:
+    def _check_one(self) -> "ImagesRequest":
         if (self.images is None) == (self.picture is None):
             raise ValueError("give either images or a picture")
         return self
@@ -104,7 +104,7 @@ class GenerateRequest(ApiRequest):
     )
 
     @model_validator(mode="after")
-    def _check_at_most_one(self) -> Self:
+    def _check_at_most_one(self) -> "GenerateRequest":
         if self.positions is not None and self.neighbors_of is not None:
             raise ValueError("give either positions or neighbors_of, not both")
         return self

@@ -10,8 +10,8 @@ from inklab.serve.limits import HttpError, error_response
 
 SECURITY_HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-    "img-src 'self' data: blob:; connect-src 'self'; font-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'",
+    "img-src 'self' data: blob:; connect-src 'self'; font-src 'self'; manifest-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "cross-origin-opener-policy": "same-origin",
@@ -79,7 +79,7 @@ class SecurityMiddleware:
             HttpError: it is not that link.
         """
         given = request.query_params.getlist("token")
-        is_page = request.method == "GET" and request.url.path == "/"
+        is_page = request.method == "GET" and request.scope["path"] == "/"
         if not is_page or len(given) != 1 or not token.matches(given[0]):
             raise HttpError(
                 401,
@@ -108,7 +108,7 @@ def _follows_link(request: Request) -> bool:
     """Whether somebody follows a link to the page, which is all that other sites may do."""
     return (
         request.method == "GET"
-        and request.url.path == "/"
+        and request.scope["path"] == "/"
         and request.headers.get("sec-fetch-mode") == "navigate"
         and request.headers.get("sec-fetch-dest") == "document"
     )
