@@ -41,7 +41,7 @@ from inklab.records.results import (
 )
 from inklab.statistics import prediction_interval
 
-HOW_TO_READ = (
+READING_NOTE = (
     "Settings were chosen on the validation set; the test set only reports. An interval over replicates "
     "shows how training again would vary, one over images how other images would; failed trials are counted "
     "and never averaged in."
@@ -64,7 +64,7 @@ def findings(results: Results, plan: Plan) -> tuple[str, ...]:
         answer = _join(_describe(experiment, results, brief=True))
         if answer:
             lines.append(f"{experiment.name}: {_join([experiment.question.strip(), answer])}")
-    return (*lines, HOW_TO_READ)
+    return (*lines, READING_NOTE)
 
 
 def sentence(experiment: ExperimentPlan, results: Results) -> str:
