@@ -172,7 +172,7 @@ class TestMachine:
         kilobytes = int(subprocess.check_output([sys.executable, "-c", code], text=True))
         assert kilobytes < 250_000, "40 times 32 MB were not used again"
 
-    def test_elsewhere_the_c_library_is_left_alone(self, monkeypatch):
+    def test_elsewhere_the_c_library_is_not_loaded(self, monkeypatch):
         def never(_: object) -> None:
             raise AssertionError("it was loaded")
 

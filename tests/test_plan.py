@@ -323,7 +323,7 @@ class TestExtending:
         assert means == [0.0, 0.13]
 
 
-def test_each_network_is_checked_once():
+def test_a_network_is_checked_once():
     spec = read_study("digits", profile="full").spec
     networks = [config.network.name for config in distinct_configs(spec, MNIST, EXECUTION).values()]
     assert sorted(networks) == ["autoencoder", "cnn", "mlp", "mlp"], "mlp 64-64 and 500-300"

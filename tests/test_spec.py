@@ -288,7 +288,7 @@ def test_a_study_is_frozen():
         spec.experiments["cnn"].recipe.epochs = 3
 
 
-def test_parsing_leaves_the_tables_alone():
+def test_parsing_does_not_change_the_tables():
     raw = {"name": "s", "experiments": {"a": {"network": "mlp", "recipe": {"base": "sgd", "epochs": 3}}}}
     before = json.dumps(raw)
     parse_study(raw, "s")
