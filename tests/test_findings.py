@@ -135,7 +135,7 @@ def test_the_leader_of_each_strength(run):
     set_recall(run, "median+cnn", [0.97, 0.90, 0.79, 0.50, 0.30, 0.10])
     assert run.of("robustness").denoising.better_at == (0.2, 0.3, 0.4)
     leaders = find_leaders(run.of("robustness"))
-    assert leaders.alone == {"cnn": [0.0], "denoiser+cnn": [0.2, 0.3, 0.4], "median+cnn": []}
+    assert leaders.sole == {"cnn": [0.0], "denoiser+cnn": [0.2, 0.3, 0.4], "median+cnn": []}
     assert (leaders.tied, leaders.chance) == ([0.1], [0.5])  # guessing one of four classes has 0.25
     clauses = (
         "denoiser+cnn at 3 of 6 strengths (0.2 to 0.4, significantly above cnn at all of these)",

@@ -235,12 +235,12 @@ class Leaders(NamedTuple):
     """Which pipeline has the highest mean recall at which strengths.
 
     Attributes:
-        alone: pipeline to the strengths at which it alone has the highest mean.
+        sole: pipeline to the strengths at which it has the highest mean, and no other has it too.
         tied: strengths at which several have it.
         chance: strengths at which the interval of the highest reaches down to 1 / classes, what guessing has.
     """
 
-    alone: dict[Pipeline, list[float]]
+    sole: dict[Pipeline, list[float]]
     tied: list[float]
     chance: list[float]
 
@@ -260,7 +260,7 @@ def find_leaders(entry: RobustnessResults) -> Leaders:
         elif len(first) > 1:
             leaders.tied.append(strength)
         else:
-            leaders.alone[first[0]].append(strength)
+            leaders.sole[first[0]].append(strength)
     return leaders
 
 
@@ -337,9 +337,9 @@ def _clean_change(difference: Difference) -> str:
 def _describe_leaders(entry: RobustnessResults) -> str:
     """Which pipeline leads at which strengths, and where it is significantly better than the baseline."""
     leaders, strengths = find_leaders(entry), entry.strengths
-    if len(leaders.alone) < 2:
+    if len(leaders.sole) < 2:
         return ""
-    ranked = sorted(leaders.alone.items(), key=lambda item: -len(item[1]))
+    ranked = sorted(leaders.sole.items(), key=lambda item: -len(item[1]))
     clauses = [
         f"{name} at {len(led)} of {len(strengths)} strengths ({format_ranges(led, strengths)}"
         f"{_lead_over_baseline(entry, name, led)})"
