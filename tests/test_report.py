@@ -206,11 +206,11 @@ def test_a_diagnosis_is_a_notice_with_evidence_and_advice(run, page):
         assert in_page(part) in text
 
 
-def test_a_table_is_shown_once(page):
+def test_a_table_appears_once(page):
     assert len(re.findall(r"Layers of the network", page)) == 1  # all synthetic networks have the same layers
 
 
-def test_a_sweep_alone_needs_no_headline(tmp_path):
+def test_a_single_sweep_needs_no_headline(tmp_path):
     run = write_report_run(tmp_path, plan_of(["l2-sweep"]))
     assert "No experiment is finished yet." not in text_of(build_report(run, {}))
 

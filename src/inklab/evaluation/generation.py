@@ -13,12 +13,11 @@ from inklab.evaluation.samplers import samplers
 from inklab.evaluation.scores import AnyPixels, ForwardFn, batches, predict_in_batches
 from inklab.model import TrainedModel
 from inklab.networks.layer_table import features_before_last
-from inklab.records.outcomes import GenerationOutcome, TrialState
+from inklab.records.outcomes import CONFIDENT, GenerationOutcome, TrialState
 from inklab.records.plan import REAL_DATA, GenerationEvaluation
 from inklab.seeding import Seed
 from inklab.training.batches import TrainingData
 
-CONFIDENT = 0.9  # probability above which a classifier counts as confident
 NEIGHBORS = 10  # generated images whose nearest training image is kept
 BLOCK = 1000  # training images compared at once: 8 MB of distances for 2,000 generated images
 REFERENCE_IMAGES = 10_000  # training images behind the Fréchet distance: as many as MNIST's test set has

@@ -37,6 +37,9 @@ from inklab.records.record import (
 
 ADVICE = "delete that directory and run the command again"
 
+CONFIDENT = 0.9
+"""Probability above which a classifier counts as confident about an image."""
+
 
 class TrialState(StrEnum):
     """What became of a trial or an evaluation, in the order in which states are counted.

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from inklab.evaluation.generation import CONFIDENT
 from inklab.format import TYPESET, format_interval, format_metric, format_percent
 from inklab.records.estimates import Estimate
+from inklab.records.outcomes import CONFIDENT
 from inklab.records.plan import REAL_DATA, GenerationPlan
 from inklab.records.results import GenerationResults
 from inklab.report.figures.drawing import Figure, as_percent, plot, set_ylabel_horizontal, slug
