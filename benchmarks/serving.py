@@ -26,8 +26,7 @@ from benchmarks.driver import ROOT, BenchmarkError, environment
 from benchmarks.storing import Json, machine, note, store
 from inklab.errors import InklabError
 from inklab.io.tensor_file import read_arrays
-from inklab.records.plan import RobustnessPlan
-from inklab.study.run_directory import RunDirectory
+from inklab.records.plan import Plan, RobustnessPlan
 
 CLIENTS = (1, 8, 64)
 SECONDS, WARM = 5.0, 2.0  # of a measurement; of what comes before it and is not counted
@@ -132,11 +131,9 @@ def _bodies(run: Path) -> list[str]:
 
 
 def _first_pipeline(run: Path) -> str:
-    plan = RunDirectory(run).plan()
-    for experiment in plan.experiments:
-        if isinstance(experiment, RobustnessPlan):
-            return experiment.pipelines[0]
-    return plan.training[0].name
+    plan = Plan.read(run / "plan.json")
+    robustness = next((entry for entry in plan.experiments if isinstance(entry, RobustnessPlan)), None)
+    return robustness.pipelines[0] if robustness else plan.training[0].name
 
 
 def _wrk(port: int, bodies: list[str], folder: Path) -> Any:

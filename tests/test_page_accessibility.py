@@ -1,4 +1,4 @@
-"""The page in a browser: small screens, fingers, keys, names, long words, and trouble."""
+"""The page in a browser: small screens, touch, keys, accessible names, long words, and errors."""
 
 import pytest
 from browser import needs_chromium, opened
@@ -10,21 +10,21 @@ from page_visits import (
     draw,
     see,
     settled,
+    summary,
     too_wide,
     touch,
     toy_address,
     unnamed,
-    verdict,
 )
 
 pytestmark = needs_chromium
-VIEWS = ("draw", "new", "study")
+VIEWS = ("draw", "generate", "study")
 CONTROLS = ", ".join(
     f"{each}:visible" for each in ("button", "select", "input:not([type=radio])", "summary", "nav a")
 )
 STOPS = {
-    "draw": ["#pad", "#undo", "#open", "#pen", "#strength", "#seed", "#again", "#copy"],
-    "new": ["#new-seed", "#ring", "#spread"],
+    "draw": ["#pad", "#undo", "#open", "#pen", "#strength", "#seed", "#new-noise", "#copy"],
+    "generate": ["#sample-seed", "#ring", "#sigma"],
     "study": ["#copy"],
 }
 
@@ -42,18 +42,18 @@ def test_trouble_is_told_and_passes(address):
         page.get_by_text("The server does not answer").wait_for()
         page.unroute("**/api/predict")
         page.get_by_role("button", name="Try now").click()
-        page.locator("#trouble").wait_for(state="hidden")
+        page.locator("#error").wait_for(state="hidden")
         settled(page)
-        assert verdict(page) != NOTHING
+        assert summary(page) != NOTHING
 
 
 def test_what_the_server_refuses_is_told_in_its_words(address):
-    line = "noise.strength = 7; allowed: 0 to 1 <b>not bold</b>"
+    line = "corruption.strength = 7; allowed: 0 to 1 <b>not bold</b>"
     with opened(address, expected="422") as page:
         page.route("**/api/predict", lambda route: route.fulfill(status=422, json={"error": line}))
         draw(page, SEVEN)
         page.get_by_text(line).wait_for()
-        assert page.locator("#trouble b").count() == 0
+        assert page.locator("#error b").count() == 0
 
 
 def test_many_classes_with_long_names_show_the_ten_most_probable(address):
@@ -66,8 +66,8 @@ def test_many_classes_with_long_names_show_the_ten_most_probable(address):
 
     def judged(route):
         told = route.fetch().json()
-        for each in told["images"][0]["judgements"]:
-            each.update(label=labels[29], probabilities=shares, abstains=None)
+        for each in told["images"][0]["predictions"]:
+            each.update(label=labels[29], probabilities=shares, abstained=None)
         route.fulfill(json=told)
 
     def wait(page):
@@ -79,7 +79,7 @@ def test_many_classes_with_long_names_show_the_ten_most_probable(address):
         settled(page)
         assert list(columns(page)["cnn"]["probabilities"]) == [labels[i] for i in range(29, 19, -1)]
         assert not too_wide(page)
-        assert labels[29] in verdict(page)
+        assert labels[29] in summary(page)
 
 
 def test_nothing_sticks_out(address):
@@ -97,7 +97,7 @@ def test_a_finger_draws_and_the_page_stays_where_it_is(address):
         settled(page)
         touch(page, SEVEN)
         settled(page)
-        assert verdict(page) != NOTHING
+        assert summary(page) != NOTHING
         assert page.evaluate("[scrollX, scrollY, visualViewport.scale]") == [0, 0, 1]
         pad = page.locator("#pad").bounding_box()
         assert pad["width"] > 350 and pad["y"] < 160
@@ -135,14 +135,14 @@ def test_a_drawing_by_keys_is_judged_and_said(address):
         for key in ["ArrowUp"] * 10 + ["Space"] + ["ArrowDown"] * 20 + ["Space"]:
             page.keyboard.press(key)
         settled(page)
-        assert verdict(page) != NOTHING
+        assert summary(page) != NOTHING
         page.wait_for_timeout(1200)
-        assert page.locator("#said").inner_text() == verdict(
+        assert page.locator("#announcement").inner_text() == summary(
             page
         )  # to screen readers, once it has come to rest
         page.keyboard.press("Control+z")
         settled(page)
-        assert verdict(page) == NOTHING
+        assert summary(page) == NOTHING
 
 
 @pytest.mark.parametrize("how", [{"dark": True}, {"forced_colors": "active"}, {"reduced_motion": "reduce"}])
@@ -150,7 +150,7 @@ def test_it_follows_what_a_visitor_likes(address, how):
     with opened(toy_address(), **how) as page:
         draw(page, SEVEN)
         settled(page)
-        assert verdict(page) != NOTHING
+        assert summary(page) != NOTHING
         if "dark" in how:
             assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(22, 24, 27)"
         if "reduced_motion" in how:

@@ -4,8 +4,8 @@ Against `inklab serve` of a run: INKLAB_PROVE_RUN names a finished digits run, e
 some minutes). The test digits are MNIST's where INKLAB_DATA_DIR has them, else those of mnist-5k.
 """
 
-import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,18 +31,19 @@ from page_visits import (
     settled,
     share,
     stage,
+    summary,
     too_wide,
     touch,
     unnamed,
-    verdict,
 )  # fmt: skip
 
 from inklab.errors import InklabError
+from inklab.records.results import Results
 
 pytestmark = [pytest.mark.prove, needs_chromium]
 DIGITS, LOST = 100, 2  # drawn by strokes; fewer right than from pixels, at most
 FINER = 4  # times that a digit's pixels are refined before strokes are laid along its rows
-VIEWS = ("draw", "new", "study")
+VIEWS = ("draw", "generate", "study")
 
 STROKES = """strokes => {
   // As pointer events, where a mouse would be. The mouse's pointer is there without a hand, too.
@@ -59,7 +60,7 @@ STROKES = """strokes => {
     tell("pointerup", stroke.at(-1), 0);
   }
 }"""
-PLACES = ("#here", "#map-images", "#grid canvas >> nth=7", "#near canvas >> nth=3")
+PLACES = ("#here", "#map-images", "#samples canvas >> nth=7", "#neighbors canvas >> nth=3")
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ def run(tmp_path_factory) -> Path:
     if named:
         return Path(named)
     folder = tmp_path_factory.mktemp("prove") / "digits"
-    subprocess.run([sys.executable, "-m", "inklab", "run", "digits", "--out", str(folder)], check=True)
+    subprocess.run([sys.executable, "-m", "inklab", "run", "digits", "--run-dir", str(folder)], check=True)
     return folder
 
 
@@ -81,12 +82,12 @@ def address(run):
 
 def hundred_digits() -> tuple[np.ndarray, np.ndarray]:
     """A hundred test images with their labels, the same ones each time."""
-    from inklab.data.sources import load
+    from inklab.data.sources import load_dataset
 
     try:
-        data = load("mnist").test
+        data = load_dataset("mnist", seed=0).test
     except InklabError:
-        data = load("mnist-5k").test
+        data = load_dataset("mnist-5k", seed=0).test
     order = np.random.default_rng(0).permutation(len(data.labels))[:DIGITS]
     return data.pixels[order], data.labels[order]
 
@@ -105,6 +106,13 @@ def strokes_of(pixels: np.ndarray) -> list[list[tuple[float, float]]]:
     return strokes
 
 
+def _confident(page: Any) -> int:
+    """About how many of the samples the classifier is confident."""
+    found = re.search(r"about (\d+) of", page.locator("#samples-note").inner_text())
+    assert found
+    return int(found[1])
+
+
 def clear(page: Any) -> None:
     page.get_by_role("button", name="Clear").click()
     settled(page)
@@ -115,22 +123,21 @@ def test_digits_drawn_with_the_mouse_are_recognised(address):
         for name, strokes in (("7", SEVEN), ("3", THREE), ("1", ONE)):
             draw(page, strokes)
             settled(page)
-            assert columns(page)["cnn"]["label"] == name and verdict(page).startswith(f"All four read {name}")
+            assert columns(page)["cnn"]["label"] == name and summary(page).startswith(
+                f"All four predict {name}"
+            )
             clear(page)
 
 
 def test_a_hundred_test_digits_by_strokes_are_read_as_well_as_from_pixels(address, run, tell):
     import torch
 
-    from inklab.model import TrainedModel
-    from inklab.study.run_directory import RunDirectory
+    from inklab.run import Run
 
     pixels, labels = hundred_digits()
-    plan = RunDirectory.existing(run).plan()
-    [trial] = [each["settings"][0]["trials"][0] for each in plan["chapters"] if each["name"] == "cnn"]
-    bundle = TrainedModel.load(run / "trials" / trial / "bundle")
-    said = bundle.probabilities(torch.from_numpy(pixels).float() / 255).argmax(dim=1).numpy()
-    from_pixels = int((said == labels).sum())
+    model = Run(run).model("cnn")
+    predicted = model.probabilities(torch.from_numpy(pixels).float() / 255).argmax(dim=1).numpy()
+    from_pixels = int((predicted == labels).sum())
     thin = 0.01  # the thinnest pen: 1.1 of such a row
     right, abstained, off = 0, 0, []
     with opened(f"{address}#pipelines=cnn&pen={thin}") as page:
@@ -141,7 +148,7 @@ def test_a_hundred_test_digits_by_strokes_are_read_as_well_as_from_pixels(addres
             found = columns(page)["cnn"]["label"]
             right += found == str(label)
             abstained += found == "?"
-            off.append(distance(stage(page, "What the network sees"), digit.ravel().tolist()))
+            off.append(distance(stage(page, "Input"), digit.ravel().tolist()))
             clear(page)
     tell(
         f"{DIGITS} test digits: {right} right by strokes ({abstained} abstained), {from_pixels} from pixels; "
@@ -155,10 +162,10 @@ def test_noise_denoise_and_generate_change_what_they_should(address):
     with opened(address) as page:
         draw(page, SEVEN)
         settled(page)
-        clean, before = stage(page, "What the network sees"), columns(page)["cnn"]
-        assert stage(page, "With noise") == clean
+        clean, before = stage(page, "Input"), columns(page)["cnn"]
+        assert stage(page, "Corrupted") == clean
         change(page, "#strength", 0.5)
-        noisy, cleaned = stage(page, "With noise"), stage(page, "Cleaned")
+        noisy, cleaned = stage(page, "Corrupted"), stage(page, "Denoised")
         replaced = sum(a != b for a, b in zip(noisy, clean, strict=True))
         # Half of the pixels are replaced; on dark ground half of these by black, which changes nothing.
         assert 0.2 < replaced / len(clean) < 0.5
@@ -170,27 +177,27 @@ def test_noise_denoise_and_generate_change_what_they_should(address):
             sure.append(columns(page)["cnn"]["probabilities"]["7"])
         assert min(sure) < before["probabilities"]["7"]
         change(page, "#strength", 0.5)
-        assert stage(page, "With noise") == noisy  # the same seed
-        page.get_by_role("button", name="Another draw").click()
+        assert stage(page, "Corrupted") == noisy  # the same seed
+        page.get_by_role("button", name="New noise").click()
         settled(page)
-        assert stage(page, "With noise") != noisy
+        assert stage(page, "Corrupted") != noisy
         change(page, "#strength", 0)
-        assert stage(page, "With noise") == clean and columns(page)["cnn"] == before
-        see(page, "new")
-        grid = lambda: [image(page, f"#grid canvas >> nth={i}") for i in range(40)]  # noqa: E731
+        assert stage(page, "Corrupted") == clean and columns(page)["cnn"] == before
+        see(page, "generate")
+        grid = lambda: [image(page, f"#samples canvas >> nth={i}") for i in range(40)]  # noqa: E731
         first = grid()
-        recognised = int(page.locator("#grid-told").inner_text().split()[0])
+        recognised = _confident(page)
         assert recognised >= 20  # of a mixture's forty
-        change(page, "#new-seed", 77)
+        change(page, "#sample-seed", 77)
         other = grid()
-        change(page, "#new-seed", 1)
+        change(page, "#sample-seed", 1)
         assert other != first == grid()
         page.get_by_role("radio", name="binary").check()
         settled(page)
-        assert int(page.locator("#grid-told").inner_text().split()[0]) < recognised / 4
+        assert _confident(page) < recognised / 4
         page.get_by_role("radio", name="mixture").check()
         settled(page)
-        page.get_by_role("slider", name="Place in the square").focus()
+        page.get_by_role("slider", name="Position in the square").focus()
         here = [image(page, "#here")]
         for _ in range(8):
             page.keyboard.press("Shift+ArrowRight")
@@ -205,22 +212,22 @@ def test_a_link_restores_every_view_in_another_browser(address):
         draw(page, THREE)
         change(page, "#strength", 0.35)
         change(page, "#seed", 9)
-        see(page, "new")
+        see(page, "generate")
         page.get_by_role("radio", name="gaussian").check()
-        page.get_by_role("slider", name="Place in the square").focus()
+        page.get_by_role("slider", name="Position in the square").focus()
         page.keyboard.press("Shift+ArrowDown")
-        change(page, "#spread", 1)
+        change(page, "#sigma", 1)
         page.wait_for_timeout(600)
         link = page.url
         wanted = [image(page, each) for each in PLACES]
         see(page, "draw")
-        shown = stage(page, "With noise"), columns(page), verdict(page)
+        shown = stage(page, "Corrupted"), columns(page), summary(page)
     with opened(link) as page:
         settled(page)
         found = [image(page, each) for each in PLACES]
         assert found == wanted
         see(page, "draw")
-        assert (stage(page, "With noise"), columns(page), verdict(page)) == shown
+        assert (stage(page, "Corrupted"), columns(page), summary(page)) == shown
     assert len(link) < 2000
 
 
@@ -270,21 +277,21 @@ def test_a_one_drawn_by_keys_alone_is_read(address):
         assert columns(page)["cnn"]["label"] == "1"
         page.keyboard.press("Control+z")
         settled(page)
-        assert verdict(page) == NOTHING
+        assert summary(page) == NOTHING
 
 
 def test_the_finished_study_is_told(address, run):
-    results = json.loads((run / "results.json").read_text(encoding="utf-8"))["chapters"]
+    results = Results.read(run / "results.json")
     with opened(address + "#view=study") as page:
         page.locator("#findings li").first.wait_for()
         assert page.locator("#state").inner_text().startswith("Finished: ")
-        told = page.locator("#headline").inner_text()
-        assert f"{100 * results['cnn']['test_accuracy']['mean']:.2f} %" in told
+        told = page.locator("#main-results").inner_text()
+        assert f"{100 * results.training['cnn'].settings[0].metrics['test_accuracy'].mean:.2f}%" in told
         see(page, "draw")
-        clean = results["noise"]["pipelines"]["cnn"]["tpr"][0]["mean"]
-        assert share(page.locator(".judge .at >> nth=0").inner_text().split(":")[1]) == pytest.approx(
-            clean, abs=0.001
-        )
+        clean = results.experiment("robustness").pipelines["cnn"].recall[0].mean
+        assert share(
+            page.locator(".prediction .recall >> nth=0").inner_text().split(":")[1]
+        ) == pytest.approx(clean, abs=0.001)
 
 
 def test_a_running_study_moves_by_itself_until_it_has_finished(tmp_path):
@@ -298,7 +305,7 @@ def test_a_running_study_moves_by_itself_until_it_has_finished(tmp_path):
         "inklab",
         "run",
         toy_run.study_file(),
-        "--out",
+        "--run-dir",
         str(folder),
         "--workers",
         "1",
@@ -323,7 +330,7 @@ def test_a_running_study_moves_by_itself_until_it_has_finished(tmp_path):
             page.locator("#pad").wait_for()
             draw(page, SEVEN)
             settled(page)
-            assert verdict(page) != NOTHING  # networks that were not there when the page was opened
+            assert summary(page) != NOTHING  # networks that were not there when the page was opened
     finally:
         driver.terminate()
         driver.wait(timeout=60)

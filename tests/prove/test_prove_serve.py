@@ -50,7 +50,7 @@ class Process:
     def well(self):
         """It answers as before."""
         assert self.client.get("/health").status_code == 200
-        body = {"images": [live_server.text(live_server.examples()[0])]}
+        body = {"images": live_server.encoded_examples()[:1]}
         assert self.client.post("/api/predict", json=body).status_code == 200
 
 
@@ -98,13 +98,13 @@ def test_every_answer_is_as_described_and_none_is_a_500(server, tmp_path, tell):
 @pytest.mark.parametrize("clients", [1, 8, 64])
 def test_nobody_is_dropped(server, clients, tell):
     """As many clients as that, each with one question after the other, mixed ones."""
-    image = live_server.text(live_server.examples()[0])
+    image = live_server.encoded_examples()[0]
     bodies = [
         {"images": [image]},
         {
             "images": [image],
             "pipelines": ["denoiser+cnn", "median+cnn"],
-            "noise": {"strength": 0.3, "seed": 1},
+            "corruption": {"strength": 0.3, "seed": 1},
         },
         {"images": [image] * 16, "pipelines": ["mlp"]},
     ]
@@ -184,7 +184,7 @@ class TestAbuse:
         for body in bodies:
             answer = server.client.post("/api/generate", json=body)
             assert answer.status_code in (413, 422), answer.text
-        images = [live_server.text(live_server.examples()[0])] * 10_000
+        images = live_server.encoded_examples()[:1] * 10_000
         assert server.client.post("/api/predict", json={"images": images}).status_code in (413, 422)
 
     def test_pictures_that_unpack_to_much(self, server):
@@ -222,7 +222,7 @@ class TestAbuse:
 
     def test_clients_that_never_read(self, server):
         """They ask for as much as they may, again and again, and take nothing."""
-        images = [live_server.text(each) for each in live_server.examples()] * 3
+        images = live_server.encoded_examples() * 3
         body = json.dumps({"images": images, "pipelines": ["cnn", "denoiser+cnn", "mlp"]}).encode()
         lines = [server.line() for _ in range(20)]
         try:
@@ -239,7 +239,7 @@ class TestAbuse:
                 line.close()
 
     def test_clients_that_leave(self, server):
-        body = json.dumps({"images": [live_server.text(live_server.examples()[0])] * 64}).encode()
+        body = json.dumps({"images": live_server.encoded_examples()[:1] * 64}).encode()
 
         def leave(_):
             for _ in range(40):

@@ -38,7 +38,7 @@ PHONE = {
     "is_mobile": True,
     "device_scale_factor": 2,
 }
-SECONDS = 90  # until a server must have learnt what is unfamiliar
+SECONDS = 90  # until a server must have learned OOD scores
 
 SHOWN = """canvas => {
   const sheet = new OffscreenCanvas(canvas.width, canvas.height);
@@ -53,12 +53,12 @@ SHOWN = """canvas => {
 
 @contextmanager
 def serving(what: Path, *options: str) -> Iterator[str]:
-    """`inklab serve` of a run or bundle in a process of its own; yields its address once it is all there."""
+    """`inklab serve` of a run or a model in a process of its own; yields its address once it is all there."""
     command = [sys.executable, "-m", "inklab", "serve", str(what), "--port", "0", "--no-open", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         address = _address(process)
-        _wait_until_learnt(address)
+        _wait_until_learned(address)
         yield address
     finally:
         process.terminate()
@@ -93,8 +93,8 @@ def _address(process: subprocess.Popen[str]) -> str:
     raise AssertionError(f"the server ended: {''.join(said)[-2000:]}")
 
 
-def _wait_until_learnt(address: str) -> None:
-    """What is unfamiliar is learnt in the background; answers before and after may differ."""
+def _wait_until_learned(address: str) -> None:
+    """OOD scores are learned in the background; responses before and after may differ."""
     networks = _ask(f"{address}api/networks")
     image = networks["image"]
     if not networks["pipelines"]:
@@ -104,10 +104,10 @@ def _wait_until_learnt(address: str) -> None:
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
         [answer] = _ask(f"{address}api/predict", question)["images"]
-        if all(each["familiarity"] is not None for each in answer["judgements"]):
+        if all(row["ood_score"] is not None for row in answer["predictions"]):
             return
         time.sleep(0.1)
-    raise AssertionError(f"nothing is learnt in {SECONDS} s")
+    raise AssertionError(f"nothing is learned in {SECONDS} s")
 
 
 def _ask(address: str, question: object = None) -> Any:
@@ -158,7 +158,7 @@ def stage(page: Any, title: str) -> list[int]:
 def columns(page: Any) -> dict[str, dict[str, Any]]:
     """What stands in each pipeline's column: its label and its probabilities by class."""
     found = {}
-    for column in page.locator(".judge").all():
+    for column in page.locator(".prediction").all():
         rows = [re.split(r"\s*\n\s*", row.strip()) for row in column.locator(".bars li").all_inner_texts()]
         found[column.get_attribute("aria-label")] = {
             "label": column.locator(".label").inner_text(),
@@ -172,9 +172,9 @@ def share(text: str) -> float:
     return float(text.strip(" >%")) / 100
 
 
-def verdict(page: Any) -> str:
+def summary(page: Any) -> str:
     """The sentence above everything."""
-    text: str = page.locator("#verdict").inner_text()
+    text: str = page.locator("#summary").inner_text()
     return text
 
 
