@@ -1,4 +1,4 @@
-"""The page in a browser, on the toy run: drawings are classified, corrupted, denoised; pictures are opened."""
+"""The page in a browser, on the toy run: drawing, corruption, denoising, and pictures from files."""
 
 import pytest
 import toy_run

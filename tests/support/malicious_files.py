@@ -1,4 +1,4 @@
-"""Files that nobody sound wrote, made from sound ones: bytes flipped, cut, spliced; values of other types."""
+"""Malicious files, made from valid ones: bytes flipped, cut, spliced; values of other types."""
 
 import copy
 import functools
@@ -57,7 +57,7 @@ VALUES: tuple[Any, ...] = (
 # ---------------------------------------------------------------- bytes
 
 
-def spoilt(raw: bytes, changes: Sequence[Change]) -> bytes:
+def corrupt(raw: bytes, changes: Sequence[Change]) -> bytes:
     """Some bytes after some changes."""
     for kind, place, value in changes:
         raw = _BYTES[kind % len(_BYTES)](raw, _at(raw, place, value), value)
@@ -227,41 +227,41 @@ def idx(shape: Sequence[int], content: bytes) -> bytes:
 
 
 class Tally:
-    """Reads spoilt files, counts them, and holds each to its bounds.
+    """Reads corrupted files, counts them, and checks the limits of each.
 
     Args:
-        patience: seconds of computing that a case may take.
+        max_seconds: seconds of computing that a case may take.
     """
 
-    def __init__(self, patience: float = 1.0) -> None:
-        self.patience = patience
+    def __init__(self, max_seconds: float = 1.0) -> None:
+        self.max_seconds = max_seconds
         self.read: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self.slowest: dict[str, float] = {}
 
     def case(self, name: str, read: Callable[[Sequence[Change]], object], changes: Sequence[Change]) -> None:
-        """One case: it is read, or refused by an error of our own in one line; anything else escapes."""
-        began = time.process_time()  # not on the wall's clock: others may be working here
+        """One case: it is read, or refused by an error of inklab's in one line; anything else is raised."""
+        began = time.process_time()  # not wall-clock time: other processes may be busy
         try:
             read(changes)
             self.read[name] += 1
         except InklabError as error:
             self.refused[name] += 1
-            told = str(error)
-            assert told and "\n" not in told and len(told) < 4_000, told[:500]
+            message = str(error)
+            assert message and "\n" not in message and len(message) < 4_000, message[:500]
         except BaseException as error:
             error.add_note(f"{name} after {changes}")
             raise
         spent = time.process_time() - began
         self.slowest[name] = max(spent, self.slowest.get(name, 0.0))
-        assert spent < self.patience, f"{spent:.2f} s"
+        assert spent < self.max_seconds, f"{spent:.2f} s"
 
     @property
     def cases(self) -> int:
         """How many there were."""
         return self.read.total() + self.refused.total()
 
-    def told(self) -> str:
+    def table(self) -> str:
         """A table: what was read, refused, and how long the slowest took."""
         rows = [
             f"{name:20} {self.read[name]:7,} read {self.refused[name]:7,} refused, slowest {slowest:.3f} s"
@@ -271,14 +271,14 @@ class Tally:
 
 
 @contextmanager
-def little_memory(more: int) -> Iterator[None]:
-    """Let this process have so many bytes more of memory than it has now, and no others."""
+def limited_memory(n_bytes: int) -> Iterator[None]:
+    """Let this process allocate at most so many bytes more than it has now."""
     if not STATM.exists():  # elsewhere than on Linux the peak alone is looked at
         yield
         return
     pages = int(STATM.read_text().split()[0])
     before = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + more, before[1]))
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + n_bytes, before[1]))
     try:
         yield
     finally:
@@ -289,6 +289,6 @@ STATM = Path("/proc/self/statm")
 
 
 def peak_bytes() -> int:
-    """The most memory that this process ever had."""
+    """The peak memory of this process."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
