@@ -215,8 +215,8 @@ class TestFailures:
         folder, before = failed[0], toy_run.stamps(failed[0])
         states = toy_run.snapshot(folder).states
         (Path(nets).parent / "healed").touch()
-        code = cli("resume", folder, "--workers", 2)[0]
-        assert code == EXIT_FAILED_TRIALS, "what diverged is still there"
+        code, _, err = cli("resume", folder, "--workers", 2)
+        assert code == EXIT_FAILED_TRIALS, err
         after = toy_run.stamps(folder)
         kept = {name.rpartition("/")[2] for name in before if before[name] == after[name]}
         assert kept == {id for id, state in states.items() if state in (DONE, DIVERGED)}
@@ -228,7 +228,8 @@ class TestFailures:
 def test_one_diverging_experiment_leaves_the_others_as_they_are(base, tmp_path, cli):
     folder = toy_run.copied(tmp_path / "diverging")
     words = ("run", toy_run.study_file(), "--run-dir", folder, "--workers", 2)
-    assert cli(*words, "--set", "cnn.recipe.learning_rate=1e30")[0] == EXIT_FAILED_TRIALS
+    code, _, err = cli(*words, "--set", "cnn.recipe.learning_rate=1e30")
+    assert code == EXIT_FAILED_TRIALS, err
     before, after = toy_run.stamps(base), toy_run.stamps(folder)
     assert {name: after[name] for name in before} == before
     results, earlier = experiments(folder), experiments(base)

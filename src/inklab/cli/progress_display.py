@@ -3,7 +3,7 @@
 import sys
 import time
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from inklab.cli.app import info
 from inklab.format import format_duration, format_number, pluralize
@@ -24,6 +24,7 @@ from inklab.study.resources import Cost
 PROBING = "measuring the speed of this machine (once, about 40 s)"
 
 
+@runtime_checkable
 class ProgressDisplay(Protocol):
     """Shows events while it is entered."""
 
