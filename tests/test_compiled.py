@@ -205,19 +205,20 @@ def maximum_step() -> tuple[TrainStep, CompiledStep, tuple[Batch, dict[str, Tens
     return step, CompiledStep(step, step.init_state(*single_member(net))), arguments
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Holds the program of `maximum_step`, compiled after an attempt that failed."""
+    folder = tmp_path_factory.mktemp("programs")
+    _, step, arguments = maximum_step()
+    with broken_compiler(), pytest.raises(CompileError):
+        step.compile(*arguments, folder=folder)
+    assert not list(folder.glob("*.pt2")) and not step.compiled
+    step.compile(*arguments, cache_key="maximum", folder=folder)
+    return folder
+
+
 @needs_compiler
 class TestCompiledStep:
-    @pytest.fixture(scope="class")
-    def folder(self, tmp_path_factory) -> Path:
-        """Holds the program of `maximum_step`, compiled after an attempt that failed."""
-        folder = tmp_path_factory.mktemp("programs")
-        _, step, arguments = maximum_step()
-        with broken_compiler(), pytest.raises(CompileError):
-            step.compile(*arguments, folder=folder)
-        assert not list(folder.glob("*.pt2")) and not step.compiled
-        step.compile(*arguments, cache_key="maximum", folder=folder)
-        return folder
-
     def test_the_gradient_of_a_maximum_in_bf16_is_the_uncompiled_one(self, folder):
         """A compiler that is free to compares it with values that are not rounded, and finds no maximum."""
         step, compiled_step, arguments = maximum_step()
