@@ -193,14 +193,14 @@ def _curves(results: Results) -> RobustnessCurves | None:
 
 
 def _curve(estimates: Sequence[Estimate]) -> RecallCurve:
-    """Means, and their bounds if every point has some."""
+    """Means, and their bounds within [0, 1] if every point has some."""
     intervals = [estimate.interval for estimate in estimates]
     bounds = [interval for interval in intervals if interval is not None]
     is_complete = len(bounds) == len(intervals)
     return RecallCurve(
         recall=[estimate.mean for estimate in estimates],
-        low=[low for low, _ in bounds] if is_complete else None,
-        high=[high for _, high in bounds] if is_complete else None,
+        low=[max(low, 0.0) for low, _ in bounds] if is_complete else None,
+        high=[min(high, 1.0) for _, high in bounds] if is_complete else None,
     )
 
 

@@ -7,10 +7,13 @@ export const probability = (share) => (share >= 0.9995 ? "> 99.9%" : percent(sha
 
 export const number = (value, digits = 4) => (value === 0 ? "0" : String(Number(value.toPrecision(digits))));
 
-/** A value of a setting: 1e-6 rather than 0.000001. */
+/** A value of a setting, as inklab.format.format_value writes it: 1e-6 rather than 0.000001. */
 export function settingValue(value) {
-  if (typeof value !== "number") return typeof value === "object" ? JSON.stringify(value) : String(value);
-  return value !== 0 && Math.abs(value) < 1e-3 ? value.toExponential() : number(value);
+  if (value === null) return "none";
+  if (Array.isArray(value)) return value.map(settingValue).join("-");
+  if (typeof value === "object") return setting(value);
+  if (typeof value !== "number") return String(value);
+  return value !== 0 && Math.abs(value) <= 1e-3 ? value.toExponential() : String(Number(value.toPrecision(6)));
 }
 
 /** A setting, such as "l2 = 1e-6". */

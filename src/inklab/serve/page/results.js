@@ -23,7 +23,8 @@ export function showResults({ experiments, findings }) {
 function createRow([name, metric, estimate, format]) {
   const known = estimate.mean !== null;
   const bounds = intervalOf(estimate);
-  const numbers = [known ? format(estimate.mean) : "no value yet", bounds ? bounds.map(format).join(" to ") : "", estimate.n];
+  const interval = bounds ? bounds.map((bound) => format(bound, { isBound: true })).join(" to ") : "";
+  const numbers = [known ? format(estimate.mean) : "no value yet", interval, estimate.n];
   return el("tr", {},
     el("th", { scope: "row", text: name }), el("td", { text: metric }),
     ...numbers.map((text) => el("td", { class: "n", text })));
@@ -34,7 +35,8 @@ function intervalOf({ values, ci95, ci95_images: overImages }) {
   return ci95 && new Set(values).size > 1 ? ci95 : overImages;
 }
 
-const share = (value) => percent(value, 2);
+/** Student's interval may leave [0, 1]; the unit is written once, at the mean. */
+const share = (value, { isBound = false } = {}) => (isBound ? (100 * Math.min(1, Math.max(0, value))).toFixed(2) : percent(value, 2));
 const loss = (value) => value.toPrecision(4);
 
 /** [experiment, metric, estimate, format] of what a reader wants to know first. */

@@ -47,7 +47,7 @@ function createChart({ title, curves }, metric) {
   const x = scale(1, last, LEFT, WIDTH - RIGHT), y = scale(low, high, HEIGHT - BOTTOM, TOP);
   const chart = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": describe(title, curves, metric) });
   const epochs = [1, ...ticks(1, last, 5).filter((epoch) => Number.isInteger(epoch) && epoch > 1 + 0.15 * (last - 1))];
-  const levels = ticks(low, high, 4);
+  const levels = ticks(low, high, 6);
   const digits = Math.max(0, Math.ceil(-Math.log10(factor * (levels[1] - levels[0] || 1)) - 1e-9)); // so that labels differ
   const formatY = (value) => `${(factor * value).toFixed(digits)}${unit}`;
   chart.append(axes({ x, y, left: LEFT, right: WIDTH - RIGHT, bottom: HEIGHT - BOTTOM, xs: epochs, ys: levels, formatY }));
