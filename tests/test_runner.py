@@ -181,7 +181,7 @@ class TestFailures:
     def test_the_exit_code_means_that_it_finished_with_failures(self, failed):
         assert failed[1] == EXIT_FAILED_TRIALS
 
-    def test_each_failure_is_an_outcome_with_its_reason(self, failed):
+    def test_every_failure_is_an_outcome_with_its_reason(self, failed):
         results = experiments(failed[0])
         assert results["quiet"].outcomes == {DONE: 1}
         assert results["dies"].outcomes == {LOST: 1}
@@ -303,7 +303,7 @@ class TestMoved:
     @pytest.mark.parametrize(
         "words", [["show"], ["show", "--json"], ["status"], ["status", "--json"]], ids=" ".join
     )
-    def test_it_can_be_shown(self, moved, words, cli):
+    def test_it_can_be_printed(self, moved, words, cli):
         code, text, _ = cli(words[0], moved, *words[1:])
         assert code == EXIT_OK and "sweep" in text
 
@@ -335,7 +335,7 @@ class TestMoved:
         assert {path.name for path in (tmp_path / "elsewhere").iterdir()} >= {"figures", "report.html"}
 
 
-def test_each_job_starts_and_ends_once(tmp_path):
+def test_every_job_starts_and_ends_once(tmp_path):
     folder, events = tmp_path / "run", []
     toy_run.run(folder, on_event=events.append)
     jobs = [event.job for event in events if isinstance(event, Started)]

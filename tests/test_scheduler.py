@@ -48,7 +48,7 @@ class TestReady:
         seconds = [job.seconds for job in jobs]
         assert seconds == sorted(seconds, reverse=True) and jobs[0].experiments == ("long",)
 
-    def test_each_job_is_returned_once(self, plan):
+    def test_every_job_is_returned_once(self, plan):
         scheduler = Scheduler(plan, {})
         assert scheduler.ready() and scheduler.ready() == []
 

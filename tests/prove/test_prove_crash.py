@@ -89,7 +89,7 @@ def test_damaged_checkpoints_cost_time_and_nothing_else(both, kind, whole, tmp_p
     expected = whole[0]
     folder = tmp_path / "run"
     process = crash_runs.begin(["run", str(crash_runs.study_file()), "--run-dir", str(folder)])
-    while process.poll() is None and max(crash_runs.in_each_group(folder), default=0) < 2:
+    while process.poll() is None and max(crash_runs.counts_by_group(folder), default=0) < 2:
         time.sleep(0.02)
     crash_runs.kill(process)
     groups = [generations for generations in crash_runs.groups(folder) if len(generations) == 2]

@@ -153,6 +153,6 @@ def groups(folder: Path) -> list[list[Path]]:
     return [sorted(path.parent for path in attempt.glob("*/commit.json")) for attempt in attempts]
 
 
-def in_each_group(folder: Path) -> list[int]:
+def counts_by_group(folder: Path) -> list[int]:
     """How many finished generations each attempt has."""
     return [len(generations) for generations in groups(folder)]

@@ -41,7 +41,7 @@ MIN_MEASURED_SHARE, MIN_MEASURED_SECONDS = 0.05, 10.0
 """Of what was to be done: before that, the estimate is not corrected by the speed so far."""
 
 MAX_CURVES = 60
-"""Of an experiment: more can't be told apart, and a sweep of 10,000 trials would be 20 MB a poll."""
+"""Of an experiment: more can't be distinguished, and a sweep of 10,000 trials would be 20 MB a poll."""
 
 
 # ---------------------------------------------------------------- writing

@@ -117,7 +117,7 @@ class TrainingResult:
 
 
 @dataclass
-class LearningCurve:
+class HistoryBuilder:
     """A trial's learning curves as they grow.
 
     Attributes:
@@ -129,7 +129,7 @@ class LearningCurve:
     divergence: str | None = None
 
     @classmethod
-    def resume(cls, member: MemberProgress) -> "LearningCurve":
+    def resume(cls, member: MemberProgress) -> "HistoryBuilder":
         """The curves that a checkpoint holds."""
         return cls(_finite_columns(member.history), member.divergence)
 
@@ -165,12 +165,12 @@ class PopulationProgress:
     population: Population
     epoch: int = 0
     losses: list[Tensor] = field(default_factory=list)
-    curves: list[LearningCurve] = field(default_factory=list)
+    curves: list[HistoryBuilder] = field(default_factory=list)
     compile_error: str | None = None
     start: float = field(default_factory=time.perf_counter)
 
     def __post_init__(self) -> None:
-        self.curves = self.curves or [LearningCurve() for _ in self.population.job.trials]
+        self.curves = self.curves or [HistoryBuilder() for _ in self.population.job.trials]
 
     @property
     def step(self) -> int:
@@ -228,7 +228,7 @@ def _restore(progress: PopulationProgress, step: CompiledStep, checkpoints: Chec
     step.set_state(state._replace(compute_params=population.step.compute_params(state.params)))
     losses, saved = checkpoint.tensors["losses"], checkpoint.progress
     progress.epoch, progress.losses = saved.epoch, list(losses[:, rows] if is_stacked else losses)
-    progress.curves = [LearningCurve.resume(saved.members[row]) for row in checkpoint.rows(trials)]
+    progress.curves = [HistoryBuilder.resume(saved.members[row]) for row in checkpoint.rows(trials)]
     progress.start -= saved.seconds
 
 
@@ -271,7 +271,7 @@ def _end_epoch(
 
 
 def _extend_curve(
-    curve: LearningCurve, net: NormalizedModel, losses: Tensor, metrics: EpochMetrics, data: TrainingData
+    curve: HistoryBuilder, net: NormalizedModel, losses: Tensor, metrics: EpochMetrics, data: TrainingData
 ) -> None:
     """Append the metrics of an epoch to the curves of a member, or the reason why it diverged.
 
