@@ -76,7 +76,9 @@ class RunReader:
 
     def _evaluation(self, path: Path) -> None:
         id = path.parent.name
-        evaluations = {**self.valid.evaluations, id: self.directory.evaluation(id)}
+        plan = self.valid.plan
+        outcome = self.directory.evaluation(plan.evaluations[id], plan.data.n_classes)
+        evaluations = {**self.valid.evaluations, id: outcome}
         self._read_all(Snapshot(self.valid.plan, self.valid.outcomes, evaluations))
 
     def _arrays(self, path: Path) -> None:

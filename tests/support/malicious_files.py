@@ -59,13 +59,13 @@ VALUES: tuple[Any, ...] = (
 
 def corrupt(raw: bytes, changes: Sequence[Change]) -> bytes:
     """Some bytes after some changes."""
-    for kind, place, value in changes:
-        raw = _BYTES[kind % len(_BYTES)](raw, _at(raw, place, value), value)
+    for kind, index, value in changes:
+        raw = _BYTES[kind % len(_BYTES)](raw, _at(raw, index, value), value)
     return raw
 
 
-def _at(raw: bytes, place: int, value: int) -> int:
-    return place % max(1, min(len(raw), HEADER) if value % 2 else len(raw))
+def _at(raw: bytes, index: int, value: int) -> int:
+    return index % max(1, min(len(raw), HEADER) if value % 2 else len(raw))
 
 
 def _flip(raw: bytes, at: int, value: int) -> bytes:
@@ -130,7 +130,7 @@ class Document:
 
     def __init__(self, value: Any) -> None:
         self._text = json.dumps(value)
-        self._places = list(_places(value))
+        self._paths = list(_paths(value))
 
     def changed(self, changes: Sequence[Change]) -> Any:
         """A copy after some changes."""
@@ -139,8 +139,8 @@ class Document:
             value = self._changed(value, *change)
         return value
 
-    def _changed(self, whole: Any, kind: int, place: int, number: int) -> Any:
-        path = self._places[place % len(self._places)]
+    def _changed(self, whole: Any, kind: int, index: int, number: int) -> Any:
+        path = self._paths[index % len(self._paths)]
         if not path:
             return _value(number)
         try:
@@ -152,14 +152,14 @@ class Document:
         return whole
 
     def _other(self, number: int) -> Any:
-        return _found(json.loads(self._text), self._places[number % len(self._places)])
+        return _found(json.loads(self._text), self._paths[number % len(self._paths)])
 
 
-def _places(value: Any, path: Route = ()) -> Iterator[Route]:
+def _paths(value: Any, path: Route = ()) -> Iterator[Route]:
     yield path
     if isinstance(value, dict | list):
         for key, child in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _places(child, (*path, key))
+            yield from _paths(child, (*path, key))
 
 
 def _found(value: Any, path: Route) -> Any:

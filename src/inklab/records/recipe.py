@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, JsonValue, Tag, field_validator, model_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from inklab.records.record import FailFast, Json, Record
 from inklab.usercode import is_user_code
@@ -194,7 +194,7 @@ class NetworkConfig(Record):
         return super().parse({"name": value} if isinstance(value, str) else value, name)
 
     @property
-    def kwargs(self) -> dict[str, JsonValue]:
+    def kwargs(self) -> dict[str, object]:
         """Keyword arguments of the network; a new dictionary."""
         return dict(self.__pydantic_extra__)
 
