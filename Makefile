@@ -26,10 +26,10 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	touch $@
 
 lint: setup
-	$(BIN)/ruff check src tests examples benchmarks scripts/*
-	$(BIN)/ruff format --check src tests examples benchmarks scripts/*
+	$(BIN)/ruff check src tests examples benchmarks scripts
+	$(BIN)/ruff format --check src tests examples benchmarks scripts
 	$(BIN)/mypy
-	$(BIN)/python scripts/docs --check
+	$(BIN)/python scripts/build_cli_docs.py --check
 	$(BIN)/python scripts/build_results_schema.py --check
 	$(BIN)/python scripts/build_readme_tables.py --check
 

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from inklab.export.onnx_file import Prediction
 
 SHADES = " .:-=+*#%@"
-PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pydantic", "matplotlib", "safetensors", "pillow")
+PACKAGES = (
+    "torch", "numpy", "scipy", "scikit-learn", "pydantic", "matplotlib", "safetensors", "pillow", "filelock",
+    "pooch",
+)  # fmt: skip
 EXTRAS = {"onnxruntime": "inklab[onnx]", "fastapi": "inklab[serve]"}
 """Optional packages, and the extra that installs each."""
 

@@ -15,7 +15,7 @@ from inklab.errors import EXIT_OK, InklabError
 if TYPE_CHECKING:
     from inklab.serve.address import BindAddress
 
-REQUIRED = ("fastapi", "uvicorn", "httptools", "uvloop", "onnx", "onnxscript", "onnxruntime")
+REQUIRED = ("fastapi", "uvicorn", "onnx", "onnxscript", "onnxruntime")
 
 Served = Annotated[
     str, typer.Argument(metavar="RUN|MODEL", help="A run directory, such as runs/latest, or a model's.")

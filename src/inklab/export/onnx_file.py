@@ -139,7 +139,10 @@ class OnnxNetwork:
             )
         output = "probabilities" if self.metadata else self.session.output_names[0]
         images = pixels.astype(np.float32) / 255
-        rows = np.concatenate([self.session(image[None])[output] for image in images])
+        try:
+            rows = np.concatenate([self.session(image[None])[output] for image in images])
+        except CorruptFileError as error:
+            raise CorruptFileError(f"'{self.path}' can't be run: {error}") from error
         rows = rows if self.metadata else _to_probabilities(rows)
         n_classes = len(self.labels) if self.labels else rows.shape[-1]
         is_valid = rows.shape == (len(pixels), n_classes) and (rows >= 0).all()  # NaN is not
