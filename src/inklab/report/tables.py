@@ -11,11 +11,12 @@ from inklab.format import (
     format_interval,
     format_metric,
     format_p,
+    format_percent,
     format_setting,
 )
 from inklab.metrics import REPORTED_METRIC, SELECTION_METRIC, TABLE_METRICS, get_metric
 from inklab.records.estimates import Difference, Estimate
-from inklab.records.outcomes import LayerRow, Outcomes, TrialState
+from inklab.records.outcomes import CONFIDENT, LayerRow, Outcomes, TrialState
 from inklab.records.plan import ExperimentPlan, GenerationPlan, RobustnessPlan, TrainingPlan
 from inklab.records.results import (
     GenerationResults,
@@ -318,10 +319,12 @@ def recall_table(results: RobustnessResults) -> Table:
     curves, strengths = recall_curves(results), results.strengths
     indices = table_indices(strengths) if curves else []
     separator = " " if len(curves) <= MAX_SIDE_BY_SIDE else "\n"
-    ns = ", ".join(f"{name} n = {len(results.pipelines[name].replicates):,}" for name in curves)
+    ns = {name: len(results.pipelines[name].replicates) for name in curves}
+    listed = ", ".join(f"{name} n = {n:,}" for name, n in ns.items())
+    replicates = listed if len(set(ns.values())) > 1 else f"n = {max(ns.values(), default=0):,}"
     displayed = [estimates[i] for i in indices for estimates in curves.values()]
     return Table(
-        caption=f"Mean recall (95% CI) at some strengths; {ns}.{interval_note(displayed)}",
+        caption=f"Mean recall (95% CI) at some strengths; {replicates}.{interval_note(displayed)}",
         header=("Strength", *curves),
         rows=[
             [f"{strengths[i]:g}"]
@@ -372,9 +375,10 @@ def generation_tables(plan: GenerationPlan, results: GenerationResults) -> list[
         Table(
             caption=(
                 "Samplers, with 95% CI. Confident share: images that the classifier gives to a class with a "
-                "high probability. Fréchet distance: squared distance of the classifier's features from "
-                "those of training images, lower is better; real test images show what is achievable. "
-                f"Nearest neighbor: mean distance to the nearest training image.{interval_note(displayed)}"
+                f"probability above {format_percent(CONFIDENT, 0)}. Fréchet distance: squared distance of "
+                "the classifier's features from those of training images, lower is better; real test images "
+                "show what is achievable. Nearest neighbor: mean distance to the nearest training image."
+                f"{interval_note(displayed)}"
             ),
             header=("Sampler", "Confident share", "Fréchet distance", "Nearest neighbor"),
             rows=[
