@@ -8,9 +8,7 @@ from inklab.errors import DataError
 
 Plane = Float64[np.ndarray, "h w"]
 Reduced = Float64[np.ndarray, "a b"]
-WORKING_SIDE = (
-    560  # pixels, 20 for each pixel of an MNIST digit's bounding box; more costs time and adds nothing
-)
+WORKING_SIDE = 560  # pixels, 20 per pixel of an MNIST digit's bounding box; more takes longer without gain
 BACKGROUND_SIDE = 112  # pixels; light and shadow are smooth
 MIN_CONTRAST = 0.12  # of the range from background to full ink; the texture of paper is below
 MIN_SIGMAS = 4.0  # ink must stand out this far; halves of pure Gaussian noise differ by 1.6
