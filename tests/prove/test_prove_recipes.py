@@ -27,18 +27,18 @@ DENOISED = 0.080  # nats a pixel at 40 % noise, after one epoch
 
 @pytest.fixture(scope="module")
 def mnist():
-    from inklab.data.sources import load
+    from inklab.data.sources import load_dataset
 
     if preferred_dtype() != "bf16":
         pytest.skip("claims are measured in bf16")
     try:
-        return load("mnist")
+        return load_dataset("mnist")
     except InklabError as error:
         pytest.skip(f"needs MNIST: {error}")
 
 
-def validated(recipe: str, changes: dict, replicates: int) -> list[dict[str, float]]:
-    """Train replicates and score each as a learning curve's point is, in fp32."""
+def validation_metrics(recipe: str, changes: dict, replicates: int) -> list[dict[str, float]]:
+    """Train replicates and evaluate each like a point of a learning curve, in fp32."""
     from benchmarks.accuracy import Level, opened, trained
     from benchmarks.training import CLASSES, NOTHING
 
@@ -46,27 +46,24 @@ def validated(recipe: str, changes: dict, replicates: int) -> list[dict[str, flo
     from inklab.training.batches import TrainingData, to_tensor_set
     from inklab.training.evaluate import EpochMetrics
     from inklab.training.objectives import objectives
-    from inklab.training.recipe import Recipe
 
-    told, parts = opened(Level(0, recipe, changes), None)
-    known = (to_tensor_set(part.pixels, part.labels) for part in (parts.train, parts.validation))
-    full = Recipe(**told["recipe"])
-    curves = EpochMetrics(
-        objectives[full.objective], TrainingData(*known, NOTHING, CLASSES), full, Seed(0), "fp32"
-    )
-    return [curves.after_epoch(trained(told, number, parts.train)) for number in range(replicates)]
+    config, split = opened(Level(0, recipe, changes), None)
+    sets = (to_tensor_set(images.pixels, images.labels) for images in (split.train, split.validation))
+    data = TrainingData(*sets, NOTHING, CLASSES)
+    metrics = EpochMetrics(objectives[config.recipe.objective], data, config.recipe, Seed(0), "fp32")
+    return [metrics.after_epoch(trained(config, number, split.train)) for number in range(replicates)]
 
 
 @pytest.mark.usefixtures("mnist")
 @pytest.mark.parametrize("recipe", SMALL)
 def test_two_replicates_of_fewer_epochs_are_nearly_as_good(recipe):
     changes, least = SMALL[recipe]
-    reached = [point["validation_accuracy"] for point in validated(recipe, changes, 2)]
+    reached = [point["validation_accuracy"] for point in validation_metrics(recipe, changes, 2)]
     assert sum(reached) / 2 >= least, f"{recipe} reached {reached}"
 
 
 @pytest.mark.usefixtures("mnist")
 def test_one_epoch_of_the_denoiser_is_nearly_as_good():
-    (point,) = validated("denoiser-best", {"epochs": 1}, 1)
+    (point,) = validation_metrics("denoiser-best", {"epochs": 1}, 1)
     reached = point["validation_loss"]
     assert reached <= DENOISED, f"denoiser-best reached {reached:.4f}"
