@@ -7,9 +7,9 @@ The text is plain and of a fixed width, whatever terminal, colors or version of 
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any  # typer names no class that commands and groups have in common
 
 import typer
-from typer.core import TyperCommand, TyperGroup
 
 from inklab.cli.app import app
 from inklab.cli.main import main as _main  # noqa: F401  (registers the commands)
@@ -40,9 +40,8 @@ def render() -> str:
     return "\n".join(parts)
 
 
-def _help_texts(command: object, name: str, parent: object = None) -> Iterator[tuple[str, str]]:
+def _help_texts(command: Any, name: str, parent: Any = None) -> Iterator[tuple[str, str]]:
     """A command's help, then that of the commands below it, in the order in which they were registered."""
-    assert isinstance(command, TyperCommand | TyperGroup)
     command.rich_markup_mode = None  # plain text, without rich's boxes
     context = command.context_class(
         command, info_name=name if parent is None else name.rpartition(" ")[2], parent=parent,

@@ -137,7 +137,7 @@ class TestReadingARun:
     def test_show(self, succeed, base):
         out, results = succeed("show", base), Run(base).results
         accuracy = results.training["cnn"].settings[0].metrics["test_accuracy"]
-        assert accuracy.format("test_accuracy") in out
+        assert accuracy.format("test_accuracy", images="200 test images") in out
         assert all(finding in out for finding in results.findings)
         single = results.training["scaled-twice"].settings[0].metrics["test_accuracy"]
         assert single.format("test_accuracy", images="200 test images") in out, "one replicate: over images"
