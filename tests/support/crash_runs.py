@@ -1,6 +1,6 @@
 """A study to be killed: dense, convolutional with dropout and denoising trials, stacked or not, evaluations.
 
-It is run by the command line in a process group of its own, so that a kill hits the runner and its workers alike.
+It is run by the command line in a process group of its own: a kill hits the runner and its workers alike.
 """
 
 import functools

@@ -3,7 +3,7 @@
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar
 
 import numpy as np
 
@@ -20,29 +20,21 @@ from inklab.study.spec import StudySpec
 
 SPLITS = ("train", "validation", "test")
 SAMPLES_PER_CLASS = 10
-ARRAYS: tuple[Literal["pixels"], Literal["labels"]] = ("pixels", "labels")
+ARRAYS = ("pixels", "labels")
 
 
 @dataclass(frozen=True)
 class CheckJob:
-    """Checks the names and strengths in a study, which needs the registries and so torch."""
+    """Checks the names and strengths in a study, which needs the registries and so torch.
 
+    Every job has a `name`, unique within a run; a `label`, what a person calls it; and the `ids` of the
+    trials or evaluations that it computes.
+    """
+
+    name: ClassVar[str] = "check"
+    label: ClassVar[str] = "check of the study"
+    ids: ClassVar[tuple[str, ...]] = ()
     spec: StudySpec
-
-    @property
-    def name(self) -> str:
-        """Unique within a run."""
-        return "check"
-
-    @property
-    def label(self) -> str:
-        """What a person calls it."""
-        return "check of the study"
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """Of trials and evaluations that it computes."""
-        return ()
 
 
 @dataclass(frozen=True)
@@ -54,6 +46,7 @@ class PreflightJob:
         config: one of those with this key.
     """
 
+    ids: ClassVar[tuple[str, ...]] = ()
     key: str
     config: TrialConfig
 
@@ -66,11 +59,6 @@ class PreflightJob:
     def label(self) -> str:
         """What a person calls it."""
         return f"preflight of {self.config.network.name}"
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """Of trials and evaluations that it computes."""
-        return ()
 
 
 @dataclass(frozen=True)

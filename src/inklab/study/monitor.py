@@ -29,7 +29,7 @@ from inklab.records.status import (
 from inklab.study.events import EpochEnded, Event, EventCallback, Planned, Probing, Started, Warned
 from inklab.study.jobs import Job, TrainingJob
 from inklab.study.resources import estimate_cost, group_seconds
-from inklab.study.run_directory import RunDirectory
+from inklab.study.run_directory import RunDirectory, without_none
 
 WRITE_SECONDS = 1.0
 """From a write to one for a further epoch. A write takes the process that drives the run milliseconds."""
@@ -67,14 +67,11 @@ class _JobLog:
 
     def to_record(self) -> RunningJob:
         return RunningJob(
-            job=self.job.name,
-            label=self.job.label,
+            job=self.job.name, label=self.job.label,
             trials=self.job.ids if isinstance(self.job, TrainingJob) else (),
-            index_in_group=self.index_in_group,
-            epochs=self.epochs,
-            epoch=tuple(self.epoch),
-            train_loss=tuple(self.train_loss),
-        )
+            index_in_group=self.index_in_group, epochs=self.epochs,
+            epoch=tuple(self.epoch), train_loss=tuple(self.train_loss),
+        )  # fmt: skip
 
 
 class StatusFile:
@@ -166,22 +163,16 @@ class RunMonitor:
         return _progress(self._snapshot(), read_status(self._run_directory), self._max_curves)
 
     def _snapshot(self) -> Snapshot:
-        plan = self._run_directory.plan()
-        outcomes: dict[str, TrialOutcome] = {}
-        for id in plan.trials:
-            outcome = self._trials.get(id) or self._run_directory.outcome(id)
-            if outcome is not None:
-                outcomes[id] = outcome
-        evaluations: dict[str, EvaluationOutcome] = {}
-        for id, planned in plan.evaluations.items():
-            evaluation = self._evaluations.get(id)
-            if evaluation is None or evaluation.evaluation != planned:
-                evaluation = self._run_directory.evaluation(planned, plan.data.n_classes)
-            if evaluation is not None:
-                evaluations[id] = evaluation
-        self._trials = {id: outcome for id, outcome in outcomes.items() if outcome.state.is_final}
-        self._evaluations = {id: outcome for id, outcome in evaluations.items() if outcome.state.is_final}
-        return Snapshot(plan, outcomes, evaluations)
+        directory, plan = self._run_directory, self._run_directory.plan()
+        outcomes = {id: self._trials.get(id) or directory.outcome(id) for id in plan.trials}
+        evaluations = {
+            id: self._evaluations.get(id) or directory.evaluation(planned, plan.data.n_classes)
+            for id, planned in plan.evaluations.items()
+        }
+        snapshot = Snapshot(plan, without_none(outcomes), without_none(evaluations))
+        self._trials = {id: row for id, row in snapshot.outcomes.items() if row.state.is_final}
+        self._evaluations = {id: row for id, row in snapshot.evaluations.items() if row.state.is_final}
+        return snapshot
 
 
 def _progress(snapshot: Snapshot, status: LiveStatus | None, max_curves: int) -> Progress:
@@ -209,22 +200,16 @@ def _experiment_progress(
 ) -> ExperimentProgress:
     ids = (*plan.trials_of(experiment.name), *plan.evaluations_of(experiment.name))
     return ExperimentProgress(
-        name=experiment.name,
-        title=experiment.title or experiment.name,
-        kind=experiment.kind,
-        outcomes=count_states(map(states.get, ids)),
-        total=len(ids),
-    )
+        name=experiment.name, title=experiment.title or experiment.name, kind=experiment.kind,
+        outcomes=count_states(map(states.get, ids)), total=len(ids),
+    )  # fmt: skip
 
 
 def _job_progress(job: RunningJob) -> JobProgress:
     return JobProgress(
-        job=job.job,
-        label=job.label,
-        epochs=job.epochs,
-        epoch=job.epoch[-1] if job.epoch else None,
+        job=job.job, label=job.label, epochs=job.epochs, epoch=job.epoch[-1] if job.epoch else None,
         train_loss=job.train_loss[-1] if job.train_loss else None,
-    )
+    )  # fmt: skip
 
 
 def _seconds_left(plan: Plan, pending: Collection[str], status: LiveStatus) -> float | None:
@@ -270,16 +255,10 @@ def _curves(
         history = outcomes[trial].history if trial in outcomes else partial.get(trial)
         if history and history.epoch and len(curves) < max_curves:
             curve = LearningCurve(
-                trial=trial,
-                experiment=experiment.name,
-                setting=setting.values,
-                replicate=replicate,
-                finished=trial in outcomes,
-                epoch=history.epoch,
-                train_loss=history.train_loss,
-                validation_loss=history.validation_loss,
-                validation_accuracy=history.validation_accuracy,
-            )
+                trial=trial, experiment=experiment.name, setting=setting.values, replicate=replicate,
+                finished=trial in outcomes, epoch=history.epoch, train_loss=history.train_loss,
+                validation_loss=history.validation_loss, validation_accuracy=history.validation_accuracy,
+            )  # fmt: skip
             curves.append(curve)
     return curves
 

@@ -124,7 +124,7 @@ class RunDirectory:
             evaluations = {
                 id: self.evaluation(planned, plan.data.n_classes) for id, planned in plan.evaluations.items()
             }
-            return Snapshot(plan, _without_none(outcomes), _without_none(evaluations))
+            return Snapshot(plan, without_none(outcomes), without_none(evaluations))
 
     def states(self, plan: Plan, ids: Iterable[str] | None = None) -> dict[str, TrialState]:
         """The state of each trial and evaluation that has an outcome; keeps nothing else in memory.
@@ -138,7 +138,7 @@ class RunDirectory:
         """
         with gc_paused():
             states = {id: self._state(plan, id) for id in (plan.ids if ids is None else ids)}
-            return _without_none(states)
+            return without_none(states)
 
     def _state(self, plan: Plan, id: str) -> TrialState | None:
         planned = plan.evaluations.get(id)
@@ -283,5 +283,6 @@ def _read_if_any(read: Callable[[], T]) -> T | None:
         return None
 
 
-def _without_none(values: Mapping[str, T | None]) -> dict[str, T]:
+def without_none(values: Mapping[str, T | None]) -> dict[str, T]:
+    """The entries that are not None."""
     return {key: value for key, value in values.items() if value is not None}

@@ -244,16 +244,11 @@ class StudyRunner:
     def _job_context(self, execution: ExecutionConfig) -> JobContext:
         data, spec = self.study.data, self.study.spec
         return JobContext(
-            run_path=self.run_directory.path.resolve(),
-            seed=spec.seed,
-            labels=data.labels,
-            preprocessing=data.preprocessing,
-            data_sha256=data.sha256,
-            numerics=NUMERICS,
-            threads=execution.threads,
+            run_path=self.run_directory.path.resolve(), seed=spec.seed, labels=data.labels,
+            preprocessing=data.preprocessing, data_sha256=data.sha256, numerics=NUMERICS,
+            threads=execution.threads, checkpoint_every=self.options.checkpoint_every,
             trust_code=tuple(experiment.network.name for experiment in spec.training.values()),
-            checkpoint_every=self.options.checkpoint_every,
-        )
+        )  # fmt: skip
 
     # ------------------------------------------------------------ writing
 

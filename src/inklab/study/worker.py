@@ -128,13 +128,9 @@ def training_data(context: JobContext) -> TrainingData:
 def _train(job: TrainingJob, context: JobContext, attempt_dir: Path, reporter: JobReporter) -> None:
     data, group = training_data(context), job.group
     population = PopulationJob(
-        trials=job.trials,
-        stacked=group.stacked,
-        reseed_each_step=group.reseed_each_step,
-        seed=context.seed,
-        population_size=group.population_size,
-        compiled=group.compiled,
-    )
+        trials=job.trials, stacked=group.stacked, reseed_each_step=group.reseed_each_step, seed=context.seed,
+        population_size=group.population_size, compiled=group.compiled,
+    )  # fmt: skip
     environment = Environment.current(context.threads).model_copy(
         update={
             "precision": job.trials[0].config.precision,
@@ -192,18 +188,12 @@ def _write_trial(
         except Exception:  # one trial's evaluation must not cost its group the training
             evaluated = _Evaluated(TrialState.FAILED, traceback.format_exc())
     outcome = TrialOutcome(
-        **context.identity(result.trial),
-        state=evaluated.state,
-        reason=evaluated.reason,
+        **context.identity(result.trial), state=evaluated.state, reason=evaluated.reason,
         parameters=sum(parameter.numel() for parameter in result.net.parameters()),
-        layers=tuple(layer_table(result.net.net, data.shape)),
-        history=result.history,
-        metrics=evaluated.metrics,
-        diagnoses=evaluated.diagnoses,
-        weights_sha256=evaluated.weights_sha256,
-        seconds=result.seconds,
-        environment=environment,
-    )
+        layers=tuple(layer_table(result.net.net, data.shape)), history=result.history,
+        metrics=evaluated.metrics, diagnoses=evaluated.diagnoses, weights_sha256=evaluated.weights_sha256,
+        seconds=result.seconds, environment=environment,
+    )  # fmt: skip
     outcome.write(folder / "outcome.json")
 
 
@@ -216,22 +206,14 @@ def _evaluate_trial(
     if not all(map(math.isfinite, metrics.values())):
         return _Evaluated(TrialState.DIVERGED, "its metrics after the last epoch are NaN or infinite")
     is_classifier = objective.task == "classification"
+    provenance = Provenance(
+        trial=trial.id, replicate=trial.replicate, seed=context.seed, data_sha256=context.data_sha256,
+        environment=environment,
+    )  # fmt: skip
     model = TrainedModel(
-        net=result.net,
-        network=trial.config.network,
-        shape=data.shape,
-        labels=context.labels,
-        task=objective.task,
-        preprocessing=context.preprocessing,
-        provenance=Provenance(
-            trial=trial.id,
-            replicate=trial.replicate,
-            seed=context.seed,
-            data_sha256=context.data_sha256,
-            environment=environment,
-        ),
-        metrics=metrics,
-    )
+        net=result.net, network=trial.config.network, shape=data.shape, labels=context.labels,
+        task=objective.task, preprocessing=context.preprocessing, provenance=provenance, metrics=metrics,
+    )  # fmt: skip
     diagnoses = _diagnoses(result, data) if is_classifier else ()
     weights_sha256 = model.save(folder / "model")
     name = "predictions" if is_classifier else "examples"
@@ -287,19 +269,14 @@ def _evaluate_robustness(
         denoise=_compose(denoisers),
     )
     outcome = RobustnessOutcome(
-        evaluation=evaluation,
-        state=TrialState.DONE,
-        recall=tuple(curve.recall.tolist()),
+        evaluation=evaluation, state=TrialState.DONE, recall=tuple(curve.recall.tolist()),
         recall_per_class=tuple(map(tuple, curve.recall_per_class.tolist())),
         accuracy=tuple(curve.accuracy.tolist()),
-    )
+    )  # fmt: skip
     arrays = {
-        "predicted": curve.predicted,
-        "labels": labels[indices].astype(np.uint8),
-        "indices": indices,
-        "corrupted": curve.corrupted,
-        "denoised": curve.denoised,
-    }
+        "predicted": curve.predicted, "labels": labels[indices].astype(np.uint8), "indices": indices,
+        "corrupted": curve.corrupted, "denoised": curve.denoised,
+    }  # fmt: skip
     return outcome, arrays
 
 
