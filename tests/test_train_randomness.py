@@ -49,7 +49,7 @@ def test_training_neither_moves_nor_reads_the_global_generators(data, own_net):
         (trial_config(NetworkConfig.of("mlp", hidden=[8], dropout=0.3), corruption=NOISE), {}),
         (trial_config(SMALL_AUTOENCODER, objective="reconstruct", corruption=NOISE), {}),
         (trial_config(SMALL_CNN, corruption=NOISE), {"stacked": False}),
-        (trial_config(own_net), {"stacked": False, "random": True}),
+        (trial_config(own_net), {"stacked": False, "reseed_each_step": True}),
     ]
     for config, options in cases:
         torch.manual_seed(1)

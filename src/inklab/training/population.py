@@ -122,7 +122,7 @@ class Population:
     def cache_key(self) -> str:
         """Identifies the compiled step: everything that changes its graph except tensor shapes."""
         recipe, recipes = self.recipe, self.schedule.recipes
-        has_l2, has_momentum = any(each.l2 for each in recipes), any(each.momentum for each in recipes)
+        has_l2, has_momentum = any(other.l2 for other in recipes), any(other.momentum for other in recipes)
         names = (recipe.objective, recipe.optimizer, recipe.l2_params, recipe.corruption)
         network, precision = self.config.network, self.config.precision
         return repr((network, names, precision, self.job.stacked, has_l2, has_momentum))
@@ -182,8 +182,8 @@ def make_step(
         stacked: whether tensors lead with members.
     """
     recipe, precision = config.recipe, config.precision
-    has_l2 = any(each.l2 for each in recipes)
-    optimizer = make_optimizer(recipe.optimizer, max(each.momentum for each in recipes), precision)
+    has_l2 = any(other.l2 for other in recipes)
+    optimizer = make_optimizer(recipe.optimizer, max(other.momentum for other in recipes), precision)
     l2_params = weight_decay_names(net, recipe.l2_params) if has_l2 else frozenset[str]()
     return TrainStep(net, objectives[recipe.objective], optimizer, l2_params, stacked, precision)
 
