@@ -164,7 +164,7 @@ ERRORS = {
     "train no_net.py:Net --data toy.npz": (2, "'no_net.py'",),
     "data check short": (4, "train-images-idx3-ubyte", "656", "116"),
     "data check huge": (4, "train-images-idx3-ubyte",),
-    "data check objects.npz": (4, "labels.npy", "object"),
+    "data check objects.npz": (4, "'objects.npz'", "allow_pickle"),
     "data check noise.npz": (4, "'noise.npz'",),
     "data check weights.pkl": (4, "'weights.pkl'",),
     "data check empty class": (4, "'b'",),
@@ -212,9 +212,9 @@ WITH_TORCH = {
     "predict bad weights sound.png": (4, "weights.safetensors", "SHA-256"),
     "predict run sound.png --experiment denoiser": (2, "denoising",),
     "list networks mlp --set hidden=x": (2, "'mlp'",),
-    "list networks cnn --shape 1,3,3": (2, "cnn",),
+    "list networks cnn --shape 1,3,3": (2, "3x3",),
     "list networks net.py:Net": (2, "net.py", "in the file"),
-    f"run {TOY} --dry-run --set robustness.corruption=salt": (2, "'salt'", "'salt_and_pepper'"),
+    f"run {TOY} --dry-run --set robustness.corruption=salt": (2, "'salt'", "salt_and_pepper"),
 }  # fmt: skip
 NAMES = ["empty class", "one class", "bad plan", "old plan", "bad outcome", "bad results", "bad study"]
 NAMES += ["bad manifest", "other manifest", "bad preprocessing", "bad weights"]

@@ -80,11 +80,7 @@ def model_card(exported: ExportedModel, selection: Selection, file: Path) -> str
         _robustness(selection) if run and not selection.decoder else [],
         _parity(exported),
         _limits(metadata, run, trained),
-        [
-            "## License",
-            "",
-            "No license is granted here: that is up to who trained it and who owns the images.",
-        ],
+        ["## License", "", LICENSE_NOTE],
         _usage(exported, file),
     ]
     return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
