@@ -13,7 +13,6 @@ from pathlib import Path
 import httpx
 import numpy as np
 import toy_run
-from pydantic import JsonValue
 
 from inklab.serve.address import BindAddress, listen
 from inklab.serve.app_state import AppState
@@ -50,13 +49,13 @@ class LiveServer:
         assert response.status_code == 200, response.text
         return NetworksResponse.model_validate_json(response.content)
 
-    def post(self, path: str, **body: JsonValue):
+    def post(self, path: str, **body: object):
         """The response to a request that must succeed."""
         response = self.client.post(f"/api/{path}", json=body)
         assert response.status_code == 200, response.text
         return response.json()
 
-    def post_error(self, path: str, status: int, **body: JsonValue) -> str:
+    def post_error(self, path: str, status: int, **body: object) -> str:
         """The error of a request that must be rejected."""
         response = self.client.post(f"/api/{path}", json=body)
         assert response.status_code == status, response.text
@@ -85,21 +84,20 @@ def serving(
     path: Path, limits: Limits | None = None, token: str | None = None, trust_code: tuple[str, ...] = ()
 ) -> Iterator[LiveServer]:
     """Serve a run or a model for the time of a block."""
-    address = BindAddress(port=0, token=token)
-    listener, ready = listen(address), threading.Event()
-    server = create_server(path, address, listener, lambda _: ready.set(), trust_code, limits)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
-    port = listener.getsockname()[1]
-    assert ready.wait(READY_SECONDS)
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-        try:
-            yield LiveServer(client, server, port)
-        finally:
-            server.should_exit = True
-            thread.join(10)
-            listener.close()
-            assert not thread.is_alive()
+    address, ready = BindAddress(port=0, token=token), threading.Event()
+    with listen(address) as listener:
+        server = create_server(path, address, listener, lambda _: ready.set(), trust_code, limits)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        port = listener.getsockname()[1]
+        assert ready.wait(READY_SECONDS)
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            try:
+                yield LiveServer(client, server, port)
+            finally:
+                server.should_exit = True
+                thread.join(10)
+                assert not thread.is_alive()
 
 
 @functools.cache

@@ -10,7 +10,6 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response
-from pydantic import JsonValue
 from starlette.exceptions import HTTPException
 
 import inklab
@@ -72,10 +71,10 @@ def build_app(state: AppState, on_ready: Callable[[Mapping[str, str]], None] = l
     return app
 
 
-def _add_routes(app: FastAPI, examples: dict[str, JsonValue]) -> None:
+def _add_routes(app: FastAPI, examples: dict[str, dict[str, object]]) -> None:
     for handler in (api.predict, api.denoise, api.generate):
         path = f"/api/{handler.__name__}"
-        content: JsonValue = {"application/json": {"examples": examples[path]}}
+        content = {"application/json": {"examples": examples[path]}}
         extra = {"requestBody": {"content": content}}
         app.post(path, responses=RESPONSES, openapi_extra=extra)(handler)
     app.get("/health", responses=RESPONSES)(api.health)
@@ -103,11 +102,11 @@ async def _static(name: str, request: Request) -> Response:
     return response
 
 
-def _examples(shape: tuple[int, int, int]) -> dict[str, JsonValue]:
+def _examples(shape: tuple[int, int, int]) -> dict[str, dict[str, object]]:
     """Requests for /openapi.json that this server answers: an image is black."""
     image = b64encode(bytes(math.prod(shape))).decode()
-    corruption: JsonValue = {"strength": 0.2, "seed": 1}
-    corrupted: JsonValue = {"images": [image], "corruption": corruption}
+    corruption = {"strength": 0.2, "seed": 1}
+    corrupted = {"images": [image], "corruption": corruption}
     return {
         "/api/predict": {"one image": {"value": {"images": [image]}}, "corrupted": {"value": corrupted}},
         "/api/denoise": {"corrupted": {"value": corrupted}},

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, UInt8
-from pydantic import JsonValue
 
 import inklab
 from inklab.data.dataset import ImageSet
@@ -48,8 +47,8 @@ class ReferenceImages:
     """
 
     training: Pixels
-    held_out: Pixels | None
-    identity: tuple[JsonValue, ...]
+    held_out: UInt8[np.ndarray, "m c h w"] | None
+    identity: tuple[str | int, ...]
 
     @property
     def source(self) -> str:
@@ -294,7 +293,7 @@ class OodDetector:
 
 
 def _cached_calibration(
-    references: ReferenceImages, key: tuple[JsonValue, ...], fit: Callable[[], Calibration]
+    references: ReferenceImages, key: tuple[str | int, ...], fit: Callable[[], Calibration]
 ) -> Calibration:
     identity = [VERSION, inklab.__version__, *references.identity, MAX_FALSE_ALARMS, *key]
     name = f"calibration-{fingerprint(identity)}.json"
