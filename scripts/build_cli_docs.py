@@ -11,7 +11,7 @@ from typing import Any  # typer names no class that commands and groups have in 
 
 import typer
 
-from inklab.cli.app import app
+from inklab.cli.console import app
 from inklab.cli.main import main as _main  # noqa: F401  (registers the commands)
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "cli.md"

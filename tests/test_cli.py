@@ -167,7 +167,7 @@ class TestReadingARun:
         assert comparison["replicates"] == [0, 1, 2]
         assert succeed(*words).strip() == comparison["sentence"]
 
-    def test_report_writes_where_it_is_told_to(self, succeed, base, tmp_path):
+    def test_report_writes_to_the_output_directory(self, succeed, base, tmp_path):
         out = succeed("report", base, "--output", tmp_path)
         assert out.strip() == str(tmp_path / "report.html") and (tmp_path / "figures").is_dir()
         assert Results.read(tmp_path / "results.json") == Results.read(base / "results.json")

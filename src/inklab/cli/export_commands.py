@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inklab.cli.app import (
+from inklab.cli.console import (
     AsJson,
     Experiment,
     ModelArg,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inklab.cli.app import AsJson, Sets, app, echo, echo_json, echo_table, info
+from inklab.cli.console import AsJson, Sets, app, echo, echo_json, echo_table, info
 from inklab.errors import EXIT_OK, ConfigError
 
 if TYPE_CHECKING:

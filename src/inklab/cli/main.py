@@ -12,7 +12,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 import inklab
-from inklab.cli.app import app, info
+from inklab.cli.console import app, info
 from inklab.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, InklabError, format_error
 
 USER_ERRNOS = {

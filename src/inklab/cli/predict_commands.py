@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inklab.cli.app import (
+from inklab.cli.console import (
     AsJson,
     Experiment,
     TrustCode,
@@ -22,7 +22,7 @@ from inklab.cli.app import (
 from inklab.errors import EXIT_OK, EXIT_USAGE, ConfigError, DataError
 
 if TYPE_CHECKING:
-    from inklab.export.onnx_file import Prediction
+    from inklab.export.onnx_file import PicturePrediction
 
 SHADES = " .:-=+*#%@"
 PACKAGES = (
@@ -72,7 +72,7 @@ def _is_onnx(name: str) -> bool:
     return name.lower().endswith(".onnx") and not Path(name).is_dir()
 
 
-def _predict_by_onnx(path: Path, images: list[Path]) -> "Sequence[Prediction]":
+def _predict_by_onnx(path: Path, images: list[Path]) -> "Sequence[PicturePrediction]":
     from inklab.export.onnx_file import predict_file
 
     result = predict_file(path, images)
@@ -81,10 +81,12 @@ def _predict_by_onnx(path: Path, images: list[Path]) -> "Sequence[Prediction]":
     return result.predictions
 
 
-def _predict_by_model(folder: Path, images: list[Path], trust_code: Sequence[str]) -> "list[Prediction]":
+def _predict_by_model(
+    folder: Path, images: list[Path], trust_code: Sequence[str]
+) -> "list[PicturePrediction]":
     from inklab.data.image_file import open_image
     from inklab.data.preprocessing import preprocess_picture
-    from inklab.export.onnx_file import Prediction
+    from inklab.export.onnx_file import PicturePrediction
     from inklab.records.manifest import ModelManifest
 
     # First, so that errors in pictures are reported before torch is imported.
@@ -99,7 +101,7 @@ def _predict_by_model(folder: Path, images: list[Path], trust_code: Sequence[str
     model = TrainedModel.load(folder, trust_code=trust_code)
     rows = model.probabilities(torch.from_numpy(np.stack(inputs)).float() / 255).numpy()
     return [
-        Prediction.of(path, pixels, row, model.labels)
+        PicturePrediction.of(path, pixels, row, model.labels)
         for path, pixels, row in zip(images, inputs, rows, strict=True)
     ]
 
@@ -116,7 +118,7 @@ def _model_dir(name: str, experiment: str | None) -> Path:
     return run.model_dir(experiment or default_experiment(run, "classification"))
 
 
-def _print_prediction(prediction: "Prediction", top: int) -> None:
+def _print_prediction(prediction: "PicturePrediction", top: int) -> None:
     from inklab.format import format_percent
 
     ranked = sorted(prediction.probabilities.items(), key=lambda pair: -pair[1])[:top]

@@ -5,7 +5,7 @@ import time
 from types import TracebackType
 from typing import Protocol, runtime_checkable
 
-from inklab.cli.app import info
+from inklab.cli.console import info
 from inklab.format import format_duration, format_number, pluralize
 from inklab.study.events import (
     Done,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inklab.cli.app import AsJson, RunArg, app, echo, echo_json, echo_table, find_run
+from inklab.cli.console import AsJson, RunArg, app, echo, echo_json, echo_table, find_run
 from inklab.errors import EXIT_OK
 
 if TYPE_CHECKING:

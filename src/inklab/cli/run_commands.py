@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from inklab.cli.app import (
+from inklab.cli.console import (
     AsJson,
     RunArg,
     Sets,

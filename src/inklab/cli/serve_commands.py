@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inklab.cli.app import TrustCode, app, echo, find_model_or_run, info
+from inklab.cli.console import TrustCode, app, echo, find_model_or_run, info
 from inklab.errors import EXIT_OK, InklabError
 
 if TYPE_CHECKING:

@@ -45,7 +45,7 @@ ROUNDING = 1e-3
 OWN_RISK = "was not written by inklab: it is run at your own risk"
 
 
-class Prediction(Record):
+class PicturePrediction(Record):
     """Class probabilities of one picture.
 
     Attributes:
@@ -63,7 +63,7 @@ class Prediction(Record):
     @classmethod
     def of(
         cls, path: Path, pixels: np.ndarray, probabilities: np.ndarray, labels: Sequence[str]
-    ) -> "Prediction":
+    ) -> "PicturePrediction":
         """The prediction for a preprocessed picture.
 
         Args:
@@ -90,7 +90,7 @@ class FilePredictions(Record):
     """
 
     note: str | None = None
-    predictions: tuple[Prediction, ...]
+    predictions: tuple[PicturePrediction, ...]
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ class OnnxNetwork:
         return FilePredictions(
             note=None if self.metadata else f"'{self.path}' {OWN_RISK}",
             predictions=tuple(
-                Prediction.of(path, image, row, labels)
+                PicturePrediction.of(path, image, row, labels)
                 for path, image, row in zip(pictures, images, rows, strict=True)
             ),
         )
