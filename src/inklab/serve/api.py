@@ -10,7 +10,7 @@ from fastapi.responses import StreamingResponse
 
 import inklab
 from inklab.errors import UnknownNameError
-from inklab.records.pipeline import Pipeline
+from inklab.records.components import Pipeline
 from inklab.serve.app_state import AppState
 from inklab.serve.catalog import Catalog
 from inklab.serve.inputs import available_corruptions, corrupt_pixels, default_corruption, to_uint8

@@ -8,10 +8,9 @@ from typing import TypeVar
 from inklab.corruptions.filters import filters
 from inklab.errors import ConfigError, CorruptFileError, InklabError, RunError
 from inklab.model import TrainedModel
+from inklab.records.components import Pipeline, Preprocessing
 from inklab.records.estimates import Estimate
-from inklab.records.pipeline import Pipeline
 from inklab.records.plan import GenerationPlan, RobustnessPlan
-from inklab.records.preprocessing_config import Preprocessing
 from inklab.records.results import Results, RobustnessResults, TrainingResults
 from inklab.run import RESULTS, Run
 from inklab.serve.model_registry import ModelRegistry

@@ -11,7 +11,7 @@ from inklab.corruptions.corruption import Corruption, corruptions
 from inklab.data.image_file import open_image
 from inklab.data.preprocessing import preprocess_picture
 from inklab.errors import DataError
-from inklab.records.preprocessing_config import Preprocessing
+from inklab.records.components import Preprocessing
 from inklab.seeding import Seed
 from inklab.serve.limits import HttpError, service_unavailable
 

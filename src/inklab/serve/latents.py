@@ -10,7 +10,7 @@ from safetensors.numpy import load, save
 import inklab
 from inklab.evaluation.samplers import Sampler, SamplerParams, samplers
 from inklab.export.onnx_runtime import Session
-from inklab.io.documents import fingerprint
+from inklab.io.files import fingerprint
 from inklab.io.tensor_file import check_header
 from inklab.records.plan import GenerationPlan
 from inklab.seeding import Seed

@@ -12,8 +12,7 @@ from inklab.export.graphs import Exportable
 from inklab.export.onnx_export import to_onnx
 from inklab.export.onnx_runtime import Session
 from inklab.export.verify import compare_outputs
-from inklab.io.atomic import cache_dir, read_bytes_capped, write_atomic
-from inklab.io.documents import fingerprint, sha256_of
+from inklab.io.files import cache_dir, fingerprint, read_bytes_capped, sha256_of, write_atomic
 from inklab.shapes import Pixels
 
 DIGEST_LENGTH = 64  # hex digits in front of the content

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Float32, Float64, UInt8
 import inklab
 from inklab.data.dataset import ImageSet
 from inklab.export.onnx_runtime import Session
-from inklab.io.documents import fingerprint
+from inklab.io.files import fingerprint
 from inklab.records.record import Number, Record
 from inklab.run import Run
 from inklab.seeding import Seed

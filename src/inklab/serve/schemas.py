@@ -10,9 +10,8 @@ from fastapi.exceptions import RequestValidationError
 from jaxtyping import UInt8
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from inklab.records.components import Pipeline, Preprocessing
 from inklab.records.estimates import Estimate
-from inklab.records.pipeline import Pipeline
-from inklab.records.preprocessing_config import Preprocessing
 from inklab.records.record import Share
 from inklab.records.results import Results
 from inklab.records.status import Progress

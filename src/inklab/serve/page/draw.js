@@ -75,7 +75,8 @@ export class Draw {
       const body = { picture: await encodeFile(file), pipelines: this.pipelines.slice(0, 1) };
       const { images: [{ input }] } = await request("/api/predict", body);
       this.state.set({ picture: toUrlSafe(input) });
-      if (await preview(byId("picture"), file)) byId("picture").setAttribute("aria-label", `The picture to classify: ${file.name}`);
+      const canvas = byId("picture");
+      if (await preview(canvas, file)) canvas.setAttribute("aria-label", `The picture to classify: ${file.name}`);
     } catch (error) {
       this.errors.show("picture", error instanceof ApiError ? error : new ApiError(`'${file.name}' can't be read.`));
     }

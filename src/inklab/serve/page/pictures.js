@@ -15,8 +15,8 @@ export function takePictures({ button, input, area }, { max_body_bytes: maxBody 
   const check = (file) => {
     if (!file) return;
     if (!TYPES.includes(file.type)) reject(`'${file.name}' is not a PNG, JPEG, BMP or WebP picture.`);
-    else if (file.size > maxBytes) reject(`'${file.name}' has ${megabytes(file.size)}; at most ${megabytes(maxBytes)} are allowed. Make it smaller.`);
-    else take(file);
+    else if (file.size <= maxBytes) take(file);
+    else reject(`'${file.name}' has ${megabytes(file.size)}; at most ${megabytes(maxBytes)} are allowed. Make it smaller.`);
   };
   button.addEventListener("click", () => input.click());
   input.addEventListener("change", () => {

@@ -105,17 +105,19 @@ class Bar {
 export function summarize(predictions) {
   if (!predictions?.length) return "Nothing is drawn yet.";
   const groups = new Map();
-  for (const prediction of predictions) groups.set(prediction.label, [...(groups.get(prediction.label) ?? []), prediction]);
+  for (const row of predictions) groups.set(row.label, [...(groups.get(row.label) ?? []), row]);
   const abstained = groups.get(null) ?? [];
   if (abstained.length === predictions.length) return "Unlike the training images: no prediction.";
   const byLabel = [...groups].filter(([label]) => label !== null).sort((a, b) => b[1].length - a[1].length);
   const [[label, first]] = byLabel;
   const start = `${first[0].pipeline} predicts ${label}`;
   if (predictions.length === 1) return `${start}, with ${probability(Math.max(...first[0].probabilities))}.`;
-  if (first.length === predictions.length) return `${first.length === 2 ? "Both" : `All ${count(first.length)}`} predict ${label}.`;
-  const others = byLabel.slice(1, 4).map(([other, group]) => `${names(group)} ${group.length > 1 ? "predict" : "predicts"} ${other}`);
-  if (abstained.length) others.push(`${names(abstained)} ${abstained.length > 1 ? "abstain" : "abstains"}`);
-  const head = first.length === 1 ? start : `${capitalize(count(first.length))} of ${count(predictions.length)} predict ${label}`;
+  if (first.length === 2 && predictions.length === 2) return `Both predict ${label}.`;
+  if (first.length === predictions.length) return `All ${count(first.length)} predict ${label}.`;
+  const others = byLabel.slice(1, 4).map(([other, group]) => `${names(group)} predict${group.length > 1 ? "" : "s"} ${other}`);
+  if (abstained.length) others.push(`${names(abstained)} abstain${abstained.length > 1 ? "" : "s"}`);
+  const several = `${capitalize(count(first.length))} of ${count(predictions.length)} predict ${label}`;
+  const head = first.length === 1 ? start : several;
   return `${head}; ${others.join("; ")}.`;
 }
 

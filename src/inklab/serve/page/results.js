@@ -36,7 +36,9 @@ function intervalOf({ values, ci95, ci95_images: overImages }) {
 }
 
 /** Student's interval may leave [0, 1]; the unit is written once, at the mean. */
-const share = (value, { isBound = false } = {}) => (isBound ? (100 * Math.min(1, Math.max(0, value))).toFixed(2) : percent(value, 2));
+function share(value, { isBound = false } = {}) {
+  return isBound ? (100 * Math.min(1, Math.max(0, value))).toFixed(2) : percent(value, 2);
+}
 const loss = (value) => value.toPrecision(4);
 
 /** [experiment, metric, estimate, format] of what a reader wants to know first. */
@@ -62,7 +64,8 @@ function trainingRows(name, { settings, grid, best_setting: best }) {
 function robustnessRows(name, { strengths, pipelines }) {
   const half = Math.floor((strengths.length - 1) / 2);
   const at = number(strengths[half]);
-  return Object.entries(pipelines).map(([id, { recall }]) => [name, `mean recall of ${id} at strength ${at}`, recall[half], share]);
+  const metric = (id) => `mean recall of ${id} at strength ${at}`;
+  return Object.entries(pipelines).map(([id, { recall }]) => [name, metric(id), recall[half], share]);
 }
 
 /** "experiment: question? answer" */

@@ -69,7 +69,8 @@ function createLine(points, style, finished) {
   const single = points.length === 1;
   if (!single && (finished || !points.length)) return [line];
   const [cx, cy] = points.at(-1);
-  return Number.isFinite(cy) ? [line, svg("circle", { class: `tip ${style}${single ? " single" : ""}`, cx, cy, r: 2.5 })] : [line];
+  const tip = svg("circle", { class: `tip ${style}${single ? " single" : ""}`, cx, cy, r: 2.5 });
+  return Number.isFinite(cy) ? [line, tip] : [line];
 }
 
 function rangeOf(values) {
