@@ -5,7 +5,7 @@ from typing import Any
 
 from benchmarks.claims import CLAIMS
 from benchmarks.storing import Json, raw, summary
-from inklab.io.documents import fingerprint
+from inklab.io.files import fingerprint
 
 FIGURES = {
     "ratios": "How many times faster than each peer, with the bars",

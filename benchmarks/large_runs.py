@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 
 from inklab.hardware import cores, cpu_name
-from inklab.io.documents import write_json
+from inklab.io.files import write_json
+from inklab.records.components import Preprocessing
 from inklab.records.outcomes import Environment, History, LayerRow, TrialOutcome, TrialState
 from inklab.records.plan import DataInfo, ExecutionConfig, NetworkTraits, SplitCounts, Trial
-from inklab.records.preprocessing_config import Preprocessing
 from inklab.results.summarize import write_results
 from inklab.study.load import read_study
 from inklab.study.planner import NUMERICS, distinct_configs, plan_study

@@ -1,48 +1,63 @@
-"""Results: one raw file a measurement, and one summary of all claims."""
+"""Reads and writes results: one file per measurement, and one summary of all claims."""
 
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
+from benchmarks.records import Claim, Measurement
 from inklab.hardware import cores
-from inklab.io.documents import read_json, write_json
+from inklab.io.files import read_json, write_json
 from inklab.records.outcomes import Environment
+from inklab.records.record import Record
 
-Json = dict[str, Any]
 SUMMARY = "summary.json"
 
+R = TypeVar("R", bound=Record)
 
-def note(line: str) -> None:
-    """Progress, for whoever waits."""
+
+def log_progress(line: str) -> None:
+    """Print progress to stderr."""
     print(line, file=sys.stderr, flush=True)
 
 
-def day() -> str:
+def today() -> str:
     """Today, in UTC."""
     return time.strftime("%Y-%m-%d", time.gmtime())
 
 
-def machine(command: str) -> Json:
-    """What a measurement was made on, when, and by what command."""
-    environment = Environment.current(threads=cores()).model_dump(mode="json", exclude_none=True)
-    return {"machine": environment, "date": day(), "command": command}
+def describe_measurement(command: str) -> Measurement:
+    """The environment, date and command of a measurement that ends now."""
+    return Measurement(environment=Environment.current(threads=cores()), date=today(), command=command)
 
 
-def store(out: Path, raw: Json, claims: Json | None = None) -> None:
-    """Write a measurement's raw file and merge its claims into the summary; others' claims stay."""
-    write_json(out / f"{raw['name']}.json", {"format": 1, **raw})
+def write_results(
+    folder: Path, name: str, results: Record, claims: Mapping[str, Claim] | None = None
+) -> None:
+    """Write a measurement's file and merge its claims into the summary; all other claims stay.
+
+    Args:
+        folder: of the results.
+        name: of the file, without its extension.
+        results: of the measurement.
+        claims: that follow from it.
+    """
+    write_json(folder / f"{name}.json", results.model_dump(mode="json", exclude_none=True))
     if claims:
-        write_json(out / SUMMARY, dict(sorted({**summary(out), **claims}.items())))
+        summary = dict(sorted({**read_summary(folder), **claims}.items()))
+        rows = {key: claim.model_dump(mode="json", exclude_none=True) for key, claim in summary.items()}
+        write_json(folder / SUMMARY, rows)
 
 
-def summary(out: Path) -> Json:
+def read_summary(folder: Path) -> dict[str, Claim]:
     """All claims so far."""
-    path = out / SUMMARY
-    return read_json(path) if path.is_file() else {}
+    path = folder / SUMMARY
+    rows = read_json(path) if path.is_file() else {}
+    return {name: Claim.parse(row, f"'{path}'") for name, row in rows.items()}
 
 
-def raw(out: Path, name: str) -> Json | None:
-    """A measurement's raw file, if it was made."""
-    path = out / f"{name}.json"
-    return read_json(path) if path.is_file() else None
+def read_results(folder: Path, name: str, record: type[R]) -> R | None:
+    """The results of a measurement; None if it has not been made."""
+    path = folder / f"{name}.json"
+    return record.read(path) if path.is_file() else None

@@ -88,7 +88,7 @@ def pad_report(tmp_path_factory):
 
 def _write_report(run):
     """The same run, with its report but without figures."""
-    from inklab.io.atomic import write_atomic
+    from inklab.io.files import write_atomic
     from inklab.report import build_report
 
     write_atomic(run.path / "report.html", build_report(run, {}))

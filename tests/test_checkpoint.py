@@ -7,7 +7,7 @@ import torch
 from synthetic_training import checkpoints_in, same_bits, train_one, trial_config, trials_of
 
 from inklab.errors import CorruptFileError
-from inklab.io.documents import sha256_of
+from inklab.io.files import sha256_of
 from inklab.records.outcomes import History
 from inklab.training.checkpoint import (
     COMMIT_FILE,

@@ -16,9 +16,9 @@ import inklab
 from inklab.errors import EXIT_OK, EXIT_USAGE
 from inklab.metrics import METRICS
 from inklab.networks.network import networks
+from inklab.records.components import NetworkConfig
 from inklab.records.manifest import ModelManifest
 from inklab.records.plan import Plan
-from inklab.records.recipe import NetworkConfig
 from inklab.records.results import Results
 from inklab.run import Run
 from inklab.study.run_directory import RunDirectory

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from inklab import hardware
-from inklab.io.atomic import cache_dir
+from inklab.io.files import cache_dir
 from inklab.networks.layers import Normalize, NormalizedModel
 from inklab.records.recipe import TrialConfig
 from inklab.seeding import Seed

@@ -20,7 +20,7 @@ from inklab.data.dataset import split
 from inklab.data.mnist import FASHION_MNIST, FILES, MNIST, DownloadSpec, load_published
 from inklab.data.sources import datasets, load_dataset, load_default
 from inklab.errors import CorruptFileError, DatasetUnavailableError
-from inklab.records.preprocessing_config import Preprocessing
+from inklab.records.components import Preprocessing
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from inklab.data.image_file import open_image
 from inklab.data.preprocessing import preprocess_picture
 from inklab.data.sources import load_dataset
 from inklab.errors import CorruptFileError, DataError
-from inklab.records.preprocessing_config import Preprocessing
+from inklab.records.components import Preprocessing
 
 RNG = np.random.default_rng(0)
 REAL = Path(os.environ.get("INKLAB_DATA_DIR", "/nonexistent")) / "mnist/t10k-images-idx3-ubyte.gz"

@@ -9,7 +9,7 @@ from inklab.data.dataset import Dataset, ImageSet, class_counts, make_image_set,
 from inklab.data.quality import DataReport, check_data
 from inklab.data.sources import load_dataset
 from inklab.errors import ConfigError, DataError, OutOfRangeError, UnknownNameError
-from inklab.records.preprocessing_config import Preprocessing
+from inklab.records.components import Preprocessing
 
 
 def images(labels, seed=0) -> ImageSet:
@@ -117,7 +117,7 @@ def test_a_function_in_a_users_file_is_a_dataset(tmp_path):
     (tmp_path / "mine.py").write_text(
         "import numpy as np\n"
         "from inklab.data.dataset import Dataset, ImageSet\n"
-        "from inklab.records.preprocessing_config import Preprocessing\n"
+        "from inklab.records.components import Preprocessing\n"
         "def blank():\n"
         "    images = ImageSet(np.zeros((4, 1, 8, 8), np.uint8), np.arange(4) % 2)\n"
         "    return Dataset('blank', images, images, ('a', 'b'), Preprocessing.resize_only((1, 8, 8)))\n"

@@ -7,7 +7,7 @@ import torch
 from synthetic_training import SMALL_CNN, train_one, trial_config
 
 from inklab.networks.layers import Normalize, NormalizedModel
-from inklab.records.recipe import NetworkConfig, NormalizeConfig
+from inklab.records.components import NetworkConfig, NormalizeConfig
 from inklab.training.diagnostics import ForwardTrace, diagnose, trace_forward
 
 TWICE = {"normalize": NormalizeConfig(std=255.0)}

@@ -12,9 +12,10 @@ import pytest
 import toy_run
 
 from inklab.errors import EXIT_INTERRUPTED, WriteError
+from inklab.records.components import NetworkConfig, NormalizeConfig
 from inklab.records.outcomes import TrialOutcome, TrialState
 from inklab.records.plan import GroupPlan, Trial
-from inklab.records.recipe import NetworkConfig, NormalizeConfig, Recipe, TrialConfig
+from inklab.records.recipe import Recipe, TrialConfig
 from inklab.records.status import Draft
 from inklab.study.events import Done, EpochEnded, Failed, Lost, Retried, Started
 from inklab.study.executor import THREAD_VARIABLES, Executor, LocalExecutor

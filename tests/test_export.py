@@ -28,10 +28,10 @@ from inklab.export.onnx_file import parse_onnx
 from inklab.export.onnx_metadata import IR, OPSET, GraphMetadata
 from inklab.export.onnx_runtime import Session
 from inklab.export.verify import BATCH_SIZES, TOLERANCE, compare_outputs, comparison_inputs, extreme_images
-from inklab.io.documents import sha256_of
+from inklab.io.files import sha256_of
 from inklab.model import TrainedModel
 from inklab.networks.network import networks
-from inklab.records.recipe import NormalizeConfig
+from inklab.records.components import NormalizeConfig
 
 GRAY, COLOR = (1, 12, 12), (3, 9, 11)
 REGISTERED = [name for name, entry in networks.all().items() if entry.fn.__module__.startswith("inklab.")]

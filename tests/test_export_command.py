@@ -21,9 +21,9 @@ from inklab.errors import EXIT_DATA, EXIT_OK, EXIT_USAGE
 from inklab.export.card import describe_preprocessing
 from inklab.export.onnx_runtime import Session
 from inklab.export.select import CARD_MARK
-from inklab.io.documents import sha256_of
+from inklab.io.files import sha256_of
+from inklab.records.components import Preprocessing
 from inklab.records.manifest import ModelManifest
-from inklab.records.preprocessing_config import Preprocessing
 from inklab.run import Run
 
 

@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inklab.errors import CorruptFileError, WriteError
-from inklab.io import documents
-from inklab.io.atomic import write_atomic
-from inklab.io.documents import fingerprint, read_json, sha256_of, write_json
+from inklab.io import files
+from inklab.io.files import fingerprint, read_json, sha256_of, write_atomic, write_json
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -107,7 +106,7 @@ def test_damaged_json_is_refused_in_one_line(raw, tmp_path):
 
 
 def test_a_file_beyond_the_limit_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(documents, "MAX_JSON", 10)
+    monkeypatch.setattr(files, "MAX_JSON", 10)
     (tmp_path / "value.json").write_text('"' + "a" * 9 + '"')
     with pytest.raises(CorruptFileError):
         read_json(tmp_path / "value.json")

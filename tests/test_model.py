@@ -21,12 +21,11 @@ from synthetic_training import (
 )
 
 from inklab.errors import ConfigError, CorruptFileError, DataError, InklabError, ModelMismatchError
-from inklab.io.documents import read_json, sha256_of, write_json
+from inklab.io.files import read_json, sha256_of, write_json
 from inklab.metrics import Task
 from inklab.model import MANIFEST, WEIGHTS, TrainedModel
+from inklab.records.components import NetworkConfig, NormalizeConfig, Preprocessing
 from inklab.records.manifest import ModelManifest, Provenance, find_model_dir
-from inklab.records.preprocessing_config import Preprocessing
-from inklab.records.recipe import NetworkConfig, NormalizeConfig
 
 SHAPE = (1, 12, 12)
 PREPROCESSING = Preprocessing(height=12, width=12, fit_to=9)

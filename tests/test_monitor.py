@@ -12,9 +12,10 @@ import crash_runs
 import pytest
 import toy_run
 
+from inklab.records.components import NetworkConfig, NormalizeConfig
 from inklab.records.outcomes import TrialState
 from inklab.records.plan import GroupPlan, Trial
-from inklab.records.recipe import NetworkConfig, NormalizeConfig, Recipe, TrialConfig
+from inklab.records.recipe import Recipe, TrialConfig
 from inklab.records.status import JobProgress, LiveStatus
 from inklab.study.events import Done, EpochEnded, Failed, Lost, Planned, Retried, Started, ignore_event
 from inklab.study.jobs import TrainingJob

@@ -22,8 +22,7 @@ from inklab.networks.layers import (
     keyed_bits,
 )
 from inklab.networks.network import build_network, check_network, networks
-from inklab.records.preprocessing_config import Preprocessing
-from inklab.records.recipe import NetworkConfig
+from inklab.records.components import NetworkConfig, Preprocessing
 from inklab.seeding import Seed
 from inklab.training.preflight import preflight
 

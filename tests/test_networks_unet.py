@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from inklab.networks.layer_table import layer_table
 from inklab.networks.network import build_network
-from inklab.records.recipe import NetworkConfig
+from inklab.records.components import NetworkConfig
 from inklab.seeding import Seed
 
 Shape = tuple[int, int, int]

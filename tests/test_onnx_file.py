@@ -26,7 +26,7 @@ from inklab.export import onnx_file
 from inklab.export.graphs import network_graph
 from inklab.export.onnx_export import export_model, with_metadata
 from inklab.export.onnx_file import parse_onnx, predict_file, read_onnx
-from inklab.records.preprocessing_config import Preprocessing
+from inklab.records.components import Preprocessing
 
 PATH = Path("a.onnx")
 IMAGES = random_images((1, SIDE, SIDE), 4)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from inklab.data.mnist import mnist_5k
 from inklab.data.preprocessing import preprocess_picture
-from inklab.records.preprocessing_config import Preprocessing
+from inklab.records.components import Preprocessing
 from inklab.web import MODULES, inline_modules, source
 
 SIDE = 280

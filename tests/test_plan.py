@@ -17,8 +17,8 @@ from plan_builder import (
 )
 
 from inklab.errors import ConfigError
+from inklab.records.components import NormalizeConfig
 from inklab.records.plan import ExecutionConfig, SplitCounts
-from inklab.records.recipe import NormalizeConfig
 from inklab.study.load import builtin_studies, check_names, read_study
 from inklab.study.planner import distinct_configs, run_id
 

@@ -20,7 +20,7 @@ from synthetic_training import (
 )
 
 from inklab.errors import ConfigError, ModelMismatchError
-from inklab.records.recipe import NetworkConfig
+from inklab.records.components import NetworkConfig
 from inklab.training.preflight import preflight
 
 SHAPE = (1, 12, 12)

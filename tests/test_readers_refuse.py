@@ -21,7 +21,7 @@ from inklab.data.image_file import open_image
 from inklab.data.npz import read_npz
 from inklab.data.sources import load_dataset
 from inklab.errors import ConfigError, CorruptFileError, DataError, InklabError, ModelMismatchError
-from inklab.io.documents import parse_json, parse_toml, read_json, read_toml
+from inklab.io.files import parse_json, parse_toml, read_json, read_toml
 from inklab.model import MANIFEST, TrainedModel
 from inklab.study.load import parse_study, read_study
 

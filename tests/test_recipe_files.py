@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from inklab.errors import ConfigError, UnknownNameError
 from inklab.networks.network import check_network
-from inklab.records.recipe import CorruptionConfig, NetworkConfig, NormalizeConfig, Recipe
+from inklab.records.components import NetworkConfig, NormalizeConfig
+from inklab.records.recipe import CorruptionConfig, Recipe
 from inklab.training.objectives import objectives
 from inklab.training.recipe_files import RecipeFile, read_recipe_file, recipe_names
 

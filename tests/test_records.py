@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from inklab.errors import ConfigError, CorruptFileError, UnknownNameError
 from inklab.format import TYPESET
+from inklab.records.components import NetworkConfig, NormalizeConfig, Pipeline, Preprocessing
 from inklab.records.estimates import Difference, Estimate
 from inklab.records.manifest import ModelManifest, Provenance
 from inklab.records.outcomes import (
@@ -25,10 +26,8 @@ from inklab.records.outcomes import (
     failed_evaluation,
     read_evaluation_outcome,
 )
-from inklab.records.pipeline import Pipeline
 from inklab.records.plan import Plan
-from inklab.records.preprocessing_config import Preprocessing
-from inklab.records.recipe import CorruptionConfig, NetworkConfig, NormalizeConfig, Recipe, TrialConfig
+from inklab.records.recipe import CorruptionConfig, Recipe, TrialConfig
 from inklab.records.results import Results, results_schema
 from inklab.records.status import ElapsedTime, LiveStatus, Progress
 

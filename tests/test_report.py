@@ -11,11 +11,11 @@ from synthetic_run import SyntheticRun, make_plan, outcome_of, replace
 
 from inklab.data.dataset import ImageSet
 from inklab.format import NO_BREAK_SPACE, typeset
+from inklab.records.components import NetworkConfig, NormalizeConfig, Preprocessing
 from inklab.records.estimates import Estimate
 from inklab.records.outcomes import Diagnosis, TrialState
 from inklab.records.plan import DataInfo, DataPlan, FindingsPlan, Setting, SplitCounts, TrainingPlan
-from inklab.records.preprocessing_config import Preprocessing
-from inklab.records.recipe import NetworkConfig, NormalizeConfig, Recipe, TrialConfig
+from inklab.records.recipe import Recipe, TrialConfig
 from inklab.report import build_report, write_report
 from inklab.report.figures.training_plots import learning_curves
 from inklab.report.page import MAX_CSV

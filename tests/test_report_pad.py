@@ -11,8 +11,8 @@ from pad_runs import DENOISER, MLP, invent_pad_run, pad_run, script_tags, to_ten
 from synthetic_run import replace
 
 from inklab.model import TrainedModel
+from inklab.records.components import NetworkConfig
 from inklab.records.outcomes import Diagnosis
-from inklab.records.recipe import NetworkConfig
 from inklab.report import build_report
 from inklab.report.pad_demo import MAX_WEIGHT_BYTES, OOD_QUANTILE, build_pad, read_dense
 from inklab.run import Run

@@ -8,8 +8,8 @@ import toy_run
 from browser import needs_chromium, opened
 from pad_runs import DENOISER, MLP, pad_run, predict_in_page, script_tags, to_tensor
 
-from inklab.io.atomic import write_atomic
-from inklab.records.recipe import NetworkConfig, NormalizeConfig
+from inklab.io.files import write_atomic
+from inklab.records.components import NetworkConfig, NormalizeConfig
 from inklab.report import build_report
 
 PROMPT = "Draw a digit, or pick an example."

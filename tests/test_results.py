@@ -10,13 +10,12 @@ from scipy import stats
 from synthetic_run import STRENGTHS, SyntheticRun, make_plan, replace, robustness_id, synthetic_run
 
 from inklab.errors import ConfigError, CorruptFileError, UnknownNameError
+from inklab.records.components import Pipeline
 from inklab.records.outcomes import TrialState
-from inklab.records.pipeline import Pipeline
 from inklab.records.plan import TrainingPlan
 from inklab.records.results import Results, results_schema
 from inklab.results.comparison import compare
-from inklab.results.robustness_summary import confusion_matrix
-from inklab.results.summarize import write_results
+from inklab.results.summarize import confusion_matrix, write_results
 from inklab.statistics import paired_images_difference
 
 SCHEMA_FILE = Path(__file__).parents[1] / "docs" / "results.schema.json"

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from inklab.io.atomic import cache_dir
+from inklab.io.files import cache_dir
 from inklab.serve.network_cache import cached
 from inklab.serve.ood import Calibration, PcaNearestNeighbor, energy, is_empty, leave_one_out
 

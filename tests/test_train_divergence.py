@@ -14,8 +14,8 @@ from synthetic_training import (
     trials_of,
 )
 
+from inklab.records.components import NetworkConfig
 from inklab.records.outcomes import History
-from inklab.records.recipe import NetworkConfig
 from inklab.training.population import PopulationJob
 from inklab.training.trainer import train_population
 

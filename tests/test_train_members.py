@@ -21,7 +21,8 @@ from synthetic_training import (
     with_recipe,
 )
 
-from inklab.records.recipe import NetworkConfig, NormalizeConfig, TrialConfig
+from inklab.records.components import NetworkConfig, NormalizeConfig
+from inklab.records.recipe import TrialConfig
 from inklab.training.trainer import TrainingResult
 
 REPLICATES = (0, 1, 2, 3, 4)
@@ -131,9 +132,7 @@ ORDERS = {
     ("optimizer", "order"), [(name, order) for name, orders in ORDERS.items() for order in orders], ids=str
 )
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_members_may_differ_in_their_vector_settings(
-    optimizer, order, precision, data, train_single
-):
+def test_members_may_differ_in_their_vector_settings(optimizer, order, precision, data, train_single):
     settings = differing(trial_config(DROPOUT_MLP, precision, corruption=RANGED, optimizer=optimizer))
     for result in train(trials_of(*(settings[index] for index in order)), data):
         trial = result.trial

@@ -22,7 +22,8 @@ from torch.nn import functional
 from inklab.corruptions.corruption import corruptions
 from inklab.networks.layers import Flatten
 from inklab.networks.network import build_network
-from inklab.records.recipe import NetworkConfig, NormalizeConfig, Recipe, TrialConfig
+from inklab.records.components import NetworkConfig, NormalizeConfig
+from inklab.records.recipe import Recipe, TrialConfig
 from inklab.seeding import Seed
 from inklab.training import optimizers
 

@@ -11,8 +11,7 @@ from synthetic_training import SMALL_AUTOENCODER, SMALL_CNN, same_bits, train_on
 import inklab
 from inklab.model import TrainedModel
 from inklab.networks.network import build_network
-from inklab.records.preprocessing_config import Preprocessing
-from inklab.records.recipe import NetworkConfig
+from inklab.records.components import NetworkConfig, Preprocessing
 from inklab.seeding import Seed
 from inklab.training.preflight import preflight
 

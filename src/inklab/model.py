@@ -15,15 +15,13 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from inklab.errors import ConfigError, CorruptFileError, ModelMismatchError
-from inklab.io.atomic import write_atomic
-from inklab.io.documents import sha256_of
+from inklab.io.files import sha256_of, write_atomic
 from inklab.io.tensor_file import check_header, read_capped
 from inklab.metrics import Task
 from inklab.networks.layers import Normalize, NormalizedModel, for_inference
 from inklab.networks.network import build_network, check_network
+from inklab.records.components import NetworkConfig, NormalizeConfig, Preprocessing
 from inklab.records.manifest import MANIFEST, WEIGHTS, ModelManifest, Provenance
-from inklab.records.preprocessing_config import Preprocessing
-from inklab.records.recipe import NetworkConfig, NormalizeConfig
 from inklab.records.record import Shape
 from inklab.seeding import Seed
 

@@ -13,13 +13,13 @@ from inklab.data.sources import load_dataset
 from inklab.errors import ConfigError, InklabError, RunError, UnknownNameError
 from inklab.format import format_outcomes
 from inklab.metrics import SPLIT_LABELS, Split, Task
+from inklab.records.components import Pipeline
 from inklab.records.outcomes import (
     EvaluationOutcome,
     Snapshot,
     TrialOutcome,
     count_outcomes,
 )
-from inklab.records.pipeline import Pipeline
 from inklab.records.plan import Plan, SettingRef, TrainingPlan
 from inklab.records.results import Results, TrainingResults
 from inklab.results.arrays import Arrays, StoredArrays

@@ -11,8 +11,9 @@ from torch import nn
 from inklab.data.dataset import split
 from inklab.data.sources import load_dataset
 from inklab.networks.network import build_network
+from inklab.records.components import NetworkConfig, NormalizeConfig
 from inklab.records.plan import Trial
-from inklab.records.recipe import NetworkConfig, NormalizeConfig, Recipe, TrialConfig
+from inklab.records.recipe import Recipe, TrialConfig
 from inklab.seeding import Seed
 from inklab.study.load import open_study, read_study
 from inklab.study.resources import ExecutionOptions

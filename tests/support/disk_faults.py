@@ -1,6 +1,6 @@
 """Faults on the way to the disk: a process that is killed there, or a system that refuses.
 
-Every byte that a run keeps takes the three steps `_put`, `_sync` and `_rename` of `inklab.io.atomic`. Here
+Every byte that a run keeps takes the three steps `_put`, `_sync` and `_rename` of `inklab.io.files`. Here
 they are replaced in whatever process is to meet a fault; a folder's `_sync` counts as a fourth step.
 """
 
@@ -66,14 +66,14 @@ Around = Callable[[str, str, Callable[[], None], Callable[[], None]], None]
 
 
 def wrap(around: Around) -> None:
-    """Replace the three steps of `inklab.io.atomic`.
+    """Replace the three steps of `inklab.io.files`.
 
     Args:
         around: called as `(kind, step, whole, half)` instead of each step; `whole` does it, `half` half.
     """
-    from inklab.io import atomic
+    from inklab.io import files
 
-    put, sync, rename, last = atomic._put, atomic._sync, atomic._rename, [""]
+    put, sync, rename, last = files._put, files._sync, files._rename, [""]
 
     def half(draft: Path, raw: bytes) -> None:
         draft.write_bytes(raw[: len(raw) // 2])
@@ -91,7 +91,7 @@ def wrap(around: Around) -> None:
         last[0] = kind_of(new)
         around(last[0], "rename", lambda: rename(old, new), lambda: None)
 
-    atomic._put, atomic._sync, atomic._rename = wrapped_put, wrapped_sync, wrapped_rename
+    files._put, files._sync, files._rename = wrapped_put, wrapped_sync, wrapped_rename
 
 
 def install(fault_json: str) -> None:
@@ -125,14 +125,14 @@ def refusing(nth: int, number: int) -> Iterator[list[int]]:
     A full disk takes half of the bytes first, a failing one fails when it is to make them last, and a missing
     permission is met at the rename.
     """
-    from inklab.io import atomic
+    from inklab.io import files
 
-    steps, count = (atomic._put, atomic._sync, atomic._rename), [0]
+    steps, count = (files._put, files._sync, files._rename), [0]
     _refuse(nth, number, count)
     try:
         yield count
     finally:
-        atomic._put, atomic._sync, atomic._rename = steps
+        files._put, files._sync, files._rename = steps
 
 
 def install_refusal(refusal_json: str) -> None:

@@ -13,9 +13,8 @@ from inklab.export.onnx_metadata import IR, OPSET, GraphMetadata, GraphPart
 from inklab.model import TrainedModel
 from inklab.networks.layers import Normalize, NormalizedModel, for_inference
 from inklab.networks.network import build_network
+from inklab.records.components import NetworkConfig, Preprocessing
 from inklab.records.manifest import Provenance
-from inklab.records.preprocessing_config import Preprocessing
-from inklab.records.recipe import NetworkConfig
 from inklab.seeding import Seed
 
 SMALL: dict[str, dict[str, object]] = {

@@ -26,14 +26,13 @@ from inklab.data.image_file import open_image
 from inklab.data.npz import load_npz
 from inklab.data.preprocessing import preprocess_picture
 from inklab.errors import CorruptFileError
-from inklab.io.documents import parse_json, sha256_of
+from inklab.io.files import parse_json, sha256_of
 from inklab.io.tensor_file import check_header, read_arrays
 from inklab.model import MANIFEST, WEIGHTS, TrainedModel
 from inklab.networks.layers import Normalize, NormalizedModel
 from inklab.networks.network import build_network
+from inklab.records.components import NetworkConfig, Preprocessing
 from inklab.records.manifest import Provenance
-from inklab.records.preprocessing_config import Preprocessing
-from inklab.records.recipe import NetworkConfig
 from inklab.seeding import Seed
 from inklab.study.load import parse_study, read_study, with_data
 

@@ -12,9 +12,9 @@ from inklab.data.dataset import ImageSet
 from inklab.model import TrainedModel
 from inklab.networks.layers import Normalize, NormalizedModel, for_inference
 from inklab.networks.network import build_network
+from inklab.records.components import NetworkConfig, NormalizeConfig, Preprocessing
 from inklab.records.plan import DataInfo, Setting, SplitCounts, TrainingPlan
-from inklab.records.preprocessing_config import Preprocessing
-from inklab.records.recipe import CorruptionConfig, NetworkConfig, NormalizeConfig, Recipe, TrialConfig
+from inklab.records.recipe import CorruptionConfig, Recipe, TrialConfig
 from inklab.run import Run
 from inklab.seeding import Seed
 

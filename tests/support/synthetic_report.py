@@ -7,6 +7,7 @@ import numpy as np
 from synthetic_run import SyntheticRun, outcome_of, robustness_outcome
 
 from inklab.data.dataset import ImageSet
+from inklab.records.components import Preprocessing
 from inklab.records.outcomes import Diagnosis, GenerationOutcome, LayerRow, TrialOutcome, TrialState
 from inklab.records.plan import (
     REAL_DATA,
@@ -18,7 +19,6 @@ from inklab.records.plan import (
     RobustnessEvaluation,
     SplitCounts,
 )
-from inklab.records.preprocessing_config import Preprocessing
 from inklab.run import Run
 from inklab.study.load import read_study
 from inklab.study.planner import distinct_configs, plan_study

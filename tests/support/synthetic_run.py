@@ -10,6 +10,7 @@ import numpy as np
 from inklab.data.dataset import Dataset, ImageSet
 from inklab.io.tensor_file import write_arrays
 from inklab.metrics import Task
+from inklab.records.components import NetworkConfig, NormalizeConfig, Pipeline, Preprocessing
 from inklab.records.outcomes import (
     Diagnosis,
     Environment,
@@ -20,7 +21,6 @@ from inklab.records.outcomes import (
     TrialOutcome,
     TrialState,
 )
-from inklab.records.pipeline import Pipeline
 from inklab.records.plan import (
     REAL_DATA,
     AnyExperimentPlan,
@@ -40,8 +40,7 @@ from inklab.records.plan import (
     SplitCounts,
     TrainingPlan,
 )
-from inklab.records.preprocessing_config import Preprocessing
-from inklab.records.recipe import NetworkConfig, NormalizeConfig, Recipe, TrialConfig
+from inklab.records.recipe import Recipe, TrialConfig
 from inklab.records.record import Record
 from inklab.records.results import ExperimentResults, Results
 from inklab.results.summarize import summarize

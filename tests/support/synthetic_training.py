@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from inklab.records.components import NetworkConfig, NormalizeConfig
 from inklab.records.outcomes import History
 from inklab.records.plan import Trial
-from inklab.records.recipe import NetworkConfig, NormalizeConfig, Recipe, TrialConfig
+from inklab.records.recipe import Recipe, TrialConfig
 from inklab.training.batches import TrainingData, to_tensor_set
 from inklab.training.checkpoint import CheckpointManager, CheckpointStore, SavePolicy, TrainingInterrupted
 from inklab.training.population import PopulationJob

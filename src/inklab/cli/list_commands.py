@@ -55,7 +55,7 @@ def list_networks(
 
 def _layers(name: str, sets: list[str], shape: "Shape", n_classes: int) -> "list[LayerRow]":
     from inklab.networks.network import build_network, check_network
-    from inklab.records.recipe import NetworkConfig
+    from inklab.records.components import NetworkConfig
     from inklab.seeding import Seed
     from inklab.study.load import parse_override
 

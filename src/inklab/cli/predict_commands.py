@@ -145,7 +145,7 @@ def doctor(as_json: AsJson = False) -> int:
     from inklab.data.sources import data_dir, is_offline
     from inklab.format import pluralize
     from inklab.hardware import cores
-    from inklab.io.atomic import cache_dir
+    from inklab.io.files import cache_dir
     from inklab.records.outcomes import Environment
 
     environment = Environment.current(threads=1)

@@ -89,7 +89,7 @@ def report(
     ] = None,
 ) -> int:
     """Compute a run's results again, draw its figures and write its report.html."""
-    from inklab.io.documents import gc_paused
+    from inklab.io.files import gc_paused
     from inklab.report.page import write_report
     from inklab.results.summarize import results_of
     from inklab.run import RESULTS, Run

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Int64, Shaped
 
 from inklab.errors import ConfigError, DataError, OutOfRangeError
-from inklab.io.documents import sha256_of
-from inklab.records.preprocessing_config import Preprocessing
+from inklab.io.files import sha256_of
+from inklab.records.components import Preprocessing
 from inklab.seeding import Seed
 from inklab.shapes import Labels, Pixels
 

@@ -13,8 +13,8 @@ from jaxtyping import UInt8
 
 from inklab.data.dataset import MAX_BYTES, Dataset, ImageSet, make_image_set, number_classes, split_off_test
 from inklab.errors import CorruptFileError, DataError
-from inklab.io.atomic import open_regular
-from inklab.records.preprocessing_config import Preprocessing
+from inklab.io.files import open_regular
+from inklab.records.components import Preprocessing
 
 UNSIGNED_BYTE = 0x08
 MAX_DIMENSIONS = 4

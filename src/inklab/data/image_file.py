@@ -10,7 +10,7 @@ from jaxtyping import Float64
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from inklab.errors import CorruptFileError, DataError
-from inklab.io.atomic import read_bytes_capped
+from inklab.io.files import read_bytes_capped
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")

@@ -12,7 +12,7 @@ from inklab.data.image_file import FORMATS, SUFFIXES, open_image
 from inklab.data.preprocessing import Image8, preprocess_picture
 from inklab.errors import DataError
 from inklab.format import pluralize
-from inklab.records.preprocessing_config import Preprocessing
+from inklab.records.components import Preprocessing
 from inklab.shapes import Pixels
 
 MAX_SIDE = 64  # pixels; larger pictures are preprocessed to MNIST's size

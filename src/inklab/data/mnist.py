@@ -15,9 +15,8 @@ from inklab.data.dataset import Dataset, ImageSet
 from inklab.data.idx import gzipped_or_not, idx_image_set, parse_idx, unpack
 from inklab.data.sources import data_dir, dataset, is_offline
 from inklab.errors import CorruptFileError, DatasetUnavailableError
-from inklab.io.atomic import cache_dir
-from inklab.io.documents import sha256_of
-from inklab.records.preprocessing_config import Preprocessing
+from inklab.io.files import cache_dir, sha256_of
+from inklab.records.components import Preprocessing
 
 DOWNLOAD_TIMEOUT = 15.0  # seconds for all files of a dataset
 STALL_TIMEOUT = 5.0  # seconds without a byte, after which the next mirror is tried

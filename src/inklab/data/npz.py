@@ -17,8 +17,8 @@ from inklab.data.dataset import (
     split_off_test,
 )
 from inklab.errors import CorruptFileError, DataError
-from inklab.io.atomic import open_regular
-from inklab.records.preprocessing_config import Preprocessing
+from inklab.io.files import open_regular
+from inklab.records.components import Preprocessing
 
 Array = Shaped[np.ndarray, "..."]
 KEYS = (

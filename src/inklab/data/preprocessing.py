@@ -7,7 +7,7 @@ from PIL import Image, ImageFilter
 from inklab.data.image_file import composite_on_background, gray_values
 from inklab.data.segmentation import find_foreground
 from inklab.errors import DataError
-from inklab.records.preprocessing_config import Center, Preprocessing
+from inklab.records.components import Center, Preprocessing
 
 # Share of full ink where a stroke begins. Of 0.1 to 0.5, this reproduces 150 MNIST test digits best,
 # unchanged and enlarged eight times (mean difference 0.003 and 0.02 of the range).

@@ -73,7 +73,7 @@ def check_data(dataset: Dataset, split: Split | None = None) -> DataReport:
         split: check its three sets, instead of the dataset's two.
 
     Example:
-        >>> from inklab.records.preprocessing_config import Preprocessing
+        >>> from inklab.records.components import Preprocessing
         >>> images = ImageSet(np.eye(4, dtype=np.uint8).reshape(4, 1, 2, 2), np.array([0, 1, 0, 1]))
         >>> tiny = Dataset("tiny", images, images, ("a", "b"), Preprocessing.resize_only((1, 2, 2)))
         >>> report = check_data(tiny)

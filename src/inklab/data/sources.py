@@ -10,7 +10,7 @@ from inklab.data.idx import find_idx, load_idx
 from inklab.data.image_folder import load_image_folder
 from inklab.data.npz import load_npz
 from inklab.errors import DataError, DatasetUnavailableError
-from inklab.records.preprocessing_config import Preprocessing
+from inklab.records.components import Preprocessing
 from inklab.registry import Registry
 from inklab.usercode import is_user_code, load_object
 

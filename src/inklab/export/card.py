@@ -8,11 +8,10 @@ from inklab.export.onnx_metadata import OPSET, GraphMetadata, GraphPart
 from inklab.export.select import CARD_MARK, SelectedPart, Selection, card_path, check_output
 from inklab.export.verify import REAL_IMAGES, TOLERANCE
 from inklab.format import format_value, join_words, pluralize
-from inklab.io.atomic import write_atomic
+from inklab.io.files import write_atomic
 from inklab.metrics import get_metric
-from inklab.records.pipeline import Pipeline
-from inklab.records.preprocessing_config import Preprocessing
-from inklab.records.recipe import NormalizeConfig, TrialConfig
+from inklab.records.components import NormalizeConfig, Pipeline, Preprocessing
+from inklab.records.recipe import TrialConfig
 from inklab.records.results import RobustnessResults, SettingResults
 from inklab.run import Run
 from inklab.statistics import estimate

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from inklab.corruptions.filters import Filter
 from inklab.errors import InklabError, ModelMismatchError, format_error
 from inklab.export.onnx_metadata import GraphKind, GraphMetadata, GraphPart
-from inklab.io.documents import sha256_of
+from inklab.io.files import sha256_of
 from inklab.model import TrainedModel
 from inklab.networks.network import check_network
 

@@ -18,7 +18,7 @@ from inklab.export.graphs import Exportable
 from inklab.export.onnx_metadata import DIGEST_KEY, IR, OPSET, GraphMetadata, ParityReport
 from inklab.export.onnx_runtime import Session, require_packages
 from inklab.export.verify import compare_outputs
-from inklab.io.documents import gc_paused, sha256_of
+from inklab.io.files import gc_paused, sha256_of
 
 if TYPE_CHECKING:
     import onnx

@@ -19,9 +19,8 @@ from jaxtyping import Float32, UInt8
 from inklab.errors import EXIT_DATA, CorruptFileError, DataError, InklabError, ModelMismatchError
 from inklab.export.onnx_metadata import DIGEST_KEY, OUTPUT_NAMES, GraphMetadata
 from inklab.export.onnx_runtime import Session, require_packages
-from inklab.io.atomic import read_bytes_capped
-from inklab.io.documents import sha256_of
-from inklab.records.preprocessing_config import Preprocessing
+from inklab.io.files import read_bytes_capped, sha256_of
+from inklab.records.components import Preprocessing
 from inklab.records.record import MIB, Record
 
 if TYPE_CHECKING:

@@ -9,11 +9,10 @@ from pydantic import Field, model_validator
 
 import inklab
 from inklab.errors import CorruptFileError
-from inklab.io.documents import parse_json
+from inklab.io.files import parse_json
 from inklab.metrics import Task
+from inklab.records.components import NetworkConfig, NormalizeConfig, Preprocessing
 from inklab.records.manifest import Provenance
-from inklab.records.preprocessing_config import Preprocessing
-from inklab.records.recipe import NetworkConfig, NormalizeConfig
 from inklab.records.record import (
     MAX_ENTRIES,
     Count,

@@ -9,7 +9,7 @@ import numpy as np
 
 from inklab.errors import ConfigError, DataError, InklabError
 from inklab.metrics import Task
-from inklab.records.pipeline import Pipeline
+from inklab.records.components import Pipeline
 from inklab.run import Run
 
 if TYPE_CHECKING:

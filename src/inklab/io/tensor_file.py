@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from inklab.errors import CorruptFileError
-from inklab.io.atomic import read_bytes_capped, write_atomic
+from inklab.io.files import read_bytes_capped, write_atomic
 
 MAX_FILE_BYTES = 4 * 1024**3
 MAX_HEADER = 1024**2  # bytes: 10,000 arrays with short names

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from inklab.errors import ConfigError, InklabError, ModelMismatchError, UnknownNameError, format_error
 from inklab.metrics import Task
-from inklab.records.recipe import NetworkConfig
+from inklab.records.components import NetworkConfig
 from inklab.registry import Registry
 from inklab.seeding import Seed
 from inklab.usercode import is_user_code, load_object, source_sha256
@@ -65,9 +65,7 @@ class RegisteredNetwork:
                 raise UnknownNameError(f"argument of network '{self.name}'", key, self.defaults)
 
 
-networks: Registry[RegisteredNetwork] = Registry(
-    "network", "inklab.networks", skip=("layers", "layer_table", "unet_layers")
-)
+networks: Registry[RegisteredNetwork] = Registry("network", "inklab.networks", skip=("layers", "layer_table"))
 """Every network by name."""
 
 

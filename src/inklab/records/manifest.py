@@ -7,9 +7,8 @@ from pydantic import Field, model_validator
 
 from inklab.errors import DataError
 from inklab.metrics import Task
+from inklab.records.components import NetworkConfig, NormalizeConfig, Preprocessing
 from inklab.records.outcomes import Environment
-from inklab.records.preprocessing_config import Preprocessing
-from inklab.records.recipe import NetworkConfig, NormalizeConfig
 from inklab.records.record import MAX_ENTRIES, MIB, Count, FailFast, Id, Numbers, Record, Sha256, Shape
 
 MANIFEST, WEIGHTS = "model.json", "weights.safetensors"

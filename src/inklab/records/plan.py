@@ -12,8 +12,7 @@ from pydantic import Field, model_validator
 from inklab.errors import ConfigError, UnknownNameError
 from inklab.format import format_setting, format_value
 from inklab.metrics import Task
-from inklab.records.pipeline import Pipeline
-from inklab.records.preprocessing_config import Preprocessing
+from inklab.records.components import Pipeline, Preprocessing
 from inklab.records.recipe import Precision, TrialConfig
 from inklab.records.record import (
     MAX_ENTRIES,

@@ -1,23 +1,17 @@
-"""How to train, and how a network is set up: the resolved configuration of a trial. Imports no torch."""
+"""How to train, and the resolved configuration of a trial. Imports no torch."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from inklab.records.record import FailFast, Json, Record
+from inklab.records.components import NetworkConfig, NormalizeConfig
+from inklab.records.record import FailFast, NonNegativeFp32, PositiveFp32, Record
 from inklab.usercode import is_user_code
 
 VECTOR_SETTINGS = ("learning_rate", "l2", "momentum")
 """What members of one population may differ in, besides the replicate."""
 
-MAX_FP32 = 3e38
-"""What fp32 can still hold. A rate, penalty or strength far below it may diverge, which is an outcome."""
-
 Precision = Literal["fp32", "bf16"]
-Bounded = Annotated[float, Field(ge=-MAX_FP32, le=MAX_FP32)]
-NonNegativeFp32 = Annotated[float, Field(ge=0, le=MAX_FP32)]
-PositiveFp32 = Annotated[float, Field(gt=0, le=MAX_FP32)]
 
 
 class CorruptionConfig(Record):
@@ -131,81 +125,6 @@ class Recipe(Record):
         if self.corruption is None or self.eval_strength is None:
             return self.corruption
         return CorruptionConfig(name=self.corruption.name, strength=(self.eval_strength, self.eval_strength))
-
-
-class NormalizeConfig(Record):
-    """What stands in front of a network: `(images - mean) / std`, for images in [0, 1].
-
-    Attributes:
-        mean: subtracted from every value.
-        std: what is divided by; 1 for nothing.
-    """
-
-    mean: Bounded = 0.0
-    std: PositiveFp32 = 1.0
-
-
-def _is_word(value: object) -> str:
-    return "word" if isinstance(value, str) else "table"
-
-
-Normalization = Annotated[
-    Annotated[NormalizeConfig, Tag("table")] | Annotated[Literal["none", "dataset"], Tag("word")],
-    Discriminator(_is_word),
-]
-"""What a study says: "none", the "dataset"'s own mean and standard deviation, or numbers."""
-
-
-class NetworkConfig(Record):
-    """Which network: a registered name or `file.py:Name`, and its keyword arguments.
-
-    In TOML and JSON it is one table, `{name = "mlp", hidden = [500, 300]}`.
-
-    Attributes:
-        name: of the network.
-
-    Example:
-        >>> network = NetworkConfig.parse({"name": "mlp", "hidden": [500, 300]})
-        >>> network.name, network.kwargs, network == NetworkConfig.of("mlp", hidden=(500, 300))
-        ('mlp', {'hidden': [500, 300]}, True)
-    """
-
-    model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, Json]
-
-    name: Annotated[str, Field(min_length=1)]
-
-    @classmethod
-    def of(cls, name: str, **kwargs: object) -> "NetworkConfig":
-        """A network by name and keyword arguments.
-
-        Raises:
-            ConfigError: an argument is not a JSON value.
-        """
-        return cls.parse({**kwargs, "name": name}, "network")
-
-    @classmethod
-    def parse(cls, value: object, name: str = "network") -> "NetworkConfig":
-        """A network from what a study says: its name, or a table with it.
-
-        Raises:
-            ConfigError: there is no name, or an argument is not a JSON value.
-        """
-        return super().parse({"name": value} if isinstance(value, str) else value, name)
-
-    @property
-    def kwargs(self) -> dict[str, object]:
-        """Keyword arguments of the network; a new dictionary."""
-        return dict(self.__pydantic_extra__)
-
-    @property
-    def is_user_code(self) -> bool:
-        """Whether it is a class or function in a user's own file."""
-        return is_user_code(self.name)
-
-    def with_kwargs(self, kwargs: Mapping[str, Any]) -> "NetworkConfig":
-        """The same network with some arguments replaced."""
-        return type(self).parse({**self.kwargs, **kwargs, "name": self.name})
 
 
 class TrialConfig(Record):

@@ -14,11 +14,13 @@ from typing import Annotated, Any, ClassVar, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 
 from inklab.errors import ConfigError, CorruptFileError
-from inklab.io.atomic import read_bytes_capped
-from inklab.io.documents import write_json
+from inklab.io.files import read_bytes_capped, write_json
 
 MAX_NUMBER = 1e100
 """Of any number in a file: its square is a finite float too, and no float32 is larger."""
+
+MAX_FP32 = 3e38
+"""What fp32 can still hold. A rate, penalty or strength far below it may diverge, which is an outcome."""
 
 MAX_ENTRIES = 1000
 """Of a table of kinds of things, or of a list of what is compared."""
@@ -55,6 +57,9 @@ PositiveCount = Annotated[int, Field(ge=1, le=2**53)]
 Number = Annotated[float, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)]
 NonNegative = Annotated[float, Field(ge=0, le=MAX_NUMBER)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Bounded = Annotated[float, Field(ge=-MAX_FP32, le=MAX_FP32)]
+NonNegativeFp32 = Annotated[float, Field(ge=0, le=MAX_FP32)]
+PositiveFp32 = Annotated[float, Field(gt=0, le=MAX_FP32)]
 Json = Annotated[JsonValue, BeforeValidator(_to_json_value)]
 """Any JSON value; NaN and infinity are none."""
 

@@ -8,9 +8,9 @@ from pydantic import Field, JsonValue, model_validator
 from inklab.errors import UnknownNameError
 from inklab.format import format_setting
 from inklab.metrics import Task
+from inklab.records.components import Pipeline
 from inklab.records.estimates import Difference, Estimate
 from inklab.records.outcomes import Environment, Outcomes
-from inklab.records.pipeline import Pipeline
 from inklab.records.plan import DataInfo, SplitCounts
 from inklab.records.record import (
     MIB,

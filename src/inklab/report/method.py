@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from inklab.format import format_count, format_percent, format_value, humanize, join_words, pluralize
 from inklab.metrics import SPLIT_LABELS
+from inklab.records.components import NetworkConfig, NormalizeConfig
 from inklab.records.plan import (
     AnyExperimentPlan,
     DataInfo,
@@ -13,7 +14,7 @@ from inklab.records.plan import (
     RobustnessPlan,
     TrainingPlan,
 )
-from inklab.records.recipe import Augmentation, CorruptionConfig, NetworkConfig, NormalizeConfig, Recipe
+from inklab.records.recipe import Augmentation, CorruptionConfig, Recipe
 from inklab.training.objectives import objectives
 
 OPTIMIZER_NAMES = {"sgd": "SGD", "adam": "Adam", "muon": "Muon"}

@@ -18,8 +18,7 @@ from safetensors.numpy import load
 from inklab.data.dataset import ImageSet
 from inklab.errors import CorruptFileError, InklabError
 from inklab.format import format_metric, pluralize
-from inklab.io.atomic import read_bytes_capped
-from inklab.io.documents import sha256_of
+from inklab.io.files import read_bytes_capped, sha256_of
 from inklab.io.tensor_file import check_header
 from inklab.metrics import Task
 from inklab.records.manifest import MANIFEST, WEIGHTS, ModelManifest

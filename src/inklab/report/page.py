@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from inklab.format import typeset
-from inklab.io.atomic import write_atomic
+from inklab.io.files import write_atomic
 from inklab.records.plan import FindingsPlan
 from inklab.report.figures import Figure, Figures, draw_figures, write_figures
 from inklab.report.figures.palette import DARK, LIGHT, variables

@@ -25,8 +25,8 @@ from inklab.format import (
     pluralize,
 )
 from inklab.metrics import FINDINGS_METRICS, SELECTION_METRIC, Metric, get_metric
+from inklab.records.components import Pipeline
 from inklab.records.estimates import Difference, Estimate
-from inklab.records.pipeline import Pipeline
 from inklab.records.plan import ExperimentPlan, Plan, Reference
 from inklab.records.results import (
     DataResults,

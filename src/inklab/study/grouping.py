@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from inklab.io.documents import fingerprint
+from inklab.io.files import fingerprint
 from inklab.records.plan import ExecutionConfig, GroupPlan, NetworkTraits, PlannedTrial
 from inklab.records.recipe import VECTOR_SETTINGS, TrialConfig
 from inklab.study.resources import pays_to_compile

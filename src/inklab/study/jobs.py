@@ -9,11 +9,11 @@ import numpy as np
 
 from inklab.data.dataset import ImageSet, Split
 from inklab.format import pluralize
-from inklab.io.atomic import write_atomic
+from inklab.io.files import write_atomic
 from inklab.io.tensor_file import write_arrays
+from inklab.records.components import Preprocessing
 from inklab.records.outcomes import TrialIdentity
 from inklab.records.plan import GenerationEvaluation, GroupPlan, RobustnessEvaluation, Trial
-from inklab.records.preprocessing_config import Preprocessing
 from inklab.records.recipe import TrialConfig
 from inklab.study.run_directory import RunDirectory
 from inklab.study.spec import StudySpec

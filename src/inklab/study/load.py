@@ -16,11 +16,11 @@ from inklab.data.dataset import Dataset, Split, split
 from inklab.data.sources import load_dataset, load_default
 from inklab.errors import ConfigError, UnknownNameError, did_you_mean, nearest_name
 from inklab.evaluation.samplers import samplers
-from inklab.io.documents import parse_toml, read_toml
+from inklab.io.files import parse_toml, read_toml
 from inklab.metrics import Task
-from inklab.records.pipeline import Pipeline
+from inklab.records.components import NetworkConfig, NormalizeConfig, Pipeline
 from inklab.records.plan import DataInfo, SplitCounts
-from inklab.records.recipe import Augmentation, CorruptionConfig, NetworkConfig, NormalizeConfig, Recipe
+from inklab.records.recipe import Augmentation, CorruptionConfig, Recipe
 from inklab.study.planner import run_id
 from inklab.study.spec import (
     DataExperiment,

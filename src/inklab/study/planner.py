@@ -11,9 +11,9 @@ import numpy as np
 
 from inklab.data.dataset import class_counts
 from inklab.errors import ConfigError, UnknownNameError
-from inklab.io.documents import fingerprint
+from inklab.io.files import fingerprint
 from inklab.networks.network import check_network
-from inklab.records.pipeline import Pipeline
+from inklab.records.components import NormalizeConfig, Pipeline
 from inklab.records.plan import (
     REAL_DATA,
     AnyExperimentPlan,
@@ -32,7 +32,7 @@ from inklab.records.plan import (
     Setting,
     TrainingPlan,
 )
-from inklab.records.recipe import NormalizeConfig, Precision, TrialConfig
+from inklab.records.recipe import Precision, TrialConfig
 from inklab.study.grouping import TrainingMode, group_trials, training_mode
 from inklab.study.spec import (
     AnyExperiment,

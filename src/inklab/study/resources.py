@@ -15,8 +15,7 @@ from typing import Literal
 
 from inklab.errors import CorruptFileError, RunError
 from inklab.hardware import cores, cpu_name, cpuinfo_field, free_memory, preferred_dtype
-from inklab.io.atomic import cache_dir
-from inklab.io.documents import fingerprint
+from inklab.io.files import cache_dir, fingerprint
 from inklab.records.plan import (
     ExecutionConfig,
     GenerationEvaluation,

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from inklab.errors import RunError
-from inklab.io.atomic import cleanup_drafts, make_dir, replace_dir
-from inklab.io.documents import gc_paused
+from inklab.io.files import cleanup_drafts, gc_paused, make_dir, replace_dir
 from inklab.records.outcomes import (
     EvaluationOutcome,
     Snapshot,

@@ -17,10 +17,10 @@ from pydantic import (
 )
 
 from inklab.errors import ConfigError, did_you_mean, nearest_name
-from inklab.records.pipeline import Pipeline
+from inklab.records.components import NetworkConfig, Normalization, Pipeline
 from inklab.records.plan import Reference
-from inklab.records.recipe import Bounded, NetworkConfig, NonNegativeFp32, Normalization, Recipe
-from inklab.records.record import MAX_ENTRIES, Few, Json, Names, Record, first_error
+from inklab.records.recipe import Recipe
+from inklab.records.record import MAX_ENTRIES, Bounded, Few, Json, Names, NonNegativeFp32, Record, first_error
 
 MAX_TRIALS = 100_000
 """Of one experiment."""

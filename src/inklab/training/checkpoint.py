@@ -21,8 +21,7 @@ from torch import Tensor
 
 from inklab.errors import CorruptFileError, DataError
 from inklab.hardware import cpu_name, cpuinfo_field
-from inklab.io.atomic import write_atomic
-from inklab.io.documents import json_text, sha256_of
+from inklab.io.files import json_text, sha256_of, write_atomic
 from inklab.io.tensor_file import check_header, read_capped
 from inklab.records.outcomes import History
 from inklab.records.record import Count, FailFast, Id, NonNegative, PositiveCount, Record, Sha256

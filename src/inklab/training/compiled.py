@@ -47,7 +47,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree
 
 from inklab.hardware import cpuinfo_field
-from inklab.io.atomic import cache_dir, write_atomic
+from inklab.io.files import cache_dir, write_atomic
 from inklab.training.objectives import Batch
 from inklab.training.optimizers import HyperParams, Tensors
 from inklab.training.step import State, Step

@@ -8,8 +8,9 @@ from pathlib import Path
 from pydantic import JsonValue, field_validator
 
 from inklab.errors import ConfigError, UnknownNameError
-from inklab.io.documents import parse_toml, read_toml
-from inklab.records.recipe import NetworkConfig, Normalization, Recipe
+from inklab.io.files import parse_toml, read_toml
+from inklab.records.components import NetworkConfig, Normalization
+from inklab.records.recipe import Recipe
 from inklab.records.record import Count, Record
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from inklab.io.atomic import write_atomic
+from inklab.io.files import write_atomic
 from inklab.records.plan import AnyExperimentPlan, DataPlan, GenerationPlan, RobustnessPlan, TrainingPlan
 from inklab.records.results import GenerationResults, RobustnessResults, TrainingResults
 from inklab.report.figures.confusion_plots import confusion_figure

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from inklab.format import format_metric, humanize, join_words
+from inklab.records.components import Pipeline
 from inklab.records.estimates import Estimate
-from inklab.records.pipeline import Pipeline
 from inklab.records.plan import RobustnessPlan
 from inklab.records.results import PipelineComparison, RobustnessResults
 from inklab.report.figures.drawing import Figure, as_percent, plot, set_ylabel_horizontal, slug
