@@ -1,4 +1,4 @@
-"""Corruptions of each pixel's value. `docs/corruptions/` has a card for each.
+"""Corruptions of pixel values, and occlusion. `docs/corruptions/` has a card for each: formula and source.
 
 Numbers are drawn on the generator's device and then moved, so that every device gets the same pixels.
 """
@@ -61,3 +61,27 @@ def contrast(images: Tensor, strength: float | Tensor, rng: torch.Generator) -> 
     """Pull every pixel towards its image's mean, as faded ink or a bad copy does. Draws nothing."""
     mean = images.mean(dim=(1, 2, 3), keepdim=True).expand_as(images)
     return torch.lerp(images, mean, strength).clamp_(0, 1)  # lerp is exact at both ends
+
+
+@corruption(
+    "occlusion",
+    unit="side of the hidden square, as a share of the image's side",
+    strengths=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
+    max_strength=1.0,
+)
+def occlusion(images: Tensor, strength: float | Tensor, rng: torch.Generator) -> Tensor:
+    """Blacken a square at a random position inside each image, as a blot, a finger or a sticker does."""
+    positions = torch.rand((2, len(images), 1, 1, 1), generator=rng, device=rng.device).to(images)
+    rows = _hidden(images.shape[2], strength, positions[0]).unsqueeze(-1)  # (n, 1, h, 1)
+    columns = _hidden(images.shape[3], strength, positions[1]).unsqueeze(-2)  # (n, 1, 1, w)
+    return images.masked_fill(rows & columns, 0)
+
+
+def _hidden(side: int, strength: float | Tensor, position: Tensor) -> Tensor:
+    """Which of `side` rows or columns are hidden, `(n, 1, side)`; a larger strength hides these and more."""
+    if isinstance(strength, Tensor):
+        strength = strength[..., 0]
+    size = torch.round(torch.as_tensor(strength, dtype=position.dtype, device=position.device) * side)
+    first = torch.floor(position[..., 0] * (side - size + 1))
+    index = torch.arange(side, device=position.device)
+    return (index >= first) & (index < first + size)

@@ -23,7 +23,7 @@ def layer_table(net: nn.Module, shape: tuple[int, int, int]) -> list[LayerRow]:
         One row per leaf module; an activation is named in the row of the last layer with weights before it.
 
     Example:
-        >>> from inklab.networks.mlp import mlp
+        >>> from inklab.networks.classifiers import mlp
         >>> [row.macs for row in layer_table(mlp((1, 28, 28), 10), (1, 28, 28)) if row.parameters]
         [50176, 4096, 640]
     """
