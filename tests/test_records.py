@@ -421,8 +421,8 @@ def test_an_impossible_outcome_is_refused(more, message):
 
 def test_a_failed_trial_keeps_its_identity():
     done = trial_outcome()
-    lost = TrialOutcome.failed(
-        "its worker ended", state=TrialState.LOST, id=done.id, config=done.config, replicate=0, seed=0,
+    lost = TrialOutcome(
+        state=TrialState.LOST, reason="its worker ended", id=done.id, config=done.config, replicate=0, seed=0,
         data_sha256=SHA, numerics=3,
     )  # fmt: skip
     assert (lost.state, lost.metrics, lost.history) == (TrialState.LOST, None, History())

@@ -45,7 +45,7 @@ def evaluation(whole):
 def failed(trial, reason="why"):
     """The outcome of the same trial, had it failed."""
     identity = {name: getattr(trial, name) for name in ("id", "config", "replicate", "seed", "data_sha256")}
-    return TrialOutcome.failed(reason, numerics=trial.numerics, **identity)
+    return TrialOutcome(state=TrialState.FAILED, reason=reason, numerics=trial.numerics, **identity)
 
 
 def write_draft(attempt_dir, trial):

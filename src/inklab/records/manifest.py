@@ -9,7 +9,18 @@ from inklab.errors import DataError
 from inklab.metrics import Task
 from inklab.records.components import NetworkConfig, NormalizeConfig, Preprocessing
 from inklab.records.outcomes import Environment
-from inklab.records.record import MAX_ENTRIES, MIB, Count, FailFast, Id, Numbers, Record, Sha256, Shape
+from inklab.records.record import (
+    MAX_ENTRIES,
+    MIB,
+    Count,
+    FailFast,
+    Id,
+    Numbers,
+    Record,
+    RootSeed,
+    Sha256,
+    Shape,
+)
 
 MANIFEST, WEIGHTS = "model.json", "weights.safetensors"
 
@@ -27,7 +38,7 @@ class Provenance(Record):
 
     trial: Id | None = None
     replicate: Count | None = None
-    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    seed: RootSeed | None = None
     data_sha256: Sha256 | None = None
     environment: Environment | None = None
 
@@ -36,7 +47,6 @@ class ModelManifest(Record):
     """Everything that using a trained network needs, besides its weights (`model.json`).
 
     Attributes:
-        format: 2.
         network: that it is built from.
         shape: channels, height, width of its images.
         labels: a name for each class.

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, TypedDict, Unpack
+from typing import Annotated, ClassVar, Literal, TypedDict
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 import inklab
 from inklab.errors import CorruptFileError
 from inklab.hardware import cores, cpu_name
 from inklab.metrics import get_metric
-from inklab.records.plan import GenerationEvaluation, Plan, RobustnessEvaluation
+from inklab.records.plan import Evaluation, GenerationEvaluation, Plan, RobustnessEvaluation
 from inklab.records.recipe import TrialConfig
 from inklab.records.record import (
     MIB,
@@ -30,6 +30,7 @@ from inklab.records.record import (
     Numbers,
     PositiveCount,
     Record,
+    RootSeed,
     Sha256,
     Share,
     ShareRow,
@@ -203,6 +204,31 @@ class History(Record):
         return {name: column for name, column in self if column}
 
 
+class Outcome(Record):
+    """What became of a trial or an evaluation.
+
+    Attributes:
+        state: what became of it.
+        reason: why it is not done.
+        seconds: that it took; of a trial its share of its group's time.
+        environment: what it ran on.
+    """
+
+    max_bytes: ClassVar[int] = 16 * MIB
+    repair_advice: ClassVar[str] = ADVICE
+
+    format: Literal[2] = 2
+    state: WrittenState
+    reason: str | None = None
+    seconds: NonNegative = 0.0
+    environment: Environment | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it has metrics."""
+        return self.state is TrialState.DONE
+
+
 class TrialIdentity(TypedDict):
     """What a trial is, whatever became of it: fields of `TrialOutcome`."""
 
@@ -214,53 +240,40 @@ class TrialIdentity(TypedDict):
     numerics: int
 
 
-class TrialOutcome(Record):
+class TrialOutcome(Outcome):
     """What became of a trial (`trials/<id>/outcome.json`).
 
     Attributes:
-        format: 2.
         id: of the trial.
         config: what it computed.
         replicate: which repetition.
         seed: root of all randomness.
         data_sha256: of the data set's content.
         numerics: version of the computation; numbers of two versions are never mixed.
-        state: what became of it.
-        reason: why it is not done.
         parameters: of its network.
         layers: of its network.
         history: learning curves, as far as it got.
         metrics: by name, shares in [0, 1]; None if it is not done.
         diagnoses: what the numbers of a trained network point to.
         weights_sha256: of `model/weights.safetensors`.
-        seconds: its share of its group's time.
-        environment: what it ran on.
     """
 
-    max_bytes: ClassVar[int] = 16 * MIB
-    repair_advice: ClassVar[str] = ADVICE
-
-    format: Literal[2] = 2
     id: Id
     config: TrialConfig
     replicate: Count
-    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    seed: RootSeed
     data_sha256: Sha256
     numerics: Count
-    state: WrittenState
-    reason: str | None = None
     parameters: Count | None = None
     layers: Annotated[tuple[LayerRow, ...], FailFast] = ()
     history: History = History()
     metrics: Numbers | None = None
     diagnoses: Annotated[tuple[Diagnosis, ...], FailFast, Few] = ()
     weights_sha256: Sha256 | None = None
-    seconds: NonNegative = 0.0
-    environment: Environment | None = None
 
     @model_validator(mode="after")
     def _check_metrics(self) -> "TrialOutcome":
-        if self.state is TrialState.DONE and self.metrics is None:
+        if self.is_done and self.metrics is None:
             raise ValueError("it is done, but has no metrics")
         for name, value in (self.metrics or {}).items():
             if not 0 <= value <= 1 and get_metric(name).is_share:
@@ -268,25 +281,8 @@ class TrialOutcome(Record):
         return self
 
     @classmethod
-    def failed(
-        cls, reason: str, *, state: WrittenState = TrialState.FAILED, **identity: Unpack[TrialIdentity]
-    ) -> "TrialOutcome":
-        """The outcome of a trial that came to nothing.
-
-        Args:
-            reason: why.
-            state: failed or lost.
-            **identity: which trial it is.
-        """
-        return cls(state=state, reason=reason, **identity)
-
-    @classmethod
     def read_planned(cls, path: Path, id: str) -> "TrialOutcome":
         """Read the outcome of a certain trial.
-
-        Args:
-            path: `outcome.json`.
-            id: of the trial.
 
         Raises:
             FileNotFoundError, NotADirectoryError: there is none.
@@ -297,47 +293,28 @@ class TrialOutcome(Record):
             raise CorruptFileError(f"'{path}' is the outcome of '{outcome.id}', not of '{id}'; {ADVICE}")
         return outcome
 
-    @property
-    def is_done(self) -> bool:
-        """Whether it has metrics."""
-        return self.state is TrialState.DONE
 
-
-class RobustnessOutcome(Record):
+class RobustnessOutcome(Outcome):
     """What became of a robustness evaluation (`evaluations/<id>/outcome.json`).
 
     Attributes:
-        format: 2.
-        kind: "robustness".
         evaluation: that it is the outcome of.
-        state: what became of it.
-        reason: why it is not done.
         recall: mean over classes of the true-positive rate (balanced accuracy), one for each strength.
         recall_per_class: one row for each strength, one share a class; None for a class without images.
         accuracy: one for each strength.
-        seconds: that it took.
-        environment: what it ran on.
     """
 
-    max_bytes: ClassVar[int] = 16 * MIB
-    repair_advice: ClassVar[str] = ADVICE
-
-    format: Literal[2] = 2
     kind: Literal["robustness"] = "robustness"
     evaluation: RobustnessEvaluation
-    state: WrittenState
-    reason: str | None = None
     recall: Annotated[tuple[Share, ...], FailFast] = ()
     recall_per_class: Annotated[tuple[ShareRow, ...], FailFast] = ()
     accuracy: Annotated[tuple[Share, ...], FailFast] = ()
-    seconds: NonNegative = 0.0
-    environment: Environment | None = None
 
     @model_validator(mode="after")
     def _check_lengths(self) -> "RobustnessOutcome":
         lengths = {len(self.recall), len(self.accuracy), len(self.recall_per_class)}
         n = len(self.evaluation.strengths)
-        if self.state is TrialState.DONE and lengths != {n}:
+        if self.is_done and lengths != {n}:
             raise ValueError(f"it is done, but has not one recall and accuracy for each of {n} strengths")
         if len({len(row) for row in self.recall_per_class}) > 1:
             raise ValueError("the rows of recall_per_class have different lengths")
@@ -349,30 +326,16 @@ class RobustnessOutcome(Record):
         return self.evaluation.id
 
     @property
-    def replicate(self) -> int:
-        """Of the pipeline's trained parts."""
-        return self.evaluation.replicate
-
-    @property
-    def is_done(self) -> bool:
-        """Whether it has metrics."""
-        return self.state is TrialState.DONE
-
-    @property
     def n_classes(self) -> int | None:
         """Classes that its rows have; None without rows."""
         return len(self.recall_per_class[0]) if self.recall_per_class else None
 
 
-class GenerationOutcome(Record):
+class GenerationOutcome(Outcome):
     """What became of a generation evaluation (`evaluations/<id>/outcome.json`).
 
     Attributes:
-        format: 2.
-        kind: "generation".
         evaluation: that it is the outcome of.
-        state: what became of it.
-        reason: why it is not done.
         confident_share: share of the images that the classifier is confident about.
         confident_share_reconstructed: the same of the decoder's reconstructions of test images; of
             "real_data" only.
@@ -380,30 +343,20 @@ class GenerationOutcome(Record):
         frechet_distance: of the images' features from those of training images.
         nn_distance: mean Euclidean distance, over pixels in [0, 1], to the nearest training image.
         sampler_info: what the sampler reports of itself.
-        seconds: that it took.
-        environment: what it ran on.
     """
 
-    max_bytes: ClassVar[int] = 16 * MIB
-    repair_advice: ClassVar[str] = ADVICE
-
-    format: Literal[2] = 2
     kind: Literal["generation"] = "generation"
     evaluation: GenerationEvaluation
-    state: WrittenState
-    reason: str | None = None
     confident_share: Share | None = None
     confident_share_reconstructed: Share | None = None
     class_shares: ShareRow | None = None
     frechet_distance: Number | None = None
     nn_distance: NonNegative | None = None
     sampler_info: Annotated[dict[str, Json], Few] = {}
-    seconds: NonNegative = 0.0
-    environment: Environment | None = None
 
     @model_validator(mode="after")
     def _check_done(self) -> "GenerationOutcome":
-        if self.state is TrialState.DONE and self.confident_share is None:
+        if self.is_done and self.confident_share is None:
             raise ValueError("it is done, but has no confident_share")
         return self
 
@@ -413,28 +366,15 @@ class GenerationOutcome(Record):
         return self.evaluation.id
 
     @property
-    def replicate(self) -> int:
-        """Of decoder and classifier."""
-        return self.evaluation.replicate
-
-    @property
-    def is_done(self) -> bool:
-        """Whether it has metrics."""
-        return self.state is TrialState.DONE
-
-    @property
     def n_classes(self) -> int | None:
         """Classes that it has shares of; None without them."""
-        return len(self.class_shares) if self.class_shares is not None else None
+        return None if self.class_shares is None else len(self.class_shares)
 
 
 EvaluationOutcome = RobustnessOutcome | GenerationOutcome
-AnyEvaluationOutcome = Annotated[EvaluationOutcome, Field(discriminator="kind")]
 
 
-def count_outcomes(
-    ids: Iterable[str], outcomes: Mapping[str, TrialOutcome] | Mapping[str, EvaluationOutcome]
-) -> dict[TrialState, int]:
+def count_outcomes(ids: Iterable[str], outcomes: Mapping[str, Outcome]) -> dict[TrialState, int]:
     """How many trials or evaluations are in each state; those without an outcome count as waiting.
 
     Example:
@@ -444,15 +384,8 @@ def count_outcomes(
     return count_states(outcomes[id].state if id in outcomes else None for id in ids)
 
 
-def read_evaluation_outcome(
-    path: Path, planned: RobustnessEvaluation | GenerationEvaluation, n_classes: int
-) -> EvaluationOutcome:
-    """Read the outcome of a planned evaluation.
-
-    Args:
-        path: `outcome.json`.
-        planned: the evaluation.
-        n_classes: of the data set.
+def read_evaluation_outcome(path: Path, planned: Evaluation, n_classes: int) -> EvaluationOutcome:
+    """Read the outcome of a planned evaluation of a data set with some number of classes.
 
     Raises:
         FileNotFoundError, NotADirectoryError: there is none.
@@ -472,17 +405,9 @@ def read_evaluation_outcome(
 
 
 def failed_evaluation(
-    evaluation: RobustnessEvaluation | GenerationEvaluation,
-    reason: str,
-    state: WrittenState = TrialState.FAILED,
+    evaluation: Evaluation, reason: str, state: WrittenState = TrialState.FAILED
 ) -> EvaluationOutcome:
-    """The outcome of an evaluation that came to nothing.
-
-    Args:
-        evaluation: that was planned.
-        reason: why.
-        state: failed or lost.
-    """
+    """The outcome of an evaluation that came to nothing."""
     if isinstance(evaluation, RobustnessEvaluation):
         return RobustnessOutcome(evaluation=evaluation, state=state, reason=reason)
     return GenerationOutcome(evaluation=evaluation, state=state, reason=reason)

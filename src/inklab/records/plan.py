@@ -28,6 +28,7 @@ from inklab.records.record import (
     Numbers,
     PositiveCount,
     Record,
+    RootSeed,
     Sha256,
     Shape,
     Strengths,
@@ -206,21 +207,13 @@ class ExperimentPlan(Record):
 
 
 class DataPlan(ExperimentPlan):
-    """Shows the images: class balance, samples, what preprocessing does.
-
-    Attributes:
-        kind: "data".
-    """
+    """Shows the images: class balance, samples, what preprocessing does."""
 
     kind: Literal["data"] = "data"
 
 
 class FindingsPlan(ExperimentPlan):
-    """Sentences computed from the numbers.
-
-    Attributes:
-        kind: "findings".
-    """
+    """Sentences computed from the numbers."""
 
     kind: Literal["findings"] = "findings"
 
@@ -229,7 +222,6 @@ class TrainingPlan(ExperimentPlan):
     """Trains networks: each setting, each replicate.
 
     Attributes:
-        kind: "training".
         task: of its objective.
         grid: keys that are varied; () if nothing is.
         settings: every point of the grid.
@@ -286,7 +278,6 @@ class RobustnessEvaluation(Record):
 
     Attributes:
         id: of the evaluation.
-        kind: "robustness".
         pipeline: that is evaluated.
         corruption: registered name or `file.py:name`.
         strengths: in the corruption's unit.
@@ -310,7 +301,6 @@ class GenerationEvaluation(Record):
 
     Attributes:
         id: of the evaluation.
-        kind: "generation".
         sampler: registered name; "real_data" scores real images instead.
         samples: images drawn.
         mixture_components: of the mixture.
@@ -331,14 +321,13 @@ class GenerationEvaluation(Record):
     depends_on: tuple[Id, Id]
 
 
-AnyEvaluation = Annotated[RobustnessEvaluation | GenerationEvaluation, Field(discriminator="kind")]
+Evaluation = RobustnessEvaluation | GenerationEvaluation
 
 
 class RobustnessPlan(ExperimentPlan):
     """Compares pipelines as images get worse.
 
     Attributes:
-        kind: "robustness".
         corruption: registered name or `file.py:name`.
         strengths: in the corruption's unit.
         images: test images used.
@@ -372,7 +361,6 @@ class GenerationPlan(ExperimentPlan):
     """Draws new images from a decoder and scores them.
 
     Attributes:
-        kind: "generation".
         decoder: experiment whose network has an encoder and a decoder.
         classifier: experiment whose network scores.
         samplers: registered names of ways to draw codes.
@@ -464,7 +452,6 @@ class Plan(Record):
     """The plan of a run: what is to be done, and how (`plan.json`).
 
     Attributes:
-        format: 2.
         study: its name.
         title: of the study.
         description: one paragraph.
@@ -489,7 +476,7 @@ class Plan(Record):
     description: str = ""
     command: str = ""
     profile: str
-    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    seed: RootSeed
     data: DataInfo
     execution: ExecutionConfig
     networks: dict[Id, NetworkTraits] = {}
@@ -620,7 +607,7 @@ class Plan(Record):
         return tuple(dict.fromkeys(evaluation.id for evaluation in experiment.evaluations))
 
     @cached_property
-    def evaluations(self) -> dict[str, RobustnessEvaluation | GenerationEvaluation]:
+    def evaluations(self) -> dict[str, Evaluation]:
         """Every evaluation by id."""
         return {
             evaluation.id: evaluation

@@ -63,6 +63,8 @@ PositiveFp32 = Annotated[float, Field(gt=0, le=MAX_FP32)]
 Json = Annotated[JsonValue, BeforeValidator(_to_json_value)]
 """Any JSON value; NaN and infinity are none."""
 
+RootSeed = Annotated[int, Field(ge=0, lt=2**63)]
+
 Few = Field(max_length=MAX_ENTRIES)
 """Of a table or a list: at most `MAX_ENTRIES`."""
 
@@ -113,6 +115,10 @@ class Record(BaseModel):
 
     A subclass with a file of its own sets `max_bytes` and `repair_advice` (what to do about a damaged file).
     Derived values may be `functools.cached_property`: they are no part of equality, copies or pickles.
+
+    Attributes:
+        format: version of the file.
+        kind: which of several kinds of record it is.
     """
 
     model_config = ConfigDict(
@@ -185,21 +191,15 @@ class Record(BaseModel):
 
     def __getstate__(self) -> dict[Any, Any]:
         state = super().__getstate__()
-        return {**state, "__dict__": self._without_cached(state["__dict__"])}
+        return {**state, "__dict__": self._fields(state["__dict__"])}
 
-    def __copy__(self: R) -> R:
+    def __copy__(self: R) -> R:  # also of `model_copy`, whose update would leave cached values as they were
         copy = super().__copy__()
-        object.__setattr__(copy, "__dict__", self._without_cached(copy.__dict__))
+        object.__setattr__(copy, "__dict__", self._fields(copy.__dict__))
         return copy
 
-    def __deepcopy__(self: R, memo: dict[int, Any] | None = None) -> R:
-        copy = super().__deepcopy__(memo)
-        object.__setattr__(copy, "__dict__", self._without_cached(copy.__dict__))
-        return copy
-
-    def _without_cached(self, values: dict[str, Any]) -> dict[str, Any]:
-        fields = type(self).model_fields
-        return {name: value for name, value in values.items() if name in fields}
+    def _fields(self, values: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in values.items() if name in type(self).model_fields}
 
 
 def first_error(error: ValidationError) -> str:

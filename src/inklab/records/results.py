@@ -23,6 +23,7 @@ from inklab.records.record import (
     NonNegative,
     PositiveCount,
     Record,
+    RootSeed,
     Sha256,
     ShareRow,
     Strengths,
@@ -132,7 +133,6 @@ class TrainingResults(Record):
     """What an experiment that trains networks found out.
 
     Attributes:
-        kind: "training".
         task: of its networks.
         grid: keys that are varied.
         settings: every point of the grid, one where nothing varies.
@@ -276,7 +276,6 @@ class RobustnessResults(Record):
     """What an experiment found out that compares pipelines as images get worse.
 
     Attributes:
-        kind: "robustness".
         corruption: registered name or `file.py:name`.
         strengths: in the corruption's unit.
         images: test images used.
@@ -344,7 +343,6 @@ class GenerationResults(Record):
     """What an experiment found out that draws new images.
 
     Attributes:
-        kind: "generation".
         decoder: experiment whose network draws.
         classifier: experiment whose network scores.
         outcomes: evaluations by state.
@@ -369,11 +367,7 @@ class GenerationResults(Record):
 
 
 class DataResults(Record):
-    """An experiment that shows the images; its numbers are those of `Results.data`.
-
-    Attributes:
-        kind: "data".
-    """
+    """An experiment that shows the images; its numbers are those of `Results.data`."""
 
     kind: Literal["data"] = "data"
 
@@ -398,7 +392,6 @@ class Results(Record):
     """What a run has found out so far. Accuracies, recalls and shares lie in [0, 1].
 
     Attributes:
-        format: 2.
         study: its name.
         title: of the study.
         profile: of the study.
@@ -417,7 +410,7 @@ class Results(Record):
     study: Annotated[str, Field(min_length=1)]
     title: str = ""
     profile: str
-    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    seed: RootSeed
     data: SplitInfo
     experiments: dict[Id, AnyExperimentResults]
     findings: Annotated[tuple[str, ...], FailFast] = ()

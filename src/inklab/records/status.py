@@ -56,7 +56,6 @@ class LiveStatus(Record):
     """What the process that drives a run is at (`work/status.json`); nothing depends on it.
 
     Attributes:
-        format: 2.
         process: its id.
         host: that it runs on.
         started_at: seconds since 1970.

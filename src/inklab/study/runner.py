@@ -239,7 +239,7 @@ class StudyRunner:
         elif isinstance(event.job, TrainingJob):
             for trial in event.job.trials:
                 identity = context.identity(trial)
-                self.run_directory.record(TrialOutcome.failed(event.reason, state=state, **identity))
+                self.run_directory.record(TrialOutcome(state=state, reason=event.reason, **identity))
 
     def _job_context(self, execution: ExecutionConfig) -> JobContext:
         data, spec = self.study.data, self.study.spec
