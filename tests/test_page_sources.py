@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import inklab
-from inklab.report.figures.palette import DARK, LIGHT
+from inklab.report.figures.drawing import DARK, LIGHT
 
 PAGE = Path(inklab.__file__).parent / "serve" / "page"
 PAD = Path(inklab.__file__).parent / "web"

@@ -8,8 +8,7 @@ import torch
 from jaxtyping import Float32, UInt8
 
 from inklab.corruptions.corruption import Corruption, corruptions
-from inklab.data.image_file import open_image
-from inklab.data.preprocessing import preprocess_picture
+from inklab.data.preprocessing import open_image, preprocess_picture
 from inklab.errors import DataError
 from inklab.records.components import Preprocessing
 from inklab.seeding import Seed
