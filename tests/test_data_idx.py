@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inklab.data.idx import parse_idx, read_idx, unpack
+from inklab.data.formats import parse_idx, read_idx, unpack
 from inklab.data.sources import load_dataset
 from inklab.errors import CorruptFileError, DataError
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inklab.data.npz import read_npz
+from inklab.data.formats import read_npz
 from inklab.data.sources import load_dataset
 from inklab.errors import CorruptFileError, DataError
 

@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from inklab.data.idx import read_idx
-from inklab.data.image_file import open_image
-from inklab.data.preprocessing import preprocess_picture
+from inklab.data.formats import read_idx
+from inklab.data.preprocessing import open_image, preprocess_picture
 from inklab.data.sources import load_dataset
 from inklab.errors import CorruptFileError, DataError
 from inklab.records.components import Preprocessing

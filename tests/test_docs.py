@@ -10,19 +10,19 @@ from types import ModuleType
 
 import pytest
 import typer
+from inklab.training.recipe import recipe_names
 
-from inklab.cli.app import app
+from inklab.cli.console import app
 from inklab.corruptions.corruption import corruptions
 from inklab.corruptions.filters import filters
 from inklab.data.sources import sources
 from inklab.errors import InklabError
 from inklab.evaluation.samplers import samplers
 from inklab.networks.network import models
-from inklab.report.sections import known_explanations
+from inklab.report.page import known_explanations
 from inklab.study.load import builtin_studies, read_study
 from inklab.study.spec import TrainingExperiment
 from inklab.training.objectives import objectives
-from inklab.training.recipe import recipe_names
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

@@ -17,17 +17,18 @@ from synthetic_run import SyntheticRun, replace
 
 from inklab.records.plan import DataPlan
 from inklab.report.figures import Figure, draw_experiment, draw_figures, write_figures
-from inklab.report.figures.data_plots import class_balance
-from inklab.report.figures.drawing import tidy
-from inklab.report.figures.image_grid import ImageRow, draw_grid, to_data_uri
-from inklab.report.figures.palette import DARK, LIGHT, LINES, MARKERS, PLACEHOLDER, SERIES, for_page
-from inklab.report.figures.sweep_plots import MAX_DOTS, subsample, sweep_figure, x_positions
+from inklab.report.figures.drawing import DARK, LIGHT, LINES, MARKERS, PLACEHOLDER, SERIES, for_page, tidy
+from inklab.report.figures.image_plots import ImageRow, class_balance, draw_grid, to_data_uri
 from inklab.report.figures.training_plots import (
+    MAX_DOTS,
     MAX_LINES,
     denoised_examples,
     describe_training_loss,
     learning_curves,
     nan_mean,
+    subsample,
+    sweep_figure,
+    x_positions,
 )
 from inklab.run import Run
 

@@ -1,6 +1,6 @@
 """Readers refuse malicious files: in one line, without running them, in little time and memory.
 
-A few hundred corrupted files of every kind, and malicious ones by name. `make prove` reads 100,000.
+A few hundred corrupted files of every kind, and malicious ones by name. `make test-slow` reads 100,000.
 """
 
 import json
@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from malicious_files import CHANGES, QUICKLY, Tally, limited_memory
 
-from inklab.data.image_file import open_image
-from inklab.data.npz import read_npz
+from inklab.data.formats import read_npz
+from inklab.data.preprocessing import open_image
 from inklab.data.sources import load_dataset
 from inklab.errors import ConfigError, CorruptFileError, DataError, InklabError, ModelMismatchError
 from inklab.io.files import parse_json, parse_toml, read_json, read_toml
@@ -39,7 +39,7 @@ def all_readers(tmp_path_factory) -> dict[str, Callable]:
 
 @pytest.mark.parametrize("name", [*FILES, *PATTERNS])
 def test_only_our_own_errors_escape(name, all_readers):
-    tally = Tally(max_seconds=5.0)  # `make prove` allows one second; here other processes may be busy
+    tally = Tally(max_seconds=5.0)  # `make test-slow` allows one second; here other processes may be busy
 
     @settings(QUICKLY, max_examples=3, derandomize=True)
     @given(st.lists(CHANGES, min_size=8, max_size=8))

@@ -18,8 +18,7 @@ from inklab.records.plan import DataInfo, DataPlan, FindingsPlan, Setting, Split
 from inklab.records.recipe import Recipe, TrialConfig
 from inklab.report import build_report, write_report
 from inklab.report.figures.training_plots import learning_curves
-from inklab.report.page import MAX_CSV
-from inklab.report.sections import TEMPLATES, build_section, known_explanations
+from inklab.report.page import MAX_CSV, TEMPLATES, build_section, known_explanations
 from inklab.report.tables import estimate_cells, interval_note, recall_table, training_tables
 from inklab.study.load import read_study
 

@@ -21,10 +21,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import save
 from safetensors.torch import load as load_tensors
 
-from inklab.data.idx import parse_idx, unpack
-from inklab.data.image_file import open_image
-from inklab.data.npz import load_npz
-from inklab.data.preprocessing import preprocess_picture
+from inklab.data.formats import load_npz, parse_idx, unpack
+from inklab.data.preprocessing import open_image, preprocess_picture
 from inklab.errors import CorruptFileError
 from inklab.io.files import parse_json, sha256_of
 from inklab.io.tensor_file import check_header, read_arrays

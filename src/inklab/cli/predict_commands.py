@@ -84,8 +84,7 @@ def _predict_by_onnx(path: Path, images: list[Path]) -> "Sequence[PicturePredict
 def _predict_by_model(
     folder: Path, images: list[Path], trust_code: Sequence[str]
 ) -> "list[PicturePrediction]":
-    from inklab.data.image_file import open_image
-    from inklab.data.preprocessing import preprocess_picture
+    from inklab.data.preprocessing import open_image, preprocess_picture
     from inklab.export.onnx_file import PicturePrediction
     from inklab.records.manifest import ModelManifest
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from inklab.data.dataset import Dataset, ImageSet
-from inklab.data.idx import gzipped_or_not, idx_image_set, parse_idx, unpack
+from inklab.data.formats import gzipped_or_not, idx_image_set, parse_idx, unpack
 from inklab.data.sources import data_dir, dataset, is_offline
 from inklab.errors import CorruptFileError, DatasetUnavailableError
 from inklab.io.files import cache_dir, sha256_of

@@ -6,9 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from inklab.data.dataset import Dataset
-from inklab.data.idx import find_idx, load_idx
-from inklab.data.image_folder import load_image_folder
-from inklab.data.npz import load_npz
+from inklab.data.formats import find_idx, load_idx, load_image_folder, load_npz
 from inklab.errors import DataError, DatasetUnavailableError
 from inklab.records.components import Preprocessing
 from inklab.registry import Registry

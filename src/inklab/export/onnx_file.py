@@ -158,8 +158,7 @@ class OnnxNetwork:
             DataError: a picture can't be read.
             InklabError: see `probabilities`.
         """
-        from inklab.data.image_file import open_image
-        from inklab.data.preprocessing import preprocess_picture
+        from inklab.data.preprocessing import open_image, preprocess_picture
 
         images = [preprocess_picture(open_image(path), self.preprocessing) for path in pictures]
         rows = self.probabilities(np.stack(images))

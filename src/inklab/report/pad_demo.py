@@ -25,10 +25,10 @@ from inklab.records.manifest import MANIFEST, WEIGHTS, ModelManifest
 from inklab.records.outcomes import TrialOutcome
 from inklab.records.plan import TrainingPlan
 from inklab.report.figures.drawing import slug
-from inklab.report.sections import TEMPLATES
 from inklab.run import Run
 from inklab.web import MODULES, inline_modules, source
 
+TEMPLATES = Path(__file__).parent / "templates"
 WEIGHT_NAME = re.compile(r"net\.(?:[a-z]+\.)*(?:(\d+)\.)?weight")
 PARTS = ("hidden", "encoder", "decoder", "output")
 """Of a dense network, in the order in which an image passes them."""

@@ -16,8 +16,8 @@ from inklab.format import (
 )
 from inklab.metrics import REPORTED_METRIC, SELECTION_METRIC, TABLE_METRICS, get_metric
 from inklab.records.estimates import Difference, Estimate
-from inklab.records.outcomes import CONFIDENT, LayerRow, Outcomes, TrialState
-from inklab.records.plan import ExperimentPlan, GenerationPlan, RobustnessPlan, TrainingPlan
+from inklab.records.outcomes import CONFIDENT, Outcomes, TrialState
+from inklab.records.plan import ExperimentPlan, TrainingPlan
 from inklab.records.results import (
     GenerationResults,
     PipelineComparison,
@@ -25,8 +25,8 @@ from inklab.records.results import (
     SettingResults,
     TrainingResults,
 )
-from inklab.report.figures.robustness_plots import recall_curves
-from inklab.report.figures.sweep_plots import grid_label
+from inklab.report.figures.evaluation_plots import recall_curves
+from inklab.report.figures.training_plots import grid_label
 from inklab.run import Run
 
 TABLE_STRENGTHS = (0.0, 0.1, 0.25, 0.4, 0.5, 0.75, 1.0)
@@ -73,10 +73,7 @@ def estimate_cells(estimate: Estimate, metric: str) -> list[str]:
     """
     if estimate.mean is None:
         return [NOT_AVAILABLE] * 3
-    star = "*" if estimate.basis == "images" else ""
-    interval = (
-        NOT_AVAILABLE if estimate.interval is None else format_interval(estimate.interval, metric) + star
-    )
+    interval = format_starred(estimate, metric) or NOT_AVAILABLE
     sd = NOT_AVAILABLE if estimate.sd is None else format_delta(estimate.sd, metric, signed=False, unit=False)
     return [format_metric(estimate.mean, metric), interval, sd]
 
@@ -86,10 +83,15 @@ def estimate_cell(estimate: Estimate, metric: str, *, separator: str = " ") -> s
     if estimate.mean is None:
         return NOT_AVAILABLE
     mean = format_metric(estimate.mean, metric)
+    interval = format_starred(estimate, metric, "(%s)")
+    return f"{mean}{separator}{interval}" if interval else mean
+
+
+def format_starred(estimate: Estimate, metric: str, pattern: str = "%s") -> str:
+    """The interval of an estimate, with a star if it is over images; "" if there is none."""
     if estimate.interval is None:
-        return mean
-    star = "*" if estimate.basis == "images" else ""
-    return f"{mean}{separator}({format_interval(estimate.interval, metric)}){star}"
+        return ""
+    return pattern % format_interval(estimate.interval, metric) + "*" * (estimate.basis == "images")
 
 
 def interval_note(estimates: Iterable[Estimate]) -> str:
@@ -107,15 +109,15 @@ def interval_note(estimates: Iterable[Estimate]) -> str:
 
 def difference_cells(difference: Difference, metric: str) -> list[str]:
     """A difference as five cells: mean, interval, p, minimum detectable effect, n."""
+    mean, interval, mde = difference.mean, difference.interval, difference.mde
     p = difference.p if difference.p_holm is None else difference.p_holm
-    cells = [
-        None if difference.mean is None else format_delta(difference.mean, metric),
-        None if difference.interval is None else format_delta_interval(difference.interval, metric),
-        None if p is None else format_p(p, ""),
-        None if difference.mde is None else format_delta(difference.mde, metric, signed=False),
-        format_count(difference.n) if difference.n else None,
+    return [
+        NOT_AVAILABLE if mean is None else format_delta(mean, metric),
+        NOT_AVAILABLE if interval is None else format_delta_interval(interval, metric),
+        NOT_AVAILABLE if p is None else format_p(p, ""),
+        NOT_AVAILABLE if mde is None else format_delta(mde, metric, signed=False),
+        format_count(difference.n) if difference.n else NOT_AVAILABLE,
     ]
-    return [NOT_AVAILABLE if cell is None else cell for cell in cells]
 
 
 def table_indices(strengths: Sequence[float]) -> list[int]:
@@ -152,14 +154,10 @@ def metrics_table(setting: SettingResults) -> Table:
         for name in TABLE_METRICS
         if (estimate := setting.metrics.get(name)) is not None and estimate.n
     }
-    bases = {estimate.basis for estimate in estimates.values()}
-    ci = (
-        " 95% CI: confidence interval of the mean over replicates (Student's t)."
-        if "replicates" in bases
-        else ""
-    )
+    is_t = any(estimate.basis == "replicates" for estimate in estimates.values())
+    basis = " 95% CI: confidence interval of the mean over replicates (Student's t)." if is_t else ""
     return Table(
-        caption=f"Metrics after the last epoch.{ci}{interval_note(estimates.values())}",
+        caption=f"Metrics after the last epoch.{basis}{interval_note(estimates.values())}",
         header=("Metric", "Mean", "95% CI", "SD", "n"),
         rows=[
             [get_metric(name).title, *estimate_cells(estimate, name), format_count(estimate.n)]
@@ -224,27 +222,26 @@ def layer_table(run: Run, plan: TrainingPlan) -> Table:
     """The layers of the network, of the first trial that has them."""
     outcomes = (run.outcomes.get(trial) for trial in plan.trials)
     layers = next((outcome.layers for outcome in outcomes if outcome is not None and outcome.layers), ())
-    rows = [_layer_cells(layer) for layer in layers]
+    rows = [
+        (
+            layer.name,
+            layer.type,
+            layer.activation or NOT_AVAILABLE,
+            " × ".join(map(str, layer.output_shape)),
+            format_count(layer.parameters),
+            NOT_AVAILABLE if layer.macs is None else format_count(layer.macs),
+        )
+        for layer in layers
+    ]
     parameters = format_count(sum(layer.parameters for layer in layers))
     macs = format_count(sum(layer.macs or 0 for layer in layers))
     return Table(
         caption="Layers of the network. Output shape and multiply-accumulates (MACs) are for one image.",
         header=("Layer", "Type", "Activation", "Output", "Parameters", "MACs"),
-        rows=[*rows, ["Total", "", "", "", parameters, macs]] if rows else [],
+        rows=[*rows, ("Total", "", "", "", parameters, macs)] if rows else [],
         text_columns=frozenset({1, 2}),
         bold_rows=frozenset({len(rows)}),
     )
-
-
-def _layer_cells(layer: LayerRow) -> list[str]:
-    return [
-        layer.name,
-        layer.type,
-        layer.activation or NOT_AVAILABLE,
-        " × ".join(map(str, layer.output_shape)),
-        format_count(layer.parameters),
-        NOT_AVAILABLE if layer.macs is None else format_count(layer.macs),
-    ]
 
 
 def reference_table(plan: TrainingPlan, results: TrainingResults) -> Table:
@@ -269,11 +266,9 @@ def reference_table(plan: TrainingPlan, results: TrainingResults) -> Table:
 
 
 def _measured_here(setting: SettingResults | None, metric: str) -> str:
-    if setting is None:
-        return NOT_AVAILABLE
-    if metric == "parameters":
-        return NOT_AVAILABLE if setting.parameters is None else format_count(setting.parameters)
-    estimate = setting.metrics.get(metric)
+    if metric == "parameters" and setting is not None and setting.parameters is not None:
+        return format_count(setting.parameters)
+    estimate = setting.metrics.get(metric) if setting is not None else None
     return NOT_AVAILABLE if estimate is None else estimate.format(metric)
 
 
@@ -306,11 +301,9 @@ def capitalize(text: str) -> str:
 # ---------------------------------------------------------------- robustness
 
 
-def robustness_tables(plan: RobustnessPlan, results: RobustnessResults) -> list[Table]:
+def robustness_tables(results: RobustnessResults) -> list[Table]:
     """Recall at some strengths, and the differences that denoising first makes there."""
-    tables = [recall_table(results)]
-    if results.denoising is not None:
-        tables.append(denoising_table(results.denoising))
+    tables = [recall_table(results), *([denoising_table(results.denoising)] if results.denoising else [])]
     return [table for table in tables if table.rows]
 
 
@@ -355,35 +348,28 @@ def denoising_table(comparison: PipelineComparison) -> Table:
 # ---------------------------------------------------------------- generation
 
 
-def generation_tables(plan: GenerationPlan, results: GenerationResults) -> list[Table]:
+def generation_tables(results: GenerationResults) -> list[Table]:
     """Each sampler: confident share, Fréchet distance, distance to the nearest training image."""
     empty = Estimate.empty()
     entries = [
-        (name, sampler.confident_share, sampler.frechet_distance, sampler.nn_distance)
-        for name, sampler in results.samplers.items()
-    ]
-    entries += [
+        *(
+            (name, sampler.confident_share, sampler.frechet_distance, sampler.nn_distance)
+            for name, sampler in results.samplers.items()
+        ),
         ("test images, reconstructed", results.confident_share_reconstructed, empty, empty),
         ("real test images", results.confident_share_test, results.real_data_frechet, empty),
     ]
-    entries = [entry for entry in entries if any(estimate.n for estimate in entry[1:])]
-    if not entries:
-        return []
+    rows = {name: row for name, *row in entries if any(estimate.n for estimate in row)}
     metrics = ("confident_share", "frechet_distance", "nn_distance")
-    displayed = [estimate for _, *estimates in entries for estimate in estimates]
-    return [
-        Table(
-            caption=(
-                "Samplers, with 95% CI. Confident share: images that the classifier gives to a class with a "
-                f"probability above {format_percent(CONFIDENT, 0)}. Fréchet distance: squared distance of "
-                "the classifier's features from those of training images, lower is better; real test images "
-                "show what is achievable. Nearest neighbor: mean distance to the nearest training image."
-                f"{interval_note(displayed)}"
-            ),
-            header=("Sampler", "Confident share", "Fréchet distance", "Nearest neighbor"),
-            rows=[
-                [name, *(estimate_cell(e, metric) for e, metric in zip(estimates, metrics, strict=True))]
-                for name, *estimates in entries
-            ],
-        )
-    ]
+    table = Table(
+        caption=(
+            "Samplers, with 95% CI. Confident share: images that the classifier gives to a class with a "
+            f"probability above {format_percent(CONFIDENT, 0)}. Fréchet distance: squared distance of the "
+            "classifier's features from those of training images, lower is better; real test images show "
+            "what is achievable. Nearest neighbor: mean distance to the nearest training image."
+            f"{interval_note(estimate for row in rows.values() for estimate in row)}"
+        ),
+        header=("Sampler", "Confident share", "Fréchet distance", "Nearest neighbor"),
+        rows=[[name, *map(estimate_cell, row, metrics)] for name, row in rows.items()],
+    )
+    return [table] if rows else []

@@ -6,13 +6,10 @@ from pathlib import Path
 from inklab.io.files import write_atomic
 from inklab.records.plan import AnyExperimentPlan, DataPlan, GenerationPlan, RobustnessPlan, TrainingPlan
 from inklab.records.results import GenerationResults, RobustnessResults, TrainingResults
-from inklab.report.figures.confusion_plots import confusion_figure
-from inklab.report.figures.data_plots import data_figures
 from inklab.report.figures.drawing import Figure
-from inklab.report.figures.generation_plots import generation_figures
-from inklab.report.figures.robustness_plots import robustness_figures
-from inklab.report.figures.sweep_plots import sweep_figure
-from inklab.report.figures.training_plots import training_figures
+from inklab.report.figures.evaluation_plots import confusion_figure, generation_figures, robustness_figures
+from inklab.report.figures.image_plots import data_figures
+from inklab.report.figures.training_plots import sweep_figure, training_figures
 from inklab.run import Run
 
 __all__ = ["Figure", "Figures", "draw_experiment", "draw_figures", "write_figures"]

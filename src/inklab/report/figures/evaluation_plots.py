@@ -1,4 +1,4 @@
-"""Figures of a robustness experiment: recall against strength, and differences from the baseline."""
+"""Figures of evaluations: robustness against corruption, and generated images."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -6,21 +6,32 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from inklab.format import format_metric, humanize, join_words
+from inklab.format import TYPESET, format_interval, format_metric, format_percent, humanize, join_words
 from inklab.records.components import Pipeline
 from inklab.records.estimates import Estimate
-from inklab.records.plan import RobustnessPlan
-from inklab.records.results import PipelineComparison, RobustnessResults
-from inklab.report.figures.drawing import Figure, as_percent, plot, set_ylabel_horizontal, slug
-from inklab.report.figures.image_grid import ImageRow, draw_grid, is_ink
-from inklab.report.figures.palette import LINES, MARKERS, PLACEHOLDER, SERIES
+from inklab.records.outcomes import CONFIDENT
+from inklab.records.plan import REAL_DATA, GenerationPlan, RobustnessPlan
+from inklab.records.results import GenerationResults, PipelineComparison, RobustnessResults
+from inklab.report.figures.drawing import (
+    LINES,
+    MARKERS,
+    PLACEHOLDER,
+    SERIES,
+    Figure,
+    as_percent,
+    plot,
+    set_ylabel_horizontal,
+    slug,
+)
+from inklab.report.figures.image_plots import ImageRow, draw_grid, is_ink
+from inklab.results.arrays import Arrays
 from inklab.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Sheet
 
-MAX_CLASSES = 20
+MAX_CLASS_PANELS = 20
 MAX_STRENGTHS = 11
 """Columns of the strip of corrupted images."""
 
@@ -74,8 +85,8 @@ def robustness_curves(plan: RobustnessPlan, results: RobustnessResults) -> Figur
             f"Mean recall over classes, {humanize(results.corruption)}; every pipeline and replicate gets "
             f"the same corrupted images. {_describe_bands(curves)}{_describe_differences(results)}{line}"
         ),
-        alt=_describe(results.strengths, curves, threshold),
-        svg=plot(name, lambda sheet: _draw(sheet, results, curves), 4.6 if differences else 3.2),
+        alt=_describe_recall(results.strengths, curves, threshold),
+        svg=plot(name, lambda sheet: _draw_recall(sheet, results, curves), 4.6 if differences else 3.2),
         csv_header=("pipeline", "strength", "recall", "sd", "n", "ci95_low", "ci95_high", "interval_over"),
         csv_rows=tuple(
             (pipeline, strength, estimate.mean, estimate.sd, estimate.n,
@@ -120,7 +131,7 @@ def _describe_differences(results: RobustnessResults) -> str:
     )
 
 
-def _describe(
+def _describe_recall(
     strengths: Sequence[float], curves: Mapping[Pipeline, Sequence[Estimate]], threshold: float | None
 ) -> str:
     indices = sorted({int(np.argmin(np.abs(np.array(strengths) - s))) for s in DESCRIBED_STRENGTHS})
@@ -140,7 +151,9 @@ def _differences(results: RobustnessResults) -> list[PipelineComparison]:
     return [row for row in results.comparisons if any(entry.difference.n for entry in row.differences)]
 
 
-def _draw(sheet: "Sheet", results: RobustnessResults, curves: Mapping[Pipeline, Sequence[Estimate]]) -> None:
+def _draw_recall(
+    sheet: "Sheet", results: RobustnessResults, curves: Mapping[Pipeline, Sequence[Estimate]]
+) -> None:
     differences = _differences(results)
     heights = [2, 1] if differences else [1]
     panels = sheet.subplots(len(heights), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0]
@@ -231,8 +244,10 @@ def class_curves(plan: RobustnessPlan, results: RobustnessResults, labels: Seque
     worst, best = (
         f"{labels[i]} ({format_metric(float(grid[row][i]), 'recall')})" for i in (order[0], order[-1])
     )
-    omitted = f" The first {MAX_CLASSES} of {len(labels)} classes." if len(labels) > MAX_CLASSES else ""
-    n_rows = -(-min(len(labels), MAX_CLASSES) // 5)
+    omitted = (
+        f" The first {MAX_CLASS_PANELS} of {len(labels)} classes." if len(labels) > MAX_CLASS_PANELS else ""
+    )
+    n_rows = -(-min(len(labels), MAX_CLASS_PANELS) // 5)
     return Figure(
         name=name,
         title="Recall of each class",
@@ -241,7 +256,9 @@ def class_curves(plan: RobustnessPlan, results: RobustnessResults, labels: Seque
             f"Small line charts, one per class. For {first} at strength {strengths[row]:g}, the lowest "
             f"recall is that of class {worst}, the highest that of class {best}."
         ),
-        svg=plot(name, lambda sheet: _draw_classes(sheet, strengths, grids, labels), 0.5 + 1.25 * n_rows),
+        svg=plot(
+            name, lambda sheet: _draw_class_panels(sheet, strengths, grids, labels), 0.5 + 1.25 * n_rows
+        ),
         csv_header=("pipeline", "strength", *labels),
         csv_rows=tuple(
             (pipeline, strength, *map(float, recall))
@@ -251,13 +268,13 @@ def class_curves(plan: RobustnessPlan, results: RobustnessResults, labels: Seque
     )
 
 
-def _draw_classes(
+def _draw_class_panels(
     sheet: "Sheet",
     strengths: Sequence[float],
     grids: Mapping[Pipeline, RecallPerClass],
     labels: Sequence[str],
 ) -> None:
-    n = min(len(labels), MAX_CLASSES)
+    n = min(len(labels), MAX_CLASS_PANELS)
     n_columns = min(5, n)
     panels = sheet.subplots(-(-n // n_columns), n_columns, sharex=True, sharey=True, squeeze=False).ravel()
     for axes in panels[n:]:
@@ -282,7 +299,7 @@ def _draw_classes(
 
 def corrupted_strip(run: Run, plan: RobustnessPlan) -> Figure | None:
     """Test images at rising strength: corrupted, and as each denoiser or filter passes them on."""
-    corrupted, denoised = _stored_images(run, plan)
+    corrupted, denoised = _stored_corrupted(run, plan)
     if corrupted is None:
         return None
     n = min(MAX_STRENGTHS, len(plan.strengths))
@@ -315,7 +332,7 @@ def corrupted_strip(run: Run, plan: RobustnessPlan) -> Figure | None:
     )
 
 
-def _stored_images(run: Run, plan: RobustnessPlan) -> tuple[Images | None, dict[str, Images]]:
+def _stored_corrupted(run: Run, plan: RobustnessPlan) -> tuple[Images | None, dict[str, Images]]:
     """Corrupted images of replicate 0, and denoised ones by the names of what stands before a classifier."""
     corrupted: Images | None = None
     denoised: dict[str, Images] = {}
@@ -326,3 +343,341 @@ def _stored_images(run: Run, plan: RobustnessPlan) -> tuple[Images | None, dict[
             if evaluation.pipeline.denoisers:
                 denoised["+".join(evaluation.pipeline.denoisers)] = arrays["denoised"]
     return corrupted, denoised
+
+
+MAX_MATRIX_CLASSES = 15
+"""More do not fit side by side and stay legible."""
+
+MIN_SHARE = 0.005
+"""Smaller cells stay empty."""
+
+Matrix = Float[np.ndarray, "k k"]
+Matrices = dict[tuple[str, float], Matrix]
+"""Pipeline and strength to shares of each row."""
+
+
+def confusion_figure(
+    plan: RobustnessPlan, results: RobustnessResults, labels: Sequence[str]
+) -> Figure | None:
+    """A row of matrices for each pipeline, a column for each strength, summed over replicates."""
+    denoised = [results.denoised_pipeline] if results.denoised_pipeline else []
+    compared = [name for name in (results.baseline, *denoised) if name in results.confusion_matrices]
+    matrices = {
+        (str(name), float(strength)): row_shares(np.array(counts, float))
+        for name in compared
+        for strength, counts in results.confusion_matrices[name].by_strength.items()
+    }
+    if not matrices or len(labels) > MAX_MATRIX_CLASSES:
+        return None
+    name = f"{slug(plan.name)}-confusion"
+    pipelines = list(dict.fromkeys(pipeline for pipeline, _ in matrices))
+    n = max(len(results.confusion_matrices[pipeline].replicates) for pipeline in compared)
+    paired = "; both pipelines get the same corrupted images" if len(pipelines) > 1 else ""
+    return Figure(
+        name=name,
+        title="Confusion matrices",
+        caption=(
+            "Rows: true class; columns: predicted class. Numbers are percentages of the row, those below "
+            f"{format_percent(MIN_SHARE, 1)} are left out; the diagonal is the recall of each class. Summed "
+            f"over replicates (n = {n:,}){paired}."
+        ),
+        alt=_describe_matrices(matrices, labels),
+        svg=plot(name, lambda sheet: _draw_matrices(sheet, matrices, labels), 0.3 + 2.15 * len(pipelines)),
+        csv_header=("pipeline", "strength", "true", *labels),
+        csv_rows=tuple(
+            (pipeline, strength, label, *map(float, row))
+            for (pipeline, strength), matrix in matrices.items()
+            for label, row in zip(labels, matrix, strict=True)
+        ),
+    )
+
+
+def row_shares(counts: Matrix) -> Matrix:
+    """Each row as shares that sum to 1; zeros for a class without images.
+
+    Example:
+        >>> row_shares(np.array([[1.0, 3.0], [0.0, 0.0]])).tolist()
+        [[0.25, 0.75], [0.0, 0.0]]
+    """
+    return np.asarray(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
+
+
+def _describe_matrices(matrices: Matrices, labels: Sequence[str]) -> str:
+    parts = []
+    for (pipeline, strength), matrix in matrices.items():
+        errors = matrix - np.diag(np.diag(matrix))
+        true, predicted = divmod(int(np.argmax(errors)), len(errors))
+        recall = format_metric(float(np.diag(matrix).mean()), "recall")
+        share = format_metric(float(errors[true, predicted]), "recall")
+        parts.append(
+            f"{pipeline} at {strength:g}: mean of the diagonal {recall}, most frequent confusion "
+            f"{labels[true]} predicted as {labels[predicted]} ({share})"
+        )
+    return f"Confusion matrices. {'; '.join(parts)}."
+
+
+def _draw_matrices(sheet: "Sheet", matrices: Matrices, labels: Sequence[str]) -> None:
+    pipelines = list(dict.fromkeys(pipeline for pipeline, _ in matrices))
+    strengths = sorted({strength for _, strength in matrices})
+    panels = sheet.subplots(len(pipelines), len(strengths), squeeze=False)
+    for row, pipeline in enumerate(pipelines):
+        for column, strength in enumerate(strengths):
+            axes, matrix = panels[row][column], matrices.get((pipeline, strength))
+            if matrix is None:
+                axes.set_visible(False)
+                continue
+            _draw_matrix(axes, matrix, labels)
+            title = f"strength {strength:g}"
+            axes.set_title(title if column else f"{pipeline}, {title}", fontsize=8)
+
+
+def _draw_matrix(axes: "Axes", matrix: Matrix, labels: Sequence[str]) -> None:
+    from matplotlib.patches import Rectangle
+
+    k = len(matrix)
+    for i, j in np.argwhere(matrix >= MIN_SHARE):
+        share = float(matrix[i, j])
+        color, alpha = PLACEHOLDER["c1" if i == j else "c2"], 0.12 + 0.88 * share
+        axes.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, facecolor=color, alpha=alpha, linewidth=0))
+        text_color = PLACEHOLDER["ground" if share > 0.55 else "ink"]
+        text = format_percent(share, 0).removesuffix("%")
+        axes.text(j, i, text, ha="center", va="center_baseline", fontsize=5.6, color=text_color)
+    axes.set_xlim(-0.5, k - 0.5)
+    axes.set_ylim(k - 0.5, -0.5)
+    axes.set_aspect("equal")
+    axes.set_xticks(range(k), labels, fontsize=6.5)
+    axes.set_yticks(range(k), labels, fontsize=6.5)
+    axes.tick_params(length=0)
+    axes.grid(visible=False)
+    for side in ("left", "bottom", "top", "right"):
+        axes.spines[side].set_visible(True)
+        axes.spines[side].set_color(PLACEHOLDER["rule"])
+
+
+IMAGES_PER_ROW = 12
+N_NEIGHBORS = 10
+MAX_CLASS_DOTS = 30
+LABEL_WIDTH = 68
+METRIC = "confident_share"
+
+MIN_CONFIDENT_SHARE = 0.1
+"""Samplers with less generate noise, whose nearest neighbors mean nothing."""
+
+ClassShares = Mapping[str, Float[np.ndarray, " k"]]
+
+
+def generation_figures(run: Run, plan: GenerationPlan, results: GenerationResults) -> list[Figure | None]:
+    """Every figure that the evaluations allow."""
+    arrays = _stored_generated(run, plan)
+    return [
+        generated_images(plan, results, arrays),
+        confident_shares(plan, results),
+        class_shares(plan, results, run.plan.data.labels),
+        nearest_neighbors(plan, results, arrays),
+    ]
+
+
+def _stored_generated(run: Run, plan: GenerationPlan) -> dict[str, Arrays]:
+    """The images of replicate 0 by sampler; real data may be among them."""
+    arrays = {entry.sampler: run.arrays(entry.id) for entry in plan.evaluations if entry.replicate == 0}
+    return {sampler: stored for sampler, stored in arrays.items() if stored}
+
+
+def _shares(results: GenerationResults) -> dict[str, Estimate]:
+    """The confident share of each sampler that is done at least once."""
+    shares = {name: sampler.confident_share for name, sampler in results.samplers.items()}
+    return {name: share for name, share in shares.items() if share.n}
+
+
+def _format_mean(estimate: Estimate) -> str:
+    return format_metric(estimate.mean or 0.0, METRIC, TYPESET)
+
+
+def generated_images(
+    plan: GenerationPlan, results: GenerationResults, arrays: Mapping[str, Arrays]
+) -> Figure | None:
+    """Rows of generated images, one sampler after the other; reconstructions of test images below."""
+    generated = {sampler: stored["images"] for sampler, stored in arrays.items() if sampler != REAL_DATA}
+    if not generated:
+        return None
+    shares, real = _shares(results), arrays.get(REAL_DATA, {})
+    rows = []
+    for sampler, images in generated.items():
+        label = f"{sampler}\n{_format_mean(shares[sampler])}" if sampler in shares else sampler
+        second = images[IMAGES_PER_ROW : 2 * IMAGES_PER_ROW]
+        rows.append(ImageRow(label, images[:IMAGES_PER_ROW], is_last=not len(second)))
+        rows += [ImageRow("", second, is_last=True)] if len(second) else []
+    if real:
+        rows.append(ImageRow("reconstructed\ntest images", real["reconstructions"][:IMAGES_PER_ROW]))
+    last = " Last row: the decoder's reconstructions of test images, the best it can do." if real else ""
+    return Figure(
+        name=f"{slug(plan.name)}-images",
+        title="Generated images",
+        caption=(
+            f"The first {2 * IMAGES_PER_ROW} images of each sampler, not selected, replicate 0. Below each "
+            "name: the share of all its images that the classifier is confident about (probability above "
+            f"{format_percent(CONFIDENT, 0)}).{last}"
+        ),
+        alt=f"Rows of generated images. Confident share: {_list_means(shares)}.",
+        svg=draw_grid(
+            rows,
+            ink=is_ink(real["images"] if real else next(iter(generated.values()))),
+            label_width=LABEL_WIDTH,
+        ),
+        csv_header=("sampler", METRIC),
+        csv_rows=tuple((name, share.mean) for name, share in shares.items()),
+    )
+
+
+def _list_means(estimates: Mapping[str, Estimate]) -> str:
+    return (
+        "; ".join(f"{name} {_format_mean(estimate)}" for name, estimate in estimates.items())
+        or "no value yet"
+    )
+
+
+def confident_shares(plan: GenerationPlan, results: GenerationResults) -> Figure | None:
+    """Bars with intervals: the share of each sampler's images that the classifier is confident about."""
+    shares = _shares(results)
+    if not shares:
+        return None
+    bars = shares | {
+        label: estimate
+        for label, estimate in (
+            ("reconstructed test images", results.confident_share_reconstructed),
+            ("real test images", results.confident_share_test),
+        )
+        if estimate.n
+    }
+    name = f"{slug(plan.name)}-confident"
+    described = [
+        f"{label} {_format_mean(estimate)}"
+        + (f" ({format_interval(estimate.interval, METRIC)})" if estimate.interval else "")
+        for label, estimate in bars.items()
+    ]
+    return Figure(
+        name=name,
+        title="Confident predictions on generated images",
+        caption=(
+            "Share of images that the classifier gives to any class with a probability above "
+            f"{format_percent(CONFIDENT, 0)}. {_describe_intervals(list(shares.values()))}"
+        ),
+        alt=f"Bar chart of confident shares: {'; '.join(described)}.",
+        svg=plot(name, lambda sheet: _draw_bars(sheet, bars), 0.55 + 0.27 * len(bars)),
+        csv_header=("sampler", METRIC, "n", "ci95_low", "ci95_high", "interval_over"),
+        csv_rows=tuple(
+            (label, estimate.mean, estimate.n, *(estimate.interval or ("", "")), estimate.basis or "")
+            for label, estimate in bars.items()
+        ),
+    )
+
+
+def _describe_intervals(shares: Sequence[Estimate]) -> str:
+    n = " and ".join(f"n = {n:,}" for n in sorted({share.n for share in shares}))
+    bases = {share.basis for share in shares} - {None}
+    if not bases:
+        return f"Intervals are not known; {n}."
+    basis = "over replicates (Student's t)" if "replicates" in bases else "over generated images (Wilson)"
+    if len(bases) > 1:
+        basis += ", or over images (Wilson) if there is one replicate or all are equal"
+    return f"Bars: 95% intervals {basis}; {n}."
+
+
+def _draw_bars(sheet: "Sheet", bars: Mapping[str, Estimate]) -> None:
+    axes = sheet.subplots()
+    positions = np.arange(len(bars))[::-1]
+    for y, estimate in zip(positions, bars.values(), strict=True):
+        _draw_bar(axes, int(y), estimate)
+    axes.set_yticks(positions, list(bars))
+    axes.set_xlim(0, 1.08)
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
+    axes.grid(visible=False, axis="y")
+    as_percent(axes.xaxis, 0)
+
+
+def _draw_bar(axes: "Axes", y: int, estimate: Estimate) -> None:
+    end = mean = estimate.mean or 0.0
+    axes.barh(y, mean, 0.62, color=PLACEHOLDER["c1"], alpha=0.8, linewidth=0)
+    if estimate.interval:
+        color = PLACEHOLDER["ink"]
+        axes.plot(estimate.interval, [y, y], color=color, linewidth=1.1, marker="|", markersize=6)
+        end = max(mean, estimate.interval[1])
+    text = _format_mean(estimate)
+    axes.annotate(text, (end, y), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8)
+
+
+def class_shares(plan: GenerationPlan, results: GenerationResults, labels: Sequence[str]) -> Figure | None:
+    """Dots: shares of the classes among confident predictions, one panel for each sampler."""
+    shares = {
+        name: np.array(sampler.class_shares, float)
+        for name, sampler in results.samplers.items()
+        if sum(share or 0.0 for share in sampler.class_shares) > 0
+    }
+    if not shares or len(labels) > MAX_CLASS_DOTS:
+        return None
+    name = f"{slug(plan.name)}-classes"
+    most_common = [
+        f"{sampler} {labels[int(np.nanargmax(row))]} ({format_metric(float(np.nanmax(row)), METRIC)})"
+        for sampler, row in shares.items()
+    ]
+    return Figure(
+        name=name,
+        title="Classes of generated images",
+        caption=(
+            "Share of each class among a sampler's images that the classifier is confident about; dashed "
+            "line: equal shares. A sampler with a high confident share but few classes generates only what "
+            "is easy. Mean over replicates; samplers without a confident prediction are left out."
+        ),
+        alt=f"Dot charts of class shares. Most common class: {'; '.join(most_common)}.",
+        svg=plot(name, lambda sheet: _draw_class_dots(sheet, shares, labels), 1.75),
+        csv_header=("sampler", *labels),
+        csv_rows=tuple((sampler, *map(float, row)) for sampler, row in shares.items()),
+    )
+
+
+def _draw_class_dots(sheet: "Sheet", shares: ClassShares, labels: Sequence[str]) -> None:
+    panels = sheet.subplots(1, len(shares), sharey=True, squeeze=False)[0]
+    x = np.arange(len(labels))
+    top = 1.1 * max(float(np.nanmax(row)) for row in shares.values())
+    for index, (axes, (sampler, row)) in enumerate(zip(panels, shares.items(), strict=True)):
+        style = index % len(SERIES)
+        color = PLACEHOLDER[SERIES[style]]
+        axes.axhline(1 / len(labels), color=PLACEHOLDER["ink"], linewidth=0.7, linestyle=(0, (4, 3)))
+        axes.vlines(x, 0, row, color=color, linewidth=1.2, alpha=0.6)
+        axes.plot(x, row, MARKERS[style], color=color, markersize=3.4)
+        axes.set_xticks(x, labels, fontsize=6.5 if len(labels) <= 12 else 5)
+        axes.tick_params(axis="x", length=0)
+        axes.grid(visible=False, axis="x")
+        axes.set_ylim(0, top)
+        as_percent(axes.yaxis, 0)
+        set_ylabel_horizontal(axes, sampler)
+
+
+def nearest_neighbors(
+    plan: GenerationPlan, results: GenerationResults, arrays: Mapping[str, Arrays]
+) -> Figure | None:
+    """Generated images above their nearest training images: are they new, or memorized?"""
+    noise = {name for name, share in _shares(results).items() if (share.mean or 0.0) < MIN_CONFIDENT_SHARE}
+    compared = {sampler: stored for sampler, stored in arrays.items() if sampler not in {REAL_DATA, *noise}}
+    if not compared:
+        return None
+    rows = []
+    for sampler, stored in compared.items():
+        n = min(N_NEIGHBORS, len(stored["neighbors"]), len(stored["images"]))
+        rows.append(ImageRow(sampler, stored["images"][:n]))
+        rows.append(ImageRow("nearest", stored["neighbors"][:n], is_last=True))
+    distances = {name: sampler.nn_distance.mean for name, sampler in results.samplers.items()}
+    known = {name: mean for name, mean in distances.items() if mean is not None}
+    listed = "; ".join(f"{name} {format_metric(mean, 'nn_distance')}" for name, mean in known.items())
+    return Figure(
+        name=f"{slug(plan.name)}-neighbors",
+        title="New or memorized?",
+        caption=(
+            f"The first {N_NEIGHBORS} images of a sampler; below each, the nearest training image (Euclidean "
+            f"distance over pixels in [0, 1]). Mean distance: {listed or 'no value yet'}."
+        ),
+        alt=f"Generated images and nearest training images. Mean distance: {listed or 'no value yet'}.",
+        svg=draw_grid(rows, ink=is_ink(next(iter(compared.values()))["neighbors"]), label_width=LABEL_WIDTH),
+        csv_header=("sampler", "nn_distance"),
+        csv_rows=tuple(known.items()),
+    )
