@@ -1,6 +1,6 @@
 """Stopped by signals and killed in the middle of trainings, a study ends as if nothing had happened.
 
-Proofs of the same at every point, a hundred times: tests/prove.
+Proofs of the same at every point, a hundred times: tests/slow.
 """
 
 import os
@@ -13,9 +13,10 @@ import toy_run
 
 from inklab.errors import EXIT_INTERRUPTED
 from inklab.records.status import Draft, PendingCommit
-from inklab.study.events import Started
-from inklab.study.jobs import TrainingJob
+from inklab.study.jobs import Started, TrainingJob
 from inklab.study.run_directory import COMMIT, RunDirectory, new_attempt_dir
+
+pytestmark = pytest.mark.integration
 
 EPOCHS = 12
 

@@ -17,9 +17,18 @@ from inklab.records.outcomes import TrialOutcome, TrialState
 from inklab.records.plan import GroupPlan, Trial
 from inklab.records.recipe import Recipe, TrialConfig
 from inklab.records.status import Draft
-from inklab.study.events import Done, EpochEnded, Failed, Lost, Retried, Started
 from inklab.study.executor import THREAD_VARIABLES, Executor, LocalExecutor
-from inklab.study.jobs import JobContext, TrainingJob, write_split_arrays
+from inklab.study.jobs import (
+    Done,
+    EpochEnded,
+    Failed,
+    JobContext,
+    Lost,
+    Retried,
+    Started,
+    TrainingJob,
+    write_split_arrays,
+)
 from inklab.study.planner import NUMERICS
 from inklab.study.run_directory import RunDirectory
 from inklab.training.checkpoint import list_checkpoints, read_checkpoint

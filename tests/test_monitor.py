@@ -17,8 +17,17 @@ from inklab.records.outcomes import TrialState
 from inklab.records.plan import GroupPlan, Trial
 from inklab.records.recipe import Recipe, TrialConfig
 from inklab.records.status import JobProgress, LiveStatus
-from inklab.study.events import Done, EpochEnded, Failed, Lost, Planned, Retried, Started, ignore_event
-from inklab.study.jobs import TrainingJob
+from inklab.study.jobs import (
+    Done,
+    EpochEnded,
+    Failed,
+    Lost,
+    Planned,
+    Retried,
+    Started,
+    TrainingJob,
+    ignore_event,
+)
 from inklab.study.monitor import REMOTE_TIMEOUT_SECONDS, RunMonitor, StatusFile, read_status
 from inklab.study.resources import Cost
 from inklab.study.run_directory import RunDirectory

@@ -7,7 +7,7 @@ from plan_builder import NET, plan_digits, plan_experiments
 
 from inklab.records.plan import ExecutionConfig
 from inklab.records.recipe import VECTOR_SETTINGS
-from inklab.study.grouping import max_population
+from inklab.study.planner import max_population
 
 CONV = {**NET, "network": "cnn"}
 LARGE = {"parameters": 500_000}  # of which three fit into a population

@@ -13,8 +13,7 @@ import toy_run
 from inklab.errors import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED, EXIT_OK, RunError
 from inklab.records.outcomes import TrialState
 from inklab.records.results import DataResults
-from inklab.study.events import Done, Planned, Started
-from inklab.study.jobs import EvaluationJob, TrainingJob
+from inklab.study.jobs import Done, EvaluationJob, Planned, Started, TrainingJob
 from inklab.study.run_directory import RunDirectory
 
 DONE, DIVERGED, FAILED, LOST = TrialState.DONE, TrialState.DIVERGED, TrialState.FAILED, TrialState.LOST

@@ -5,7 +5,7 @@ from plan_builder import plan_experiments
 
 from inklab.records.outcomes import TrialState
 from inklab.study.jobs import EvaluationJob, TrainingJob
-from inklab.study.scheduler import Scheduler
+from inklab.study.runner import Scheduler
 
 DONE, DIVERGED, FAILED, LOST = TrialState.DONE, TrialState.DIVERGED, TrialState.FAILED, TrialState.LOST
 NET = {"network": "mlp", "recipe": {"base": "sgd", "epochs": 2}, "replicates": 2}

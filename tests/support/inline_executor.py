@@ -7,8 +7,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from inklab.errors import InklabError, WriteError
-from inklab.study.events import Failed, JobEvent, Started
-from inklab.study.jobs import Job, JobContext
+from inklab.study.jobs import Failed, Job, JobContext, JobEvent, Started
 from inklab.study.worker import run_job
 
 

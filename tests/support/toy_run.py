@@ -11,7 +11,7 @@ import numpy as np
 
 from inklab.records.outcomes import Snapshot
 from inklab.records.results import Results
-from inklab.study.events import EventCallback, ignore_event
+from inklab.study.jobs import EventCallback, ignore_event
 from inklab.study.load import LoadedStudy, open_study, read_study
 from inklab.study.resources import ExecutionOptions
 from inklab.study.run_directory import RunDirectory

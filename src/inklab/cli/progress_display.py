@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 from inklab.cli.console import info
 from inklab.format import format_duration, format_number, pluralize
-from inklab.study.events import (
+from inklab.study.jobs import (
     Done,
     EpochEnded,
     Event,

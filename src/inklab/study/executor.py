@@ -17,8 +17,7 @@ from typing import Protocol, runtime_checkable
 from inklab.errors import InklabError, WriteError
 from inklab.hardware import disable_malloc_trim
 from inklab.io.files import fingerprint
-from inklab.study.events import EpochEnded, Failed, JobEvent, Lost, Retried, Started, Warned
-from inklab.study.jobs import Job, JobContext
+from inklab.study.jobs import EpochEnded, Failed, Job, JobContext, JobEvent, Lost, Retried, Started, Warned
 from inklab.study.run_directory import new_attempt_dir
 
 HEARTBEAT_SECONDS = 5.0

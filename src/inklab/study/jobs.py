@@ -1,6 +1,7 @@
-"""Jobs: what an executor is given, and what every job of a run needs. Imports no torch."""
+"""Jobs that an executor runs, what each of them needs, and the events of a run. Imports no torch."""
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -13,8 +14,10 @@ from inklab.io.files import write_atomic
 from inklab.io.tensor_file import write_arrays
 from inklab.records.components import Preprocessing
 from inklab.records.outcomes import TrialIdentity
-from inklab.records.plan import GenerationEvaluation, GroupPlan, RobustnessEvaluation, Trial
+from inklab.records.plan import GenerationEvaluation, GroupPlan, NetworkTraits, RobustnessEvaluation, Trial
 from inklab.records.recipe import TrialConfig
+from inklab.records.status import Draft
+from inklab.study.resources import Cost
 from inklab.study.run_directory import RunDirectory
 from inklab.study.spec import StudySpec
 
@@ -118,6 +121,113 @@ class EvaluationJob:
 
 
 Job = CheckJob | PreflightJob | TrainingJob | EvaluationJob
+
+
+# ---------------------------------------------------------------- events
+
+
+@dataclass(frozen=True)
+class Probing:
+    """The machine is about to be measured, which is done once and takes about 40 s."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """It is known what is to be done.
+
+    Attributes:
+        estimate: of what is still to be done.
+    """
+
+    estimate: Cost
+
+
+@dataclass(frozen=True)
+class _OfJob:
+    """An event of a job; the last one of each job is terminal."""
+
+    is_terminal: ClassVar[bool] = False
+    job: Job
+
+
+@dataclass(frozen=True)
+class Started(_OfJob):
+    """A worker began with a job; it does so again after `Retried`."""
+
+
+@dataclass(frozen=True)
+class EpochEnded(_OfJob):
+    """An epoch of a training has ended.
+
+    Attributes:
+        epoch: from 1; trials that are trained one after the other begin at 1 again.
+        epochs: of the recipe.
+        train_loss: mean over the epoch and the population; it may be NaN or infinite.
+    """
+
+    epoch: int
+    epochs: int
+    train_loss: float
+
+
+@dataclass(frozen=True)
+class Warned(_OfJob):
+    """A job goes on, but the user should know something."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class Retried(_OfJob):
+    """A job's worker died, and the job is queued once more."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Done(_OfJob):
+    """A job has ended, and left what it was to make.
+
+    Attributes:
+        drafts: that it made, each in `attempt_dir/<kind>/<id>`.
+        attempt_dir: directory of the attempt that ended.
+        traits: result of a preflight check; None for other jobs.
+    """
+
+    is_terminal: ClassVar[bool] = True
+    drafts: tuple[Draft, ...]
+    attempt_dir: Path
+    traits: NetworkTraits | None = None
+
+
+@dataclass(frozen=True)
+class Failed(_OfJob):
+    """A job raised an error; the reason is one line for a mistake of the user's, else a traceback."""
+
+    is_terminal: ClassVar[bool] = True
+    reason: str
+
+
+@dataclass(frozen=True)
+class Lost(_OfJob):
+    """A job's worker died as often as a job is tried."""
+
+    is_terminal: ClassVar[bool] = True
+    reason: str
+
+
+JobEvent = Started | EpochEnded | Warned | Retried | Done | Failed | Lost
+"""What an executor reports."""
+
+Event = Probing | Planned | JobEvent
+EventCallback = Callable[[Event], None]
+
+
+def ignore_event(event: Event) -> None:
+    """Do nothing: the callback of whoever does not want to know."""
+
+
+# ---------------------------------------------------------------- what jobs need
 
 
 @dataclass(frozen=True)

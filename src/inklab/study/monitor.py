@@ -26,8 +26,17 @@ from inklab.records.status import (
     Progress,
     RunningJob,
 )
-from inklab.study.events import EpochEnded, Event, EventCallback, Planned, Probing, Started, Warned
-from inklab.study.jobs import Job, TrainingJob
+from inklab.study.jobs import (
+    EpochEnded,
+    Event,
+    EventCallback,
+    Job,
+    Planned,
+    Probing,
+    Started,
+    TrainingJob,
+    Warned,
+)
 from inklab.study.resources import estimate_cost, group_seconds
 from inklab.study.run_directory import RunDirectory, without_none
 

@@ -3,6 +3,7 @@
 Ids are content hashes, so resuming, extending and sharing are set differences (docs/run-directory.md).
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypedDict, TypeVar
@@ -23,6 +24,7 @@ from inklab.records.plan import (
     FindingsPlan,
     GenerationEvaluation,
     GenerationPlan,
+    GroupPlan,
     NetworkTraits,
     Plan,
     PlannedTrial,
@@ -32,8 +34,8 @@ from inklab.records.plan import (
     Setting,
     TrainingPlan,
 )
-from inklab.records.recipe import Precision, TrialConfig
-from inklab.study.grouping import TrainingMode, group_trials, training_mode
+from inklab.records.recipe import VECTOR_SETTINGS, Precision, TrialConfig
+from inklab.study.resources import pays_to_compile
 from inklab.study.spec import (
     AnyExperiment,
     DataExperiment,
@@ -48,6 +50,14 @@ from inklab.usercode import is_user_code, source_sha256
 
 NUMERICS = 3
 """Raised by every change that may move a number; part of each id, so old and new outcomes never mix."""
+
+CACHE_BYTES = 12_000_000
+"""Bytes of weights, gradients and the optimizer's state that a population may have."""
+
+BYTES_SGD, BYTES_ADAM = 8, 16
+"""A parameter: fp32 master, bf16 copy, bf16 gradient; Adam's two moments."""
+
+MAX_POPULATION = 8
 
 
 def plan_study(
@@ -72,28 +82,14 @@ def plan_study(
     Raises:
         ConfigError: an experiment names something that does not exist, or that does not fit.
     """
-
-    def mode_of(config: TrialConfig) -> TrainingMode:
-        key = preflight_key(config)
-        return training_mode(config, networks[key], execution, data.train, key)
-
     planner = Planner(spec, data, execution)
     experiments = planner.experiments()
     return Plan(
-        study=spec.name,
-        title=spec.title or spec.name,
-        description=spec.description,
-        command=command,
-        profile=profile,
-        seed=spec.seed,
-        data=data,
-        execution=execution,
-        networks=dict(networks),
-        configs=planner.configs,
-        experiments=experiments,
-        trials=planner.trials,
-        groups=group_trials(planner.trials, planner.configs, execution, mode_of),
-    )
+        study=spec.name, title=spec.title or spec.name, description=spec.description, command=command,
+        profile=profile, seed=spec.seed, data=data, execution=execution, networks=dict(networks),
+        configs=planner.configs, experiments=experiments, trials=planner.trials,
+        groups=tuple(_group_trials(planner, execution, networks, data.train)),
+    )  # fmt: skip
 
 
 def run_id(study: str, profile: str, data_sha256: str, seed: int) -> str:
@@ -210,29 +206,19 @@ class Planner:
         evaluations = [
             self._with_id(
                 RobustnessEvaluation(
-                    id="new",
-                    pipeline=pipeline,
-                    corruption=experiment.corruption,
-                    strengths=experiment.strengths,
-                    images=images,
-                    replicate=replicate,
-                    depends_on=trials,
+                    id="new", pipeline=pipeline, corruption=experiment.corruption, images=images,
+                    strengths=experiment.strengths, replicate=replicate, depends_on=trials,
                 ),
                 experiment.corruption,
             )
             for pipeline in experiment.pipelines
             for replicate, trials in enumerate(self._paired_trials(*self._trained_parts(pipeline)))
-        ]
+        ]  # fmt: skip
         return RobustnessPlan(
-            **header,
-            corruption=experiment.corruption,
-            strengths=experiment.strengths,
-            images=images,
-            confusion_at=experiment.confusion_at,
-            pipelines=experiment.pipelines,
-            baseline=experiment.baseline,
-            evaluations=tuple(evaluations),
-        )
+            **header, corruption=experiment.corruption, strengths=experiment.strengths, images=images,
+            confusion_at=experiment.confusion_at, pipelines=experiment.pipelines,
+            baseline=experiment.baseline, evaluations=tuple(evaluations),
+        )  # fmt: skip
 
     def _trained_parts(self, pipeline: Pipeline) -> tuple[str, ...]:
         """The parts of a pipeline that are trained; the others are filters."""
@@ -251,30 +237,21 @@ class Planner:
         evaluations = [
             self._with_id(
                 GenerationEvaluation(
-                    id="new",
-                    sampler=sampler,
-                    samples=experiment.samples,
+                    id="new", sampler=sampler, samples=experiment.samples,
                     mixture_components=experiment.mixture_components,
-                    max_fit_images=experiment.max_fit_images,
-                    nn_images=experiment.nn_images,
-                    replicate=replicate,
-                    depends_on=(decoder, classifier),
+                    max_fit_images=experiment.max_fit_images, nn_images=experiment.nn_images,
+                    replicate=replicate, depends_on=(decoder, classifier),
                 )
             )
             for sampler in (REAL_DATA, *experiment.samplers)
             for replicate, (decoder, classifier) in enumerate(pairs)
-        ]
+        ]  # fmt: skip
         return GenerationPlan(
-            **header,
-            decoder=experiment.decoder,
-            classifier=experiment.classifier,
-            samplers=experiment.samplers,
-            samples=experiment.samples,
-            mixture_components=experiment.mixture_components,
-            max_fit_images=experiment.max_fit_images,
-            nn_images=experiment.nn_images,
-            evaluations=tuple(evaluations),
-        )
+            **header, decoder=experiment.decoder, classifier=experiment.classifier,
+            samplers=experiment.samplers, samples=experiment.samples,
+            mixture_components=experiment.mixture_components, max_fit_images=experiment.max_fit_images,
+            nn_images=experiment.nn_images, evaluations=tuple(evaluations),
+        )  # fmt: skip
 
     # ------------------------------------------------------------ trials and evaluations
 
@@ -370,3 +347,65 @@ def _naming(experiment: str) -> Iterator[None]:
     except ConfigError as error:
         message = f"experiment '{experiment}': {error}"
         raise ConfigError(message, key=error.key, suggestion=error.suggestion) from error
+
+
+# ---------------------------------------------------------------- which trials are trained in one program
+
+
+def _group_trials(
+    planner: Planner, execution: ExecutionConfig, networks: Mapping[str, NetworkTraits], n_images: int
+) -> Iterator[GroupPlan]:
+    """Groups of trials that are trained in one program; numbers do not depend on them.
+
+    Trials that differ only in replicate, learning rate, L2 and momentum are stacked into populations of at
+    most `execution.max_population`, spread over the workers; what can't be stacked, or doesn't gain, is
+    trained one by one. Groups of one program have the same population size, also the last and smaller one:
+    then they run the same compiled code. Whether it is compiled must not depend on how many trials there are,
+    or a run that is extended would differ from one that was begun larger.
+    """
+    programs = {key: _program(config) for key, config in planner.configs.items()}
+    by_program: dict[str, list[str]] = {}
+    for id, trial in planner.trials.items():
+        by_program.setdefault(programs[trial.config], []).append(id)
+    for ids in by_program.values():
+        config = planner.configs[planner.trials[ids[0]].config]
+        network = preflight_key(config)
+        traits = networks[network]
+        stacked = traits.vmappable and not traits.has_convolutions
+        is_long = execution.compile == "yes" or pays_to_compile(config, traits, n_images)
+        largest = min(execution.max_population, max_population(traits.parameters, config.recipe.optimizer))
+        size = _population_size(len(ids), largest, execution.workers) if stacked else 1
+        for start in range(0, len(ids), size):
+            yield GroupPlan(
+                trials=tuple(ids[start : start + size]), stacked=stacked,
+                reseed_each_step=traits.uses_global_rng, population_size=max(size, 2) if stacked else 1,
+                compiled=execution.compile != "no" and is_long and not traits.uses_global_rng,
+                network=network,
+            )  # fmt: skip
+
+
+def max_population(parameters: int, optimizer: str) -> int:
+    """How many members of a network a population should have: as many as fit in a core's share of the cache.
+
+    Compiled, two members of the 500-300 net take 0.49 s each an epoch and eight 0.56: the weights of more go
+    through memory in each step. Below two, nothing is gained; above eight, little.
+
+    Example:
+        >>> [max_population(count, "sgd") for count in (55_050, 226_416, 545_810)]
+        [8, 6, 2]
+    """
+    member_bytes = parameters * (BYTES_ADAM if optimizer == "adam" else BYTES_SGD)
+    return min(max(CACHE_BYTES // member_bytes, 2), MAX_POPULATION)
+
+
+def _population_size(n_trials: int, largest: int, workers: int) -> int:
+    """Members of a population: as few populations as fit, but one a worker if that leaves two in each."""
+    n_populations = max(math.ceil(n_trials / largest), min(workers, n_trials // 2), 1)
+    return math.ceil(n_trials / n_populations)
+
+
+def _program(config: TrialConfig) -> str:
+    """What the configurations of one program's trials have in common."""
+    common = config.model_dump(mode="json", exclude={"recipe": set(VECTOR_SETTINGS)})
+    # Momentum of zero keeps no velocity: another program, as in one with velocity it would cost memory.
+    return fingerprint([common, config.recipe.momentum > 0])

@@ -16,8 +16,7 @@ from inklab.corruptions.corruption import get_corruption
 from inklab.corruptions.filters import filters
 from inklab.data.dataset import stratified_sample
 from inklab.errors import WriteError
-from inklab.evaluation.frechet import Moments
-from inklab.evaluation.generation import evaluate_generation, reference_moments
+from inklab.evaluation.generation import Moments, evaluate_generation, reference_moments
 from inklab.evaluation.robustness import robustness_curve
 from inklab.io.tensor_file import write_arrays
 from inklab.model import TrainedModel
@@ -35,11 +34,11 @@ from inklab.records.outcomes import (
 from inklab.records.plan import GenerationEvaluation, RobustnessEvaluation
 from inklab.records.status import Draft
 from inklab.seeding import Seed
-from inklab.study.events import Done
 from inklab.study.jobs import (
     ARRAYS,
     SPLITS,
     CheckJob,
+    Done,
     EvaluationJob,
     Job,
     JobContext,
@@ -292,7 +291,8 @@ def _evaluate_generation(
     decoder, classifier = (_load_model(context, trial) for trial in evaluation.depends_on)
     reference = _reference(context, evaluation.depends_on[1], evaluation.replicate)
     seed = _sampler_seed(context, evaluation.replicate)
-    return evaluate_generation(evaluation, decoder, classifier, training_data(context), seed, reference)
+    train, test = training_data(context).train.pixels, training_data(context).test.pixels
+    return evaluate_generation(evaluation, decoder, classifier, train, test, seed, reference)
 
 
 def _sampler_seed(context: JobContext, replicate: int) -> Seed:
@@ -303,4 +303,4 @@ def _sampler_seed(context: JobContext, replicate: int) -> Seed:
 def _reference(context: JobContext, classifier: str, replicate: int) -> Moments:
     """Kept in the process: a third of the work of a sampler's evaluation, and the same for all of them."""
     net = _load_model(context, classifier).net
-    return reference_moments(net, training_data(context), _sampler_seed(context, replicate))
+    return reference_moments(net, training_data(context).train.pixels, _sampler_seed(context, replicate))
