@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from browser import needs_chromium, opened
 
-pytestmark = needs_chromium
+pytestmark = [pytest.mark.integration, needs_chromium]
 PAGE = "<!doctype html><html lang=en><meta charset=utf-8><title>A page</title><link rel=icon href='data:,'>"
 
 

@@ -103,6 +103,7 @@ def test_torch_is_the_version_that_compiling_was_tested_with():
     assert torch.__version__.startswith(f"{TESTED_TORCH}.")
 
 
+@pytest.mark.integration
 @needs_compiler
 class TestPopulation:
     POPULATIONS = ((2, 0, 1), (1, 0), (3, 4, 2), (1,), (4, 4, 0))
@@ -161,6 +162,7 @@ class TestPopulation:
             assert same_bits(one, other) and one.compiled
 
 
+@pytest.mark.integration
 @needs_compiler
 class TestSingleNetwork:
     @pytest.mark.parametrize("stops", [[3], [4, 1]], ids=str)
@@ -217,6 +219,7 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.integration
 @needs_compiler
 class TestCompiledStep:
     def test_the_gradient_of_a_maximum_in_bf16_is_the_uncompiled_one(self, folder):
@@ -275,6 +278,7 @@ print(all(result.compiled for result in results), [result.history.train_loss for
 """
 
 
+@pytest.mark.integration
 @needs_compiler
 class TestCache:
     def test_another_process_uses_it(self, three, cnns):

@@ -257,7 +257,7 @@ def test_preprocessing_must_make_images_of_the_models_shape(folder):
 
 
 def test_a_metric_may_be_a_whole_number(folder):
-    """Other JSON writers leave out the point; the fuzzed files of `tests/prove` showed it."""
+    """Other JSON writers leave out the point; the fuzzed files of `tests/slow` showed it."""
     edit(folder, metrics={"test_loss": 0})
     assert TrainedModel.load(folder).metrics == {"test_loss": 0.0}
 

@@ -81,6 +81,7 @@ def scribbles(count: int, seed: int) -> list[list[list[tuple[float, float]]]]:
     return drawings
 
 
+@pytest.mark.integration
 @needs_chromium
 class TestDrawing:
     def test_a_stroke_by_mouse(self):
@@ -205,6 +206,7 @@ class TestDrawing:
             assert page.evaluate(color) == [255, 0, 0, 255]
 
 
+@pytest.mark.integration
 @needs_chromium
 class TestText:
     def test_drawings_come_back_from_text_and_fit_into_a_link(self):
@@ -255,6 +257,7 @@ class TestText:
         assert outside == []
 
 
+@pytest.mark.integration
 @needs_chromium
 class TestPreprocessing:
     @pytest.mark.parametrize(

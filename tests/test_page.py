@@ -20,7 +20,7 @@ from page_visits import (
 )
 from PIL import Image
 
-pytestmark = needs_chromium
+pytestmark = [pytest.mark.integration, needs_chromium]
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from page_visits import (
     unnamed,
 )
 
-pytestmark = needs_chromium
+pytestmark = [pytest.mark.integration, needs_chromium]
 VIEWS = ("draw", "generate", "study")
 CONTROLS = ", ".join(
     f"{each}:visible" for each in ("button", "select", "input:not([type=radio])", "summary", "nav a")

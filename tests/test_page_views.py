@@ -23,7 +23,7 @@ from page_visits import (
 
 from inklab.run import Run
 
-pytestmark = needs_chromium
+pytestmark = [pytest.mark.integration, needs_chromium]
 GARBAGE = [
     "#view=nowhere&strength=lots&seed=-3&drawing=%00%ff",
     "#drawing=1____&strength=NaN&position=2,2&pipelines=../x,<b>",

@@ -17,6 +17,7 @@ HOSTILE = "</script><script>alert(1)</script>"
 THREE = [(0.32, 0.24), (0.6, 0.2), (0.66, 0.35), (0.48, 0.48), (0.68, 0.62), (0.6, 0.8), (0.3, 0.78)]
 
 
+@pytest.mark.integration
 @needs_chromium
 class TestNetworks:
     @pytest.mark.parametrize(
@@ -92,6 +93,7 @@ class TestNetworks:
         assert (more != images)[gray][(half != images)[gray]].all()  # more strength only adds noise
 
 
+@pytest.mark.integration
 @needs_chromium
 class TestUse:
     def draw(self, page, points):
