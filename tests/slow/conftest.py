@@ -1,4 +1,4 @@
-"""Proofs report what they counted."""
+"""Slow tests report what they counted."""
 
 import pytest
 
@@ -14,6 +14,3 @@ def announce(request):
             reporter.write_line(f"\n{text}")
 
     return write
-
-
-tell = announce

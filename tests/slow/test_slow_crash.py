@@ -1,6 +1,6 @@
 """Killed anywhere, any number of times, a study ends in the numbers of one that was never touched.
 
-About 40 minutes on two cores. `INKLAB_PROVE_ROUNDS`, `INKLAB_PROVE_SEED`: how many random kills, and which.
+About 40 minutes on two cores. `INKLAB_SLOW_ROUNDS`, `INKLAB_SLOW_SEED`: how many random kills, and which.
 """
 
 import os
@@ -13,9 +13,9 @@ import crash_runs
 import disk_faults
 import pytest
 
-pytestmark = pytest.mark.prove
-ROUNDS = int(os.environ.get("INKLAB_PROVE_ROUNDS", "100"))
-SEED = int(os.environ.get("INKLAB_PROVE_SEED", "1"))
+pytestmark = pytest.mark.slow
+ROUNDS = int(os.environ.get("INKLAB_SLOW_ROUNDS", "100"))
+SEED = int(os.environ.get("INKLAB_SLOW_SEED", "1"))
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Slow proofs on real digits at full size; `make prove`. The fast suite proves the same on small ones."""
+"""Slow proofs on real digits at full size; `make test-slow`. The fast suite proves the same on small ones."""
 
 import os
 from itertools import islice
@@ -26,7 +26,7 @@ from inklab.training.population import PopulationJob, single_member, weight_deca
 from inklab.training.step import TrainStep, scale_batch
 from inklab.training.trainer import train_population
 
-pytestmark = pytest.mark.prove
+pytestmark = pytest.mark.slow
 STEPS = 50
 DENSE = NetworkConfig.of("mlp", hidden=[500, 300])
 NOISE = {"name": "salt_and_pepper", "strength": [0.4, 0.4]}

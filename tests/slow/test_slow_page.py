@@ -1,6 +1,6 @@
 """The page as people use it: digits by mouse, finger and keys, 100 test digits by strokes, noise, new digits.
 
-Against `inklab serve` of a run: INKLAB_PROVE_RUN names a finished digits run, else one is made (quick,
+Against `inklab serve` of a run: INKLAB_SLOW_RUN names a finished digits run, else one is made (quick,
 some minutes). The test digits are MNIST's where INKLAB_DATA_DIR has them, else those of mnist-5k.
 """
 
@@ -40,7 +40,7 @@ from page_visits import (
 from inklab.errors import InklabError
 from inklab.records.results import Results
 
-pytestmark = [pytest.mark.prove, needs_chromium]
+pytestmark = [pytest.mark.slow, needs_chromium]
 DIGITS, LOST = 100, 2  # drawn by strokes; fewer right than from pixels, at most
 FINER = 4  # times that a digit's pixels are refined before strokes are laid along its rows
 VIEWS = ("draw", "generate", "study")
@@ -48,16 +48,16 @@ VIEWS = ("draw", "generate", "study")
 STROKES = """strokes => {
   // As pointer events, where a mouse would be. The mouse's pointer is there without a hand, too.
   const pad = document.getElementById("pad"), box = pad.getBoundingClientRect();
-  const tell = (type, [x, y], buttons) => pad.dispatchEvent(new PointerEvent(type, {
+  const send = (type, [x, y], buttons) => pad.dispatchEvent(new PointerEvent(type, {
     pointerId: 1, pointerType: "mouse", isPrimary: true, bubbles: true, cancelable: true,
     button: type === "pointermove" ? -1 : 0, buttons,
     clientX: box.left + pad.clientLeft + x * pad.clientWidth,
     clientY: box.top + pad.clientTop + y * pad.clientHeight,
   }));
   for (const stroke of strokes) {
-    tell("pointerdown", stroke[0], 1);
-    for (const place of stroke.slice(1)) tell("pointermove", place, 1);
-    tell("pointerup", stroke.at(-1), 0);
+    send("pointerdown", stroke[0], 1);
+    for (const place of stroke.slice(1)) send("pointermove", place, 1);
+    send("pointerup", stroke.at(-1), 0);
   }
 }"""
 PLACES = ("#here", "#map-images", "#samples canvas >> nth=7", "#neighbors canvas >> nth=3")
@@ -66,10 +66,10 @@ PLACES = ("#here", "#map-images", "#samples canvas >> nth=7", "#neighbors canvas
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
     """A finished digits run."""
-    named = os.environ.get("INKLAB_PROVE_RUN")
+    named = os.environ.get("INKLAB_SLOW_RUN")
     if named:
         return Path(named)
-    folder = tmp_path_factory.mktemp("prove") / "digits"
+    folder = tmp_path_factory.mktemp("slow") / "digits"
     subprocess.run([sys.executable, "-m", "inklab", "run", "digits", "--run-dir", str(folder)], check=True)
     return folder
 
@@ -129,7 +129,7 @@ def test_digits_drawn_with_the_mouse_are_recognised(address):
             clear(page)
 
 
-def test_a_hundred_test_digits_by_strokes_are_read_as_well_as_from_pixels(address, run, tell):
+def test_a_hundred_test_digits_by_strokes_are_read_as_well_as_from_pixels(address, run, announce):
     import torch
 
     from inklab.run import Run
@@ -150,7 +150,7 @@ def test_a_hundred_test_digits_by_strokes_are_read_as_well_as_from_pixels(addres
             abstained += found == "?"
             off.append(distance(stage(page, "Input"), digit.ravel().tolist()))
             clear(page)
-    tell(
+    announce(
         f"{DIGITS} test digits: {right} right by strokes ({abstained} abstained), {from_pixels} from pixels; "
         f"framed images differ by {np.mean(off):.1f} of 255 (root mean square)"
     )

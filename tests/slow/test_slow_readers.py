@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from malicious_files import CHANGES, QUICKLY, Tally, limited_memory, peak_bytes
 
-pytestmark = pytest.mark.prove
+pytestmark = pytest.mark.slow
 
 BATCH = 20  # cases per example, which makes drawing them cheaper
 LARGEST = 1 << 30  # bytes that all cases together may take more than the interpreter had before

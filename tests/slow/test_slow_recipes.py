@@ -15,7 +15,7 @@ from inklab.hardware import preferred_dtype
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # the benchmarks are run from the checkout and never installed
 
-pytestmark = pytest.mark.prove
+pytestmark = pytest.mark.slow
 
 SMALL = {  # recipe: (what is changed, the least mean accuracy of two replicates)
     "cnn-fast": ({"epochs": 2}, 0.9905),

@@ -20,7 +20,7 @@ from inklab.study.resources import ExecutionOptions
 from inklab.study.run_directory import RunDirectory
 from inklab.study.runner import StudyRunner
 
-pytestmark = pytest.mark.prove
+pytestmark = pytest.mark.slow
 CODES = {errno.ENOSPC: EXIT_INTERRUPTED, errno.EIO: EXIT_INTERRUPTED, errno.EACCES: EXIT_USAGE}
 
 

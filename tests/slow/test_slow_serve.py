@@ -18,7 +18,7 @@ import live_server
 import pytest
 import toy_run
 
-pytestmark = pytest.mark.prove
+pytestmark = pytest.mark.slow
 
 EXAMPLES = 300  # requests an operation
 MIB = 1024**2
@@ -77,7 +77,7 @@ def server():
         yield server
 
 
-def test_every_answer_is_as_described_and_none_is_a_500(server, tmp_path, tell):
+def test_every_answer_is_as_described_and_none_is_a_500(server, tmp_path, announce):
     """schemathesis: requests that fit the description, such that don't, other methods, odd headers.
 
     Left out: that whatever fits the description is accepted, since no schema says what a picture is; and the
@@ -91,12 +91,12 @@ def test_every_answer_is_as_described_and_none_is_a_500(server, tmp_path, tell):
     ran = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=900)
     assert ran.returncode == 0, ran.stdout[-8000:]
     asked = int(re.search(r"([\d,]+) generated, ([\d,]+) passed", ran.stdout)[1].replace(",", ""))
-    tell(f"schemathesis: {asked} requests")
+    announce(f"schemathesis: {asked} requests")
     assert "Tested: 6" in ran.stdout and asked > 6 * 50
 
 
 @pytest.mark.parametrize("clients", [1, 8, 64])
-def test_nobody_is_dropped(server, clients, tell):
+def test_nobody_is_dropped(server, clients, announce):
     """As many clients as that, each with one question after the other, mixed ones."""
     image = live_server.encoded_examples()[0]
     bodies = [
@@ -117,7 +117,7 @@ def test_nobody_is_dropped(server, clients, tell):
     began = time.monotonic()
     with ThreadPoolExecutor(clients) as pool:
         codes = [code for told in pool.map(client, range(clients)) for code in told]
-    tell(f"{clients} clients: {len(codes)} answers in {time.monotonic() - began:.1f} s")
+    announce(f"{clients} clients: {len(codes)} answers in {time.monotonic() - began:.1f} s")
     assert codes == [200] * (each * clients)
 
 
@@ -125,7 +125,7 @@ class TestAbuse:
     """Memory before and after, and well after."""
 
     @pytest.fixture(autouse=True)
-    def bounded(self, server, tell, request):
+    def bounded(self, server, announce, request):
         server.well()
         before, peak, done = server.resident(), [0], threading.Event()
 
@@ -139,7 +139,7 @@ class TestAbuse:
         done.set()
         watcher.join()
         server.well()
-        tell(
+        announce(
             f"{request.node.name}: {before / MIB:.0f} MiB before, {peak[0] / MIB:.0f} at most, "
             f"{server.resident() / MIB:.0f} after"
         )
