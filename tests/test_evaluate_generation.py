@@ -3,14 +3,26 @@
 import numpy as np
 import pytest
 import torch
+from export_samples import untrained_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import sqrtm
 from scipy.spatial.distance import cdist
 
 from inklab.errors import DataError, ModelMismatchError
-from inklab.evaluation.frechet import Moments, frechet_distance, moments
-from inklab.evaluation.generation import classifier_agreement, nearest_neighbors, score_samples
+from inklab.evaluation.generation import (
+    Moments,
+    classifier_agreement,
+    evaluate_generation,
+    frechet_distance,
+    moments,
+    nearest_neighbors,
+    reference_moments,
+)
+from inklab.evaluation.samplers import samplers
+from inklab.networks.layer_table import features_before_last
+from inklab.records.plan import GenerationEvaluation
+from inklab.seeding import Seed
 
 
 def features(images: torch.Tensor) -> torch.Tensor:
@@ -118,24 +130,59 @@ def test_nearest_needs_training_images():
         nearest_neighbors(torch.zeros(2, 1, 3, 3), np.zeros((0, 1, 3, 3), dtype=np.uint8))
 
 
-def test_samples_get_every_score():
-    rng = torch.Generator().manual_seed(0)
-    images = torch.rand(40, 1, 3, 3, generator=rng)
-    pixels = (torch.rand(300, 1, 3, 3, generator=rng) * 255).to(torch.uint8).numpy()
-    pixels.setflags(write=False)
-    classifier = lambda images: images.flatten(1)[:, :3] * 20  # noqa: E731
-    reference = moments(features, pixels)
-    scores = score_samples(images, classifier, features, reference, pixels, nn_images=25)
-    agreement, (distances, indices) = (
-        classifier_agreement(classifier, images),
-        nearest_neighbors(images[:25], pixels),
-    )
-    assert scores.agreement.confident_share == agreement.confident_share and 0 < agreement.confident_share < 1
-    np.testing.assert_array_equal(scores.agreement.class_shares, agreement.class_shares)
-    assert scores.frechet_distance == frechet_distance(moments(features, images), reference) > 0
-    assert scores.nn_distance == distances.mean()
-    np.testing.assert_array_equal(scores.neighbors, pixels[indices[:10]])
-    assert len(scores.agreement.predicted) == len(scores.agreement.confidence) == 40
+@pytest.fixture(scope="module")
+def generation_inputs():
+    """Decoder, classifier, 300 training and 40 test images, seed, and the reference moments."""
+    rng = np.random.default_rng(0)
+    train, test = (torch.from_numpy(rng.integers(0, 256, (n, 1, 12, 12), np.uint8)) for n in (300, 40))
+    decoder, classifier, seed = untrained_model("autoencoder"), untrained_model("mlp"), Seed(3)
+    with torch.no_grad():  # so that images differ, and some predictions are confident
+        for parameter in [*decoder.net.net.parameters(), classifier.net.net.output.weight]:
+            parameter *= 4
+    reference = reference_moments(classifier.net, train, seed)
+    return decoder, classifier, train, test, seed, reference
+
+
+def generation(sampler: str) -> GenerationEvaluation:
+    return GenerationEvaluation(
+        id="a", sampler=sampler, samples=60, mixture_components=2, max_fit_images=100, nn_images=25,
+        replicate=0, depends_on=("b", "c"),
+    )  # fmt: skip
+
+
+def test_generated_images_get_every_score(generation_inputs):
+    decoder, classifier, train, test, seed, reference = generation_inputs
+    outcome, arrays = evaluate_generation(generation("uniform"), *generation_inputs)
+    order = torch.from_numpy((seed / "training images").rng().permutation(300))[:100]
+    with torch.inference_mode():
+        codes = decoder.net.net.encoder(decoder.net.normalize(train[order].float() / 255)).numpy()
+        drawn = samplers["uniform"](codes, 60, (seed / "uniform").rng()).codes
+        images = torch.sigmoid(decoder.net.net.decoder(torch.from_numpy(drawn)))
+    agreement = classifier_agreement(classifier.net, images)
+    distances, indices = nearest_neighbors(images[:25], train.numpy())
+    generated = moments(features_before_last(classifier.net), images[:40])
+    assert outcome.confident_share == agreement.confident_share and 0 < agreement.confident_share < 1
+    assert outcome.class_shares == tuple(agreement.class_shares)
+    assert outcome.frechet_distance == pytest.approx(frechet_distance(generated, reference), rel=1e-6)
+    assert outcome.nn_distance == pytest.approx(distances.mean())
+    np.testing.assert_array_equal(arrays["neighbors"], train.numpy()[indices[:10]])
+    np.testing.assert_array_equal(arrays["images"], (images * 255).round().byte().numpy())
+    np.testing.assert_array_equal(arrays["predicted"], agreement.predicted)
+
+
+def test_real_images_are_the_reference_for_samplers(generation_inputs):
+    decoder, classifier, _, test, _, reference = generation_inputs
+    outcome, arrays = evaluate_generation(generation("real_data"), *generation_inputs)
+    real = moments(features_before_last(classifier.net), test)
+    assert outcome.frechet_distance == frechet_distance(real, reference) > 0
+    assert outcome.confident_share == classifier_agreement(classifier.net, test).confident_share
+    np.testing.assert_array_equal(arrays["images"], test[:10].numpy())
+    assert arrays["reconstructions"].shape == (10, 1, 12, 12)
+
+
+def test_a_decoder_needs_two_halves(generation_inputs):
+    with pytest.raises(ModelMismatchError):
+        evaluate_generation(generation("uniform"), generation_inputs[1], *generation_inputs[1:])
 
 
 def test_worse_images_have_a_larger_frechet_distance():

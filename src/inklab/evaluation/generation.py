@@ -1,22 +1,33 @@
-"""Images that a decoder generates from a sampler's codes: how good they are, and how new."""
+"""Images that a decoder generates from a sampler's codes: how good they are, and how new.
+
+The Fréchet distance compares two sets of features, both treated as normal. Heusel et al., "GANs trained by a
+two time-scale update rule converge to a local Nash equilibrium" (2017), use the features of a network for
+photographs. Here they are those of a classifier trained on the same images, so values can be compared only
+for the same classifier, above all with the distance of real test images.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Float64, Int, Int64, UInt8
+from jaxtyping import Float, Float32, Float64, Int64, UInt8
 from torch import Tensor, nn
 
 from inklab.errors import DataError, ModelMismatchError
-from inklab.evaluation.frechet import Moments, frechet_distance, moments
 from inklab.evaluation.samplers import samplers
-from inklab.evaluation.scores import AnyPixels, ForwardFn, batches, predict_in_batches
+from inklab.evaluation.scores import (
+    AnyImages,
+    ForwardFn,
+    batches,
+    inference_mode,
+    predict_in_batches,
+    to_bytes,
+)
 from inklab.model import TrainedModel
 from inklab.networks.layer_table import features_before_last
 from inklab.records.outcomes import CONFIDENT, GenerationOutcome, TrialState
 from inklab.records.plan import REAL_DATA, GenerationEvaluation
 from inklab.seeding import Seed
-from inklab.training.batches import TrainingData
 
 NEIGHBORS = 10  # generated images whose nearest training image is kept
 BLOCK = 1000  # training images compared at once: 8 MB of distances for 2,000 generated images
@@ -25,6 +36,80 @@ KEPT_IMAGES = 100  # generated images that are kept for the report
 RECONSTRUCTIONS = 10  # of test images, kept for the report
 
 Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean and covariance of a set of features.
+
+    Attributes:
+        mean: `(f,)`.
+        covariance: `(f, f)`, unbiased (divided by count - 1).
+        count: how many images they come from.
+    """
+
+    mean: Float64[np.ndarray, " f"]
+    covariance: Float64[np.ndarray, "f f"]
+    count: int
+
+
+def moments(features: ForwardFn, images: AnyImages) -> Moments:
+    """Compute mean and covariance of a network's features over many images, in batches.
+
+    Args:
+        features: maps `(b, c, h, w)` images in [0, 1] to `(b, f)` features, such as a last hidden layer's.
+        images: `(n, c, h, w)` bytes or floats in [0, 1], n at least 2.
+
+    Raises:
+        DataError: fewer than two images.
+        ModelMismatchError: the features are not `(b, f)`, or not finite.
+    """
+    if len(images) < 2:
+        raise DataError(f"{len(images)} images; a covariance needs at least 2")
+    count, mean, scatter = 0, np.zeros(1), np.zeros((1, 1))
+    with inference_mode(features):
+        for inputs in batches(images):
+            batch = features(inputs).double().cpu().numpy()
+            if batch.ndim != 2 or len(batch) != len(inputs) or not np.isfinite(batch).all():
+                raise ModelMismatchError(
+                    f"features have the shape {batch.shape} for {len(inputs)} images; they must be "
+                    f"({len(inputs)}, f) and finite"
+                )
+            # Chan, Golub and LeVeque (1979): merging scatters keeps the digits that sums of squares lose.
+            batch_mean = batch.mean(axis=0)
+            delta, centered = batch_mean - mean, batch - batch_mean
+            total = count + len(batch)
+            scatter = scatter + (
+                centered.T @ centered + np.outer(delta, delta) * (count * len(batch) / total)
+            )
+            mean = mean + delta * (len(batch) / total)
+            count = total
+    return Moments(mean, scatter / (count - 1), count)
+
+
+def frechet_distance(a: Moments, b: Moments) -> float:
+    """`|mean_a - mean_b|^2 + trace(A + B - 2 (A B)^(1/2))`: 0 for equal moments, unbounded above.
+
+    It decreases with the number of images on either side, so compare only the same numbers of images.
+
+    Raises:
+        ModelMismatchError: the two have different numbers of features.
+
+    Example:
+        >>> narrow, wide = (Moments(np.zeros(1), np.array([[sd**2]]), 100) for sd in (1.0, 3.0))
+        >>> frechet_distance(narrow, wide)
+        4.0
+    """
+    if a.mean.shape != b.mean.shape:
+        raise ModelMismatchError(f"moments of {len(a.mean)} and of {len(b.mean)} features can't be compared")
+    # trace((A B)^(1/2)) = trace((A^(1/2) B A^(1/2))^(1/2)), and that matrix is symmetric: its eigenvalues are
+    # real, and negative ones are rounding errors. A general root of A B fails where A is singular.
+    values, vectors = np.linalg.eigh(a.covariance)
+    root = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
+    inner = root @ b.covariance @ root
+    overlap = np.sqrt(np.linalg.eigvalsh((inner + inner.T) / 2).clip(min=0)).sum()
+    delta = a.mean - b.mean
+    return max(0.0, float(delta @ delta + np.trace(a.covariance) + np.trace(b.covariance) - 2 * overlap))
 
 
 @dataclass(frozen=True)
@@ -44,63 +129,7 @@ class ClassifierAgreement:
     confidence: Float32[np.ndarray, " n"]
 
 
-@dataclass(frozen=True)
-class SampleScores:
-    """How good generated images are.
-
-    Attributes:
-        agreement: what the classifier predicts.
-        frechet_distance: to the reference, in the classifier's features; lower is better.
-        nn_distance: mean Euclidean distance to the nearest training image, pixels in [0, 1]; near 0: copied.
-        neighbors: `(m, c, h, w)` the training images nearest to the first ten (m at most 10).
-    """
-
-    agreement: ClassifierAgreement
-    frechet_distance: float
-    nn_distance: float
-    neighbors: UInt8[np.ndarray, "m c h w"]
-
-
-def score_samples(
-    images: Float[Tensor, "n c h w"],
-    classifier: ForwardFn,
-    features: ForwardFn,
-    reference: Moments,
-    train_pixels: UInt8[np.ndarray, "t c h w"],
-    *,
-    nn_images: int = 2000,
-    frechet_images: int | None = None,
-) -> SampleScores:
-    """Score images that a decoder generated.
-
-    Args:
-        images: `(n, c, h, w)` images in [0, 1], in no particular order; n at least 2.
-        classifier: maps images to `(b, k)` logits.
-        features: maps images to `(b, f)` features of the classifier, such as its last hidden layer.
-        reference: the same features' moments over real images.
-        train_pixels: `(t, c, h, w)` the training images.
-        nn_images: the nearest training image is sought for the first ones only: 10,000 against 55,000 images
-            of 784 pixels would be 0.9 TFLOP.
-        frechet_images: the Fréchet distance is of the first ones only; all by default. It depends on their
-            number, so compare it only with that of as many real images.
-
-    Raises:
-        DataError: there are too few images, or the training images have another shape.
-        ModelMismatchError: the classifier or the features do not fit the images or the reference.
-    """
-    agreement = classifier_agreement(classifier, images)
-    distances, indices = nearest_neighbors(images[:nn_images], train_pixels)
-    return SampleScores(
-        agreement=agreement,
-        frechet_distance=frechet_distance(moments(features, images[:frechet_images]), reference),
-        nn_distance=float(distances.mean()),
-        neighbors=train_pixels[indices[:NEIGHBORS]],
-    )
-
-
-def classifier_agreement(
-    classifier: ForwardFn, images: AnyPixels | Float[Tensor, "n c h w"]
-) -> ClassifierAgreement:
+def classifier_agreement(classifier: ForwardFn, images: AnyImages) -> ClassifierAgreement:
     """Classify some images, and measure how confident the classifier is.
 
     Args:
@@ -123,9 +152,10 @@ def classifier_agreement(
             "classes"
         )
     confidence, predicted = (part.numpy() for part in logits.softmax(dim=1).max(dim=1))
-    counts = np.bincount(predicted[confidence > CONFIDENT], minlength=logits.shape[1])
+    is_confident = confidence > CONFIDENT
+    counts = np.bincount(predicted[is_confident], minlength=logits.shape[1])
     return ClassifierAgreement(
-        confident_share=float((confidence > CONFIDENT).mean()),
+        confident_share=float(is_confident.mean()),
         class_shares=counts / max(1, counts.sum()),
         predicted=predicted.astype(np.uint8),
         confidence=confidence.astype(np.float32),
@@ -167,26 +197,32 @@ def nearest_neighbors(
     return distances.numpy(), indices.numpy()
 
 
-def reference_moments(classifier: nn.Module, data: TrainingData, seed: Seed) -> Moments:
+def reference_moments(classifier: nn.Module, train: UInt8[Tensor, "t c h w"], seed: Seed) -> Moments:
     """Moments of the classifier's features over training images that are drawn by `seed`."""
-    return moments(features_before_last(classifier), data.train.pixels[_order(data, seed)[:REFERENCE_IMAGES]])
+    return moments(features_before_last(classifier), _shuffled(train, seed, REFERENCE_IMAGES))
 
 
 def evaluate_generation(
     evaluation: GenerationEvaluation,
     decoder: TrainedModel,
     classifier: TrainedModel,
-    data: TrainingData,
+    train: UInt8[Tensor, "t c h w"],
+    test: UInt8[Tensor, "n c h w"],
     seed: Seed,
     reference: Moments,
 ) -> tuple[GenerationOutcome, Arrays]:
     """Generate images with a sampler and score them; or, for "real_data", score real images.
 
+    The nearest training image is sought for `nn_images` of them only: 10,000 against 55,000 images of 784
+    pixels would be 0.9 TFLOP. The Fréchet distance depends on the number of images, so it is of as many
+    generated images as there are real ones.
+
     Args:
         evaluation: as in the plan.
         decoder: an autoencoder, whose network has `encoder` and `decoder`.
         classifier: scores the images.
-        data: training images give codes and reference; test images are the real ones.
+        train: `(t, c, h, w)` bytes; they give codes and neighbors.
+        test: `(n, c, h, w)` bytes, the real images.
         seed: the source of randomness.
         reference: `reference_moments` of the classifier and the seed; the same for every sampler.
 
@@ -198,46 +234,38 @@ def evaluate_generation(
     """
     encode, decode = _halves(decoder)
     features = features_before_last(classifier.net)
-    n_compared = min(evaluation.samples, len(data.test.labels))  # as many generated images as real ones
+    n_compared = min(evaluation.samples, len(test))
     if evaluation.sampler == REAL_DATA:
-        real = moments(features, data.test.pixels[:n_compared])
-        return _score_real_data(evaluation, decoder, classifier, data, frechet_distance(real, reference))
-    fit_indices = _order(data, seed)[: evaluation.max_fit_images]
-    codes = predict_in_batches(encode, data.train.pixels[fit_indices]).numpy()
+        distance = frechet_distance(moments(features, test[:n_compared]), reference)
+        return _score_real_data(evaluation, decoder, classifier, test, distance)
+    codes = predict_in_batches(encode, _shuffled(train, seed, evaluation.max_fit_images)).numpy()
     sampler = samplers[evaluation.sampler]
     params = {key: value for key, value in evaluation if key in sampler.params}
     drawn = sampler(codes, evaluation.samples, (seed / evaluation.sampler).rng(), params)
     images = torch.sigmoid(predict_in_batches(decode, torch.from_numpy(drawn.codes)))
-    scores = score_samples(
-        images,
-        classifier.net,
-        features,
-        reference,
-        data.train.pixels.numpy(),
-        nn_images=evaluation.nn_images,
-        frechet_images=n_compared,
-    )
-    agreement = scores.agreement
+    agreement = classifier_agreement(classifier.net, images)
+    distances, nearest = nearest_neighbors(images[: evaluation.nn_images], train.numpy())
     outcome = GenerationOutcome(
         evaluation=evaluation,
         state=TrialState.DONE,
         confident_share=agreement.confident_share,
         class_shares=tuple(agreement.class_shares.tolist()),
-        frechet_distance=scores.frechet_distance,
-        nn_distance=scores.nn_distance,
+        frechet_distance=frechet_distance(moments(features, images[:n_compared]), reference),
+        nn_distance=float(distances.mean()),
         sampler_info=drawn.info,
     )
     arrays = {
         "images": to_bytes(images[:KEPT_IMAGES]),
-        "neighbors": scores.neighbors,
+        "neighbors": train.numpy()[nearest[:NEIGHBORS]],
         "predicted": agreement.predicted[:KEPT_IMAGES],
         "confidence": agreement.confidence[:KEPT_IMAGES],
     }
     return outcome, arrays
 
 
-def _order(data: TrainingData, seed: Seed) -> Int[Tensor, " n"]:
-    return torch.from_numpy((seed / "training images").rng().permutation(len(data.train.labels)))
+def _shuffled(pixels: UInt8[Tensor, "t c h w"], seed: Seed, count: int) -> UInt8[Tensor, "n c h w"]:
+    order = (seed / "training images").rng().permutation(len(pixels))
+    return pixels[torch.from_numpy(order[:count])]
 
 
 def _halves(model: TrainedModel) -> tuple[nn.Module, nn.Module]:
@@ -255,12 +283,12 @@ def _score_real_data(
     evaluation: GenerationEvaluation,
     decoder: TrainedModel,
     classifier: TrainedModel,
-    data: TrainingData,
+    test: UInt8[Tensor, "n c h w"],
     distance: float,
 ) -> tuple[GenerationOutcome, Arrays]:
     """Score real images: the best that any sampler can reach."""
-    real = classifier_agreement(classifier.net, data.test.pixels)
-    reconstructions = predict_in_batches(decoder.denoise, data.test.pixels)
+    real = classifier_agreement(classifier.net, test)
+    reconstructions = predict_in_batches(decoder.denoise, test)
     outcome = GenerationOutcome(
         evaluation=evaluation,
         state=TrialState.DONE,
@@ -269,13 +297,4 @@ def _score_real_data(
         frechet_distance=distance,
     )
     first = slice(RECONSTRUCTIONS)
-    arrays = {
-        "images": data.test.pixels[first].numpy(),
-        "reconstructions": to_bytes(reconstructions[first]),
-    }
-    return outcome, arrays
-
-
-def to_bytes(images: Float[Tensor, "n c h w"]) -> UInt8[np.ndarray, "n c h w"]:
-    """Images in [0, 1] as bytes."""
-    return (images * 255).round().to(torch.uint8).numpy()
+    return outcome, {"images": test[first].numpy(), "reconstructions": to_bytes(reconstructions[first])}

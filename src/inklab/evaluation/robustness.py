@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,11 +11,10 @@ from torch import Tensor
 
 from inklab.corruptions.corruption import Corruption
 from inklab.errors import DataError, ModelMismatchError
-from inklab.evaluation.scores import AnyPixels, ForwardFn, batches, inference_mode, recall_per_class
+from inklab.evaluation.scores import AnyPixels, ForwardFn, batches, inference_mode, recall_per_class, to_bytes
 from inklab.seeding import Seed
 
 BLOCK = 100  # images corrupted and classified at once; the noise depends on it, so a change moves numbers
-
 
 DenoiseFn = Callable[[Tensor], Tensor]
 
@@ -97,21 +97,21 @@ def robustness_curve(
             _evaluate(classify, _corrupt_and_denoise(pixels, corruption, strength, seed, denoise), examples)
             for strength in strengths
         ]
-    recalls = [recall_per_class(point.predicted, labels, len(examples)) for point in points]
+    predicted, corrupted, denoised = (np.stack(arrays) for arrays in zip(*points, strict=True))
+    recalls = np.stack([recall_per_class(row, labels, len(examples)) for row in predicted])
     return RobustnessCurve(
         strengths=strengths,
-        predicted=np.stack([point.predicted for point in points]),
+        predicted=predicted,
         recall=np.array([recall.mean() for recall in recalls]),
-        recall_per_class=np.stack(recalls),
-        accuracy=np.array([np.mean(point.predicted == labels) for point in points]),
-        corrupted=np.stack([point.corrupted for point in points]),
-        denoised=np.stack([point.denoised for point in points]),
+        recall_per_class=recalls,
+        accuracy=np.array([np.mean(row == labels) for row in predicted]),
+        corrupted=corrupted,
+        denoised=denoised,
     )
 
 
-@dataclass(frozen=True)
-class _Point:
-    """One strength of a curve."""
+class _Point(NamedTuple):
+    """One strength of a curve: predictions, and the example of each class as in `RobustnessCurve`."""
 
     predicted: UInt8[np.ndarray, " n"]
     corrupted: UInt8[np.ndarray, "k c h w"]
@@ -122,22 +122,14 @@ def _evaluate(
     classify: ForwardFn, blocks: Iterator[tuple[Tensor, Tensor]], examples: Int[np.ndarray, " k"]
 ) -> _Point:
     """Classify blocks of images; keep those whose index is in `examples`."""
-    predicted, corrupted_examples, denoised_examples = [], [], []
-    by_index = np.argsort(examples)
-    start = 0
-    for corrupted, denoised in blocks:
+    predicted, kept = [], {}
+    for number, (corrupted, denoised) in enumerate(blocks):
         predicted.append(_predict(classify(denoised), len(denoised), len(examples)))
-        end = start + len(corrupted)
-        in_block = [int(examples[k]) - start for k in by_index if start <= examples[k] < end]
-        corrupted_examples.append(_to_bytes(corrupted[in_block]))
-        denoised_examples.append(_to_bytes(denoised[in_block]))
-        start = end
-    by_class = np.argsort(by_index)
-    return _Point(
-        np.concatenate(predicted),
-        np.concatenate(corrupted_examples)[by_class],
-        np.concatenate(denoised_examples)[by_class],
-    )
+        for index in (examples - number * BLOCK).tolist():
+            if 0 <= index < len(corrupted):
+                kept[number * BLOCK + index] = corrupted[index], denoised[index]
+    pairs = zip(*(kept[index] for index in examples.tolist()), strict=True)
+    return _Point(np.concatenate(predicted), *(to_bytes(torch.stack(images)) for images in pairs))
 
 
 def _corrupt_and_denoise(
@@ -174,7 +166,3 @@ def _predict(logits: Tensor, rows: int, n_classes: int) -> UInt8[np.ndarray, " b
             f"with k from {n_classes} to 256"
         )
     return logits.argmax(dim=1).to(torch.uint8).cpu().numpy()
-
-
-def _to_bytes(images: Tensor) -> UInt8[np.ndarray, "b c h w"]:
-    return (images * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()

@@ -24,7 +24,8 @@ ForwardFn = Callable[[Tensor], Tensor]
 AnyPixels = UInt8[np.ndarray, "n c h w"] | UInt8[Tensor, "n c h w"]
 """Images as bytes, in an array or in a tensor on the device."""
 
-AnyLabels = Int[np.ndarray, " n"] | Int[Tensor, " n"]
+AnyImages = AnyPixels | Float[Tensor, "n ..."]
+"""The same, or floats in [0, 1] as they are; also codes."""
 
 # Images per forward pass: they fit into the cache (convolutions take half the time per image that they take
 # with 500). Fixed, since the last bits of a matrix product depend on it.
@@ -64,7 +65,9 @@ class ReconstructionScores:
     psnr: float
 
 
-def classification_scores(net: ForwardFn, pixels: AnyPixels, labels: AnyLabels) -> ClassificationScores:
+def classification_scores(
+    net: ForwardFn, pixels: AnyPixels, labels: Int[np.ndarray, " n"] | Int[Tensor, " n"]
+) -> ClassificationScores:
     """Compute accuracy, loss and predictions of a classifier.
 
     Args:
@@ -82,7 +85,7 @@ def classification_scores(net: ForwardFn, pixels: AnyPixels, labels: AnyLabels) 
         1.0
     """
     logits = predict_in_batches(net, pixels).double().cpu()
-    targets = torch.as_tensor(np.asarray(labels) if isinstance(labels, np.ndarray) else labels).long().cpu()
+    targets = torch.as_tensor(labels).long().cpu()
     _check_logits(logits, targets)
     confidence, predicted = logits.softmax(dim=1).max(dim=1)
     return ClassificationScores(
@@ -93,9 +96,7 @@ def classification_scores(net: ForwardFn, pixels: AnyPixels, labels: AnyLabels) 
     )
 
 
-def reconstruction_scores(
-    net: ForwardFn, inputs: AnyPixels | Float[Tensor, "n c h w"], images: AnyPixels | Float[Tensor, "n c h w"]
-) -> ReconstructionScores:
+def reconstruction_scores(net: ForwardFn, inputs: AnyImages, images: AnyImages) -> ReconstructionScores:
     """Compare a network's output for some inputs with the clean images.
 
     Args:
@@ -157,9 +158,7 @@ def recall_per_class(
     return recall
 
 
-def predict_in_batches(
-    net: ForwardFn, images: AnyPixels | Float[Tensor, "n ..."], batch: int = BATCH
-) -> Float[Tensor, "n ..."]:
+def predict_in_batches(net: ForwardFn, images: AnyImages, batch: int = BATCH) -> Float[Tensor, "n ..."]:
     """A network's output for many images, in batches so that memory stays small.
 
     Args:
@@ -191,13 +190,22 @@ def predict_in_batches(
     return torch.cat(outputs)
 
 
-def batches(images: AnyPixels | Float[Tensor, "n ..."], batch: int = BATCH) -> Iterator[Tensor]:
+def batches(images: AnyImages, batch: int = BATCH) -> Iterator[Tensor]:
     """Images in order, as floats: bytes are divided by 255, floats stay as they are."""
     for start in range(0, len(images), batch):
         part = images[start : start + batch]
         # np.array copies: read-only arrays and arrays mapped from a file can't be shared with torch.
-        tensor = torch.from_numpy(np.array(part)) if isinstance(part, np.ndarray) else part
-        yield tensor if tensor.is_floating_point() else tensor.float() / 255
+        yield to_floats(torch.from_numpy(np.array(part)) if isinstance(part, np.ndarray) else part)
+
+
+def to_floats(pixels: Tensor) -> Tensor:
+    """Bytes as floats in [0, 1]; floats as they are."""
+    return pixels if pixels.is_floating_point() else pixels.float() / 255
+
+
+def to_bytes(images: Tensor) -> UInt8[np.ndarray, "..."]:
+    """Floats in [0, 1] as bytes."""
+    return (images * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
 
 
 @contextmanager
