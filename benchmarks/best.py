@@ -120,8 +120,6 @@ def _recalls(results: Results) -> tuple[RecallAtStrength, ...]:
         if strength in RECALL_TARGETS or strength == 0:
             target = RECALL_TARGETS.get(strength, (baseline.mean or 0.0) - MAX_COST_WHEN_CLEAN)
             rows.append(
-                RecallAtStrength(
-                    strength=strength, recall=recall.mean, baseline=baseline.mean, target=target
-                )
+                RecallAtStrength(strength=strength, recall=recall.mean, baseline=baseline.mean, target=target)
             )
     return tuple(rows)

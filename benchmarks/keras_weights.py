@@ -1,17 +1,17 @@
-"""Keras lays weights out for channels-last images; inklab's kernels lead with what they put out."""
+"""Converts Keras's weights, which are for channels-last images; inklab's kernels have outputs first."""
 
 import numpy as np
 
 
-def laid_out(theirs: np.ndarray) -> np.ndarray:
-    """A Keras array in our layout.
+def convert_keras_weights(weights: np.ndarray) -> np.ndarray:
+    """A Keras array in inklab's layout.
 
-    Behind a flattening nothing changes: both flatten `(h, w, c)`.
+    After flattening nothing else changes: both flatten `(h, w, c)`.
 
     Args:
-        theirs: a bias `(out,)`, a dense kernel `(in, out)` or a convolution's `(h, w, in, out)`.
+        weights: a bias `(out,)`, a dense kernel `(in, out)` or a convolution's `(h, w, in, out)`.
 
     Returns:
         `(out,)`, `(out, in)` or `(out, in, h, w)`.
     """
-    return np.ascontiguousarray(theirs.transpose(3, 2, 0, 1) if theirs.ndim == 4 else theirs.T)
+    return np.ascontiguousarray(weights.transpose(3, 2, 0, 1) if weights.ndim == 4 else weights.T)

@@ -1,69 +1,87 @@
-"""Processes that work side by side, one thread each, as a run's workers do."""
+"""Parallel worker processes, one thread each, as a run has them."""
 
 import multiprocessing
 import os
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Barrier
-from typing import Any
+from typing import Generic, TypeVar
 
-from inklab.errors import InklabError
+from benchmarks.options import BenchmarkError
 
-PATIENCE = 3_600  # seconds for one unit, such as thirty trainings of bf16; far beyond any, short of forever
+MAX_UNIT_SECONDS = 3_600  # such as thirty trainings of bf16; far beyond any
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
-Work = Callable[[], Any]
-Make = Callable[[dict[str, Any], int], tuple[Work, Work]]
-"""`(request, number of the worker) -> (warm up, do one unit)`, called in the worker; importable by name."""
+T = TypeVar("T")  # what a unit returns
+R = TypeVar("R")  # what workers get
+
+WorkerFactory = Callable[[R, int], tuple[Callable[[], object], Callable[[], T]]]
+"""`(request, index of the worker) -> (warm up, do one unit)`, called in the worker; importable by name."""
 
 
-class WorkerFailed(InklabError):
-    """One of the processes side by side failed, died or hung."""
+class WorkerError(BenchmarkError):
+    """A worker failed, died or hung."""
 
 
-class Workers:
+@dataclass(frozen=True)
+class UnitResult(Generic[T]):
+    """What a worker sends after a unit; the times are of a clock that all processes share.
+
+    Attributes:
+        start: when it started.
+        end: when it ended.
+        value: that the unit returned; None after warming up.
+        error: why it failed.
+    """
+
+    start: float = 0.0
+    end: float = 0.0
+    value: T | None = None
+    error: str | None = None
+
+
+class Workers(Generic[R, T]):
     """Persistent processes that start each unit at the same moment.
 
     Args:
-        count: how many.
-        make: what each does.
-        request: handed to `make`.
+        count: processes.
+        factory: of what each does.
+        request: argument of the factory.
 
     Raises:
-        WorkerFailed: one could not warm up.
+        WorkerError: one could not warm up.
     """
 
-    def __init__(self, count: int, make: Make, request: dict[str, Any]) -> None:
+    def __init__(self, count: int, factory: "WorkerFactory[R, T]", request: R) -> None:
         context = multiprocessing.get_context("spawn")  # forking after OpenMP has started threads is unsafe
         self.barrier = context.Barrier(count)
         os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
         self.pipes: list[Connection] = []
         self.processes: list[BaseProcess] = []
-        for number in range(count):
-            ours, theirs = context.Pipe()
-            arguments = (theirs, self.barrier, make, request, number)
-            self.processes.append(context.Process(target=_serve, args=arguments, daemon=True))
+        for index in range(count):
+            pipe, worker_pipe = context.Pipe()
+            arguments = (worker_pipe, self.barrier, factory, request, index)
+            self.processes.append(context.Process(target=_run_worker, args=arguments, daemon=True))
             self.processes[-1].start()
-            theirs.close()
-            self.pipes.append(ours)
-        self._answers()
+            worker_pipe.close()
+            self.pipes.append(pipe)
+        self._receive()
 
-    def unit(self) -> tuple[float, list[Any]]:
-        """Seconds from the common start to the last one's end, and what each gave back.
+    def run_unit(self) -> tuple[float, list[T]]:
+        """Seconds from the common start to the end of the last worker, and what the units returned.
 
         Raises:
-            WorkerFailed: one of them did.
+            WorkerError: a worker failed.
         """
         for pipe in self.pipes:
             pipe.send("go")
-        answers = self._answers()
-        # One clock for all processes of a machine (CLOCK_MONOTONIC), so starts and ends compare.
-        return max(end for _, end, _ in answers) - min(start for start, _, _ in answers), [
-            given for _, _, given in answers
-        ]
+        results = self._receive()
+        seconds = max(result.end for result in results) - min(result.start for result in results)
+        return seconds, [result.value for result in results if result.value is not None]
 
     def close(self) -> None:
         """End them; what they were doing is lost."""
@@ -72,35 +90,38 @@ class Workers:
             process.terminate()
             process.join()
 
-    def _answers(self) -> list[Any]:
-        answers = []
-        for number, pipe in enumerate(self.pipes):
-            if not pipe.poll(PATIENCE):
-                raise WorkerFailed(f"worker {number} gave no answer in {PATIENCE} s")
+    def _receive(self) -> list[UnitResult[T]]:
+        results = []
+        for index, pipe in enumerate(self.pipes):
+            if not pipe.poll(MAX_UNIT_SECONDS):
+                raise WorkerError(f"worker {index} gave no answer in {MAX_UNIT_SECONDS} s")
             try:
-                answers.append(pipe.recv())
+                result: UnitResult[T] = pipe.recv()
             except EOFError:
-                raise WorkerFailed(f"worker {number} died without a word") from None
-            if isinstance(answers[-1], str):
-                raise WorkerFailed(f"worker {number} failed: {answers[-1]}")
-        return answers
+                raise WorkerError(f"worker {index} died without an error message") from None
+            if result.error is not None:
+                raise WorkerError(f"worker {index} failed: {result.error}")
+            results.append(result)
+        return results
 
 
-def _serve(pipe: Connection, barrier: Barrier, make: Make, request: dict[str, Any], number: int) -> None:
+def _run_worker(
+    pipe: Connection, barrier: Barrier, factory: "WorkerFactory[R, T]", request: R, index: int
+) -> None:
     import torch
 
     torch.set_num_threads(1)
     try:
-        warm_up, work = make(request, number)
+        warm_up, run = factory(request, index)
         warm_up()
-        pipe.send((0.0, 0.0, None))
+        pipe.send(UnitResult[T]())
         while pipe.recv() == "go":
-            barrier.wait(PATIENCE)
-            start = time.perf_counter()
-            given = work()
-            pipe.send((start, time.perf_counter(), given))
-    except EOFError:  # whoever asked is gone
+            barrier.wait(MAX_UNIT_SECONDS)
+            start = time.perf_counter()  # CLOCK_MONOTONIC: one clock for all processes of a machine
+            value = run()
+            pipe.send(UnitResult(start, time.perf_counter(), value))
+    except EOFError:  # the parent process has ended
         return
     except Exception as error:
         traceback.print_exc()
-        pipe.send(f"{type(error).__name__}: {' '.join(str(error).split())}")
+        pipe.send(UnitResult[T](error=f"{type(error).__name__}: {' '.join(str(error).split())}"))

@@ -1,4 +1,4 @@
-"""What a row of ratios says: their median, with an interval that assumes no distribution."""
+"""The median of paired speedups, with an interval that assumes no distribution."""
 
 import math
 from collections.abc import Sequence
@@ -9,14 +9,15 @@ LEVEL = 0.95
 
 
 @dataclass(frozen=True)
-class Ratio:
+class Speedup:
     """A median of ratios.
 
     Attributes:
         value: the median.
-        low, high: two of the ratios, as far inside as `coverage` allows.
-        n: how many pairs.
-        coverage: probability that such an interval holds the true median, whatever the distribution.
+        low: lower order statistic of the range.
+        high: upper order statistic of the range.
+        n: pairs.
+        coverage: probability that such a range covers the true median, whatever the distribution.
     """
 
     value: float
@@ -26,28 +27,28 @@ class Ratio:
     coverage: float
 
 
-def of_pairs(ratios: Sequence[float]) -> Ratio:
-    """Median with the interval between two order statistics.
+def median_speedup(ratios: Sequence[float]) -> Speedup:
+    """The median with the interval between two order statistics.
 
     The number of ratios below the true median is binomial(n, 1/2), so the interval from the k-th smallest to
-    the k-th largest misses it with probability 2 * P(fewer than k below). The largest k that keeps 95 % is
-    taken; with n = 5 there is none, and the interval is minimum to maximum, which covers 93.75 %.
+    the k-th largest misses it with probability 2 * P(fewer than k below). The largest k that keeps 95% is
+    used. With n = 5 there is none, and the interval is minimum to maximum, which covers 93.75%.
 
     Args:
-        ratios: one a pair, each positive and finite.
+        ratios: one per pair, each positive and finite.
 
     Raises:
         ValueError: there are none, or one isn't a positive number.
 
     Example:
-        >>> of_pairs([2.0, 1.0, 4.0, 3.0, 5.0])
-        Ratio(value=3.0, low=1.0, high=5.0, n=5, coverage=0.9375)
+        >>> median_speedup([2.0, 1.0, 4.0, 3.0, 5.0])
+        Speedup(value=3.0, low=1.0, high=5.0, n=5, coverage=0.9375)
     """
     if not ratios or not all(math.isfinite(ratio) and ratio > 0 for ratio in ratios):
         raise ValueError(f"ratios must be positive numbers, at least one, but are {list(ratios)}")
-    rising, n = sorted(ratios), len(ratios)
-    inside = max((k for k in range(1, n // 2 + 1) if _coverage(n, k) >= LEVEL), default=1)
-    return Ratio(median(rising), rising[inside - 1], rising[-inside], n, _coverage(n, inside))
+    ordered, n = sorted(ratios), len(ratios)
+    rank = max((k for k in range(1, n // 2 + 1) if _coverage(n, k) >= LEVEL), default=1)
+    return Speedup(median(ordered), ordered[rank - 1], ordered[-rank], n, _coverage(n, rank))
 
 
 def _coverage(n: int, k: int) -> float:

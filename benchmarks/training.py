@@ -99,7 +99,9 @@ def unit_populations(workload: Workload, precision: str, first: int) -> list[Pop
 def read_training_data(workload: Workload, folder: str, count: int) -> TrainingData:
     """The first cached images, all for training; the denoiser's inputs are the noisy copies."""
     inputs = read_pixels(folder, "noisy" if workload.denoises else "clean", count)[:, None]
-    targets = read_pixels(folder, "clean", count)[:, None] if workload.denoises else read_labels(folder, count)
+    targets = (
+        read_pixels(folder, "clean", count)[:, None] if workload.denoises else read_labels(folder, count)
+    )
     tensors = (torch.from_numpy(np.ascontiguousarray(array)) for array in (inputs, targets))
     return TrainingData(TensorSet(*tensors), NO_IMAGES, NO_IMAGES, CLASSES)
 

@@ -1,15 +1,15 @@
-"""What is measured: the study's works as plain data, the same for inklab and for every peer.
+"""What is measured: the study's workloads as plain data, the same for inklab and for every peer.
 
-Read by processes of both environments, so it imports nothing but the standard library.
+Processes of both environments read this module, so it imports the standard library only.
 """
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Literal
 
-EPOCH = 60_000
-"""Images of a member-epoch: all of MNIST's training images, none held out."""
+EPOCH_IMAGES = 60_000
+"""Images of a member-epoch: all of MNIST's training images, without a validation split."""
 L2_VALUES = (1e-6, 5e-6, 1e-5, 1e-4, 1e-3)
-"""The study's sweep; a peer, which trains one network at a time, gets the middle one. All cost the same."""
+"""The study's sweep. A peer trains one network at a time and gets the middle one; all cost the same."""
 DROPOUT = 0.5
 HIDDEN = (500, 300)
 CHANNELS = (32, 64)
@@ -17,89 +17,93 @@ POOL = 3
 CNN_HIDDEN = 300
 CODE = (128, 96)
 ADAM_EPSILON = 1e-7  # Keras's default, and inklab's; torch's is 1e-8
-NOISE = 0.4
+NOISE_STRENGTH = 0.4
 NOISE_SEED = 0
+
+NetworkKind = Literal["mlp", "cnn", "autoencoder"]
 
 
 @dataclass(frozen=True)
-class Work:
+class Workload:
     """One kind of training.
 
     Attributes:
         name: as in the claims.
         network: "mlp" (784-500-300-10), "cnn" or "autoencoder" (784-128-96-128-784).
-        batch: images a step.
-        optimiser: "sgd" without momentum, or "adam" (Kingma and Ba's decays, epsilon 1e-7).
-        rate: learning rate, constant.
+        batch_size: images a step.
+        optimizer: "sgd" without momentum, or "adam" (Kingma and Ba's decays, epsilon 1e-7).
+        learning_rate: constant.
         l2: of a peer's network; `l2 * sum(w ** 2)` on the two hidden kernels.
         images: how many of the 60,000 a network sees in one measured unit.
-        members: that each of inklab's workers trains in a measured unit.
-        together: of these, in one population, as the planner would have it; one after the other otherwise.
+        members: networks that each of inklab's workers trains in a measured unit.
+        population: members that are trained together, as the planner would group them; the populations of a
+            worker are trained one after the other.
     """
 
     name: str
-    network: str
-    batch: int
-    optimiser: str
-    rate: float
+    network: NetworkKind
+    batch_size: int
+    optimizer: Literal["sgd", "adam"]
+    learning_rate: float
     l2: float
     images: int
     members: int
-    together: int
+    population: int
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
+    @property
+    def denoises(self) -> bool:
+        """Whether the targets are images."""
+        return self.network == "autoencoder"
+
+    @property
+    def warm_up_images(self) -> int:
+        """Images that show a program every batch shape: two full batches and the smaller last one."""
+        return min(2 * self.batch_size + self.images % self.batch_size, EPOCH_IMAGES)
+
+    def reduced(self, images: int | None, members: int | None = None) -> "Workload":
+        """The same workload over fewer images or members, for a trial run."""
+        members = members or self.members
+        population = min(self.population, members)
+        return replace(self, images=images or self.images, members=members, population=population)
 
 
-WORKS = {
-    work.name: work
-    for work in (
-        Work("l2-sweep", "mlp", 128, "sgd", 0.1, 1e-5, images=EPOCH, members=8, together=2),
-        # 75 steps. The whole epoch would take a minute a measurement and tell no more.
-        Work("cnn", "cnn", 128, "sgd", 0.1, 0.0, images=9_600, members=1, together=1),
-        Work("denoiser", "autoencoder", 64, "adam", 1e-3, 0.0, images=EPOCH, members=6, together=3),
+WORKLOADS = {
+    workload.name: workload
+    for workload in (
+        Workload("l2-sweep", "mlp", 128, "sgd", 0.1, 1e-5, EPOCH_IMAGES, members=8, population=2),
+        # 75 steps. A whole epoch would take a minute per measurement and give the same ratios.
+        Workload("cnn", "cnn", 128, "sgd", 0.1, 0.0, images=9_600, members=1, population=1),
+        Workload("denoiser", "autoencoder", 64, "adam", 1e-3, 0.0, EPOCH_IMAGES, members=6, population=3),
     )
 }
 
 
-def smaller(work: Work, images: int | None, members: int | None) -> Work:
-    """The same work over fewer images or members, to try things out."""
-    members = members or work.members
-    return replace(work, images=images or work.images, members=members, together=min(work.together, members))
-
-
-def warm_up_images(work: Work) -> int:
-    """Images that show a program every batch shape it will meet: two full batches and the odd last one."""
-    return min(2 * work.batch + work.images % work.batch, EPOCH)
-
-
 @dataclass(frozen=True)
-class Case:
-    """A network of the study whose first losses are held against Keras's.
+class ParityCase:
+    """A network of the study whose first losses are compared with Keras's.
 
     Attributes:
-        work: what is trained, and how.
+        workload: what is trained, and with which recipe.
         hidden: units of a dense network's hidden layers.
-        chaotic: losses that differ in the seventh digit differ in the second some steps later, in any two
-            programs; shown beside Keras against Keras, and not held against the tolerance.
+        chaotic: a difference in the seventh digit of a loss becomes one in the second digit some steps later,
+            in any two programs. Such a case is reported beside Keras against Keras, without the tolerance.
     """
 
-    work: Work
+    workload: Workload
     hidden: tuple[int, ...] = HIDDEN
     chaotic: bool = False
 
 
 PARITY_STEPS = 50
-PARITY_L2 = 1e-3  # the sweep's strongest, so that it shows
-PARITY = {
-    "mlp-64-64": Case(replace(WORKS["l2-sweep"], l2=0.0), hidden=(64, 64)),
-    "mlp-500-300": Case(replace(WORKS["l2-sweep"], l2=0.0)),
-    "l2-sweep": Case(replace(WORKS["l2-sweep"], l2=PARITY_L2)),
-    # At the study's rate, 0.1, the cnn's first losses leap about: weights moved by 1e-6 of themselves change
-    # the 20th loss by 5 %. So it is held against Keras at a tenth of it, and shown at its own.
-    "cnn": Case(replace(WORKS["cnn"], rate=0.01)),
-    "cnn-at-0.1": Case(WORKS["cnn"], chaotic=True),
-    "denoiser": Case(WORKS["denoiser"]),
+PARITY_L2 = 1e-3  # the sweep's strongest, so that its effect is visible
+PARITY_CASES = {
+    "mlp-64-64": ParityCase(replace(WORKLOADS["l2-sweep"], l2=0.0), hidden=(64, 64)),
+    "mlp-500-300": ParityCase(replace(WORKLOADS["l2-sweep"], l2=0.0)),
+    "l2-sweep": ParityCase(replace(WORKLOADS["l2-sweep"], l2=PARITY_L2)),
+    # At the study's learning rate, 0.1, the cnn's first losses are chaotic: moving weights by 1e-6 of
+    # themselves changes the 20th loss by 5%. So it is compared at a tenth of that rate.
+    "cnn": ParityCase(replace(WORKLOADS["cnn"], learning_rate=0.01)),
+    "cnn-at-0.1": ParityCase(WORKLOADS["cnn"], chaotic=True),
+    "denoiser": ParityCase(WORKLOADS["denoiser"]),
 }
 """All without dropout: two libraries draw different masks."""

@@ -1,37 +1,35 @@
-"""inklab as its study trains: a worker process a core, one thread each, each with a population of its own."""
-
-from typing import Any
+"""inklab as its study trains: one worker process per core, one thread and one population each."""
 
 import numpy as np
 import torch
 
 import inklab
-from benchmarks.protocol import Json, serve
-from benchmarks.sidebyside import Workers
-from benchmarks.training import worker
-from benchmarks.works import WORKS, smaller
+from benchmarks.parallel import Workers
+from benchmarks.peer_protocol import PeerInfo, PrepareRequest, UnitTiming, serve
+from benchmarks.training import training_worker
+from benchmarks.workloads import WORKLOADS
 
 
-class OursPeer:
-    """Keeps its workers; each unit starts from new networks, their building included."""
+class InklabPeer:
+    """Keeps its workers; each unit starts from new networks, and building them is timed."""
 
-    def prepare(self, request: Json) -> Json:
+    def prepare(self, request: PrepareRequest) -> PeerInfo:
         """Start the workers, which warm up on other replicates with every batch shape."""
-        self.work = smaller(WORKS[request["work"]], request["images"], request["members"])
-        self.count = request["workers"]
-        self.workers = Workers(self.count, worker, request)
+        self.workload = WORKLOADS[request.workload].reduced(request.images, request.members)
+        self.count = request.workers
+        self.workers = Workers(self.count, training_worker, request)
         versions = {"inklab": inklab.__version__, "torch": torch.__version__, "numpy": np.__version__}
-        members = f"{self.work.members} members" if self.work.members > 1 else "one network"
-        does = f"{self.count} workers, one thread each, {members} in each, {request['precision']}"
-        return {"versions": versions, "does": does}
+        members = f"{self.workload.members} members" if self.workload.members > 1 else "one network"
+        description = f"{self.count} workers, one thread each, {members} in each, {request.precision}"
+        return PeerInfo(versions, description)
 
-    def measure(self) -> Json:
-        """One unit a worker, all side by side."""
-        seconds, losses = self.workers.unit()
-        images = self.count * self.work.members * self.work.images
-        loss: Any = np.mean(losses)
-        return {"seconds": seconds, "images": images, "loss": float(loss)}
+    def measure(self) -> UnitTiming:
+        """One unit per worker, in parallel."""
+        seconds, losses = self.workers.run_unit()
+        return UnitTiming(
+            seconds, self.count * self.workload.members * self.workload.images, float(np.mean(losses))
+        )
 
 
 if __name__ == "__main__":
-    serve(OursPeer())
+    serve(InklabPeer())
