@@ -15,11 +15,9 @@ from inklab.training.checkpoint import (
     STATE_FILE,
     TENSORS_FILE,
     Checkpoint,
-    CheckpointStore,
+    CheckpointManager,
     MemberProgress,
     NumericEnvironment,
-    SaveDecision,
-    SavePolicy,
     TrainingInterrupted,
     TrainingProgress,
     list_checkpoints,
@@ -44,14 +42,14 @@ def checkpoint(epoch=0, step=3, trials=("a", "b"), environment=HERE):
     return Checkpoint(progress, tensors)
 
 
-def store_in(folder, *earlier):
-    """A store and the list of its warnings."""
+def manager_in(folder, *earlier):
+    """A manager and the list of its warnings."""
     warnings = []
-    return CheckpointStore(folder, earlier, warnings.append), warnings
+    return CheckpointManager(folder, earlier, warnings.append), warnings
 
 
-def position(found):
-    return found.progress.epoch, found.progress.step
+def position(checkpoint):
+    return checkpoint.progress.epoch, checkpoint.progress.step
 
 
 def flip_bit(raw, index):
@@ -106,14 +104,14 @@ class TestLatest:
     def test_the_furthest_is_used(self, tmp_path):
         for epoch, step in ((0, 900), (12, 1), (1, 2)):
             write_checkpoint(tmp_path, checkpoint(epoch, step))
-        store, warnings = store_in(tmp_path / "new", tmp_path)
-        assert position(store.latest(["a", "b"], HERE)) == (12, 1) and not warnings
+        manager, warnings = manager_in(tmp_path / "new", tmp_path)
+        assert position(manager.latest(["a", "b"], HERE)) == (12, 1) and not warnings
 
     def test_an_incomplete_one_is_ignored(self, tmp_path):
         write_checkpoint(tmp_path, checkpoint(0, 3))
         (write_checkpoint(tmp_path, checkpoint(0, 9)) / COMMIT_FILE).unlink()
-        store, warnings = store_in(tmp_path / "new", tmp_path)
-        assert position(store.latest(["a"], HERE)) == (0, 3) and not warnings
+        manager, warnings = manager_in(tmp_path / "new", tmp_path)
+        assert position(manager.latest(["a"], HERE)) == (0, 3) and not warnings
 
     @pytest.mark.parametrize("file", [TENSORS_FILE, STATE_FILE, COMMIT_FILE])
     @pytest.mark.parametrize("damage", DAMAGE)
@@ -121,24 +119,24 @@ class TestLatest:
         write_checkpoint(tmp_path, checkpoint(1, 3))
         newest = write_checkpoint(tmp_path, checkpoint(1, 9))
         (newest / file).write_bytes(DAMAGE[damage]((newest / file).read_bytes()))
-        store, warnings = store_in(tmp_path / "new", tmp_path)
+        manager, warnings = manager_in(tmp_path / "new", tmp_path)
         with pytest.raises(CorruptFileError):
             read_checkpoint(newest)
-        assert position(store.latest(["a", "b"], HERE)) == (1, 3)
+        assert position(manager.latest(["a", "b"], HERE)) == (1, 3)
         assert len(warnings) == 1 and "epoch 2" in warnings[0] and "\n" not in warnings[0]
 
     @pytest.mark.parametrize("file", [TENSORS_FILE, STATE_FILE])
     def test_one_without_a_file_is_damaged(self, file, tmp_path):
         (write_checkpoint(tmp_path, checkpoint()) / file).unlink()
-        store, warnings = store_in(tmp_path / "new", tmp_path)
-        assert store.latest(["a"], HERE) is None and len(warnings) == 1
+        manager, warnings = manager_in(tmp_path / "new", tmp_path)
+        assert manager.latest(["a"], HERE) is None and len(warnings) == 1
 
     def test_with_both_damaged_there_is_none_and_one_warning(self, tmp_path):
         for step in (3, 9):
             path = write_checkpoint(tmp_path, checkpoint(0, step)) / TENSORS_FILE
             path.write_bytes(flip_bit(path.read_bytes(), 40))
-        store, warnings = store_in(tmp_path / "new", tmp_path)
-        assert store.latest(["a", "b"], HERE) is None
+        manager, warnings = manager_in(tmp_path / "new", tmp_path)
+        assert manager.latest(["a", "b"], HERE) is None
         assert len(warnings) == 1 and warnings[0].count(TENSORS_FILE) == 2
 
     @pytest.mark.parametrize(
@@ -147,57 +145,46 @@ class TestLatest:
     def test_one_of_another_environment_is_not_used(self, change, tmp_path):
         other = HERE.model_copy(update=change)
         write_checkpoint(tmp_path, checkpoint(environment=other))
-        store, warnings = store_in(tmp_path / "new", tmp_path)
-        assert store.latest(["a"], HERE) is None
+        manager, warnings = manager_in(tmp_path / "new", tmp_path)
+        assert manager.latest(["a"], HERE) is None
         ((key, value),) = change.items()
         assert len(warnings) == 1 and f"{key} {value}, now {getattr(HERE, key)}" in warnings[0]
 
     def test_one_of_other_trials_is_not_used(self, tmp_path):
         write_checkpoint(tmp_path, checkpoint(trials=("a", "b")))
-        store, warnings = store_in(tmp_path / "new", tmp_path)
-        assert store.latest(["a", "c"], HERE) is None and not warnings
-        assert store.latest(["b"], HERE).progress.trials == ("a", "b")
+        manager, warnings = manager_in(tmp_path / "new", tmp_path)
+        assert manager.latest(["a", "c"], HERE) is None and not warnings
+        assert manager.latest(["b"], HERE).progress.trials == ("a", "b")
 
     def test_earlier_attempts_are_deleted_once_there_are_two_of_this_one(self, tmp_path):
         write_checkpoint(tmp_path / "old", checkpoint(0, 1))
-        store, _ = store_in(tmp_path / "new", tmp_path / "old")
-        store.write(checkpoint(0, 2))
+        manager, _ = manager_in(tmp_path / "new", tmp_path / "old")
+        manager.write(checkpoint(0, 2))
         assert len(list_checkpoints([tmp_path / "old"])) == 1  # damage to the only one
-        store.write(checkpoint(0, 3))
+        manager.write(checkpoint(0, 3))
         assert len(list_checkpoints([tmp_path / "old"])) == 0
         assert len(list_checkpoints([tmp_path / "new"])) == 2
 
 
-class TestSavePolicy:
-    def test_every_step_with_an_interval_of_zero(self):
-        policy = SavePolicy(interval=0.0, poll_interval=0.0)
-        for _ in range(3):
-            assert policy.decide() is SaveDecision.SAVE
-            policy.saved(0.1)
-
-    def test_not_before_the_interval_has_passed(self):
-        policy = SavePolicy(interval=0.0, poll_interval=0.0)
-        policy.interval = 60.0
-        policy.saved(0.1)
-        assert policy.decide() is SaveDecision.CONTINUE
-        assert SavePolicy(poll_interval=0.0).decide() is SaveDecision.CONTINUE
-
-    def test_at_once_when_a_stop_is_requested(self):
-        policy = SavePolicy(should_stop=lambda: True, poll_interval=0.0)
-        assert policy.decide() is SaveDecision.SAVE_AND_STOP
-
-    def test_the_question_is_not_asked_at_every_step(self):
-        questions = []
-        policy = SavePolicy(should_stop=lambda: questions.append(1) is not None, poll_interval=60.0)
-        for _ in range(5):
-            assert policy.decide() is SaveDecision.CONTINUE
-        assert len(questions) == 1
-
-
 class TestManager:
-    def test_nothing_is_computed_or_written_before_it_is_time(self, tmp_path):
-        checkpoints_in(tmp_path).maybe_save(lambda: pytest.fail("made a checkpoint"))
+    def test_after_every_step_with_an_interval_of_zero(self, tmp_path):
+        checkpoints = checkpoints_in(tmp_path, interval=0.0)
+        for step in (1, 2):
+            checkpoints.maybe_save(lambda step=step: checkpoint(0, step))
+        assert len(list_checkpoints([tmp_path])) == 2
+
+    @pytest.mark.parametrize("interval", [None, 60.0])
+    def test_nothing_is_computed_or_written_before_it_is_time(self, interval, tmp_path):
+        checkpoints_in(tmp_path, interval=interval).maybe_save(lambda: pytest.fail("computed a checkpoint"))
         assert not list(tmp_path.iterdir())
+
+    def test_the_question_is_not_asked_at_every_step(self, tmp_path):
+        questions = []
+        checkpoints = checkpoints_in(tmp_path, should_stop=lambda: questions.append(1) is not None)
+        checkpoints.poll_interval = 60.0
+        for _ in range(5):
+            checkpoints.maybe_save(checkpoint)
+        assert len(questions) == 1
 
     def test_a_stop_leaves_a_checkpoint(self, tmp_path):
         with pytest.raises(TrainingInterrupted):
@@ -210,8 +197,8 @@ class TestManager:
         )
         one.maybe_save(checkpoint)
         write_checkpoint(tmp_path / "a" / "y", checkpoint(4, 1))
-        assert one.store.latest(["a"], HERE) is None
-        assert position(other.store.latest(["a"], HERE)) == (4, 1)
+        assert one.latest(["a"], HERE) is None
+        assert position(other.latest(["a"], HERE)) == (4, 1)
 
 
 def test_tensors_of_another_network_are_refused(tmp_path, data):

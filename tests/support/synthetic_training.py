@@ -13,7 +13,7 @@ from inklab.records.outcomes import History
 from inklab.records.plan import Trial
 from inklab.records.recipe import Recipe, TrialConfig
 from inklab.training.batches import TrainingData, to_tensor_set
-from inklab.training.checkpoint import CheckpointManager, CheckpointStore, SavePolicy, TrainingInterrupted
+from inklab.training.checkpoint import CheckpointManager, TrainingInterrupted
 from inklab.training.population import PopulationJob
 from inklab.training.trainer import TrainingResult, train_population
 
@@ -113,7 +113,7 @@ def checkpoints_in(
     folder: Path, *earlier: Path, interval: float | None = None, should_stop: object = lambda: False
 ) -> CheckpointManager:
     """A manager that decides anew after every step."""
-    return CheckpointManager(CheckpointStore(folder, earlier), SavePolicy(interval, should_stop, 0.0))
+    return CheckpointManager(folder, earlier, interval=interval, should_stop=should_stop, poll_interval=0.0)
 
 
 def stopped_and_resumed(

@@ -49,7 +49,7 @@ from inklab.study.jobs import (
 from inklab.study.load import check_names
 from inklab.study.run_directory import CHECKPOINTS
 from inklab.training.batches import TensorSet, TrainingData, to_tensor_set
-from inklab.training.checkpoint import CheckpointManager, CheckpointStore, SavePolicy
+from inklab.training.checkpoint import CheckpointManager
 from inklab.training.diagnostics import diagnose, trace_forward
 from inklab.training.evaluate import evenly_spaced, final_metrics
 from inklab.training.objectives import objectives
@@ -150,8 +150,9 @@ def _train(job: TrainingJob, context: JobContext, attempt_dir: Path, reporter: J
 def _checkpoints(context: JobContext, attempt_dir: Path, reporter: JobReporter) -> CheckpointManager:
     """Training resumes from what earlier attempts at this job left, also those of another session."""
     earlier = sorted(attempt_dir.parent.glob(f"*/{CHECKPOINTS}"))
-    store = CheckpointStore(attempt_dir / CHECKPOINTS, earlier, reporter.warn)
-    return CheckpointManager(store, SavePolicy(context.checkpoint_every, reporter.should_stop))
+    return CheckpointManager(
+        attempt_dir / CHECKPOINTS, earlier, reporter.warn, context.checkpoint_every, reporter.should_stop
+    )
 
 
 @dataclass(frozen=True)

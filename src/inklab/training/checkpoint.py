@@ -7,8 +7,7 @@ of generators: every draw is a function of a path of names (`seeding.py`).
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from enum import Enum
+from dataclasses import dataclass, replace
 from pathlib import Path
 from shutil import rmtree
 from typing import Annotated, Literal
@@ -234,24 +233,62 @@ def _delete(path: Path) -> None:
     rmtree(path, ignore_errors=True)
 
 
+# ---------------------------------------------------------------- when and where
+
+
 @dataclass
-class CheckpointStore:
-    """The checkpoints of one training: those of this attempt, and those of earlier ones to continue from.
+class CheckpointManager:
+    """The checkpoints of one training: of this attempt, and of earlier ones to continue from.
 
     Args:
         folder: of this attempt.
         earlier_attempts: folders of earlier attempts.
         on_warning: called with what could not be used, in one line.
+        interval: seconds between two checkpoints; by default 30, or more to keep below 1% of the time.
+        should_stop: whether the training is to end; asked between steps.
+        poll_interval: least seconds between two such questions.
     """
 
     folder: Path
     earlier_attempts: Sequence[Path] = ()
     on_warning: Callable[[str], None] = lambda message: None
+    interval: float | None = None
+    should_stop: Callable[[], bool] = lambda: False
+    poll_interval: float = POLL_INTERVAL_SECONDS
 
-    def subfolder(self, name: str) -> "CheckpointStore":
-        """The store for one of several trainings, whose checkpoints are kept apart."""
+    def __post_init__(self) -> None:
+        self._next_poll = 0.0
+        self._schedule_save(0.0)
+
+    def _schedule_save(self, seconds: float) -> None:
+        """Set the time of the next checkpoint, given the seconds that one takes."""
+        interval = self.interval
+        if interval is None:
+            interval = max(CHECKPOINT_INTERVAL_SECONDS, seconds / MAX_TIME_SHARE)
+        self._next_save = time.monotonic() + interval
+
+    def subfolder(self, name: str) -> "CheckpointManager":
+        """The manager for one of several trainings, whose checkpoints are kept apart."""
         earlier = [folder / name for folder in self.earlier_attempts]
         return replace(self, folder=self.folder / name, earlier_attempts=earlier)
+
+    def maybe_save(self, make_checkpoint: Callable[[], Checkpoint]) -> None:
+        """Write a checkpoint if it is time; called after every step.
+
+        Raises:
+            TrainingInterrupted: the training was asked to stop; the checkpoint is written.
+            WriteError: the disk refuses.
+        """
+        start = time.monotonic()
+        if start < self._next_poll:
+            return
+        self._next_poll = start + self.poll_interval
+        stopping = self.should_stop()
+        if stopping or start >= self._next_save:
+            self.write(make_checkpoint())
+            self._schedule_save(time.monotonic() - start)
+        if stopping:
+            raise TrainingInterrupted
 
     def write(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint; with two of this attempt, those of earlier attempts are deleted.
@@ -297,84 +334,3 @@ class CheckpointStore:
     def _warn(self, problems: Sequence[str], consequence: str) -> None:
         if problems:
             self.on_warning(f"{'; '.join(problems)}: {consequence}")
-
-
-# ---------------------------------------------------------------- when: policy
-
-
-class SaveDecision(Enum):
-    """What to do after a step."""
-
-    CONTINUE = "continue"
-    SAVE = "save"
-    SAVE_AND_STOP = "save and stop"
-
-
-@dataclass
-class SavePolicy:
-    """Decides when a training is checkpointed.
-
-    Args:
-        interval: seconds between two checkpoints; by default 30, or more to keep below 1% of the time.
-        should_stop: whether the training is to end; asked between steps.
-        poll_interval: least seconds between two such questions.
-    """
-
-    interval: float | None = None
-    should_stop: Callable[[], bool] = lambda: False
-    poll_interval: float = POLL_INTERVAL_SECONDS
-    _next_save: float = field(init=False, repr=False)
-    _next_poll: float = field(default=0.0, init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        interval = CHECKPOINT_INTERVAL_SECONDS if self.interval is None else self.interval
-        self._next_save = time.monotonic() + interval
-
-    def decide(self) -> SaveDecision:
-        """What to do now; called after every step."""
-        now = time.monotonic()
-        if now < self._next_poll:
-            return SaveDecision.CONTINUE
-        self._next_poll = now + self.poll_interval
-        if self.should_stop():
-            return SaveDecision.SAVE_AND_STOP
-        return SaveDecision.SAVE if now >= self._next_save else SaveDecision.CONTINUE
-
-    def saved(self, seconds: float) -> None:
-        """Schedule the next checkpoint.
-
-        Args:
-            seconds: that this one took.
-        """
-        interval = self.interval
-        if interval is None:
-            interval = max(CHECKPOINT_INTERVAL_SECONDS, seconds / MAX_TIME_SHARE)
-        self._next_save = time.monotonic() + interval
-
-
-@dataclass
-class CheckpointManager:
-    """What a training knows of checkpoints: where they are, and when to write one."""
-
-    store: CheckpointStore
-    policy: SavePolicy = field(default_factory=SavePolicy)
-
-    def subfolder(self, name: str) -> "CheckpointManager":
-        """The manager for one of several trainings, whose checkpoints are kept apart."""
-        return CheckpointManager(self.store.subfolder(name), replace(self.policy))
-
-    def maybe_save(self, make_checkpoint: Callable[[], Checkpoint]) -> None:
-        """Write a checkpoint if it is time; called after every step.
-
-        Raises:
-            TrainingInterrupted: the training was asked to stop; the checkpoint is written.
-            WriteError: the disk refuses.
-        """
-        decision = self.policy.decide()
-        if decision is SaveDecision.CONTINUE:
-            return
-        start = time.monotonic()
-        self.store.write(make_checkpoint())
-        self.policy.saved(time.monotonic() - start)
-        if decision is SaveDecision.SAVE_AND_STOP:
-            raise TrainingInterrupted

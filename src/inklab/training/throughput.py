@@ -64,8 +64,8 @@ def parallel_speedup() -> float:
 
 def compile_seconds() -> float:
     """The time to compile a small training step and run it."""
-    from inklab.networks.layers import Normalize, NormalizedModel
     from inklab.networks.classifiers import mlp
+    from inklab.networks.layers import Normalize, NormalizedModel
     from inklab.training.compiled import CompiledStep
     from inklab.training.objectives import Batch, objectives
     from inklab.training.optimizers import PLAIN_SGD, HyperParams

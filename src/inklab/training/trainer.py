@@ -219,7 +219,7 @@ def _restore(progress: PopulationProgress, step: CompiledStep, checkpoints: Chec
     population = progress.population
     trials = [trial.id for trial in population.job.trials]
     environment = NumericEnvironment.current(compiled=step.compiled)
-    checkpoint = checkpoints.store.latest(trials, environment)
+    checkpoint = checkpoints.latest(trials, environment)
     if checkpoint is None:
         return
     rows = checkpoint.rows(member.id for member in population.job.members)
