@@ -74,6 +74,18 @@ class TestProfile:
         assert measure(benchmark).bf16_speedup == 1.7 and load_cached_profile() is not None
         assert benchmark.calls == 2
 
+    @pytest.mark.parametrize("error", [{}, {"compile_error": "it took more than 120 s"}], ids=len)
+    def test_a_benchmark_that_was_cut_off_is_not_kept(self, cache, error):
+        cut_off = Benchmark(bf16_speedup=1.7, parallel_speedup=1.6, **error)
+        profile = measure(cut_off)
+        assert profile.bf16_speedup == 1.7 and profile.compile_seconds is None and profile.compile_error
+        assert load_cached_profile() is None and not profile_path().exists()
+        assert measure(Benchmark()).compile_seconds == 9.5 == load_cached_profile().compile_seconds
+
+    def test_that_nothing_can_be_compiled_is_kept(self, cache):
+        measure(Benchmark(**{**MEASURED, "compile_seconds": None}, compile_error="g++ was not found"))
+        assert load_cached_profile().compile_error == "g++ was not found"
+
     def test_nothing_is_known_before(self, cache):
         assert load_cached_profile() is None and not profile_path().exists()
 

@@ -104,10 +104,10 @@ class TestBlocked:
         bad = plan.trials_of("long")[1]
         scheduler = Scheduler(plan, {})
         run_all(scheduler, {bad: state})
-        (blocked,) = scheduler.blocked()
-        assert (blocked.job.evaluation.pipeline, blocked.job.evaluation.replicate) == ("long", 1)
-        assert bad in blocked.reason and str(state) in blocked.reason
-        scheduler.ended(blocked.job, {blocked.job.evaluation.id: FAILED})
+        ((job, reason),) = scheduler.blocked()
+        assert (job.evaluation.pipeline, job.evaluation.replicate) == ("long", 1)
+        assert bad in reason and str(state) in reason
+        scheduler.ended(job, {job.evaluation.id: FAILED})
         assert scheduler.blocked() == [] and scheduler.pending == frozenset()
 
     def test_not_while_a_trial_has_not_ended(self, plan):

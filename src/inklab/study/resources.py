@@ -138,7 +138,8 @@ def load_or_measure_profile(
 ) -> MachineProfile:
     """The profile of this machine, measured now if it is not cached: about 40 s, once a machine.
 
-    A profile that is measured while others keep over half of the cores busy serves this run only.
+    It serves this run only if others keep over half of the cores busy, or if the benchmark did not come to
+    its end: a loaded machine would be believed to be slow, or unable to compile, for good.
 
     Args:
         on_measure: called before the measurement.
@@ -150,10 +151,11 @@ def load_or_measure_profile(
     on_measure()
     is_busy = load_average()[0] > cores() / 2
     assumed = {**default_profile().to_json(), "compile_error": "the benchmark failed"}
-    profile = MachineProfile.parse(assumed | run_benchmark(), "benchmark")
+    measured = run_benchmark()
+    profile = MachineProfile.parse(assumed | measured, "benchmark")
     if profile.compile_seconds is not None:
         profile = profile.model_copy(update={"compile_error": ""})
-    if not is_busy:
+    if not is_busy and "compile_seconds" in measured:  # the last thing that it prints, None if it can't
         with suppress(OSError):  # an unwritable cache: the next run measures again
             profile.write(profile_path())
     return profile
