@@ -76,7 +76,7 @@ def test_a_reference_is_compared_with_one_more_run(run, value, side):
     run.change_experiment("mlp-64-64", references=references)
     text = describe(run, "mlp-64-64")
     assert f"Keras: test accuracy {100 * value:.2f}%, {side} the 95% prediction interval" in text
-    assert "Hinton: test loss 1, above the 95% prediction interval" in text
+    assert "Hinton: test loss 1.000, above the 95% prediction interval" in text
     assert "omebody" not in text
 
 

@@ -9,8 +9,6 @@ from hypothesis import strategies as st
 
 from inklab.format import (
     MINUS,
-    TEXT,
-    TYPESET,
     format_count,
     format_delta,
     format_delta_interval,
@@ -44,8 +42,10 @@ def plain(text):
     ("name", "value", "text"),
     [
         ("test_accuracy", 0.9714, "97.14%"), ("recall", 1.0, "100.00%"), ("test_loss", 0.11861, "0.1186"),
-        ("test_psnr", 15.123, "15.12 dB"), ("parameters", 1250926, "1,250,926"), ("test_loss", 0.1, "0.1"),
-        ("frechet_distance", 12345.6, "12,346"), ("test_accuracy", -1e-9, "0.00%"), ("test_loss", -0.0, "0"),
+        ("test_psnr", 15.123, "15.12 dB"), ("parameters", 1250926, "1,250,926"), ("test_loss", 0.1, "0.1000"),
+        ("test_loss", 0.00118, "0.001180"), ("test_psnr", 9.9, "9.900 dB"), ("test_loss", 3e-5, "3.000e-5"),
+        ("frechet_distance", 12345.6, "12,346"), ("test_loss", 999.99, "1000"),
+        ("test_accuracy", -1e-9, "0.00%"), ("test_loss", -0.0, "0"),
     ],
 )  # fmt: skip
 def test_a_value_is_written_by_its_metric(name, value, text):
@@ -76,15 +76,15 @@ def test_intervals_of_shares_stay_between_0_and_100(interval):
 
 
 @given(FINITE, SHARES, st.sampled_from(sorted(METRICS)))
-def test_the_styles_say_the_same(value, share, name):
-    for write in (
-        lambda style: format_metric(value, name, style),
-        lambda style: format_delta(value, name, style),
-        lambda style: format_p(share, style=style),
-        lambda style: format_duration(abs(value) % 1e6, style),
+def test_typeset_text_says_the_same(value, share, name):
+    for text in (
+        format_metric(value, name),
+        format_delta(value, name),
+        format_p(share),
+        format_duration(abs(value) % 1e6),
     ):
-        assert plain(write(TYPESET)) == write(TEXT)
-        assert typeset(write(TYPESET)) == write(TYPESET)
+        assert plain(typeset(text)) == text
+        assert typeset(typeset(text)) == typeset(text)
 
 
 def test_typeset_sets_glyphs_only():

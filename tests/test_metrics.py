@@ -35,7 +35,7 @@ def test_no_two_rows_disagree():
 def test_a_split_changes_only_name_and_label(key):
     base, on_test = METRICS[key], get_metric(f"test_{key}")
     assert (base.split, on_test.split) == (None, "test")
-    for name in ("unit", "higher_is_better", "is_share", "is_count", "digits"):
+    for name in ("unit", "higher_is_better", "is_share", "is_count"):
         assert getattr(base, name) == getattr(on_test, name)
 
 

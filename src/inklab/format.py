@@ -1,6 +1,6 @@
 """Numbers to text, with one wording on every surface: terminal, sentences, report, figures.
 
-Each function makes plain ASCII text and then applies a `Style`. `TEXT` leaves it as it is; `TYPESET` replaces
+Each function makes plain ASCII text, for terminals and files. For the report and figures `typeset` replaces
 glyphs only (a true minus, no-break spaces), so both say the same.
 
     >>> format_metric(0.9714, "test_accuracy"), format_delta(-0.0031, "test_accuracy")
@@ -8,8 +8,7 @@ glyphs only (a true minus, no-break spaces), so both say the same.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from inklab.metrics import Metric, get_metric
@@ -26,21 +25,10 @@ MAX_GROUPED = 1e15
 Key = TypeVar("Key", bound=str)
 
 
-@dataclass(frozen=True)
-class Style:
-    """How plain text is set.
-
-    Attributes:
-        name: of the style.
-        apply: from plain text to text in this style; applying it twice changes nothing more.
-    """
-
-    name: str
-    apply: Callable[[str], str]
-
-
 def typeset(text: str) -> str:
     """Plain text with the marks of good typography: true minus signs, no-break spaces, curly apostrophes.
+
+    Applying it twice changes nothing more.
 
     Example:
         >>> text = typeset("l2 = 1e-5: -1.26 points (95% CI, n = 5), it's")
@@ -56,36 +44,22 @@ def typeset(text: str) -> str:
     return text.replace("'", "\u2019")
 
 
-TEXT = Style("text", str)
-"""For terminals and files."""
-
-TYPESET = Style("typeset", typeset)
-"""For the report and figures."""
-
-
 # ---------------------------------------------------------------- plain numbers
 
 
-def format_number(value: float | int, digits: int = 4, style: Style = TEXT) -> str:
-    """A number with some significant digits; thousands are grouped.
-
-    Args:
-        value: any finite number.
-        digits: significant digits; trailing zeros are left out.
-        style: of the text.
+def format_number(value: float | int, digits: int = 4) -> str:
+    """A number with some significant digits, without trailing zeros; thousands are grouped.
 
     Example:
         >>> [format_number(value) for value in (0.117513, 0.1, 15.123, 12345.6, 3e-5, -1e-300 * 1e-300)]
         ['0.1175', '0.1', '15.12', '12,346', '3e-5', '0']
     """
-    return style.apply(_number(value, digits))
+    return _group(value, f"{value:.{digits}g}")
 
 
-def _number(value: float | int, digits: int) -> str:
-    if abs(value) >= MAX_GROUPED:
-        return _short_exponent(f"{value:.{digits}g}")
-    text = f"{value:.{digits}g}"
-    if abs(value) >= 1000 or "e+" in text:
+def _group(value: float | int, text: str) -> str:
+    """The text of a number as one types it, or from 1,000 to 1e15 in groups of three digits."""
+    if abs(value) < MAX_GROUPED and (abs(value) >= 1000 or "e+" in text):
         return f"{value:,.0f}"
     return _without_minus_zero(_short_exponent(text))
 
@@ -95,41 +69,42 @@ def _short_exponent(text: str) -> str:
     return re.sub(r"e([+-])0*(\d)", lambda match: f"e{'-' if match[1] == '-' else ''}{match[2]}", text)
 
 
+def _is_zero(text: str) -> bool:
+    return not any(digit in text for digit in "123456789")
+
+
 def _without_minus_zero(text: str) -> str:
-    return text if any(digit in text for digit in "123456789") else text.lstrip("+-")
+    return text.lstrip("+-") if _is_zero(text) else text
 
 
-def format_count(value: float | int, style: Style = TEXT) -> str:
+def format_count(value: float | int) -> str:
     """A whole number.
 
     Example:
         >>> format_count(1250926)
         '1,250,926'
     """
-    return style.apply(_without_minus_zero(f"{value:,.0f}"))
+    return _without_minus_zero(f"{value:,.0f}")
 
 
-def format_percent(share: float | int, decimals: int = 2, style: Style = TEXT) -> str:
+def format_percent(share: float | int, decimals: int = 2) -> str:
     """A share as a percentage.
 
     Example:
         >>> format_percent(0.98143), format_percent(0.5, 0)
         ('98.14%', '50%')
     """
-    return style.apply(_without_minus_zero(f"{100 * share:,.{decimals}f}") + "%")
+    return _without_minus_zero(f"{100 * share:,.{decimals}f}") + "%"
 
 
-def format_duration(seconds: float | int, style: Style = TEXT) -> str:
+def format_duration(seconds: float | int) -> str:
     """A time span in the units that one would say.
 
     Example:
         >>> [format_duration(seconds) for seconds in (0, 0.42, 7.26, 42, 133, 7300)]
         ['0 s', '0.4 s', '7.3 s', '42 s', '2 min 13 s', '2 h 2 min']
     """
-    return style.apply(_duration(max(0.0, seconds)))
-
-
-def _duration(seconds: float | int) -> str:
+    seconds = max(0.0, seconds)
     if round(seconds, 1) < 10:
         return f"{seconds:.1f} s" if seconds else "0 s"
     if round(seconds) < 60:
@@ -144,57 +119,51 @@ def _duration(seconds: float | int) -> str:
 # ---------------------------------------------------------------- metrics
 
 
-def format_metric(value: float | int, metric: Metric | str, style: Style = TEXT, *, unit: bool = True) -> str:
+def format_metric(value: float | int, metric: Metric | str, *, unit: bool = True) -> str:
     """A value of a metric: shares as percentages with two decimals, losses with four digits.
+
+    Losses keep trailing zeros and have four decimals from 0.01 to 1, so that columns align.
 
     Args:
         value: of the metric, a share in [0, 1] if it is one.
         metric: or its name.
-        style: of the text.
         unit: whether the unit is written.
 
     Example:
         >>> format_metric(0.97842, "test_accuracy"), format_metric(0.117513, "test_bce")
         ('97.84%', '0.1175')
-        >>> format_metric(15.123, "test_psnr"), format_metric(55_050, "parameters")
-        ('15.12 dB', '55,050')
+        >>> format_metric(0.089, "test_loss"), format_metric(15.1, "test_psnr")
+        ('0.0890', '15.10 dB')
     """
     metric = _resolve(metric)
-    return style.apply(_magnitude(value, metric) + (_unit_suffix(metric) if unit else ""))
+    return _magnitude(value, metric) + (_unit_suffix(metric) if unit else "")
 
 
-def format_interval(
-    interval: Sequence[float | int], metric: Metric | str, style: Style = TEXT, *, unit: bool = False
-) -> str:
+def format_interval(interval: Sequence[float | int], metric: Metric | str, *, unit: bool = False) -> str:
     """An interval of a metric; ends of a share lie in [0, 100], whatever few replicates make of Student's t.
 
     Args:
         interval: lower and upper end.
         metric: or its name.
-        style: of the text.
         unit: whether the unit is written, once, after the upper end.
 
     Example:
         >>> format_interval((0.9696, 1.0048), "test_accuracy")
         '96.96 to 100.00'
         >>> format_interval((14.2, 15.5), "test_psnr", unit=True)
-        '14.2 to 15.5 dB'
+        '14.20 to 15.50 dB'
     """
     metric = _resolve(metric)
     low, high = (min(1.0, max(0.0, end)) for end in interval) if metric.is_share else interval
-    suffix = _unit_suffix(metric) if unit else ""
-    return style.apply(f"{_magnitude(low, metric)} to {_magnitude(high, metric)}{suffix}")
+    return f"{_magnitude(low, metric)} to {_magnitude(high, metric)}{_unit_suffix(metric) if unit else ''}"
 
 
-def format_delta(
-    value: float | int, metric: Metric | str, style: Style = TEXT, *, signed: bool = True, unit: bool = True
-) -> str:
+def format_delta(value: float | int, metric: Metric | str, *, signed: bool = True, unit: bool = True) -> str:
     """A difference of two values of a metric; of shares in percentage points.
 
     Args:
         value: in the unit of the metric.
         metric: or its name.
-        style: of the text.
         signed: whether a plus is written.
         unit: whether the unit is written.
 
@@ -205,29 +174,28 @@ def format_delta(
         ('0.00 points', '+0.5 dB')
     """
     metric = _resolve(metric)
-    suffix = (" points" if metric.is_share else _unit_suffix(metric)) if unit else ""
-    return style.apply(_signed(value, metric, plus=signed) + suffix)
+    text = _magnitude(value, metric) if metric.is_share or metric.is_count else format_number(value, 3)
+    plus = "+" if signed and not text.startswith("-") and not _is_zero(text) else ""
+    suffix = " points" if metric.is_share else _unit_suffix(metric)
+    return f"{plus}{text}{suffix if unit else ''}"
 
 
-def format_delta_interval(interval: Sequence[float | int], metric: Metric | str, style: Style = TEXT) -> str:
+def format_delta_interval(interval: Sequence[float | int], metric: Metric | str) -> str:
     """An interval of a difference, without its unit.
 
     Example:
         >>> format_delta_interval((0.001, 0.0052), "test_accuracy")
         '+0.10 to +0.52'
     """
-    metric = _resolve(metric)
-    low, high = interval
-    return style.apply(f"{_signed(low, metric)} to {_signed(high, metric)}")
+    return " to ".join(format_delta(end, metric, unit=False) for end in interval)
 
 
-def format_p(p: float | int, name: str = "p", style: Style = TEXT) -> str:
-    """A p value with two digits, and a floor below which digits mean nothing.
+def format_p(p: float | int, name: str = "p") -> str:
+    """A p value with two digits, and a lowest value below which digits mean nothing.
 
     Args:
         p: in [0, 1].
         name: what stands in front; "" for the bare value in a table.
-        style: of the text.
 
     Example:
         >>> format_p(0.0314), format_p(1e-9), format_p(0.02, "adjusted p")
@@ -235,10 +203,8 @@ def format_p(p: float | int, name: str = "p", style: Style = TEXT) -> str:
         >>> format_p(0.0314, ""), format_p(1e-9, "")
         ('0.031', '< 0.001')
     """
-    relation, value = ("<", "0.001") if p < 0.001 else ("=", f"{p:.2g}")
-    if not name:
-        return style.apply(value if relation == "=" else f"< {value}")
-    return style.apply(f"{name} {relation} {value}")
+    text = "< 0.001" if p < 0.001 else f"= {p:.2g}"
+    return f"{name} {text}" if name else text.removeprefix("= ")
 
 
 def _resolve(metric: Metric | str) -> Metric:
@@ -249,17 +215,9 @@ def _magnitude(value: float | int, metric: Metric) -> str:
     """A value without its unit."""
     if metric.is_share:
         return _without_minus_zero(f"{100 * value:.2f}")
-    return format_count(value) if metric.is_count else _number(value, metric.digits)
-
-
-def _signed(value: float | int, metric: Metric, *, plus: bool = True) -> str:
-    if metric.is_share:
-        text = f"{100 * value:.2f}"
-    else:
-        text = format_count(value) if metric.is_count else _number(value, 3)
-    text = _without_minus_zero(text)
-    is_positive = not text.startswith("-") and any(digit in text for digit in "123456789")
-    return f"+{text}" if plus and is_positive else text
+    if metric.is_count or not value:
+        return format_count(value)
+    return _group(value, f"{value:.4f}" if 0.01 <= abs(value) < 1 else f"{value:#.4g}".rstrip("."))
 
 
 def _unit_suffix(metric: Metric) -> str:
@@ -269,7 +227,7 @@ def _unit_suffix(metric: Metric) -> str:
 # ---------------------------------------------------------------- settings
 
 
-def format_value(value: object, style: Style = TEXT) -> str:
+def format_value(value: object) -> str:
     """The value of a setting as one would type it: `1e-6` rather than `1e-06`.
 
     Example:
@@ -278,16 +236,12 @@ def format_value(value: object, style: Style = TEXT) -> str:
         >>> format_value(0.1), format_value(None), format_value(True), format_value({"shift": 2})
         ('0.1', 'none', 'true', 'shift = 2')
     """
-    return style.apply(_value(value))
-
-
-def _value(value: object) -> str:
     if isinstance(value, bool) or value is None:
         return {None: "none", True: "true", False: "false"}[value]
     if isinstance(value, list | tuple):
-        return "-".join(_value(entry) for entry in value)
+        return "-".join(format_value(entry) for entry in value)
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} = {_value(entry)}" for key, entry in value.items())
+        return ", ".join(f"{key} = {format_value(entry)}" for key, entry in value.items())
     return _float_value(value) if isinstance(value, float) else str(value)
 
 
@@ -296,14 +250,14 @@ def _float_value(value: float | int) -> str:
     return _without_minus_zero(_short_exponent(re.sub(r"\.?0*e", "e", text)))
 
 
-def format_setting(values: Mapping[str, object], style: Style = TEXT) -> str:
+def format_setting(values: Mapping[str, object]) -> str:
     """A point of a grid: what is varied and to which value; empty where nothing is.
 
     Example:
         >>> format_setting({"l2": 1e-06, "learning_rate": 0.1})
         'l2 = 1e-6, learning_rate = 0.1'
     """
-    return format_value(values, style)
+    return format_value(values)
 
 
 # ---------------------------------------------------------------- words

@@ -34,7 +34,6 @@ class Metric:
         higher_is_better: None where neither direction is better.
         is_share: a share in [0, 1], written as a percentage; differences are in percentage points.
         is_count: a whole number.
-        digits: significant digits of values that are neither shares nor counts.
         tasks: tasks whose trials have this metric on the validation and the test set.
         in_tables: splits in the report's tables; "" is a metric without a split.
         in_show: splits that `inklab show` prints.
@@ -48,7 +47,6 @@ class Metric:
     higher_is_better: bool | None
     is_share: bool = False
     is_count: bool = False
-    digits: int = 4
     tasks: tuple[Task, ...] = ()
     in_tables: tuple[Split | Literal[""], ...] = ()
     in_show: tuple[Split, ...] = ()

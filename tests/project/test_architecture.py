@@ -13,7 +13,8 @@ from source_tree import PACKAGE, SOURCE, classes, functions, relative, run_pytho
 LAYERS = [
     {"errors", "shapes"},
     {"registry", "seeding", "usercode", "io", "hardware"},
-    {"metrics", "format"},
+    {"metrics"},
+    {"format"},
     {"records"},
     {"statistics"},
     {"data", "corruptions", "networks"},  # these three do not import each other

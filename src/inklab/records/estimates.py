@@ -5,8 +5,6 @@ from typing import Literal
 from pydantic import model_validator
 
 from inklab.format import (
-    TEXT,
-    Style,
     format_delta,
     format_delta_interval,
     format_interval,
@@ -86,17 +84,16 @@ class Estimate(Record):
         """The 95% interval over replicates where they differ, else the one over images if there is one."""
         return self.ci95 if self.basis == "replicates" else self.ci95_images
 
-    def format(self, metric: Metric | str, style: Style = TEXT, *, images: str = "") -> str:
+    def format(self, metric: Metric | str, *, images: str = "") -> str:
         """The estimate as text, with its interval and n.
 
         Args:
             metric: that it is of, or its name: decides on digits and unit.
-            style: of the text.
             images: what a share was measured on, such as "10,000 test images".
         """
         if self.mean is None:
             return "no value yet"
-        return style.apply(f"{format_metric(self.mean, metric)} ({self._uncertainty(metric, images)})")
+        return f"{format_metric(self.mean, metric)} ({self._uncertainty(metric, images)})"
 
     def _uncertainty(self, metric: Metric | str, images: str) -> str:
         n = f"n = {self.n:,}{', all equal' if self.has_zero_width else ''}"
@@ -175,14 +172,14 @@ class Difference(Record):
             return self.lower, self.upper
         return self.ci95
 
-    def format(self, metric: Metric | str, style: Style = TEXT) -> str:
+    def format(self, metric: Metric | str) -> str:
         """The difference as text: interval, p and n, and if it is not significant what would have been."""
         if self.mean is None:
             return "no value yet"
         text = f"{format_delta(self.mean, metric)} ({self._uncertainty(metric)})"
         if self.mde is not None and self.p is not None and not self.significant:
             text += f"; minimum detectable effect {format_delta(self.mde, metric, signed=False)} (80% power)"
-        return style.apply(text)
+        return text
 
     def _uncertainty(self, metric: Metric | str) -> str:
         p = self.p if self.p_holm is None else self.p_holm

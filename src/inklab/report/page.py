@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from inklab.format import TEXT, format_number, format_outcomes, format_setting, pluralize, typeset
+from inklab.format import format_number, format_outcomes, format_setting, pluralize, typeset
 from inklab.io.files import write_atomic
 from inklab.records.outcomes import Diagnosis, TrialState
 from inklab.records.plan import (
@@ -186,7 +186,7 @@ def _punctuate(text: str) -> str:
 def _format_evidence(value: JsonValue) -> str:
     if isinstance(value, list):
         return ", ".join(map(_format_evidence, value))
-    return format_number(value, 5, TEXT) if isinstance(value, float) else str(value)
+    return format_number(value, 5) if isinstance(value, float) else str(value)
 
 
 def failed_trials(run: Run, plan: AnyExperimentPlan) -> list[str]:
@@ -292,9 +292,9 @@ def _build_sections(run: Run, figures: Figures) -> list[Section]:
 
 def csv_link(figure: Figure) -> str:
     """A figure's data as a data URI; "" if they are too large for the page."""
-    if len(figure.csv()) > MAX_CSV:
+    if len(figure.csv) > MAX_CSV:
         return ""
-    return "data:text/csv;charset=utf-8;base64," + b64encode(figure.csv().encode()).decode("ascii")
+    return "data:text/csv;charset=utf-8;base64," + b64encode(figure.csv.encode()).decode("ascii")
 
 
 def write_report(run: Run, directory: Path | None = None) -> Path:

@@ -1,25 +1,26 @@
 """Figures of evaluations: robustness against corruption, and generated images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from inklab.format import TYPESET, format_interval, format_metric, format_percent, humanize, join_words
+from inklab.format import format_interval, format_metric, format_percent, humanize, join_words, typeset
 from inklab.records.components import Pipeline
-from inklab.records.estimates import Estimate
+from inklab.records.estimates import Difference, Estimate
 from inklab.records.outcomes import CONFIDENT
 from inklab.records.plan import REAL_DATA, GenerationPlan, RobustnessPlan
 from inklab.records.results import GenerationResults, PipelineComparison, RobustnessResults
 from inklab.report.figures.drawing import (
-    LINES,
-    MARKERS,
     PLACEHOLDER,
     SERIES,
     Figure,
+    add_legend,
     as_percent,
     plot,
+    series_style,
     set_ylabel_horizontal,
     slug,
 )
@@ -46,11 +47,13 @@ RecallPerClass = Float[np.ndarray, "s k"]
 
 
 def robustness_figures(run: Run, plan: RobustnessPlan, results: RobustnessResults) -> list[Figure | None]:
-    """Curves, images and curves of each class, as far as evaluations are done."""
+    """Curves, images, curves of each class and confusion matrices, as far as evaluations are done."""
+    labels = run.plan.data.labels
     return [
         robustness_curves(plan, results),
         corrupted_strip(run, plan),
-        class_curves(plan, results, run.plan.data.labels),
+        class_curves(plan, results, labels),
+        confusion_figure(plan, results, labels),
     ]
 
 
@@ -73,11 +76,8 @@ def robustness_curves(plan: RobustnessPlan, results: RobustnessResults) -> Figur
         return None
     name, differences = f"{slug(plan.name)}-curves", _differences(results)
     threshold = results.denoising.significant_from if results.denoising else None
-    line = (
-        " Vertical line: from this strength on, denoising helps significantly."
-        if threshold is not None
-        else ""
-    )
+    has_line = threshold is not None
+    line = " Vertical line: from this strength on, denoising helps significantly." if has_line else ""
     return Figure(
         name=name,
         title="Recall against strength of the corruption",
@@ -157,52 +157,40 @@ def _draw_recall(
     differences = _differences(results)
     heights = [2, 1] if differences else [1]
     panels = sheet.subplots(len(heights), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0]
-    styles = {pipeline: index % len(SERIES) for index, pipeline in enumerate(curves)}
+    styles = {pipeline: index for index, pipeline in enumerate(curves)}
     for pipeline, estimates in curves.items():
-        points = [
-            (strength, estimate.mean, *(estimate.interval or (np.nan, np.nan)))
-            for strength, estimate in zip(results.strengths, estimates, strict=True)
-            if estimate.mean is not None
-        ]
-        _draw_line(panels[0], np.array(points), styles[pipeline], pipeline)
+        _draw_line(panels[0], zip(results.strengths, estimates, strict=True), styles[pipeline], pipeline)
     _format_recall_axes(panels[0])
     set_ylabel_horizontal(panels[0], "Mean recall")
-    handles, labels = panels[0].get_legend_handles_labels()
-    sheet.legend(handles, labels, loc="outside upper left", ncols=min(4, len(labels)))
+    add_legend(sheet, panels[0])
     if differences:
         _draw_differences(panels[1], differences, styles)
     _mark_threshold(list(panels), results.denoising)
     panels[-1].set_xlabel("Strength")
 
 
-def _draw_line(axes: "Axes", points: Float[np.ndarray, "s 4"], style: int, label: str) -> None:
-    """A line with a band.
-
-    Args:
-        axes: to draw on.
-        points: rows of strength, mean, lower and upper bound; NaN for bounds that are not known.
-        style: which color, line style and marker.
-        label: in the legend.
-    """
-    x, means, lower, upper = points.T
-    color = PLACEHOLDER[SERIES[style]]
+def _draw_line(
+    axes: "Axes", estimates: Iterable[tuple[float, Estimate | Difference]], index: int, label: str
+) -> None:
+    """A line through what is known, by strength, and a band where an interval is known."""
+    points = [
+        (strength, estimate.mean, *(estimate.interval or (np.nan, np.nan)))
+        for strength, estimate in estimates
+        if estimate.mean is not None
+    ]
+    x, means, lower, upper = np.array(points).T
+    color, line, marker = series_style(index)
     axes.fill_between(x, lower, upper, color=color, alpha=0.2, linewidth=0)
-    axes.plot(
-        x, means, color=color, linestyle=LINES[style], marker=MARKERS[style], markersize=3.6, label=label
-    )
+    axes.plot(x, means, color=color, linestyle=line, marker=marker, markersize=3.6, label=label)
 
 
 def _draw_differences(
     axes: "Axes", comparisons: Sequence[PipelineComparison], styles: Mapping[Pipeline, int]
 ) -> None:
     for comparison in comparisons:
-        points = [
-            (row.strength, row.difference.mean, *(row.difference.interval or (np.nan, np.nan)))
-            for row in comparison.differences
-            if row.difference.mean is not None
-        ]
+        differences = ((row.strength, row.difference) for row in comparison.differences)
         style = styles.get(comparison.pipeline, len(SERIES) - 1)
-        _draw_line(axes, np.array(points), style, comparison.pipeline)
+        _draw_line(axes, differences, style, comparison.pipeline)
     axes.axhline(0, color=PLACEHOLDER["ink"], linewidth=0.8)
     as_percent(axes.yaxis, symbol="")
     set_ylabel_horizontal(axes, f"Difference from {comparisons[0].baseline}, percentage points")
@@ -281,16 +269,12 @@ def _draw_class_panels(
         axes.set_visible(False)
     for k, axes in enumerate(panels[:n]):
         for index, (pipeline, grid) in enumerate(grids.items()):
-            style = index % len(SERIES)
-            color = PLACEHOLDER[SERIES[style]]
-            axes.plot(
-                strengths, grid[:, k], color=color, linestyle=LINES[style], linewidth=1.2, label=pipeline
-            )
+            color, line, _ = series_style(index)
+            axes.plot(strengths, grid[:, k], color=color, linestyle=line, linewidth=1.2, label=pipeline)
         _format_recall_axes(axes)
         axes.set_yticks([0, 0.5, 1])
         set_ylabel_horizontal(axes, labels[k])
-    handles, names = panels[0].get_legend_handles_labels()
-    sheet.legend(handles, names, loc="outside upper left", ncols=min(4, len(names)))
+    add_legend(sheet, panels[0])
     sheet.supxlabel("Strength", fontsize=8.5)
 
 
@@ -305,13 +289,12 @@ def corrupted_strip(run: Run, plan: RobustnessPlan) -> Figure | None:
     n = min(MAX_STRENGTHS, len(plan.strengths))
     indices = np.unique(np.linspace(0, len(plan.strengths) - 1, n).round().astype(int))
     strengths = [plan.strengths[i] for i in indices]
-    rows = []
-    for example in [i for i in EXAMPLES if i < corrupted.shape[1]] or [0]:
-        group = {"corrupted": corrupted, **denoised}
-        rows += [
-            ImageRow(label, images[indices, example], is_last=label == list(group)[-1])
-            for label, images in group.items()
-        ]
+    group = {"corrupted": corrupted, **denoised}
+    rows = [
+        ImageRow(label, images[indices, example], is_last=label == list(group)[-1])
+        for example in [i for i in EXAMPLES if i < corrupted.shape[1]] or [0]
+        for label, images in group.items()
+    ]
     after = f" and after {join_words(list(denoised))}" if denoised else ""
     return Figure(
         name=f"{slug(plan.name)}-strip",
@@ -334,14 +317,12 @@ def corrupted_strip(run: Run, plan: RobustnessPlan) -> Figure | None:
 
 def _stored_corrupted(run: Run, plan: RobustnessPlan) -> tuple[Images | None, dict[str, Images]]:
     """Corrupted images of replicate 0, and denoised ones by the names of what stands before a classifier."""
-    corrupted: Images | None = None
-    denoised: dict[str, Images] = {}
-    for evaluation in plan.evaluations:
-        arrays = run.arrays(evaluation.id) if evaluation.replicate == 0 else {}
-        if arrays:
-            corrupted = arrays["corrupted"] if corrupted is None else corrupted
-            if evaluation.pipeline.denoisers:
-                denoised["+".join(evaluation.pipeline.denoisers)] = arrays["denoised"]
+    evaluations = [evaluation for evaluation in plan.evaluations if evaluation.replicate == 0]
+    stored = {entry.pipeline: arrays for entry in evaluations if (arrays := run.arrays(entry.id))}
+    corrupted = next((arrays["corrupted"] for arrays in stored.values()), None)
+    denoised = {
+        "+".join(pipe.denoisers): arrays["denoised"] for pipe, arrays in stored.items() if pipe.denoisers
+    }
     return corrupted, denoised
 
 
@@ -420,15 +401,14 @@ def _draw_matrices(sheet: "Sheet", matrices: Matrices, labels: Sequence[str]) ->
     pipelines = list(dict.fromkeys(pipeline for pipeline, _ in matrices))
     strengths = sorted({strength for _, strength in matrices})
     panels = sheet.subplots(len(pipelines), len(strengths), squeeze=False)
-    for row, pipeline in enumerate(pipelines):
-        for column, strength in enumerate(strengths):
-            axes, matrix = panels[row][column], matrices.get((pipeline, strength))
-            if matrix is None:
-                axes.set_visible(False)
-                continue
-            _draw_matrix(axes, matrix, labels)
-            title = f"strength {strength:g}"
-            axes.set_title(title if column else f"{pipeline}, {title}", fontsize=8)
+    for axes, (pipeline, strength) in zip(panels.ravel(), product(pipelines, strengths), strict=True):
+        matrix = matrices.get((pipeline, strength))
+        if matrix is None:
+            axes.set_visible(False)
+            continue
+        _draw_matrix(axes, matrix, labels)
+        title = f"strength {strength:g}"
+        axes.set_title(f"{pipeline}, {title}" if strength == strengths[0] else title, fontsize=8)
 
 
 def _draw_matrix(axes: "Axes", matrix: Matrix, labels: Sequence[str]) -> None:
@@ -490,7 +470,7 @@ def _shares(results: GenerationResults) -> dict[str, Estimate]:
 
 
 def _format_mean(estimate: Estimate) -> str:
-    return format_metric(estimate.mean or 0.0, METRIC, TYPESET)
+    return typeset(format_metric(estimate.mean or 0.0, METRIC))
 
 
 def generated_images(
@@ -504,11 +484,12 @@ def generated_images(
     rows = []
     for sampler, images in generated.items():
         label = f"{sampler}\n{_format_mean(shares[sampler])}" if sampler in shares else sampler
-        second = images[IMAGES_PER_ROW : 2 * IMAGES_PER_ROW]
-        rows.append(ImageRow(label, images[:IMAGES_PER_ROW], is_last=not len(second)))
+        first, second = images[:IMAGES_PER_ROW], images[IMAGES_PER_ROW : 2 * IMAGES_PER_ROW]
+        rows.append(ImageRow(label, first, is_last=not len(second)))
         rows += [ImageRow("", second, is_last=True)] if len(second) else []
     if real:
         rows.append(ImageRow("reconstructed\ntest images", real["reconstructions"][:IMAGES_PER_ROW]))
+    listed = "; ".join(f"{name} {_format_mean(share)}" for name, share in shares.items()) or "no value yet"
     last = " Last row: the decoder's reconstructions of test images, the best it can do." if real else ""
     return Figure(
         name=f"{slug(plan.name)}-images",
@@ -518,7 +499,7 @@ def generated_images(
             "name: the share of all its images that the classifier is confident about (probability above "
             f"{format_percent(CONFIDENT, 0)}).{last}"
         ),
-        alt=f"Rows of generated images. Confident share: {_list_means(shares)}.",
+        alt=f"Rows of generated images. Confident share: {listed}.",
         svg=draw_grid(
             rows,
             ink=is_ink(real["images"] if real else next(iter(generated.values()))),
@@ -526,13 +507,6 @@ def generated_images(
         ),
         csv_header=("sampler", METRIC),
         csv_rows=tuple((name, share.mean) for name, share in shares.items()),
-    )
-
-
-def _list_means(estimates: Mapping[str, Estimate]) -> str:
-    return (
-        "; ".join(f"{name} {_format_mean(estimate)}" for name, estimate in estimates.items())
-        or "no value yet"
     )
 
 
@@ -640,11 +614,10 @@ def _draw_class_dots(sheet: "Sheet", shares: ClassShares, labels: Sequence[str])
     x = np.arange(len(labels))
     top = 1.1 * max(float(np.nanmax(row)) for row in shares.values())
     for index, (axes, (sampler, row)) in enumerate(zip(panels, shares.items(), strict=True)):
-        style = index % len(SERIES)
-        color = PLACEHOLDER[SERIES[style]]
+        color, _, marker = series_style(index)
         axes.axhline(1 / len(labels), color=PLACEHOLDER["ink"], linewidth=0.7, linestyle=(0, (4, 3)))
         axes.vlines(x, 0, row, color=color, linewidth=1.2, alpha=0.6)
-        axes.plot(x, row, MARKERS[style], color=color, markersize=3.4)
+        axes.plot(x, row, marker, color=color, markersize=3.4)
         axes.set_xticks(x, labels, fontsize=6.5 if len(labels) <= 12 else 5)
         axes.tick_params(axis="x", length=0)
         axes.grid(visible=False, axis="x")

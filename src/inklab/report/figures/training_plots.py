@@ -1,7 +1,7 @@
 """Figures of a training experiment: learning curves, the metric of each setting, and examples."""
 
 from collections.abc import Mapping, Sequence
-from itertools import groupby
+from itertools import groupby, product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,15 +9,15 @@ from jaxtyping import Float, UInt8
 from pydantic import JsonValue
 
 from inklab.format import (
-    TYPESET,
     format_interval,
     format_metric,
     format_percent,
     format_value,
     humanize,
     pluralize,
+    typeset,
 )
-from inklab.metrics import REPORTED_METRIC, SELECTION_METRIC, Split, get_metric
+from inklab.metrics import REPORTED_METRIC, SELECTION_METRIC, SPLIT_LABELS, Split, get_metric
 from inklab.records.estimates import Estimate, Interval
 from inklab.records.outcomes import TrialOutcome
 from inklab.records.plan import TrainingPlan
@@ -25,14 +25,13 @@ from inklab.records.recipe import Recipe
 from inklab.records.record import MAX_NUMBER
 from inklab.records.results import TrainingResults
 from inklab.report.figures.drawing import (
-    LINES,
-    MARKERS,
     PLACEHOLDER,
-    SERIES,
     Figure,
+    add_legend,
     as_percent,
     integer_ticks,
     plot,
+    series_style,
     set_ylabel_horizontal,
     slug,
 )
@@ -45,7 +44,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Sheet
 
 CURVES: tuple[Split, ...] = ("train", "validation")
-LABELS = {"train": "training", "validation": "validation"}
 METRICS = ("loss", "accuracy")
 """Metrics of learning curves, one panel each."""
 
@@ -67,10 +65,10 @@ Grid = Float[np.ndarray, "replicates epochs"]
 """One metric on one split of one setting; NaN where it was not measured."""
 
 
-def training_figures(run: Run, plan: TrainingPlan) -> list[Figure | None]:
-    """Learning curves, and examples of what the network does."""
+def training_figures(run: Run, plan: TrainingPlan, results: TrainingResults) -> list[Figure | None]:
+    """The metrics of a grid, learning curves, and examples of what the network does."""
     examples = denoised_examples if plan.task == "denoising" else mistakes
-    return [learning_curves(run, plan), examples(run, plan)]
+    return [sweep_figure(plan, results), learning_curves(run, plan), examples(run, plan)]
 
 
 # ---------------------------------------------------------------- learning curves
@@ -94,7 +92,9 @@ def learning_curves(run: Run, plan: TrainingPlan) -> Figure | None:
     return Figure(
         name=name,
         title="Learning curves",
-        caption=_caption_settings(n) if is_grid else _caption_replicates(n, metrics, recipe),
+        caption=f"Validation set; each line is the mean over a setting's replicates (up to n = {n:,})."
+        if is_grid
+        else _caption_replicates(n, metrics, recipe),
         alt=_describe_curves(histories, metrics),
         svg=plot(name, lambda sheet: draw(sheet, histories, metrics), 2.35),
         csv_header=("setting", "epoch", "split", "metric", "mean", "n") if is_grid else HistoryRow._fields,
@@ -128,22 +128,14 @@ def nan_mean(grid: Grid) -> Float[np.ndarray, " epochs"]:
 def _mean_rows(histories: Histories, metrics: Sequence[str]) -> tuple[tuple[object, ...], ...]:
     """The means over each setting's replicates, and of how many: each history is in its outcome."""
     rows: list[tuple[object, ...]] = []
-    for setting, history in histories.items():
-        for metric in metrics:
-            for split in CURVES:
-                grid = stack(history, split, metric)
-                n = np.isfinite(grid).sum(axis=0)
-                rows += [
-                    (setting, epoch, split, metric, mean if count else None, count)
-                    for epoch, (mean, count) in enumerate(
-                        zip(nan_mean(grid).tolist(), n.tolist(), strict=True), start=1
-                    )
-                ]
+    for (setting, history), metric, split in product(histories.items(), metrics, CURVES):
+        grid = stack(history, split, metric)
+        means, counts = nan_mean(grid).tolist(), np.isfinite(grid).sum(axis=0).tolist()
+        rows += [
+            (setting, epoch, split, metric, mean if n else None, n)
+            for epoch, mean, n in zip(range(1, len(means) + 1), means, counts, strict=True)
+        ]
     return tuple(rows)
-
-
-def _caption_settings(n: int) -> str:
-    return f"Validation set; each line is the mean over a setting's replicates (up to n = {n:,})."
 
 
 def _caption_replicates(n: int, metrics: Sequence[str], recipe: Recipe) -> str:
@@ -153,16 +145,11 @@ def _caption_replicates(n: int, metrics: Sequence[str], recipe: Recipe) -> str:
     if n == 1:
         lines = "One replicate (n = 1)."
     others = "everything else is" if "accuracy" in metrics else "the validation loss is"
-    return " ".join(
-        part
-        for part in (
-            lines,
-            "The training loss is the mean over an epoch's steps, while the weights change (and with dropout "
-            f"or noise, if there is any); {others} measured after the epoch. Losses are without the L2 term.",
-            describe_training_loss(recipe),
-        )
-        if part
-    )
+    return (
+        f"{lines} The training loss is the mean over an epoch's steps, while the weights change (and with "
+        f"dropout or noise, if there is any); {others} measured after the epoch. Losses are without the L2 "
+        f"term. {describe_training_loss(recipe)}"
+    ).strip()
 
 
 def describe_training_loss(recipe: Recipe) -> str:
@@ -202,37 +189,31 @@ def _describe_ends(rows: Sequence[HistoryRow], metrics: Sequence[str]) -> str:
 
 def _draw_replicates(sheet: "Sheet", histories: Histories, metrics: Sequence[str]) -> None:
     rows = next(iter(histories.values()))
-    for axes, metric in zip(_panels(sheet, metrics), metrics, strict=True):
+    panels = sheet.subplots(1, len(metrics), squeeze=False)[0]
+    for axes, metric in zip(panels, metrics, strict=True):
         for index, split in enumerate(CURVES):
-            grid, color = stack(rows, split, metric), PLACEHOLDER[SERIES[index]]
+            grid, (color, line, marker) = stack(rows, split, metric), series_style(index)
             epochs = np.arange(1, grid.shape[1] + 1)
             if len(grid) > 1:
                 thin = np.linspace(0, len(grid) - 1, min(len(grid), MAX_LINES)).round().astype(int)
                 axes.plot(epochs, grid[thin].T, color=color, linewidth=0.6, alpha=0.45)
             axes.plot(
-                epochs, nan_mean(grid), color=color, linestyle=LINES[index], linewidth=1.9,
-                label=LABELS[split], marker=MARKERS[index], markersize=3.6 if len(epochs) < 15 else 0,
+                epochs, nan_mean(grid), color=color, linestyle=line, linewidth=1.9, label=SPLIT_LABELS[split],
+                marker=marker, markersize=3.6 if len(epochs) < 15 else 0,
             )  # fmt: skip
         _label_axes(axes, metric)
         axes.legend(loc="best")
 
 
 def _draw_settings(sheet: "Sheet", histories: Histories, metrics: Sequence[str]) -> None:
-    panels = _panels(sheet, metrics)
+    panels = sheet.subplots(1, len(metrics), squeeze=False)[0]
     for axes, metric in zip(panels, metrics, strict=True):
         for index, (setting, rows) in enumerate(histories.items()):
-            mean, style = nan_mean(stack(rows, "validation", metric)), index % len(SERIES)
-            axes.plot(
-                np.arange(1, len(mean) + 1), mean, color=PLACEHOLDER[SERIES[style]], label=setting,
-                linestyle=LINES[style], marker=MARKERS[style], markersize=4,
-            )  # fmt: skip
+            mean, (color, line, marker) = nan_mean(stack(rows, "validation", metric)), series_style(index)
+            epochs = np.arange(1, len(mean) + 1)
+            axes.plot(epochs, mean, color=color, linestyle=line, marker=marker, markersize=4, label=setting)
         _label_axes(axes, metric)
-    handles, labels = panels[0].get_legend_handles_labels()
-    sheet.legend(handles, labels, loc="outside upper left", ncols=min(5, len(labels)))
-
-
-def _panels(sheet: "Sheet", metrics: Sequence[str]) -> list["Axes"]:
-    return list(sheet.subplots(1, len(metrics), squeeze=False)[0])
+    add_legend(sheet, panels[0], 5)
 
 
 def _label_axes(axes: "Axes", name: str) -> None:
@@ -375,7 +356,15 @@ def sweep_figure(plan: TrainingPlan, results: TrainingResults) -> Figure | None:
         svg=plot(name, lambda sheet: _draw_sweep(sheet, values, estimates, keys), 4.3),
         csv_header=("metric", keys, "mean", "sd", "n", "ci95_low", "ci95_high", "values"),
         csv_rows=tuple(
-            (metric, label, *_csv_cells(estimate))
+            (
+                metric,
+                label,
+                estimate.mean,
+                estimate.sd,
+                estimate.n,
+                *(_t_interval(estimate) or ("", "")),
+                " ".join(map(repr, estimate.values)),
+            )
             for metric, row in estimates.items()
             for label, estimate in zip(labels, row, strict=True)
         ),
@@ -414,12 +403,6 @@ def subsample(values: Sequence[float], n: int) -> list[float]:
     ranks = np.linspace(0, len(values) - 1, n).round().astype(int)
     indices = np.sort(np.argsort(np.asarray(values), kind="stable")[ranks])
     return [values[index] for index in indices]
-
-
-def _csv_cells(estimate: Estimate) -> tuple[object, ...]:
-    interval = _t_interval(estimate) or ("", "")
-    values = " ".join(map(repr, estimate.values))
-    return (estimate.mean, estimate.sd, estimate.n, *interval, values)
 
 
 def _t_interval(estimate: Estimate) -> Interval | None:
@@ -476,7 +459,7 @@ def _draw_sweep(
         for position, estimate in zip(x, row, strict=True):
             _draw_estimate(axes, float(position), estimate, spacing)
         set_ylabel_horizontal(axes, metric.title)
-        axes.set_xticks(x, [TYPESET.apply(grid_label(entry)) for entry in values])
+        axes.set_xticks(x, [typeset(grid_label(entry)) for entry in values])
         axes.grid(visible=False, axis="x")
         axes.set_xlim(x.min() - 0.6 * spacing, x.max() + 0.6 * spacing)
         if metric.is_share:
