@@ -51,7 +51,7 @@ def figures(drawn) -> list[Figure]:
 
 
 def rows_of(figure: Figure) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(figure.csv())))
+    return list(csv.DictReader(io.StringIO(figure.csv)))
 
 
 def figure_of(figures: Sequence[Figure], suffix: str) -> Figure:
@@ -119,7 +119,7 @@ def test_figures_and_data_are_written(run, drawn, figures, tmp_path):
     }
     for figure in figures:
         assert (tmp_path / "figures" / f"{figure.name}.svg").read_text().startswith("<svg ")
-        assert (tmp_path / "figures" / f"{figure.name}.csv").read_text() == figure.csv()
+        assert (tmp_path / "figures" / f"{figure.name}.csv").read_text() == figure.csv
 
 
 # ---------------------------------------------------------------- grids

@@ -159,7 +159,7 @@ def test_every_figure_has_its_data(outline):
 
 def test_large_data_stays_in_the_run_directory(run):
     figure = learning_curves(run, run.plan.experiment("cnn"))
-    rows = figure.csv_rows * (2 * MAX_CSV // len(figure.csv()))
+    rows = figure.csv_rows * (2 * MAX_CSV // len(figure.csv))
     text = build_report(run, {"cnn": [replace_fields(figure, csv_rows=rows)]})
     assert f"<code>figures/{figure.name}.csv</code>, {len(rows)} rows" in text
     assert "data:text/csv" not in text and len(text) < MAX_CSV

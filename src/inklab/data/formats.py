@@ -1,15 +1,15 @@
 """Datasets in files: IDX as MNIST has it, NumPy's .npz, and directories of image files."""
 
 import gzip
-import io
 import math
 import re
+import struct
 import warnings
 import zipfile
 import zlib
 from collections import Counter
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import BinaryIO
 from unicodedata import category
 
 import numpy as np
@@ -32,22 +32,14 @@ from inklab.io.files import open_regular
 from inklab.records.components import Preprocessing
 from inklab.shapes import Pixels
 
-UNSIGNED_BYTE = 0x08
 MAX_DIMENSIONS = 4
 CHUNK = 1024 * 1024  # bytes decompressed at once
 IMAGES_NAME = re.compile(r"images([-.]idx)3")
 TRAIN_NAME = re.compile(r"train(?=[-_.])")
+Array = Shaped[np.ndarray, "..."]
 
 
-@runtime_checkable
-class ReadableFile(Protocol):
-    """An open binary file, or an object like one."""
-
-    def read(self, size: int = -1, /) -> bytes:
-        """Up to `size` bytes."""
-
-    def seek(self, offset: int, whence: int = 0, /) -> int:
-        """Move to a position."""
+# ---------------------------------------------------------------- IDX
 
 
 def read_idx(path: Path) -> UInt8[np.ndarray, "..."]:
@@ -67,7 +59,7 @@ def read_idx(path: Path) -> UInt8[np.ndarray, "..."]:
         raise DataError(f"'{path}' can't be read: {error.strerror or error}") from error
 
 
-def unpack(file: ReadableFile, name: str) -> bytes:
+def unpack(file: BinaryIO, name: str) -> bytes:
     """The bytes of an IDX file, uncompressed: the header and exactly the data that it declares.
 
     Raises:
@@ -84,9 +76,10 @@ def unpack(file: ReadableFile, name: str) -> bytes:
         raise CorruptFileError(f"'{name}' is a damaged gzip file ({error}); download it again") from error
 
 
-def _read_declared(file: ReadableFile, name: str) -> bytes:
+def _read_declared(file: BinaryIO | gzip.GzipFile, name: str) -> bytes:
     head = file.read(4 + 4 * MAX_DIMENSIONS)
-    expected = _declared_bytes(head, name)
+    shape = _shape(head, name)
+    expected = 4 + 4 * len(shape) + math.prod(shape)
     content = bytearray(head)
     while len(content) <= expected and (chunk := file.read(min(CHUNK, expected + 1 - len(content)))):
         content += chunk
@@ -96,13 +89,14 @@ def _read_declared(file: ReadableFile, name: str) -> bytes:
     return bytes(content)
 
 
-def _dimensions(head: bytes, name: str) -> tuple[int, ...]:
+def _shape(head: bytes, name: str) -> tuple[int, ...]:
+    """The shape in an IDX header, whose first bytes are: two zeros, the type of numbers, the dimensions."""
     if len(head) < 4 or head[:2] != b"\0\0":
         raise CorruptFileError(
             f"'{name}' is not an IDX file: it starts with {head[:4].hex() or 'nothing'}, not 0000"
         )
     kind, count = head[2], head[3]
-    if kind != UNSIGNED_BYTE:
+    if kind != 0x08:
         raise CorruptFileError(f"'{name}' has IDX type 0x{kind:02x}; only 0x08, unsigned bytes, is read")
     if not 1 <= count <= MAX_DIMENSIONS:
         raise CorruptFileError(f"'{name}' declares {count} dimensions; 1 to {MAX_DIMENSIONS} are read")
@@ -110,36 +104,24 @@ def _dimensions(head: bytes, name: str) -> tuple[int, ...]:
         raise CorruptFileError(
             f"'{name}' needs a header of {4 + 4 * count} bytes but has {len(head)}; download it again"
         )
-    return tuple(int.from_bytes(head[4 + 4 * k : 8 + 4 * k], "big") for k in range(count))
-
-
-def _declared_bytes(head: bytes, name: str) -> int:
-    shape = _dimensions(head, name)
+    shape = struct.unpack_from(f">{count}I", head, 4)
     size = math.prod(shape)
     if size > MAX_BYTES:
         raise CorruptFileError(
             f"'{name}' declares {size:,} bytes in the shape {shape}; at most {MAX_BYTES:,} are read"
         )
-    return 4 + 4 * len(shape) + size
+    return shape
 
 
 def parse_idx(content: bytes, name: str) -> UInt8[np.ndarray, "..."]:
-    """The array in the uncompressed bytes of an IDX file.
-
-    Args:
-        content: the whole file.
-        name: what messages call it.
-
-    Raises:
-        CorruptFileError: as for `read_idx`.
+    """The array in the bytes that `unpack` returns; `name` is what messages call the file.
 
     Example:
         >>> parse_idx(bytes([0, 0, 8, 1, 0, 0, 0, 2, 7, 9]), "two labels").tolist()
         [7, 9]
     """
-    checked = _read_declared(io.BytesIO(content), name)
-    shape = _dimensions(checked, name)
-    return np.frombuffer(checked, np.uint8, offset=4 + 4 * len(shape)).reshape(shape).copy()
+    shape = _shape(content, name)
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * len(shape)).reshape(shape).copy()
 
 
 def idx_image_set(pixels: UInt8[np.ndarray, "..."], labels: UInt8[np.ndarray, "..."], name: str) -> ImageSet:
@@ -213,13 +195,14 @@ def gzipped_or_not(path: Path) -> Path | None:
     return next((candidate for candidate in (path, other) if candidate.is_file()), None)
 
 
-Array = Shaped[np.ndarray, "..."]
+# ---------------------------------------------------------------- npz
+
+
 KEYS = (
     ("train_images", "train_labels", "test_images", "test_labels"),
     ("x_train", "y_train", "x_test", "y_test"),
     ("images", "labels"),
 )
-KINDS = "uib"  # integers and booleans
 
 
 def load_npz(path: Path, *, seed: int) -> Dataset:
@@ -240,7 +223,7 @@ def load_npz(path: Path, *, seed: int) -> Dataset:
         names = ", ".join(sorted(arrays)) or "(none)"
         raise DataError(f"'{path}' has the arrays {names}; needed are {allowed}")
     sets = [
-        _npz_image_set(arrays[x], arrays[y], f"'{path}', {x}")
+        _labeled_images(arrays[x], arrays[y], f"'{path}', {x}")
         for x, y in zip(keys[::2], keys[1::2], strict=True)
     ]
     train, test = sets if len(sets) == 2 else split_off_test(sets[0], seed)
@@ -276,13 +259,13 @@ def read_npz(path: Path) -> dict[str, Array]:
 
 
 def _check_integers(array: Array, name: str) -> Array:
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in KINDS:
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "uib":
         kind = array.dtype if isinstance(array, np.ndarray) else "no array"
         raise DataError(f"{name} is {kind}; only integers are read, images as uint8")
     return array
 
 
-def _npz_image_set(pixels: Array, labels: Array, name: str) -> ImageSet:
+def _labeled_images(pixels: Array, labels: Array, name: str) -> ImageSet:
     if pixels.dtype != np.uint8:
         raise DataError(
             f"{name} is {describe(pixels)}; images must be uint8, 0 to 255: convert them before saving"
@@ -304,12 +287,12 @@ def _channels_first(pixels: Array, name: str) -> Array:
     return pixels if first else np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
 
 
+# ---------------------------------------------------------------- directories of image files
+
+
 MAX_SIDE = 64  # pixels; larger pictures are preprocessed to MNIST's size
 FOREIGN_SUFFIXES = (".gif", ".tif", ".tiff", ".heic", ".heif", ".avif", ".svg", ".pdf")
-UNPRINTABLE = (
-    "Cc",
-    "Cs",
-)  # Unicode categories: control characters, and surrogates of bytes that are not UTF-8
+UNPRINTABLE = ("Cc", "Cs")  # Unicode categories: control characters, surrogates of bytes that are not UTF-8
 Classes = dict[str, list[Path]]
 
 
@@ -318,8 +301,7 @@ def load_image_folder(path: Path, *, seed: int, preprocessing: Preprocessing | N
 
     Without `train` and `test`, a sixth of every class, selected by `seed`, becomes the test set. Pictures
     that all have one size of at most 64 pixels per side stay as they are, grayscale if all are gray. Others
-    are
-    preprocessed as MNIST was made: ink detected, cropped, scaled and centered in 28 x 28.
+    are preprocessed as MNIST was made: ink detected, cropped, scaled and centered in 28 x 28.
 
     Args:
         path: of the directory.
@@ -337,8 +319,10 @@ def load_image_folder(path: Path, *, seed: int, preprocessing: Preprocessing | N
         _check_classes(subset, names, path)
     files = [file for subset in subsets for class_files in subset.values() for file in class_files]
     preprocessing = preprocessing or _suitable_preprocessing(files)
-    _check_total_size(len(files), preprocessing, path)
-    sets = [_folder_image_set(subset, names, preprocessing) for subset in subsets]
+    size = len(files) * math.prod(preprocessing.shape)
+    if size > MAX_BYTES:
+        raise DataError(f"'{path}' has {size:,} bytes of pixels; at most {MAX_BYTES:,} are allowed")
+    sets = [_image_set(subset, names, preprocessing) for subset in subsets]
     train, test = sets if len(sets) == 2 else split_off_test(sets[0], seed)
     return Dataset(str(path), train, test, names, preprocessing, _note_on_sizes(files, preprocessing))
 
@@ -347,13 +331,13 @@ def _subsets(path: Path) -> list[Classes]:
     """The files of the training and the test set; or one subset of all."""
     subdirectories = _subdirectories(path)
     if set(subdirectories) == {"train", "test"}:
-        return [_classes(subdirectories[name]) for name in ("train", "test")]
+        return [_classes(_subdirectories(subdirectories[name])) for name in ("train", "test")]
     if len(subdirectories) < 2:
         raise DataError(
             f"'{path}' has {pluralize(len(subdirectories), 'subdirectory', 'subdirectories')}; it needs one "
             "per class, at least two, or 'train' and 'test' with those"
         )
-    return [_classes(path)]
+    return [_classes(subdirectories)]
 
 
 def _subdirectories(path: Path) -> dict[str, Path]:
@@ -366,8 +350,8 @@ def _subdirectories(path: Path) -> dict[str, Path]:
     return {inner.name: inner for inner in paths}
 
 
-def _classes(path: Path) -> Classes:
-    return {name: _image_files(inner) for name, inner in _subdirectories(path).items()}
+def _classes(subdirectories: dict[str, Path]) -> Classes:
+    return {name: _image_files(path) for name, path in subdirectories.items()}
 
 
 def _image_files(directory: Path) -> list[Path]:
@@ -396,16 +380,13 @@ def _check_classes(subset: Classes, names: tuple[str, ...], path: Path) -> None:
 
 def _suitable_preprocessing(files: list[Path]) -> Preprocessing:
     """The one that leaves small pictures of one size unchanged, else MNIST's."""
-    size, all_gray = open_image(files[0]).size, True
-    if max(size) > MAX_SIDE:
-        return Preprocessing()
-    for path in files:
-        picture = open_image(path)
-        if picture.size != size:
+    width, height = open_image(files[0]).size
+    is_gray = True
+    for picture in map(open_image, files):
+        if picture.size != (width, height) or max(picture.size) > MAX_SIDE:
             return Preprocessing()
-        all_gray = all_gray and _is_gray(picture)
-    width, height = size
-    return Preprocessing.resize_only((1 if all_gray else 3, height, width))
+        is_gray = is_gray and _is_gray(picture)
+    return Preprocessing.resize_only((1 if is_gray else 3, height, width))
 
 
 def _note_on_sizes(files: list[Path], preprocessing: Preprocessing) -> str | None:
@@ -414,9 +395,8 @@ def _note_on_sizes(files: list[Path], preprocessing: Preprocessing) -> str | Non
     if set(sizes) == {(preprocessing.width, preprocessing.height)}:
         return None
     (width, height), count = sizes.most_common(1)[0]
-    described = f"of {width} x {height} pixels"
-    if len(sizes) > 1:
-        described = f"in {len(sizes)} sizes (most often {width} x {height}: {count:,})"
+    one, several = f"of {width} x {height} pixels", f"(most often {width} x {height}: {count:,})"
+    described = one if len(sizes) == 1 else f"in {len(sizes)} sizes {several}"
     target = f"{preprocessing.width} x {preprocessing.height}"
     return f"{pluralize(len(files), 'picture')} {described}: all were preprocessed to {target} pixels."
 
@@ -428,13 +408,7 @@ def _is_gray(picture: Image.Image) -> bool:
     return bool((colors[..., :1] == colors).all())
 
 
-def _check_total_size(count: int, preprocessing: Preprocessing, path: Path) -> None:
-    size = count * preprocessing.channels * preprocessing.height * preprocessing.width
-    if size > MAX_BYTES:
-        raise DataError(f"'{path}' has {size:,} bytes of pixels; at most {MAX_BYTES:,} are allowed")
-
-
-def _folder_image_set(subset: Classes, names: tuple[str, ...], preprocessing: Preprocessing) -> ImageSet:
+def _image_set(subset: Classes, names: tuple[str, ...], preprocessing: Preprocessing) -> ImageSet:
     pixels: Pixels = np.stack([_read_image(path, preprocessing) for name in names for path in subset[name]])
     labels = np.repeat(np.arange(len(names)), [len(subset[name]) for name in names])
     return ImageSet(pixels, labels)

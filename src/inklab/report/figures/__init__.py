@@ -7,9 +7,9 @@ from inklab.io.files import write_atomic
 from inklab.records.plan import AnyExperimentPlan, DataPlan, GenerationPlan, RobustnessPlan, TrainingPlan
 from inklab.records.results import GenerationResults, RobustnessResults, TrainingResults
 from inklab.report.figures.drawing import Figure
-from inklab.report.figures.evaluation_plots import confusion_figure, generation_figures, robustness_figures
+from inklab.report.figures.evaluation_plots import generation_figures, robustness_figures
 from inklab.report.figures.image_plots import data_figures
-from inklab.report.figures.training_plots import sweep_figure, training_figures
+from inklab.report.figures.training_plots import training_figures
 from inklab.run import Run
 
 __all__ = ["Figure", "Figures", "draw_experiment", "draw_figures", "write_figures"]
@@ -27,15 +27,15 @@ def draw_experiment(run: Run, plan: AnyExperimentPlan) -> list[Figure]:
     """Draw the figures of one experiment, as far as its outcomes allow."""
     results = run.results.experiments.get(plan.name)
     figures: list[Figure | None] = []
-    if isinstance(plan, DataPlan):
-        figures = data_figures(run, plan)
-    elif isinstance(plan, TrainingPlan) and isinstance(results, TrainingResults):
-        figures = [sweep_figure(plan, results), *training_figures(run, plan)]
-    elif isinstance(plan, RobustnessPlan) and isinstance(results, RobustnessResults):
-        labels = run.plan.data.labels
-        figures = [*robustness_figures(run, plan, results), confusion_figure(plan, results, labels)]
-    elif isinstance(plan, GenerationPlan) and isinstance(results, GenerationResults):
-        figures = generation_figures(run, plan, results)
+    match plan, results:
+        case DataPlan(), _:
+            figures = data_figures(run, plan)
+        case TrainingPlan(), TrainingResults():
+            figures = training_figures(run, plan, results)
+        case RobustnessPlan(), RobustnessResults():
+            figures = robustness_figures(run, plan, results)
+        case GenerationPlan(), GenerationResults():
+            figures = generation_figures(run, plan, results)
     return [figure for figure in figures if figure is not None]
 
 
@@ -53,7 +53,7 @@ def write_figures(run: Run, directory: Path, figures: Figures | None = None) -> 
     paths = []
     for drawn in (draw_figures(run) if figures is None else figures).values():
         for figure in drawn:
-            for suffix, content in ((".svg", figure.for_file()), (".csv", figure.csv())):
+            for suffix, content in ((".svg", figure.for_file()), (".csv", figure.csv)):
                 paths.append(directory / f"{figure.name}{suffix}")
                 write_atomic(paths[-1], content)
     return paths

@@ -1,4 +1,4 @@
-"""One figure: a vector drawing in the colors of a theme, its description in words, and the numbers behind it."""
+"""A figure: a vector drawing in the colors of a theme, its description in words, and its data."""
 
 import csv
 import io
@@ -50,12 +50,26 @@ DARK = {
 PLACEHOLDER = {role: f"#0a0b{index:02x}" for index, role in enumerate(ROLES, start=1)}
 """Colors that no figure uses otherwise."""
 
-SERIES = ("c1", "c2", "c3", "c4", "c5", "c6")
+SERIES = ROLES[4:]
+LineStyle = str | tuple[int, tuple[float | int, ...]]
 MARKERS = ("o", "s", "^", "D", "v", "P")
-LINES = ("-", (0, (5, 1.6)), (0, (1.4, 1.4)), (0, (6, 1.5, 1.2, 1.5)), (0, (3, 1)), (0, (8, 2)))
+LINES: tuple[LineStyle, ...] = (
+    "-",
+    (0, (5, 1.6)),
+    (0, (1.4, 1.4)),
+    (0, (6, 1.5, 1.2, 1.5)),
+    (0, (3, 1)),
+    (0, (8, 2)),
+)
 
 _ROLE_OF = {color: role for role, color in PLACEHOLDER.items()}
 _PLACEHOLDERS = re.compile("|".join(_ROLE_OF))
+
+
+def series_style(index: int) -> tuple[str, LineStyle, str]:
+    """Color, line style and marker of a figure's series by its number; after six they repeat."""
+    style = index % len(SERIES)
+    return PLACEHOLDER[SERIES[style]], LINES[style], MARKERS[style]
 
 
 def for_page(drawing: str) -> str:
@@ -116,13 +130,9 @@ class Figure:
         text = f"<title>{escape(self.title)}</title><desc>{escape(self.alt)}</desc>"
         return f'{head} xmlns="http://www.w3.org/2000/svg">{text}{background}{body}\n'
 
-    def csv(self) -> str:
-        """Its data as CSV."""
-        return self._csv
-
     @cached_property
-    def _csv(self) -> str:
-        # Cached, for the file and the page: the curves of 10,000 trials take half a second.
+    def csv(self) -> str:
+        """Its data as CSV; cached, since the curves of 10,000 trials take half a second."""
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
         writer.writerow(self.csv_header)
@@ -160,14 +170,9 @@ def tidy(svg: str, name: str) -> str:
         svg = re.sub(junk, "", svg, flags=re.DOTALL)
     box = re.search(r'viewBox="([^"]+)"', svg)
     size = box[1] if box else "0 0 475 200"
-    svg = re.sub(r"<svg[^>]*>", open_svg(size), svg, count=1)
-    svg = svg.replace("xlink:href", "href")
+    svg = re.sub(r"<svg[^>]*>", open_svg(size), svg, count=1).replace("xlink:href", "href")
     svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
-    svg = re.sub(
-        r"font: ((?:bold|italic|600|700) )([\d.]+)px [^;\"]*", r"font-size: \2px; font-weight: bold", svg
-    )
-    used = set(re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', svg))
-    referenced = {id for pair in used for id in pair if id}
+    referenced = {id for pair in re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', svg) for id in pair if id}
     svg = re.sub(r' id="([^"]+)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in referenced else "", svg)
     svg = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", svg)
     svg = re.sub(r"<[^>]*>", lambda tag: re.sub(r"-?\d+\.\d{3,}", _shorten, tag[0]), svg)
@@ -186,7 +191,7 @@ def open_svg(box: str) -> str:
 
 
 def _style(name: str) -> dict[str, Any]:
-    ink, muted, rule = PLACEHOLDER["ink"], PLACEHOLDER["muted"], PLACEHOLDER["rule"]
+    ink, muted = PLACEHOLDER["ink"], PLACEHOLDER["muted"]
     return {
         "svg.hashsalt": name,
         "svg.fonttype": "none",
@@ -205,7 +210,7 @@ def _style(name: str) -> dict[str, Any]:
         "axes.grid": True,
         "axes.axisbelow": True,
         "axes.unicode_minus": True,
-        "grid.color": rule,
+        "grid.color": PLACEHOLDER["rule"],
         "grid.linewidth": 0.6,
         "xtick.color": muted,
         "ytick.color": muted,
@@ -230,6 +235,12 @@ def as_percent(axis: "Axis", decimals: int | None = None, *, symbol: str = "%") 
     from matplotlib.ticker import PercentFormatter
 
     axis.set_major_formatter(PercentFormatter(1.0, decimals=decimals, symbol=symbol))
+
+
+def add_legend(sheet: "Sheet", axes: "Axes", max_columns: int = 4) -> None:
+    """Put the legend of one of a figure's axes above all of them."""
+    handles, labels = axes.get_legend_handles_labels()
+    sheet.legend(handles, labels, loc="outside upper left", ncols=min(max_columns, len(labels)))
 
 
 def set_ylabel_horizontal(axes: "Axes", text: str) -> None:
