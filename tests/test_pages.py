@@ -41,11 +41,11 @@ def blocks(name: str, language: str) -> list[str]:
         ("docs/recipes.md", Augmentation),
     ],
 )
-def test_every_key_has_its_place(page, model):
+def test_every_key_is_on_the_page(page, model):
     assert not [name for name in model.model_fields if f"`{name}" not in text(page)]
 
 
-def test_every_key_of_data_has_its_place():
+def test_every_key_of_data_is_on_the_page():
     assert not [name for name in DataSpec.model_fields if f"`data.{name}`" not in text("docs/studies.md")]
 
 
