@@ -39,19 +39,19 @@ def mnist():
 
 def validation_metrics(recipe: str, changes: dict, replicates: int) -> list[dict[str, float]]:
     """Train replicates and evaluate each like a point of a learning curve, in fp32."""
-    from benchmarks.accuracy import Level, opened, trained
-    from benchmarks.training import CLASSES, NOTHING
+    from benchmarks.accuracy import Level, open_level, train_replicate
+    from benchmarks.training import CLASSES, NO_IMAGES
 
     from inklab.seeding import Seed
     from inklab.training.batches import TrainingData, to_tensor_set
     from inklab.training.evaluate import EpochMetrics
     from inklab.training.objectives import objectives
 
-    config, split = opened(Level(0, recipe, changes), None)
+    config, split = open_level(Level(0, recipe, changes), None)
     sets = (to_tensor_set(images.pixels, images.labels) for images in (split.train, split.validation))
-    data = TrainingData(*sets, NOTHING, CLASSES)
+    data = TrainingData(*sets, NO_IMAGES, CLASSES)
     metrics = EpochMetrics(objectives[config.recipe.objective], data, config.recipe, Seed(0), "fp32")
-    return [metrics.after_epoch(trained(config, number, split.train)) for number in range(replicates)]
+    return [metrics.after_epoch(train_replicate(config, number, split.train)) for number in range(replicates)]
 
 
 @pytest.mark.usefixtures("mnist")
