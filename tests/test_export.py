@@ -24,9 +24,7 @@ from inklab.export.graphs import (
     pipeline_graph,
 )
 from inklab.export.onnx_export import ExportedModel, export_model, to_onnx
-from inklab.export.onnx_file import parse_onnx
-from inklab.export.onnx_metadata import IR, OPSET, GraphMetadata
-from inklab.export.onnx_runtime import Session
+from inklab.export.onnx_file import IR, OPSET, GraphMetadata, Session, parse_onnx
 from inklab.export.verify import BATCH_SIZES, TOLERANCE, compare_outputs, comparison_inputs, extreme_images
 from inklab.io.files import sha256_of
 from inklab.model import TrainedModel

@@ -9,7 +9,7 @@ import torch
 from onnx import TensorProto, helper
 
 from inklab.export.onnx_export import with_metadata
-from inklab.export.onnx_metadata import IR, OPSET, GraphMetadata, GraphPart
+from inklab.export.onnx_file import IR, OPSET, GraphMetadata, GraphPart
 from inklab.model import TrainedModel
 from inklab.networks.layers import Normalize, NormalizedModel, for_inference
 from inklab.networks.network import build_network

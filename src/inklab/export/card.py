@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from inklab.export.onnx_export import ExportedModel
-from inklab.export.onnx_metadata import OPSET, GraphMetadata, GraphPart
+from inklab.export.onnx_file import OPSET, GraphMetadata, GraphPart
 from inklab.export.select import CARD_MARK, SelectedPart, Selection, card_path, check_output
 from inklab.export.verify import REAL_IMAGES, TOLERANCE
 from inklab.format import format_value, join_words, pluralize

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from inklab.corruptions.filters import Filter
 from inklab.errors import InklabError, ModelMismatchError, format_error
-from inklab.export.onnx_metadata import GraphKind, GraphMetadata, GraphPart
+from inklab.export.onnx_file import GraphKind, GraphMetadata, GraphPart
 from inklab.io.files import sha256_of
 from inklab.model import TrainedModel
 from inklab.networks.network import check_network
@@ -108,14 +108,14 @@ def encoder_graph(model: TrainedModel, name: str = "") -> Exportable:
     Raises:
         ModelMismatchError: its network has no modules `encoder` and `decoder`, or a code is no row.
     """
-    half = nn.Sequential(model.net.normalize, _half(model, "encoder"))
+    encode, _, code_size = _halves(model)
     return _check_outputs(
         Exportable(
             metadata=_metadata("encoder", [NamedPart(name or model.name, model)]),
-            net=_OneOutput(half),
-            reference=lambda images: {"codes": half(images)},
+            net=_Chain([encode], None),
+            reference=lambda images: {"codes": encode(images)},
             input_shape=model.shape,
-            output_shapes={"codes": (_code_size(model, half),)},
+            output_shapes={"codes": (code_size,)},
         )
     )
 
@@ -126,15 +126,13 @@ def decoder_graph(model: TrainedModel, name: str = "") -> Exportable:
     Raises:
         ModelMismatchError: its network has no modules `encoder` and `decoder`, or a code is no row.
     """
-    encode = nn.Sequential(model.net.normalize, _half(model, "encoder"))
-    half = nn.Sequential(_half(model, "decoder"), nn.Sigmoid())
-    size = _code_size(model, encode)
+    encode, decode, code_size = _halves(model)
     return _check_outputs(
         Exportable(
-            metadata=_metadata("decoder", [NamedPart(name or model.name, model)], size),
-            net=_OneOutput(half),
-            reference=lambda codes: {"images": half(codes)},
-            input_shape=(size,),
+            metadata=_metadata("decoder", [NamedPart(name or model.name, model)], code_size),
+            net=_Chain([decode], None),
+            reference=lambda codes: {"images": decode(codes)},
+            input_shape=(code_size,),
             output_shapes={"images": model.shape},
             encode=encode,
         )
@@ -145,14 +143,19 @@ def _chain(kind: GraphKind, denoisers: Sequence[NamedPart], classifier: NamedPar
     """Denoisers, then a classifier or nothing."""
     parts = [*denoisers, *([classifier] if classifier else [])]
     last = _trained(parts[-1])
-    modules = [part.model.net if isinstance(part.model, TrainedModel) else part.model for part in denoisers]
+    stages = [
+        _FilterLayer(part.model)
+        if isinstance(part.model, Filter)
+        else nn.Sequential(part.model.net, nn.Sigmoid())
+        for part in denoisers
+    ]
     shapes: dict[str, tuple[int, ...]] = {"denoised": last.shape} if denoisers else {}
     if classifier:
         shapes |= dict.fromkeys(("logits", "probabilities"), (len(last.labels),))
     return _check_outputs(
         Exportable(
             metadata=_metadata(kind, parts),
-            net=_Chain(modules, last.net if classifier else None),
+            net=_Chain(stages, last.net if classifier else None),
             reference=_chain_reference([part.model for part in denoisers], last if classifier else None),
             input_shape=last.shape,
             output_shapes=shapes,
@@ -176,25 +179,22 @@ def _chain_reference(
 
 
 class _Chain(nn.Module):
-    """Denoisers, then a classifier or nothing; outputs have the order of `output_shapes`."""
+    """Stages with one output, then a classifier or nothing; outputs have the order of `output_shapes`."""
 
-    def __init__(self, denoisers: Sequence[nn.Module | Filter], classifier: nn.Module | None) -> None:
+    def __init__(self, stages: Sequence[nn.Module], classifier: nn.Module | None) -> None:
         super().__init__()
-        self.denoisers = nn.ModuleList(
-            _FilterLayer(module) if isinstance(module, Filter) else nn.Sequential(module, nn.Sigmoid())
-            for module in denoisers
-        )
+        self.stages = nn.ModuleList(stages)
         self.classifier = classifier
         self.eval()
 
-    def forward(self, images: Float[Tensor, "b c h w"]) -> tuple[Tensor, ...]:
-        for denoiser in self.denoisers:
-            images = denoiser(images)
-        denoised = (images,) if len(self.denoisers) else ()
+    def forward(self, values: Float[Tensor, "b ..."]) -> tuple[Tensor, ...]:
+        for stage in self.stages:
+            values = stage(values)
+        outputs = (values,) if len(self.stages) else ()
         if self.classifier is None:
-            return denoised
-        logits = self.classifier(images)
-        return (*denoised, logits, torch.softmax(logits, dim=1))
+            return outputs
+        logits = self.classifier(values)
+        return (*outputs, logits, torch.softmax(logits, dim=1))
 
 
 class _FilterLayer(nn.Module):
@@ -213,43 +213,29 @@ class _FilterLayer(nn.Module):
         return self.fn(images.reshape(1, -1, height, width)).reshape(-1, channels, height, width)
 
 
-class _OneOutput(nn.Module):
-    """A network whose only output is put into a tuple."""
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-        self.eval()
-
-    def forward(self, inputs: Float[Tensor, "b ..."]) -> tuple[Tensor]:
-        return (self.net(inputs),)
-
-
 def _trained(part: NamedPart) -> TrainedModel:
     if isinstance(part.model, Filter):
         raise ModelMismatchError(f"'{part.name}' is a filter, but the last part must be a trained network")
     return part.model
 
 
-def _half(model: TrainedModel, name: str) -> nn.Module:
-    half = getattr(model.net.net, name, None)
-    if not isinstance(half, nn.Module):
+def _halves(model: TrainedModel) -> tuple[nn.Module, nn.Module, int]:
+    """Images to codes, codes to images, and the units of a code."""
+    encoder, decoder = (getattr(model.net.net, name, None) for name in ("encoder", "decoder"))
+    if not (isinstance(encoder, nn.Module) and isinstance(decoder, nn.Module)):
         raise ModelMismatchError(
-            f"'{model.name}' has no module '{name}'; only a network with the modules encoder and decoder, "
-            "such as 'autoencoder', can be exported in halves",
+            f"'{model.name}' has no modules 'encoder' and 'decoder'; only a network with both, such as "
+            "'autoencoder', can be exported in halves",
             key=model.name,
         )
-    return half
-
-
-def _code_size(model: TrainedModel, encode: nn.Module) -> int:
+    encode = nn.Sequential(model.net.normalize, encoder)
     with torch.inference_mode():
         codes = encode(torch.zeros(1, *model.shape))
     if codes.ndim != 2 or len(codes) != 1:
         raise ModelMismatchError(
             f"the encoder of '{model.name}' returns {tuple(codes.shape)} for an image, not (1, d)"
         )
-    return int(codes.shape[1])
+    return encode, nn.Sequential(decoder, nn.Sigmoid()), int(codes.shape[1])
 
 
 def _check_outputs(graph: Exportable) -> Exportable:

@@ -15,8 +15,15 @@ from jaxtyping import UInt8
 import inklab
 from inklab.errors import ModelMismatchError
 from inklab.export.graphs import Exportable
-from inklab.export.onnx_metadata import DIGEST_KEY, IR, OPSET, GraphMetadata, ParityReport
-from inklab.export.onnx_runtime import Session, require_packages
+from inklab.export.onnx_file import (
+    DIGEST_KEY,
+    IR,
+    OPSET,
+    GraphMetadata,
+    ParityReport,
+    Session,
+    require_packages,
+)
 from inklab.export.verify import compare_outputs
 from inklab.io.files import gc_paused, sha256_of
 
@@ -62,7 +69,7 @@ def export_model(graph: Exportable, images: UInt8[np.ndarray, "n c h w"] | None 
     require_packages("onnx", "onnxscript", "onnxruntime")
     bare = to_onnx(graph)
     parity = compare_outputs(graph, Session(bare), images)
-    metadata = graph.metadata.model_copy(update={"parity": parity.rounded()})
+    metadata = graph.metadata.model_copy(update={"parity": parity})
     return ExportedModel(graph, with_metadata(bare, metadata), parity)
 
 

@@ -1,4 +1,4 @@
-"""An ONNX file from anywhere, read and run without torch.
+"""An ONNX file from anywhere: what it says about itself, and how it is read and run without torch.
 
 A graph may never end or need any amount of memory (a few hundred bytes can ask for a terabyte). So
 `predict_file` reads and runs it in a process of its own, with limits of memory and time. That protects
@@ -8,29 +8,66 @@ against accidents; it is not a sandbox, since onnxruntime itself is trusted.
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float32, UInt8
+from pydantic import Field, model_validator
 
+import inklab
 from inklab.errors import EXIT_DATA, CorruptFileError, DataError, InklabError, ModelMismatchError
-from inklab.export.onnx_metadata import DIGEST_KEY, OUTPUT_NAMES, GraphMetadata
-from inklab.export.onnx_runtime import Session, require_packages
-from inklab.io.files import read_bytes_capped, sha256_of
-from inklab.records.components import Preprocessing
-from inklab.records.record import MIB, Record
+from inklab.format import join_words
+from inklab.io.files import parse_json, read_bytes_capped, sha256_of
+from inklab.metrics import Task
+from inklab.records.components import NetworkConfig, NormalizeConfig, Preprocessing
+from inklab.records.manifest import Provenance
+from inklab.records.record import (
+    MAX_ENTRIES,
+    MIB,
+    Count,
+    Counts,
+    FailFast,
+    Names,
+    NonNegative,
+    Numbers,
+    Record,
+    Sha256,
+    Shape,
+)
 
 if TYPE_CHECKING:
     import onnx
 
+OPSET, IR = 18, 10
+"""What `torch.onnx` writes without translating; onnxruntime reads it since 1.18, also in browsers."""
+
+DIGEST_KEY = "sha256"
+"""Entry with the SHA-256 of the whole file as it is without this entry."""
+
+MAX_CODE_SIZE = 2**20
+MAX_PARTS = 16
+
+GraphKind = Literal["classifier", "denoiser", "pipeline", "encoder", "decoder"]
+
+CLASSIFIER_OUTPUTS = ("logits", "probabilities")
+OUTPUT_NAMES: dict[GraphKind, tuple[str, ...]] = {
+    "classifier": CLASSIFIER_OUTPUTS,
+    "pipeline": ("denoised", *CLASSIFIER_OUTPUTS),
+    "denoiser": ("denoised",),
+    "encoder": ("codes",),
+    "decoder": ("images",),
+}
+"""The outputs of each kind of graph, in their order."""
+
 MAX_FILE_BYTES = 512 * MIB
 """The largest network of the digits study has 24 MiB."""
 
-MAX_ENTRIES = 100
-"""Of metadata."""
+MAX_METADATA = 100
+"""Entries of a file."""
 
 MAX_MEMORY_BYTES = 4096 * MIB
 """Of address space; onnxruntime and NumPy alone take about 1 GiB of it."""
@@ -42,6 +79,234 @@ ROUNDING = 1e-3
 """By which the sum of probabilities may differ from 1."""
 
 OWN_RISK = "was not written by inklab: it is run at your own risk"
+
+FATAL = 4
+"""Severity of what onnxruntime still prints."""
+
+Outputs = dict[str, np.ndarray]
+Shapes = dict[str, tuple[Any, ...]]
+"""Sizes by name; a free one is a text or None."""
+
+
+# ---------------------------------------------------------------- what a file says about itself
+
+
+class GraphPart(Record):
+    """A trained network or a filter in a graph.
+
+    Attributes:
+        name: its experiment, or the filter's name.
+        filter: what the filter does; None for a network, which has all the following.
+        network: that it is built from.
+        task: of the network.
+        normalize: in front of the network.
+        metrics: of this network, by name.
+        provenance: where it comes from.
+        weights_sha256: of its weights as safetensors: that of `weights.safetensors`.
+        source_sha256: of the user's file behind the network.
+    """
+
+    name: Annotated[str, Field(max_length=512)]
+    filter: str | None = None
+    network: NetworkConfig | None = None
+    task: Task | None = None
+    normalize: NormalizeConfig | None = None
+    metrics: Numbers = {}
+    provenance: Provenance | None = None
+    weights_sha256: Sha256 | None = None
+    source_sha256: Sha256 | None = None
+
+
+class ParityReport(Record):
+    """How near a graph comes to the original.
+
+    Attributes:
+        images: different inputs that were compared, each in batches of every size.
+        real_images: how many of them were real images, or their codes.
+        kinds: of inputs.
+        batch_sizes: that were compared.
+        max_difference: largest absolute difference by output.
+        max_relative: the same in the unit of `tolerance`.
+        tolerance: that was allowed.
+    """
+
+    images: Count
+    real_images: Count
+    kinds: Names
+    batch_sizes: Counts
+    max_difference: Numbers
+    max_relative: Numbers
+    tolerance: NonNegative
+
+
+class GraphMetadata(Record):
+    """What an exported file says about itself.
+
+    Attributes:
+        format: 2.
+        kind: of graph.
+        labels: a name for each class.
+        shape: channels, height, width of its images.
+        preprocessing: how any picture becomes such an image.
+        parts: in the order in which an image passes them.
+        data_sha256: of the data set that its last part was trained on.
+        inklab: version that exported it.
+        code_size: of a decoder, units of a code.
+        parity: the comparison with the original; None before it.
+    """
+
+    repair_advice: ClassVar[str] = "export it again with inklab export"
+
+    format: Literal[2] = 2
+    kind: GraphKind
+    labels: Annotated[tuple[str, ...], FailFast, Field(min_length=1, max_length=MAX_ENTRIES)]
+    shape: Shape
+    preprocessing: Preprocessing
+    parts: Annotated[tuple[GraphPart, ...], FailFast, Field(min_length=1, max_length=MAX_PARTS)]
+    data_sha256: Sha256 | None
+    inklab: str = inklab.__version__
+    code_size: Annotated[int, Field(ge=1, le=MAX_CODE_SIZE)] | None = None
+    parity: ParityReport | None = None
+
+    @model_validator(mode="after")
+    def _check_consistent(self) -> "GraphMetadata":
+        if (self.code_size is not None) != (self.kind == "decoder"):
+            raise ValueError("code_size is given exactly for a decoder")
+        if self.preprocessing.shape != self.shape:
+            raise ValueError(f"images are {self.shape}, but preprocessing makes {self.preprocessing.shape}")
+        return self
+
+    @property
+    def name(self) -> str:
+        """The names of its parts, joined by a plus."""
+        return "+".join(part.name for part in self.parts)
+
+    def to_entries(self) -> dict[str, str]:
+        """A JSON text for each field, in the order of their names."""
+        return {
+            key: json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True)
+            for key, value in sorted(self.to_json().items())
+        }
+
+    @classmethod
+    def from_entries(cls, entries: Mapping[str, str], path: Path) -> "GraphMetadata":
+        """What a file says about itself.
+
+        Args:
+            entries: field to JSON text.
+            path: of the file, for messages.
+
+        Raises:
+            CorruptFileError: an entry is missing, unknown, no JSON, or outside its range.
+        """
+        for key, text in entries.items():
+            parse_json(text.encode(), f"{path}: {key}")
+        members = ", ".join(f"{json.dumps(key)}: {text}" for key, text in entries.items())
+        return cls.parse_json(f"{{{members}}}".encode(), f"the metadata of '{path}'")
+
+
+# ---------------------------------------------------------------- running a graph
+
+
+def require_packages(*packages: str, extra: str = "onnx") -> None:
+    """Check that some packages are installed. Nothing is imported.
+
+    Args:
+        packages: names as they are imported.
+        extra: of inklab, which installs them.
+
+    Raises:
+        InklabError: one is not installed; the message says what to type.
+
+    Example:
+        >>> require_packages("json")
+        >>> require_packages("json", "tomlkit_")
+        Traceback (most recent call last):
+        inklab.errors.InklabError: this needs tomlkit_, which is not installed: pip install 'inklab[onnx]'
+    """
+    missing = [name for name in packages if not _is_installed(name)]
+    if missing:
+        verb = "is" if len(missing) == 1 else "are"
+        raise InklabError(
+            f"this needs {join_words(missing)}, which {verb} not installed: pip install 'inklab[{extra}]'"
+        )
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except (ImportError, ValueError):  # an import hook refuses it
+        return False
+
+
+class Session:
+    """A graph that is ready to run. Several threads may call it at once.
+
+    Args:
+        raw: the bytes of an ONNX model.
+        name: what messages call it.
+        threads: of each call.
+
+    Raises:
+        InklabError: onnxruntime is not installed.
+        CorruptFileError: onnxruntime does not accept the model.
+    """
+
+    def __init__(self, raw: bytes, *, name: str = "this graph", threads: int = 1) -> None:
+        require_packages("onnxruntime")
+        import onnxruntime
+
+        onnxruntime.disable_telemetry_events()  # sends on some systems only; nowhere from here
+        onnxruntime.set_default_logger_severity(FATAL)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.log_severity_level = FATAL
+        options.add_session_config_entry("session.load_model_format", "ONNX")  # not its own format
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads sleep
+        try:
+            self._session = onnxruntime.InferenceSession(raw, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its errors have no common class
+            raise CorruptFileError(
+                f"onnxruntime can't run {name}: {_one_line(error)}; restore it from a copy"
+            ) from error
+        self._name = name
+        self.inputs: Shapes = {value.name: tuple(value.shape) for value in self._session.get_inputs()}
+        self.outputs: Shapes = {value.name: tuple(value.shape) for value in self._session.get_outputs()}
+
+    @property
+    def input_name(self) -> str:
+        """Of its first input."""
+        return next(iter(self.inputs))
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Of all outputs, in their order."""
+        return tuple(self.outputs)
+
+    def __call__(self, inputs: np.ndarray) -> Outputs:
+        """Run the graph.
+
+        Args:
+            inputs: `(b, ...)`; converted to float32.
+
+        Returns:
+            Arrays `(b, ...)` by the name of each output.
+
+        Raises:
+            CorruptFileError: the graph fails on them.
+        """
+        feed = {self.input_name: np.ascontiguousarray(inputs, np.float32)}
+        try:
+            return dict(zip(self.output_names, self._session.run(None, feed), strict=True))
+        except Exception as error:
+            raise CorruptFileError(f"onnxruntime fails in {self._name}: {_one_line(error)}") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+# ---------------------------------------------------------------- a file and its predictions
 
 
 class PicturePrediction(Record):
@@ -111,8 +376,7 @@ class OnnxNetwork:
         """Channels, height and width of its images."""
         if self.metadata is not None:
             return self.metadata.shape
-        (sizes,) = self.session.inputs.values()
-        channels, height, width = sizes[1:]
+        ((_, channels, height, width),) = self.session.inputs.values()
         return channels, height, width
 
     @property
@@ -138,14 +402,10 @@ class OnnxNetwork:
             )
         output = "probabilities" if self.metadata else self.session.output_names[0]
         images = pixels.astype(np.float32) / 255
-        try:
-            rows = np.concatenate([self.session(image[None])[output] for image in images])
-        except CorruptFileError as error:
-            raise CorruptFileError(f"'{self.path}' can't be run: {error}") from error
+        rows = np.concatenate([self.session(image[None])[output] for image in images])
         rows = rows if self.metadata else _to_probabilities(rows)
         n_classes = len(self.labels) if self.labels else rows.shape[-1]
-        is_valid = rows.shape == (len(pixels), n_classes) and (rows >= 0).all()  # NaN is not
-        if not (is_valid and np.allclose(rows.sum(axis=1), 1, atol=ROUNDING)):
+        if rows.shape != (len(pixels), n_classes) or not _are_probabilities(rows):
             raise CorruptFileError(
                 f"'{self.path}' does not compute class probabilities; export it again with inklab export"
             )
@@ -172,9 +432,13 @@ class OnnxNetwork:
         )
 
 
+def _are_probabilities(rows: np.ndarray) -> bool:
+    return bool((rows >= 0).all()) and np.allclose(rows.sum(axis=1), 1, atol=ROUNDING)  # NaN is not
+
+
 def _to_probabilities(rows: np.ndarray) -> np.ndarray:
     """Rows that sum to 1 as they are; others are taken for logits."""
-    if rows.ndim != 2 or ((rows >= 0).all() and np.allclose(rows.sum(axis=1), 1, atol=ROUNDING)):
+    if rows.ndim != 2 or _are_probabilities(rows):
         return rows
     powers = np.exp(rows - rows.max(axis=1, keepdims=True))
     probabilities: np.ndarray = powers / powers.sum(axis=1, keepdims=True)
@@ -211,11 +475,7 @@ def parse_onnx(raw: bytes, path: Path) -> OnnxNetwork:
     if any(tensor.external_data or tensor.data_location for tensor in _tensors(model)):
         raise CorruptFileError(f"'{path}' has weights in another file, which is not read; put them into it")
     metadata = _read_metadata(model, path)
-    try:
-        session = Session(raw)
-    except CorruptFileError as error:
-        raise CorruptFileError(f"'{path}' can't be run: {error}; restore it from a copy") from error
-    network = OnnxNetwork(path, session, metadata)
+    network = OnnxNetwork(path, Session(raw, name=f"'{path}'"), metadata)
     _check_interface(network)
     return network
 
@@ -252,14 +512,13 @@ def _tensors(model: "onnx.ModelProto") -> "Iterator[onnx.TensorProto]":
 
 def _read_metadata(model: "onnx.ModelProto", path: Path) -> GraphMetadata | None:
     """What a file says about itself, if inklab wrote it and nothing has changed since."""
-    if len(model.metadata_props) > MAX_ENTRIES:
+    if len(model.metadata_props) > MAX_METADATA:
         raise CorruptFileError(
-            f"'{path}' has {len(model.metadata_props):,} entries of metadata; at most {MAX_ENTRIES} are read"
+            f"'{path}' has {len(model.metadata_props):,} entries of metadata; at most {MAX_METADATA} are read"
         )
     entries = {entry.key: entry.value for entry in model.metadata_props}
-    if not all(
-        isinstance(text, str) for text in (*entries, *entries.values())
-    ):  # protobuf: bytes if no UTF-8
+    texts = (*entries, *entries.values())
+    if not all(isinstance(text, str) for text in texts):  # protobuf gives bytes if it is not UTF-8
         raise CorruptFileError(f"'{path}' is not an ONNX file: its metadata is not UTF-8")
     if "inklab" not in entries:
         return None
@@ -267,9 +526,7 @@ def _read_metadata(model: "onnx.ModelProto", path: Path) -> GraphMetadata | None
     bare = type(model)()
     bare.CopyFrom(model)
     del bare.metadata_props[:]
-    for entry in model.metadata_props:
-        if entry.key != DIGEST_KEY:
-            bare.metadata_props.add(key=entry.key, value=entry.value)
+    bare.metadata_props.extend(entry for entry in model.metadata_props if entry.key != DIGEST_KEY)
     if digest != sha256_of(bare.SerializeToString(deterministic=True)):
         raise CorruptFileError(
             f"'{path}' is damaged or was changed: its SHA-256 is not the one in its metadata; "
@@ -290,9 +547,8 @@ def _check_interface(network: OnnxNetwork) -> None:
             )
         return
     input_shape = (metadata.code_size,) if metadata.kind == "decoder" else metadata.shape
-    if [shape[1:] for shape in shapes] != [input_shape] or session.output_names != OUTPUT_NAMES[
-        metadata.kind
-    ]:
+    outputs = OUTPUT_NAMES[metadata.kind]
+    if [shape[1:] for shape in shapes] != [input_shape] or session.output_names != outputs:
         raise CorruptFileError(
             f"'{path}' is damaged: its metadata describes a {metadata.kind} of {metadata.shape}, but it "
             f"takes {session.inputs} and gives {session.outputs}; {GraphMetadata.repair_advice}"
