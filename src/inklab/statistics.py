@@ -45,12 +45,13 @@ def estimate(values: Numbers, *, images: int | None = None) -> Estimate:
     n = len(vector)
     if n == 0:
         return Estimate.empty()
-    mean = float(vector.mean())
+    mean, sd = float(vector.mean()), float(vector.std(ddof=1)) if n > 1 else None
+    half = None if sd is None else _t_quantile((1 + LEVEL) / 2, n - 1.0) * sd / sqrt(n)
     return Estimate(
         mean=mean,
-        sd=float(vector.std(ddof=1)) if n > 1 else None,
+        sd=sd,
         n=n,
-        ci95=t_interval(vector),
+        ci95=None if half is None else (mean - half, mean + half),
         values=tuple(vector.tolist()),
         ci95_images=None if images is None else wilson(mean, images),
     )
@@ -83,15 +84,14 @@ def wilson(share: float | int, n: int, level: float = LEVEL) -> Interval:
     return low, 1.0 if share >= 1 else min(1.0, center + half)
 
 
-def prediction_interval(values: Values, level: float = LEVEL) -> Interval | None:
-    """The interval of one more training's value, if values are normal: to compare with a run of others.
+def prediction_interval(values: Values) -> Interval | None:
+    """The 95% interval of one more training's value, if values are normal: to compare with a run of others.
 
     `mean +- t * sd * sqrt(1 + 1 / n)`, with n - 1 degrees of freedom (Hahn and Meeker 1991, chapter 4).
     Wider than the interval of the mean, since one run varies by itself.
 
     Args:
         values: `(runs,)`, one per replicate.
-        level: share of such intervals that contain the next value.
 
     Returns:
         Lower and upper bound; None below two values.
@@ -100,28 +100,11 @@ def prediction_interval(values: Values, level: float = LEVEL) -> Interval | None
         >>> prediction_interval(np.array([0.9, 1.0, 1.1]))
         (0.503..., 1.496...)
     """
-    from scipy import stats
-
     n = len(values)
     if n < 2:
         return None
-    half = stats.t.ppf((1 + level) / 2, n - 1) * values.std(ddof=1) * sqrt(1 + 1 / n)
+    half = _t_quantile((1 + LEVEL) / 2, n - 1.0) * values.std(ddof=1) * sqrt(1 + 1 / n)
     return float(values.mean() - half), float(values.mean() + half)
-
-
-def t_interval(values: Numbers, level: float = LEVEL) -> Interval | None:
-    """Student's interval of the mean; None below two values. Of few shares it may leave [0, 1].
-
-    Example:
-        >>> [round(end, 3) for end in t_interval([1.0, 2.0, 3.0])]
-        [-0.484, 4.484]
-    """
-    vector = _vector(values)
-    if len(vector) < 2:
-        return None
-    half = _t_quantile((1 + level) / 2, len(vector) - 1.0) * float(vector.std(ddof=1)) / sqrt(len(vector))
-    mean = float(vector.mean())
-    return mean - half, mean + half
 
 
 def paired_difference(a: Numbers, b: Numbers, *, alpha: float = ALPHA) -> Difference:
@@ -203,25 +186,6 @@ def paired_images_difference(
     return _difference(mean, sqrt(variance * len(labels)), len(labels), df, alpha)
 
 
-def minimum_detectable(sd: float | int, n: int, alpha: float = ALPHA, power: float = POWER) -> float | None:
-    """The smallest true difference that a paired t test detects.
-
-    Args:
-        sd: standard deviation of the paired differences.
-        n: pairs.
-        alpha: level of the two-sided test.
-        power: how often the test detects it, in (alpha, 1).
-
-    Returns:
-        The difference, in the unit of `sd`; None below two pairs.
-
-    Example:
-        >>> round(minimum_detectable(0.01, 30), 4)
-        0.0053
-    """
-    return None if n < 2 else sd / sqrt(n) * _detectable_errors(float(n - 1), alpha, power)
-
-
 def holm(p_values: Numbers) -> list[float]:
     """Holm's adjusted p values: all below 0.05 hold together, with a risk of 5% that any is wrong.
 
@@ -280,18 +244,18 @@ def adjust_family(differences: Sequence[Difference]) -> list[Difference]:
     """
     p_values = [difference.p for difference in differences if difference.p is not None]
     steps = iter(zip(holm(p_values), holm_levels(p_values), strict=True))
-    return [
-        difference if difference.p is None else _adjust(difference, *next(steps))
-        for difference in differences
-    ]
+    adjusted = []
+    for difference in differences:
+        if difference.p is not None:
+            p_holm, level = next(steps)
+            lower, upper = interval_at(difference, 1 - level) or (None, None)
+            update = {"p_holm": p_holm, "lower": lower, "upper": upper}
+            difference = difference.model_copy(update=update)
+        adjusted.append(difference)
+    return adjusted
 
 
-def _adjust(difference: Difference, p_holm: float, level: float) -> Difference:
-    lower, upper = interval_at(difference, 1 - level) or (None, None)
-    return Difference(**{**dict(difference), "p_holm": p_holm, "lower": lower, "upper": upper})
-
-
-def interval_at(difference: Difference, level: float = LEVEL) -> Interval | None:
+def interval_at(difference: Difference, level: float) -> Interval | None:
     """Student's interval of a difference at any level; None where `ci95` is None."""
     if difference.mean is None or difference.sd is None or difference.df is None or difference.ci95 is None:
         return None
@@ -306,8 +270,7 @@ def _untested(mean: float | None, n: int) -> Difference:
 def _difference(mean: float, sd: float, n: int, df: float, alpha: float) -> Difference:
     """The t test and interval of a mean whose standard error is `sd / sqrt(n)`."""
     if sd == 0:
-        is_zero = mean == 0
-        ci95, p = ((0.0, 0.0), 1.0) if is_zero else (None, None)
+        ci95, p = ((0.0, 0.0), 1.0) if mean == 0 else (None, None)
         return Difference(mean=mean, sd=sd, n=n, ci95=ci95, p=p, mde=None, df=df)
     from scipy.special import stdtr
 
@@ -319,14 +282,24 @@ def _difference(mean: float, sd: float, n: int, df: float, alpha: float) -> Diff
         n=n,
         ci95=(mean - half, mean + half),
         p=2 * float(stdtr(df, -abs(mean) / error)),
-        mde=error * _detectable_errors(df, alpha, POWER),
+        mde=error * detectable_errors(df, alpha),
         df=df,
     )
 
 
 @lru_cache(maxsize=1024)
-def _detectable_errors(df: float, alpha: float, power: float) -> float:
-    """The minimum detectable effect in standard errors: where the noncentral t has that power."""
+def detectable_errors(df: float | int, alpha: float = ALPHA, power: float = POWER) -> float:
+    """The minimum detectable effect in standard errors: where the noncentral t has that power.
+
+    Args:
+        df: degrees of freedom; of n pairs n - 1.
+        alpha: level of the two-sided test.
+        power: how often the test detects it, in (alpha, 1).
+
+    Example:
+        >>> round(0.01 / sqrt(30) * detectable_errors(29), 4)  # of 30 pairs with a spread of 0.01
+        0.0053
+    """
     from scipy.optimize import brentq
     from scipy.stats import chi2
 
@@ -348,7 +321,7 @@ def _power(errors: float, bound: float, spreads: Float[np.ndarray, " nodes"]) ->
     return float(np.mean(ndtr(errors - bound * spreads) + ndtr(-errors - bound * spreads)))
 
 
-def _t_quantile(share: float, df: float) -> float:
+def _t_quantile(share: float, df: float | int) -> float:
     from scipy.special import stdtrit
 
     return float(stdtrit(df, share))
