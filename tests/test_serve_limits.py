@@ -11,7 +11,7 @@ import pytest
 import toy_run
 
 from inklab.serve.batcher import MAX_BATCH, Batcher
-from inklab.serve.limits import MIB, HttpError, Limits, cancel_on_disconnect
+from inklab.serve.middleware import MIB, HttpError, Limits, cancel_on_disconnect
 
 SMALL = Limits(
     max_body_bytes=20_000, body_seconds=0.5, response_seconds=1.0, max_connections=6, max_header_bytes=4000,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from inklab.io.files import cache_dir
-from inklab.serve.network_cache import cached
+from inklab.serve.model_registry import cached
 from inklab.serve.ood import Calibration, PcaNearestNeighbor, energy, is_empty, leave_one_out
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from inklab.errors import ConfigError
 from inklab.serve.address import AllowedHosts, AuthToken, BindAddress, is_loopback, parse_token
-from inklab.serve.app import FILES
+from inklab.serve.server import FILES
 
 TOKEN = "a-token-of-the-tests"
 

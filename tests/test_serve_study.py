@@ -15,7 +15,7 @@ import toy_run
 from inklab.records.plan import Plan
 from inklab.records.status import LiveStatus
 from inklab.run import Run
-from inklab.serve.limits import Limits
+from inklab.serve.middleware import Limits
 from inklab.study.run_directory import RunDirectory
 
 

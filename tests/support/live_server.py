@@ -16,7 +16,7 @@ import toy_run
 
 from inklab.serve.address import BindAddress, listen
 from inklab.serve.app_state import AppState
-from inklab.serve.limits import Limits
+from inklab.serve.middleware import Limits
 from inklab.serve.schemas import NetworksResponse
 from inklab.serve.server import UvicornServer, create_server
 

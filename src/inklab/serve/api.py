@@ -11,40 +11,21 @@ from fastapi.responses import StreamingResponse
 import inklab
 from inklab.errors import UnknownNameError
 from inklab.records.components import Pipeline
+from inklab.serve import schemas
 from inklab.serve.app_state import AppState
 from inklab.serve.catalog import Catalog
-from inklab.serve.inputs import available_corruptions, corrupt_pixels, default_corruption, to_uint8
-from inklab.serve.latents import DEFAULT_SAMPLER, available_samplers
-from inklab.serve.limits import HttpError
+from inklab.serve.inputs import (
+    DEFAULT_SAMPLER,
+    available_corruptions,
+    available_samplers,
+    corrupt_pixels,
+    default_corruption,
+    to_uint8,
+)
+from inklab.serve.middleware import HttpError
 from inklab.serve.model_registry import decoder_id, encoder_id
 from inklab.serve.ood import NEAREST, is_empty
-from inklab.serve.schemas import (
-    Abstained,
-    CorruptionInfo,
-    CorruptionRequest,
-    DecoderInfo,
-    DenoisedImage,
-    DenoiseRequest,
-    DenoiseResponse,
-    GenerateRequest,
-    GenerateResponse,
-    HealthResponse,
-    ImageInfo,
-    ImagePredictions,
-    ImagesRequest,
-    LimitsInfo,
-    NetworksResponse,
-    PipelineInfo,
-    Prediction,
-    PredictRequest,
-    PredictResponse,
-    SampleLabel,
-    SamplerInfo,
-    StudyResponse,
-    decode_base64,
-    decode_images,
-    encode_image,
-)
+from inklab.serve.schemas import decode_base64, decode_images, encode_image
 
 
 async def _app_state(request: Request) -> AppState:
@@ -66,7 +47,7 @@ class PipelineOutput(NamedTuple):
     probabilities: np.ndarray
 
 
-async def predict(body: PredictRequest, state: State) -> PredictResponse:
+async def predict(body: schemas.PredictRequest, state: State) -> schemas.PredictResponse:
     """What pipelines predict for images."""
     pipelines = _find_pipelines(body.pipelines, state.catalog)
     images = await _read_images(body, state)
@@ -80,30 +61,32 @@ async def predict(body: PredictRequest, state: State) -> PredictResponse:
         for pipeline, output in zip(pipelines, outputs, strict=True)
     ]
     rows = zip(images, to_uint8(corrupted), zip(*predictions, strict=True), strict=True)
-    return PredictResponse(
+    return schemas.PredictResponse(
         images=[
-            ImagePredictions(input=encode_image(image), corrupted=encode_image(after), predictions=list(row))
+            schemas.ImagePredictions(
+                input=encode_image(image), corrupted=encode_image(after), predictions=list(row)
+            )
             for image, after, row in rows
         ]
     )
 
 
-async def denoise(body: DenoiseRequest, state: State) -> DenoiseResponse:
+async def denoise(body: schemas.DenoiseRequest, state: State) -> schemas.DenoiseResponse:
     """What a denoiser makes of images."""
     name = _find_name("denoiser", body.denoiser, state.catalog.denoisers)
     images = await _read_images(body, state)
     corrupted = await _corrupt(images, body.corruption, state)
     (denoised,) = await state.batcher.run(name, corrupted)
     rows = zip(images, to_uint8(corrupted), to_uint8(denoised), strict=True)
-    return DenoiseResponse(
+    return schemas.DenoiseResponse(
         images=[
-            DenoisedImage(input=encode_image(a), corrupted=encode_image(b), denoised=encode_image(c))
+            schemas.DenoisedImage(input=encode_image(a), corrupted=encode_image(b), denoised=encode_image(c))
             for a, b, c in rows
         ]
     )
 
 
-async def generate(body: GenerateRequest, state: State) -> GenerateResponse:
+async def generate(body: schemas.GenerateRequest, state: State) -> schemas.GenerateResponse:
     """New images from a decoder, and what a classifier predicts for them."""
     catalog, run = state.catalog, state.batcher.run
     decoder = _find_name("decoder", body.decoder, _decoders(state))
@@ -120,29 +103,31 @@ async def generate(body: GenerateRequest, state: State) -> GenerateResponse:
         codes = latents.sample(sampler, body.count, body.seed)
     (images,) = await run(decoder_id(decoder), codes)
     labels = await _label_samples(images, state)
-    return GenerateResponse(images=[encode_image(image) for image in to_uint8(images)], labels=labels)
+    return schemas.GenerateResponse(images=[encode_image(image) for image in to_uint8(images)], labels=labels)
 
 
-async def _label_samples(images: np.ndarray, state: AppState) -> list[SampleLabel]:
+async def _label_samples(images: np.ndarray, state: AppState) -> list[schemas.SampleLabel]:
     classifier = state.catalog.sample_classifier
     if classifier is None:
         return []
     _, probabilities = await state.batcher.run(classifier, images)
     labels = state.catalog.labels
     return [
-        SampleLabel(label=labels[int(row.argmax())], probability=_six_digits(row.max()))
+        schemas.SampleLabel(label=labels[int(row.argmax())], probability=_six_digits(row.max()))
         for row in probabilities
     ]
 
 
-async def _read_images(body: ImagesRequest, state: AppState) -> np.ndarray:
+async def _read_images(body: schemas.ImagesRequest, state: AppState) -> np.ndarray:
     preprocessing = state.catalog.preprocessing
     if body.picture is not None:
         return await state.pictures.preprocess(decode_base64(body.picture, "picture"), preprocessing)
     return decode_images(body.images or [], preprocessing.shape)
 
 
-async def _corrupt(images: np.ndarray, corruption: CorruptionRequest | None, state: AppState) -> np.ndarray:
+async def _corrupt(
+    images: np.ndarray, corruption: schemas.CorruptionRequest | None, state: AppState
+) -> np.ndarray:
     """The corrupted images as floats; without a corruption, the images themselves."""
     if corruption is None:
         return images
@@ -175,7 +160,7 @@ def _predictions(
     similarity: np.ndarray | None,
     empty: Sequence[bool],
     state: AppState,
-) -> list[Prediction]:
+) -> list[schemas.Prediction]:
     """What one pipeline predicts for each image."""
     if not np.isfinite(output.probabilities).all():
         raise HttpError(500, f"'{pipeline}' computes no finite probabilities for these images")
@@ -187,7 +172,7 @@ def _predictions(
         probabilities = output.probabilities[index]
         label = state.catalog.labels[int(probabilities.argmax())] if abstained is None else None
         predictions.append(
-            Prediction(
+            schemas.Prediction(
                 pipeline=pipeline,
                 denoised=encode_image(image),
                 label=label,
@@ -199,7 +184,7 @@ def _predictions(
     return predictions
 
 
-def _why_abstained(is_empty_image: bool, ood_score: float | None) -> Abstained | None:
+def _why_abstained(is_empty_image: bool, ood_score: float | None) -> schemas.Abstained | None:
     if is_empty_image:
         return "empty"
     return "ood" if ood_score is not None and ood_score > 1 else None
@@ -248,20 +233,20 @@ def _decoders(state: AppState) -> list[str]:
 # ---------------------------------------------------------------- what is served, and the study
 
 
-async def networks(state: State) -> NetworksResponse:
+async def networks(state: State) -> schemas.NetworksResponse:
     """What is served. After the start, it waits for the training images to be read."""
     catalog = await state.current_catalog()
     references = await state.references()
     channels, height, width = catalog.shape
     limits = state.limits
-    return NetworksResponse(
+    return schemas.NetworksResponse(
         **catalog.info.model_dump(),
         labels=list(catalog.labels),
-        image=ImageInfo(channels=channels, height=height, width=width),
+        image=schemas.ImageInfo(channels=channels, height=height, width=width),
         preprocessing=catalog.preprocessing,
         pipelines=[_pipeline_info(pipeline, catalog) for pipeline in catalog.pipelines],
         corruptions=[
-            CorruptionInfo(
+            schemas.CorruptionInfo(
                 id=entry.name,
                 unit=entry.unit,
                 max_strength=entry.max_strength,
@@ -274,7 +259,7 @@ async def networks(state: State) -> NetworksResponse:
         decoders=[] if references is None else _decoder_infos(state, references.source),
         ood_known=state.ood.ready,
         skipped=dict(catalog.skipped),
-        limits=LimitsInfo(
+        limits=schemas.LimitsInfo(
             max_images=limits.max_images,
             max_samples=limits.max_samples,
             max_body_bytes=limits.max_body_bytes,
@@ -284,9 +269,9 @@ async def networks(state: State) -> NetworksResponse:
     )
 
 
-def _pipeline_info(pipeline: Pipeline, catalog: Catalog) -> PipelineInfo:
+def _pipeline_info(pipeline: Pipeline, catalog: Catalog) -> schemas.PipelineInfo:
     accuracy = catalog.accuracies.get(pipeline)
-    return PipelineInfo(
+    return schemas.PipelineInfo(
         id=pipeline,
         parts=list(pipeline.parts),
         accuracy=accuracy,
@@ -294,27 +279,29 @@ def _pipeline_info(pipeline: Pipeline, catalog: Catalog) -> PipelineInfo:
     )
 
 
-def _decoder_infos(state: AppState, source: str) -> list[DecoderInfo]:
+def _decoder_infos(state: AppState, source: str) -> list[schemas.DecoderInfo]:
     samplers = [
-        SamplerInfo(id=sampler.name, description=sampler.description)
+        schemas.SamplerInfo(id=sampler.name, description=sampler.description)
         for sampler in available_samplers(state.catalog.generation)
     ]
     infos = []
     for name in _decoders(state):
         halves = state.registry[name].halves
         assert halves is not None
-        infos.append(DecoderInfo(id=name, code_size=halves.code_size, samplers=samplers, latents_from=source))
+        infos.append(
+            schemas.DecoderInfo(id=name, code_size=halves.code_size, samplers=samplers, latents_from=source)
+        )
     return infos
 
 
-async def health(state: State) -> HealthResponse:
+async def health(state: State) -> schemas.HealthResponse:
     """Whether the server answers."""
-    return HealthResponse(inklab=inklab.__version__, study=state.catalog.info.study)
+    return schemas.HealthResponse(inklab=inklab.__version__, study=state.catalog.info.study)
 
 
-async def study(state: State) -> StudyResponse:
+async def study(state: State) -> schemas.StudyResponse:
     """Results of the study, and its progress."""
-    return StudyResponse() if state.progress_stream is None else await state.progress_stream.study()
+    return schemas.StudyResponse() if state.progress_stream is None else await state.progress_stream.study()
 
 
 async def events(state: State) -> StreamingResponse:

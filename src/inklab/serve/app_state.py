@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,17 +14,15 @@ from inklab.errors import InklabError
 from inklab.run import Run
 from inklab.serve.batcher import Batcher
 from inklab.serve.catalog import Catalog, catalog_of_model, catalog_of_run
-from inklab.serve.inputs import ImagePreprocessor
-from inklab.serve.latents import LatentSampler, fit_latent_sampler
-from inklab.serve.limits import HttpError, Limits, service_unavailable
-from inklab.serve.model_registry import ModelRegistry
+from inklab.serve.inputs import ImagePreprocessor, LatentSampler, fit_latent_sampler
+from inklab.serve.middleware import HttpError, Limits, service_unavailable
+from inklab.serve.model_registry import THREADS, ModelRegistry
 from inklab.serve.ood import NEAREST, OodDetector, ReferenceImages
 from inklab.serve.progress_stream import ProgressStream
 from inklab.study.run_directory import PLAN, RunDirectory
 
 REFRESH_SECONDS = 2.0  # between two refreshes of the catalog
 MAX_REFRESH_WAIT = 2.0  # seconds that a request waits for a refresh
-THREADS = 1  # of a pass: the event loop has the other core
 
 T = TypeVar("T")
 
@@ -54,12 +51,9 @@ class AppState:
         self.refresh_seconds, self.max_refresh_wait = REFRESH_SECONDS, MAX_REFRESH_WAIT
         self._path = path
         run = Run(path) if (path / PLAN).is_file() else None
-        self._is_run = run is not None
         samples = run.samples() if run else None
         self.batcher = Batcher(self.limits.max_queued_bytes)
-        self.registry = ModelRegistry(
-            samples.pixels if samples else None, trust_code, THREADS, self.batcher.networks
-        )
+        self.registry = ModelRegistry(samples.pixels if samples else None, trust_code, self.batcher.networks)
         self.pictures = ImagePreprocessor(self.limits.max_picture_pixels, self.limits.max_queued_pictures)
         self.ood = OodDetector()
         self.batcher.networks[NEAREST] = self.ood.similarity
@@ -71,8 +65,8 @@ class AppState:
         self._background = ThreadPoolExecutor(1, "inklab learning")
         self._refresh: asyncio.Task[None] | None = None
         self._refreshed_at = time.monotonic()
-        self._latents: dict[str, asyncio.Future[LatentSampler]] = {}
-        self._references: asyncio.Future[ReferenceImages | None]
+        self._latents: dict[str, asyncio.Task[LatentSampler]] = {}
+        self._references: asyncio.Task[ReferenceImages | None]
         self._learning: asyncio.Task[None]
 
     @property
@@ -86,21 +80,21 @@ class AppState:
         Raises:
             InklabError: the run or the model is damaged.
         """
-        if self._is_run:
-            return catalog_of_run(Run(self._path), self.registry)
-        return catalog_of_model(self._path, self.registry)
+        if self.progress_stream is None:
+            return catalog_of_model(self._path, self.registry)
+        return catalog_of_run(Run(self._path), self.registry)
 
     async def start(self) -> None:
         """Begin to answer, and to learn."""
         self.batcher.start()
-        self._references = asyncio.get_running_loop().create_future()
+        self._references = asyncio.create_task(self._read_references())
         self._learning = asyncio.create_task(self._learn())
 
     async def stop(self) -> None:
         """End everything that can be ended."""
         if self.progress_stream is not None:
             await self.progress_stream.close()
-        for task in (self._learning, self._refresh):
+        for task in (self._references, self._learning, self._refresh, *self._latents.values()):
             if task is not None:
                 task.cancel()
         self.batcher.stop()
@@ -118,18 +112,15 @@ class AppState:
         Raises:
             InklabError: the run is damaged.
         """
-        if self._is_refresh_due():
+        is_idle = self._refresh is None or self._refresh.done()
+        is_old = time.monotonic() - self._refreshed_at > self.refresh_seconds
+        if self.progress_stream is not None and is_idle and is_old and not self.is_learning:
             self._refresh = asyncio.create_task(self._refresh_catalog())
         if self._refresh is not None:
             await asyncio.wait([self._refresh], timeout=self.max_refresh_wait)
             if self._refresh.done():
                 self._refresh.result()
         return self.catalog
-
-    def _is_refresh_due(self) -> bool:
-        is_idle = self._refresh is None or self._refresh.done()
-        is_old = time.monotonic() - self._refreshed_at > self.refresh_seconds
-        return self._is_run and is_idle and is_old and not self.is_learning
 
     async def _refresh_catalog(self) -> None:
         before = self.catalog.models
@@ -154,12 +145,7 @@ class AppState:
         Raises:
             HttpError: they can't be learned (503).
         """
-        return await asyncio.shield(self._latent_future(decoder))
-
-    def _latent_future(self, decoder: str) -> asyncio.Future[LatentSampler]:
-        if decoder not in self._latents:
-            self._latents[decoder] = asyncio.get_running_loop().create_future()
-        return self._latents[decoder]
+        return await asyncio.shield(self._latent_task(decoder))
 
     async def run_briefly(self, compute: Callable[[], T]) -> T:
         """Something short that would hold up the event loop."""
@@ -169,57 +155,50 @@ class AppState:
 
     async def _learn(self) -> None:
         """Learn what images and codes look like. Failures are logged, and nothing depends on it."""
-        references = await self._read_references()
+        references = await self.references()
         try:
             if references is not None:
-                await self._calibrate(references)
+                await self._in_background(lambda: self._calibrate(references))
         except Exception as error:
             _log("inputs out of distribution are detected by the largest probability only", error)
         self.ood.ready = True
-        for name in self.catalog.denoisers:
-            if self.registry[name].halves is not None and not self._latent_future(name).done():
-                await self._learn_latents(name, references)
+        decoders = [name for name in self.catalog.denoisers if self.registry[name].halves is not None]
+        await asyncio.gather(*map(self._latent_task, decoders), return_exceptions=True)
 
     async def _read_references(self) -> ReferenceImages | None:
-        if not self._references.done():
-            references = None
-            try:
-                if self._is_run:
-                    references = await self._in_background(lambda: ReferenceImages.of(Run(self._path)))
-            except Exception as error:
-                _log("no training images are at hand", error)
-            self._references.set_result(references)
-        return self._references.result()
+        try:
+            if self.progress_stream is not None:
+                return await self._in_background(lambda: ReferenceImages.of(Run(self._path)))
+        except Exception as error:
+            _log("no training images are at hand", error)
+        return None
 
-    async def _calibrate(self, references: ReferenceImages) -> None:
+    def _calibrate(self, references: ReferenceImages) -> None:
         if self.ood.neighbors is None:
-            await self._in_background(lambda: self.ood.fit_distance(references))
+            self.ood.fit_distance(references)
         for name in self.catalog.classifiers:
             if name not in self.ood.energies:
-                await self._in_background(partial(self._fit_energy, name, references))
+                ready = self.registry[name]
+                self.ood.fit_energy(name, ready.weights_sha256, ready.session, references)
 
-    def _fit_energy(self, name: str, references: ReferenceImages) -> None:
-        ready = self.registry[name]
-        self.ood.fit_energy(name, ready.weights_sha256, ready.session, references)
+    def _latent_task(self, name: str) -> asyncio.Task[LatentSampler]:
+        if name not in self._latents:
+            self._latents[name] = asyncio.create_task(self._learn_latents(name))
+        return self._latents[name]
 
-    async def _learn_latents(self, name: str, references: ReferenceImages | None) -> None:
-        ready, future, generation = self.registry[name], self._latent_future(name), self.catalog.generation
-        halves = ready.halves
+    async def _learn_latents(self, name: str) -> LatentSampler:
+        ready, references = self.registry[name], await self.references()
+        if references is None:
+            raise service_unavailable("there are no images to learn latent codes from", 60)
+        halves, weights_sha256 = ready.halves, ready.weights_sha256
         assert halves is not None
         try:
-            if references is None:
-                raise service_unavailable("there are no images to learn latent codes from", 60)
-            future.set_result(
-                await self._in_background(
-                    lambda: fit_latent_sampler(halves.encode, ready.weights_sha256, references, generation)
-                )
+            return await self._in_background(
+                lambda: fit_latent_sampler(halves.encode, weights_sha256, references, self.catalog.generation)
             )
-        except HttpError as error:
-            future.set_exception(error)
         except Exception as error:
             _log(f"'{name}' generates no images", error)
-            future.set_exception(HttpError(503, f"'{name}' generates no images: {error}"))
-        future.exception()  # mark it as retrieved: asyncio would warn if no request waits for it
+            raise HttpError(503, f"'{name}' generates no images: {error}") from error
 
     async def _in_background(self, compute: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._background, compute)
@@ -227,5 +206,4 @@ class AppState:
 
 def _log(consequence: str, error: Exception) -> None:
     """Log a failure in the background, with its traceback if it is a bug."""
-    exc_info = None if isinstance(error, InklabError) else error
-    log.warning("%s: %s", consequence, error, exc_info=exc_info)
+    log.warning("%s: %s", consequence, error, exc_info=None if isinstance(error, InklabError) else error)

@@ -9,7 +9,7 @@ from queue import Empty, SimpleQueue
 
 import numpy as np
 
-from inklab.serve.limits import HttpError, service_unavailable
+from inklab.serve.middleware import HttpError, service_unavailable
 
 BatchFn = Callable[[np.ndarray], tuple[np.ndarray, ...]]
 """Maps `(b, ...)` floats to arrays of b rows each."""

@@ -1,24 +1,33 @@
-"""Trained models that are loaded, and their networks as sessions: each once, however often is refreshed."""
+"""Trained models that are loaded, and their networks as sessions: each converted once, cached, checked."""
 
-from collections.abc import Collection
+import logging
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
+import inklab
 from inklab.corruptions.filters import Filter, filters
-from inklab.errors import CorruptFileError, ModelMismatchError
+from inklab.errors import CorruptFileError, DataError, ModelMismatchError, WriteError
 from inklab.export.graphs import Exportable, decoder_graph, encoder_graph, network_graph
-from inklab.export.onnx_metadata import OUTPUT_NAMES
-from inklab.export.onnx_runtime import Session
+from inklab.export.onnx_export import to_onnx
+from inklab.export.onnx_file import OUTPUT_NAMES, Session
+from inklab.export.verify import compare_outputs
+from inklab.io.files import cache_dir, fingerprint, read_bytes_capped, sha256_of, write_atomic
 from inklab.model import TrainedModel
 from inklab.serve.batcher import BatchFn
-from inklab.serve.network_cache import load_or_convert
 from inklab.shapes import Pixels
 from inklab.usercode import is_user_code
 
 USER_MODEL_ID = "network"  # the id of a lone model whose network is code of a user's own
+THREADS = 1  # of a pass: the event loop has the other core
+DIGEST_LENGTH = 64  # hex digits in front of the content of a cached file
+MAX_FILE_BYTES = 1024**3
+
+log = logging.getLogger("inklab.serve")
 
 
 @dataclass(frozen=True)
@@ -61,19 +70,13 @@ class ModelRegistry:
     Args:
         samples: images of the run that converted networks are compared on; None if there are none.
         trust_code: code of your own that may be run.
-        threads: of a pass.
         networks: where networks are registered by id, for the batcher.
     """
 
     def __init__(
-        self,
-        samples: Pixels | None,
-        trust_code: Collection[str],
-        threads: int,
-        networks: dict[str, BatchFn],
+        self, samples: Pixels | None, trust_code: Collection[str], networks: dict[str, BatchFn]
     ) -> None:
-        self._samples, self._trust_code, self._threads = samples, tuple(trust_code), threads
-        self._networks = networks
+        self._samples, self._trust_code, self._networks = samples, tuple(trust_code), networks
         self._ready: dict[str, ReadyModel] = {}
         networks.update({name: _filter_fn(entry) for name, entry in filters.all().items()})
 
@@ -100,12 +103,11 @@ class ModelRegistry:
             raise CorruptFileError(f"'{path}' is damaged: its preprocessing makes images of another shape")
         name = name or (USER_MODEL_ID if is_user_code(model.name) else model.name)
         graph = network_graph(model, name)
-        session = self._load_or_convert(graph)
+        session = self._register(name, graph)
         weights_sha256 = graph.metadata.parts[0].weights_sha256
         assert weights_sha256 is not None
         halves = self._load_halves(model, name) if model.task == "denoising" else None
         self._ready[name] = ReadyModel(path, model, session, weights_sha256, halves)
-        self._networks[name] = _session_fn(session, *OUTPUT_NAMES[graph.kind])
         return name, model
 
     def _load_halves(self, model: TrainedModel, name: str) -> AutoencoderHalves | None:
@@ -113,14 +115,18 @@ class ModelRegistry:
             encoder, decoder = encoder_graph(model, name), decoder_graph(model, name)
         except ModelMismatchError:  # a denoiser without halves
             return None
-        (code_size,) = decoder.input_shape
-        halves = AutoencoderHalves(self._load_or_convert(encoder), self._load_or_convert(decoder), code_size)
-        self._networks[encoder_id(name)] = _session_fn(halves.encode, *OUTPUT_NAMES["encoder"])
-        self._networks[decoder_id(name)] = _session_fn(halves.decode, *OUTPUT_NAMES["decoder"])
-        return halves
+        sessions = self._register(encoder_id(name), encoder), self._register(decoder_id(name), decoder)
+        return AutoencoderHalves(*sessions, code_size=decoder.input_shape[0])
 
-    def _load_or_convert(self, graph: Exportable) -> Session:
-        return load_or_convert(graph, self._samples, self._threads)
+    def _register(self, name: str, graph: Exportable) -> Session:
+        session = load_or_convert(graph, self._samples)
+
+        def run(rows: np.ndarray) -> tuple[np.ndarray, ...]:
+            arrays = session(rows)
+            return tuple(arrays[output] for output in OUTPUT_NAMES[graph.kind])
+
+        self._networks[name] = run
+        return session
 
 
 def encoder_id(name: str) -> str:
@@ -133,16 +139,50 @@ def decoder_id(name: str) -> str:
     return f"{name} decoder"
 
 
-def _session_fn(session: Session, *outputs: str) -> BatchFn:
-    def run(rows: np.ndarray) -> tuple[np.ndarray, ...]:
-        arrays = session(rows)
-        return tuple(arrays[name] for name in outputs)
-
-    return run
-
-
 def _filter_fn(entry: Filter) -> BatchFn:
-    def run(rows: np.ndarray) -> tuple[np.ndarray, ...]:
-        return (entry(torch.from_numpy(rows)).numpy(),)
+    return lambda rows: (entry(torch.from_numpy(rows)).numpy(),)
 
-    return run
+
+# ---------------------------------------------------------------- the cache
+
+
+def load_or_convert(graph: Exportable, samples: Pixels | None) -> Session:
+    """A network as a session: converted once, compared with the original, and cached.
+
+    Args:
+        graph: the network.
+        samples: images to compare on, if any are at hand.
+
+    Raises:
+        ModelMismatchError: it can't be converted, or computes something else then.
+        InklabError: a package that it needs is not installed.
+    """
+
+    def convert() -> bytes:
+        raw = to_onnx(graph)
+        compare_outputs(graph, Session(raw), samples)
+        return raw
+
+    name = fingerprint([graph.metadata.to_json(), inklab.__version__, str(torch.__version__)])
+    return Session(cached(f"{name}.onnx", convert), threads=THREADS)
+
+
+def cached(name: str, compute: Callable[[], bytes]) -> bytes:
+    """The bytes that `compute` returns, from the cache if they are there and whole.
+
+    Args:
+        name: of everything that the bytes depend on.
+        compute: called if they are not.
+    """
+    path = cache_dir("onnx") / name
+    with suppress(OSError, DataError):  # not there, or not readable: they are computed again
+        raw = read_bytes_capped(path, MAX_FILE_BYTES)
+        digest, content = raw[:DIGEST_LENGTH], raw[DIGEST_LENGTH:]
+        if sha256_of(content).encode() == digest:
+            return content
+    content = compute()
+    try:
+        write_atomic(path, sha256_of(content).encode() + content)
+    except WriteError as error:  # a full disk is no reason not to serve
+        log.warning("%s", error)
+    return content

@@ -8,12 +8,12 @@ from jaxtyping import Bool, Float, Float32, Float64, UInt8
 
 import inklab
 from inklab.data.dataset import ImageSet
-from inklab.export.onnx_runtime import Session
+from inklab.export.onnx_file import Session
 from inklab.io.files import fingerprint
 from inklab.records.record import Number, Record
 from inklab.run import Run
 from inklab.seeding import Seed
-from inklab.serve.network_cache import cached
+from inklab.serve.model_registry import cached
 from inklab.shapes import Pixels
 
 Scores = Float64[np.ndarray, " n"]

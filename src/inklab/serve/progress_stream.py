@@ -9,7 +9,7 @@ from inklab.errors import InklabError
 from inklab.records.results import Results
 from inklab.records.status import Progress
 from inklab.run import RESULTS
-from inklab.serve.limits import service_unavailable
+from inklab.serve.middleware import service_unavailable
 from inklab.serve.schemas import StudyResponse
 from inklab.study.monitor import RunMonitor
 from inklab.study.run_directory import RunDirectory

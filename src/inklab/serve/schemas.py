@@ -15,7 +15,7 @@ from inklab.records.estimates import Estimate
 from inklab.records.record import Share
 from inklab.records.results import Results
 from inklab.records.status import Progress
-from inklab.serve.limits import HttpError, Limits
+from inklab.serve.middleware import HttpError, Limits
 
 DEFAULT_LIMITS = Limits()
 MAX_SEED = 2**31 - 1
