@@ -62,7 +62,7 @@ class TestWrongUsage:
 
     def test_packages_that_are_missing_are_named(self, monkeypatch, capsys):
         monkeypatch.setattr(
-            "inklab.export.onnx_runtime.find_spec", lambda name: None if name == "fastapi" else name
+            "inklab.export.onnx_file.find_spec", lambda name: None if name == "fastapi" else name
         )
         with pytest.raises(SystemExit) as ended:
             main(["serve", str(toy_run.finished())])

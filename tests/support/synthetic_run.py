@@ -95,10 +95,8 @@ class SyntheticRun:
     @property
     def results(self) -> Results:
         """Computed from the outcomes as they are now."""
-        return summarize(
-            self.plan, self.outcomes, self.evaluations, self.stored.__getitem__,
-            environment=ENVIRONMENT, elapsed=None,
-        )  # fmt: skip
+        snapshot = Snapshot(self.plan, self.outcomes, self.evaluations)
+        return replace(summarize(snapshot, self.stored.__getitem__), environment=ENVIRONMENT)
 
     def of(self, name: str) -> ExperimentResults:
         """Results of an experiment."""

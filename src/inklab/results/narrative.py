@@ -133,7 +133,7 @@ def _describe_grid(
     if best is None:
         return [outcomes, "Nothing can be chosen yet: no setting has a metric on the validation set."]
     metric = SELECTION_METRIC[entry.task]
-    selected = best.metrics[metric].format(metric, images=_images(metric, data))
+    selected = best.metrics[metric].format(metric, images=data.images_of(metric))
     return [
         outcomes,
         _sentence_of(
@@ -149,16 +149,10 @@ def _describe_grid(
 
 def _metric_clauses(setting: SettingResults, data: SplitInfo) -> list[str]:
     return [
-        f"{get_metric(name).label} {estimate.format(name, images=_images(name, data))}"
+        f"{get_metric(name).label} {estimate.format(name, images=data.images_of(name))}"
         for name in FINDINGS_METRICS
         if (estimate := setting.metrics.get(name)) is not None and estimate.n
     ]
-
-
-def _images(name: str, data: SplitInfo) -> str:
-    """What a metric was measured on, such as "10,000 test images"."""
-    split = get_metric(name).split
-    return f"{getattr(data, split):,} {split} images" if split else ""
 
 
 def _describe_comparisons(comparisons: Sequence[SettingComparison], best: str) -> list[str]:

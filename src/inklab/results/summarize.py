@@ -6,7 +6,7 @@ from math import isclose
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float, Integer
+from jaxtyping import Float, Integer
 
 from inklab.metrics import REPORTED_METRIC, SELECTION_METRIC, TASK_METRICS, get_metric
 from inklab.records.components import Pipeline
@@ -27,7 +27,6 @@ from inklab.records.plan import (
     DataInfo,
     DataPlan,
     GenerationPlan,
-    Plan,
     RobustnessPlan,
     Setting,
     TrainingPlan,
@@ -67,6 +66,9 @@ TrialOutcomes = Mapping[str, TrialOutcome]
 EvaluationOutcomes = Mapping[str, EvaluationOutcome]
 """By id; evaluations that are missing wait."""
 
+OutcomePair = tuple[RobustnessOutcome, RobustnessOutcome]
+"""Of a pipeline and of the baseline, in the same replicate."""
+
 ReadArrays = Callable[[str], Arrays]
 """From the id of an evaluation that is done to its arrays."""
 
@@ -78,11 +80,7 @@ MIN_REPLICATES = 3
 
 
 def write_results(path: Path, snapshot: Snapshot) -> Results:
-    """Compute `results.json` of a run and write it into the run directory.
-
-    Args:
-        path: the run directory.
-        snapshot: what was read of it.
+    """Compute `results.json` from what was read of a run directory, and write it there.
 
     Raises:
         CorruptFileError: a file of the run is damaged.
@@ -93,87 +91,60 @@ def write_results(path: Path, snapshot: Snapshot) -> Results:
 
 
 def results_of(path: Path, snapshot: Snapshot) -> Results:
-    """What a run has found out so far, computed from its outcomes.
-
-    Args:
-        path: the run directory.
-        snapshot: what was read of it.
+    """What a run has found out so far, computed from what was read of its directory.
 
     Raises:
         CorruptFileError: a file of the run is damaged.
     """
-    return summarize(
-        snapshot.plan,
-        snapshot.outcomes,
-        snapshot.evaluations,
-        StoredArrays(path, snapshot.plan).finished,
-        environment=_environment(snapshot),
-        elapsed=_read_elapsed(path / "timer.json"),
-    )
+    arrays = StoredArrays(path, snapshot.plan).finished
+    return summarize(snapshot, arrays, _read_elapsed(path / "timer.json"))
 
 
-def summarize(
-    plan: Plan,
-    outcomes: TrialOutcomes,
-    evaluations: EvaluationOutcomes,
-    arrays: ReadArrays,
-    *,
-    environment: Environment,
-    elapsed: float | None,
-) -> Results:
-    """The results of a run.
+def summarize(snapshot: Snapshot, arrays: ReadArrays, elapsed: float | None = None) -> Results:
+    """The results of a run. Failed trials are counted and never averaged in.
 
     Args:
-        plan: of the run.
-        outcomes: of trials by id, as far as they are there. Failed ones are counted and never averaged in.
-        evaluations: outcomes of evaluations by id, as far as they are there.
+        snapshot: the plan, and outcomes as far as they are there.
         arrays: reads the arrays of an evaluation that is done.
-        environment: what the run was computed on.
         elapsed: seconds that somebody waited; None for the sum over trials and evaluations.
     """
-    experiments = {
-        experiment.name: summary
-        for experiment in plan.experiments
-        if (summary := _summarize(experiment, plan, outcomes, evaluations, arrays)) is not None
-    }
+    plan = snapshot.plan
+    summaries = {one.name: _summarize(one, snapshot, arrays) for one in plan.experiments}
     results = Results(
         study=plan.study,
         title=plan.title or plan.study,
         profile=plan.profile,
         seed=plan.seed,
         data=SplitInfo.from_data(plan.data),
-        experiments=experiments,
-        environment=environment,
-        timings=_timings(plan, outcomes, evaluations, elapsed),
+        experiments={name: summary for name, summary in summaries.items() if summary is not None},
+        environment=_environment(snapshot),
+        timings=_timings(snapshot, elapsed),
     )
     return results.model_copy(update={"findings": findings(results, plan)})
 
 
 def _summarize(
-    experiment: AnyExperimentPlan,
-    plan: Plan,
-    outcomes: TrialOutcomes,
-    evaluations: EvaluationOutcomes,
-    arrays: ReadArrays,
+    experiment: AnyExperimentPlan, snapshot: Snapshot, arrays: ReadArrays
 ) -> ExperimentResults | None:
-    if isinstance(experiment, TrainingPlan):
-        return summarize_training(experiment, outcomes, plan.data)
-    if isinstance(experiment, RobustnessPlan):
-        return summarize_robustness(experiment, evaluations, arrays, plan.data, plan.denoisers)
-    if isinstance(experiment, GenerationPlan):
-        return summarize_generation(experiment, evaluations, plan.data)
-    return DataResults() if isinstance(experiment, DataPlan) else None
+    data, evaluations = snapshot.plan.data, snapshot.evaluations
+    match experiment:
+        case TrainingPlan():
+            return summarize_training(experiment, snapshot.outcomes, data)
+        case RobustnessPlan():
+            return _Robustness(experiment, evaluations, arrays, data).summarize(snapshot.plan.denoisers)
+        case GenerationPlan():
+            return _summarize_generation(experiment, evaluations, data)
+        case DataPlan():
+            return DataResults()
+    return None
 
 
-def _timings(
-    plan: Plan, outcomes: TrialOutcomes, evaluations: EvaluationOutcomes, elapsed: float | None
-) -> Timings:
+def _timings(snapshot: Snapshot, elapsed: float | None) -> Timings:
     """A training that two experiments share counts in both of them, and once in the total."""
-    seconds = {id: outcome.seconds for id, outcome in (*outcomes.items(), *evaluations.items())}
-    ids = {
-        experiment.name: (*plan.trials_of(experiment.name), *plan.evaluations_of(experiment.name))
-        for experiment in plan.experiments
-    }
+    plan = snapshot.plan
+    outcomes = (*snapshot.outcomes.items(), *snapshot.evaluations.items())
+    seconds = {id: outcome.seconds for id, outcome in outcomes}
+    ids = {one.name: (*plan.trials_of(one.name), *plan.evaluations_of(one.name)) for one in plan.experiments}
     return Timings(
         total=sum(seconds.get(id, 0.0) for id in plan.ids) if elapsed is None else elapsed,
         experiments={name: sum(seconds.get(id, 0.0) for id in own) for name, own in ids.items() if own},
@@ -201,13 +172,7 @@ def _read_elapsed(path: Path) -> float | None:
 
 
 def summarize_training(experiment: TrainingPlan, outcomes: TrialOutcomes, data: DataInfo) -> TrainingResults:
-    """The results of an experiment that trains networks.
-
-    Args:
-        experiment: from the plan.
-        outcomes: of trials by id; those that are missing count as waiting.
-        data: of the plan: how many images a share was measured on.
-    """
+    """The results of an experiment that trains networks; trials without an outcome count as waiting."""
     settings = [_summarize_setting(setting, experiment, outcomes, data) for setting in experiment.settings]
     best = _find_best(settings, SELECTION_METRIC[experiment.task]) if experiment.grid else 0
     return TrainingResults(
@@ -305,47 +270,22 @@ def compare_trials(
         metrics = [outcomes[trial].metrics or {} for trial in pair if trial in outcomes]
         if len(metrics) == 2 and all(metric in row for row in metrics):
             values[replicate] = [row[metric] for row in metrics]
-    first, second = [pair[0] for pair in values.values()], [pair[1] for pair in values.values()]
+    first, second = zip(*values.values(), strict=True) if values else ((), ())
     return paired_difference(first, second, alpha=family_alpha(comparisons)), tuple(values)
 
 
 # ---------------------------------------------------------------- experiments that compare pipelines
 
 
-def summarize_robustness(
-    experiment: RobustnessPlan,
-    outcomes: Mapping[str, EvaluationOutcome],
-    arrays: ReadArrays,
-    data: DataInfo,
-    denoisers: Sequence[str],
-) -> RobustnessResults:
-    """The results of a robustness experiment.
-
-    Args:
-        experiment: from the plan.
-        outcomes: of evaluations by id; those that are missing count as waiting.
-        arrays: reads the arrays of an evaluation that is done.
-        data: of the plan.
-        denoisers: experiments whose networks may stand in front of the classifier.
-    """
-    return _Robustness(experiment, outcomes, lru_cache(maxsize=None)(arrays), data.n_classes).summarize(
-        denoisers
-    )
-
-
 class _Robustness:
     """An experiment with its outcomes sorted by pipeline and replicate."""
 
     def __init__(
-        self,
-        experiment: RobustnessPlan,
-        outcomes: Mapping[str, EvaluationOutcome],
-        arrays: ReadArrays,
-        n_classes: int,
+        self, experiment: RobustnessPlan, outcomes: EvaluationOutcomes, arrays: ReadArrays, data: DataInfo
     ) -> None:
         self.experiment = experiment
-        self.arrays = arrays
-        self.n_classes = n_classes
+        self.arrays = lru_cache(maxsize=None)(arrays)
+        self.n_classes = data.n_classes
         self.outcomes = count_outcomes([planned.id for planned in experiment.evaluations], outcomes)
         self.done: dict[Pipeline, dict[int, RobustnessOutcome]] = {name: {} for name in experiment.pipelines}
         for planned in sorted(experiment.evaluations, key=lambda planned: planned.replicate):
@@ -354,17 +294,17 @@ class _Robustness:
                 self.done[planned.pipeline][planned.replicate] = outcome
 
     def summarize(self, denoisers: Sequence[str]) -> RobustnessResults:
-        experiment = self.experiment
-        others = [name for name in experiment.pipelines if name != experiment.baseline]
+        """The results; denoisers are experiments whose networks may stand in front of the classifier."""
+        experiment, baseline = self.experiment, self.experiment.baseline
+        others = [name for name in experiment.pipelines if name != baseline]
         denoised = (
-            name for name in others
-            if name.parts[0] in denoisers and name.parts[1:] == experiment.baseline.parts
-        )  # fmt: skip
+            name for name in others if name.parts[0] in denoisers and name.parts[1:] == baseline.parts
+        )
         return RobustnessResults(
             corruption=experiment.corruption,
             strengths=experiment.strengths,
             images=experiment.images,
-            baseline=experiment.baseline,
+            baseline=baseline,
             outcomes=self.outcomes,
             pipelines={name: self.pipeline(name) for name in experiment.pipelines},
             confusion_matrices={name: self.confusion_matrices(name) for name in experiment.pipelines},
@@ -379,7 +319,7 @@ class _Robustness:
             replicates=tuple(done),
             recall=tuple(self._estimate([one.recall[i] for one in done.values()]) for i in positions),
             recall_per_class=tuple(
-                mean_rows([one.recall_per_class[i] for one in done.values()]) for i in positions
+                _mean_rows([one.recall_per_class[i] for one in done.values()]) for i in positions
             ),
             accuracy=tuple(self._estimate([one.accuracy[i] for one in done.values()]) for i in positions),
         )
@@ -389,18 +329,17 @@ class _Robustness:
 
     def confusion_matrices(self, name: Pipeline) -> ConfusionMatrices:
         """Counts of (true class, predicted class), summed over replicates."""
-        done = self.done[name]
-        by_strength = {}
+        done, by_strength = self.done[name], {}
         for strength in self.experiment.confusion_at if done else ():
             position = _position(strength, self.experiment.strengths)
             if position is not None:
-                counts = sum(self._confusion(outcome.id, position) for outcome in done.values())
+                arrays = [self.arrays(outcome.id) for outcome in done.values()]
+                counts = sum(
+                    confusion_matrix(one["labels"], one["predicted"][position], self.n_classes)
+                    for one in arrays
+                )
                 by_strength[f"{strength:g}"] = tuple(map(tuple, np.asarray(counts).tolist()))
         return ConfusionMatrices(replicates=tuple(done), by_strength=by_strength)
-
-    def _confusion(self, evaluation: str, position: int) -> Integer[np.ndarray, "k k"]:
-        arrays = self.arrays(evaluation)
-        return confusion_matrix(arrays["labels"], arrays["predicted"][position], self.n_classes)
 
     def compare(self, name: Pipeline) -> PipelineComparison:
         """A pipeline less the baseline at each strength: one family for Holm's procedure.
@@ -431,38 +370,26 @@ class _Robustness:
             worse_at=tuple(row.strength for row in rows if (row.difference.upper or 0) < 0),
         )
 
-    def _replicate_differences(
-        self, pairs: Sequence[tuple[RobustnessOutcome, RobustnessOutcome]]
-    ) -> list[Difference]:
-        n = len(self.experiment.strengths)
-        return [
-            paired_difference(
-                [a.recall[i] for a, _ in pairs], [b.recall[i] for _, b in pairs], alpha=family_alpha(n)
-            )
-            for i in range(n)
-        ]
+    def _replicate_differences(self, pairs: Sequence[OutcomePair]) -> list[Difference]:
+        columns = range(len(self.experiment.strengths))
+        recalls = [([a.recall[i] for a, _ in pairs], [b.recall[i] for _, b in pairs]) for i in columns]
+        return [paired_difference(a, b, alpha=family_alpha(len(columns))) for a, b in recalls]
 
-    def _image_differences(
-        self, pairs: Sequence[tuple[RobustnessOutcome, RobustnessOutcome]]
-    ) -> list[Difference]:
+    def _image_differences(self, pairs: Sequence[OutcomePair]) -> list[Difference]:
         """For each image the share of replicates that classified it rightly, paired over the images."""
         if not pairs:
             return []
         labels = self.arrays(pairs[0][0].id)["labels"]
-        first = self._share_right([a.id for a, _ in pairs], labels)
-        second = self._share_right([b.id for _, b in pairs], labels)
+        first, second = (self._share_right(side, labels) for side in zip(*pairs, strict=True))
         alpha = family_alpha(len(first))
         return [
             paired_images_difference(a, b, labels, alpha=alpha) for a, b in zip(first, second, strict=True)
         ]
 
     def _share_right(
-        self, evaluations: Sequence[str], labels: Integer[np.ndarray, " n"]
+        self, outcomes: Sequence[RobustnessOutcome], labels: Integer[np.ndarray, " n"]
     ) -> Float[np.ndarray, "s n"]:
-        is_right: list[Bool[np.ndarray, "s n"]] = [
-            self.arrays(id)["predicted"] == labels for id in evaluations
-        ]
-        return np.asarray(np.mean(is_right, axis=0))
+        return np.asarray(np.mean([self.arrays(one.id)["predicted"] == labels for one in outcomes], axis=0))
 
 
 def confusion_matrix(
@@ -478,13 +405,8 @@ def confusion_matrix(
     return np.bincount(cells, minlength=n_classes * n_classes).reshape(n_classes, n_classes)
 
 
-def mean_rows(rows: Sequence[Sequence[float | None]]) -> tuple[float | None, ...]:
-    """Column by column the mean over those rows that have a number there.
-
-    Example:
-        >>> mean_rows([(0.2, None), (0.4, None)])
-        (0.30000000000000004, None)
-    """
+def _mean_rows(rows: Sequence[Sequence[float | None]]) -> tuple[float | None, ...]:
+    """Column by column the mean over those rows that have a number there."""
     columns = zip(*rows, strict=True)
     return tuple(estimate([value for value in column if value is not None]).mean for column in columns)
 
@@ -496,16 +418,10 @@ def _position(strength: float, strengths: Sequence[float]) -> int | None:
 # ---------------------------------------------------------------- experiments that draw new images
 
 
-def summarize_generation(
+def _summarize_generation(
     experiment: GenerationPlan, outcomes: EvaluationOutcomes, data: DataInfo
 ) -> GenerationResults:
-    """The results of an experiment that draws new images.
-
-    Args:
-        experiment: from the plan.
-        outcomes: of evaluations by id; those that are missing count as waiting.
-        data: of the plan: shares of real images are over its test set.
-    """
+    """Shares of real images are over the test set."""
     done: dict[str, list[GenerationOutcome]] = {name: [] for name in (REAL_DATA, *experiment.samplers)}
     for evaluation in experiment.evaluations:
         outcome = outcomes.get(evaluation.id)
@@ -532,7 +448,7 @@ def _summarize_sampler(done: Sequence[GenerationOutcome], experiment: Generation
         confident_share=_estimate_present([one.confident_share for one in done], experiment.samples),
         frechet_distance=_estimate_present([one.frechet_distance for one in done]),
         nn_distance=_estimate_present([one.nn_distance for one in done]),
-        class_shares=mean_rows([one.class_shares for one in done if one.class_shares is not None]),
+        class_shares=_mean_rows([one.class_shares for one in done if one.class_shares is not None]),
     )
 
 
