@@ -7,9 +7,10 @@ import pytest
 import torch
 from synthetic_training import SMALL_AUTOENCODER, same_bits, train_one, trial_config, with_recipe
 
+from inklab.evaluation.scores import to_floats
 from inklab.records.recipe import CorruptionConfig, Recipe
 from inklab.seeding import Seed
-from inklab.training.batches import BatchLoader, corrupt_images, evaluation_inputs, to_floats
+from inklab.training.batches import BatchLoader, corrupt_images, evaluation_inputs
 from inklab.training.evaluate import final_metrics
 from inklab.training.objectives import objectives
 

@@ -203,6 +203,10 @@ class History(Record):
         """The columns that were measured, by name."""
         return {name: column for name, column in self if column}
 
+    def append(self, point: Mapping[str, float | int]) -> "History":
+        """The same curves with the metrics of one more epoch."""
+        return History(**{name: (*getattr(self, name), value) for name, value in point.items()})
+
 
 class Outcome(Record):
     """What became of a trial or an evaluation.

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from inklab.corruptions.corruption import get_corruption
+from inklab.evaluation.scores import to_floats
 from inklab.records.recipe import Augmentation, CorruptionConfig, Recipe
 from inklab.records.record import Shape
 from inklab.seeding import Seed
@@ -60,11 +61,6 @@ class TrainingData:
         """Channels, height, width."""
         channels, height, width = self.train.pixels.shape[1:]
         return channels, height, width
-
-
-def to_floats(pixels: Tensor) -> Tensor:
-    """Bytes as floats in [0, 1]; floats as they are."""
-    return pixels if pixels.is_floating_point() else pixels.float() / 255
 
 
 def to_tensor_set(pixels: UInt8[np.ndarray, "n c h w"], labels: Int[np.ndarray, " n"]) -> TensorSet:

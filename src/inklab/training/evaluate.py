@@ -4,7 +4,7 @@ import copy
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from inklab.evaluation.scores import classification_scores, reconstruction_scores
 from inklab.networks.layers import NormalizedModel
@@ -47,16 +47,17 @@ class EpochMetrics:
         net = cast_copy(net, self.precision)
         has_validation = len(self.validation) > 0
         if self.objective.task == "denoising":
-            return {"validation_loss": self._validation_bce(net)} if has_validation else {}
+            if not has_validation:
+                return {}
+            return {
+                "validation_loss": reconstruction_scores(net, self.inputs, self.validation.all_images).bce
+            }
         train = classification_scores(net, self.train.pixels, self.train.labels)
         point = {"train_accuracy": train.accuracy}
         if has_validation:
             validation = classification_scores(net, self.validation.pixels, self.validation.labels)
             point |= {"validation_loss": validation.loss, "validation_accuracy": validation.accuracy}
         return point
-
-    def _validation_bce(self, net: nn.Module) -> float:
-        return reconstruction_scores(net, self.inputs, self.validation.all_images).bce
 
 
 def final_metrics(
@@ -74,27 +75,21 @@ def final_metrics(
     Returns:
         Metrics by name, and arrays to keep: predictions, or examples of a denoiser.
     """
-    if objective.task == "denoising":
-        return _denoiser_metrics(net, recipe, data, seed)
     metrics: dict[str, float] = {}
     for split, images in (("validation", data.validation), ("test", data.test)):
-        if len(images):
+        if not len(images):
+            continue
+        if objective.task == "denoising":
+            inputs = evaluation_inputs(images, recipe.eval_corruption, seed / f"{split} noise")
+            reconstruction = reconstruction_scores(net, inputs, images.all_images)
+            metrics |= {f"{split}_bce": reconstruction.bce, f"{split}_psnr": reconstruction.psnr}
+        else:
             scores = classification_scores(net, images.pixels, images.labels)
             metrics |= {f"{split}_accuracy": scores.accuracy, f"{split}_loss": scores.loss}
+    if objective.task == "denoising":
+        return metrics, _examples(net, data.test, inputs)
     predictions = {"predicted": scores.predicted, "confidence": scores.confidence}
     return metrics, {name: torch.from_numpy(array) for name, array in predictions.items()}
-
-
-def _denoiser_metrics(
-    net: NormalizedModel, recipe: Recipe, data: TrainingData, seed: Seed
-) -> tuple[dict[str, float], dict[str, Tensor]]:
-    metrics: dict[str, float] = {}
-    for split, images in (("validation", data.validation), ("test", data.test)):
-        if len(images):
-            inputs = evaluation_inputs(images, recipe.eval_corruption, seed / f"{split} noise")
-            scores = reconstruction_scores(net, inputs, images.all_images)
-            metrics |= {f"{split}_bce": scores.bce, f"{split}_psnr": scores.psnr}
-    return metrics, _examples(net, data.test, inputs)
 
 
 def _examples(net: NormalizedModel, test: TensorSet, inputs: Float[Tensor, "n c h w"]) -> dict[str, Tensor]:

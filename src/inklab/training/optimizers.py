@@ -16,6 +16,8 @@ from inklab.records.recipe import Precision, Recipe
 
 Tensors = dict[str, Tensor]
 OptimizerState = dict[str, Tensors]
+Update = tuple[Tensors, OptimizerState]
+"""New parameters and the new state of an optimizer."""
 
 ADAM_DECAY = (0.9, 0.999)  # Kingma and Ba 2015, algorithm 1
 ADAM_EPSILON = 1e-7  # as Keras; torch's default is 1e-8
@@ -42,7 +44,7 @@ class Optimizer(NamedTuple):
     """`init(params) -> state`; `update(params, grads, state, hyper) -> params, state`."""
 
     init: Callable[[Tensors], OptimizerState]
-    update: Callable[[Tensors, Tensors, OptimizerState, HyperParams], tuple[Tensors, OptimizerState]]
+    update: Callable[[Tensors, Tensors, OptimizerState, HyperParams], Update]
 
 
 def make_optimizer(name: str, momentum: float, precision: Precision = "fp32") -> Optimizer:
@@ -70,13 +72,14 @@ def broadcast(values: Tensor, like: Tensor) -> Tensor:
     return values.reshape(values.shape + (1,) * (like.dim() - values.dim())) if values.dim() else values
 
 
-def _sgd_init(params: Tensors) -> OptimizerState:
-    return {"velocity": {name: torch.zeros_like(value) for name, value in params.items()}}
+def _zeros(*keys: str) -> Callable[[Tensors], OptimizerState]:
+    """The `init` of an optimizer that keeps a tensor like each parameter under each key."""
+    return lambda params: {
+        key: {name: torch.zeros_like(value) for name, value in params.items()} for key in keys
+    }
 
 
-def _sgd_update(
-    params: Tensors, grads: Tensors, state: OptimizerState, hyper: HyperParams
-) -> tuple[Tensors, OptimizerState]:
+def _sgd_update(params: Tensors, grads: Tensors, state: OptimizerState, hyper: HyperParams) -> Update:
     velocity = _momentum(state["velocity"], grads, hyper.momentum)
     return _apply(params, velocity, hyper.learning_rate), {"velocity": velocity}
 
@@ -87,13 +90,7 @@ def _momentum(velocity: Tensors, grads: Tensors, momentum: Tensor) -> Tensors:
     }
 
 
-def _plain_init(params: Tensors) -> OptimizerState:
-    return {}
-
-
-def _plain_update(
-    params: Tensors, grads: Tensors, state: OptimizerState, hyper: HyperParams
-) -> tuple[Tensors, OptimizerState]:
+def _plain_update(params: Tensors, grads: Tensors, state: OptimizerState, hyper: HyperParams) -> Update:
     return _apply(params, grads, hyper.learning_rate), state
 
 
@@ -105,15 +102,7 @@ def _apply(params: Tensors, direction: Tensors, rate: Tensor) -> Tensors:
     }
 
 
-def _adam_init(params: Tensors) -> OptimizerState:
-    return {
-        key: {name: torch.zeros_like(value) for name, value in params.items()} for key in ("mean", "square")
-    }
-
-
-def _adam_update(
-    params: Tensors, grads: Tensors, state: OptimizerState, hyper: HyperParams
-) -> tuple[Tensors, OptimizerState]:
+def _adam_update(params: Tensors, grads: Tensors, state: OptimizerState, hyper: HyperParams) -> Update:
     beta1, beta2 = ADAM_DECAY
     mean = {name: torch.lerp(state["mean"][name], grad, 1 - beta1) for name, grad in grads.items()}
     square = {
@@ -131,7 +120,7 @@ def _adam_update(
 
 def _muon_update(
     precision: torch.dtype, params: Tensors, grads: Tensors, state: OptimizerState, hyper: HyperParams
-) -> tuple[Tensors, OptimizerState]:
+) -> Update:
     velocity = _momentum(state["velocity"], grads, hyper.momentum)
     nesterov = _momentum(velocity, grads, hyper.momentum)
     leading = hyper.learning_rate.dim()
@@ -187,11 +176,11 @@ def orthogonalize(
     return wide if matrix.shape[-2] <= matrix.shape[-1] else wide.mT
 
 
-SGD = Optimizer(_sgd_init, _sgd_update)
-PLAIN_SGD = Optimizer(_plain_init, _plain_update)
-ADAM = Optimizer(_adam_init, _adam_update)
-MUON = Optimizer(_sgd_init, partial(_muon_update, torch.float32))
-MUON_BF16 = Optimizer(_sgd_init, partial(_muon_update, torch.bfloat16))
+SGD = Optimizer(_zeros("velocity"), _sgd_update)
+PLAIN_SGD = Optimizer(_zeros(), _plain_update)
+ADAM = Optimizer(_zeros("mean", "square"), _adam_update)
+MUON = Optimizer(_zeros("velocity"), partial(_muon_update, torch.float32))
+MUON_BF16 = Optimizer(_zeros("velocity"), partial(_muon_update, torch.bfloat16))
 
 
 # ---------------------------------------------------------------- schedules

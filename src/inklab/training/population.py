@@ -2,13 +2,13 @@
 
 import copy
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from inklab.networks.layers import Normalize, NormalizedModel, for_inference, key_names
 from inklab.networks.network import build_network
@@ -17,7 +17,7 @@ from inklab.records.recipe import Recipe, TrialConfig
 from inklab.records.record import Shape
 from inklab.seeding import Seed
 from inklab.training.batches import BatchLoader, TrainingData
-from inklab.training.objectives import Objective, objectives
+from inklab.training.objectives import objectives
 from inklab.training.optimizers import HyperSchedule, Tensors, make_optimizer
 from inklab.training.step import State, TrainStep
 
@@ -91,7 +91,16 @@ class Population:
             build_normalized(member.config, data.shape, len(data.labels), seed / "weights")
             for member, seed in zip(members, seeds, strict=True)
         ]
-        step = make_step(nets[0], config, recipes, stacked=job.stacked)
+        # Left out of the step where no member has any: L2 and momentum.
+        has_l2, momentum = any(recipe.l2 for recipe in recipes), max(recipe.momentum for recipe in recipes)
+        step = TrainStep(
+            nets[0],
+            objectives[config.recipe.objective],
+            make_optimizer(config.recipe.optimizer, momentum, config.precision),
+            weight_decay_names(nets[0], config.recipe.l2_params) if has_l2 else frozenset(),
+            job.stacked,
+            config.precision,
+        )
         state = step.init_state(*(stack_states(nets) if job.stacked else single_member(nets[0])))
         batches = BatchLoader(data, config.recipe, seeds, stacked=job.stacked)
         n_steps = config.recipe.epochs * len(batches)
@@ -109,11 +118,6 @@ class Population:
         return self.config.recipe
 
     @property
-    def objective(self) -> Objective:
-        """What is minimized."""
-        return self.step.objective
-
-    @property
     def n_trials(self) -> int:
         """Members that have a result."""
         return len(self.job.trials)
@@ -121,11 +125,10 @@ class Population:
     @property
     def cache_key(self) -> str:
         """Identifies the compiled step: everything that changes its graph except tensor shapes."""
-        recipe, recipes = self.recipe, self.schedule.recipes
+        config, recipe, recipes = self.config, self.recipe, self.schedule.recipes
         has_l2, has_momentum = any(other.l2 for other in recipes), any(other.momentum for other in recipes)
         names = (recipe.objective, recipe.optimizer, recipe.l2_params, recipe.corruption)
-        network, precision = self.config.network, self.config.precision
-        return repr((network, names, precision, self.job.stacked, has_l2, has_momentum))
+        return repr((config.network, names, config.precision, self.job.stacked, has_l2, has_momentum))
 
     def global_rng(self, epoch: int, step: int) -> AbstractContextManager[None]:
         """The global generators as a network that draws from them gets them in a step."""
@@ -151,8 +154,7 @@ class Population:
         net = copy.deepcopy(self.net)
         with torch.no_grad():
             for name, value in [*net.named_parameters(), *net.named_buffers()]:
-                source = state.params.get(name, state.buffers.get(name))
-                assert source is not None
+                source = state.params[name] if name in state.params else state.buffers[name]
                 value.copy_(source[index] if self.job.stacked else source)
         return for_inference(net)
 
@@ -170,47 +172,25 @@ def build_normalized(config: TrialConfig, shape: Shape, n_classes: int, seed: Se
     return NormalizedModel(Normalize.from_config(config.normalize), net).train()
 
 
-def make_step(
-    net: NormalizedModel, config: TrialConfig, recipes: Sequence[Recipe], *, stacked: bool
-) -> TrainStep:
-    """The training step of some members.
-
-    Args:
-        net: one of their networks.
-        config: of one of them.
-        recipes: of all of them. L2 and momentum are left out of the step where no member has any.
-        stacked: whether tensors lead with members.
-    """
-    recipe, precision = config.recipe, config.precision
-    has_l2 = any(other.l2 for other in recipes)
-    optimizer = make_optimizer(recipe.optimizer, max(other.momentum for other in recipes), precision)
-    l2_params = weight_decay_names(net, recipe.l2_params) if has_l2 else frozenset[str]()
-    return TrainStep(net, objectives[recipe.objective], optimizer, l2_params, stacked, precision)
-
-
 def stack_states(nets: Sequence[nn.Module]) -> tuple[Tensors, Tensors]:
     """Parameters and buffers of networks of one architecture, stacked along a new first dimension.
 
     Returns:
         `{name: (members, ...)}` twice.
     """
-    params, buffers = (
-        [dict(net.named_parameters()) for net in nets],
-        [dict(net.named_buffers()) for net in nets],
-    )
+    params, buffers = zip(*map(single_member, nets), strict=True)
     return _stack(params), _stack(buffers)
 
 
-def _stack(members: Sequence[Mapping[str, Tensor]]) -> Tensors:
-    return {name: torch.stack([tensors[name].detach() for tensors in members]) for name in members[0]}
+def _stack(members: Sequence[Tensors]) -> Tensors:
+    return {name: torch.stack([tensors[name] for tensors in members]) for name in members[0]}
 
 
 def single_member(net: nn.Module) -> tuple[Tensors, Tensors]:
     """Parameters and buffers of one network, copied, not stacked."""
-    return (
-        {name: value.detach().clone() for name, value in net.named_parameters()},
-        {name: value.detach().clone() for name, value in net.named_buffers()},
-    )
+    named = net.named_parameters(), net.named_buffers()
+    params, buffers = ({name: value.detach().clone() for name, value in tensors} for tensors in named)
+    return params, buffers
 
 
 def weight_decay_names(net: nn.Module, patterns: Sequence[str]) -> frozenset[str]:

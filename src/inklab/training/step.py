@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 from torch.nn.modules.batchnorm import _NormBase
 
+from inklab.evaluation.scores import to_floats
 from inklab.records.recipe import Precision
-from inklab.training.batches import to_floats
 from inklab.training.objectives import Batch, Objective
 from inklab.training.optimizers import HyperParams, Optimizer, OptimizerState, Tensors, broadcast
 

@@ -67,7 +67,7 @@ def train_population(
         _restore(progress, step, checkpoints)
 
     recipe, precision = population.recipe, population.config.precision
-    metrics = EpochMetrics(population.objective, data, recipe, Seed(job.seed), precision)
+    metrics = EpochMetrics(population.step.objective, data, recipe, Seed(job.seed), precision)
     while progress.epoch < recipe.epochs and not progress.all_diverged:
         epoch = progress.epoch
         for batch in population.batches.epoch(epoch, skip=progress.step):
@@ -117,39 +117,6 @@ class TrainingResult:
 
 
 @dataclass
-class HistoryBuilder:
-    """A trial's learning curves as they grow.
-
-    Attributes:
-        columns: one value for each epoch.
-        divergence: why it ended, if it diverged.
-    """
-
-    columns: dict[str, list[float | int]] = field(default_factory=dict)
-    divergence: str | None = None
-
-    @classmethod
-    def resume(cls, member: MemberProgress) -> "HistoryBuilder":
-        """The curves that a checkpoint holds."""
-        return cls(_finite_columns(member.history), member.divergence)
-
-    @property
-    def history(self) -> History:
-        """The curves so far, as a record."""
-        return History.model_validate(self.columns)
-
-    def append(self, point: Mapping[str, float | int]) -> None:
-        """Add the metrics of an epoch."""
-        for name, value in point.items():
-            self.columns.setdefault(name, []).append(value)
-
-
-def _finite_columns(history: History) -> dict[str, list[float | int]]:
-    columns = history.columns.items()
-    return {name: [value for value in column if value is not None] for name, column in columns}
-
-
-@dataclass
 class PopulationProgress:
     """How far the training of a population has come.
 
@@ -157,7 +124,7 @@ class PopulationProgress:
         population: that is trained.
         epoch: finished epochs.
         losses: of the steps of the epoch that is under way; `(members,)` or 0-dimensional each.
-        curves: one for each trial.
+        members: divergence and learning curves of each trial.
         compile_error: why its step could not be compiled.
         start: of the clock that measures the time spent.
     """
@@ -165,12 +132,13 @@ class PopulationProgress:
     population: Population
     epoch: int = 0
     losses: list[Tensor] = field(default_factory=list)
-    curves: list[HistoryBuilder] = field(default_factory=list)
+    members: list[MemberProgress] = field(init=False)
     compile_error: str | None = None
     start: float = field(default_factory=time.perf_counter)
 
     def __post_init__(self) -> None:
-        self.curves = self.curves or [HistoryBuilder() for _ in self.population.job.trials]
+        trials = self.population.job.trials
+        self.members = [MemberProgress(trial=trial.id, history=History()) for trial in trials]
 
     @property
     def step(self) -> int:
@@ -185,7 +153,7 @@ class PopulationProgress:
     @property
     def all_diverged(self) -> bool:
         """Whether there is nothing left to train."""
-        return all(curve.divergence for curve in self.curves)
+        return all(member.divergence for member in self.members)
 
     @property
     def seconds(self) -> float:
@@ -194,13 +162,13 @@ class PopulationProgress:
 
     def results(self, step: CompiledStep) -> list[TrainingResult]:
         """The result of each trial."""
-        seconds = self.seconds / self.population.n_trials
+        trials, seconds = self.population.job.trials, self.seconds / self.population.n_trials
         return [
             TrainingResult(
-                trial, self.population.member_net(step.state, index), curve.history, curve.divergence,
+                trial, self.population.member_net(step.state, index), member.history, member.divergence,
                 seconds, step.compiled, self.compile_error,
             )
-            for index, (trial, curve) in enumerate(zip(self.population.job.trials, self.curves, strict=True))
+            for index, (trial, member) in enumerate(zip(trials, self.members, strict=True))
         ]  # fmt: skip
 
 
@@ -228,7 +196,7 @@ def _restore(progress: PopulationProgress, step: CompiledStep, checkpoints: Chec
     step.set_state(state._replace(compute_params=population.step.compute_params(state.params)))
     losses, saved = checkpoint.tensors["losses"], checkpoint.progress
     progress.epoch, progress.losses = saved.epoch, list(losses[:, rows] if is_stacked else losses)
-    progress.curves = [HistoryBuilder.resume(saved.members[row]) for row in checkpoint.rows(trials)]
+    progress.members = [saved.members[row] for row in checkpoint.rows(trials)]
     progress.start -= saved.seconds
 
 
@@ -239,12 +207,8 @@ def _checkpoint(progress: PopulationProgress, step: CompiledStep) -> Checkpoint:
     if population.job.stacked:
         tensors = {name: value[: population.n_trials] for name, value in tensors.items()}
         losses = losses[:, : population.n_trials]
-    members = tuple(
-        MemberProgress(trial=trial.id, history=curve.history, divergence=curve.divergence)
-        for trial, curve in zip(population.job.trials, progress.curves, strict=True)
-    )
     saved = TrainingProgress(
-        members=members,
+        members=tuple(progress.members),
         environment=NumericEnvironment.current(compiled=step.compiled),
         epoch=progress.epoch,
         step=progress.step,
@@ -262,37 +226,39 @@ def _end_epoch(
     """Evaluate each member that has not diverged; the mean training loss of all of them."""
     population = progress.population
     losses = torch.stack(progress.losses).reshape(progress.step, -1).double()[:, : population.n_trials]
-    for index, curve in enumerate(progress.curves):
-        if not curve.divergence:
-            net = population.member_net(state, index)
-            _extend_curve(curve, net, losses[:, index], metrics, data)
+    progress.members = [
+        member
+        if member.divergence
+        else _after_epoch(member, population.member_net(state, index), losses[:, index], metrics, data)
+        for index, member in enumerate(progress.members)
+    ]
     progress.epoch, progress.losses = progress.epoch + 1, []
     return float(losses.mean())
 
 
-def _extend_curve(
-    curve: HistoryBuilder, net: NormalizedModel, losses: Tensor, metrics: EpochMetrics, data: TrainingData
-) -> None:
-    """Append the metrics of an epoch to the curves of a member, or the reason why it diverged.
+def _after_epoch(
+    member: MemberProgress, net: NormalizedModel, losses: Tensor, metrics: EpochMetrics, data: TrainingData
+) -> MemberProgress:
+    """A member with the metrics of an epoch, or with the reason why it diverged.
 
     Args:
-        curve: of the member.
+        member: before.
         net: at the end of the epoch.
         losses: `(steps,)` of the member in this epoch.
         metrics: evaluates the network.
         data: all images.
     """
-    epoch = len(curve.columns.get("epoch", ())) + 1
+    epoch = len(member.history.epoch) + 1
     is_finite = torch.isfinite(losses)
     if not bool(is_finite.all()):
         step = int((~is_finite).nonzero()[0]) + 1
-        curve.divergence = f"the loss became NaN or infinite in epoch {epoch}, step {step}"
-        return
+        reason = f"the loss became NaN or infinite in epoch {epoch}, step {step}"
+        return member.model_copy(update={"divergence": reason})
     point = {"epoch": epoch, "train_loss": float(losses.mean())} | metrics.after_epoch(net)
     if not _is_finite(net, point, data):  # because of the last step, after its loss was computed
-        curve.divergence = f"the loss became NaN or infinite after epoch {epoch}"
-        return
-    curve.append(point)
+        reason = f"the loss became NaN or infinite after epoch {epoch}"
+        return member.model_copy(update={"divergence": reason})
+    return member.model_copy(update={"history": member.history.append(point)})
 
 
 def _is_finite(net: NormalizedModel, point: Mapping[str, float | int], data: TrainingData) -> bool:
