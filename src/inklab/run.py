@@ -14,12 +14,7 @@ from inklab.errors import ConfigError, InklabError, RunError, UnknownNameError
 from inklab.format import format_outcomes
 from inklab.metrics import SPLIT_LABELS, Split, Task
 from inklab.records.components import Pipeline
-from inklab.records.outcomes import (
-    EvaluationOutcome,
-    Snapshot,
-    TrialOutcome,
-    count_outcomes,
-)
+from inklab.records.outcomes import EvaluationOutcome, Snapshot, TrialOutcome, count_outcomes
 from inklab.records.plan import Plan, SettingRef, TrainingPlan
 from inklab.records.results import Results, TrainingResults
 from inklab.results.arrays import Arrays, StoredArrays
@@ -111,13 +106,8 @@ class Run:
         """
         planned = self.plan.experiment(experiment)
         settings = planned.settings if isinstance(planned, TrainingPlan) else ()
-        return [
-            row
-            for setting in settings
-            for trial in setting.trials
-            if trial in self.outcomes
-            for row in _history_rows(setting.label, self.outcomes[trial])
-        ]
+        pairs = ((setting.label, self.outcomes.get(id)) for setting in settings for id in setting.trials)
+        return [row for label, outcome in pairs if outcome for row in _history_rows(label, outcome)]
 
     # ------------------------------------------------------------ trained models
 

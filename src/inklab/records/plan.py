@@ -3,9 +3,9 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -34,6 +34,8 @@ from inklab.records.record import (
     Strengths,
     Values,
 )
+
+T = TypeVar("T")
 
 REAL_DATA = "real_data"
 """The sampler of the evaluation that scores real images: what generated ones are compared with."""
@@ -234,12 +236,10 @@ class TrainingPlan(ExperimentPlan):
 
     @model_validator(mode="after")
     def _check_grid(self) -> "TrainingPlan":
-        grid = set(self.grid)
-        for setting in self.settings:
-            if setting.values.keys() != grid:
-                raise ValueError(
-                    f"a setting has values of {sorted(setting.values)}, but grid is {sorted(grid)}"
-                )
+        grid = sorted(self.grid)
+        for keys in (sorted(setting.values) for setting in self.settings):
+            if keys != grid:
+                raise ValueError(f"a setting has values of {keys}, but grid is {grid}")
         return self
 
     @property
@@ -257,12 +257,11 @@ class TrainingPlan(ExperimentPlan):
             UnknownNameError: no setting has these values.
         """
         for setting in self.settings:
-            if setting.values.keys() == values.keys() and all(
-                _is_same(setting.values[key], text) for key, text in values.items()
-            ):
+            same = all(_is_same(setting.values.get(key), text) for key, text in values.items())
+            if same and setting.values.keys() == values.keys():
                 return setting
-        wanted = ",".join(f"{key}={text}" for key, text in values.items())
-        raise UnknownNameError("setting", f"{self.name}:{wanted}", self.setting_names)
+        name = ",".join(f"{key}={text}" for key, text in values.items())
+        raise UnknownNameError("setting", f"{self.name}:{name}", self.setting_names)
 
     @property
     def setting_names(self) -> tuple[str, ...]:
@@ -524,9 +523,7 @@ class Plan(Record):
         Raises:
             UnknownNameError: there is none.
         """
-        if name not in self._experiments:
-            raise UnknownNameError("experiment", name, self._experiments)
-        return self._experiments[name]
+        return _look_up(self._experiments, name, "experiment")
 
     @cached_property
     def _experiments(self) -> dict[str, AnyExperimentPlan]:
@@ -548,9 +545,7 @@ class Plan(Record):
         Raises:
             UnknownNameError: there is no such trial.
         """
-        if trial not in self.trials:
-            raise UnknownNameError("trial", trial, list(self.trials)[:20])
-        return self.configs[self.trials[trial].config]
+        return self.configs[_look_up(self.trials, trial, "trial").config]
 
     def trial(self, id: str) -> Trial:
         """A trial with its configuration.
@@ -566,10 +561,8 @@ class Plan(Record):
         Raises:
             UnknownNameError: there is no such trial, or no preflight check was made.
         """
-        key = self._network_of_trial.get(trial, "")
-        if key not in self.networks:
-            raise UnknownNameError("trial with a preflight check", trial, list(self.trials)[:20])
-        return self.networks[key]
+        network = _look_up(self._network_of_trial, trial, "trial")
+        return _look_up(self.networks, network, "preflight check")
 
     @cached_property
     def _network_of_trial(self) -> dict[str, str]:
@@ -581,17 +574,15 @@ class Plan(Record):
         Raises:
             UnknownNameError: there is no such trial.
         """
-        if trial not in self._setting_of_trial:
-            raise UnknownNameError("trial", trial, list(self.trials)[:20])
-        return self._setting_of_trial[trial]
+        return _look_up(self._setting_of_trial, trial, "trial")
 
     @cached_property
     def _setting_of_trial(self) -> dict[str, SettingRef]:
         refs: dict[str, SettingRef] = {}
         for experiment in self.training:
             for setting in experiment.settings:
-                ref = SettingRef(experiment, setting)
-                refs.update((trial, ref) for trial in setting.trials if trial not in refs)
+                for trial in setting.trials:
+                    refs.setdefault(trial, SettingRef(experiment, setting))
         return refs
 
     def trials_of(self, name: str) -> tuple[str, ...]:
@@ -631,22 +622,28 @@ class Plan(Record):
             UnknownNameError: there is no such experiment or setting.
             ConfigError: the experiment trains nothing, or has several settings and none is named.
         """
-        experiment_name, colon, wanted = name.partition(":")
+        experiment_name, colon, values = name.partition(":")
         names = [experiment.name for experiment in self.training]
-        experiment = self.experiment(experiment_name) if experiment_name in self._experiments else None
-        if experiment is None:
+        if experiment_name not in self._experiments:
             raise UnknownNameError("experiment", experiment_name, names)
+        experiment = self._experiments[experiment_name]
         if not isinstance(experiment, TrainingPlan):
             raise ConfigError(
                 f"'{experiment_name}' is a {experiment.kind} experiment, which trains nothing; "
                 f"name one of: {', '.join(names)}."
             )
         if colon:
-            return SettingRef(experiment, experiment.find_setting(_parse_values(wanted)))
+            return SettingRef(experiment, experiment.find_setting(_parse_values(values)))
         if len(experiment.settings) > 1:
-            listed = _abridge(experiment.setting_names)
+            listed = ", ".join(experiment.setting_names[:20]) + ", ..." * (len(experiment.settings) > 20)
             raise ConfigError(f"'{name}' has {len(experiment.settings)} settings; name one of: {listed}.")
         return SettingRef(experiment, experiment.settings[0])
+
+
+def _look_up(table: Mapping[str, T], name: str, kind: str) -> T:
+    if name not in table:
+        raise UnknownNameError(kind, name, list(table)[:20])
+    return table[name]
 
 
 def _to_argument(values: Mapping[str, object]) -> str:
@@ -671,7 +668,3 @@ def _is_same(value: object, text: str) -> bool:
     except ValueError:
         pass
     return text in (str(value), format_value(value))
-
-
-def _abridge(names: Sequence[str], n: int = 20) -> str:
-    return ", ".join(names[:n]) + (", ..." if len(names) > n else "")

@@ -7,7 +7,7 @@ from pydantic import Field, JsonValue, model_validator
 
 from inklab.errors import UnknownNameError
 from inklab.format import format_setting
-from inklab.metrics import Task
+from inklab.metrics import SPLIT_LABELS, Task, get_metric
 from inklab.records.components import Pipeline
 from inklab.records.estimates import Difference, Estimate
 from inklab.records.outcomes import Environment, Outcomes
@@ -71,6 +71,11 @@ class SplitInfo(Record):
             dataset=data.dataset, sha256=data.sha256, train=data.train, validation=data.validation,
             test=data.test, labels=data.labels, counts=data.counts, note=data.note,
         )  # fmt: skip
+
+    def images_of(self, metric: str) -> str:
+        """What a metric was measured on, such as "10,000 test images"; "" for one without a split."""
+        split = get_metric(metric).split
+        return f"{getattr(self, split):,} {SPLIT_LABELS[split]} images" if split else ""
 
 
 class DiagnosisCount(Record):

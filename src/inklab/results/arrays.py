@@ -53,12 +53,7 @@ ARRAY_SPECS: dict[str, dict[str, ArraySpec]] = {
 
 
 class StoredArrays:
-    """The arrays of a run's trials and evaluations, each checked against the plan.
-
-    Args:
-        path: the run directory.
-        plan: its plan.
-    """
+    """The arrays of a run directory's trials and evaluations, each checked against the plan."""
 
     def __init__(self, path: Path, plan: Plan) -> None:
         self._path = path
