@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from benchmarks.dataset_cache import cache_dataset
-from benchmarks.options import WORK, Options
+from benchmarks.options import WORK, BenchmarkError, Options
 from benchmarks.records import CheckpointCost, CheckpointPair, CheckpointResults
 from benchmarks.results_io import describe_measurement, log_progress, write_results
 from benchmarks.training import make_population, read_training_data, train
@@ -70,7 +70,12 @@ def measure_cost(job: PopulationJob, data: TrainingData, rounds: int) -> Checkpo
         pairs = tuple(
             _train_pair(job, data, store, reverse=number % 2 == 1) for number, store in enumerate(stores)
         )
-        newest = sorted(stores[-1].rglob(COMMIT_FILE))[-1].parent
+        written = sorted(stores[-1].rglob(COMMIT_FILE))
+        if not written:
+            raise BenchmarkError(
+                f"training took less than {INTERVAL_SECONDS:g} s, so no checkpoint was written"
+            )
+        newest = written[-1].parent
         checkpoint = read_checkpoint(newest)
         writes = tuple(_time_write(Path(folder) / f"write-{number}", checkpoint) for number in range(WRITES))
         size = sum(path.stat().st_size for path in newest.iterdir())

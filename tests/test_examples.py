@@ -1,8 +1,11 @@
-"""The examples work as their pages say: every command of every page, in a copy of its folder.
+"""The examples work as their pages say.
 
-Trainings get fewer epochs and one worker (`SMALLER`); all else is run word by word.
+`make test` runs their studies with little to train, in one process (support/example_runs.py). `make
+integration` runs every command of every page in a copy of its folder; trainings get fewer epochs and one
+worker (`SMALLER`), all else is run word by word.
 """
 
+import json
 import os
 import re
 import shlex
@@ -72,6 +75,63 @@ def test_every_example_has_a_page_and_a_test():
     assert all(commands(EXAMPLES / name / "README.md") for name in FOLDERS)
 
 
+@pytest.fixture(scope="module")
+def small_runs(tmp_path_factory) -> tuple[Path, dict[str, list[str]]]:
+    """A copy of the examples with small runs, and the outputs of commands by example."""
+    folder = tmp_path_factory.mktemp("examples")
+    ignored = shutil.ignore_patterns("__pycache__", "runs", "shapes")
+    shutil.copytree(EXAMPLES, folder, ignore=ignored, dirs_exist_ok=True)
+    script = Path(__file__).parent / "support" / "example_runs.py"
+    completed = subprocess.run(
+        [sys.executable, str(script), str(folder)], capture_output=True, text=True, timeout=300
+    )
+    assert completed.returncode == 0, completed.stderr
+    return folder, json.loads(completed.stdout)
+
+
+class TestSmallRuns:
+    def test_own_network(self, small_runs):
+        folder, outputs = small_runs
+        layers, comparison = outputs["own_network"]
+        assert "BatchNorm1d" in layers and "2 pairs" in comparison
+        run = Run(folder / "own_network" / "runs" / "small")
+        plain, residual = (run.results.training[name] for name in ("plain", "residual"))
+        assert plain.outcomes == residual.outcomes == {TrialState.DONE: 2}
+        assert residual.best.metrics["test_accuracy"].mean > 0.8
+        singles = [group for group in run.plan.groups if not group.stacked]
+        assert len(singles) == 2  # batch normalization cannot be stacked (docs/networks.md)
+
+    def test_own_corruption(self, small_runs):
+        folder, outputs = small_runs
+        assert "streaks" in outputs["own_corruption"][0]
+        run = Run(folder / "own_corruption" / "runs" / "small")
+        robustness = run.results.experiment("robustness")
+        assert robustness.outcomes == {TrialState.DONE: 8}
+        assert robustness.corruption == "my_noise.py:streaks"
+        plain, trained = (
+            [estimate.mean for estimate in robustness.pipelines[name].recall]
+            for name in ("plain", "trained-on-streaks")
+        )
+        assert plain[0] > 0.8 > 0.6 > plain[1]  # streaks in two fifths of the columns
+        assert trained[1] > plain[1]
+
+    def test_own_study(self, small_runs):
+        folder, outputs = small_runs
+        dry_run, comparison = outputs["own_study"]
+        assert "18 trials" in dry_run and "nothing was written" in dry_run
+        assert "hidden=[64],learning_rate=0.3" in comparison and "2 pairs" in comparison
+        sweep = Run(folder / "own_study" / "runs" / "small").results.training["sweep"]
+        assert sweep.grid == ("hidden", "learning_rate") and sweep.outcomes == {TrialState.DONE: 18}
+        assert len(sweep.settings) == 9 and sweep.best_setting.keys() == set(sweep.grid)
+
+    def test_own_images(self, small_runs):
+        folder, outputs = small_runs
+        checked, predicted = outputs["own_images"]
+        assert "square" in checked and re.search(r"new-shape\.png.*triangle", predicted)
+        best = Run(folder / "own_images" / "runs" / "small").results.training["cnn"].best
+        assert best.metrics["test_accuracy"].mean > 0.6  # by chance: 0.33
+
+
 @pytest.mark.integration
 class TestCommands:
     def test_own_network(self, tmp_path):
@@ -132,7 +192,9 @@ def write_digits(folder: Path) -> None:
 def test_whole_story(tmp_path, monkeypatch):
     write_digits(tmp_path)
     monkeypatch.setenv("INKLAB_DATA_DIR", str(tmp_path))
-    story = run_command(f"python {EXAMPLES / 'whole_story.py'} --quick --most 500 --out story.png", tmp_path)
+    story = run_command(
+        f"python {EXAMPLES / 'whole_story.py'} --quick --max-images 500 --output story.png", tmp_path
+    )
     assert re.findall(r"^(\d)\. ", story, re.M) == list("1234567")
     assert "500 training and 200 test images" in story
     dense = float(re.search(r"784-64-64-10: ([\d.]+)% correct", story).group(1))
