@@ -11,8 +11,7 @@ import urllib.request
 import pytest
 import toy_run
 
-from inklab.cli import main
-from inklab.cli.serve_commands import server_url
+from inklab.cli.model_commands import server_url
 from inklab.serve.address import BindAddress
 
 PROBE = """
@@ -60,15 +59,10 @@ class TestWrongUsage:
         assert ended == "2 []"
         assert port in error and "or 0" in error
 
-    def test_packages_that_are_missing_are_named(self, monkeypatch, capsys):
-        monkeypatch.setattr(
-            "inklab.export.onnx_file.find_spec", lambda name: None if name == "fastapi" else name
-        )
-        with pytest.raises(SystemExit) as ended:
-            main(["serve", str(toy_run.finished())])
-        assert ended.value.code == 2
-        error = capsys.readouterr().err
-        assert "(fastapi)" in error and "pip install 'inklab[serve]'" in error
+    def test_packages_that_are_missing_are_named(self, monkeypatch, cli):
+        monkeypatch.setitem(sys.modules, "fastapi", None)  # as if it were not installed
+        code, _, error = cli("serve", toy_run.finished())
+        assert code == 2 and "fastapi" in error and "inklab[serve]" in error
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])

@@ -9,7 +9,7 @@ from pathlib import Path
 from malicious_files import Change, Document, corrupt, put
 from synthetic_run import synthetic_run
 
-from inklab.cli.results_commands import print_results
+from inklab.cli.show_commands import print_results
 from inklab.errors import ConfigError, UnknownNameError
 from inklab.records.outcomes import Snapshot
 from inklab.records.results import Results

@@ -4,11 +4,14 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inklab.errors import ConfigError, DataError, RunError, nearest_name
+from inklab.errors import DataError, RunError, nearest_name
+
+if TYPE_CHECKING:
+    from inklab.run import Run
 
 app = typer.Typer(
     name="inklab",
@@ -92,35 +95,22 @@ def find_run(name: str) -> Path:
     )
 
 
-def find_model_or_run(name: str) -> tuple[Path | None, Path | None]:
-    """The directory of a model, or else that of a run; exactly one of the two.
+def find_model_or_run(name: str) -> "Path | Run":
+    """The directory of a trained model, or else a run.
 
     Raises:
         DataError: the path is neither.
         RunError: there is no such path or run.
     """
     from inklab.records.manifest import find_model_dir
+    from inklab.run import Run
 
     folder = find_model_dir(Path(name))
     if folder is not None:
-        return folder, None
+        return folder
     if Path(name).exists() and not (Path(name) / "plan.json").is_file():
         raise DataError(f"'{name}' is neither a trained model (model.json) nor a run (plan.json)", key=name)
-    return None, find_run(name)
-
-
-def check_choice(flag: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Refuse the value of an option that is not one of a few words.
-
-    Raises:
-        ConfigError: it is none of them.
-    """
-    if value not in allowed:
-        raise ConfigError(
-            f"{flag} is '{value}'; allowed: {', '.join(allowed)}",
-            key=flag,
-            suggestion=nearest_name(value, allowed),
-        )
+    return Run(find_run(name))
 
 
 def echo_table(columns: list[str], rows: list[list[str]], *, right: tuple[int, ...] = ()) -> None:

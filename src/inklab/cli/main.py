@@ -25,7 +25,7 @@ INTERRUPTED = (
     "interrupted; what is finished is kept. Run the same command again to continue from the checkpoints"
 )
 
-for part in ("run", "results", "list", "predict", "export", "serve"):
+for part in ("run", "show", "model"):
     import_module(f"inklab.cli.{part}_commands")
 
 

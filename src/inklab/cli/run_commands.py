@@ -6,7 +6,7 @@ import shlex
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -15,7 +15,6 @@ from inklab.cli.console import (
     RunArg,
     Sets,
     app,
-    check_choice,
     echo,
     echo_json,
     echo_table,
@@ -45,11 +44,11 @@ Threads = Annotated[
     typer.Option("--threads", min=1, max=1024, help="Threads of each worker. [default: as measured]"),
 ]
 Precision = Annotated[
-    str,
+    Literal["auto", "fp32", "bf16"],
     typer.Option("--precision", metavar="auto|fp32|bf16", help="Of training; auto: bf16 where it is fast."),
 ]
 Compile = Annotated[
-    str,
+    Literal["auto", "yes", "no"],
     typer.Option(
         "--compile", metavar="auto|yes|no", help="Compile training steps; auto: where that saves time."
     ),
@@ -62,6 +61,10 @@ CheckpointEvery = Annotated[
         metavar="SECONDS",
         help="Most training time that a crash may lose. [default: 30, or more to keep the cost below 1%]",
     ),
+]
+RunDir = Annotated[
+    Path | None,
+    typer.Option("--run-dir", help="The run directory. [default: runs/<name of the study>/<id>]"),
 ]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Show what would be done and how long it takes; write nothing.")
@@ -81,9 +84,7 @@ def run_command(
         str | None, typer.Option(help="A dataset (inklab list datasets) or a path. [default: the study's]")
     ] = None,
     sets: Sets = None,
-    run_dir: Annotated[
-        Path | None, typer.Option("--run-dir", help="The run directory. [default: runs/<study>/<id>]")
-    ] = None,
+    run_dir: RunDir = None,
     workers: Workers = None,
     threads: Threads = None,
     precision: Precision = "auto",
@@ -97,8 +98,9 @@ def run_command(
     Keys of --set are those of the study file: l2-sweep.replicates=40, cnn.recipe.epochs=3, seed=7.
     """
     from inklab.study.load import read_study
+    from inklab.study.resources import ExecutionOptions
 
-    options = execution_options(workers, threads, precision, compile_, checkpoint_every)
+    options = ExecutionOptions(workers, threads, precision, compile_, checkpoint_every)
     overrides = sets or []
     if data is not None:  # quoted: a directory called 2024 is a name, not a number
         overrides = [f"data.dataset={json.dumps(data, ensure_ascii=False)}", *overrides]
@@ -121,6 +123,7 @@ def resume(
 ) -> int:
     """Continue a run: compute what is missing, unfinished trainings from their last checkpoint."""
     from inklab.study.load import LoadedSpec
+    from inklab.study.resources import ExecutionOptions
     from inklab.study.run_directory import RunDirectory
     from inklab.study.spec import SavedStudy
 
@@ -133,7 +136,7 @@ def resume(
         ) from None
     return RunCommand(
         LoadedSpec(saved.study, saved.profile),
-        execution_options(workers, checkpoint_every=checkpoint_every),
+        ExecutionOptions(workers=workers, checkpoint_every=checkpoint_every),
         run_dir=path,
         command=RunDirectory(path).plan().command,
         as_json=as_json,
@@ -158,9 +161,7 @@ def train(
         ),
     ] = None,
     sets: Sets = None,
-    run_dir: Annotated[
-        Path | None, typer.Option("--run-dir", help="The run directory. [default: runs/<network>/<id>]")
-    ] = None,
+    run_dir: RunDir = None,
     workers: Workers = None,
     threads: Threads = None,
     precision: Precision = "auto",
@@ -174,8 +175,9 @@ def train(
     Keys of --set are: network.hidden=[500,300], recipe.epochs=20, recipe.learning_rate=0.05.
     """
     from inklab.study.load import LoadedSpec, parse_study
+    from inklab.study.resources import ExecutionOptions
 
-    options = execution_options(workers, threads, precision, compile_, checkpoint_every)
+    options = ExecutionOptions(workers, threads, precision, compile_, checkpoint_every)
     table = _single_network_study(network, recipe, data, replicates, sets or [])
     name = str(table["name"])
     flags = (("--data", data), ("--recipe", recipe), ("--replicates", str(replicates)))
@@ -221,31 +223,6 @@ def _single_network_study(
         full_key = f"{name}.{key}" if key.split(".")[0] in EXPERIMENT_KEYS else key
         set_dotted(table, full_key, value, f"--set {override}")
     return table
-
-
-def execution_options(
-    workers: int | None = None,
-    threads: int | None = None,
-    precision: str = "auto",
-    compile: str = "auto",
-    checkpoint_every: float | None = None,
-) -> "ExecutionOptions":
-    """The options of how a study is run.
-
-    Raises:
-        ConfigError: precision or compile is not one of the allowed words.
-    """
-    from inklab.study.resources import ExecutionOptions
-
-    check_choice("--precision", precision, ("auto", "fp32", "bf16"))
-    check_choice("--compile", compile, ("auto", "yes", "no"))
-    return ExecutionOptions(
-        workers=workers,
-        threads=threads,
-        precision=cast(Literal["auto", "fp32", "bf16"], precision),
-        compile=cast(Literal["auto", "yes", "no"], compile),
-        checkpoint_every=checkpoint_every,
-    )
 
 
 def _command_line(verb: str, name: str | None, *flags: tuple[str, str | None], sets: list[str] | None) -> str:
@@ -325,7 +302,7 @@ class RunCommand:
         return results
 
     def _print_results(self, results: "Results", run: "Run", page: Path) -> None:
-        from inklab.cli.results_commands import print_results
+        from inklab.cli.show_commands import print_results
 
         if self.as_json:
             echo_json(results.to_json())
