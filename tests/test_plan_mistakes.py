@@ -2,56 +2,13 @@
 
 import pytest
 from plan_builder import NET, plan_experiments
+from wrong_studies import AUTO, NAMES, PLANS, STRENGTHS, generation, robustness
 
 from inklab.errors import ConfigError, InklabError, OutOfRangeError
 from inklab.study.load import check_names, parse_study, read_study
 
-ROBUSTNESS = {"kind": "robustness", "pipelines": ["net"], "baseline": "net"}
-GENERATION = {"kind": "generation", "decoder": "auto", "classifier": "net"}
-AUTO = {"network": "autoencoder", "recipe": "denoise", "replicates": 2}
-SWEEP = {**NET, "grid": {"recipe.l2": [0.0, 0.1]}}
 
-
-def grid(key, *values):
-    return {"net": {**NET, "grid": {key: list(values)}}}
-
-
-def robustness(*pipelines, **more):
-    return {"r": {**ROBUSTNESS, "pipelines": ["net", *pipelines], **more}}
-
-
-def generation(**more):
-    return {"g": {**GENERATION, **more}}
-
-
-def recipe(**more):
-    return {"o": {**NET, "recipe": more}}
-
-
-def corrupted(name, strength):
-    return recipe(corruption={"name": name, "strength": strength})
-
-
-@pytest.mark.parametrize(
-    ("experiments", "words", "key", "suggestion"),
-    [
-        ({"net": {**NET, "network": "mpl"}}, "'net'", "mpl", "mlp"),
-        ({"net": {**NET, "network": {"name": "mlp", "hiden": [3]}}}, "'net'", "hiden", "hidden"),
-        (grid("recipe.learning_rat", 1), "'net'", "recipe.learning_rat", "learning_rate"),
-        (grid("recip.learning_rate", 1), "'net'", "recip.learning_rate", "recipe"),
-        (grid("recipe.corruption.strength", 1), "'corruption'", "recipe.corruption.strength", ""),
-        (grid("recipe.learning_rate", 0.1, -1), "(-1,)", "grid", ""),
-        (grid("network.hiden", [3]), "'net'", "hiden", "hidden"),
-        (grid("replicates", 3), "'net'", "replicates", ""),
-        (robustness("median"), "'median'", "median", ""),
-        (robustness("median+nett"), "'median+nett'", "nett", "net"),
-        ({"net": SWEEP, **robustness()}, "'r'", "net", ""),
-        (robustness(images=3), "'r'", "r.images", ""),
-        (generation(), "'g'", "auto", ""),
-        ({"net": SWEEP, "auto": AUTO, **generation()}, "'g'", "net", ""),
-        ({**robustness(), **generation(decoder="r")}, "'g'", "r", ""),
-    ],
-)
+@pytest.mark.parametrize(("experiments", "words", "key", "suggestion"), PLANS)
 def test_the_planner_refuses(experiments, words, key, suggestion):
     with pytest.raises(ConfigError) as caught:
         plan_experiments({"net": NET, **experiments})
@@ -61,26 +18,7 @@ def test_the_planner_refuses(experiments, words, key, suggestion):
     assert words in str(error) and "\n" not in str(error)
 
 
-NEEDS_OTHER_TASK = [
-    (generation(decoder="net", classifier="net"), "net"),
-    (generation(classifier="auto"), "auto"),
-    (robustness("auto"), "auto"),
-    (robustness("net+net"), "net"),
-]
-
-
-@pytest.mark.parametrize(
-    ("experiments", "key", "suggestion"),
-    [
-        (robustness("medain+net"), "medain", "median"),
-        (robustness(corruption="salt"), "salt", ""),
-        (generation(samplers=["gausian"]), "gausian", "gaussian"),
-        ({"median": NET}, "median", ""),
-        (recipe(objective="clasify"), "clasify", "classify"),
-        (corrupted("shott", 0.1), "shott", "shot"),
-        *((experiments, key, "") for experiments, key in NEEDS_OTHER_TASK),
-    ],
-)
+@pytest.mark.parametrize(("experiments", "key", "suggestion"), NAMES)
 def test_names_that_only_torchs_side_knows_are_checked_too(experiments, key, suggestion):
     spec = parse_study({"name": "s", "experiments": {"net": NET, "auto": AUTO, **experiments}}, "s")
     with pytest.raises(ConfigError) as caught:
@@ -89,7 +27,7 @@ def test_names_that_only_torchs_side_knows_are_checked_too(experiments, key, sug
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("experiments", [robustness(strengths=[0, 2]), corrupted("shot", [0, 9])])
+@pytest.mark.parametrize("experiments", STRENGTHS)
 def test_strengths_that_a_corruption_does_not_have_are_refused(experiments):
     spec = parse_study({"name": "s", "experiments": {"net": NET, **experiments}}, "s")
     with pytest.raises(OutOfRangeError) as caught:
