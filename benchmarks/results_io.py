@@ -1,5 +1,6 @@
 """Reads and writes results: one file per measurement, and one summary of all claims."""
 
+import json
 import sys
 import time
 from collections.abc import Mapping
@@ -8,7 +9,7 @@ from typing import TypeVar
 
 from benchmarks.records import Claim, Measurement
 from inklab.hardware import cores
-from inklab.io.files import read_json, write_json
+from inklab.io.files import write_json
 from inklab.records.outcomes import Environment
 from inklab.records.record import Record
 
@@ -53,7 +54,7 @@ def write_results(
 def read_summary(folder: Path) -> dict[str, Claim]:
     """All claims so far."""
     path = folder / SUMMARY
-    rows = read_json(path) if path.is_file() else {}
+    rows = json.loads(path.read_bytes()) if path.is_file() else {}
     return {name: Claim.parse(row, f"'{path}'") for name, row in rows.items()}
 
 

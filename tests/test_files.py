@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inklab.errors import CorruptFileError, WriteError
-from inklab.io import files
-from inklab.io.files import fingerprint, read_json, sha256_of, write_atomic, write_json
+from inklab.errors import ConfigError, CorruptFileError, WriteError
+from inklab.io.files import fingerprint, parse_json, parse_toml, sha256_of, write_atomic, write_json
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -70,7 +69,7 @@ def test_the_bytes_reach_the_disk_before_the_name(tmp_path, monkeypatch):
 def test_json_comes_back_as_it_went(value, tmp_path_factory):
     path = tmp_path_factory.mktemp("json") / "value.json"
     write_json(path, value)
-    back = read_json(path)
+    back = parse_json(path.read_bytes(), "value.json")
     assert back == value and json.dumps(back) == json.dumps(value)
 
 
@@ -95,21 +94,25 @@ def test_what_is_not_json_is_not_written(value, tmp_path):
         b"[" * 200_000,
         b"1" * 5000,
         b"{} {}",
-    ],
+    ],  # fmt: skip
 )
-def test_damaged_json_is_refused_in_one_line(raw, tmp_path):
-    path = tmp_path / "value.json"
-    path.write_bytes(raw)
+def test_damaged_json_is_refused_in_one_line(raw):
     with pytest.raises(CorruptFileError) as caught:
-        read_json(path)
-    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+        parse_json(raw, "value.json")
+    assert "value.json" in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_file_beyond_the_limit_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "MAX_JSON", 10)
-    (tmp_path / "value.json").write_text('"' + "a" * 9 + '"')
-    with pytest.raises(CorruptFileError):
-        read_json(tmp_path / "value.json")
+@pytest.mark.parametrize("part", ["a", '"a b"', "'a.b'", '"\\""'])
+def test_a_key_of_very_many_parts_is_refused_at_once(part):
+    deep = {"a": 1, "a b": 1, "a.b": 1, '"': 1}
+    table = parse_toml(".".join([part] * 100) + " = 1", "a study")
+    for _ in range(100):
+        ((key, table),) = table.items()
+        assert key in deep
+    with pytest.raises(ConfigError):
+        parse_toml(" . ".join([part] * 30_000) + " = 1", "a study")
+    numbers = ", ".join(["0.5"] * 1000)
+    assert len(parse_toml(f"strengths = [{numbers}]", "a study")["strengths"]) == 1000
 
 
 @given(st.lists(st.binary(), max_size=4))

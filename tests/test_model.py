@@ -21,7 +21,7 @@ from synthetic_training import (
 )
 
 from inklab.errors import ConfigError, CorruptFileError, DataError, InklabError, ModelMismatchError
-from inklab.io.files import read_json, sha256_of, write_json
+from inklab.io.files import sha256_of, write_json
 from inklab.metrics import Task
 from inklab.model import MANIFEST, WEIGHTS, TrainedModel
 from inklab.records.components import NetworkConfig, NormalizeConfig, Preprocessing
@@ -80,7 +80,7 @@ def folder(saved, tmp_path) -> Path:
 
 
 def edit(folder: Path, **changes: object) -> None:
-    manifest = {**read_json(folder / MANIFEST), **changes}
+    manifest = {**json.loads((folder / MANIFEST).read_bytes()), **changes}
     (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
 
 
@@ -245,7 +245,7 @@ def test_a_wrong_value_is_named(key, value, folder):
 
 @pytest.mark.parametrize("key", ["network", "shape", "labels", "task", "normalize", "weights_sha256"])
 def test_a_missing_key_is_named(key, folder):
-    manifest = read_json(folder / MANIFEST)
+    manifest = json.loads((folder / MANIFEST).read_bytes())
     del manifest[key]
     write_json(folder / MANIFEST, manifest)
     assert f"'{key}'" in str(assert_refused(folder, CorruptFileError))

@@ -21,8 +21,9 @@ from inklab.data.formats import read_npz
 from inklab.data.preprocessing import open_image
 from inklab.data.sources import load_dataset
 from inklab.errors import ConfigError, CorruptFileError, DataError, InklabError, ModelMismatchError
-from inklab.io.files import parse_json, parse_toml, read_json, read_toml
+from inklab.io.files import parse_json, parse_toml, read_toml
 from inklab.model import MANIFEST, TrainedModel
+from inklab.records.manifest import ModelManifest
 from inklab.study.load import parse_study, read_study
 
 FILES = (
@@ -64,7 +65,7 @@ def irregular_files(folder: Path) -> list[Path]:
 
 def test_what_never_ends_is_not_read(tmp_path):
     for path in irregular_files(tmp_path):
-        for read in (read_json, open_image, read_npz):
+        for read in (ModelManifest.read, open_image, read_npz):
             with pytest.raises(DataError, match=path.name):
                 read(path)
         with pytest.raises(ConfigError, match=path.name):

@@ -20,7 +20,6 @@ from pydantic_core import from_json
 
 from inklab.errors import ConfigError, CorruptFileError, DataError, WriteError
 
-MAX_JSON = 256 * 1024**2  # bytes; the largest file of a full digits run is a hundred times smaller
 MAX_TOML = 256 * 1024  # bytes; the built-in study has 8,000
 LONG_KEY = re.compile(r"""(?<![\w"'-])(?:(?:[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){100}""")
 """A TOML key of more than 100 dotted parts; tomllib's time is cubic in them: a minute for 30,000."""
@@ -59,11 +58,9 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 
 def replace_dir(draft: Path, final: Path) -> None:
-    """Move a finished directory to its final path, atomically and durably.
+    """Move a finished directory to its final path on the same file system, atomically and durably.
 
-    Args:
-        draft: the directory, on the same file system.
-        final: its final path. An existing directory there is moved next to `draft` and then deleted.
+    An existing directory there is moved next to `draft` and then deleted.
 
     Raises:
         WriteError: it can't be moved; the old directory stays.
@@ -177,23 +174,8 @@ def json_text(value: object) -> str:
     return json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file of at most 256 MiB.
-
-    Raises:
-        FileNotFoundError, NotADirectoryError: there is none.
-        CorruptFileError: it is too large, or not JSON.
-        DataError: the system does not allow it to be read.
-    """
-    return parse_json(read_bytes_capped(path, MAX_JSON), str(path))
-
-
 def parse_json(raw: bytes, name: str) -> Any:
-    """The value of a JSON document.
-
-    Args:
-        raw: the whole file.
-        name: what messages call it.
+    """The value of a JSON document, which messages call by a name.
 
     Raises:
         CorruptFileError: it is not UTF-8 or not JSON, or is nested deeper than 200 levels.
@@ -224,11 +206,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def parse_toml(text: str, name: str) -> dict[str, Any]:
-    """The tables of a TOML document.
-
-    Args:
-        text: the document.
-        name: what messages call it.
+    """The tables of a TOML document, which messages call by a name.
 
     Raises:
         ConfigError: it is not TOML, or a key has more than 100 dotted parts.
@@ -238,9 +216,7 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
         {'recipe': {'epochs': 3}}
     """
     if match := LONG_KEY.search(text):
-        raise ConfigError(
-            f"{name} has the key '{match[0][:20]}...'; at most 100 dotted parts are allowed"
-        )
+        raise ConfigError(f"{name} has the key '{match[0][:20]}...'; at most 100 dotted parts are allowed")
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
