@@ -28,21 +28,19 @@ def address():
     return toy_address()
 
 
-def test_a_drawing_is_judged_by_every_pipeline_at_once(address):
+def test_every_pipeline_classifies_a_drawing_at_once(address):
     with opened(address) as page:
         settled(page)
-        assert summary(page) == NOTHING and {each["label"] for each in columns(page).values()} == {"–"}
+        assert summary(page) == NOTHING and {column["label"] for column in columns(page).values()} == {"–"}
         draw(page, SEVEN)
         settled(page)
         assert summary(page) != NOTHING
-        told = columns(page)
-        assert list(told) == ["cnn", "denoiser+cnn", "median+cnn"]  # those that the study compares
-        for each in told.values():
-            assert len(each["probabilities"]) == 10 and sum(each["probabilities"].values()) == pytest.approx(
-                1, abs=0.01
-            )
-            best = max(each["probabilities"], key=each["probabilities"].get)
-            assert each["label"] in (best, "?")
+        predictions = columns(page)
+        assert list(predictions) == ["cnn", "denoiser+cnn", "median+cnn"]  # those that the study compares
+        for prediction in predictions.values():
+            probabilities = prediction["probabilities"]
+            assert len(probabilities) == 10 and sum(probabilities.values()) == pytest.approx(1, abs=0.01)
+            assert prediction["label"] in (max(probabilities, key=probabilities.get), "?")
         assert max(stage(page, "Input")) > 100
         assert stage(page, "Corrupted") == stage(page, "Input")
         page.get_by_role("button", name="Clear").click()
@@ -76,15 +74,15 @@ def test_noise_does_to_the_image_what_the_slider_says(address):
         settled(page)
         clean = stage(page, "Input")
         change(page, "#strength", 0.5)
-        spoilt = stage(page, "Corrupted")
-        assert distance(clean, spoilt) > 40 and stage(page, "Input") == clean
-        assert stage(page, "Denoised") not in (clean, spoilt)
+        corrupted = stage(page, "Corrupted")
+        assert distance(clean, corrupted) > 40 and stage(page, "Input") == clean
+        assert stage(page, "Denoised") not in (clean, corrupted)
         change(page, "#strength", 0.51)
-        assert distance(spoilt, stage(page, "Corrupted")) < 30  # nested: a little more, not another noise
+        assert distance(corrupted, stage(page, "Corrupted")) < 30  # nested: a little more, not another noise
         change(page, "#strength", 0.5)
-        assert stage(page, "Corrupted") == spoilt
+        assert stage(page, "Corrupted") == corrupted
         change(page, "#seed", 4)
-        assert stage(page, "Corrupted") != spoilt
+        assert stage(page, "Corrupted") != corrupted
         change(page, "#strength", 0)
         assert stage(page, "Corrupted") == clean
         page.locator("#corruption").select_option("gaussian")
@@ -107,8 +105,8 @@ def test_the_curve_is_the_studys_and_its_mark_follows_the_slider(address):
         assert page.locator("#curve .marker").get_attribute("x1") != before
         largest = results.strengths[-1]
         assert largest == 0.6  # so the slider goes on where the curve ends, and its axis is not the curve's
-        told = page.locator(".prediction .recall >> nth=0").inner_text()
-        assert share(told.split(":")[1]) == pytest.approx(results.pipelines["cnn"].recall[1].mean, abs=0.001)
+        note = page.locator(".prediction .recall >> nth=0").inner_text()
+        assert share(note.split(":")[1]) == pytest.approx(results.pipelines["cnn"].recall[1].mean, abs=0.001)
         assert slider["y"] > line["y"]
 
 
@@ -125,7 +123,7 @@ def test_pipelines_can_be_chosen_and_one_is_the_least(address):
         assert list(columns(page)) == ["mlp"]
         draw(page, SEVEN)
         settled(page)
-        assert max(stage(page, "Denoised")) > 0  # the denoiser is asked though no pipeline on show has it
+        assert max(stage(page, "Denoised")) > 0  # the denoiser runs though no pipeline on show has it
 
 
 def test_a_picture_can_be_opened_and_left_again(address, tmp_path):
@@ -140,8 +138,10 @@ def test_a_picture_can_be_opened_and_left_again(address, tmp_path):
         page.locator("#file").set_input_files(tmp_path / "stroke.png")
         page.locator("#picture").wait_for()
         settled(page)
-        seen = stage(page, "Input")
-        assert seen != drawn and page.locator("#picture").get_attribute("aria-label").endswith("stroke.png")
+        opened_image = stage(page, "Input")
+        assert opened_image != drawn and page.locator("#picture").get_attribute("aria-label").endswith(
+            "stroke.png"
+        )
         page.get_by_role("button", name="Back to drawing").click()
         settled(page)
         assert stage(page, "Input") == drawn

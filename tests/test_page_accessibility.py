@@ -20,7 +20,7 @@ from page_visits import (
 pytestmark = [pytest.mark.integration, needs_chromium]
 VIEWS = ("draw", "generate", "study")
 CONTROLS = ", ".join(
-    f"{each}:visible" for each in ("button", "select", "input:not([type=radio])", "summary", "nav a")
+    f"{selector}:visible" for selector in ("button", "select", "input:not([type=radio])", "summary", "nav a")
 )
 STOPS = {
     "draw": ["#pad", "#undo", "#open", "#pen", "#strength", "#seed", "#new-noise", "#copy"],
@@ -34,7 +34,7 @@ def address():
     return toy_address()
 
 
-def test_trouble_is_told_and_passes(address):
+def test_a_lost_server_is_reported_until_it_is_back(address):
     with opened(address, expected="ERR_FAILED") as page:
         settled(page)
         page.route("**/api/predict", lambda route: route.abort())
@@ -47,7 +47,7 @@ def test_trouble_is_told_and_passes(address):
         assert summary(page) != NOTHING
 
 
-def test_what_the_server_refuses_is_told_in_its_words(address):
+def test_an_error_of_the_server_is_shown_as_text(address):
     line = "corruption.strength = 7; allowed: 0 to 1 <b>not bold</b>"
     with opened(address, expected="422") as page:
         page.route("**/api/predict", lambda route: route.fulfill(status=422, json={"error": line}))
@@ -60,19 +60,18 @@ def test_many_classes_with_long_names_show_the_ten_most_probable(address):
     labels = [f"A class with the rather long name of {i}" for i in range(30)]
     shares = [i / sum(range(30)) for i in range(30)]
 
-    def known(route):
-        told = route.fetch().json()
-        route.fulfill(json={**told, "labels": labels})
+    def rename_labels(route):
+        route.fulfill(json={**route.fetch().json(), "labels": labels})
 
-    def judged(route):
-        told = route.fetch().json()
-        for each in told["images"][0]["predictions"]:
-            each.update(label=labels[29], probabilities=shares, abstained=None)
-        route.fulfill(json=told)
+    def predict_last(route):
+        response = route.fetch().json()
+        for prediction in response["images"][0]["predictions"]:
+            prediction.update(label=labels[29], probabilities=shares, abstained=None)
+        route.fulfill(json=response)
 
     def wait(page):
-        page.route("**/api/networks", known)
-        page.route("**/api/predict", judged)
+        page.route("**/api/networks", rename_labels)
+        page.route("**/api/predict", predict_last)
 
     with opened(address, wait=wait, viewport={"width": 360, "height": 740}) as page:
         draw(page, SEVEN)
@@ -107,7 +106,7 @@ def test_a_finger_draws_and_the_page_stays_where_it_is(address):
             for control in page.locator(CONTROLS).all():
                 box = control.bounding_box()
                 assert box["height"] >= 44 or "tile" in (control.get_attribute("class") or ""), (
-                    control.evaluate("each => each.outerHTML")
+                    control.evaluate("element => element.outerHTML")
                 )
 
 
@@ -123,12 +122,12 @@ def test_everything_has_a_name_and_can_be_reached_by_keys(address):
                 page.keyboard.press("Tab")
                 reached.add(page.evaluate("document.activeElement.outerHTML.slice(0, 90)"))
             for selector in STOPS[view]:
-                assert page.locator(selector).evaluate("each => each.outerHTML.slice(0, 90)") in reached, (
-                    selector
-                )
+                assert (
+                    page.locator(selector).evaluate("element => element.outerHTML.slice(0, 90)") in reached
+                ), selector
 
 
-def test_a_drawing_by_keys_is_judged_and_said(address):
+def test_a_drawing_by_keys_is_classified_and_announced(address):
     with opened(address) as page:
         settled(page)
         page.locator("#pad").focus()
@@ -137,23 +136,24 @@ def test_a_drawing_by_keys_is_judged_and_said(address):
         settled(page)
         assert summary(page) != NOTHING
         page.wait_for_timeout(1200)
-        assert page.locator("#announcement").inner_text() == summary(
-            page
-        )  # to screen readers, once it has come to rest
+        # Screen readers hear it once it has come to rest.
+        assert page.locator("#announcement").inner_text() == summary(page)
         page.keyboard.press("Control+z")
         settled(page)
         assert summary(page) == NOTHING
 
 
-@pytest.mark.parametrize("how", [{"dark": True}, {"forced_colors": "active"}, {"reduced_motion": "reduce"}])
-def test_it_follows_what_a_visitor_likes(address, how):
-    with opened(toy_address(), **how) as page:
+@pytest.mark.parametrize(
+    "preference", [{"dark": True}, {"forced_colors": "active"}, {"reduced_motion": "reduce"}]
+)
+def test_it_follows_what_a_visitor_likes(address, preference):
+    with opened(toy_address(), **preference) as page:
         draw(page, SEVEN)
         settled(page)
         assert summary(page) != NOTHING
-        if "dark" in how:
+        if "dark" in preference:
             assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(22, 24, 27)"
-        if "reduced_motion" in how:
+        if "reduced_motion" in preference:
             assert page.locator(".fill").first.evaluate(
-                "each => getComputedStyle(each).transitionDuration"
+                "element => getComputedStyle(element).transitionDuration"
             ) in ("0s", "")

@@ -24,15 +24,15 @@ def themes() -> list[dict[str, str]]:
     return [dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", root)) for root in roots]
 
 
-def contrast(one: str, other: str) -> float:
+def contrast(color: str, ground: str) -> float:
     """The ratio of two colors' luminances, as WCAG 2 has it."""
 
-    def luminance(color: str) -> float:
-        shares = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    def luminance(code: str) -> float:
+        shares = [int(code[i : i + 2], 16) / 255 for i in (1, 3, 5)]
         linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
-    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    light, dark = sorted((luminance(color), luminance(ground)), reverse=True)
     return (light + 0.05) / (dark + 0.05)
 
 
@@ -88,8 +88,8 @@ class TestEveryScript:
                 assert re.search(rf"\b{imported}\b", used), f"{imported} is not used"
 
     def test_the_elements_that_it_asks_for_are_there(self, name):
-        for wanted in re.findall(r"byId\(\"([\w-]+)\"\)", SCRIPTS[name]):
-            assert f'id="{wanted}"' in HTML, wanted
+        for element in re.findall(r"byId\(\"([\w-]+)\"\)", SCRIPTS[name]):
+            assert f'id="{element}"' in HTML, element
 
     def test_it_is_short_and_says_what_it_is(self, name):
         lines = SCRIPTS[name].splitlines()
@@ -99,8 +99,8 @@ class TestEveryScript:
 def test_every_element_has_one_id_and_every_label_its_control():
     ids = re.findall(r"\bid=\"([\w-]+)\"", HTML)
     assert len(ids) == len(set(ids)) > 50
-    for wanted in re.findall(r"(?:\bfor|aria-(?:labelledby|describedby))=\"([\w-]+)\"", HTML):
-        assert wanted in ids
+    for reference in re.findall(r"(?:\bfor|aria-(?:labelledby|describedby))=\"([\w-]+)\"", HTML):
+        assert reference in ids
 
 
 def test_the_sources_were_found():

@@ -48,10 +48,10 @@ def test_a_link_brings_everything_back(address):
         settled(page)
         page.wait_for_timeout(600)  # the address follows after 0.4 s
         link = page.url
-        wanted = (columns(page), stage(page, "Corrupted"), summary(page), image(page, "#pad"))
+        expected = (columns(page), stage(page, "Corrupted"), summary(page), image(page, "#pad"))
     with opened(link) as page:
         settled(page)
-        assert (columns(page), stage(page, "Corrupted"), summary(page), image(page, "#pad")) == wanted
+        assert (columns(page), stage(page, "Corrupted"), summary(page), image(page, "#pad")) == expected
         assert page.locator("#seed").input_value() == "11"
 
 
@@ -85,8 +85,8 @@ def test_new_images_follow_their_seed_and_sampler(address):
     with opened(address + "#view=generate&samples=5") as page:
         settled(page)
         first = [image(page, f"#samples canvas >> nth={i}") for i in range(40)]
-        told = page.locator("#samples-note").inner_text()
-        assert re.search(r"about \d+ of 40\.", told) and "of 100." in told  # the study's own
+        note = page.locator("#samples-note").inner_text()
+        assert re.search(r"about \d+ of 40\.", note) and "of 100." in note  # the study's own
         change(page, "#sample-seed", 6)
         assert [image(page, f"#samples canvas >> nth={i}") for i in range(40)] != first
         change(page, "#sample-seed", 5)
@@ -134,10 +134,10 @@ def test_images_around_a_drawing_spread_with_the_slider(address):
         see(page, "generate")
         change(page, "#sigma", 0)
         still = [image(page, f"#neighbors canvas >> nth={i}") for i in range(24)]
-        assert all(each == still[0] for each in still)  # the decoder only repeats
+        assert all(pixels == still[0] for pixels in still)  # the decoder only repeats
         change(page, "#sigma", 1.5)
         moved = [image(page, f"#neighbors canvas >> nth={i}") for i in range(24)]
-        assert sum(each != still[0] for each in moved) == 24
+        assert sum(pixels != still[0] for pixels in moved) == 24
 
 
 def test_a_finished_study_shows_its_experiments_curves_and_findings(address):
@@ -161,9 +161,8 @@ def test_a_finished_study_shows_its_experiments_curves_and_findings(address):
 def test_a_run_without_networks_begins_with_the_study(tmp_path):
     with serving(toy_run.begun(tmp_path / "run")) as address, opened(address) as page:
         settled(page)
-        assert page.locator("#study").is_visible() and page.locator("#state").inner_text().startswith(
-            "Stopped: 0 of"
-        )
+        assert page.locator("#study").is_visible()
+        assert page.locator("#state").inner_text().startswith("Stopped: 0 of")
         see(page, "draw")
         assert page.locator("#no-networks").is_visible() and not page.locator("#pad").is_visible()
         assert not page.locator('nav [data-view="generate"]').is_visible()
@@ -174,9 +173,5 @@ def test_one_model_has_one_view(address):
         draw(page, SEVEN)
         settled(page)
         assert list(columns(page)) == ["cnn"] and summary(page) != NOTHING
-        assert [page.locator(f'nav [data-view="{view}"]').is_visible() for view in VIEWS] == [
-            True,
-            False,
-            False,
-        ]
+        assert [view for view in VIEWS if page.locator(f'nav [data-view="{view}"]').is_visible()] == ["draw"]
         assert page.locator(".stages li").count() == 2 and not page.locator("#curve").is_visible()

@@ -105,7 +105,7 @@ class TestOrigin:
         assert set(content) == {"error"}
         assert "access-control-allow-origin" not in headers
 
-    def test_it_must_be_the_name_that_was_send(self, server):
+    def test_it_must_be_the_name_of_the_host_header(self, server):
         assert send(server, Origin=f"http://localhost:{server.port}")[0] == 403
 
     @pytest.mark.parametrize("site", ["cross-site", "same-site"])
@@ -247,7 +247,7 @@ class TestToken:
 
 
 class TestDescription:
-    def test_it_tells_every_route_and_works(self, server):
+    def test_it_lists_every_route_with_examples_that_work(self, server):
         content = server.client.get("/openapi.json").json()
         assert set(content["paths"]) == {
             "/health", "/api/networks", "/api/predict", "/api/denoise", "/api/generate", "/api/study",
@@ -257,10 +257,10 @@ class TestDescription:
             examples = content["paths"][path]["post"]["requestBody"]["content"]["application/json"][
                 "examples"
             ]
-            for each in examples.values():
-                assert server.client.post(path, json=each["value"]).status_code == 200
+            for example in examples.values():
+                assert server.client.post(path, json=example["value"]).status_code == 200
 
-    def test_answers_are_as_it_says(self, server):
+    def test_responses_match_their_schemas(self, server):
         jsonschema = pytest.importorskip("jsonschema")
         content = server.client.get("/openapi.json").json()
         image = live_server.encoded_examples()[0]

@@ -103,19 +103,19 @@ def test_a_finished_run_is_one_event(tmp_path):
 def test_all_subscribers_get_changes_by_one_poll(running):
     server, path, kept = running
     stream = server.state.progress_stream
-    with subscribed(server) as one, subscribed(server) as other:
-        first = one.progress()
-        assert other.progress() == first
+    with subscribed(server) as first_events, subscribed(server) as second_events:
+        first = first_events.progress()
+        assert second_events.progress() == first
         assert first["state"] == "running" and first["done"] == first["total"] - 2
         polls, started = stream.polls, time.monotonic()
         finish(path, kept)
         RunDirectory(path).status_path.unlink()
-        latest = [events.progress() for events in (one, other)]
+        latest = [events.progress() for events in (first_events, second_events)]
         while latest[0]["state"] != "finished":
-            latest = [events.progress() for events in (one, other)]
+            latest = [events.progress() for events in (first_events, second_events)]
         assert latest[0] == latest[1]
         assert stream.polls - polls <= time.monotonic() - started + 2
-        assert one.progress() is None and other.progress() is None
+        assert first_events.progress() is None and second_events.progress() is None
     live_server.wait_until(lambda: stream.subscribers == 0)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import toy_run
-from browser import NEAR, Watch, needs_chromium, opened
+from browser import LOCAL, PageMonitor, needs_chromium, opened
 from page_visits import (
     NOTHING,
     ONE,
@@ -60,7 +60,7 @@ STROKES = """strokes => {
     send("pointerup", stroke.at(-1), 0);
   }
 }"""
-PLACES = ("#here", "#map-images", "#samples canvas >> nth=7", "#neighbors canvas >> nth=3")
+CANVASES = ("#here", "#map-images", "#samples canvas >> nth=7", "#neighbors canvas >> nth=3")
 
 
 @pytest.fixture(scope="module")
@@ -108,9 +108,9 @@ def strokes_of(pixels: np.ndarray) -> list[list[tuple[float, float]]]:
 
 def _confident(page: Any) -> int:
     """About how many of the samples the classifier is confident."""
-    found = re.search(r"about (\d+) of", page.locator("#samples-note").inner_text())
-    assert found
-    return int(found[1])
+    match = re.search(r"about (\d+) of", page.locator("#samples-note").inner_text())
+    assert match
+    return int(match[1])
 
 
 def clear(page: Any) -> None:
@@ -118,7 +118,7 @@ def clear(page: Any) -> None:
     settled(page)
 
 
-def test_digits_drawn_with_the_mouse_are_recognised(address):
+def test_digits_drawn_with_the_mouse_are_classified(address):
     with opened(address) as page:
         for name, strokes in (("7", SEVEN), ("3", THREE), ("1", ONE)):
             draw(page, strokes)
@@ -145,14 +145,14 @@ def test_a_hundred_test_digits_by_strokes_are_read_as_well_as_from_pixels(addres
         for digit, label in zip(pixels, labels, strict=True):
             page.evaluate(STROKES, strokes_of(digit))
             settled(page)
-            found = columns(page)["cnn"]["label"]
-            right += found == str(label)
-            abstained += found == "?"
+            predicted_label = columns(page)["cnn"]["label"]
+            right += predicted_label == str(label)
+            abstained += predicted_label == "?"
             off.append(distance(stage(page, "Input"), digit.ravel().tolist()))
             clear(page)
     announce(
         f"{DIGITS} test digits: {right} right by strokes ({abstained} abstained), {from_pixels} from pixels; "
-        f"framed images differ by {np.mean(off):.1f} of 255 (root mean square)"
+        f"preprocessed images differ by {np.mean(off):.1f} of 255 (root mean square)"
     )
     assert right >= from_pixels - LOST
     assert np.mean(off) < 40
@@ -186,15 +186,15 @@ def test_noise_denoise_and_generate_change_what_they_should(address):
         see(page, "generate")
         grid = lambda: [image(page, f"#samples canvas >> nth={i}") for i in range(40)]  # noqa: E731
         first = grid()
-        recognised = _confident(page)
-        assert recognised >= 20  # of a mixture's forty
+        confident = _confident(page)
+        assert confident >= 20  # of a mixture's forty
         change(page, "#sample-seed", 77)
         other = grid()
         change(page, "#sample-seed", 1)
         assert other != first == grid()
         page.get_by_role("radio", name="binary").check()
         settled(page)
-        assert _confident(page) < recognised / 4
+        assert _confident(page) < confident / 4
         page.get_by_role("radio", name="mixture").check()
         settled(page)
         page.get_by_role("slider", name="Position in the square").focus()
@@ -219,33 +219,32 @@ def test_a_link_restores_every_view_in_another_browser(address):
         change(page, "#sigma", 1)
         page.wait_for_timeout(600)
         link = page.url
-        wanted = [image(page, each) for each in PLACES]
+        canvases = [image(page, selector) for selector in CANVASES]
         see(page, "draw")
-        shown = stage(page, "Corrupted"), columns(page), summary(page)
+        view = stage(page, "Corrupted"), columns(page), summary(page)
     with opened(link) as page:
         settled(page)
-        found = [image(page, each) for each in PLACES]
-        assert found == wanted
+        assert [image(page, selector) for selector in CANVASES] == canvases
         see(page, "draw")
-        assert (stage(page, "Corrupted"), columns(page), summary(page)) == shown
+        assert (stage(page, "Corrupted"), columns(page), summary(page)) == view
     assert len(link) < 2000
 
 
 def test_nothing_leaves_this_machine_and_nothing_complains(address):
     with opened(address) as page:
-        watch = Watch()
-        watch.attach(page.context)
+        monitor = PageMonitor()
+        monitor.attach(page.context)
         page.reload()
         draw(page, SEVEN)
         for view in VIEWS:
             see(page, view)
-        asked = watch.requests
-        assert len(asked) > 20 and all(url.startswith(address) and NEAR.match(url) for url in asked)
-        assert not watch.complaints
+        urls = monitor.requests
+        assert len(urls) > 20 and all(url.startswith(address) and LOCAL.match(url) for url in urls)
+        assert not monitor.errors
         assert not page.evaluate("document.querySelector('iframe, object, embed, img, form')")
 
 
-def test_a_phone_draws_and_recognises(address):
+def test_a_drawing_on_a_phone_is_classified(address):
     with opened(address, **PHONE) as page:
         settled(page)
         touch(page, SEVEN)
@@ -280,37 +279,25 @@ def test_a_one_drawn_by_keys_alone_is_read(address):
         assert summary(page) == NOTHING
 
 
-def test_the_finished_study_is_told(address, run):
+def test_the_finished_study_is_displayed(address, run):
     results = Results.read(run / "results.json")
     with opened(address + "#view=study") as page:
         page.locator("#findings li").first.wait_for()
         assert page.locator("#state").inner_text().startswith("Finished: ")
-        told = page.locator("#main-results").inner_text()
-        assert f"{100 * results.training['cnn'].settings[0].metrics['test_accuracy'].mean:.2f}%" in told
+        table = page.locator("#main-results").inner_text()
+        assert f"{100 * results.training['cnn'].settings[0].metrics['test_accuracy'].mean:.2f}%" in table
         see(page, "draw")
         clean = results.experiment("robustness").pipelines["cnn"].recall[0].mean
-        assert share(
-            page.locator(".prediction .recall >> nth=0").inner_text().split(":")[1]
-        ) == pytest.approx(clean, abs=0.001)
+        note = page.locator(".prediction .recall >> nth=0").inner_text()
+        assert share(note.split(":")[1]) == pytest.approx(clean, abs=0.001)
 
 
 def test_a_running_study_moves_by_itself_until_it_has_finished(tmp_path):
     folder = tmp_path / "run"
-    sets = [
-        word for each in ("cnn.recipe.epochs=60", "denoiser.recipe.epochs=60") for word in ("--set", each)
-    ]
     command = [
-        sys.executable,
-        "-m",
-        "inklab",
-        "run",
-        toy_run.study_file(),
-        "--run-dir",
-        str(folder),
-        "--workers",
-        "1",
-        *sets,
-    ]
+        sys.executable, "-m", "inklab", "run", toy_run.study_file(), "--run-dir", str(folder),
+        "--workers", "1", "--set", "cnn.recipe.epochs=60", "--set", "denoiser.recipe.epochs=60",
+    ]  # fmt: skip
     driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         while not (folder / "plan.json").is_file():
@@ -319,11 +306,11 @@ def test_a_running_study_moves_by_itself_until_it_has_finished(tmp_path):
             page.locator("#study").wait_for()
             page.locator("#state", has_text="Running").wait_for()
             page.locator("#running li").first.wait_for()
-            seen = set()
+            states = set()
             while page.locator("#state").inner_text().startswith("Running"):
-                seen.add(page.locator("#state").inner_text())
+                states.add(page.locator("#state").inner_text())
                 page.wait_for_timeout(100)
-            assert len(seen) >= 3
+            assert len(states) >= 3
             page.locator("#state", has_text="Finished").wait_for(timeout=60_000)
             page.locator("#findings li").first.wait_for(timeout=60_000)
             see(page, "draw")

@@ -137,8 +137,7 @@ class AllowedHosts:
                     key="allowed-host",
                 )
         bound = () if address.host in ANY_ADDRESS else (_bracketed(address.host),)
-        extra = frozenset(_bracketed(name) for name in address.allowed_hosts)
-        return cls(port, frozenset((*LOOPBACK, *bound)), extra)
+        return cls(port, frozenset((*LOOPBACK, *bound)), frozenset(map(_bracketed, address.allowed_hosts)))
 
     def allow(self, host: str) -> bool:
         """Whether a Host header names this server.
@@ -148,20 +147,17 @@ class AllowedHosts:
             >>> [hosts.allow(host) for host in ("localhost:8470", "[::1]:8470", "localhost", "evil.example")]
             [True, True, False, False]
         """
-        name, port = _split(host.lower())
+        name, colon, port = host.lower().rpartition(":")
+        if not colon or port.endswith("]"):  # no port; the colon is of an IPv6 address
+            name, port = host.lower(), "80"
         if name in self.extra:
-            return port is None or port.isdecimal()
+            return port.isdecimal()
         return name in self.bound and (port or "80") == str(self.port)
 
 
 def _bracketed(name: str) -> str:
     name = name.lower()
     return f"[{name}]" if ":" in name and not name.startswith("[") else name
-
-
-def _split(host: str) -> tuple[str, str | None]:
-    name, colon, port = host.rpartition(":")
-    return (name, port) if colon and not port.endswith("]") else (host, None)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from inklab.serve.inputs import (
     to_uint8,
 )
 from inklab.serve.middleware import HttpError
-from inklab.serve.model_registry import decoder_id, encoder_id
+from inklab.serve.model_registry import AutoencoderHalves, decoder_id, encoder_id
 from inklab.serve.ood import NEAREST, is_empty
 from inklab.serve.schemas import decode_base64, decode_images, encode_image
 
@@ -55,7 +55,8 @@ async def predict(body: schemas.PredictRequest, state: State) -> schemas.Predict
     similar = state.batcher.run(NEAREST, images) if state.ood.neighbors is not None else None
     outputs = await _run_pipelines(pipelines, corrupted, state)
     similarity = None if similar is None else (await similar)[0]
-    empty = _find_empty(images, state.catalog)
+    config = state.catalog.preprocessing
+    empty = is_empty(images, None if config.is_resize_only else config.light_on_dark)
     predictions = [
         _predictions(pipeline, output, similarity, empty, state)
         for pipeline, output in zip(pipelines, outputs, strict=True)
@@ -89,7 +90,7 @@ async def denoise(body: schemas.DenoiseRequest, state: State) -> schemas.Denoise
 async def generate(body: schemas.GenerateRequest, state: State) -> schemas.GenerateResponse:
     """New images from a decoder, and what a classifier predicts for them."""
     catalog, run = state.catalog, state.batcher.run
-    decoder = _find_name("decoder", body.decoder, _decoders(state))
+    decoder = _find_name("decoder", body.decoder, list(_decoders(state)))
     samplers = [sampler.name for sampler in available_samplers(catalog.generation)]
     sampler = _find_name("sampler", body.sampler, sorted(samplers, key=lambda name: name != DEFAULT_SAMPLER))
     image = decode_images([body.neighbors_of], catalog.shape, "neighbors_of") if body.neighbors_of else None
@@ -158,7 +159,7 @@ def _predictions(
     pipeline: Pipeline,
     output: PipelineOutput,
     similarity: np.ndarray | None,
-    empty: Sequence[bool],
+    empty: np.ndarray,
     state: AppState,
 ) -> list[schemas.Prediction]:
     """What one pipeline predicts for each image."""
@@ -168,7 +169,7 @@ def _predictions(
     rounded = [None] * len(empty) if scores is None else [round(score, 4) for score in scores.tolist()]
     predictions = []
     for index, image in enumerate(to_uint8(output.denoised)):
-        abstained = _why_abstained(empty[index], rounded[index])
+        abstained = _why_abstained(bool(empty[index]), rounded[index])
         probabilities = output.probabilities[index]
         label = state.catalog.labels[int(probabilities.argmax())] if abstained is None else None
         predictions.append(
@@ -188,13 +189,6 @@ def _why_abstained(is_empty_image: bool, ood_score: float | None) -> schemas.Abs
     if is_empty_image:
         return "empty"
     return "ood" if ood_score is not None and ood_score > 1 else None
-
-
-def _find_empty(images: np.ndarray, catalog: Catalog) -> list[bool]:
-    preprocessing = catalog.preprocessing
-    light_on_dark = None if preprocessing.is_resize_only else preprocessing.light_on_dark
-    empty: list[bool] = is_empty(images, light_on_dark).tolist()
-    return empty
 
 
 def _six_digits(probability: np.float32) -> float:
@@ -222,12 +216,12 @@ def _find_name(kind: str, name: str | None, known: Sequence[str]) -> str:
     return known[0] if name is None else name
 
 
-def _decoders(state: AppState) -> list[str]:
-    """Denoisers that have a decoder, the study's own one first."""
-    catalog = state.catalog
-    own = catalog.generation.decoder if catalog.generation else None
-    names = [name for name in catalog.denoisers if state.registry[name].halves is not None]
-    return sorted(names, key=lambda name: name != own)
+def _decoders(state: AppState) -> dict[str, AutoencoderHalves]:
+    """Halves of denoisers that have some, the study's own one first."""
+    generation = state.catalog.generation
+    own = generation.decoder if generation else None
+    names = sorted(state.catalog.denoisers, key=lambda name: name != own)
+    return {name: halves for name in names if (halves := state.registry[name].halves)}
 
 
 # ---------------------------------------------------------------- what is served, and the study
@@ -237,20 +231,15 @@ async def networks(state: State) -> schemas.NetworksResponse:
     """What is served. After the start, it waits for the training images to be read."""
     catalog = await state.current_catalog()
     references = await state.references()
-    channels, height, width = catalog.shape
-    limits = state.limits
     return schemas.NetworksResponse(
         **catalog.info.model_dump(),
         labels=list(catalog.labels),
-        image=schemas.ImageInfo(channels=channels, height=height, width=width),
+        image=schemas.ImageInfo.model_validate(catalog.preprocessing, from_attributes=True),
         preprocessing=catalog.preprocessing,
         pipelines=[_pipeline_info(pipeline, catalog) for pipeline in catalog.pipelines],
         corruptions=[
             schemas.CorruptionInfo(
-                id=entry.name,
-                unit=entry.unit,
-                max_strength=entry.max_strength,
-                description=entry.description,
+                id=entry.name, unit=entry.unit, max_strength=entry.max_strength, description=entry.description
             )
             for entry in available_corruptions(catalog.corruption)
         ],
@@ -259,12 +248,7 @@ async def networks(state: State) -> schemas.NetworksResponse:
         decoders=[] if references is None else _decoder_infos(state, references.source),
         ood_known=state.ood.ready,
         skipped=dict(catalog.skipped),
-        limits=schemas.LimitsInfo(
-            max_images=limits.max_images,
-            max_samples=limits.max_samples,
-            max_body_bytes=limits.max_body_bytes,
-            max_picture_pixels=limits.max_picture_pixels,
-        ),
+        limits=schemas.LimitsInfo.model_validate(state.limits, from_attributes=True),
         robustness_curves=catalog.curves,
     )
 
@@ -284,14 +268,10 @@ def _decoder_infos(state: AppState, source: str) -> list[schemas.DecoderInfo]:
         schemas.SamplerInfo(id=sampler.name, description=sampler.description)
         for sampler in available_samplers(state.catalog.generation)
     ]
-    infos = []
-    for name in _decoders(state):
-        halves = state.registry[name].halves
-        assert halves is not None
-        infos.append(
-            schemas.DecoderInfo(id=name, code_size=halves.code_size, samplers=samplers, latents_from=source)
-        )
-    return infos
+    return [
+        schemas.DecoderInfo(id=name, code_size=halves.code_size, samplers=samplers, latents_from=source)
+        for name, halves in _decoders(state).items()
+    ]
 
 
 async def health(state: State) -> schemas.HealthResponse:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 from inklab.corruptions.filters import filters
 from inklab.errors import ConfigError, CorruptFileError, InklabError, RunError
@@ -15,8 +14,7 @@ from inklab.records.results import Results, RobustnessResults, TrainingResults
 from inklab.run import RESULTS, Run
 from inklab.serve.model_registry import ModelRegistry
 from inklab.serve.schemas import CatalogInfo, RecallCurve, RobustnessCurves
-
-T = TypeVar("T")
+from inklab.statistics import estimate
 
 
 @dataclass(frozen=True)
@@ -89,12 +87,8 @@ def catalog_of_model(path: Path, registry: ModelRegistry) -> Catalog:
         preprocessing=model.preprocessing,
         models={name: model},
         pipelines=(Pipeline(name),) if is_classifier else (),
-        accuracies={} if accuracy is None else {Pipeline(name): _single(accuracy)},
+        accuracies={} if accuracy is None else {Pipeline(name): estimate([accuracy])},
     )
-
-
-def _single(value: float) -> Estimate:
-    return Estimate(mean=value, sd=None, n=1, ci95=None, values=(value,))
 
 
 def catalog_of_run(run: Run, registry: ModelRegistry) -> Catalog:
@@ -109,16 +103,16 @@ def catalog_of_run(run: Run, registry: ModelRegistry) -> Catalog:
     results = run.results if (run.path / RESULTS).is_file() else None
     models, skipped = _load_models(run, registry)
     pipelines = tuple(_available_pipelines(run, models))
-    accuracies = {pipeline: _accuracy(pipeline, results) for pipeline in pipelines} if results else {}
+    accuracies = [(pipeline, _accuracy(pipeline, results)) for pipeline in pipelines] if results else []
     return Catalog(
         info=CatalogInfo(kind="run", title=plan.title, study=plan.study, profile=plan.profile),
         labels=plan.data.labels,
         preprocessing=plan.data.preprocessing,
         models=models,
         pipelines=pipelines,
-        accuracies={name: accuracy for name, accuracy in accuracies.items() if accuracy is not None},
-        robustness=_first(RobustnessPlan, plan.experiments),
-        generation=_first(GenerationPlan, plan.experiments),
+        accuracies={pipeline: accuracy for pipeline, accuracy in accuracies if accuracy is not None},
+        robustness=next((entry for entry in plan.experiments if isinstance(entry, RobustnessPlan)), None),
+        generation=next((entry for entry in plan.experiments if isinstance(entry, GenerationPlan)), None),
         curves=_curves(results) if results else None,
         skipped=skipped,
     )
@@ -178,14 +172,14 @@ def _accuracy(pipeline: Pipeline, results: Results) -> Estimate | None:
 
 
 def _curves(results: Results) -> RobustnessCurves | None:
-    for name, experiment in results.experiments.items():
-        if isinstance(experiment, RobustnessResults):
+    for name, entry in results.experiments.items():
+        if isinstance(entry, RobustnessResults):
             return RobustnessCurves(
                 experiment=name,
-                corruption=experiment.corruption,
-                strengths=list(experiment.strengths),
+                corruption=entry.corruption,
+                strengths=list(entry.strengths),
                 pipelines={
-                    pipeline: _curve(measured.recall) for pipeline, measured in experiment.pipelines.items()
+                    pipeline: _curve(measured.recall) for pipeline, measured in entry.pipelines.items()
                 },
             )
     return None
@@ -193,15 +187,10 @@ def _curves(results: Results) -> RobustnessCurves | None:
 
 def _curve(estimates: Sequence[Estimate]) -> RecallCurve:
     """Means, and their bounds within [0, 1] if every point has some."""
-    intervals = [estimate.interval for estimate in estimates]
-    bounds = [interval for interval in intervals if interval is not None]
-    is_complete = len(bounds) == len(intervals)
+    bounds = [entry.interval for entry in estimates if entry.interval is not None]
+    is_complete = len(bounds) == len(estimates)
     return RecallCurve(
-        recall=[estimate.mean for estimate in estimates],
+        recall=[entry.mean for entry in estimates],
         low=[max(low, 0.0) for low, _ in bounds] if is_complete else None,
         high=[min(high, 1.0) for _, high in bounds] if is_complete else None,
     )
-
-
-def _first(kind: type[T], experiments: Sequence[object]) -> T | None:
-    return next((experiment for experiment in experiments if isinstance(experiment, kind)), None)

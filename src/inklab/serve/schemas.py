@@ -293,11 +293,11 @@ def format_validation_error(error: RequestValidationError) -> str:
     location = ".".join(str(part) for part in first["loc"][1:])  # the first part is "body"
     if first["type"] == "json_invalid":
         return f"the body is not JSON: {first['ctx']['error']} at character {first['loc'][-1]}"
-    given = first.get("input")
-    is_short = first["type"] != "missing" and not isinstance(given, dict | list)
-    shown = f" (given: {repr(given)[:60]})" if is_short else ""
+    value = first.get("input")
+    is_short = first["type"] != "missing" and not isinstance(value, dict | list)
+    note = f" (given: {repr(value)[:60]})" if is_short else ""
     message = first["msg"].removeprefix("Value error, ")
-    return f"{location or 'the body'}: {message}{shown}; see /openapi.json"
+    return f"{location or 'the body'}: {message}{note}; see /openapi.json"
 
 
 def decode_images(

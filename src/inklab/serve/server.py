@@ -89,7 +89,8 @@ def build_app(state: AppState, on_ready: OnReady) -> FastAPI:
     )  # fmt: skip
     app.state.inklab = state
     _add_routes(app, _examples(state.catalog.shape))
-    _add_error_handlers(app)
+    for kind in (HTTPException, RequestValidationError, InklabError, Exception):
+        app.add_exception_handler(kind, _on_error)
     return app
 
 
@@ -140,41 +141,28 @@ def _examples(shape: tuple[int, int, int]) -> dict[str, dict[str, object]]:
     }
 
 
-def _add_error_handlers(app: FastAPI) -> None:
-    """Every error is one line of JSON."""
-
-    async def on_http_error(request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, HTTPException)
-        return error_response(_with_advice(request, error))
-
-    async def on_invalid_request(_: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, RequestValidationError)
-        return error_response(HttpError(422, format_validation_error(error)))
-
-    async def on_inklab_error(request: Request, error: Exception) -> JSONResponse:
-        # A GET has nothing that could be wrong: the run is damaged.
-        return error_response(HttpError(422 if request.method == "POST" else 503, str(error)))
-
-    async def on_bug(_: Request, error: Exception) -> JSONResponse:
-        return error_response(HttpError(500, "an internal error occurred; see the server's terminal"))
-
-    app.add_exception_handler(HTTPException, on_http_error)
-    app.add_exception_handler(RequestValidationError, on_invalid_request)
-    app.add_exception_handler(InklabError, on_inklab_error)
-    app.add_exception_handler(Exception, on_bug)
+async def _on_error(request: Request, error: Exception) -> JSONResponse:
+    return error_response(_http_error(request, error))
 
 
-def _with_advice(request: Request, error: HTTPException) -> HTTPException:
-    """An error of the router, with what to do."""
-    if isinstance(error, HttpError):
-        return error
-    if error.status_code == 404:
-        return HttpError(404, f"there is nothing at '{request.scope['path'][:100]}'; see /openapi.json")
-    if error.status_code == 405:
-        headers = error.headers or {}
-        allowed = headers.get("Allow", "")
-        return HttpError(405, f"{request.method[:20]} is not allowed here; allowed: {allowed}", headers)
-    return error
+def _http_error(request: Request, error: Exception) -> HTTPException:
+    """What a client learns about an error: one line with what to do."""
+    match error:
+        case HttpError():
+            return error
+        case RequestValidationError():
+            return HttpError(422, format_validation_error(error))
+        case InklabError():  # a GET has nothing that could be wrong: the run is damaged
+            return HttpError(422 if request.method == "POST" else 503, str(error))
+        case HTTPException(status_code=404):
+            return HttpError(404, f"there is nothing at '{request.scope['path'][:100]}'; see /openapi.json")
+        case HTTPException(status_code=405, headers=headers):
+            allowed = (headers or {}).get("Allow", "")
+            return HttpError(405, f"{request.method[:20]} is not allowed here; allowed: {allowed}", headers)
+        case HTTPException():
+            return error
+        case _:
+            return HttpError(500, "an internal error occurred; see the server's terminal")
 
 
 # ---------------------------------------------------------------- the life of the server
