@@ -85,10 +85,10 @@ class Estimate(Record):
         return self.ci95 if self.basis == "replicates" else self.ci95_images
 
     def format(self, metric: Metric | str, *, images: str = "") -> str:
-        """The estimate as text, with its interval and n.
+        """The estimate of a metric as text, with its interval and n.
 
         Args:
-            metric: that it is of, or its name: decides on digits and unit.
+            metric: or its name.
             images: what a share was measured on, such as "10,000 test images".
         """
         if self.mean is None:
@@ -150,27 +150,23 @@ class Difference(Record):
             raise ValueError(f"sd and p need two pairs or more, but n is {self.n}")
         if self.p_holm is not None and self.p is None:
             raise ValueError("p_holm is given, but p is not")
-        if (self.lower is None) != (self.upper is None):
-            raise ValueError("lower and upper are given both or not at all")
+        if (self.lower is None) != (self.upper is None) or (self.p_holm is None and self.lower is not None):
+            raise ValueError("lower and upper are given both, and with p_holm, or not at all")
         return self
-
-    @property
-    def is_adjusted(self) -> bool:
-        """Whether it was adjusted by Holm's procedure, as one of a family."""
-        return self.p_holm is not None and self.lower is not None
 
     @property
     def significant(self) -> bool:
         """Whether it differs from 0 at the 5% level, after Holm's adjustment if it is one of a family."""
-        p = self.p if self.p_holm is None else self.p_holm
-        return p is not None and p < ALPHA
+        return self._p is not None and self._p < ALPHA
+
+    @property
+    def _p(self) -> float | None:
+        return self.p if self.p_holm is None else self.p_holm
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Holm's bounds where it was adjusted, else the 95% interval."""
-        if self.is_adjusted and self.lower is not None and self.upper is not None:
-            return self.lower, self.upper
-        return self.ci95
+        """Holm's bounds where it was adjusted as one of a family, else the 95% interval."""
+        return self.ci95 if self.lower is None or self.upper is None else (self.lower, self.upper)
 
     def format(self, metric: Metric | str) -> str:
         """The difference as text: interval, p and n, and if it is not significant what would have been."""
@@ -182,10 +178,9 @@ class Difference(Record):
         return text
 
     def _uncertainty(self, metric: Metric | str) -> str:
-        p = self.p if self.p_holm is None else self.p_holm
-        if self.interval is None or p is None or self.sd == 0:
+        if self.interval is None or self._p is None or self.sd == 0:
             return f"n = {self.n:,}, {'all equal' if self.sd == 0 else 'no interval'}"
-        holm = "Holm-adjusted " if self.is_adjusted else ""
+        holm = "" if self.lower is None else "Holm-adjusted "
         name = "p" if self.p_holm is None else "adjusted p"
         interval = format_delta_interval(self.interval, metric)
-        return f"{holm}95% CI {interval}, {format_p(p, name)}, n = {self.n:,}"
+        return f"{holm}95% CI {interval}, {format_p(self._p, name)}, n = {self.n:,}"
