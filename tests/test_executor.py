@@ -65,22 +65,36 @@ def context(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def events(context, tmp_path_factory):
-    """Six jobs on two workers, and a seventh submitted meanwhile: all events."""
+    """Four jobs on two workers, and a fifth submitted meanwhile: all events."""
     nets = toy_run.write_nets(tmp_path_factory.mktemp("nets"))
     before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     events = []
     with LocalExecutor(context, context.run_directory.work / "drafts", workers=2) as executor:
         assert isinstance(executor, Executor)
-        assert {name: os.environ.get(name) for name in THREAD_VARIABLES} == before
-        for name in ("DiesOnce", "Dies", "Raises", "Missing"):
-            executor.submit(training(name, f"{nets}:{name}"))
         executor.submit(training("good", "mlp"))
+        for event in executor.events():
+            events.append(event)
+            assert len(multiprocessing.active_children()) == 1, "no more workers than jobs that wait"
+        assert {name: os.environ.get(name) for name in THREAD_VARIABLES} == before
+        for name in ("Raises", "Missing"):
+            executor.submit(training(name, f"{nets}:{name}"))
         executor.submit(training("diverges", "mlp", learning_rate=1e30))
         for event in executor.events():
             events.append(event)
-            if isinstance(event, Done) and event.job.ids == ("good",):
+            if isinstance(event, Failed) and event.job.ids == ("Raises",):
                 executor.submit(training("later", f"{nets}:Quiet"))
+    assert multiprocessing.active_children() == []
     return events
+
+
+@pytest.fixture(scope="module")
+def killed_events(context, tmp_path_factory):
+    """All events of two jobs whose workers are killed, once and always, beside a good one."""
+    nets = toy_run.write_nets(tmp_path_factory.mktemp("nets"))
+    with LocalExecutor(context, tmp_path_factory.mktemp("drafts"), workers=2) as executor:
+        for name in ("DiesOnce", "Dies", "Quiet"):
+            executor.submit(training(name, f"{nets}:{name}"))
+        return list(executor.events())
 
 
 def of(events, name):
@@ -101,7 +115,7 @@ def outcome_of(done):
     return TrialOutcome.read(done.attempt_dir / draft.kind / draft.id / "outcome.json")
 
 
-JOBS = ["DiesOnce", "Dies", "Raises", "Missing", "good", "diverges", "later"]
+JOBS = ["good", "Raises", "Missing", "diverges", "later"]
 
 
 def test_every_job_ends_exactly_once(events):
@@ -118,15 +132,15 @@ def test_jobs_start_in_the_order_in_which_they_were_submitted(events):
     assert list(started) == JOBS
 
 
-def test_a_job_whose_worker_is_killed_is_tried_again(events):
-    expected = [Started, Retried, Started, EpochEnded, EpochEnded, Done]
-    assert kinds(of(events, "DiesOnce")) == expected
-    assert "SIGKILL" in of(events, "DiesOnce")[1].reason
-
-
-def test_killed_twice_it_is_lost_and_the_reason_is_known(events):
-    assert kinds(of(events, "Dies")) == [Started, Retried, Started, Lost]
-    assert "SIGKILL" in end(events, "Dies").reason
+@pytest.mark.integration
+def test_a_job_whose_worker_is_killed_is_tried_again_and_then_lost(killed_events):
+    once, always = of(killed_events, "DiesOnce"), of(killed_events, "Dies")
+    assert kinds(once) == [Started, Retried, Started, EpochEnded, EpochEnded, Done]
+    assert kinds(always) == [Started, Retried, Started, Lost]
+    assert "SIGKILL" in once[1].reason and "SIGKILL" in always[-1].reason
+    first, again = end(killed_events, "Quiet").attempt_dir, once[-1].attempt_dir
+    assert (first.name, again.name) == ("1", "2") and first.parent != again.parent
+    assert {outcome_of(end(killed_events, name)).state for name in ("DiesOnce", "Quiet")} == {TrialState.DONE}
 
 
 def test_an_exception_is_reported_with_its_traceback(events):
@@ -148,7 +162,7 @@ def test_progress_is_reported_by_epoch(events):
 
 
 def test_done_means_whole_drafts(events):
-    for name in ("good", "later", "DiesOnce"):
+    for name in ("good", "later"):
         done = end(events, name)
         assert done.drafts == (Draft(kind="trials", id=name),) and done.traits is None
         outcome = outcome_of(done)
@@ -164,15 +178,7 @@ def test_divergence_is_an_outcome_and_no_failure(events):
     assert outcome.metrics is None and not (done.attempt_dir / "trials" / "diverges" / "model").exists()
 
 
-def test_attempts_do_not_share_a_directory(events):
-    first, again = end(events, "good").attempt_dir, end(events, "DiesOnce").attempt_dir
-    assert (first.name, again.name) == ("1", "2") and first.parent != again.parent
-
-
-def test_no_process_remains(events):
-    assert multiprocessing.active_children() == []
-
-
+@pytest.mark.integration
 def test_a_job_whose_worker_dies_continues_from_its_checkpoint(context, tmp_path):
     nets, context = toy_run.write_nets(tmp_path), replace(context, checkpoint_every=0.0)
     events = {}
@@ -189,6 +195,7 @@ def test_a_job_whose_worker_dies_continues_from_its_checkpoint(context, tmp_path
     assert interrupted.weights_sha256 == whole.weights_sha256 and interrupted.history == whole.history
 
 
+@pytest.mark.integration
 def test_a_worker_that_hangs_is_killed_and_its_job_tried_again(context, tmp_path):
     nets = toy_run.write_nets(tmp_path)
     with LocalExecutor(context, tmp_path / "work", workers=1, hang_timeout=8.0) as executor:
@@ -198,6 +205,7 @@ def test_a_worker_that_hangs_is_killed_and_its_job_tried_again(context, tmp_path
     assert "8 s" in events[1].reason
 
 
+@pytest.mark.integration
 def test_what_a_killed_worker_still_writes_is_never_taken(context, tmp_path):
     nets = toy_run.write_nets(tmp_path)
     with LocalExecutor(context, tmp_path / "work", workers=1) as executor:
@@ -211,6 +219,7 @@ def test_what_a_killed_worker_still_writes_is_never_taken(context, tmp_path):
     assert event.attempt_dir.name == "2" and outcome_of(event).state is TrialState.DONE
 
 
+@pytest.mark.integration
 def test_what_the_disk_refuses_ends_the_run_and_blames_no_job(context, tmp_path, monkeypatch):
     from disk_faults import HERE
 
@@ -227,6 +236,7 @@ def test_what_the_disk_refuses_ends_the_run_and_blames_no_job(context, tmp_path,
     assert str(tmp_path) in str(refused.value) and multiprocessing.active_children() == []
 
 
+@pytest.mark.integration
 def test_a_worker_that_died_idle_is_replaced_and_one_that_is_left_in_the_middle_ends(context, tmp_path):
     executor, events = LocalExecutor(context, tmp_path, workers=1), []
     with pytest.raises(KeyboardInterrupt), executor:
@@ -244,13 +254,6 @@ def test_a_worker_that_died_idle_is_replaced_and_one_that_is_left_in_the_middle_
     assert multiprocessing.active_children() == []
     (kept,) = list_checkpoints(tmp_path.glob("*/*/checkpoints"))
     assert read_checkpoint(kept).progress.trials == ("long",), "it ended with a checkpoint, before its time"
-
-
-def test_no_more_workers_are_started_than_jobs_wait(context, tmp_path):
-    with LocalExecutor(context, tmp_path, workers=64) as executor:
-        executor.submit(training("only", "mlp", epochs=1))
-        assert isinstance(list(executor.events())[-1], Done)
-        assert len(multiprocessing.active_children()) == 1
 
 
 def test_a_context_is_small_enough_to_be_sent(context):

@@ -218,15 +218,21 @@ class TestProgress:
 
 
 def test_a_run_can_be_followed_and_nothing_is_left_behind(tmp_path):
-    path = tmp_path / "run"
-    process = crash_runs.begin(["run", str(crash_runs.study_file()), "--run-dir", str(path)])
-    polls = []
-    while process.poll() is None:
-        if (path / "plan.json").is_file():
+    path, polls = tmp_path / "run", []
+    status_file = StatusFile(RunDirectory(path), ignore_event, write_seconds=0.0)
+
+    def follow(event):
+        status_file(event)
+        if RunDirectory(path).has_plan:
             polls.append(progress_of(path))
-        time.sleep(0.1)
-    output = process.communicate()[0]
-    assert process.returncode == 0, output
+
+    study = toy_run.write_study(
+        toy_run.home() / "small.toml",
+        'name = "small"\n[experiments.net]\nnetwork = "mlp"\nrecipe = { epochs = 2 }\nreplicates = 2\n'
+        '[experiments.robustness]\nkind = "robustness"\nstrengths = [0]\nimages = 50\n'
+        'pipelines = ["net"]\nbaseline = "net"\n',
+    )
+    toy_run.run(path, path=study, on_event=follow)
     running = [progress for progress in polls if progress.state == "running"]
     assert any(job.epoch for progress in running for job in progress.running)
     assert any(progress.seconds_left for progress in running)

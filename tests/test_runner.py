@@ -9,12 +9,18 @@ from pathlib import Path
 
 import pytest
 import toy_run
+from inline_executor import InlineExecutor
 
 from inklab.errors import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED, EXIT_OK, RunError
 from inklab.records.outcomes import TrialState
 from inklab.records.results import DataResults
-from inklab.study.jobs import Done, EvaluationJob, Planned, Started, TrainingJob
-from inklab.study.run_directory import RunDirectory
+from inklab.records.status import Draft, PendingCommit
+from inklab.study.executor import LocalExecutor
+from inklab.study.jobs import Done, Planned, Started
+from inklab.study.load import open_study, read_study
+from inklab.study.resources import ExecutionOptions
+from inklab.study.run_directory import COMMIT, RunDirectory, new_attempt_dir
+from inklab.study.runner import StudyRunner
 
 DONE, DIVERGED, FAILED, LOST = TrialState.DONE, TrialState.DIVERGED, TrialState.FAILED, TrialState.LOST
 
@@ -78,14 +84,20 @@ def test_a_job_is_committed_before_its_end_is_reported(tmp_path):
     assert len(missing) == 1 and not any(missing.values())
 
 
-def test_numbers_depend_neither_on_workers_nor_on_groups(base, tmp_path):
+@pytest.mark.parametrize(
+    "executor", [InlineExecutor, pytest.param(LocalExecutor, marks=pytest.mark.integration)]
+)
+def test_numbers_depend_neither_on_executor_nor_on_workers_nor_on_groups(base, executor, tmp_path):
     # also: a resume obeys the frozen plan, for the population size is only there
     assert sizes(base) == [1, 2, 4, 5], "two workers, up to eight members"
-    folder = toy_run.begun(tmp_path / "other", max_population=2)
-    toy_run.run(folder, workers=1)
+    folder, events = toy_run.begun(tmp_path / "other", max_population=2), []
+    toy_run.run(folder, workers=1, on_event=events.append, executor=executor)
     assert sizes(folder) == [1, 1, 2, 2, 2, 2, 2]
     assert toy_run.numbers(folder) == toy_run.numbers(base)
     assert toy_run.weights(folder) == toy_run.weights(base)
+    started = [event.job.name for event in events if isinstance(event, Started)]
+    ended = [event.job.name for event in events if not isinstance(event, Planned) and event.is_terminal]
+    assert len({*started}) == len(started) and sorted(started) == sorted(ended), "each job once"
 
 
 def test_more_replicates_train_exactly_those(base, tmp_path):
@@ -133,8 +145,27 @@ def test_a_directory_does_not_mix_studies(base, tmp_path, override):
     assert toy_run.stamps(folder) == toy_run.stamps(base)
 
 
+def write_failing_study(nets, *networks):
+    """A study of some networks of `nets.py`, diverging ones and evaluations of both."""
+    recipe = '{ base = "sgd", epochs = 2, batch_size = 64 }'
+    own = "".join(
+        f'[experiments.{name.lower()}]\nnetwork = "{nets}:{name}"\nrecipe = {recipe}\nreplicates = 1\n'
+        for name in networks
+    )
+    others = (
+        f'[experiments.rates]\nnetwork = "mlp"\nrecipe = {recipe}\nreplicates = 2\n'
+        'grid = { "recipe.learning_rate" = [0.1, 1e30] }\n'
+        '[experiments.wild]\nnetwork = "mlp"\nrecipe = { base = "sgd", learning_rate = 1e30 }\n'
+        "replicates = 1\n"
+        '[experiments.robustness]\nkind = "robustness"\nstrengths = [0, 0.5]\nimages = 50\n'
+        'pipelines = ["quiet", "wild", "raises"]\nbaseline = "quiet"\n'
+    )
+    path = toy_run.home() / f"failing-{len(networks)}.toml"
+    return str(toy_run.write_study(path, f'name = "failing"\n{own}{others}'))
+
+
 class TestFailures:
-    """A diverging, a crashing and a dying network beside a good one."""
+    """A diverging and a crashing network beside a good one."""
 
     @pytest.fixture(scope="class")
     @staticmethod
@@ -143,105 +174,101 @@ class TestFailures:
 
     @pytest.fixture(scope="class")
     @staticmethod
-    def study(nets):
-        recipe = '{ base = "sgd", epochs = 2, batch_size = 64 }'
-        own = "".join(
-            f'[experiments.{name.lower()}]\nnetwork = "{nets}:{name}"\nrecipe = {recipe}\nreplicates = 1\n'
-            for name in ("Quiet", "Dies", "Raises")
-        )
-        others = (
-            f'[experiments.rates]\nnetwork = "mlp"\nrecipe = {recipe}\nreplicates = 2\n'
-            'grid = { "recipe.learning_rate" = [0.1, 1e30] }\n'
-            '[experiments.wild]\nnetwork = "mlp"\nrecipe = { base = "sgd", learning_rate = 1e30 }\n'
-            "replicates = 1\n"
-            '[experiments.robustness]\nkind = "robustness"\nstrengths = [0, 0.5]\nimages = 50\n'
-            'pipelines = ["quiet", "wild", "raises"]\nbaseline = "quiet"\n'
-        )
-        return toy_run.write_study(toy_run.home() / "failing.toml", f'name = "failing"\n{own}{others}')
+    def runner(nets, tmp_path_factory):
+        """Of the study, run once."""
+        study = open_study(read_study(write_failing_study(nets, "Quiet", "Raises")))
+        folder, options = tmp_path_factory.mktemp("runs") / "failed", ExecutionOptions(workers=2)
+        runner = StudyRunner(study, RunDirectory(folder), options, executor=InlineExecutor)
+        runner.run()
+        return runner
 
     @pytest.fixture(scope="class")
     @staticmethod
-    def failed(study, tmp_path_factory):
-        """The run directory and the exit code of the study."""
-        folder = tmp_path_factory.mktemp("runs") / "failed"
-        command = [
-            sys.executable,
-            "-m",
-            "inklab",
-            "run",
-            str(study),
-            "--run-dir",
-            str(folder),
-            "--workers",
-            "2",
-        ]
-        return folder, subprocess.run(command, capture_output=True, check=False).returncode
+    def folder(runner):
+        return runner.run_directory.path
 
-    def test_the_exit_code_means_that_it_finished_with_failures(self, failed):
-        assert failed[1] == EXIT_FAILED_TRIALS
-
-    def test_every_failure_is_an_outcome_with_its_reason(self, failed):
-        results = experiments(failed[0])
+    def test_every_failure_is_an_outcome_with_its_reason(self, folder):
+        results = experiments(folder)
         assert results["quiet"].outcomes == {DONE: 1}
-        assert results["dies"].outcomes == {LOST: 1}
         assert results["raises"].outcomes == {FAILED: 1}
         assert [setting.outcomes for setting in results["rates"].settings] == [{DONE: 2}, {DIVERGED: 2}]
-        reasons = {o.state: o.reason for o in toy_run.snapshot(failed[0]).outcomes.values()}
-        assert "signal SIGKILL" in reasons[LOST] and "2 times" in reasons[LOST]
+        reasons = {o.state: o.reason for o in toy_run.snapshot(folder).outcomes.values()}
         assert "ValueError: on purpose" in reasons[FAILED]
         assert "NaN or infinite in epoch" in reasons[DIVERGED]
 
-    def test_failures_are_never_averaged_in(self, failed):
-        results = experiments(failed[0])
-        dies = first_estimate(results["dies"])
-        assert (dies.n, dies.mean) == (0, None)
+    def test_failures_are_never_averaged_in(self, folder):
+        results = experiments(folder)
+        raises = first_estimate(results["raises"])
+        assert (raises.n, raises.mean) == (0, None)
         assert results["rates"].best_setting == {"learning_rate": 0.1}
         assert first_estimate(results["quiet"]).n == 1
 
-    def test_an_evaluation_of_a_failed_trial_fails_and_names_it(self, failed):
-        evaluations = toy_run.snapshot(failed[0]).evaluations.values()
+    def test_an_evaluation_of_a_failed_trial_fails_and_names_it(self, folder):
+        evaluations = toy_run.snapshot(folder).evaluations.values()
         by_pipeline = {outcome.evaluation.pipeline: outcome for outcome in evaluations}
         states = {pipeline: outcome.state for pipeline, outcome in by_pipeline.items()}
         assert states == {"quiet": DONE, "wild": FAILED, "raises": FAILED}
         wild = by_pipeline["wild"]
         assert wild.evaluation.depends_on[0] in wild.reason and "diverged" in wild.reason
 
-    def test_there_is_a_report_all_the_same(self, failed):
-        page = (failed[0] / "report.html").read_text(encoding="utf-8")
-        assert "diverged" in page and "SIGKILL" in page
-
-    def test_run_again_failed_ones_are_tried_again_and_diverged_ones_are_not(self, failed, nets, cli):
-        folder, before = failed[0], toy_run.stamps(failed[0])
-        states = toy_run.snapshot(folder).states
+    def test_run_again_failed_ones_are_tried_again_and_diverged_ones_are_not(self, runner, folder, nets):
+        before, states = toy_run.stamps(folder), toy_run.snapshot(folder).states
         (Path(nets).parent / "healed").touch()
-        code, _, err = cli("resume", folder, "--workers", 2)
-        assert code == EXIT_FAILED_TRIALS, err
+        results = runner.run().experiments
         after = toy_run.stamps(folder)
         kept = {name.rpartition("/")[2] for name in before if before[name] == after[name]}
         assert kept == {id for id, state in states.items() if state in (DONE, DIVERGED)}
-        results = experiments(folder)
-        assert results["dies"].outcomes == results["raises"].outcomes == {DONE: 1}
+        assert results["raises"].outcomes == {DONE: 1}
         assert results["robustness"].outcomes == {DONE: 2, FAILED: 1}
+
+
+@pytest.mark.integration
+def test_a_network_that_kills_its_worker_is_lost_and_tried_again_by_a_resume(tmp_path, cli):
+    folder, nets = tmp_path / "run", toy_run.write_nets(tmp_path)
+    words = ["run", write_failing_study(nets, "Quiet", "Dies", "Raises"), "--run-dir", folder, "--workers", 2]
+    assert cli(*words)[0] == EXIT_FAILED_TRIALS
+    assert experiments(folder)["dies"].outcomes == {LOST: 1}
+    (reason,) = [o.reason for o in toy_run.snapshot(folder).outcomes.values() if o.state == LOST]
+    assert "signal SIGKILL" in reason and "2 times" in reason
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "diverged" in page and "SIGKILL" in page
+    (tmp_path / "healed").touch()
+    assert cli("resume", folder, "--workers", 2)[0] == EXIT_FAILED_TRIALS, "some diverged"
+    results = experiments(folder)
+    assert results["dies"].outcomes == results["raises"].outcomes == {DONE: 1}
 
 
 def test_one_diverging_experiment_leaves_the_others_as_they_are(base, tmp_path, cli):
     folder = toy_run.copied(tmp_path / "diverging")
-    words = ("run", toy_run.study_file(), "--run-dir", folder, "--workers", 2)
-    code, _, err = cli(*words, "--set", "cnn.recipe.learning_rate=1e30")
-    assert code == EXIT_FAILED_TRIALS, err
+    results = toy_run.run(folder, overrides=["cnn.recipe.learning_rate=1e30"]).experiments
     before, after = toy_run.stamps(base), toy_run.stamps(folder)
     assert {name: after[name] for name in before} == before
-    results, earlier = experiments(folder), experiments(base)
+    earlier = experiments(base)
     assert results["cnn"].outcomes == {DIVERGED: 2} and results["robustness"].outcomes == {FAILED: 6}
     assert results["generation"].outcomes == {FAILED: 6}
     for name in ("images", "mlp", "scaled-twice", "sweep", "denoiser"):
         assert results[name] == earlier[name]
-    assert "diverged" in (folder / "report.html").read_text(encoding="utf-8")
     assert RunDirectory(folder).orphaned(RunDirectory(folder).plan()) == 14
     code, text, _ = cli("status", folder)
     assert code == EXIT_OK and "14" in text
-    assert cli(*words)[0] == EXIT_OK, "without that change everything is there already"
-    assert experiments(folder) == earlier
+    assert toy_run.run(folder).experiments == earlier, "without that change everything is there already"
+
+
+def test_a_commit_that_a_killed_runner_had_begun_is_completed(base, tmp_path):
+    """Of four members that were trained together, one was committed before the kill."""
+    run_directory, events = RunDirectory(toy_run.copied(tmp_path / "run")), []
+    path, plan = run_directory.path, run_directory.plan()
+    trials = next(group.trials for group in plan.groups if len(group.trials) >= 4)
+    attempt_dir = new_attempt_dir(run_directory.work / "0123456789ab")
+    (attempt_dir / "trials").mkdir()
+    for trial in trials[1:]:
+        os.replace(path / "trials" / trial, attempt_dir / "trials" / trial)
+    PendingCommit(drafts=tuple(Draft(kind="trials", id=id) for id in trials)).write(attempt_dir / COMMIT)
+    toy_run.run(path, on_event=events.append)
+    written = [{name: stamp[0] for name, stamp in toy_run.stamps(run).items()} for run in (base, path)]
+    assert written[0] == written[1], "nothing was computed again"
+    assert [type(event) for event in events] == [Planned]
+    assert toy_run.numbers(path) == toy_run.numbers(base) and not run_directory.work.exists()
 
 
 def interrupt(words, runs_dir, send, stop):
@@ -264,6 +291,7 @@ def interrupt(words, runs_dir, send, stop):
     return lines
 
 
+@pytest.mark.integration
 def test_interrupted_and_resumed_it_ends_in_the_same_numbers(base, tmp_path):
     kept = {}
     # Ctrl-C reaches the whole process group, a `kill` only the runner. Without a name, the latest is resumed.
@@ -310,38 +338,16 @@ class TestMoved:
         code, text, _ = cli("compare", moved, "mlp", "sweep:l2=0.1")
         assert code == EXIT_OK and "mlp" in text
 
-    def test_it_can_be_reported(self, moved, cli):
-        (moved / "report.html").unlink(missing_ok=True)
-        code, text, _ = cli("report", moved)
-        assert code == EXIT_OK and text.strip() == str(moved / "report.html")
-        page = (moved / "report.html").read_text(encoding="utf-8")
-        assert "A toy" in page and "<svg" in page and str(toy_run.finished()) not in page
-
-    def test_reading_writes_nothing_there(self, moved, cli, tmp_path):
+    def test_it_can_be_reported_and_reading_writes_nothing_there(self, moved, cli, tmp_path):
         def files():
             return {path: path.stat().st_mtime_ns for path in [moved, *moved.rglob("*")]}
 
-        before = files()
-        for words in (
-            ["show", moved],
-            ["show", moved, "--json"],
-            ["status", moved],
-            ["report", moved, "--output", tmp_path / "elsewhere"],
-            ["compare", moved, "mlp", "cnn"],
-        ):
-            assert cli(*words)[0] == EXIT_OK
+        before, output = files(), tmp_path / "elsewhere"
+        for words in (["show"], ["show", "--json"], ["status"], ["compare", "mlp", "cnn"]):
+            assert cli(words[0], moved, *words[1:])[0] == EXIT_OK
+        code, text, _ = cli("report", moved, "--output", output)
+        assert code == EXIT_OK and text.strip() == str(output / "report.html")
+        assert {path.name for path in output.iterdir()} >= {"figures", "report.html"}
+        page = (output / "report.html").read_text(encoding="utf-8")
+        assert "A toy" in page and "<svg" in page and str(toy_run.finished()) not in page
         assert files() == before
-        assert {path.name for path in (tmp_path / "elsewhere").iterdir()} >= {"figures", "report.html"}
-
-
-def test_every_job_starts_and_ends_once(tmp_path):
-    folder, events = tmp_path / "run", []
-    toy_run.run(folder, on_event=events.append)
-    jobs = [event.job for event in events if isinstance(event, Started)]
-    assert (
-        len({job.name for job in jobs})
-        == len(jobs)
-        == sum(event.is_terminal for event in events if not isinstance(event, Planned))
-    )
-    kinds = [type(job) for job in jobs]
-    assert kinds.index(EvaluationJob) > 0 and set(kinds) == {TrainingJob, EvaluationJob}

@@ -7,7 +7,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from inklab.errors import InklabError, WriteError
-from inklab.study.jobs import Failed, Job, JobContext, JobEvent, Started
+from inklab.study.jobs import EpochEnded, Failed, Job, JobContext, JobEvent, Started
 from inklab.study.worker import run_job
 
 
@@ -32,7 +32,10 @@ class InlineExecutor:
             job = self.queue.popleft()
             yield Started(job)
             try:
-                yield run_job(job, self.context, self.work_dir / "inline" / uuid4().hex, self)
+                self.job, self.epochs = job, []
+                done = run_job(job, self.context, self.work_dir / "inline" / uuid4().hex, self)
+                yield from self.epochs
+                yield done
             except WriteError:
                 raise
             except InklabError as error:
@@ -41,7 +44,7 @@ class InlineExecutor:
                 yield Failed(job, traceback.format_exc())
 
     def epoch_ended(self, epoch: int, epochs: int, train_loss: float) -> None:
-        pass
+        self.epochs.append(EpochEnded(self.job, epoch, epochs, train_loss))
 
     def warn(self, message: str) -> None:
         pass

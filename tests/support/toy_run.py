@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from inline_executor import InlineExecutor
 
 from inklab.records.outcomes import Snapshot
 from inklab.records.results import Results
+from inklab.study.executor import ExecutorFactory
 from inklab.study.jobs import EventCallback, ignore_event
 from inklab.study.load import LoadedStudy, open_study, read_study
 from inklab.study.resources import ExecutionOptions
@@ -119,17 +121,24 @@ def study_file() -> str:
     return str(home() / "toy.toml")
 
 
-def study(overrides: Sequence[str] = ()) -> LoadedStudy:
-    """The toy study, with its data."""
-    return open_study(read_study(study_file(), overrides=overrides))
+def study(overrides: Sequence[str] = (), path: str | Path = "") -> LoadedStudy:
+    """The toy study or another one, with its data."""
+    return open_study(read_study(str(path or study_file()), overrides=overrides))
 
 
 def run(
-    folder: Path, *, workers: int = 2, overrides: Sequence[str] = (), on_event: EventCallback = ignore_event
+    folder: Path,
+    *,
+    path: str | Path = "",
+    workers: int = 2,
+    overrides: Sequence[str] = (),
+    on_event: EventCallback = ignore_event,
+    executor: ExecutorFactory = InlineExecutor,
 ) -> Results:
-    """Run the toy study in a directory; its results."""
+    """Run the toy study, or that of a file, in a directory, planned for some workers; its results."""
     options = ExecutionOptions(workers=workers)
-    return StudyRunner(study(overrides), RunDirectory(folder), options, on_event).run()
+    runner = StudyRunner(study(overrides, path), RunDirectory(folder), options, on_event, executor=executor)
+    return runner.run()
 
 
 @functools.cache

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
+from enum import Enum
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -63,30 +64,22 @@ ExecutorFactory = Callable[[JobContext, Path, int], AbstractContextManager[Execu
 # ---------------------------------------------------------------- in the worker
 
 
-@dataclass(frozen=True)
-class Heartbeat:
-    """A training takes steps, so it can be stopped with a checkpoint."""
+class WorkerSignal(Enum):
+    """What a worker sends besides events."""
 
-
-@dataclass(frozen=True)
-class Stopped:
-    """A training was asked to stop, and has left a checkpoint."""
+    HEARTBEAT = "a training takes steps, so it can be stopped with a checkpoint"
+    STOPPED = "a training was to stop, and has left a checkpoint"
 
 
 @dataclass(frozen=True)
 class WriteRefused:
-    """The disk refuses a file.
-
-    Attributes:
-        path: of the file.
-        errno: of the system's error.
-    """
+    """The disk refuses a file, with an error number of the system's."""
 
     path: str
     errno: int
 
 
-Message = JobEvent | Heartbeat | Stopped | WriteRefused
+Message = JobEvent | WorkerSignal | WriteRefused
 """What a worker sends."""
 
 
@@ -121,24 +114,23 @@ class PipeReporter:
         """
         if time.monotonic() >= self._next_heartbeat:
             self._next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS
-            self.send(Heartbeat())
+            self.send(WorkerSignal.HEARTBEAT)
         return self._is_closed or self.pipe.poll()
 
 
 def run_worker(pipe: Connection, context: JobContext) -> None:
     """Run jobs that arrive, until None arrives or the pipe is closed."""
     # Ctrl-C and a SIGTERM for the whole process group reach workers, too. The parent decides what to do.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     import torch
 
     torch.set_num_threads(context.threads)
     disable_malloc_trim()
     while True:
-        try:
-            task: tuple[Job, Path] | None = pipe.recv()
-        except (EOFError, OSError):
-            return
+        task: tuple[Job, Path] | None = None
+        with suppress(EOFError, OSError):
+            task = pipe.recv()
         if task is None:
             return
         reporter = PipeReporter(pipe, task[0])
@@ -153,7 +145,7 @@ def _run_job(job: Job, attempt_dir: Path, context: JobContext, reporter: PipeRep
     try:
         return run_job(job, context, attempt_dir, reporter)
     except TrainingInterrupted:
-        return Stopped()
+        return WorkerSignal.STOPPED
     except WriteError as error:
         return WriteRefused(error.filename, error.errno or 0)
     except InklabError as error:
@@ -167,21 +159,13 @@ def _run_job(job: Job, attempt_dir: Path, context: JobContext, reporter: PipeRep
 
 @dataclass
 class _Worker:
-    """A process and what it does.
-
-    Attributes:
-        process: that works.
-        pipe: to it.
-        job: that it runs; None while it is idle.
-        last_message_at: time of its last message.
-        can_checkpoint: it takes steps of a training.
-    """
+    """A process and what it does."""
 
     process: BaseProcess
     pipe: Connection
-    job: Job | None = None
+    job: Job | None = None  # while it is busy
     last_message_at: float = 0.0
-    can_checkpoint: bool = False
+    can_checkpoint: bool = False  # it takes steps of a training
 
 
 @dataclass
@@ -280,16 +264,17 @@ class LocalExecutor:
             reason = f"its worker process ended with {_exit_reason(worker.process.exitcode)}"
             yield self._on_exit(worker, reason)
             return
-        if isinstance(message, WriteRefused):
-            raise WriteError(Path(message.path), OSError(message.errno, os.strerror(message.errno)))
-        if isinstance(message, Heartbeat):
-            worker.can_checkpoint = True
-        elif isinstance(message, Stopped):
-            worker.job = None
-        else:
-            if message.is_terminal:
+        match message:
+            case WriteRefused(path, number):
+                raise WriteError(Path(path), OSError(number, os.strerror(number)))
+            case WorkerSignal.HEARTBEAT:
+                worker.can_checkpoint = True
+            case WorkerSignal.STOPPED:
                 worker.job = None
-            yield message
+            case event:
+                if event.is_terminal:
+                    worker.job = None
+                yield event
 
     def _on_exit(self, worker: _Worker, reason: str) -> Retried | Lost:
         """Replace a dead worker; its job gets one more attempt, from its checkpoint if there is one."""

@@ -70,8 +70,7 @@ class TrainingJob:
 
     Attributes:
         group: how they are trained; it may have more trials.
-        trials: to train.
-        experiments: names of those that they belong to.
+        experiments: names of those that the trials belong to.
         seconds: estimated, on one core.
     """
 
@@ -133,11 +132,7 @@ class Probing:
 
 @dataclass(frozen=True)
 class Planned:
-    """It is known what is to be done.
-
-    Attributes:
-        estimate: of what is still to be done.
-    """
+    """It is known what is still to be done, and what that costs."""
 
     estimate: Cost
 
@@ -235,11 +230,8 @@ class JobContext:
     """What every job of a run needs; small, since it is sent to each worker.
 
     Attributes:
-        run_path: path of the run directory.
         seed: root of all randomness.
         labels: names of the classes.
-        preprocessing: how pictures become images of the data set's form.
-        data_sha256: of the data set's content.
         numerics: version of the computation.
         threads: of each worker.
         trust_code: the user's own code that the study names, and that may therefore be run.
@@ -279,13 +271,7 @@ def write_samples(run_directory: RunDirectory, training_set: ImageSet) -> None:
 
 
 def array_path(run_directory: RunDirectory, split: str, array: str) -> Path:
-    """Where an array of a split lies while a run is computed.
-
-    Args:
-        run_directory: of the run.
-        split: one of `SPLITS`.
-        array: one of `ARRAYS`.
-    """
+    """The file of one of the `ARRAYS` of one of the `SPLITS` while a run is computed."""
     return run_directory.work / "data" / f"{split}_{array}.npy"
 
 

@@ -6,11 +6,10 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
-from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, to_jsonable_python
 
 from inklab.data.dataset import Dataset, Split, split
 from inklab.data.sources import load_dataset, load_default
@@ -46,6 +45,9 @@ MAX_REPORTED = 10
 MAX_VALUE_LENGTH = 60
 """Characters of a value, and of each part of a key, that a message shows."""
 
+BUILTIN = resources.files("inklab.study") / "studies"
+"""Directory of the studies that come with inklab."""
+
 Table = dict[str, object]
 """A TOML table, of which nothing is validated yet."""
 
@@ -57,9 +59,9 @@ class LoadedSpec:
     """A study file, read once, with a profile and overrides applied.
 
     Attributes:
-        spec: the question, as it stands for data sets that are not small.
+        spec: as it stands for data sets that are not small.
         profile: whose changes were applied.
-        small_data: what changes on few images, if anything.
+        small_data: changes on few images, if any.
         fixed_epochs: experiments whose epochs were overridden, so that `small_data` leaves them.
     """
 
@@ -70,11 +72,9 @@ class LoadedSpec:
 
 
 def with_data(loaded: LoadedSpec, n_train_images: int) -> LoadedSpec:
-    """The study for a data set: few images make few steps, so `[small_data]` has it trained longer.
+    """The study for a data set of so many training images, validation images among them.
 
-    Args:
-        loaded: the study.
-        n_train_images: of the data set, before validation images are held out.
+    Few images make few steps, so `[small_data]` has it trained longer.
 
     Raises:
         ConfigError: an experiment gets more epochs than are allowed.
@@ -94,12 +94,7 @@ def with_data(loaded: LoadedSpec, n_train_images: int) -> LoadedSpec:
 
 def builtin_studies() -> list[str]:
     """Names of the studies that come with inklab."""
-    names = (entry.name for entry in _builtin_folder().iterdir())
-    return sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml"))
-
-
-def _builtin_folder() -> Traversable:
-    return resources.files("inklab.study") / "studies"
+    return sorted(Path(entry.name).stem for entry in BUILTIN.iterdir() if entry.name.endswith(".toml"))
 
 
 def read_study(study: str, *, profile: str | None = None, overrides: Sequence[str] = ()) -> LoadedSpec:
@@ -133,7 +128,7 @@ def _read_file(study: str) -> tuple[Table, Path]:
     """The tables of a study, and the folder where the paths of its recipe files start."""
     names = builtin_studies()
     if study in names:
-        text = (_builtin_folder() / f"{study}.toml").read_text(encoding="utf-8")
+        text = (BUILTIN / f"{study}.toml").read_text(encoding="utf-8")
         return parse_toml(text, study), Path()
     path = Path(study)
     if not path.suffix:
@@ -165,12 +160,12 @@ def _parse_small_data(value: object, study: str) -> SmallDataRule | None:
 
 
 def parse_study(table: Mapping[str, object], name: str, folder: Path | None = None) -> StudySpec:
-    """Validate a study's tables; they are left as they are.
+    """Validate a study's tables, which are left as they are.
 
     Args:
         table: as read from TOML; recipes may name a base.
-        name: what messages call the study.
-        folder: where the paths of recipe files start; the working directory if left out.
+        name: of the study in messages.
+        folder: that paths of recipe files are relative to; the working directory if left out.
 
     Raises:
         ConfigError: all mistakes in one message.
@@ -203,8 +198,8 @@ def merge_recipe_file(experiment: object, folder: Path | None = None) -> object:
       the file was not made.
 
     Args:
-        experiment: its table, not validated yet; its recipe's base is taken out.
-        folder: where the path of a recipe file starts.
+        experiment: its table, not validated yet; its recipe's base is removed.
+        folder: that the path of a recipe file is relative to.
 
     Raises:
         ConfigError: there is no such recipe, or the file is wrong.
@@ -223,12 +218,8 @@ def merge_recipe_file(experiment: object, folder: Path | None = None) -> object:
         if file.network:
             merged["network"] = {**file.network.to_json(), **network}
         if file.normalize and "normalize" not in experiment:
-            merged["normalize"] = _to_table(file.normalize)
+            merged["normalize"] = to_jsonable_python(file.normalize)
     return merged
-
-
-def _to_table(value: BaseModel | str) -> object:
-    return value if isinstance(value, str) else value.model_dump(mode="json")
 
 
 # ---------------------------------------------------------------- overrides
@@ -303,33 +294,25 @@ def _full_key(table: Table, key: str, origin: str) -> list[str]:
 # ---------------------------------------------------------------- validation errors
 
 EXPERIMENTS: dict[str, type[BaseModel]] = {
-    "data": DataExperiment,
-    "training": TrainingExperiment,
-    "robustness": RobustnessExperiment,
-    "generation": GenerationExperiment,
-    "findings": FindingsExperiment,
-}
+    "data": DataExperiment, "training": TrainingExperiment, "robustness": RobustnessExperiment,
+    "generation": GenerationExperiment, "findings": FindingsExperiment,
+}  # fmt: skip
 """Experiments by kind."""
 
 CONTAINERS: dict[str, type[BaseModel]] = {
-    "recipe": Recipe,
-    "augmentation": Augmentation,
-    "corruption": CorruptionConfig,
-    "references": ReferenceSpec,
-    "network": NetworkConfig,
-    "normalize": NormalizeConfig,
-}
+    "recipe": Recipe, "augmentation": Augmentation, "corruption": CorruptionConfig,
+    "references": ReferenceSpec, "network": NetworkConfig, "normalize": NormalizeConfig,
+}  # fmt: skip
 """Tables below an experiment by their key."""
 
 HIDDEN_PARTS = ("table", "word", "[key]")
 """Parts of pydantic's locations that the user did not write: tags of unions, and that a key is wrong."""
 
-NO_TABLE, NO_LIST = "it must be a table, such as { key = 1 }", "it must be a list, such as [1, 2]"
 MESSAGES = {
-    "model_type": NO_TABLE,
-    "dict_type": NO_TABLE,
-    "model_attributes_type": NO_TABLE,
-    "tuple_type": NO_LIST,
+    **dict.fromkeys(
+        ("model_type", "dict_type", "model_attributes_type"), "it must be a table, such as { key = 1 }"
+    ),
+    "tuple_type": "it must be a list, such as [1, 2]",
     "too_short": "it needs at least one entry",
 }
 """Messages in TOML's words for types of errors that pydantic describes in Python's."""
@@ -357,7 +340,7 @@ def validation_error(
 
     Args:
         error: of a validation.
-        name: of what was validated.
+        name: of the file in the message.
         model: that it was validated as.
         prefix: key of the table in its file.
     """
@@ -487,10 +470,9 @@ def _check_pipeline(
 def _check_task(name: str, task: Task, training: Mapping[str, TrainingExperiment]) -> None:
     """Refuse a denoiser where a classifier is needed, and the other way round. Filters give images."""
     if name in training and objectives[training[name].recipe.objective].task != task:
-        has, needs = "a classifier", "a denoiser"
-        if task == "classification":
-            has, needs = needs, has
-        raise ConfigError(f"'{name}' trains {has}, but {needs} is needed in its position", key=name)
+        other = "denoiser" if task == "classification" else "classifier"
+        needed = "classifier" if task == "classification" else "denoiser"
+        raise ConfigError(f"'{name}' trains a {other}, but a {needed} is needed in its position", key=name)
 
 
 # ---------------------------------------------------------------- data
@@ -498,15 +480,7 @@ def _check_task(name: str, task: Task, training: Mapping[str, TrainingExperiment
 
 @dataclass(frozen=True)
 class LoadedStudy:
-    """A study with its data, ready to be planned.
-
-    Attributes:
-        spec: the question.
-        profile: whose changes were applied.
-        dataset: the images.
-        split: the same images, split.
-        data: what the plan knows of them.
-    """
+    """A study with its data and their description for the plan."""
 
     spec: StudySpec
     profile: str
@@ -531,11 +505,7 @@ def load_data(spec: StudySpec) -> Dataset:
 
 
 def open_study(loaded: LoadedSpec, dataset: Dataset | None = None) -> LoadedStudy:
-    """Load a study's data, unless it is given, adapt the study to its size and split it.
-
-    Args:
-        loaded: the study.
-        dataset: in place of the one that it names.
+    """Load a study's data, unless a data set is given in its place, adapt the study to its size and split it.
 
     Raises:
         DataError: the images are not available, or not what they should be.
@@ -543,11 +513,11 @@ def open_study(loaded: LoadedSpec, dataset: Dataset | None = None) -> LoadedStud
     """
     dataset = dataset or load_data(loaded.spec)
     loaded = with_data(loaded, len(dataset.train))
-    n_validation = loaded.spec.data.validation
+    spec, n_validation = loaded.spec, loaded.spec.data.validation
     if n_validation is None:
         n_validation = default_validation(len(dataset.train))
-    parts = split(dataset, validation=n_validation, seed=loaded.spec.seed)
-    return LoadedStudy(loaded.spec, loaded.profile, dataset, parts, _data_info(dataset, parts))
+    parts = split(dataset, validation=n_validation, seed=spec.seed)
+    return LoadedStudy(spec, loaded.profile, dataset, parts, _data_info(dataset, parts))
 
 
 def default_validation(n_train_images: int) -> int:
@@ -563,18 +533,9 @@ def default_validation(n_train_images: int) -> int:
 def _data_info(dataset: Dataset, parts: Split) -> DataInfo:
     n_classes = len(dataset.labels)
     pixels = parts.train.pixels
+    counts = {name: getattr(parts, name).counts(n_classes) for name in ("train", "validation", "test")}
     return DataInfo(
-        dataset=dataset.name,
-        sha256=dataset.sha256,
-        shape=dataset.shape,
-        labels=tuple(dataset.labels),
-        counts=SplitCounts(
-            train=parts.train.counts(n_classes),
-            validation=parts.validation.counts(n_classes),
-            test=parts.test.counts(n_classes),
-        ),
-        mean=float(pixels.mean()) / 255,
-        std=float(pixels.std()) / 255,
-        preprocessing=dataset.preprocessing,
-        note=dataset.note,
-    )
+        dataset=dataset.name, sha256=dataset.sha256, shape=dataset.shape, labels=tuple(dataset.labels),
+        counts=SplitCounts(**counts), mean=float(pixels.mean()) / 255, std=float(pixels.std()) / 255,
+        preprocessing=dataset.preprocessing, note=dataset.note,
+    )  # fmt: skip

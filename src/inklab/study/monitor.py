@@ -6,7 +6,6 @@ import socket
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 from inklab.errors import DataError, WriteError
 from inklab.records.outcomes import (
@@ -56,48 +55,35 @@ MAX_CURVES = 60
 # ---------------------------------------------------------------- writing
 
 
-@dataclass
-class _JobLog:
-    """What has happened in a job that is under way; becomes a `RunningJob` when it is written."""
+def _running_job(job: Job) -> RunningJob:
+    trials = job.ids if isinstance(job, TrainingJob) else ()
+    return RunningJob(
+        job=job.name, label=job.label, trials=trials, index_in_group=0, epochs=None, epoch=(), train_loss=()
+    )  # fmt: skip
 
-    job: Job
-    index_in_group: int = 0
-    epochs: int | None = None
-    epoch: list[int] = field(default_factory=list)
-    train_loss: list[float | None] = field(default_factory=list)
 
-    def add(self, event: EpochEnded) -> None:
-        """Add an epoch. Trials that are trained one after the other begin at 1 again, each in its turn."""
-        if self.epoch and event.epoch <= self.epoch[-1]:
-            self.index_in_group, self.epoch, self.train_loss = self.index_in_group + 1, [], []
-        self.epochs = event.epochs
-        self.epoch.append(event.epoch)
-        self.train_loss.append(event.train_loss if math.isfinite(event.train_loss) else None)
-
-    def to_record(self) -> RunningJob:
-        return RunningJob(
-            job=self.job.name, label=self.job.label,
-            trials=self.job.ids if isinstance(self.job, TrainingJob) else (),
-            index_in_group=self.index_in_group, epochs=self.epochs,
-            epoch=tuple(self.epoch), train_loss=tuple(self.train_loss),
-        )  # fmt: skip
+def _with_epoch(job: RunningJob, event: EpochEnded) -> RunningJob:
+    """A job after another epoch. Trials that are trained one after the other begin at 1 again, one by one."""
+    index, epoch, train_loss = job.index_in_group, job.epoch, job.train_loss
+    if epoch and event.epoch <= epoch[-1]:
+        index, epoch, train_loss = index + 1, (), ()
+    loss = event.train_loss if math.isfinite(event.train_loss) else None
+    update = {
+        "index_in_group": index, "epochs": event.epochs,
+        "epoch": (*epoch, event.epoch), "train_loss": (*train_loss, loss),
+    }  # fmt: skip
+    return job.model_copy(update=update)
 
 
 class StatusFile:
-    """An event callback that keeps `work/status.json`, and passes events on.
-
-    Args:
-        run_directory: of the run.
-        on_event: called first with every event.
-        write_seconds: from a write to one for a further epoch.
-    """
+    """An event callback that keeps `work/status.json` up to date, and first passes every event on."""
 
     def __init__(
         self, run_directory: RunDirectory, on_event: EventCallback, write_seconds: float = WRITE_SECONDS
     ) -> None:
         self._run_directory, self._on_event, self._write_seconds = run_directory, on_event, write_seconds
         self._status = LiveStatus(process=os.getpid(), host=socket.gethostname(), started_at=time.time())
-        self._running: dict[str, _JobLog] = {}
+        self._running: dict[str, RunningJob] = {}
         self._written_at = -math.inf
 
     def __call__(self, event: Event) -> None:
@@ -107,9 +93,9 @@ class StatusFile:
             update = {"planned_at": time.time(), "estimated_seconds": event.estimate.seconds}
             self._status = self._status.model_copy(update=update)
         elif isinstance(event, Started):
-            self._running[event.job.name] = _JobLog(event.job)
+            self._running[event.job.name] = _running_job(event.job)
         elif isinstance(event, EpochEnded):
-            self._running[event.job.name].add(event)
+            self._running[event.job.name] = _with_epoch(self._running[event.job.name], event)
         elif not isinstance(event, Probing | Warned):
             self._running.pop(event.job.name, None)
         # Jobs are written at once: a job without epochs would not be seen at all.
@@ -118,9 +104,9 @@ class StatusFile:
             self._write()
 
     def _write(self) -> None:
-        running = tuple(log.to_record() for log in self._running.values())
+        status = self._status.model_copy(update={"running": tuple(self._running.values())})
         with suppress(WriteError):
-            self._status.model_copy(update={"running": running}).write(self._run_directory.status_path)
+            status.write(self._run_directory.status_path)
         self._written_at = time.monotonic()
 
 
@@ -151,12 +137,7 @@ def _is_alive(status: LiveStatus, changed_at: float) -> bool:
 
 
 class RunMonitor:
-    """Looks at a run again and again, and reads final outcomes only once. It writes and locks nothing.
-
-    Args:
-        run_directory: of the run.
-        max_curves: of each experiment.
-    """
+    """Looks at a run again and again, and reads final outcomes only once. It writes and locks nothing."""
 
     def __init__(self, run_directory: RunDirectory, max_curves: int = MAX_CURVES) -> None:
         self._run_directory, self._max_curves = run_directory, max_curves

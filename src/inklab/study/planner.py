@@ -74,9 +74,9 @@ def plan_study(
     Args:
         spec: the question.
         profile: its name goes into the run's id.
-        data: what is known of the data set.
+        data: of the data set.
         execution: how the run is carried out.
-        networks: `preflight_key` to what the check found out, for all of `distinct_configs`.
+        networks: results of the preflight checks of all `distinct_configs`, by `preflight_key`.
         command: what to type to have all of this again.
 
     Raises:
@@ -135,11 +135,6 @@ E = TypeVar("E", RobustnessEvaluation, GenerationEvaluation)
 
 class Planner:
     """Plans experiments one after the other, and collects their trials and configurations.
-
-    Args:
-        spec: the question.
-        data: what is known of the data set.
-        execution: gives the precision of networks whose study says "auto".
 
     Attributes:
         trials: by id, in the order in which experiments ask for them.

@@ -91,11 +91,7 @@ def profile_path(identity: Sequence[str | int | None] | None = None) -> Path:
 
 
 def load_cached_profile(path: Path | None = None) -> MachineProfile | None:
-    """The profile that was measured before on a machine like this one; None if there is none.
-
-    Args:
-        path: of the file that keeps it.
-    """
+    """The profile that was measured before on a machine like this one; None if there is none."""
     with suppress(OSError, CorruptFileError):
         return MachineProfile.read(path or profile_path())
     return None
@@ -106,12 +102,8 @@ def run_benchmark(
 ) -> dict[str, object]:
     """Measure this machine in a process of its own, which prints one JSON object a line.
 
-    Args:
-        command: to run.
-        timeout: seconds; what was printed by then counts.
-
     Returns:
-        Fields of `MachineProfile`, as far as they were measured.
+        Fields of `MachineProfile`, as far as they were printed before the timeout.
     """
     # A session of its own, so that a compiler that hangs ends with it.
     with subprocess.Popen(
@@ -143,7 +135,7 @@ def load_or_measure_profile(
 
     Args:
         on_measure: called before the measurement.
-        run_benchmark: gives the fields that were measured.
+        run_benchmark: returns the fields that were measured.
         load_average: processes that want to run, over 1, 5 and 15 minutes.
     """
     if cached := load_cached_profile():
@@ -186,28 +178,19 @@ class ExecutionOptions:
 def choose_execution(
     profile: MachineProfile, options: ExecutionOptions, *, n_cores: int = 0, memory: int = 0
 ) -> ExecutionConfig:
-    """Decide how a run is carried out; a pure function of its arguments.
-
-    Args:
-        profile: what the machine is fast at.
-        options: what the user requests, which is followed.
-        n_cores: this machine's if 0.
-        memory: free bytes; this machine's if 0.
-    """
+    """Decide how a run is carried out; `n_cores` and free `memory` in bytes are this machine's if 0."""
     n_cores, memory = n_cores or cores(), memory or free_memory()
     precision, precision_reason = _choose_precision(profile, options)
     threads, threads_reason = _choose_threads(profile, options, n_cores)
     workers, workers_reason = _choose_workers(options, n_cores // threads, memory)
     compile_, compile_reason = _choose_compile(profile, options)
-    reasons = {
-        "precision": precision_reason,
-        "threads": threads_reason,
-        "workers": workers_reason,
-        "compile": compile_reason,
-    }
     return ExecutionConfig(
-        precision=precision, threads=threads, workers=workers, compile=compile_, reasons=reasons
-    )
+        precision=precision, threads=threads, workers=workers, compile=compile_,
+        reasons={
+            "precision": precision_reason, "threads": threads_reason,
+            "workers": workers_reason, "compile": compile_reason,
+        },
+    )  # fmt: skip
 
 
 def _choose_precision(profile: MachineProfile, options: ExecutionOptions) -> tuple[Precision, str]:
@@ -255,10 +238,6 @@ def _choose_compile(
 
 def resolve_against_plan(planned: ExecutionConfig, options: ExecutionOptions) -> ExecutionConfig:
     """How a run that was begun is carried out: as its plan says. Only workers may change: no number moves.
-
-    Args:
-        planned: how it was begun.
-        options: what the user requests now.
 
     Raises:
         RunError: something is requested that would give other numbers.
@@ -320,14 +299,7 @@ class Cost(Record):
 
 
 def training_seconds(config: TrialConfig, traits: NetworkTraits, n_trials: int, n_images: int) -> float:
-    """Seconds for trials of one program on one core.
-
-    Args:
-        config: of one of them.
-        traits: of its network.
-        n_trials: how many there are.
-        n_images: training images.
-    """
+    """Seconds for trials of one program on one core, within a factor of two."""
     recipe = config.recipe
     # Muon's products are left out: below a tenth of a convolutional network's step at batches of 100 and up.
     passes = objectives[recipe.objective].cost
@@ -363,12 +335,7 @@ def _evaluation_bytes(evaluation: RobustnessEvaluation | GenerationEvaluation) -
 
 
 def estimate_cost(plan: Plan, pending: Collection[str]) -> Cost:
-    """What is still to be done, in all.
-
-    Args:
-        plan: with the traits of its networks.
-        pending: ids of the trials and evaluations without a final outcome.
-    """
+    """What is still to be done, in all; `pending` are the ids that have no final outcome."""
     seconds, n_bytes, populations, trials = 0.0, 0, 0, 0
     for group in plan.groups:
         if n_trials := sum(trial in pending for trial in group.trials):
@@ -379,9 +346,6 @@ def estimate_cost(plan: Plan, pending: Collection[str]) -> Cost:
     seconds += sum(evaluation_seconds(plan, evaluation) for evaluation in evaluations)
     n_bytes += sum(map(_evaluation_bytes, evaluations))
     return Cost(
-        trials=trials,
-        evaluations=len(evaluations),
-        populations=populations,
+        trials=trials, evaluations=len(evaluations), populations=populations, bytes=n_bytes,
         seconds=seconds / plan.execution.workers + (START_SECONDS if pending else 0),
-        bytes=n_bytes,
-    )
+    )  # fmt: skip

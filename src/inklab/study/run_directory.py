@@ -56,7 +56,7 @@ class RunDirectory:
 
     @property
     def work(self) -> Path:
-        """Where everything lies that is not finished."""
+        """Directory of everything that is not finished."""
         return self.path / "work"
 
     @property
@@ -101,10 +101,6 @@ class RunDirectory:
     ) -> EvaluationOutcome | None:
         """What became of an evaluation; None if nothing yet.
 
-        Args:
-            planned: the evaluation.
-            n_classes: of the data set.
-
         Raises:
             CorruptFileError: it is damaged, or computed something else than what was planned.
         """
@@ -126,23 +122,19 @@ class RunDirectory:
             return Snapshot(plan, without_none(outcomes), without_none(evaluations))
 
     def states(self, plan: Plan, ids: Iterable[str] | None = None) -> dict[str, TrialState]:
-        """The state of each trial and evaluation that has an outcome; keeps nothing else in memory.
-
-        Args:
-            plan: of the run.
-            ids: of trials and evaluations; all of the plan if left out.
+        """The state of each trial and evaluation that has an outcome, of the plan's or of some ids.
 
         Raises:
             CorruptFileError: an outcome is damaged, or another's.
         """
+        states: dict[str, TrialState] = {}
         with gc_paused():
-            states = {id: self._state(plan, id) for id in (plan.ids if ids is None else ids)}
-            return without_none(states)
-
-    def _state(self, plan: Plan, id: str) -> TrialState | None:
-        planned = plan.evaluations.get(id)
-        outcome = self.evaluation(planned, plan.data.n_classes) if planned else self.outcome(id)
-        return None if outcome is None else outcome.state
+            for id in plan.ids if ids is None else ids:
+                planned = plan.evaluations.get(id)
+                outcome = self.evaluation(planned, plan.data.n_classes) if planned else self.outcome(id)
+                if outcome:
+                    states[id] = outcome.state
+        return states
 
     def orphaned(self, plan: Plan) -> int:
         """How many outcomes lie here that the plan does not name: of other settings, data or versions.
@@ -165,11 +157,8 @@ class RunDirectory:
     def commit_all(self, drafts: Iterable[Draft], attempt_dir: Path) -> None:
         """Move what an attempt at a job has finished into place, and delete the rest of all attempts at it.
 
-        If this process is killed on the way, the next one completes it (`recover_commits`).
-
-        Args:
-            drafts: to move; each replaces all that an earlier attempt left in its place.
-            attempt_dir: directory that holds them as `kind/id`.
+        A draft, `attempt_dir/kind/id`, replaces all that an earlier attempt left. If this process is killed
+        on the way, the next one completes it (`recover_commits`).
         """
         PendingCommit(drafts=tuple(drafts)).write(attempt_dir / COMMIT)
         self._complete_commit(attempt_dir)
@@ -261,12 +250,9 @@ class RunDirectory:
 
 
 def new_attempt_dir(job_dir: Path) -> Path:
-    """Make a directory for an attempt at a job.
+    """Make a directory for an attempt at a job, whose attempts all lie in `job_dir`, `work/<job>`.
 
     No two attempts share one, so a worker that a killed process left behind can't overwrite anything.
-
-    Args:
-        job_dir: directory of all attempts at the job, one level below `RunDirectory.work`.
     """
     make_dir(job_dir)
     numbers = [int(path.name) for path in job_dir.iterdir() if path.name.isdigit()]

@@ -9,7 +9,7 @@ from pathlib import Path
 from inklab.data.sources import datasets
 from inklab.errors import RunError
 from inklab.records.outcomes import TrialOutcome, TrialState, WrittenState, failed_evaluation
-from inklab.records.plan import DataInfo, ExecutionConfig, NetworkTraits, Plan
+from inklab.records.plan import ExecutionConfig, NetworkTraits, Plan
 from inklab.records.recipe import TrialConfig
 from inklab.records.results import Results
 from inklab.results.summarize import write_results
@@ -86,29 +86,20 @@ class Scheduler:
         """The evaluations that can't be computed and why, until they are reported by `ended`."""
         blocked = []
         for job in self._evaluation_jobs(blocked=True):
-            bad = [
-                f"trial {trial} is {self._states[trial]}"
-                for trial in job.evaluation.depends_on
-                if self._states[trial] is not TrialState.DONE
-            ]
+            states = {trial: self._states[trial] for trial in job.evaluation.depends_on}
+            bad = [f"trial {trial} is {state}" for trial, state in states.items() if state != TrialState.DONE]
             blocked.append((job, f"it needs trials that are done, but {' and '.join(bad)}"))
         return blocked
 
     def ended(self, job: Job, states: Mapping[str, TrialState]) -> None:
-        """Take note that a job has ended, whatever came of it.
-
-        Args:
-            job: that has ended.
-            states: of what it computed.
-        """
+        """Take note that a job has ended, and of the states of what it computed."""
         self._states.update(states)
         self._pending.difference_update(job.ids)
 
     def _training_jobs(self) -> list[TrainingJob]:
         jobs = []
         for group in self._plan.groups:
-            ids = [id for id in group.trials if id in self._pending]
-            if ids:
+            if ids := [id for id in group.trials if id in self._pending]:
                 trials = tuple(map(self._plan.trial, ids))
                 seconds = group_seconds(self._plan, group, len(ids))
                 jobs.append(TrainingJob(group, trials, self._experiments_of(ids), seconds))
@@ -135,11 +126,11 @@ class Scheduler:
 
 @dataclass
 class StudyRunner:
-    """Runs a study in a directory.
+    """Runs a study in a directory; what is finished there stays.
 
     Args:
         study: with its data.
-        run_directory: where; what is finished there stays.
+        run_directory: of the run.
         options: how the study is to be run; what is left open is decided by what this machine is fast at.
         on_event: called with everything that happens.
         command: what to type to have all of this again; part of the plan and the report.
@@ -209,29 +200,23 @@ class StudyRunner:
     # ------------------------------------------------------------ how it is run
 
     def _execution(self, *, measure: bool = True) -> ExecutionConfig:
-        """How this run is carried out: as it was begun, else by what this machine is fast at.
-
-        Args:
-            measure: find that out if it is not known yet; otherwise assume.
-
-        Raises:
-            RunError: the options contradict how the run was begun.
-        """
-        if self.run_directory.has_plan:
-            return resolve_against_plan(self.run_directory.plan().execution, self.options)
+        """How this run is carried out: as it was begun, else by what this machine is fast at."""
+        if plan := self._earlier_plan():
+            return resolve_against_plan(plan.execution, self.options)
         if measure:
             profile = load_or_measure_profile(lambda: self.on_event(Probing()))
         else:
             profile = load_cached_profile() or default_profile()
         return choose_execution(profile, self.options)
 
+    def _earlier_plan(self) -> Plan | None:
+        return self.run_directory.plan() if self.run_directory.has_plan else None
+
     def _check_same_study(self) -> None:
         """A directory given with --run-dir must not mix studies."""
-        if not self.run_directory.has_plan:
-            return
-        plan, study = self.run_directory.plan(), self.study
-        begun = (plan.study, plan.profile, plan.data.sha256, plan.seed)
-        if begun != (study.spec.name, study.profile, study.data.sha256, study.spec.seed):
+        plan, study = self._earlier_plan(), self.study
+        question = (study.spec.name, study.profile, study.data.sha256, study.spec.seed)
+        if plan and (plan.study, plan.profile, plan.data.sha256, plan.seed) != question:
             raise RunError(
                 f"'{self.run_directory.path}' holds study '{plan.study}' (profile {plan.profile}, data "
                 f"{plan.data.dataset}, seed {plan.seed}). Name another directory with --run-dir."
@@ -243,23 +228,19 @@ class StudyRunner:
         return distinct_configs(self.study.spec, self.study.data, execution)
 
     def _plan(self, execution: ExecutionConfig, networks: dict[str, NetworkTraits]) -> Plan:
-        earlier = self.run_directory.plan() if self.run_directory.has_plan else None
-        command = self.command or (earlier.command if earlier else "")
-        data = self._data(earlier)
-        return plan_study(self.study.spec, self.study.profile, data, execution, networks, command=command)
-
-    def _data(self, earlier: Plan | None) -> DataInfo:
-        """A resume loads the data set by the name of what was really loaded, so it has no note of its own."""
-        note = self.study.data.note or (earlier.data.note if earlier else None)
-        return self.study.data.model_copy(update={"note": note})
+        earlier, study = self._earlier_plan(), self.study
+        command, note = self.command, study.data.note
+        if earlier:  # a resume loads the data set by the name of what was really loaded, which has no note
+            command, note = command or earlier.command, note or earlier.data.note
+        data = study.data.model_copy(update={"note": note})
+        return plan_study(study.spec, study.profile, data, execution, networks, command=command)
 
     def _plan_again(self, execution: ExecutionConfig) -> Plan | None:
         """The plan, if earlier sessions have checked all of its networks; else None."""
-        known = self.run_directory.plan().networks if self.run_directory.has_plan else {}
-        needed = self._configs(execution)
-        if not needed.keys() <= known.keys():
+        earlier, needed = self._earlier_plan(), self._configs(execution)
+        if earlier is None or not needed.keys() <= earlier.networks.keys():
             return None
-        return self._plan(execution, {key: known[key] for key in needed})
+        return self._plan(execution, {key: earlier.networks[key] for key in needed})
 
     def _scheduler(self, plan: Plan) -> Scheduler:
         return Scheduler(plan, self.run_directory.states(plan))
@@ -286,12 +267,7 @@ class StudyRunner:
         shutil.rmtree(self.run_directory.work, ignore_errors=True)
 
     def _compute(self, execution: ExecutionConfig, plan: Plan | None) -> None:
-        """Have all that is missing computed.
-
-        Args:
-            execution: how the run is carried out.
-            plan: if it is known; it is planned again only if a network has changed.
-        """
+        """Have all that is missing computed, planned again only if a network has changed."""
         self.run_directory.cleanup()
         write_split_arrays(self.run_directory, self.study.split)
         context = self._job_context(execution)

@@ -86,15 +86,10 @@ def _name_to_table(value: object) -> object:
 
 
 class GridPoint(NamedTuple):
-    """One point of an experiment's grid.
+    """One point of an experiment's grid."""
 
-    Attributes:
-        values: last part of each key that is varied to its value there.
-        experiment: with these values in place and without a grid.
-    """
-
-    values: dict[str, JsonValue]
-    experiment: "TrainingExperiment"
+    values: dict[str, JsonValue]  # by the last part of each key that is varied
+    experiment: "TrainingExperiment"  # with these values in place and without a grid
 
 
 class TrainingExperiment(Experiment):
@@ -321,13 +316,7 @@ class StudySpec(Record):
 
 
 class SavedStudy(Record):
-    """The resolved study of a run (`study.json`), which `inklab resume` reads.
-
-    Attributes:
-        format: 2.
-        profile: whose changes were applied.
-        study: with these and all other changes applied.
-    """
+    """The study of a run, with all changes applied: `study.json`, which `inklab resume` reads."""
 
     repair_advice: ClassVar[str] = "run the command again that began the run"
 

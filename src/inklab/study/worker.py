@@ -79,13 +79,7 @@ class JobReporter(Protocol):
 
 
 def run_job(job: Job, context: JobContext, attempt_dir: Path, reporter: JobReporter) -> Done:
-    """Run a job.
-
-    Args:
-        job: to run.
-        context: of all jobs of the run.
-        attempt_dir: for drafts, `trials/<id>/...` and `evaluations/<id>/...`, and for checkpoints.
-        reporter: connects with the process that drives the run.
+    """Run a job; its drafts `trials/<id>` and `evaluations/<id>` and its checkpoints lie in `attempt_dir`.
 
     Raises:
         TrainingInterrupted: a training was asked to stop, and has left a checkpoint.
@@ -157,15 +151,7 @@ def _checkpoints(context: JobContext, attempt_dir: Path, reporter: JobReporter) 
 
 @dataclass(frozen=True)
 class _Evaluated:
-    """What became of a trained network.
-
-    Attributes:
-        state: diverged or failed, unless it could be evaluated.
-        reason: why it is not done.
-        metrics: by name.
-        diagnoses: of the network.
-        weights_sha256: of its weights.
-    """
+    """What became of a trained network: fields of its outcome."""
 
     state: WrittenState
     reason: str | None = None
@@ -188,11 +174,10 @@ def _write_trial(
         except Exception:  # one trial's evaluation must not cost its group the training
             evaluated = _Evaluated(TrialState.FAILED, traceback.format_exc())
     outcome = TrialOutcome(
-        **context.identity(result.trial), state=evaluated.state, reason=evaluated.reason,
+        **context.identity(result.trial), **vars(evaluated), history=result.history,
         parameters=sum(parameter.numel() for parameter in result.net.parameters()),
-        layers=tuple(layer_table(result.net.net, data.shape)), history=result.history,
-        metrics=evaluated.metrics, diagnoses=evaluated.diagnoses, weights_sha256=evaluated.weights_sha256,
-        seconds=result.seconds, environment=environment,
+        layers=tuple(layer_table(result.net.net, data.shape)), seconds=result.seconds,
+        environment=environment,
     )  # fmt: skip
     outcome.write(folder / "outcome.json")
 
@@ -260,14 +245,10 @@ def _evaluate_robustness(
         for part in evaluation.pipeline.denoisers
     ]
     curve = robustness_curve(
-        next(models).net,
-        data.test.pixels[torch.from_numpy(indices)],
-        labels[indices],
-        get_corruption(evaluation.corruption),
-        strengths=evaluation.strengths,
-        seed=seed / "noise",
+        next(models).net, data.test.pixels[torch.from_numpy(indices)], labels[indices],
+        get_corruption(evaluation.corruption), strengths=evaluation.strengths, seed=seed / "noise",
         denoise=_compose(denoisers),
-    )
+    )  # fmt: skip
     outcome = RobustnessOutcome(
         evaluation=evaluation, state=TrialState.DONE, recall=tuple(curve.recall.tolist()),
         recall_per_class=tuple(map(tuple, curve.recall_per_class.tolist())),
