@@ -192,12 +192,12 @@ class TestManager:
         assert len(list_checkpoints([tmp_path])) == 1
 
     def test_trainings_in_subfolders_are_separate(self, tmp_path):
-        one, other = (
+        first, other = (
             checkpoints_in(tmp_path / "b", tmp_path / "a", interval=0.0).subfolder(name) for name in "xy"
         )
-        one.maybe_save(checkpoint)
+        first.maybe_save(checkpoint)
         write_checkpoint(tmp_path / "a" / "y", checkpoint(4, 1))
-        assert one.latest(["a"], HERE) is None
+        assert first.latest(["a"], HERE) is None
         assert position(other.latest(["a"], HERE)) == (4, 1)
 
 

@@ -119,7 +119,7 @@ def test_features_before_the_last_layer_give_its_logits():
 
 def test_pooling_before_relu_is_the_function_of_pooling_after_it():
     """Forward and every gradient, against a net built the other way round."""
-    ours = build({"name": "cnn", "channels": [4, 8], "dropout": 0.0, "hidden": 16})
+    built = build({"name": "cnn", "channels": [4, 8], "dropout": 0.0, "hidden": 16})
     features = OrderedDict(
         [("0", nn.Conv2d(1, 4, 3)), ("1", nn.ReLU()), ("2", nn.Conv2d(4, 8, 3)), ("3", nn.ReLU())]
     )
@@ -127,10 +127,10 @@ def test_pooling_before_relu_is_the_function_of_pooling_after_it():
     parts["hidden"] = nn.Sequential(nn.Linear(8 * 8 * 8, 16), nn.ReLU())
     parts["output"] = nn.Linear(16, 10)
     textbook = nn.Sequential(parts)
-    textbook.load_state_dict(ours.state_dict())
-    kinds = [type(layer).__name__ for layer in ours.features]
+    textbook.load_state_dict(built.state_dict())
+    kinds = [type(layer).__name__ for layer in built.features]
     assert kinds.index("MaxPool") == len(kinds) - 2  # else the comparison would be of a thing with itself
-    assert_same_function_and_gradients(ours, textbook)
+    assert_same_function_and_gradients(built, textbook)
 
 
 @pytest.mark.parametrize(
@@ -143,8 +143,8 @@ def test_pooling_before_relu_is_the_function_of_pooling_after_it():
     ids=str,
 )
 def test_compact_strides_first_then_pools_after_the_relu_and_takes_each_maps_maximum(kwargs, order):
-    ours = build({"name": "compact", "channels": [4, 4, 6, 8], "stem_kernel": 2, **kwargs})
-    layers = list(copy.deepcopy(ours.features))
+    built = build({"name": "compact", "channels": [4, 4, 6, 8], "stem_kernel": 2, **kwargs})
+    layers = list(copy.deepcopy(built.features))
     for index, layer in enumerate(layers):
         if type(layer).__name__ == "MaxPool":
             layers[index : index + 2] = [nn.ReLU(), nn.MaxPool2d(2)]
@@ -156,17 +156,17 @@ def test_compact_strides_first_then_pools_after_the_relu_and_takes_each_maps_max
     parts = OrderedDict(
         features=nn.Sequential(*layers), global_pool=nn.AdaptiveMaxPool2d(1), flatten=nn.Flatten()
     )
-    parts["output"] = copy.deepcopy(ours.output)
-    assert_same_function_and_gradients(ours, nn.Sequential(parts))
+    parts["output"] = copy.deepcopy(built.output)
+    assert_same_function_and_gradients(built, nn.Sequential(parts))
 
 
-def assert_same_function_and_gradients(ours: nn.Module, textbook: nn.Module) -> None:
+def assert_same_function_and_gradients(built: nn.Module, textbook: nn.Module) -> None:
     inputs, weights = images(MNIST), torch.randn(6, 10, generator=Seed(2).generator())
-    for net in (ours, textbook):
+    for net in (built, textbook):
         (net(inputs) * weights).sum().backward()
-    torch.testing.assert_close(ours(inputs), textbook(inputs))
+    torch.testing.assert_close(built(inputs), textbook(inputs))
     expected = dict(textbook.named_parameters())
-    for name, value in ours.named_parameters():
+    for name, value in built.named_parameters():
         torch.testing.assert_close(value.grad, expected[name].grad, rtol=1e-4, atol=1e-6)
         assert float(value.grad.abs().max()) > 0
 
@@ -262,9 +262,9 @@ class TestEveryNetwork:
         assert build(name).eval()(images(MNIST)).shape == shape
 
     def test_the_same_seed_gives_the_same_bits_and_another_others(self, name):
-        one, same, other = (build(name, seed=seed) for seed in (3, 3, 4))
-        assert same_bits(one, same)
-        for (key, value), (_, moved) in zip(one.named_parameters(), other.named_parameters(), strict=True):
+        first, same, other = (build(name, seed=seed) for seed in (3, 3, 4))
+        assert same_bits(first, same)
+        for (key, value), (_, moved) in zip(first.named_parameters(), other.named_parameters(), strict=True):
             assert value.dim() == 1 or not torch.equal(value, moved), key
 
     def test_weights_begin_glorot_uniform_or_he_normal_and_biases_zero(self, name):
@@ -367,10 +367,10 @@ def test_a_mask_is_a_function_of_key_and_position():
         layer.key.copy_(torch.tensor(key))
         masks.append(layer(torch.ones(100, 100)) == 0)
     assert torch.equal(masks[0], masks[-1])
-    for index, one in enumerate(masks[:-1]):
+    for index, first in enumerate(masks[:-1]):
         for other in masks[index + 1 : -1]:  # independent: they agree in half of the positions, within 4 SD
-            assert float((one == other).float().mean()) == pytest.approx(0.5, abs=0.02)
-        moved = one.flatten()
+            assert float((first == other).float().mean()) == pytest.approx(0.5, abs=0.02)
+        moved = first.flatten()
         for lag in (1, 2, 7, 100, 4096):  # and so do positions of one mask with each other
             assert float((moved[lag:] == moved[:-lag]).float().mean()) == pytest.approx(0.5, abs=0.03)
 

@@ -16,7 +16,7 @@ SIZES = ((12, 12), (7, 9))
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
 
 
-def theirs(side: int) -> Pool:
+def reference_pool(side: int) -> Pool:
     """The oracle."""
     return lambda features: nn.functional.max_pool2d(features, side)
 
@@ -56,16 +56,18 @@ def traced(pool: Pool, features: Tensor, members: bool = False) -> Callable[[Ten
 
 def assert_same_bits(features: Tensor, side: int, *, members: bool = False, gradient: bool = True) -> None:
     """Ours, run and traced, and theirs: equal values and gradients."""
-    expected = pooled_and_gradient(theirs(side), members)(features)
+    expected = pooled_and_gradient(reference_pool(side), members)(features)
     variants = {
         "run": pooled_and_gradient(MaxPool(side), members),
         "traced": traced(MaxPool(side), features, members),
     }
     for variant, function in variants.items():
         actual = function(features)
-        for what, one, other in zip(("value", "gradient")[: 1 + gradient], actual, expected, strict=False):
-            assert one.dtype == other.dtype == features.dtype, (variant, what)
-            assert torch.equal(one.nan_to_num(9e9), other.nan_to_num(9e9)), (variant, what)
+        for part, result, expected_part in zip(
+            ("value", "gradient")[: 1 + gradient], actual, expected, strict=False
+        ):
+            assert result.dtype == expected_part.dtype == features.dtype, (variant, part)
+            assert torch.equal(result.nan_to_num(9e9), expected_part.nan_to_num(9e9)), (variant, part)
 
 
 class TestMaxPool:

@@ -50,9 +50,9 @@ def test_it_is_what_is_drawn_in_the_paper_with_the_ways_added(layout):
     slopes = [
         torch.autograd.grad((out * weights).sum(), list(net.parameters())) for out in (actual, expected)
     ]
-    for ours, theirs in zip(*slopes, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
-        assert float(theirs.abs().max()) > 0
+    for slope, expected in zip(*slopes, strict=True):
+        torch.testing.assert_close(slope, expected, rtol=1e-3, atol=1e-3)
+        assert float(expected.abs().max()) > 0
 
 
 @pytest.mark.parametrize("space_to_depth", [1, 2, 3])

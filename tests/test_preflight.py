@@ -122,8 +122,12 @@ def test_traits_of_built_in_networks(precision):
             (SMALL_UNET, "reconstruct"),
         )
     }
-    assert all(each.vmappable and not each.uses_global_rng for each in traits.values())
-    assert {name for name, each in traits.items() if each.has_convolutions} == {"cnn", "compact", "unet"}
+    assert all(network.vmappable and not network.uses_global_rng for network in traits.values())
+    assert {name for name, network in traits.items() if network.has_convolutions} == {
+        "cnn",
+        "compact",
+        "unet",
+    }
     assert traits["mlp"].parameters == 144 * 16 + 16 + 16 * 12 + 12 + 12 * 10 + 10
     assert traits["mlp"].macs == 144 * 16 + 16 * 12 + 12 * 10
 

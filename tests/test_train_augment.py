@@ -57,10 +57,10 @@ class TestRandomShift:
 
     def test_first_offsets_are_uniform_and_depend_on_the_seed(self):
         shifter = RandomShift(noise(4000, (1, 2, 2)), 2)
-        one, same, other = (shifter.offsets(Seed(seed), 0) for seed in (1, 1, 2))
-        assert torch.equal(one, same)
-        assert float((one == other).float().mean()) == pytest.approx(1 / 25, abs=0.015)
-        counts = torch.bincount(one, minlength=25)
+        first, same, other = (shifter.offsets(Seed(seed), 0) for seed in (1, 1, 2))
+        assert torch.equal(first, same)
+        assert float((first == other).float().mean()) == pytest.approx(1 / 25, abs=0.015)
+        counts = torch.bincount(first, minlength=25)
         assert len(counts) == 25 and counts.min() > 110 and counts.max() < 215  # 160, +- 4 SD of 12.4
 
     def test_images_are_cut_each_at_its_offset(self):
@@ -127,7 +127,7 @@ class TestWarp:
     def test_width_and_height_are_scaled_independently_about_the_center(self, size):
         image = blob(*size, down=0, right=0, spread=3.0)
         warped = warp(copies(image, 200), Augmentation(scale=0.3), rng())[:, 0].numpy()
-        down, right, *spreads = np.array([moments(each) for each in warped]).T
+        down, right, *spreads = np.array([moments(image) for image in warped]).T
         assert np.abs(down).max() < 0.01 and np.abs(right).max() < 0.01
         for factors in np.array(spreads) / 3:
             assert 0.69 < factors.min() < 0.75 and 1.25 < factors.max() < 1.33
@@ -166,9 +166,9 @@ class TestWarp:
     @pytest.mark.parametrize("fields", [{"rotation": 20}, {"scale": 0.2}, {"elastic": 1}], ids=str)
     def test_the_same_draws_give_the_same_pixels_and_each_image_has_its_own(self, fields):
         images, augmentation = copies(blob(16, 16, 1, 3), 6), Augmentation(**fields)
-        one, same, other = (warp(images, augmentation, rng(seed)) for seed in (1, 1, 2))
-        assert torch.equal(one, same)
-        assert len({each.numpy().tobytes() for each in [*one, *other]}) == 12
+        first, same, other = (warp(images, augmentation, rng(seed)) for seed in (1, 1, 2))
+        assert torch.equal(first, same)
+        assert len({image.numpy().tobytes() for image in [*first, *other]}) == 12
 
     def test_all_channels_of_an_image_are_warped_alike(self):
         images = torch.rand(5, 1, 12, 12, generator=rng()).expand(5, 3, 12, 12)

@@ -116,13 +116,13 @@ def test_an_epoch_can_be_resumed(moves, data):
     recipe = Recipe(batch_size=32, augmentation=MOVES[moves], corruption=RANGED)
     loader = BatchLoader(data, recipe, SEEDS, stacked=True)
     assert len(loader) == len(list(loader.epoch(1))) == 7
-    for one, other in zip(list(loader.epoch(1))[4:], loader.epoch(1, skip=4), strict=True):
-        assert all(torch.equal(*parts) for parts in zip(one, other, strict=True))
+    for first, other in zip(list(loader.epoch(1))[4:], loader.epoch(1, skip=4), strict=True):
+        assert all(torch.equal(*parts) for parts in zip(first, other, strict=True))
 
 
 def test_an_empty_augmentation_is_none(data):
-    for one, other in zip(epoch(data, augmentation={}), epoch(data), strict=True):
-        assert torch.equal(one.images, other.images) and one.images.dtype == other.images.dtype
+    for first, other in zip(epoch(data, augmentation={}), epoch(data), strict=True):
+        assert torch.equal(first.images, other.images) and first.images.dtype == other.images.dtype
 
 
 @pytest.mark.parametrize("corruption", [None, RANGED])
@@ -130,9 +130,9 @@ def test_images_for_evaluation_are_not_augmented(corruption, data):
     """With almost no learning rate, augmentation changes only the losses on training images."""
     config = trial_config(learning_rate=1e-30, epochs=1, corruption=corruption)
     augmented = with_recipe(config, augmentation={"shift": 4, "rotation": 90})
-    one, other = (train_one(each, data).history.columns for each in (config, augmented))
-    assert one.keys() == other.keys() and len(one) > 3
-    assert [name for name in one if one[name] != other[name]] == ["train_loss"]
+    first, other = (train_one(setting, data).history.columns for setting in (config, augmented))
+    assert first.keys() == other.keys() and len(first) > 3
+    assert [name for name in first if first[name] != other[name]] == ["train_loss"]
 
 
 def test_each_image_draws_its_own_strength_between_the_bounds():
@@ -147,8 +147,8 @@ def test_each_image_draws_its_own_strength_between_the_bounds():
 
 
 def test_evaluation_inputs_have_the_same_noise_for_all(data):
-    one, same, other = (evaluation_inputs(data.test, RANGED, Seed(k)) for k in (1, 1, 2))
-    assert torch.equal(one, same) and not torch.equal(one, other)
+    first, same, other = (evaluation_inputs(data.test, RANGED, Seed(k)) for k in (1, 1, 2))
+    assert torch.equal(first, same) and not torch.equal(first, other)
     assert torch.equal(evaluation_inputs(data.test, None, Seed(1)), data.test.pixels.float() / 255)
 
 
@@ -162,9 +162,9 @@ def test_a_denoiser_is_evaluated_at_the_eval_strength(data):
         return final_metrics(net, objectives["reconstruct"], config.recipe, data, Seed(0))[0]
 
     ranged, at_strength = denoiser_config([0.0, 0.9]), denoiser_config([0.0, 0.9], eval_strength=0.4)
-    one, other = train_one(ranged, data), train_one(at_strength, data)
-    assert same_bits(one.net, other.net), "training does not depend on it"
-    assert one.history.validation_loss != other.history.validation_loss
+    first, other = train_one(ranged, data), train_one(at_strength, data)
+    assert same_bits(first.net, other.net), "training does not depend on it"
+    assert first.history.validation_loss != other.history.validation_loss
     fixed = metrics(other.net, denoiser_config(0.4))
     assert metrics(other.net, at_strength) == fixed != metrics(other.net, ranged)
     assert {"validation_bce", "validation_psnr", "test_bce", "test_psnr"} == set(fixed)

@@ -153,7 +153,7 @@ def test_differing_settings_do_make_a_difference(data):
         ends.append(train_one(with_recipe(base, **change), data).net)
     ends.append(train_one(base, data, replicate=1).net)
     ends.append(train_one(base, data, seed=1).net)
-    assert not any(same_bits(one, other) for one, other in itertools.combinations(ends, 2))
+    assert not any(same_bits(first, other) for first, other in itertools.combinations(ends, 2))
 
 
 VMAPPABLE = {
@@ -207,9 +207,9 @@ def test_settings_of_replicate_k_are_paired(data):
     """Replicate k starts with the same weights and gets the same batches at every learning rate."""
     slow = trial_config(learning_rate=1e-12, epochs=1)
     other = trial_config(learning_rate=2e-12, l2=1e-12, epochs=1)
-    one, two = train(trials_of((4, slow), (4, other)), data)
-    assert one.history.train_loss == pytest.approx(two.history.train_loss, rel=1e-7)
+    first, second = train(trials_of((4, slow), (4, other)), data)
+    assert first.history.train_loss == pytest.approx(second.history.train_loss, rel=1e-7)
     assert all(
-        torch.allclose(value, two.net.state_dict()[name], rtol=0, atol=1e-9)
-        for name, value in one.net.state_dict().items()
+        torch.allclose(value, second.net.state_dict()[name], rtol=0, atol=1e-9)
+        for name, value in first.net.state_dict().items()
     )

@@ -184,9 +184,9 @@ def optimizer_for(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     return torch.optim.SGD(net.parameters(), lr=recipe.learning_rate, momentum=recipe.momentum)
 
 
-def assert_same_network(ours: nn.Module, plain: nn.Module) -> None:
+def assert_same_network(trained: nn.Module, plain: nn.Module) -> None:
     expected = list(plain.named_parameters())
-    for (name, value), (_, plain_value) in zip(ours.named_parameters(), expected, strict=True):
+    for (name, value), (_, plain_value) in zip(trained.named_parameters(), expected, strict=True):
         assert_tensor_near(value.detach(), plain_value.detach(), name)
 
 
@@ -230,10 +230,10 @@ def test_l2_is_not_in_the_reported_loss_and_acts_on_the_named_kernels_only(data)
         trial_config(SMALL["mlp"][0], l2=l2, l2_params=["hidden.0.weight"], batch_size=200, learning_rate=0.1)
         for l2 in (0.0, 5.0)
     )
-    one, other = train(trials_of((0, bare), (0, pulled)), data)
-    assert one.history.train_loss == other.history.train_loss
+    first, other = train(trials_of((0, bare), (0, pulled)), data)
+    assert first.history.train_loss == other.history.train_loss
     first = build_network(bare.network, (1, 12, 12), 10, Seed(0) / "replicate" / 0 / "weights").state_dict()
-    for name, value in one.net.net.state_dict().items():
+    for name, value in first.net.net.state_dict().items():
         change = other.net.net.state_dict()[name] - value
         if name == "hidden.0.weight":  # one step of the penalty's gradient: -rate * 2 * l2 * w = -w
             torch.testing.assert_close(change, -first[name], rtol=1e-5, atol=1e-6)

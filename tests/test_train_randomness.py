@@ -76,11 +76,13 @@ def test_building_checking_and_loading_leave_the_global_generators_alone(data, o
 
 def test_a_module_with_randomness_of_its_own_is_trained_reproducibly(data, own_net):
     config = trial_config(own_net, epochs=2)
-    one, other = (train_one(config, data, replicate=k, stacked=False, reseed_each_step=True) for k in (0, 1))
-    assert not same_bits(one.net, other.net)
-    assert same_bits(one, train_one(config, data, replicate=0, stacked=False, reseed_each_step=True))
+    first, other = (
+        train_one(config, data, replicate=k, stacked=False, reseed_each_step=True) for k in (0, 1)
+    )
+    assert not same_bits(first.net, other.net)
+    assert same_bits(first, train_one(config, data, replicate=0, stacked=False, reseed_each_step=True))
     other_seed = train_one(config, data, replicate=0, stacked=False, reseed_each_step=True, seed=9)
-    assert not same_bits(one.net, other_seed.net)
+    assert not same_bits(first.net, other_seed.net)
 
 
 def calls_of(name: str) -> set[str]:

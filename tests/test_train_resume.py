@@ -136,8 +136,8 @@ def uninterrupted(jobs, data):
 def test_stopped_anywhere_it_ends_in_the_same_bits(case, stops, jobs, uninterrupted, data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("stopped")
     results = stopped_and_resumed(jobs[case], data, folder, stops)
-    for one, other in zip(results, uninterrupted[case], strict=True):
-        assert same_bits(one, other), f"stopped after {stops}"
+    for result, expected in zip(results, uninterrupted[case], strict=True):
+        assert same_bits(result, expected), f"stopped after {stops}"
 
 
 def test_all_cases_are_there(jobs):
@@ -147,12 +147,12 @@ def test_all_cases_are_there(jobs):
 @pytest.mark.parametrize("step", range(1, EPOCHS * STEPS + 1))
 def test_stopped_after_each_step_once(step, jobs, uninterrupted, data, tmp_path):
     """Also after the last step of an epoch, which is then not evaluated yet."""
-    for one, other in zip(
+    for result, expected in zip(
         stopped_and_resumed(jobs["a population of four"], data, tmp_path, [step]),
         uninterrupted["a population of four"],
         strict=True,
     ):
-        assert same_bits(one, other)
+        assert same_bits(result, expected)
 
 
 def test_fewer_members_can_resume_from_the_checkpoint_of_more(uninterrupted, data, tmp_path):

@@ -127,7 +127,7 @@ def test_batch_norm_is_not_rounded():
     """Its statistics are sums over a batch: in bf16 they would be wrong in the third digit."""
     _, state = with_batch_norm()
     assert state.compute_params.keys() == {
-        f"net.{place}.{kind}" for place in (1, 3) for kind in ("weight", "bias")
+        f"net.{layer}.{kind}" for layer in (1, 3) for kind in ("weight", "bias")
     }
 
 
@@ -156,10 +156,10 @@ def test_a_step_leaves_its_arguments_alone(name, stacked, optimizer, precision):
 @pytest.mark.parametrize(("name", "stacked"), KINDS)
 def test_bytes_are_the_floats_that_they_stand_for(name, stacked, precision):
     toy = Toy(name, precision, stacked=stacked)
-    one, other = (
+    first, other = (
         toy.step(toy.state, toy.batch(floats=floats), toy.keys(), toy.hyper()) for floats in (False, True)
     )
-    assert all(map(torch.equal, *map(_pytree.tree_leaves, (one, other))))
+    assert all(map(torch.equal, *map(_pytree.tree_leaves, (first, other))))
 
 
 class TestTensorSet:

@@ -130,26 +130,26 @@ def stopped_and_resumed(
     raise AssertionError("it never ended")
 
 
-def same_bits(one: TrainingResult | nn.Module, other: TrainingResult | nn.Module) -> bool:
+def same_bits(first: TrainingResult | nn.Module, other: TrainingResult | nn.Module) -> bool:
     """Whether two trainings (or networks) ended in the same bits, history included."""
-    if isinstance(one, TrainingResult) and isinstance(other, TrainingResult):
-        if (one.history, one.divergence) != (other.history, other.divergence):
+    if isinstance(first, TrainingResult) and isinstance(other, TrainingResult):
+        if (first.history, first.divergence) != (other.history, other.divergence):
             return False
-        one, other = one.net, other.net
-    assert isinstance(one, nn.Module) and isinstance(other, nn.Module)
-    a, b = one.state_dict(), other.state_dict()
+        first, other = first.net, other.net
+    assert isinstance(first, nn.Module) and isinstance(other, nn.Module)
+    a, b = first.state_dict(), other.state_dict()
     return a.keys() == b.keys() and all(
         a[name].dtype == b[name].dtype and a[name].numpy().tobytes() == b[name].numpy().tobytes()
         for name in a
     )  # bytes, since NaN, in which a diverged training ends, is not equal to itself
 
 
-def assert_near(one: TrainingResult, other: TrainingResult, rtol: float = 1e-4) -> None:
+def assert_near(first: TrainingResult, other: TrainingResult, rtol: float = 1e-4) -> None:
     """Histories and weights agree within a relative tolerance (of each tensor's largest value)."""
-    assert one.history.columns.keys() == other.history.columns.keys()
-    for name, column in one.history.columns.items():
+    assert first.history.columns.keys() == other.history.columns.keys()
+    for name, column in first.history.columns.items():
         np.testing.assert_allclose(column, other.history.columns[name], rtol=rtol, err_msg=name)
-    for name, value in one.net.state_dict().items():
+    for name, value in first.net.state_dict().items():
         assert_tensor_near(value, other.net.state_dict()[name], name, rtol)
 
 

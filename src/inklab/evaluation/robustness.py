@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -91,7 +90,8 @@ def robustness_curve(
     strengths = tuple(map(float, corruption.strengths if strengths is None else strengths))
     for strength in strengths:
         corruption.check_strength(strength)  # all of them before the first is computed
-    examples = _first_of_each_class(labels)
+    recall_per_class(labels, labels, int(labels.max()) + 1)  # refuses missing classes now, not after the work
+    _, examples = np.unique(labels, return_index=True)
     with inference_mode(classify, denoise):
         points = [
             _evaluate(classify, _corrupt_and_denoise(pixels, corruption, strength, seed, denoise), examples)
@@ -110,18 +110,10 @@ def robustness_curve(
     )
 
 
-class _Point(NamedTuple):
-    """One strength of a curve: predictions, and the example of each class as in `RobustnessCurve`."""
-
-    predicted: UInt8[np.ndarray, " n"]
-    corrupted: UInt8[np.ndarray, "k c h w"]
-    denoised: UInt8[np.ndarray, "k c h w"]
-
-
 def _evaluate(
     classify: ForwardFn, blocks: Iterator[tuple[Tensor, Tensor]], examples: Int[np.ndarray, " k"]
-) -> _Point:
-    """Classify blocks of images; keep those whose index is in `examples`."""
+) -> tuple[np.ndarray, ...]:
+    """Predictions for blocks of images, and those whose index is in `examples`: corrupted, denoised."""
     predicted, kept = [], {}
     for number, (corrupted, denoised) in enumerate(blocks):
         predicted.append(_predict(classify(denoised), len(denoised), len(examples)))
@@ -129,7 +121,7 @@ def _evaluate(
             if 0 <= index < len(corrupted):
                 kept[number * BLOCK + index] = corrupted[index], denoised[index]
     pairs = zip(*(kept[index] for index in examples.tolist()), strict=True)
-    return _Point(np.concatenate(predicted), *(to_bytes(torch.stack(images)) for images in pairs))
+    return np.concatenate(predicted), *(to_bytes(torch.stack(images)) for images in pairs)
 
 
 def _corrupt_and_denoise(
@@ -145,18 +137,6 @@ def _corrupt_and_denoise(
                 f"denoising maps {tuple(corrupted.shape)} to {tuple(denoised.shape)}; it must keep the shape"
             )
         yield corrupted, denoised
-
-
-def _first_of_each_class(labels: Int[np.ndarray, " n"]) -> Int[np.ndarray, " k"]:
-    """The index of each class's first image, for classes 0 to the largest label."""
-    classes, first = np.unique(labels, return_index=True)
-    missing = sorted(set(range(int(classes[-1]) + 1)) - set(classes.tolist()))
-    if classes[0] < 0 or missing:
-        raise DataError(
-            f"no image of class {missing or classes[0]}; a robustness curve needs every class: use more "
-            "images"
-        )
-    return first
 
 
 def _predict(logits: Tensor, rows: int, n_classes: int) -> UInt8[np.ndarray, " b"]:

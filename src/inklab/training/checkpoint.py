@@ -83,6 +83,10 @@ class MemberProgress(Record):
     history: History
     divergence: str | None = None
 
+    def diverge(self, reason: str) -> "MemberProgress":
+        """The same member, whose training ends."""
+        return self.model_copy(update={"divergence": reason})
+
 
 class TrainingProgress(Record):
     """How far a training has come (`state.json`).

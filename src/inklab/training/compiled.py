@@ -46,6 +46,7 @@ from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree
 
+from inklab.errors import format_error
 from inklab.hardware import cpuinfo_field
 from inklab.io.files import cache_dir, write_atomic
 from inklab.training.objectives import Batch
@@ -114,8 +115,7 @@ class CompiledStep:
                 graph = _trace(self.step, self.state, batch, dropout_keys, hyper)
                 _PROGRAMS[key] = _load_or_compile(graph, arguments, folder or cache_dir("programs"))
             except Exception as error:  # torch and C++ compilers raise all kinds
-                reason = " ".join(str(error).split())[:300]
-                raise CompileError(f"{type(error).__name__}: {reason}") from error
+                raise CompileError(format_error(error)[:300]) from error
         self._program, self._shape = _PROGRAMS[key], batch.labels.shape
         self._state_leaves = _pytree.tree_leaves(self.state)  # the program changes these and no others
 
@@ -183,12 +183,9 @@ def _materialize_amax_inputs(graph: GraphModule) -> None:
         for values, maximum in permutations(map(_base_node, node.args))
         if isinstance(maximum, Node) and values in map(_base_node, maximum.all_input_nodes)
     )
-    half_precision = (torch.bfloat16, torch.float16)
-    outputs = [
-        node
-        for node in compared
-        if isinstance(node, Node) and node.op != "placeholder" and node.meta["val"].dtype in half_precision
-    ]
+    half = (torch.bfloat16, torch.float16)
+    nodes = [node for node in compared if isinstance(node, Node) and node.op != "placeholder"]
+    outputs = [node for node in nodes if node.meta["val"].dtype in half]
     if outputs:
         output = graph.graph.output_node()
         output.args = ((output.args[0], *outputs),)

@@ -84,10 +84,8 @@ def _sgd_update(params: Tensors, grads: Tensors, state: OptimizerState, hyper: H
     return _apply(params, velocity, hyper.learning_rate), {"velocity": velocity}
 
 
-def _momentum(velocity: Tensors, grads: Tensors, momentum: Tensor) -> Tensors:
-    return {
-        name: torch.addcmul(grad, broadcast(momentum, grad), velocity[name]) for name, grad in grads.items()
-    }
+def _momentum(velocity: Tensors, grads: Tensors, rate: Tensor) -> Tensors:
+    return {name: torch.addcmul(grad, broadcast(rate, grad), velocity[name]) for name, grad in grads.items()}
 
 
 def _plain_update(params: Tensors, grads: Tensors, state: OptimizerState, hyper: HyperParams) -> Update:

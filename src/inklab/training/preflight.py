@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from inklab.errors import ModelMismatchError
+from inklab.errors import ModelMismatchError, format_error
 from inklab.networks.layer_table import layer_table
 from inklab.networks.layers import NormalizedModel, key_names
 from inklab.records.plan import NetworkTraits
@@ -40,10 +40,11 @@ def preflight(config: TrialConfig, shape: Shape, n_classes: int) -> NetworkTrait
     _check_gradients(name, net, objective, batch)
     loss = _single_step(name, net, objective, batch, config.precision)
     uses_global_rng = _uses_global_rng(net, images)
+    # Stacked, BatchNorm is one norm over all members' channels: its bits depend on the number of members.
+    has_batch_norm = any(isinstance(module, _NormBase) for module in net.modules())
+    is_vmappable = not uses_global_rng and not has_batch_norm
     return NetworkTraits(
-        vmappable=not uses_global_rng
-        and not _has_batch_norm(net)
-        and _supports_vmap(net, objective, batch, config.precision, loss),
+        vmappable=is_vmappable and _supports_vmap(net, objective, batch, config.precision, loss),
         has_convolutions=any(isinstance(module, nn.modules.conv._ConvNd) for module in net.modules()),
         uses_global_rng=uses_global_rng,
         parameters=sum(parameter.numel() for parameter in net.parameters()),
@@ -69,8 +70,8 @@ def _check_output(
             output = net(images)
     except Exception as error:  # a user's module may raise anything
         raise ModelMismatchError(
-            f"'{name}' fails on a batch of shape {tuple(images.shape)}: {_one_line(error)}; likely causes: a "
-            "layer of the wrong size, a missing nn.Flatten()",
+            f"'{name}' fails on a batch of shape {tuple(images.shape)}: {format_error(error)}; likely "
+            "causes: a layer of the wrong size, a missing nn.Flatten()",
             key=name,
         ) from error
     expected = (N_IMAGES, n_classes) if objective.task == "classification" else tuple(images.shape)
@@ -112,14 +113,6 @@ def _uses_global_rng(net: NormalizedModel, images: Tensor) -> bool:
         return before != global_states()
 
 
-def _has_batch_norm(net: NormalizedModel) -> bool:
-    """Whether it has BatchNorm, which can be stacked, but not with the same bits.
-
-    Stacked, it is one norm over all members' channels, and the order of its sums depends on their number.
-    """
-    return any(isinstance(module, _NormBase) for module in net.modules())
-
-
 def _single_step(
     name: str, net: NormalizedModel, objective: Objective, batch: Batch, precision: Precision
 ) -> Tensor:
@@ -130,7 +123,7 @@ def _single_step(
             return _step_loss(net, objective, single_member(net), batch, hyper, precision)
     except Exception as error:  # as above
         raise ModelMismatchError(
-            f"'{name}' fails in a training step in {precision}: {_one_line(error)}; likely causes: an "
+            f"'{name}' fails in a training step in {precision}: {format_error(error)}; likely causes: an "
             "operation without bf16 support (try fp32), or one that changes tensors in place",
             key=name,
         ) from error
@@ -142,12 +135,10 @@ def _supports_vmap(
     """Whether one step over two stacked members runs, and gives the loss of a single one."""
     stacked_batch = Batch(*(torch.stack([part, part]) for part in batch))
     zeros = torch.zeros(2)
-    hyper = HyperParams(torch.tensor([0.1, 0.1]), zeros, zeros, step=torch.zeros(()))
+    hyper = HyperParams(zeros + 0.1, zeros, zeros, step=torch.zeros(()))
     try:
         losses = _step_loss(net, objective, stack_states([net, net]), stacked_batch, hyper, precision)
-    except (
-        Exception
-    ):  # control flow on data, changes in place, operations without a batching rule: many types
+    except Exception:  # control flow on data, changes in place, no batching rule: many types
         return False
     return bool(torch.allclose(losses[0], single_loss, rtol=0.05, atol=1e-3))
 
@@ -165,7 +156,3 @@ def _step_loss(
     step = TrainStep(net, objective, PLAIN_SGD, frozenset(), stacked, precision)
     keys = {name: torch.zeros((2, 2) if stacked else 2, dtype=torch.int32) for name in key_names(net)}
     return step(step.init_state(*tensors), batch, keys, hyper)[1]
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

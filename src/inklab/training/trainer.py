@@ -68,7 +68,7 @@ def train_population(
 
     recipe, precision = population.recipe, population.config.precision
     metrics = EpochMetrics(population.step.objective, data, recipe, Seed(job.seed), precision)
-    while progress.epoch < recipe.epochs and not progress.all_diverged:
+    while progress.epoch < recipe.epochs and not all(member.divergence for member in progress.members):
         epoch = progress.epoch
         for batch in population.batches.epoch(epoch, skip=progress.step):
             dropout_keys = population.dropout_keys(epoch, progress.step)
@@ -86,11 +86,11 @@ def train_population(
 def _train_one_by_one(
     job: PopulationJob, data: TrainingData, on_epoch: OnEpoch, checkpoints: CheckpointManager | None
 ) -> list["TrainingResult"]:
-    results: list[TrainingResult] = []
-    for trial in job.trials:
+    def train(trial: Trial) -> TrainingResult:
         own = checkpoints.subfolder(trial.id) if checkpoints else None
-        results += train_population(replace(job, trials=[trial]), data, on_epoch, own)
-    return results
+        return train_population(replace(job, trials=[trial]), data, on_epoch, own)[0]
+
+    return [train(trial) for trial in job.trials]
 
 
 @dataclass(frozen=True)
@@ -149,11 +149,6 @@ class PopulationProgress:
     def global_step(self) -> int:
         """Finished steps of all epochs."""
         return self.epoch * len(self.population.batches) + self.step
-
-    @property
-    def all_diverged(self) -> bool:
-        """Whether there is nothing left to train."""
-        return all(member.divergence for member in self.members)
 
     @property
     def seconds(self) -> float:
@@ -252,12 +247,10 @@ def _after_epoch(
     is_finite = torch.isfinite(losses)
     if not bool(is_finite.all()):
         step = int((~is_finite).nonzero()[0]) + 1
-        reason = f"the loss became NaN or infinite in epoch {epoch}, step {step}"
-        return member.model_copy(update={"divergence": reason})
+        return member.diverge(f"the loss became NaN or infinite in epoch {epoch}, step {step}")
     point = {"epoch": epoch, "train_loss": float(losses.mean())} | metrics.after_epoch(net)
     if not _is_finite(net, point, data):  # because of the last step, after its loss was computed
-        reason = f"the loss became NaN or infinite after epoch {epoch}"
-        return member.model_copy(update={"divergence": reason})
+        return member.diverge(f"the loss became NaN or infinite after epoch {epoch}")
     return member.model_copy(update={"history": member.history.append(point)})
 
 
