@@ -52,28 +52,18 @@ RECALL = "recall"
 def findings(results: Results, plan: Plan) -> tuple[str, ...]:
     """One finding for each experiment with numbers, and last how to read the intervals.
 
-    Args:
-        results: their own findings are not read.
-        plan: of the run.
+    Findings that the results already have are not read.
 
     Returns:
         `NAME: QUESTION ANSWER`, in the order of the plan. The answer is short; `sentence` has the whole one.
     """
-    lines = []
-    for experiment in plan.experiments:
-        answer = _join(_describe(experiment, results, brief=True))
-        if answer:
-            lines.append(f"{experiment.name}: {_join([experiment.question.strip(), answer])}")
+    answers = [(one, _join(_describe(one, results, brief=True))) for one in plan.experiments]
+    lines = [f"{one.name}: {_join([one.question.strip(), answer])}" for one, answer in answers if answer]
     return (*lines, READING_NOTE)
 
 
 def sentence(experiment: ExperimentPlan, results: Results) -> str:
-    """What came out of one experiment; empty for one without numbers.
-
-    Args:
-        experiment: of the plan.
-        results: of the run.
-    """
+    """What came out of one experiment; empty for one without numbers."""
     return _join(_describe(experiment, results, brief=False))
 
 
@@ -82,15 +72,17 @@ def _join(sentences: Iterable[str]) -> str:
 
 
 def _describe(experiment: ExperimentPlan, results: Results, *, brief: bool) -> list[str]:
-    entry = results.experiments.get(experiment.name)
-    if isinstance(entry, DataResults):
-        return _describe_data(results.data)
-    if isinstance(entry, TrainingResults):
-        describe = _describe_grid if entry.grid else _describe_training
-        return describe(entry, experiment.references, results.data, brief)
-    if isinstance(entry, RobustnessResults):
-        return _describe_robustness(entry, brief)
-    return _describe_generation(entry) if isinstance(entry, GenerationResults) else []
+    match results.experiments.get(experiment.name):
+        case DataResults():
+            return _describe_data(results.data)
+        case TrainingResults() as entry:
+            describe = _describe_grid if entry.grid else _describe_training
+            return describe(entry, experiment.references, results.data, brief)
+        case RobustnessResults() as entry:
+            return _describe_robustness(entry, brief)
+        case GenerationResults() as entry:
+            return _describe_generation(entry)
+    return []
 
 
 def _describe_data(data: SplitInfo) -> list[str]:
@@ -183,16 +175,12 @@ def _detectable(differences: Sequence[Difference], metric: str) -> str:
 
 def _compare_references(setting: SettingResults, references: Sequence[Reference]) -> list[str]:
     """What others measured, and on which side of what one run here would give it lies."""
+    measured = {name for name, estimate in setting.metrics.items() if estimate.n}
+    measured |= {"parameters"} if setting.parameters else set()
     sentences = []
     for reference in references:
-        clauses = [
-            _compare_reference(setting, name, value)
-            for name, value in reference.values.items()
-            if name == "parameters"
-            and setting.parameters
-            or name in setting.metrics
-            and setting.metrics[name].n
-        ]
+        values = {name: value for name, value in reference.values.items() if name in measured}
+        clauses = [_compare_reference(setting, name, value) for name, value in values.items()]
         if clauses:
             sentences.append(f"{_capitalize(reference.source)}: {'; '.join(clauses)}.")
     return sentences
@@ -382,23 +370,14 @@ def _confident_samples(entry: GenerationResults) -> list[str]:
 
 def _confident_real_images(entry: GenerationResults) -> list[str]:
     images = pluralize(entry.test_images, "test image")
-    shares = {
-        "test images": entry.confident_share_test,
-        "their reconstructions": entry.confident_share_reconstructed,
-    }
-    return [
-        f"{name} {share.format('confident_share', images=images)}"
-        for name, share in shares.items()
-        if share.n
-    ]
+    test, rebuilt = entry.confident_share_test, entry.confident_share_reconstructed
+    shares = {"test images": test, "their reconstructions": rebuilt}
+    return [f"{name} {one.format('confident_share', images=images)}" for name, one in shares.items() if one.n]
 
 
 def _describe_frechet(entry: GenerationResults) -> str:
-    distances = {
-        name: one.frechet_distance.mean
-        for name, one in entry.samplers.items()
-        if one.frechet_distance.mean is not None
-    }
+    means = {name: one.frechet_distance.mean for name, one in entry.samplers.items()}
+    distances = {name: mean for name, mean in means.items() if mean is not None}
     if not distances:
         return ""
     nearest = min(distances, key=lambda name: distances[name])
