@@ -16,12 +16,12 @@ def test_a_page_is_served_and_its_scripts_run():
 
 
 def test_asyncio_works_between_pages():
-    async def one() -> int:
+    async def answer() -> int:
         return 1
 
     with opened(files={"": PAGE}):
         pass
-    assert asyncio.run(one()) == 1
+    assert asyncio.run(answer()) == 1
     with opened(files={"": PAGE}) as page:
         assert page.title() == "A page"
 

@@ -2,21 +2,17 @@
 
 import gzip
 import io
-import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from malicious_files import idx
 
 from inklab.data.formats import parse_idx, read_idx, unpack
 from inklab.data.sources import load_dataset
 from inklab.errors import CorruptFileError, DataError
-
-
-def idx(array: np.ndarray) -> bytes:
-    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
 
 
 def write_pair(folder: Path, part: str, count: int, packed: bool = False) -> None:
@@ -24,8 +20,7 @@ def write_pair(folder: Path, part: str, count: int, packed: bool = False) -> Non
     images = rng.integers(0, 256, (count, 4, 5), np.uint8)
     labels = (np.arange(count) % 3).astype(np.uint8)
     for name, array in ((f"{part}images-idx3-ubyte", images), (f"{part}labels-idx1-ubyte", labels)):
-        content = gzip.compress(idx(array), mtime=0) if packed else idx(array)
-        (folder / (name + ".gz" * packed)).write_bytes(content)
+        (folder / (name + ".gz" * packed)).write_bytes(gzip.compress(idx(array)) if packed else idx(array))
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])

@@ -7,7 +7,6 @@ import hashlib
 import http.server
 import os
 import socket
-import struct
 import threading
 import time
 from dataclasses import replace
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from malicious_files import idx
 
 from inklab.data.dataset import split
 from inklab.data.mnist import FASHION_MNIST, FILES, MNIST, DownloadSpec, load_published
@@ -39,8 +39,7 @@ def small_files() -> dict[str, bytes]:
     rng, files = np.random.default_rng(0), {}
     for count, images, labels in ((20, *FILES[:2]), (10, *FILES[2:])):
         pixels = rng.integers(0, 256, (count, 28, 28), np.uint8)
-        files[images] = bytes([0, 0, 8, 3]) + struct.pack(">3I", *pixels.shape) + pixels.tobytes()
-        files[labels] = bytes([0, 0, 8, 1]) + struct.pack(">I", count) + bytes(i % 10 for i in range(count))
+        files[images], files[labels] = idx(pixels), idx(np.arange(count, dtype=np.uint8) % 10)
     return files
 
 

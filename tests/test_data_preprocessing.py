@@ -230,8 +230,8 @@ def test_small_pictures_of_one_size_stay_as_they_are(tmp_path):
         Preprocessing.resize_only((1, 10, 9)),
     )
     assert (dataset.train.counts(2), dataset.test.counts(2)) == ((5, 5), (1, 1))
-    seen = {image.tobytes() for part in (dataset.train, dataset.test) for image in part.pixels}
-    assert seen == {array.tobytes() for array in arrays}
+    images = {image.tobytes() for part in (dataset.train, dataset.test) for image in part.pixels}
+    assert images == {array.tobytes() for array in arrays}
 
 
 def test_color_is_kept_where_there_is_any(tmp_path):

@@ -118,7 +118,7 @@ def _one_of(valid: Sequence[bytes], changes: Changes) -> bytes:
 
 
 def _idx() -> Reader:
-    plain = [idx(IMAGES.shape, IMAGES.tobytes()), idx(LABELS.shape, LABELS.tobytes())]
+    plain = [idx(IMAGES), idx(LABELS)]
     valid = [*plain, *(gzip.compress(raw) for raw in plain)]
     return lambda changes: parse_idx(unpack(io.BytesIO(_one_of(valid, changes)), "a.idx"), "a.idx")
 

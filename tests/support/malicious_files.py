@@ -15,6 +15,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
@@ -109,7 +110,7 @@ def _digits(raw: bytes, at: int, value: int) -> bytes:
 
 
 def _noise(raw: bytes, at: int, value: int) -> bytes:
-    """Random bytes, behind the beginning of the sound ones or instead of them."""
+    """Random bytes, behind the beginning of the valid bytes or instead of them."""
     return raw[: at if value % 2 else 0] + Random(value).randbytes(value // 2 % 300)
 
 
@@ -122,7 +123,7 @@ _BYTES: tuple[Callable[[bytes, int, int], bytes], ...] = (
 
 
 class Document:
-    """A sound JSON value of which changed copies are made.
+    """A valid JSON value of which changed copies are made.
 
     Args:
         value: any JSON value.
@@ -144,7 +145,7 @@ class Document:
         if not path:
             return _value(number)
         try:
-            parent = _found(whole, path[:-1])
+            parent = _descend(whole, path[:-1])
             change = _VALUES[kind % len(_VALUES)]
             change(parent, path[-1], self._other(number) if change is _graft else None, number)
         except (KeyError, IndexError, TypeError):  # an earlier change took it away
@@ -152,7 +153,7 @@ class Document:
         return whole
 
     def _other(self, number: int) -> Any:
-        return _found(json.loads(self._text), self._paths[number % len(self._paths)])
+        return _descend(json.loads(self._text), self._paths[number % len(self._paths)])
 
 
 def _paths(value: Any, path: Route = ()) -> Iterator[Route]:
@@ -162,7 +163,7 @@ def _paths(value: Any, path: Route = ()) -> Iterator[Route]:
             yield from _paths(child, (*path, key))
 
 
-def _found(value: Any, path: Route) -> Any:
+def _descend(value: Any, path: Route) -> Any:
     for key in path:
         value = value[key]
     return value
@@ -218,9 +219,9 @@ def put(path: Path, raw: bytes) -> Path:
     return path
 
 
-def idx(shape: Sequence[int], content: bytes) -> bytes:
-    """An IDX file of bytes."""
-    return struct.pack(f">BBBB{len(shape)}I", 0, 0, 8, len(shape), *shape) + content
+def idx(array: np.ndarray) -> bytes:
+    """An IDX file of unsigned bytes."""
+    return struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
 
 
 # ---------------------------------------------------------------- what every case is held to

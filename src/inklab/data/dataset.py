@@ -40,12 +40,8 @@ class ImageSet:
 
     def __post_init__(self) -> None:
         pixels, labels = self.pixels, self.labels
-        if (
-            pixels.dtype != np.uint8
-            or pixels.ndim != 4
-            or pixels.shape[1] not in (1, 3)
-            or 0 in pixels.shape[1:]
-        ):
+        is_image_batch = pixels.ndim == 4 and pixels.shape[1] in (1, 3) and 0 not in pixels.shape[1:]
+        if pixels.dtype != np.uint8 or not is_image_batch:
             raise DataError(f"pixels are {describe(pixels)}; they must be uint8 (n, c, h, w) with c 1 or 3")
         if labels.dtype != np.int64 or labels.ndim != 1:
             raise DataError(f"labels are {describe(labels)}; they must be int64 (n,)")

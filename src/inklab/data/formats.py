@@ -1,6 +1,7 @@
 """Datasets in files: IDX as MNIST has it, NumPy's .npz, and directories of image files."""
 
 import gzip
+import io
 import math
 import re
 import struct
@@ -8,6 +9,7 @@ import warnings
 import zipfile
 import zlib
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 from unicodedata import category
@@ -59,7 +61,7 @@ def read_idx(path: Path) -> UInt8[np.ndarray, "..."]:
         raise DataError(f"'{path}' can't be read: {error.strerror or error}") from error
 
 
-def unpack(file: BinaryIO, name: str) -> bytes:
+def unpack(file: BinaryIO | io.BytesIO, name: str) -> bytes:
     """The bytes of an IDX file, uncompressed: the header and exactly the data that it declares.
 
     Raises:
@@ -68,20 +70,20 @@ def unpack(file: BinaryIO, name: str) -> bytes:
     is_gzipped = file.read(2) == b"\x1f\x8b"
     file.seek(0)
     if not is_gzipped:
-        return _read_declared(file, name)
+        return _read_declared(file.read, name)
     try:
         with gzip.GzipFile(fileobj=file) as unpacked:
-            return _read_declared(unpacked, name)
+            return _read_declared(unpacked.read, name)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise CorruptFileError(f"'{name}' is a damaged gzip file ({error}); download it again") from error
 
 
-def _read_declared(file: BinaryIO | gzip.GzipFile, name: str) -> bytes:
-    head = file.read(4 + 4 * MAX_DIMENSIONS)
+def _read_declared(read: Callable[[int], bytes], name: str) -> bytes:
+    head = read(4 + 4 * MAX_DIMENSIONS)
     shape = _shape(head, name)
     expected = 4 + 4 * len(shape) + math.prod(shape)
     content = bytearray(head)
-    while len(content) <= expected and (chunk := file.read(min(CHUNK, expected + 1 - len(content)))):
+    while len(content) <= expected and (chunk := read(min(CHUNK, expected + 1 - len(content)))):
         content += chunk
     if len(content) != expected:
         actual = f"{len(content):,}" if len(content) < expected else f"more than {expected:,}"
@@ -395,8 +397,9 @@ def _note_on_sizes(files: list[Path], preprocessing: Preprocessing) -> str | Non
     if set(sizes) == {(preprocessing.width, preprocessing.height)}:
         return None
     (width, height), count = sizes.most_common(1)[0]
-    one, several = f"of {width} x {height} pixels", f"(most often {width} x {height}: {count:,})"
-    described = one if len(sizes) == 1 else f"in {len(sizes)} sizes {several}"
+    described = f"of {width} x {height} pixels"
+    if len(sizes) > 1:
+        described = f"in {len(sizes)} sizes (most often {width} x {height}: {count:,})"
     target = f"{preprocessing.width} x {preprocessing.height}"
     return f"{pluralize(len(files), 'picture')} {described}: all were preprocessed to {target} pixels."
 

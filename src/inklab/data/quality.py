@@ -93,7 +93,10 @@ def check_data(dataset: Dataset, split: Split | None = None) -> DataReport:
         labels=dataset.labels,
         counts=counts,
         balance=max(counts["train"]) / smallest if smallest else None,
-        duplicates={name: _issue(_duplicates(equal, name)) for name in sets},
+        duplicates={
+            name: _issue([ref for group in equal for ref in [ref for ref in group if ref[0] == name][1:]])
+            for name in sets
+        },
         train_test_overlap=_issue(_overlap(equal)),
         label_conflicts=_issue(_conflicts(equal, sets)),
         constant_images=_issue(_where(sets, _is_constant)),
@@ -110,10 +113,6 @@ def _group_equal(sets: Mapping[str, ImageSet]) -> list[list[ImageRef]]:
             # A digest takes a fortieth of the memory of the bytes, and collides for no two images.
             groups[hashlib.blake2b(image.tobytes(), digest_size=16).digest()].append((name, index))
     return [group for group in groups.values() if len(group) > 1]
-
-
-def _duplicates(equal: Sequence[Sequence[ImageRef]], name: str) -> list[ImageRef]:
-    return [ref for group in equal for ref in [ref for ref in group if ref[0] == name][1:]]
 
 
 def _overlap(equal: Sequence[Sequence[ImageRef]]) -> list[ImageRef]:
@@ -188,11 +187,9 @@ def _notes_on_images(report: DataReport) -> Iterable[str]:
     for name, issue in report.duplicates.items():
         if issue.count:
             yield f"{pluralize(issue.count, 'duplicate')} in the {name} set."
+    leak = "held out and also in the training set: metrics on the test set are too good"
     issues = (
-        (
-            report.train_test_overlap,
-            "held out and also in the training set: metrics on the test set are too good",
-        ),
+        (report.train_test_overlap, leak),
         (report.label_conflicts, "with different labels for equal images: at least some labels are wrong"),
         (report.constant_images, "with one value only"),
         (report.inverted_polarity, "with a light background where most have a dark one, or vice versa"),

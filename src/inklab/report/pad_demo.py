@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -65,11 +65,8 @@ class DenseLayer:
 
     def to_json(self) -> JsonValue:
         """As the page has it: base64 of the floats, the weights row by row."""
-        return {
-            "activation": self.activation,
-            "weights": _encode_base64(self.weights),
-            "bias": _encode_base64(self.bias),
-        }
+        weights, bias = (encode_base64(array.astype("<f4").tobytes()) for array in (self.weights, self.bias))
+        return {"activation": self.activation, "weights": weights, "bias": bias}
 
 
 @dataclass(frozen=True)
@@ -164,22 +161,16 @@ def _layer_order(name: str) -> tuple[int, int]:
     return PARTS.index(name.split(".")[1]), int((match and match[1]) or 0)
 
 
-def _encode_base64(array: np.ndarray) -> str:
-    return b64encode(array.astype("<f4").tobytes()).decode("ascii")
+def encode_base64(raw: bytes) -> str:
+    """Bytes as ASCII text."""
+    return b64encode(raw).decode("ascii")
 
 
 # ---------------------------------------------------------------- the section of the page
 
 
-@dataclass(frozen=True)
-class ModelFacts:
-    """A network of the pad, as the page describes it.
-
-    Attributes:
-        anchor: of its experiment's section.
-        title: of its experiment.
-        facts: replicate, size and accuracy.
-    """
+class ModelFacts(NamedTuple):
+    """A network of the pad as the page describes it: its experiment's section; replicate, size, accuracy."""
 
     anchor: str
     title: str
@@ -211,8 +202,7 @@ class PadSection:
     sha256: str
 
 
-@dataclass(frozen=True)
-class _Candidate:
+class _Candidate(NamedTuple):
     network: DenseNetwork
     experiment: TrainingPlan
     outcome: TrialOutcome
@@ -239,9 +229,8 @@ def build_pad(run: Run) -> PadSection | None:
     denoiser = next(_find_networks(run, "denoising", remaining), None)
     images = run.samples()
     threshold = ood_threshold(denoiser.network, images.pixels) if denoiser and images else None
-    script = inline_modules(
-        *map(source, MODULES), _read_template("network.js"), _read_template("pad-demo.js")
-    )
+    templates = [(TEMPLATES / name).read_text(encoding="utf-8") for name in ("network.js", "pad-demo.js")]
+    script = inline_modules(*map(source, MODULES), *templates)
     return PadSection(
         subject="digit" if data.labels == tuple("0123456789") else "sign",
         labels=data.labels,
@@ -259,12 +248,8 @@ def build_pad(run: Run) -> PadSection | None:
             }
         ),
         script=script,
-        sha256=f"sha256-{b64encode(sha256(script.encode()).digest()).decode('ascii')}",
+        sha256=f"sha256-{encode_base64(sha256(script.encode()).digest())}",
     )
-
-
-def _read_template(name: str) -> str:
-    return (TEMPLATES / name).read_text(encoding="utf-8")
 
 
 def _find_networks(run: Run, task: Task, max_bytes: int) -> Iterator[_Candidate]:
@@ -275,9 +260,8 @@ def _find_networks(run: Run, task: Task, max_bytes: int) -> Iterator[_Candidate]
         try:
             outcome = run.outcomes[run.trial_for(experiment.name)]
             config = outcome.config
-            if outcome.diagnoses or config.network.name != NETWORKS[task]:
-                continue
-            if task == "denoising" and config.recipe.corruption is None:  # it has learned to copy
+            copies = task == "denoising" and config.recipe.corruption is None  # what such a denoiser learns
+            if outcome.diagnoses or config.network.name != NETWORKS[task] or copies:
                 continue
             network = read_dense(run.model_dir(experiment.name), max_bytes=max_bytes)
         except (InklabError, OSError):
@@ -292,10 +276,7 @@ def _encode_examples(images: ImageSet, labels: tuple[str, ...]) -> list[JsonValu
     """The first sample of each class."""
     firsts = [int(np.argmax(images.labels == label)) for label in np.unique(images.labels)[:MAX_EXAMPLES]]
     return [
-        {
-            "label": labels[images.labels[i]],
-            "image": b64encode(images.pixels[i].tobytes()).decode("ascii"),
-        }
+        {"label": labels[images.labels[i]], "image": encode_base64(images.pixels[i].tobytes())}
         for i in firsts
     ]
 
@@ -331,6 +312,5 @@ def ood_threshold(denoiser: DenseNetwork, pixels: UInt8[np.ndarray, "n 1 h w"]) 
         return None
     differences = denoiser.forward(pixels) - pixels.reshape(len(pixels), -1) / np.float32(255)
     threshold = np.quantile(np.square(differences).sum(axis=1), OOD_QUANTILE)
-    return (
-        float(f"{threshold:.4g}") if np.isfinite(threshold) else None
-    )  # so many digits agree on all machines
+    # Four digits agree on all machines.
+    return float(f"{threshold:.4g}") if np.isfinite(threshold) else None

@@ -1,6 +1,5 @@
 """The page: one file that opens offline. Its only script is that of the drawing pad, allowed by its hash."""
 
-from base64 import b64encode
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -37,7 +36,7 @@ from inklab.report.overview import (
     key_findings,
     time_table,
 )
-from inklab.report.pad_demo import TEMPLATES, build_pad
+from inklab.report.pad_demo import TEMPLATES, build_pad, encode_base64
 from inklab.report.tables import (
     Table,
     capitalize,
@@ -294,7 +293,7 @@ def csv_link(figure: Figure) -> str:
     """A figure's data as a data URI; "" if they are too large for the page."""
     if len(figure.csv) > MAX_CSV:
         return ""
-    return "data:text/csv;charset=utf-8;base64," + b64encode(figure.csv.encode()).decode("ascii")
+    return "data:text/csv;charset=utf-8;base64," + encode_base64(figure.csv.encode())
 
 
 def write_report(run: Run, directory: Path | None = None) -> Path:

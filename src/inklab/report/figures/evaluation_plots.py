@@ -318,11 +318,9 @@ def corrupted_strip(run: Run, plan: RobustnessPlan) -> Figure | None:
 def _stored_corrupted(run: Run, plan: RobustnessPlan) -> tuple[Images | None, dict[str, Images]]:
     """Corrupted images of replicate 0, and denoised ones by the names of what stands before a classifier."""
     evaluations = [evaluation for evaluation in plan.evaluations if evaluation.replicate == 0]
-    stored = {entry.pipeline: arrays for entry in evaluations if (arrays := run.arrays(entry.id))}
-    corrupted = next((arrays["corrupted"] for arrays in stored.values()), None)
-    denoised = {
-        "+".join(pipe.denoisers): arrays["denoised"] for pipe, arrays in stored.items() if pipe.denoisers
-    }
+    stored = [(entry.pipeline, arrays) for entry in evaluations if (arrays := run.arrays(entry.id))]
+    corrupted = next((arrays["corrupted"] for _, arrays in stored), None)
+    denoised = {"+".join(pipe.denoisers): arrays["denoised"] for pipe, arrays in stored if pipe.denoisers}
     return corrupted, denoised
 
 
