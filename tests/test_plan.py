@@ -6,15 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from plan_builder import (
-    EXECUTION,
-    MNIST,
-    NET,
-    first_config,
-    plan_digits,
-    plan_experiments,
-    plan_spec,
-)
+from plan_builder import EXECUTION, MNIST, NET, first_config, plan_digits, plan_experiments, plan_spec
 
 from inklab.errors import ConfigError
 from inklab.records.components import NormalizeConfig
@@ -198,11 +190,9 @@ class TestIds:
             assert set(before.trials) == set(after.trials)
 
     def test_a_run_is_named_by_study_profile_data_and_seed(self):
-        given = ("digits", "quick", "f" * 64, 0)
-        others = {
-            run_id(*given[:i], other, *given[i + 1 :]) for i, other in enumerate(("x", "full", "e" * 64, 1))
-        }
-        assert len(others | {run_id(*given)}) == 5
+        names, others = ("digits", "quick", "f" * 64, 0), ("x", "full", "e" * 64, 1)
+        ids = {run_id(*names[:i], other, *names[i + 1 :]) for i, other in enumerate(others)}
+        assert len(ids | {run_id(*names)}) == 5
 
 
 class TestReferences:

@@ -426,12 +426,12 @@ def check_names(spec: StudySpec) -> None:
     from inklab.corruptions.filters import filters  # torch: not needed to read a study
 
     training = spec.training
-    if taken := sorted(set(training) & set(filters)):
-        raise ConfigError(
-            f"'{taken[0]}' is a filter in pipelines, so no training experiment may have that name; rename it",
-            key=taken[0],
-        )
-    for trained in training.values():
+    for name, trained in training.items():
+        if name in filters:
+            raise ConfigError(
+                f"'{name}' is a filter in pipelines, so no training experiment may have that name; rename it",
+                key=name,
+            )
         objectives[trained.recipe.objective]
         if corruption := trained.recipe.corruption:
             strengths = (corruption.strength[1], trained.recipe.eval_strength or 0.0)
