@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from report_plans import plan_of
-from synthetic_report import digits_plan, invent_outcomes, write_report_run
+from synthetic_report import digits_plan, invent_outcomes, plan_of, write_report_run
 from synthetic_run import SyntheticRun, replace
 
 from inklab.records.plan import DataPlan

@@ -5,8 +5,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from report_plans import plan_of
-from synthetic_report import digits_plan, invent_outcomes, write_report_run
+from synthetic_report import digits_plan, invent_outcomes, plan_of, write_report_run
 from synthetic_run import SyntheticRun, make_plan, outcome_of, replace
 
 from inklab.data.dataset import ImageSet

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from synthetic_run import SyntheticRun, outcome_of, robustness_outcome
+from synthetic_run import SyntheticRun, outcome_of, replace, robustness_outcome
 
 from inklab.data.dataset import ImageSet
 from inklab.records.components import Preprocessing
@@ -75,6 +75,22 @@ def digits_plan(
         for key, config in configs.items()
     }  # fmt: skip
     return plan_study(loaded.spec, loaded.profile, data, execution, networks)
+
+
+def plan_of(names: Sequence[str], overrides: Sequence[str] = (), profile: str = "quick") -> Plan:
+    """The plan of some experiments of the digits study, and of those that they depend on."""
+    plan = digits_plan(profile, overrides)
+    evaluations = [plan.evaluations[id] for name in names for id in plan.evaluations_of(name)]
+    needed = {trial for evaluation in evaluations for trial in evaluation.depends_on}
+    kept_names = {*names, *(plan.setting_of(trial).experiment.name for trial in needed)}
+    experiments = [experiment for experiment in plan.experiments if experiment.name in kept_names]
+    trials = {trial: plan.trials[trial] for name in kept_names for trial in plan.trials_of(name)}
+    groups = [
+        replace(group, trials=[trial for trial in group.trials if trial in trials])
+        for group in plan.groups
+        if trials.keys() & set(group.trials)
+    ]
+    return replace(plan, experiments=experiments, trials=trials, groups=groups)
 
 
 def _class_counts(total: int) -> tuple[int, ...]:

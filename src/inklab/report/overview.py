@@ -39,6 +39,8 @@ MAX_FINDING_LENGTH = 900
 
 NO_BREAK_HYPHEN = "\u2011"
 
+OPTIMIZER_NAMES = {"sgd": "SGD", "adam": "Adam", "muon": "Muon"}
+
 
 @dataclass(frozen=True)
 class KeyFinding:
@@ -98,11 +100,12 @@ def headline_text(run: Run) -> str:
     """The main numbers in one paragraph: accuracies, what denoising does, how good generated images are."""
     sentences = [_describe_accuracy(run)]
     for results in run.results.experiments.values():
-        if isinstance(results, RobustnessResults):
-            sentences.append(_describe_denoising(results))
-        elif isinstance(results, GenerationResults):
-            sentences.append(_describe_generated(results))
-    text = " ".join(sentence for sentence in sentences if sentence)
+        match results:
+            case RobustnessResults():
+                sentences.append(_describe_denoising(results))
+            case GenerationResults():
+                sentences.append(_describe_generated(results))
+    text = " ".join(filter(None, sentences))
     is_done = any(outcome.is_done for outcome in (*run.outcomes.values(), *run.evaluations.values()))
     return text or ("" if is_done else "No experiment is finished yet.")
 
@@ -203,7 +206,7 @@ def time_table(run: Run) -> TimeTable | None:
     return TimeTable(table, [*(seconds / longest for seconds in timings.experiments.values()), 0.0])
 
 
-OPTIMIZER_NAMES = {"sgd": "SGD", "adam": "Adam", "muon": "Muon"}
+# ---------------------------------------------------------------- how an experiment was done
 
 
 def describe_method(plan: Plan, experiment: AnyExperimentPlan) -> str:
@@ -224,7 +227,7 @@ def describe_method(plan: Plan, experiment: AnyExperimentPlan) -> str:
 def _describe_training(plan: Plan, experiment: TrainingPlan) -> str:
     config = plan.configs[experiment.settings[0].config]
     counts = sorted({len(setting.trials) for setting in experiment.settings})
-    replicates = " or ".join(f"{n:,}" for n in counts) + (" replicate" if counts == [1] else " replicates")
+    replicates = f"{' or '.join(f'{n:,}' for n in counts)} replicate{'' if counts == [1] else 's'}"
     varied = [
         f"{key} in {{{', '.join(dict.fromkeys(format_value(s.values[key]) for s in experiment.settings))}}}"
         for key in experiment.grid

@@ -65,6 +65,10 @@ LINES: tuple[LineStyle, ...] = (
 _ROLE_OF = {color: role for role, color in PLACEHOLDER.items()}
 _PLACEHOLDERS = re.compile("|".join(_ROLE_OF))
 
+WIDTH = 6.6  # inches; 475 units of the drawing, so that a unit is about 1.4 px in the report's column
+
+FONTS = "system-ui, 'Segoe UI', 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif"
+
 
 def series_style(index: int) -> tuple[str, LineStyle, str]:
     """Color, line style and marker of a figure's series by its number; after six they repeat."""
@@ -90,10 +94,6 @@ def for_file(drawing: str) -> str:
 def variables(theme: dict[str, str]) -> str:
     """A theme as CSS declarations."""
     return " ".join(f"--{role}: {color};" for role, color in theme.items())
-
-
-WIDTH = 6.6  # inches; 475 units of the drawing, so that a unit is about 1.4 px in the report's column
-FONTS = "system-ui, 'Segoe UI', 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif"
 
 
 @dataclass(frozen=True)

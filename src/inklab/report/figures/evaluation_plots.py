@@ -45,6 +45,32 @@ DESCRIBED_STRENGTHS = (0, 0.25, 0.5, 1)
 Images = UInt8[np.ndarray, "s n c h w"]
 RecallPerClass = Float[np.ndarray, "s k"]
 
+MAX_MATRIX_CLASSES = 15
+"""More do not fit side by side and stay legible."""
+
+MIN_SHARE = 0.005
+"""Smaller cells stay empty."""
+
+Matrix = Float[np.ndarray, "k k"]
+
+Matrices = dict[tuple[str, float], Matrix]
+"""Pipeline and strength to shares of each row."""
+
+IMAGES_PER_ROW = 12
+
+N_NEIGHBORS = 10
+
+MAX_CLASS_DOTS = 30
+
+LABEL_WIDTH = 68
+
+METRIC = "confident_share"
+
+MIN_CONFIDENT_SHARE = 0.1
+"""Samplers with less generate noise, whose nearest neighbors mean nothing."""
+
+ClassShares = Mapping[str, Float[np.ndarray, " k"]]
+
 
 def robustness_figures(run: Run, plan: RobustnessPlan, results: RobustnessResults) -> list[Figure | None]:
     """Curves, images, curves of each class and confusion matrices, as far as evaluations are done."""
@@ -66,7 +92,7 @@ def recall_curves(results: RobustnessResults) -> dict[Pipeline, tuple[Estimate, 
     }
 
 
-# ---------------------------------------------------------------- curves
+# ---------------------------------------------------------------- recall against strength
 
 
 def robustness_curves(plan: RobustnessPlan, results: RobustnessResults) -> Figure | None:
@@ -324,15 +350,7 @@ def _stored_corrupted(run: Run, plan: RobustnessPlan) -> tuple[Images | None, di
     return corrupted, denoised
 
 
-MAX_MATRIX_CLASSES = 15
-"""More do not fit side by side and stay legible."""
-
-MIN_SHARE = 0.005
-"""Smaller cells stay empty."""
-
-Matrix = Float[np.ndarray, "k k"]
-Matrices = dict[tuple[str, float], Matrix]
-"""Pipeline and strength to shares of each row."""
+# ---------------------------------------------------------------- confusion matrices
 
 
 def confusion_figure(
@@ -432,16 +450,7 @@ def _draw_matrix(axes: "Axes", matrix: Matrix, labels: Sequence[str]) -> None:
         axes.spines[side].set_color(PLACEHOLDER["rule"])
 
 
-IMAGES_PER_ROW = 12
-N_NEIGHBORS = 10
-MAX_CLASS_DOTS = 30
-LABEL_WIDTH = 68
-METRIC = "confident_share"
-
-MIN_CONFIDENT_SHARE = 0.1
-"""Samplers with less generate noise, whose nearest neighbors mean nothing."""
-
-ClassShares = Mapping[str, Float[np.ndarray, " k"]]
+# ---------------------------------------------------------------- generated images
 
 
 def generation_figures(run: Run, plan: GenerationPlan, results: GenerationResults) -> list[Figure | None]:
@@ -463,8 +472,8 @@ def _stored_generated(run: Run, plan: GenerationPlan) -> dict[str, Arrays]:
 
 def _shares(results: GenerationResults) -> dict[str, Estimate]:
     """The confident share of each sampler that is done at least once."""
-    shares = {name: sampler.confident_share for name, sampler in results.samplers.items()}
-    return {name: share for name, share in shares.items() if share.n}
+    samplers = results.samplers.items()
+    return {name: sampler.confident_share for name, sampler in samplers if sampler.confident_share.n}
 
 
 def _format_mean(estimate: Estimate) -> str:
@@ -637,8 +646,8 @@ def nearest_neighbors(
         n = min(N_NEIGHBORS, len(stored["neighbors"]), len(stored["images"]))
         rows.append(ImageRow(sampler, stored["images"][:n]))
         rows.append(ImageRow("nearest", stored["neighbors"][:n], is_last=True))
-    distances = {name: sampler.nn_distance.mean for name, sampler in results.samplers.items()}
-    known = {name: mean for name, mean in distances.items() if mean is not None}
+    samplers = results.samplers.items()
+    known = {name: mean for name, entry in samplers if (mean := entry.nn_distance.mean) is not None}
     listed = "; ".join(f"{name} {format_metric(mean, 'nn_distance')}" for name, mean in known.items())
     return Figure(
         name=f"{slug(plan.name)}-neighbors",

@@ -32,6 +32,14 @@ MAX_TILE = 40.0  # units per image
 LINE_HEIGHT = 11.0  # units per line of small print
 GAP = 2  # pixels between two images
 
+PER_CLASS = 10
+"""Images drawn of each class."""
+
+MAX_CLASSES = 26
+
+BAR_STYLES = (("c1", 0.95), ("c2", 0.75), ("c6", 0.5))
+"""Color and opacity of each split's bars."""
+
 
 @dataclass(frozen=True)
 class ImageRow:
@@ -138,12 +146,7 @@ def _text(x: float | int, y: float | int, text: str, *, anchor: str = "middle", 
     return f'<text x="{x:.1f}" y="{y:.1f}" style="{style}">{escape(text)}</text>'
 
 
-PER_CLASS = 10
-"""Images drawn of each class."""
-
-MAX_CLASSES = 26
-BAR_STYLES = (("c1", 0.95), ("c2", 0.75), ("c6", 0.5))
-"""Color and opacity of each split's bars."""
+# ---------------------------------------------------------------- a data experiment
 
 
 def data_figures(run: Run, plan: DataPlan) -> list[Figure | None]:

@@ -64,6 +64,15 @@ Histories = dict[str, list[HistoryRow]]
 Grid = Float[np.ndarray, "replicates epochs"]
 """One metric on one split of one setting; NaN where it was not measured."""
 
+MAX_DOTS = 100
+"""Replicates drawn of one setting: more dots hide each other, and 20,000 of them make a drawing of 2 MB."""
+
+MIN_LOG_RATIO = 20
+"""Positive values that span more than this factor are drawn on a log scale."""
+
+Estimates = Mapping[str, Sequence[Estimate]]
+"""Metric to its estimates, one for each setting."""
+
 
 def training_figures(run: Run, plan: TrainingPlan, results: TrainingResults) -> list[Figure | None]:
     """The metrics of a grid, learning curves, and examples of what the network does."""
@@ -319,14 +328,7 @@ def mean_psnr(clean: UInt8[np.ndarray, "n c h w"], images: UInt8[np.ndarray, "n 
     return float(np.mean(np.where(errors > 0, 0.0 - 10 * np.log10(np.maximum(errors, 1e-10)), MAX_PSNR)))
 
 
-MAX_DOTS = 100
-"""Replicates drawn of one setting: more dots hide each other, and 20,000 of them make a drawing of 2 MB."""
-
-MIN_LOG_RATIO = 20
-"""Positive values that span more than this factor are drawn on a log scale."""
-
-Estimates = Mapping[str, Sequence[Estimate]]
-"""Metric to its estimates, one for each setting."""
+# ---------------------------------------------------------------- the metric of each setting
 
 
 def sweep_figure(plan: TrainingPlan, results: TrainingResults) -> Figure | None:
@@ -465,7 +467,7 @@ def _draw_sweep(
         if metric.is_share:
             as_percent(axes.yaxis)
     panels[-1].set_xlabel(f"{keys} (log scale)" if is_log else keys)
-    _add_legend(sheet)
+    _add_sweep_legend(sheet)
 
 
 def _draw_estimate(axes: "Axes", x: float, estimate: Estimate, spacing: float) -> None:
@@ -488,7 +490,7 @@ def _draw_estimate(axes: "Axes", x: float, estimate: Estimate, spacing: float) -
         axes.errorbar(position, estimate.mean, yerr=estimate.sd, color=color, linewidth=1, capsize=3)
 
 
-def _add_legend(sheet: "Sheet") -> None:
+def _add_sweep_legend(sheet: "Sheet") -> None:
     from matplotlib.lines import Line2D
 
     color = PLACEHOLDER
