@@ -30,8 +30,8 @@ class Registry(Generic[T]):
         self._entries: dict[str, T] = {}
         self._complete = False
 
-    def add(self, name: str, entry: T) -> None:
-        """Register an entry.
+    def add(self, name: str, entry: T) -> T:
+        """Register an entry, and return it.
 
         Raises:
             InklabError: its name is taken.
@@ -39,6 +39,7 @@ class Registry(Generic[T]):
         if name in self._entries:
             raise InklabError(f"two {self.kind}s are called '{name}'; rename one of them", key=name)
         self._entries[name] = entry
+        return entry
 
     def all(self) -> dict[str, T]:
         """All entries by name, in alphabetical order."""

@@ -124,13 +124,7 @@ def corruption(
         def fog(images, strength, rng):
             return torch.lerp(images, torch.ones_like(images), strength)
     """
-
-    def register(fn: CorruptFn) -> Corruption:
-        registered = Corruption(name, unit, strengths, max_strength, fn)
-        corruptions.add(name, registered)
-        return registered
-
-    return register
+    return lambda fn: corruptions.add(name, Corruption(name, unit, strengths, max_strength, fn))
 
 
 def check_images(images: Tensor) -> None:

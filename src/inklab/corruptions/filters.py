@@ -47,13 +47,7 @@ filters: Registry[Filter] = Registry("filter", "inklab.corruptions")
 
 def image_filter(name: str, *, description: str) -> Callable[[Callable[[Tensor], Tensor]], Filter]:
     """Register the decorated function over images in [0, 1] as a filter."""
-
-    def register(fn: Callable[[Tensor], Tensor]) -> Filter:
-        registered = Filter(name, description, fn)
-        filters.add(name, registered)
-        return registered
-
-    return register
+    return lambda fn: filters.add(name, Filter(name, description, fn))
 
 
 @image_filter("median", description="the median of the 3x3 pixels around each pixel")

@@ -115,13 +115,7 @@ def sampler(
         description: in a few words, for the report and the listing.
         params: its parameters with their defaults.
     """
-
-    def register(fn: SampleFn) -> Sampler:
-        registered = Sampler(name, description, params, fn)
-        samplers.add(name, registered)
-        return registered
-
-    return register
+    return lambda fn: samplers.add(name, Sampler(name, description, params, fn))
 
 
 @sampler("binary", description="each unit 0 or 1 with equal chance, as the source did")

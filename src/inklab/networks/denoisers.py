@@ -39,18 +39,15 @@ def autoencoder(shape: Shape, classes: int, *, hidden: Sequence[int] = (128,), c
 
     from inklab.networks.layers import glorot
 
+    def dense(*widths: int) -> list[nn.Module]:
+        pairs = pairwise(widths)
+        return [layer for pair in pairs for layer in (nn.Linear(*pair), nn.ReLU())]
+
     pixels = math.prod(shape)
-    down, up = [pixels, *hidden, code], [code, *reversed(hidden)]
-    encoder: list[nn.Module] = [nn.Flatten()]
-    for before, after in pairwise(down):
-        encoder += [nn.Linear(before, after), nn.ReLU()]
-    decoder: list[nn.Module] = []
-    for before, after in pairwise(up):
-        decoder += [nn.Linear(before, after), nn.ReLU()]
-    decoder += [nn.Linear(up[-1], pixels), nn.Unflatten(1, shape)]
-    return glorot(
-        nn.Sequential(OrderedDict(encoder=nn.Sequential(*encoder), decoder=nn.Sequential(*decoder)))
-    )
+    encoder = nn.Sequential(nn.Flatten(), *dense(pixels, *hidden, code))
+    up = [code, *reversed(hidden)]
+    decoder = nn.Sequential(*dense(*up), nn.Linear(up[-1], pixels), nn.Unflatten(1, shape))
+    return glorot(nn.Sequential(OrderedDict(encoder=encoder, decoder=decoder)))
 
 
 @network("unet", task="denoising")
