@@ -254,6 +254,7 @@ class TestCompiledStep:
         with broken_compiler(), pytest.raises(CompileError):
             step.compile(*arguments, folder=tmp_path)
         assert not step.compiled and tmp_path.stat().st_mode & 0o777 == 0o700
+        assert not list(tmp_path.glob("*.*.pt2")), "no drafts are left"
 
 
 RUN_AGAIN = """
