@@ -53,14 +53,9 @@ def context(tmp_path_factory):
     study, run_directory = toy_run.study(), RunDirectory(tmp_path_factory.mktemp("context"))
     write_split_arrays(run_directory, study.split)
     return JobContext(
-        run_path=run_directory.path,
-        seed=study.spec.seed,
-        labels=study.data.labels,
-        preprocessing=study.data.preprocessing,
-        data_sha256=study.data.sha256,
-        numerics=NUMERICS,
-        threads=1,
-    )
+        run_path=run_directory.path, seed=study.spec.seed, labels=study.data.labels,
+        preprocessing=study.data.preprocessing, data_sha256=study.data.sha256, numerics=NUMERICS, threads=1,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -156,8 +156,8 @@ class RunMonitor:
         directory, plan = self._run_directory, self._run_directory.plan()
         outcomes = {id: self._trials.get(id) or directory.outcome(id) for id in plan.trials}
         evaluations = {
-            id: self._evaluations.get(id) or directory.evaluation(planned, plan.data.n_classes)
-            for id, planned in plan.evaluations.items()
+            id: self._evaluations.get(id) or directory.evaluation(job, plan.data.n_classes)
+            for id, job in plan.evaluations.items()
         }
         snapshot = Snapshot(plan, without_none(outcomes), without_none(evaluations))
         self._trials = {id: row for id, row in snapshot.outcomes.items() if row.state.is_final}

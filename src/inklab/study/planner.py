@@ -336,7 +336,7 @@ def _header(name: str, experiment: AnyExperiment) -> Header:
 
 @contextmanager
 def _naming(experiment: str) -> Iterator[None]:
-    """Say which experiment an error is in."""
+    """Name the experiment that an error is in."""
     try:
         yield
     except ConfigError as error:

@@ -61,7 +61,7 @@ class RunDirectory:
 
     @property
     def status_path(self) -> Path:
-        """File that says what the run is at; it exists only while a process drives the run, or was killed."""
+        """The status file; it exists only while a process drives the run, or if it was killed."""
         return self.work / "status.json"
 
     @property
@@ -116,9 +116,8 @@ class RunDirectory:
         with gc_paused():
             plan = self.plan()
             outcomes = {id: self.outcome(id) for id in plan.trials}
-            evaluations = {
-                id: self.evaluation(planned, plan.data.n_classes) for id, planned in plan.evaluations.items()
-            }
+            n_classes = plan.data.n_classes
+            evaluations = {id: self.evaluation(job, n_classes) for id, job in plan.evaluations.items()}
             return Snapshot(plan, without_none(outcomes), without_none(evaluations))
 
     def states(self, plan: Plan, ids: Iterable[str] | None = None) -> dict[str, TrialState]:
