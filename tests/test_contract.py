@@ -41,13 +41,21 @@ def predictions(run: Run, experiment: str, replicate: int) -> dict[str, np.ndarr
 
 def robustness(run: Run, pipeline: str, replicate: int) -> tuple[RobustnessOutcome, dict[str, np.ndarray]]:
     planned = run.plan.experiment("robustness").evaluations
-    id = next(one.id for one in planned if (one.pipeline, one.replicate) == (pipeline, replicate))
+    id = next(
+        evaluation.id
+        for evaluation in planned
+        if (evaluation.pipeline, evaluation.replicate) == (pipeline, replicate)
+    )
     return run.evaluations[id], run.arrays(id)
 
 
 def generation(run: Run, sampler: str, replicate: int) -> tuple[GenerationOutcome, dict[str, np.ndarray]]:
     planned = run.plan.experiment("generation").evaluations
-    id = next(one.id for one in planned if (one.sampler, one.replicate) == (sampler, replicate))
+    id = next(
+        evaluation.id
+        for evaluation in planned
+        if (evaluation.sampler, evaluation.replicate) == (sampler, replicate)
+    )
     return run.evaluations[id], run.arrays(id)
 
 

@@ -180,13 +180,13 @@ def examples():
     manifest |= {"normalize": {"std": 255.0}, "preprocessing": {"height": 8, "width": 8, "fit_to": 8}}
     job = {"job": "t", "label": "cnn", "trials": ["cnn-0"], "epoch": [1], "train_loss": [None]}
     live = {"process": 1, "host": "h", "started_at": 1.0, "running": [job]}
-    told = {"kind": "robustness", "evaluation": robustness("cnn", "cnn-0"), "state": "done"}
-    told |= {"recall": [1.0, 0.5], "accuracy": [1.0, 0.5], "recall_per_class": [[1.0, None], [0.5, None]]}
+    outcome = {"kind": "robustness", "evaluation": robustness("cnn", "cnn-0"), "state": "done"}
+    outcome |= {"recall": [1.0, 0.5], "accuracy": [1.0, 0.5], "recall_per_class": [[1.0, None], [0.5, None]]}
     return [
         Plan.parse(plan_json()), Results.parse(results()), trial_outcome(environment=ENVIRONMENT),
         ModelManifest.parse({**manifest, "weights_sha256": SHA, "metrics": {"test_bce": 1}}),
         LiveStatus.parse(live), ElapsedTime(seconds=3), Progress(state="stopped", done=1, total=2),
-        RobustnessOutcome.parse(told),
+        RobustnessOutcome.parse(outcome),
         GenerationOutcome.parse({"evaluation": SAMPLED, "state": "done", "confident_share": 0.4}),
     ]  # fmt: skip
 
@@ -473,9 +473,9 @@ def test_estimates_are_worded_as_agreed():
     equal = Estimate(mean=0.1, sd=0.0, n=3, ci95=(0.1, 0.1), values=(0.1, 0.1, 0.1))
     assert equal.format("test_loss") == "0.1000 (n = 3, all equal)"
     assert equal.interval is None and equal.has_zero_width
-    one = estimate(0.993, images=(0.991, 0.9944))
-    assert one.basis == "images"
-    assert one.format("test_accuracy") == "99.30% (n = 1; 95% CI over images 99.10 to 99.44)"
+    single = estimate(0.993, images=(0.991, 0.9944))
+    assert single.basis == "images"
+    assert single.format("test_accuracy") == "99.30% (n = 1; 95% CI over images 99.10 to 99.44)"
     assert estimate(0.25).format("test_bce") == "0.2500 (n = 1)"
 
 

@@ -140,7 +140,7 @@ class TestRobustness:
     def test_a_filter_is_no_trained_denoiser(self, run):
         planned = run.plan.experiment("robustness")
         pipelines = (Pipeline("cnn"), Pipeline("median+cnn"))
-        evaluations = [one for one in planned.evaluations if one.pipeline in pipelines]
+        evaluations = [evaluation for evaluation in planned.evaluations if evaluation.pipeline in pipelines]
         run.change_experiment("robustness", pipelines=pipelines, evaluations=evaluations)
         entry = run.of("robustness")
         assert entry.denoised_pipeline is None and entry.denoising is None
@@ -363,4 +363,6 @@ def test_every_training_experiment_has_its_settings(finished, results):
     for experiment in finished.plan.experiments:
         if isinstance(experiment, TrainingPlan):
             settings = results.training[experiment.name].settings
-            assert [one.values for one in settings] == [one.values for one in experiment.settings]
+            assert [setting.values for setting in settings] == [
+                setting.values for setting in experiment.settings
+            ]

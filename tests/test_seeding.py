@@ -40,11 +40,13 @@ INTEGERS = [466, 749, 32, 33]
 
 @given(st.integers(), NAMES)
 def test_the_same_path_draws_the_same(root, path):
-    one, other = at(root, path), at(root, path)
-    assert one == other and one.number == other.number
-    assert 0 <= one.number < 2**63
-    assert one.rng().random() == other.rng().random()
-    assert torch.equal(torch.rand(3, generator=one.generator()), torch.rand(3, generator=other.generator()))
+    first, second = at(root, path), at(root, path)
+    assert first == second and first.number == second.number
+    assert 0 <= first.number < 2**63
+    assert first.rng().random() == second.rng().random()
+    assert torch.equal(
+        torch.rand(3, generator=first.generator()), torch.rand(3, generator=second.generator())
+    )
 
 
 @given(st.integers(), NAMES, st.integers(), NAMES)
@@ -128,7 +130,7 @@ def test_as_global_may_be_nested():
 
 def test_a_seed_is_a_value():
     assert len({Seed(1) / "a", Seed(1) / "a", Seed(2) / "a"}) == 2
-    for one, other in itertools.combinations([Seed(1), Seed(1) / 0, Seed(1) / 0 / 0], 2):
-        assert one != other
+    for first, second in itertools.combinations([Seed(1), Seed(1) / 0, Seed(1) / 0 / 0], 2):
+        assert first != second
     with pytest.raises(AttributeError):
         Seed(1).root = 2  # type: ignore[misc]

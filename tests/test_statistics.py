@@ -114,10 +114,10 @@ class TestPairedDifference:
     @settings(max_examples=60, deadline=None)
     def test_swapping_sides_only_changes_the_sign(self, a, data):
         b = data.draw(st.lists(st.floats(-10, 10), min_size=len(a), max_size=len(a)))
-        one, other = paired_difference(a, b), paired_difference(b, a)
-        assert one.mean == pytest.approx(-other.mean) and one.sd == pytest.approx(other.sd)
-        assert (one.p is None) == (other.p is None)
-        assert one.p is None or one.p == pytest.approx(other.p)
+        forward, backward = paired_difference(a, b), paired_difference(b, a)
+        assert forward.mean == pytest.approx(-backward.mean) and forward.sd == pytest.approx(backward.sd)
+        assert (forward.p is None) == (backward.p is None)
+        assert forward.p is None or forward.p == pytest.approx(backward.p)
 
     def test_a_95_percent_interval_covers_95_percent(self):
         rng = np.random.default_rng(0)
@@ -277,8 +277,8 @@ def test_a_prediction_interval_holds_the_next_run_as_often_as_it_says():
     rng = np.random.default_rng(3)
     hits = 0
     for _ in range(2000):
-        *seen, new = rng.normal(0.98, 0.002, size=6)
-        low, high = prediction_interval(np.array(seen))
+        *known, new = rng.normal(0.98, 0.002, size=6)
+        low, high = prediction_interval(np.array(known))
         hits += low <= new <= high
     assert 0.935 <= hits / 2000 <= 0.965
     assert prediction_interval(np.array([0.9])) is None

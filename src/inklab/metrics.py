@@ -7,7 +7,6 @@ to call it, asks `get_metric`.
     ('test accuracy', False)
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -85,11 +84,7 @@ class Metric:
         return replace(self, key=f"{split}_{self.key}", label=label, split=split)
 
 
-def _table(*rows: Metric) -> dict[str, Metric]:
-    return {row.key: row for row in rows}
-
-
-METRICS: dict[str, Metric] = _table(
+_ROWS = (
     Metric(
         key="accuracy", label="accuracy", unit="%", higher_is_better=True, is_share=True,
         tasks=("classification",), in_tables=("test", "validation"), in_show=("test", "validation"),
@@ -124,6 +119,8 @@ METRICS: dict[str, Metric] = _table(
         key="parameters", label="parameters", higher_is_better=None, is_count=True, in_tables=("",)
     ),
 )  # fmt: skip
+
+METRICS: dict[str, Metric] = {row.key: row for row in _ROWS}
 """Every metric by its name without a split, in the order of tables.
 
 `recall` is the mean over classes of the true-positive rate: scikit-learn's balanced accuracy.
@@ -138,11 +135,10 @@ REPORTED_METRIC: dict[Task, str] = {"classification": "test_accuracy", "denoisin
 
 
 def get_metric(name: str) -> Metric:
-    """A metric by name, with or without a split in front.
+    """A metric by name, with or without a split in front, such as `recall` or `test_accuracy`.
 
-    Args:
-        name: such as `recall` or `test_accuracy`. A name that no row has, such as a metric of your own, is
-            taken as it is: a share if it ends like one, else a plain number without a better direction.
+    A name that no row has, such as a metric of your own, is taken as it is: a share if it ends like one, else
+    a plain number without a better direction.
 
     Example:
         >>> metric = get_metric("test_accuracy")
@@ -171,31 +167,23 @@ def _unlisted(name: str) -> Metric:
     )
 
 
-def _metrics_of(task: Task) -> Iterable[str]:
-    for split in ("test", "validation"):
-        yield from (f"{split}_{row.key}" for row in METRICS.values() if task in row.tasks)
-
-
 TASK_METRICS: dict[Task, tuple[str, ...]] = {
-    "classification": tuple(_metrics_of("classification")),
-    "denoising": tuple(_metrics_of("denoising")),
+    task: tuple(
+        f"{split}_{row.key}" for split in ("test", "validation") for row in _ROWS if task in row.tasks
+    )
+    for task in SELECTION_METRIC
 }
 """The metrics of a trial that is done; those on the validation set are absent if that is empty."""
 
 TABLE_METRICS: tuple[str, ...] = tuple(
-    f"{split}_{row.key}" if split else row.key for row in METRICS.values() for split in row.in_tables
+    f"{split}_{row.key}" if split else row.key for row in _ROWS for split in row.in_tables
 )
 """Columns of the report's tables, in their order."""
 
 SHOW_METRICS: tuple[str, ...] = tuple(
-    f"{split}_{row.key}"
-    for split in ("test", "validation", "train")
-    for row in METRICS.values()
-    if split in row.in_show
+    f"{split}_{row.key}" for split in ("test", "validation", "train") for row in _ROWS if split in row.in_show
 )
 """Rows that `inklab show` prints of a setting, in their order."""
 
-FINDINGS_METRICS: tuple[str, ...] = tuple(
-    f"{split}_{row.key}" for row in METRICS.values() for split in row.in_findings
-)
+FINDINGS_METRICS: tuple[str, ...] = tuple(f"{split}_{row.key}" for row in _ROWS for split in row.in_findings)
 """Metrics of a training that findings mention, in their order."""

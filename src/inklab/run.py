@@ -129,7 +129,7 @@ class Run:
         if replicate is not None and not 0 <= replicate < len(trials):
             raise UnknownNameError("replicate", str(replicate), [str(k) for k in range(len(trials))])
         candidates = trials if replicate is None else trials[replicate : replicate + 1]
-        outcomes = {trial: one for trial in candidates if (one := self._outcome(trial)) is not None}
+        outcomes = {trial: outcome for trial in candidates if (outcome := self._outcome(trial)) is not None}
         done = (trial for trial, outcome in outcomes.items() if outcome.is_done)
         if (trial := next(done, None)) is not None:
             return trial
@@ -212,7 +212,7 @@ class Run:
         if experiment is not None and len(experiment.settings) > 1:
             best = self._training_results(experiment).best
             if best is not None:
-                setting = next(one for one in experiment.settings if one.values == best.values)
+                setting = next(setting for setting in experiment.settings if setting.values == best.values)
                 return SettingRef(experiment, setting)
         return self.plan.find_setting(name)
 

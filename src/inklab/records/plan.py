@@ -511,8 +511,8 @@ class Plan(Record):
 
     def _group_problems(self) -> Iterator[str]:
         grouped = Counter(trial for group in self.groups for trial in group.trials)
-        if odd := grouped.keys() ^ self.trials.keys():
-            yield f"'{min(odd)}' is only in one of trials and groups"
+        if ungrouped := grouped.keys() ^ self.trials.keys():
+            yield f"'{min(ungrouped)}' is only in one of trials and groups"
         yield from (f"'{trial}' is in two groups" for trial, count in grouped.items() if count > 1)
 
     # ------------------------------------------------------------ looking up

@@ -57,8 +57,14 @@ def findings(results: Results, plan: Plan) -> tuple[str, ...]:
     Returns:
         `NAME: QUESTION ANSWER`, in the order of the plan. The answer is short; `sentence` has the whole one.
     """
-    answers = [(one, _join(_describe(one, results, brief=True))) for one in plan.experiments]
-    lines = [f"{one.name}: {_join([one.question.strip(), answer])}" for one, answer in answers if answer]
+    answers = [
+        (experiment, _join(_describe(experiment, results, brief=True))) for experiment in plan.experiments
+    ]
+    lines = [
+        f"{experiment.name}: {_join([experiment.question.strip(), answer])}"
+        for experiment, answer in answers
+        if answer
+    ]
     return (*lines, READING_NOTE)
 
 
@@ -126,14 +132,10 @@ def _describe_grid(
         return [outcomes, "Nothing can be chosen yet: no setting has a metric on the validation set."]
     metric = SELECTION_METRIC[entry.task]
     selected = best.metrics[metric].format(metric, images=data.images_of(metric))
+    choice = f"the best by {get_metric(metric).label} is {best.label}: {selected}"
     return [
         outcomes,
-        _sentence_of(
-            [
-                f"the best by {get_metric(metric).label} is {best.label}: {selected}",
-                *_metric_clauses(best, data),
-            ]
-        ),
+        _sentence_of([choice, *_metric_clauses(best, data)]),
         *_describe_comparisons(entry.comparisons, best.label),
         *_compare_references(best, references),
     ]
@@ -304,8 +306,8 @@ def _gain(row: PipelineComparison, entry: RobustnessResults) -> str:
 
 def _crossing(row: PipelineComparison) -> float | None:
     """The strength from which the means are better, if that is below the first significant one."""
-    below = [one for one in row.differences if one.strength < (row.significant_from or 0.0)]
-    not_better = [index for index, one in enumerate(below) if (one.difference.mean or 0.0) <= 0]
+    below = [entry for entry in row.differences if entry.strength < (row.significant_from or 0.0)]
+    not_better = [index for index, entry in enumerate(below) if (entry.difference.mean or 0.0) <= 0]
     better = below[max(not_better, default=-1) + 1 :]
     return better[0].strength if better else None
 
@@ -359,7 +361,9 @@ def _describe_generation(entry: GenerationResults) -> list[str]:
 
 def _confident_samples(entry: GenerationResults) -> list[str]:
     """The samplers, the best first; only that one with its interval."""
-    shares = {name: one.confident_share for name, one in entry.samplers.items() if one.confident_share.n}
+    shares = {
+        name: sampler.confident_share for name, sampler in entry.samplers.items() if sampler.confident_share.n
+    }
     if not shares:
         return []
     first, *others = sorted(shares, key=lambda name: -_mean(shares[name]))
@@ -372,11 +376,15 @@ def _confident_real_images(entry: GenerationResults) -> list[str]:
     images = pluralize(entry.test_images, "test image")
     test, rebuilt = entry.confident_share_test, entry.confident_share_reconstructed
     shares = {"test images": test, "their reconstructions": rebuilt}
-    return [f"{name} {one.format('confident_share', images=images)}" for name, one in shares.items() if one.n]
+    return [
+        f"{name} {share.format('confident_share', images=images)}"
+        for name, share in shares.items()
+        if share.n
+    ]
 
 
 def _describe_frechet(entry: GenerationResults) -> str:
-    means = {name: one.frechet_distance.mean for name, one in entry.samplers.items()}
+    means = {name: sampler.frechet_distance.mean for name, sampler in entry.samplers.items()}
     distances = {name: mean for name, mean in means.items() if mean is not None}
     if not distances:
         return ""

@@ -109,7 +109,7 @@ def summarize(snapshot: Snapshot, arrays: ReadArrays, elapsed: float | None = No
         elapsed: seconds that somebody waited; None for the sum over trials and evaluations.
     """
     plan = snapshot.plan
-    summaries = {one.name: _summarize(one, snapshot, arrays) for one in plan.experiments}
+    summaries = {experiment.name: _summarize(experiment, snapshot, arrays) for experiment in plan.experiments}
     results = Results(
         study=plan.study,
         title=plan.title or plan.study,
@@ -144,7 +144,10 @@ def _timings(snapshot: Snapshot, elapsed: float | None) -> Timings:
     plan = snapshot.plan
     outcomes = (*snapshot.outcomes.items(), *snapshot.evaluations.items())
     seconds = {id: outcome.seconds for id, outcome in outcomes}
-    ids = {one.name: (*plan.trials_of(one.name), *plan.evaluations_of(one.name)) for one in plan.experiments}
+    ids = {
+        experiment.name: (*plan.trials_of(experiment.name), *plan.evaluations_of(experiment.name))
+        for experiment in plan.experiments
+    }
     return Timings(
         total=sum(seconds.get(id, 0.0) for id in plan.ids) if elapsed is None else elapsed,
         experiments={name: sum(seconds.get(id, 0.0) for id in own) for name, own in ids.items() if own},
@@ -314,14 +317,14 @@ class _Robustness:
 
     def pipeline(self, name: Pipeline) -> PipelineResults:
         """Estimates at each strength."""
-        done, positions = self.done[name], range(len(self.experiment.strengths))
+        done, positions = self.done[name].values(), range(len(self.experiment.strengths))
         return PipelineResults(
-            replicates=tuple(done),
-            recall=tuple(self._estimate([one.recall[i] for one in done.values()]) for i in positions),
+            replicates=tuple(self.done[name]),
+            recall=tuple(self._estimate([outcome.recall[i] for outcome in done]) for i in positions),
             recall_per_class=tuple(
-                _mean_rows([one.recall_per_class[i] for one in done.values()]) for i in positions
+                _mean_rows([outcome.recall_per_class[i] for outcome in done]) for i in positions
             ),
-            accuracy=tuple(self._estimate([one.accuracy[i] for one in done.values()]) for i in positions),
+            accuracy=tuple(self._estimate([outcome.accuracy[i] for outcome in done]) for i in positions),
         )
 
     def _estimate(self, values: Sequence[float]) -> Estimate:
@@ -335,8 +338,8 @@ class _Robustness:
             if position is not None:
                 arrays = [self.arrays(outcome.id) for outcome in done.values()]
                 counts = sum(
-                    confusion_matrix(one["labels"], one["predicted"][position], self.n_classes)
-                    for one in arrays
+                    confusion_matrix(stored["labels"], stored["predicted"][position], self.n_classes)
+                    for stored in arrays
                 )
                 by_strength[f"{strength:g}"] = tuple(map(tuple, np.asarray(counts).tolist()))
         return ConfusionMatrices(replicates=tuple(done), by_strength=by_strength)
@@ -389,7 +392,9 @@ class _Robustness:
     def _share_right(
         self, outcomes: Sequence[RobustnessOutcome], labels: Integer[np.ndarray, " n"]
     ) -> Float[np.ndarray, "s n"]:
-        return np.asarray(np.mean([self.arrays(one.id)["predicted"] == labels for one in outcomes], axis=0))
+        return np.asarray(
+            np.mean([self.arrays(outcome.id)["predicted"] == labels for outcome in outcomes], axis=0)
+        )
 
 
 def confusion_matrix(
@@ -434,10 +439,10 @@ def _summarize_generation(
         outcomes=count_outcomes([evaluation.id for evaluation in experiment.evaluations], outcomes),
         samples=experiment.samples,
         test_images=data.test,
-        real_data_frechet=_estimate_present([one.frechet_distance for one in real]),
-        confident_share_test=_estimate_present([one.confident_share for one in real], data.test),
+        real_data_frechet=_estimate_present([outcome.frechet_distance for outcome in real]),
+        confident_share_test=_estimate_present([outcome.confident_share for outcome in real], data.test),
         confident_share_reconstructed=_estimate_present(
-            [one.confident_share_reconstructed for one in real], data.test
+            [outcome.confident_share_reconstructed for outcome in real], data.test
         ),
         samplers={name: _summarize_sampler(done[name], experiment) for name in experiment.samplers},
     )
@@ -445,10 +450,12 @@ def _summarize_generation(
 
 def _summarize_sampler(done: Sequence[GenerationOutcome], experiment: GenerationPlan) -> SamplerResults:
     return SamplerResults(
-        confident_share=_estimate_present([one.confident_share for one in done], experiment.samples),
-        frechet_distance=_estimate_present([one.frechet_distance for one in done]),
-        nn_distance=_estimate_present([one.nn_distance for one in done]),
-        class_shares=_mean_rows([one.class_shares for one in done if one.class_shares is not None]),
+        confident_share=_estimate_present([outcome.confident_share for outcome in done], experiment.samples),
+        frechet_distance=_estimate_present([outcome.frechet_distance for outcome in done]),
+        nn_distance=_estimate_present([outcome.nn_distance for outcome in done]),
+        class_shares=_mean_rows(
+            [outcome.class_shares for outcome in done if outcome.class_shares is not None]
+        ),
     )
 
 
