@@ -9,19 +9,9 @@ from hypothesis import strategies as some
 
 PATHS = ["predict", "denoise", "generate"]
 KEYS = [
-    "images",
-    "picture",
-    "pipelines",
-    "corruption",
-    "denoiser",
-    "decoder",
-    "sampler",
-    "count",
-    "seed",
-    "positions",
-    "neighbors_of",
-]
-KEYS += ["sigma", "name", "strength", "more"]
+    "images", "picture", "pipelines", "corruption", "denoiser", "decoder", "sampler", "count", "seed",
+    "positions", "neighbors_of", "sigma", "name", "strength", "more",
+]  # fmt: skip
 
 image = some.sampled_from(live_server.encoded_examples()[:3])
 leaf = some.one_of(

@@ -105,49 +105,47 @@ class Batcher:
         """Run the network that has been waited for longest; returns what remains."""
         batch: list[QueuedRows] = []
         remaining: list[QueuedRows] = []
-        rows = 0
+        n_rows = 0
         for queued in waiting:
             is_same = queued.network == waiting[0].network
-            fits = is_same and (not batch or rows + len(queued.rows) <= MAX_BATCH)
+            fits = is_same and (not batch or n_rows + len(queued.rows) <= MAX_BATCH)
             (batch if fits else remaining).append(queued)
-            rows += len(queued.rows) if fits else 0
-        needed = [queued for queued in batch if not queued.outputs.cancelled()]
-        results = self._compute(needed) if needed else []
+            n_rows += len(queued.rows) if fits else 0
+        results = self._compute([queued for queued in batch if not queued.outputs.cancelled()])
         assert self._loop is not None
         try:
-            self._loop.call_soon_threadsafe(self._deliver, batch, needed, results)
+            self._loop.call_soon_threadsafe(self._deliver, batch, results)
         except RuntimeError:  # the loop has ended: nobody waits any more
             return []
         return remaining
 
-    def _compute(self, batch: Sequence[QueuedRows]) -> list[Outputs] | Exception:
+    def _compute(self, batch: Sequence[QueuedRows]) -> list[tuple[QueuedRows, Outputs | HttpError]]:
+        if not batch:
+            return []
+        network = batch[0].network
         try:
             rows = [_to_floats(queued.rows) for queued in batch]
-            outputs = self.networks[batch[0].network](rows[0] if len(rows) == 1 else np.concatenate(rows))
+            outputs = self.networks[network](rows[0] if len(rows) == 1 else np.concatenate(rows))
         except Exception as error:  # goes to those who asked; the thread continues
             log.exception("a network failed")
-            return error
+            return [(queued, HttpError(500, f"the network '{network}' failed: {error}")) for queued in batch]
         ends = np.cumsum([len(queued.rows) for queued in batch])
         return [
-            tuple(output[end - len(queued.rows) : end] for output in outputs)
+            (queued, tuple(output[end - len(queued.rows) : end] for output in outputs))
             for queued, end in zip(batch, ends, strict=True)
         ]
 
     def _deliver(
-        self,
-        batch: Sequence[QueuedRows],
-        needed: Sequence[QueuedRows],
-        results: Sequence[Outputs] | Exception,
+        self, batch: Sequence[QueuedRows], results: Sequence[tuple[QueuedRows, Outputs | HttpError]]
     ) -> None:
         self.queued_bytes -= sum(queued.n_bytes for queued in batch)
-        for index, queued in enumerate(needed):
+        for queued, result in results:
             if queued.outputs.done():  # cancelled meanwhile
                 continue
-            if isinstance(results, Exception):
-                error = HttpError(500, f"the network '{queued.network}' failed: {results}")
-                queued.outputs.set_exception(error)
+            if isinstance(result, HttpError):
+                queued.outputs.set_exception(result)
             else:
-                queued.outputs.set_result(results[index])
+                queued.outputs.set_result(result)
 
 
 def _to_floats(rows: np.ndarray) -> np.ndarray:

@@ -50,7 +50,7 @@ class Column {
     this.sorted = this.labels.length > MAX_BARS;
     this.rows = this.labels.slice(0, this.sorted ? MAX_SORTED_BARS : MAX_BARS).map(() => new Bar(this.bars));
     if (this.labels.some((label) => label.length > MAX_SHORT_LABEL)) this.bars.classList.add("long");
-    const accuracy = pipeline.accuracy_text && `Test accuracy ${pipeline.accuracy_text}`;
+    const accuracy = pipeline.accuracy_text && `Test accuracy ${pipeline.accuracy_text.replaceAll(" = ", "\u00a0=\u00a0")}`;
     this.element = el("article", { class: `prediction ${style?.color ?? "c6"}`, "aria-label": pipeline.id },
       el("h3", {}, style ? swatch(style) : null, el("span", { text: pipeline.id })),
       el("div", { class: "face" }, this.image, el("div", {}, this.label, this.reason)), this.bars,

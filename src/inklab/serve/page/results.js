@@ -26,7 +26,7 @@ function createRow([name, metric, estimate, format]) {
   const interval = bounds ? bounds.map((bound) => format(bound, { isBound: true })).join(" to ") : "";
   const numbers = [known ? format(estimate.mean) : "no value yet", interval, estimate.n];
   return el("tr", {},
-    el("th", { scope: "row", text: name }), el("td", { text: metric }),
+    el("th", { scope: "row", text: name }), el("td", { text: metric.replace(/(?<=\de)-(?=\d)/, "\u2011") }), // 1e-4 in one line
     ...numbers.map((text) => el("td", { class: "n", text })));
 }
 
