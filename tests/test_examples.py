@@ -93,7 +93,7 @@ class TestSmallRuns:
     def test_own_network(self, small_runs):
         folder, outputs = small_runs
         layers, comparison = outputs["own_network"]
-        assert "BatchNorm1d" in layers and "2 pairs" in comparison
+        assert "BatchNorm1d" in layers and "n = 2" in comparison
         run = Run(folder / "own_network" / "runs" / "small")
         plain, residual = (run.results.training[name] for name in ("plain", "residual"))
         assert plain.outcomes == residual.outcomes == {TrialState.DONE: 2}
@@ -119,7 +119,7 @@ class TestSmallRuns:
         folder, outputs = small_runs
         dry_run, comparison = outputs["own_study"]
         assert "18 trials" in dry_run and "nothing was written" in dry_run
-        assert "hidden=[64],learning_rate=0.3" in comparison and "2 pairs" in comparison
+        assert "hidden=[64],learning_rate=0.3" in comparison and "n = 2" in comparison
         sweep = Run(folder / "own_study" / "runs" / "small").results.training["sweep"]
         assert sweep.grid == ("hidden", "learning_rate") and sweep.outcomes == {TrialState.DONE: 18}
         assert len(sweep.settings) == 9 and sweep.best_setting.keys() == set(sweep.grid)
@@ -141,7 +141,7 @@ class TestCommands:
         plain, residual = (run.results.training[name] for name in ("plain", "residual"))
         assert plain.outcomes == residual.outcomes == {TrialState.DONE: 5}
         assert residual.best.metrics["test_accuracy"].mean > 0.8
-        assert "5 pairs" in sentence
+        assert "n = 5" in sentence
         singles = [group for group in run.plan.groups if not group.stacked]
         assert len(singles) == 5  # batch normalization cannot be stacked (docs/networks.md)
 
@@ -163,7 +163,7 @@ class TestCommands:
         sweep = latest(folder).results.training["sweep"]
         assert sweep.grid == ("hidden", "learning_rate") and sweep.outcomes == {TrialState.DONE: 27}
         assert len(sweep.settings) == 9 and sweep.best_setting.keys() == set(sweep.grid)
-        assert "hidden=[64],learning_rate=0.3" in sentence and "3 pairs" in sentence
+        assert "sweep:hidden=[64],learning_rate=0.3" in sentence and "n = 3" in sentence
 
     def test_own_images(self, tmp_path):
         folder, (written, checked, _, predicted) = run_example("own_images", tmp_path)

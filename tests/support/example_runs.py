@@ -61,10 +61,14 @@ def run_small(study_file: str, *overrides: str) -> None:
 
 
 def run_inklab(line: str) -> str:
-    """What a command prints on stdout."""
+    """What a command prints on stdout; its exit code must be 0."""
     output = io.StringIO()
-    with contextlib.redirect_stdout(output), contextlib.suppress(SystemExit):
-        inklab(line.split())
+    try:
+        with contextlib.redirect_stdout(output):
+            inklab(line.split())
+    except SystemExit as end:
+        if end.code:
+            raise RuntimeError(f"inklab {line} ended with exit code {end.code}") from end
     return output.getvalue()
 
 
