@@ -39,13 +39,13 @@ README, RESULTS_PAGE = ROOT / "README.md", ROOT / "docs" / "results" / "README.m
 RESULTS = ROOT / "docs" / "results" / "results.json"
 MEASURED = ROOT / "benchmarks" / "results"
 WIDTH = 140
-WORKS = ("l2-sweep", "cnn", "denoiser")
+WORKLOADS = ("l2-sweep", "cnn", "denoiser")
 PEERS = {
     "keras-tensorflow": "Keras on TensorFlow", "keras-jax": "Keras on JAX", "keras-torch": "Keras on torch",
     "sklearn": "scikit-learn", "torch": "a plain PyTorch loop",
     "keras": "the better of Keras on TensorFlow and JAX",
 }  # fmt: skip
-RECORDS = {  # score in best.json: recipe, what follows its name, what stands in front of the value, metric
+RECORDS = {  # score in best.json: recipe, suffix of its name, prefix of the value, metric
     "mlp-best/error": ("mlp-best", "", "error ", "test_accuracy"),
     "cnn-best/accuracy": ("cnn-best", "", "", "test_accuracy"),
     "cnn-best/ensemble": ("cnn-best", ", mean of 5", "", "test_accuracy"),
@@ -202,20 +202,20 @@ def render_references(results: Results) -> str:
 
 
 def render_speed(summary_path: Path = MEASURED / "summary.json") -> str:
-    """A row for each work and library: how many times as fast inklab trains, and what repeats it."""
+    """A row for each workload and library: how many times as fast inklab trains, and what repeats it."""
     summary = json.loads(summary_path.read_text(encoding="utf-8"))
     rows = [
         (
-            f"`{work}`",
+            f"`{workload}`",
             label,
             f"**{row['value']:.1f}** ({row['low']:.1f} to {row['high']:.1f})",
             _command(row["command"]),
         )
-        for work in WORKS
+        for workload in WORKLOADS
         for peer, label in PEERS.items()
-        if (row := summary.get(f"{work}/{peer}")) is not None
+        if (row := summary.get(f"{workload}/{peer}")) is not None
     ]
-    return table("work|compared with|times as fast|measured by", rows)
+    return table("workload|compared with|times as fast|measured by", rows)
 
 
 def render_records(measured: Path = MEASURED) -> str:
@@ -227,12 +227,17 @@ def render_records(measured: Path = MEASURED) -> str:
 def _fast_recipes(path: Path) -> Iterator[tuple[str, ...]]:
     """Those of the time to accuracy; one training may reach several levels."""
     document = json.loads(path.read_text(encoding="utf-8"))
-    levels = {json.dumps(level["settings"], sort_keys=True): level for level in document["levels"]}
+    levels = {json.dumps(level["config"], sort_keys=True): level for level in document["levels"]}
     for level in levels.values():
-        epochs = pluralize(level["settings"]["recipe"]["epochs"], "epoch")
+        epochs = pluralize(level["config"]["recipe"]["epochs"], "epoch")
         accuracy = _estimate(level["test"]).format("test_accuracy")
         seconds = f"{level['time']['mean']:.1f} s"
-        yield f"{_card(level['recipe'])}, {epochs}", accuracy, seconds, _command(document["command"])
+        yield (
+            f"{_card(level['recipe'])}, {epochs}",
+            accuracy,
+            seconds,
+            _command(document["measurement"]["command"]),
+        )
 
 
 def _best_recipes(path: Path) -> Iterator[tuple[str, ...]]:
