@@ -7,9 +7,7 @@ All commands run one after the other in one fresh process, which also shows whet
 
 import os
 import shutil
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import toy_run
@@ -64,24 +62,17 @@ def test_errors_leave_no_files(session):
     assert session[1] == set()
 
 
-def test_valid_files_are_accepted(here):
+def test_valid_files_are_accepted(here, cli, monkeypatch):
     """The same files, undamaged: so it was the damage that was refused."""
-    commands = [
-        ["predict", "run", "valid.png"],
-        ["status", "run"],
-        ["show", "run"],
-        ["data", "check", "toy.npz"],
-    ]
-    assert [result.code for result in run_commands(here, commands)] == [EXIT_OK] * 4
+    monkeypatch.chdir(here)
+    for command in ("predict run valid.png", "status run", "show run", "data check toy.npz"):
+        assert cli(*command.split())[0] == EXIT_OK
 
 
-def test_a_directory_that_can_not_be_written_is_named(tmp_path):
+def test_a_directory_that_can_not_be_written_is_named(cli, tmp_path):
     folder = toy_run.copied(tmp_path / "run")
     for path in (folder / "figures", folder / "report.html"):
         shutil.rmtree(path, ignore_errors=True)
     (folder / "figures").write_text("a file where a folder should be")
-    done = subprocess.run(
-        [sys.executable, "-m", "inklab", "report", str(folder)], capture_output=True, text=True
-    )
-    assert done.returncode == EXIT_USAGE and done.stdout == ""
-    assert str(Path(folder, "figures")) in done.stderr and done.stderr.count("\n") == 1
+    code, out, err = cli("report", folder)
+    assert (code, out, err.count("\n")) == (EXIT_USAGE, "", 1) and str(folder / "figures") in err

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from export_samples import random_images, untrained_model
+from export_samples import exported_network, random_images, untrained_model
 from onnx import numpy_helper
 
 import inklab
@@ -35,23 +35,13 @@ GRAY, COLOR = (1, 12, 12), (3, 9, 11)
 REGISTERED = [name for name, entry in networks.all().items() if entry.fn.__module__.startswith("inklab.")]
 
 
-@pytest.fixture(scope="module")
-def export():
-    """Exports that tests share, by name; each is made once."""
-    cache: dict[str, ExportedModel] = {}
-
-    def get(name, make_graph):
-        if name not in cache:
-            graph = make_graph()
-            cache[name] = export_model(graph, random_images(graph.metadata.shape))
-        return cache[name]
-
-    return get
+def export(graph: Exportable) -> ExportedModel:
+    return export_model(graph, random_images(graph.metadata.shape))
 
 
 @pytest.fixture(scope="module")
-def mlp(export) -> ExportedModel:
-    return export("small", lambda: network_graph(untrained_model("mlp"), "small"))
+def mlp() -> ExportedModel:
+    return exported_network("mlp")
 
 
 @pytest.fixture(scope="module")
@@ -87,11 +77,10 @@ def test_every_registered_network_is_tested():
     assert len(REGISTERED) >= 5
 
 
-@pytest.mark.parametrize("shape", [GRAY, COLOR], ids=str)
+@pytest.mark.parametrize("shape", [GRAY, pytest.param(COLOR, marks=pytest.mark.integration)], ids=str)
 @pytest.mark.parametrize("name", REGISTERED)
-def test_a_registered_network_computes_the_same(name, shape, export):
-    model = untrained_model(name, shape)
-    exported = export(f"{name} {shape}", lambda: network_graph(model))
+def test_a_registered_network_computes_the_same(name, shape):
+    model, exported = untrained_model(name, shape), exported_network(name, shape)
     assert exported.parity.real_images == 12 and exported.parity.images > 40
     assert max(exported.parity.max_relative.values()) <= TOLERANCE / 5, "so that the tolerance has a margin"
     images = np.random.default_rng(0).random((33, *shape), np.float32)
@@ -104,10 +93,10 @@ def test_a_registered_network_computes_the_same(name, shape, export):
         assert_same(images[:count], exported, {key: values[:count] for key, values in expected.items()})
 
 
-def test_a_pipeline_is_the_denoiser_and_then_the_classifier(denoiser, export):
+def test_a_pipeline_is_the_denoiser_and_then_the_classifier(denoiser):
     classifier = untrained_model("cnn")
     parts = NamedPart("denoiser", denoiser), NamedPart("cnn", classifier)
-    exported = export("pipeline", lambda: pipeline_graph(parts[:1], parts[1]))
+    exported = export(pipeline_graph(parts[:1], parts[1]))
     images = torch.from_numpy(np.random.default_rng(0).random((9, *GRAY), np.float32))
     denoised = denoiser.denoise(images)
     expected = {
@@ -119,18 +108,16 @@ def test_a_pipeline_is_the_denoiser_and_then_the_classifier(denoiser, export):
     assert [part.name for part in metadata_of(exported).parts] == ["denoiser", "cnn"]
 
 
-@pytest.mark.parametrize("shape", [GRAY, COLOR], ids=str)
-def test_a_filter_may_be_part_of_a_pipeline(shape, export):
-    parts = NamedPart("median", filters["median"]), NamedPart("mlp", untrained_model("mlp", shape))
-    exported = export(f"median {shape}", lambda: pipeline_graph(parts[:1], parts[1]))
-    images = torch.from_numpy(np.random.default_rng(0).random((300, *shape), np.float32))
+def test_a_filter_may_be_part_of_a_pipeline():
+    parts = NamedPart("median", filters["median"]), NamedPart("mlp", untrained_model("mlp", COLOR))
+    exported = export(pipeline_graph(parts[:1], parts[1]))
+    images = torch.from_numpy(np.random.default_rng(0).random((300, *COLOR), np.float32))
     denoised = filters["median"](images)  # in two blocks
     np.testing.assert_array_equal(Session(exported.raw)(images.numpy())["denoised"], denoised.numpy())
 
 
-def test_the_halves_of_an_autoencoder(denoiser, export):
-    encoder = export("encoder", lambda: encoder_graph(denoiser, "ae"))
-    decoder = export("decoder", lambda: decoder_graph(denoiser, "ae"))
+def test_the_halves_of_an_autoencoder(denoiser):
+    encoder, decoder = export(encoder_graph(denoiser, "ae")), export(decoder_graph(denoiser, "ae"))
     images = np.random.default_rng(0).random((5, *GRAY), np.float32)
     codes = Session(encoder.raw)(images)["codes"]
     assert codes.shape == (5, 8)
@@ -142,9 +129,9 @@ def test_the_halves_of_an_autoencoder(denoiser, export):
     assert (metadata_of(decoder).code_size, metadata_of(encoder).code_size) == (8, None)
 
 
-def test_a_users_network_with_norms(own, export):
+def test_a_users_network_with_norms(own):
     model = untrained_model(f"{own}:Normed", COLOR)
-    exported = export("own", lambda: network_graph(model, "own"))
+    exported = export(network_graph(model, "own"))
     images = torch.from_numpy(np.random.default_rng(0).random((33, *COLOR), np.float32))
     expected = {"logits": model.logits(images), "probabilities": model.probabilities(images)}
     assert_same(images.numpy(), exported, expected)
@@ -155,9 +142,9 @@ def test_a_users_network_with_norms(own, export):
 
 
 @pytest.mark.parametrize("name", REGISTERED)
-def test_the_weights_are_the_models_bits(name, export):
-    exported = export(f"{name} {GRAY}", lambda: network_graph(untrained_model(name)))
-    stored = {array.tobytes() for array in map(numpy_helper.to_array, onnx_model(exported).graph.initializer)}
+def test_the_weights_are_the_models_bits(name):
+    initializers = onnx_model(exported_network(name)).graph.initializer
+    stored = {array.tobytes() for array in map(numpy_helper.to_array, initializers)}
     state = untrained_model(name).net.state_dict()
     assert len(state) > 5
     assert not [key for key, value in state.items() if value.contiguous().numpy().tobytes() not in stored]
@@ -187,7 +174,7 @@ def test_metadata_describes_the_model(mlp):
     assert (metadata.labels, metadata.shape) == (model.labels, GRAY)
     assert (metadata.preprocessing, metadata.data_sha256) == (model.preprocessing, "0" * 64)
     (part,) = metadata.parts
-    assert (part.name, part.network, part.metrics) == ("small", model.network, model.metrics)
+    assert (part.name, part.network, part.metrics) == ("mlp", model.network, model.metrics)
     assert part.normalize == NormalizeConfig(mean=float(np.float32(0.2)), std=float(np.float32(0.4)))
     assert part.provenance == model.provenance
     parity = metadata.parity
@@ -206,7 +193,7 @@ def test_the_weights_digest_is_that_of_the_models_file(mlp, tmp_path):
 
 def test_the_same_model_gives_the_same_bytes(mlp, tmp_path):
     untrained_model("mlp").save(tmp_path)
-    assert export_model(network_graph(TrainedModel.load(tmp_path), "small"), random_images()).raw == mlp.raw
+    assert export(network_graph(TrainedModel.load(tmp_path))).raw == mlp.raw
 
 
 # ---------------------------------------------------------------- the comparison

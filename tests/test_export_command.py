@@ -19,7 +19,7 @@ from export_samples import untrained_model
 from inklab.cli import main
 from inklab.errors import EXIT_DATA, EXIT_OK, EXIT_USAGE
 from inklab.export.card import describe_preprocessing
-from inklab.export.onnx_runtime import Session
+from inklab.export.onnx_file import Session
 from inklab.export.select import CARD_MARK
 from inklab.io.files import sha256_of
 from inklab.records.components import Preprocessing
@@ -41,11 +41,11 @@ def cli(cli, monkeypatch, tmp_path):
 
 KINDS = {
     "mlp": "classifier", "cnn": "classifier", "pipeline": "pipeline",
-    "median": "pipeline", "denoiser": "denoiser", "decoder": "decoder", "sweep": "classifier",
+    "denoiser": "denoiser", "decoder": "decoder", "sweep": "classifier",
 }  # fmt: skip
 WORDS = {
     "mlp": [], "cnn": ["--experiment", "cnn"],
-    "pipeline": ["--pipeline", "denoiser+cnn"], "median": ["--pipeline", "median+cnn"],
+    "pipeline": ["--pipeline", "denoiser+cnn"],
     "denoiser": ["--experiment", "denoiser"], "decoder": ["--decoder"],
     "sweep": ["--experiment", "sweep:l2=0.1"],
 }  # fmt: skip
@@ -72,6 +72,7 @@ def card(written, name: str) -> str:
 # ---------------------------------------------------------------- what is written
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", KINDS)
 def test_the_json_describes_what_was_written(name, written):
     file, summary = written[name]
@@ -88,6 +89,7 @@ def test_the_json_describes_what_was_written(name, written):
     assert {path.suffix for path in file.parent.iterdir()} == {".onnx", ".md"}, "nothing else is left there"
 
 
+@pytest.mark.integration
 def test_the_model_that_stands_for_an_experiment_is_exported(base, written):
     run = Run(base)
     for name, experiment in (("mlp", "mlp"), ("cnn", "cnn"), ("sweep", "sweep:l2=0.1")):
@@ -95,6 +97,7 @@ def test_the_model_that_stands_for_an_experiment_is_exported(base, written):
         assert f"weights SHA-256 `{digest}`" in card(written, name)
 
 
+@pytest.mark.integration
 def test_a_model_a_trial_and_a_run_give_the_same_file(base, written, cli, tmp_path):
     model_dir = Run(base).model_dir("mlp")
     for path in (model_dir, model_dir.parent):
@@ -123,6 +126,7 @@ def test_a_users_network_is_exported_when_it_is_trusted(cli, tmp_path):
     assert cli("export", "own", "--output", "own.onnx", "--trust-code", own)[::2] == (EXIT_OK, "")
 
 
+@pytest.mark.integration
 def test_exporting_again_replaces_the_old_file(written, base, cli):
     file, _ = written["denoiser"]
     before = file.read_bytes()
@@ -133,6 +137,7 @@ def test_exporting_again_replaces_the_old_file(written, base, cli):
 # ---------------------------------------------------------------- the card
 
 
+@pytest.mark.integration
 def test_a_card_has_metrics_with_intervals_and_n(base, written):
     text = card(written, "mlp")
     accuracy = Run(base).results.training["mlp"].settings[0].metrics["test_accuracy"]
@@ -142,12 +147,14 @@ def test_a_card_has_metrics_with_intervals_and_n(base, written):
     assert "root seed 3" in text and "4 epochs of sgd at learning rate 0.1" in text
 
 
+@pytest.mark.integration
 def test_a_card_has_the_setting_that_was_exported(base, written):
     setting = Run(base).results.training["sweep"].setting({"l2": 0.1})
     assert f"| {setting.metrics['test_accuracy'].format('test_accuracy')} |" in card(written, "sweep")
     assert "L2 0.1" in card(written, "sweep")
 
 
+@pytest.mark.integration
 def test_a_card_shows_how_a_pipeline_fares_as_images_get_worse(written):
     text = card(written, "pipeline")
     assert "| strength | `denoiser+cnn` | `cnn` |" in text
@@ -156,6 +163,7 @@ def test_a_card_shows_how_a_pipeline_fares_as_images_get_worse(written):
     assert "As images get worse" not in card(written, "decoder")
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", KINDS)
 def test_a_card_is_complete(name, written):
     text = card(written, name)
@@ -169,6 +177,7 @@ def test_a_card_is_complete(name, written):
     assert "None" not in text and "nan" not in text.replace("names", "")
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", ["cnn", "decoder", "denoiser", "pipeline"])
 def test_the_program_on_a_card_works(name, written):
     (code,) = re.findall(r"^```python\n(.*?)^```", card(written, name), re.M | re.S)

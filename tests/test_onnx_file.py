@@ -10,6 +10,7 @@ from export_samples import (
     METADATA,
     N_CLASSES,
     SIDE,
+    exported_network,
     foreign_graph,
     graph,
     random_images,
@@ -23,8 +24,7 @@ from PIL import Image
 
 from inklab.errors import CorruptFileError, DataError, InklabError, ModelMismatchError
 from inklab.export import onnx_file
-from inklab.export.graphs import network_graph
-from inklab.export.onnx_export import export_model, with_metadata
+from inklab.export.onnx_export import with_metadata
 from inklab.export.onnx_file import parse_onnx, predict_file, read_onnx
 from inklab.records.components import Preprocessing
 
@@ -34,8 +34,7 @@ IMAGES = random_images((1, SIDE, SIDE), 4)
 
 @pytest.fixture(scope="module")
 def exported() -> bytes:
-    model = untrained_model("cnn", (1, SIDE, SIDE), N_CLASSES, channels=[2], pool=2, hidden=3)
-    return export_model(network_graph(model)).raw
+    return exported_network("cnn").raw
 
 
 @pytest.fixture
@@ -60,9 +59,8 @@ def edited(raw: bytes, change) -> bytes:
 # ---------------------------------------------------------------- what it computes
 
 
-def test_a_file_computes_the_probabilities_of_its_model():
-    model = untrained_model("cnn")
-    read = parse_onnx(export_model(network_graph(model)).raw, PATH)
+def test_a_file_computes_the_probabilities_of_its_model(exported):
+    model, read = untrained_model("cnn"), parse_onnx(exported, PATH)
     assert (read.labels, read.shape) == (model.labels, (1, 12, 12))
     images = random_images(count=40)
     expected = model.probabilities(torch.from_numpy(images).float() / 255)
@@ -182,15 +180,16 @@ def test_weights_in_other_files_are_not_read(change):
 def test_a_large_file_is_not_read(monkeypatch, tmp_path):
     monkeypatch.setattr(onnx_file, "MAX_FILE_BYTES", 500)
     (tmp_path / "a.onnx").write_bytes(graph())
-    with pytest.raises(CorruptFileError, match="500"):
+    with pytest.raises(CorruptFileError):
         read_onnx(tmp_path / "a.onnx")
 
 
 def test_only_a_plain_file_is_read(tmp_path):
     (tmp_path / "endless.onnx").symlink_to("/dev/zero")
     for path in (tmp_path / "endless.onnx", tmp_path, tmp_path / "nothing.onnx"):
-        with pytest.raises(DataError, match=path.name):
+        with pytest.raises(DataError) as caught:
             read_onnx(path)
+        assert path.name in str(caught.value)
 
 
 def node(kind: str, inputs: list[str], outputs: list[str], **attributes: object) -> onnx.NodeProto:
@@ -218,13 +217,21 @@ MALICIOUS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("make", [graph, foreign_graph], ids=["with our metadata", "by others"])
-@pytest.mark.parametrize("name", MALICIOUS)
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("a terabyte", graph),
+        ("a terabyte", foreign_graph),
+        pytest.param("a loop without end", graph, marks=pytest.mark.integration),
+    ],
+)
 def test_a_malicious_graph_is_stopped(name, make, tmp_path, picture, monkeypatch):
+    """Whether or not it has metadata that looks like inklab's."""
     monkeypatch.setattr(onnx_file, "TIMEOUT_SECONDS", 8)
     (tmp_path / "a.onnx").write_bytes(make(*MALICIOUS[name]))
-    with pytest.raises(DataError, match="a.onnx"):
+    with pytest.raises(DataError) as caught:
         predict_file(tmp_path / "a.onnx", [picture])
+    assert "a.onnx" in str(caught.value)
 
 
 def test_a_graph_that_takes_no_images_is_refused():
@@ -236,15 +243,14 @@ def test_a_graph_that_takes_no_images_is_refused():
     assert_refused(model.SerializeToString(), ModelMismatchError)
 
 
-def test_errors_of_the_other_process_keep_their_class(tmp_path, exported):
+def test_errors_of_the_other_process_keep_their_class(tmp_path, picture, exported):
     (tmp_path / "a.onnx").write_bytes(exported)
-    with pytest.raises(DataError, match="nowhere.png"):
+    with pytest.raises(DataError) as caught:
         predict_file(tmp_path / "a.onnx", [tmp_path / "nowhere.png"])
-    denoiser = export_model(network_graph(untrained_model("autoencoder"))).raw
-    (tmp_path / "denoiser.onnx").write_bytes(denoiser)
-    Image.fromarray(IMAGES[0, 0]).save(tmp_path / "0.png")
+    assert "nowhere.png" in str(caught.value)
+    (tmp_path / "denoiser.onnx").write_bytes(exported_network("autoencoder").raw)
     with pytest.raises(InklabError) as caught:
-        predict_file(tmp_path / "denoiser.onnx", [tmp_path / "0.png"])
+        predict_file(tmp_path / "denoiser.onnx", [picture])
     assert not isinstance(caught.value, DataError)
 
 
@@ -267,4 +273,4 @@ def test_only_our_own_errors_escape(exported):
 
 
 def test_what_was_damaged_was_valid(exported):
-    assert parse_onnx(exported, PATH).probabilities(IMAGES).shape == (4, N_CLASSES)
+    assert parse_onnx(exported, PATH).probabilities(IMAGES).shape == (4, 5)

@@ -7,23 +7,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from export_samples import SIDE, foreign_graph, untrained_model
+from export_samples import SIDE, exported_network, foreign_graph, untrained_model
 from PIL import Image
 
 from inklab.errors import EXIT_DATA, EXIT_OK, EXIT_USAGE
-from inklab.export.graphs import network_graph
-from inklab.export.onnx_export import export_model
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """A model, files that were exported from it and from a denoiser, others, and two pictures."""
     folder = tmp_path_factory.mktemp("predict")
-    model = untrained_model("cnn")
-    model.save(folder / "model")
-    raw = export_model(network_graph(model)).raw
+    untrained_model("cnn").save(folder / "model")
+    raw = exported_network("cnn").raw
     (folder / "cnn.onnx").write_bytes(raw)
-    (folder / "denoiser.onnx").write_bytes(export_model(network_graph(untrained_model("autoencoder"))).raw)
+    (folder / "denoiser.onnx").write_bytes(exported_network("autoencoder").raw)
     (folder / "empty.onnx").write_bytes(b"")
     (folder / "text.onnx").write_bytes(b"I am no network")
     (folder / "cut.onnx").write_bytes(raw[:-50])

@@ -120,7 +120,8 @@ class TrainedModel:
             with torch.device("meta"):
                 _check_shapes(_build(manifest), weights, folder)
         net = _build(manifest)
-        _load_weights(net, weights, folder)
+        _check_shapes(net, weights, folder)
+        net.load_state_dict(weights)
         if manifest.normalize != _normalize_config(net):
             raise CorruptFileError(
                 f"'{folder / MANIFEST}' is damaged: its 'normalize' differs from that of the weights; "
@@ -224,12 +225,3 @@ def _read_weights(path: Path, expected_sha256: str) -> dict[str, Tensor]:
         return load_tensors(check_header(raw, str(path)))
     except (SafetensorError, ValueError, KeyError) as error:
         raise CorruptFileError(f"'{path}' is not a safetensors file: {error}; {advice}") from error
-
-
-def _load_weights(net: NormalizedModel, weights: Mapping[str, Tensor], folder: Path) -> None:
-    try:
-        net.load_state_dict(dict(weights))
-    except RuntimeError as error:
-        raise ModelMismatchError(
-            f"the weights in '{folder}' do not fit the network: {' '.join(str(error).split())}"
-        ) from error

@@ -1,6 +1,7 @@
 """Untrained models, and graphs by others, for tests of the export."""
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +9,15 @@ import onnx
 import torch
 from onnx import TensorProto, helper
 
-from inklab.export.onnx_export import with_metadata
+from inklab.export.graphs import network_graph
+from inklab.export.onnx_export import ExportedModel, export_model, with_metadata
 from inklab.export.onnx_file import IR, OPSET, GraphMetadata, GraphPart
 from inklab.model import TrainedModel
 from inklab.networks.layers import Normalize, NormalizedModel, for_inference
 from inklab.networks.network import build_network
 from inklab.records.components import NetworkConfig, Preprocessing
 from inklab.records.manifest import Provenance
+from inklab.records.record import Shape
 from inklab.seeding import Seed
 
 SMALL: dict[str, dict[str, object]] = {
@@ -84,6 +87,12 @@ def untrained_model(
     )
 
 
+@cache
+def exported_network(name: str, shape: Shape = (1, 12, 12)) -> ExportedModel:
+    """An untrained registered network, exported once in a process and compared on random images."""
+    return export_model(network_graph(untrained_model(name, shape)), random_images(shape))
+
+
 def write_own(folder: Path) -> str:
     """A file of a user's networks."""
     (folder / "own.py").write_text(OWN, encoding="utf-8")
@@ -97,7 +106,7 @@ def random_images(shape: tuple[int, int, int] = (1, 12, 12), count: int = 12) ->
 
 # ---------------------------------------------------------------- graphs by others
 
-SIDE, N_CLASSES = 6, 3
+SIDE, N_CLASSES = 12, 3
 
 METADATA = GraphMetadata(
     kind="classifier",

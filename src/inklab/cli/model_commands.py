@@ -25,6 +25,8 @@ from inklab.cli.console import (
 from inklab.errors import EXIT_OK, ConfigError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from inklab.export.onnx_export import ExportedModel
     from inklab.export.onnx_file import PicturePrediction
     from inklab.export.select import Selection
@@ -86,26 +88,21 @@ def _predict_by_onnx(path: Path, images: list[Path]) -> "Sequence[PicturePredict
 
 def _predict_by_model(
     folder: Path, images: list[Path], trust_code: Sequence[str]
-) -> "list[PicturePrediction]":
-    from inklab.data.preprocessing import open_image, preprocess_picture
-    from inklab.export.onnx_file import PicturePrediction
+) -> "Sequence[PicturePrediction]":
+    from inklab.export.onnx_file import predict_pictures
     from inklab.records.manifest import ModelManifest
 
-    # First, so that errors in pictures are reported before torch is imported.
-    preprocessing = ModelManifest.read_from(folder).preprocessing
-    inputs = [preprocess_picture(open_image(path), preprocessing) for path in images]
+    def infer(pixels: "np.ndarray") -> "np.ndarray":
+        import torch  # here, so that errors in pictures are reported before
 
-    import numpy as np
-    import torch
+        from inklab.model import TrainedModel
 
-    from inklab.model import TrainedModel
+        model = TrainedModel.load(folder, trust_code=trust_code)
+        rows: np.ndarray = model.probabilities(torch.from_numpy(pixels).float() / 255).numpy()
+        return rows
 
-    model = TrainedModel.load(folder, trust_code=trust_code)
-    rows = model.probabilities(torch.from_numpy(np.stack(inputs)).float() / 255).numpy()
-    return [
-        PicturePrediction.of(path, pixels, row, model.labels)
-        for path, pixels, row in zip(images, inputs, rows, strict=True)
-    ]
+    manifest = ModelManifest.read_from(folder)
+    return predict_pictures(images, manifest.preprocessing, infer, manifest.labels)
 
 
 def _model_dir(name: str, experiment: str | None) -> Path:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from inklab.records.plan import GroupPlan, Plan
     from inklab.records.results import Results
     from inklab.run import Run
-    from inklab.study.load import LoadedSpec, LoadedStudy
+    from inklab.study.load import LoadedSpec
     from inklab.study.resources import Cost, ExecutionOptions
     from inklab.study.runner import StudyRunner
 
@@ -261,7 +261,13 @@ class RunCommand:
         from inklab.study.runner import StudyRunner
 
         study = open_study(self.loaded)
-        self._print_notes(study)
+        if study.data.note:
+            info(f"NOTE: {study.data.note}")
+        if study.spec != self.loaded.spec:
+            info(
+                f"{study.data.train + study.data.validation:,} training images are few: networks train for "
+                "more epochs ([small_data] in the study). Validation images are taken from them."
+            )
         path = self.run_dir or runs_root() / study.spec.name / study.id
         runner = StudyRunner(study, RunDirectory(path), self.options, command=self.command)
         if self.dry_run:
@@ -272,15 +278,6 @@ class RunCommand:
         info(f"study {study.spec.name}, profile {study.profile}, data {study.data.dataset}: {path}")
         results = self._run(runner, path)
         return EXIT_OK if _all_done(results) else EXIT_FAILED_TRIALS
-
-    def _print_notes(self, study: "LoadedStudy") -> None:
-        if study.data.note:
-            info(f"NOTE: {study.data.note}")
-        if study.spec != self.loaded.spec:
-            info(
-                f"{study.data.train + study.data.validation:,} training images are few: networks train for "
-                "more epochs ([small_data] in the study). Validation images are taken from them."
-            )
 
     def _run(self, runner: "StudyRunner", path: Path) -> "Results":
         from inklab.cli.progress_display import progress_display
@@ -352,8 +349,8 @@ def _print_plan(plan: "Plan", cost: "Cost", path: Path, as_json: bool) -> None:
         trials = set(plan.trials_of(experiment.name))
         groups = [group for group in plan.groups if trials & set(group.trials)]
         n_evaluations = len(plan.evaluations_of(experiment.name))
-        counts = [str(n or "") for n in (len(trials), n_evaluations)]
-        rows.append([experiment.name, experiment.kind, counts[0], _describe_groups(groups), counts[1]])
+        row = (experiment.name, experiment.kind, len(trials), _describe_groups(groups), n_evaluations)
+        rows.append([str(value or "") for value in row])
     echo_table(["experiment", "kind", "trials", "groups", "evaluations"], rows, right=(2, 4))
     echo(f"\nstill to do: {describe_cost(cost)}")
     echo(

@@ -66,7 +66,6 @@ def export_model(graph: Exportable, images: UInt8[np.ndarray, "n c h w"] | None 
         InklabError: onnx, onnxscript or onnxruntime is not installed.
         ModelMismatchError: it can't be converted, or does not compute the same.
     """
-    require_packages("onnx", "onnxscript", "onnxruntime")
     bare = to_onnx(graph)
     parity = compare_outputs(graph, Session(bare), images)
     metadata = graph.metadata.model_copy(update={"parity": parity})

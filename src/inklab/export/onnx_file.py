@@ -8,7 +8,7 @@ against accidents; it is not a sandbox, since onnxruntime itself is trusted.
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -324,26 +324,6 @@ class PicturePrediction(Record):
     probabilities: dict[str, float]
     input: tuple[tuple[tuple[int, ...], ...], ...]
 
-    @classmethod
-    def of(
-        cls, path: Path, pixels: np.ndarray, probabilities: np.ndarray, labels: Sequence[str]
-    ) -> "PicturePrediction":
-        """The prediction for a preprocessed picture.
-
-        Args:
-            path: of the picture.
-            pixels: `(c, h, w)` bytes.
-            probabilities: one for each class.
-            labels: names of the classes.
-        """
-        shares = dict(zip(labels, map(float, probabilities), strict=True))
-        return cls(
-            image=str(path),
-            label=max(shares, key=lambda name: shares[name]),
-            probabilities=shares,
-            input=pixels.tolist(),
-        )
-
 
 class FilePredictions(Record):
     """What an ONNX file predicts.
@@ -418,18 +398,44 @@ class OnnxNetwork:
             DataError: a picture can't be read.
             InklabError: see `probabilities`.
         """
-        from inklab.data.preprocessing import open_image, preprocess_picture
-
-        images = [preprocess_picture(open_image(path), self.preprocessing) for path in pictures]
-        rows = self.probabilities(np.stack(images))
-        labels = self.labels or tuple(map(str, range(rows.shape[1])))
         return FilePredictions(
             note=None if self.metadata else f"'{self.path}' {OWN_RISK}",
-            predictions=tuple(
-                PicturePrediction.of(path, image, row, labels)
-                for path, image, row in zip(pictures, images, rows, strict=True)
-            ),
+            predictions=predict_pictures(pictures, self.preprocessing, self.probabilities, self.labels),
         )
+
+
+def predict_pictures(
+    pictures: Sequence[Path],
+    preprocessing: Preprocessing,
+    infer: Callable[[np.ndarray], np.ndarray],
+    labels: Sequence[str] | None,
+) -> tuple[PicturePrediction, ...]:
+    """Classify pictures.
+
+    Args:
+        pictures: image files.
+        preprocessing: how a picture becomes an image.
+        infer: gives class probabilities `(n, k)` for bytes `(n, c, h, w)`; called after all were read.
+        labels: names of the classes; numbers if left out.
+
+    Raises:
+        DataError: a picture can't be read.
+        InklabError: what `infer` raises.
+    """
+    from inklab.data.preprocessing import open_image, preprocess_picture
+
+    images = np.stack([preprocess_picture(open_image(path), preprocessing) for path in pictures])
+    rows = infer(images)
+    names = labels or tuple(map(str, range(rows.shape[1])))
+    return tuple(
+        PicturePrediction(
+            image=str(path),
+            label=names[row.argmax()],
+            probabilities=dict(zip(names, row.tolist(), strict=True)),
+            input=image.tolist(),
+        )
+        for path, image, row in zip(pictures, images, rows, strict=True)
+    )
 
 
 def _are_probabilities(rows: np.ndarray) -> bool:

@@ -1,6 +1,7 @@
 """What to export, selected from a run or a model directory, and where its file goes."""
 
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -144,25 +145,20 @@ def select_pipeline(run: Run, pipeline: str) -> Selection:
 
 
 def default_experiment(run: Run, task: Task) -> str:
-    """The first experiment of a task that has a trained model.
+    """The first experiment of a task that has a trained model; if none has, the first of that task.
 
     Raises:
         DataError: the run has no experiment of that task.
-        InklabError: none has a trained model yet; as `Run.trial_for` of the first.
     """
     names = [experiment.name for experiment in run.plan.training if experiment.task == task]
     if not names:
         others = ", ".join(experiment.name for experiment in run.plan.training) or "none at all"
         raise DataError(f"'{run.path}' has no experiment for {task}; its trained experiments: {others}")
-    first_error: InklabError | None = None
     for name in names:
-        try:
+        with suppress(InklabError):
             run.trial_for(name)
             return name
-        except InklabError as error:
-            first_error = first_error or error
-    assert first_error is not None
-    raise first_error
+    return names[0]
 
 
 def check_output(file: Path) -> None:
