@@ -1,4 +1,4 @@
-"""What the pages claim: every registered thing is on its page, commands are commands, the reference is current.
+"""What the pages claim: what is registered is on its page, commands are commands, the reference is current.
 
 Links are tested in test_links.py, keys and example files in test_pages.py, the README's tables in
 test_readme_tables.py.
@@ -29,6 +29,7 @@ from inklab.training.recipe_files import recipe_names
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
+PACKAGE = ROOT / "src" / "inklab"
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))}
 PROSE = "\n".join(text for name, text in PAGES.items() if name != "cli.md")
 LISTED = {
@@ -130,6 +131,26 @@ class TestReference:
                 check(subcommand, f"{name} {subcommand.name}")
 
         check(application, "inklab")
+
+
+class TestArchitecture:
+    def test_the_tree_has_every_module(self):
+        tree = PAGES["architecture.md"].partition("```\nsrc/inklab/\n")[2].partition("```")[0]
+        top, *packages = re.split(r"^  (\w+)/ ", tree, flags=re.M)
+        listed = {"": set(re.findall(r"(\w+)\.py", top))}
+        for package, modules in zip(packages[::2], packages[1::2], strict=True):
+            listed[package] = {word for word in modules.split() if word.isidentifier()}
+        listed["web"] = set()  # JavaScript, described in words
+        modules = [path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py")]
+        for package, names in listed.items():
+            files = {path.stem for path in modules if str(path.parent) == (package or ".")}
+            assert names == files - {"__init__", "__main__"}, package or "top level"
+        assert listed.keys() - {""} == {str(path.parent) for path in modules if len(path.parts) == 2}
+
+    def test_the_parts_of_a_link_are_on_the_page(self):
+        script = (PACKAGE / "serve" / "page" / "state.js").read_text(encoding="utf-8")
+        parts = re.findall(r"^  (\w+): \[", script.partition("const PARTS = {")[2].partition("\n};")[0], re.M)
+        assert len(parts) > 10 and [name for name in parts if f"`{name}`" not in PAGES["page.md"]] == []
 
 
 class TestCommands:
