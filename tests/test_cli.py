@@ -117,6 +117,7 @@ class TestDryRun:
 
 
 class TestReadingARun:
+    @pytest.mark.integration
     def test_running_again_prints_the_results_and_where_the_report_is(self, cli, tmp_path):
         folder = toy_run.copied(tmp_path / "run")
         code, out, err = cli("run", toy_run.study_file(), "--run-dir", folder)

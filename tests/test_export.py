@@ -129,6 +129,7 @@ def test_the_halves_of_an_autoencoder(denoiser):
     assert (metadata_of(decoder).code_size, metadata_of(encoder).code_size) == (8, None)
 
 
+@pytest.mark.integration
 def test_a_users_network_with_norms(own):
     model = untrained_model(f"{own}:Normed", COLOR)
     exported = export(network_graph(model, "own"))
@@ -191,6 +192,7 @@ def test_the_weights_digest_is_that_of_the_models_file(mlp, tmp_path):
     assert metadata_of(mlp).parts[0].weights_sha256 == untrained_model("mlp").save(tmp_path)
 
 
+@pytest.mark.integration
 def test_the_same_model_gives_the_same_bytes(mlp, tmp_path):
     untrained_model("mlp").save(tmp_path)
     assert export(network_graph(TrainedModel.load(tmp_path))).raw == mlp.raw
@@ -312,6 +314,7 @@ def test_a_model_that_computes_something_else_is_refused(denoiser):
         network_graph(wrong)
 
 
+@pytest.mark.integration
 def test_torch_prints_nothing(capfd):
     with pytest.raises(InklabError):  # a valid export is silent in all other tests: warnings are errors there
         export_model(network_graph(untrained_model("mlp", hidden=[-1])), random_images())

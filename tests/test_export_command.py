@@ -107,6 +107,7 @@ def test_a_model_a_trial_and_a_run_give_the_same_file(base, written, cli, tmp_pa
     assert "one.md" in out and "images (batch, 1, 12, 12) -> logits (batch, 10), probabilities" in out
 
 
+@pytest.mark.integration
 def test_a_model_outside_a_run_is_compared_on_a_given_dataset(cli, tmp_path):
     untrained_model("mlp", n_classes=10).save(tmp_path / "single")
     toy = toy_run.home() / "toy.npz"
@@ -118,6 +119,7 @@ def test_a_model_outside_a_run_is_compared_on_a_given_dataset(cli, tmp_path):
     assert "| `mlp` | test accuracy | 50.00% (n = 1) |" in text
 
 
+@pytest.mark.integration
 def test_a_users_network_is_exported_when_it_is_trusted(cli, tmp_path):
     own = f"{export_samples.write_own(tmp_path)}:Normed"
     untrained_model(own).save(tmp_path / "own")
@@ -288,6 +290,7 @@ def test_without_the_extra_the_error_names_what_to_install(words, needed, tmp_pa
     assert all(re.search(rf"\b{name}\b", done.stderr) for name in needed) and "inklab[onnx]" in done.stderr
 
 
+@pytest.mark.integration
 def test_without_the_extra_the_rest_works(base):
     for words in (["show", base], ["status", base], ["list", "networks"]):
         done = subprocess.run([sys.executable, "-c", BLOCKED, *words], capture_output=True, text=True)
