@@ -241,7 +241,7 @@ def damaged(value, *keys, to):
         (("data", "counts", "train"), [1], "different numbers of classes"),
         (("data", "shape"), [1, 28, 5000], "'data.shape.2' is 5000"),
         (("data", "shape"), [1, 14, 14], "preprocessing makes (1, 28, 28)"),
-        (("surprise",), 1, "'surprise' is not a key"),
+        (("surprise",), 1, "'surprise' is not a known key"),
         (("execution", "precision"), "fp8", "'execution.precision' is 'fp8'"),
         (("experiments", 1, "name"), "images", "two experiments are called 'images'"),
         (("experiments", 1, "name"), "../x", "is '../x'"),
@@ -303,7 +303,7 @@ def test_a_recipe_knows_how_it_is_evaluated():
     ("recipe", "message"),
     [
         ({"learning_rate": 0}, "'learning_rate' is 0"),
-        ({"rate": 0.1}, "'rate' is not a key"),
+        ({"rate": 0.1}, "'rate' is not a known key"),
         ({"eval_strength": 0.4}, "there is no corruption"),
         ({"corruption": {"name": "a", "strength": [0.9, 0.1]}}, "the lower first"),
         ({"corruption": {"name": "a", "strength": "x"}}, "'corruption.strength' is 'x'"),

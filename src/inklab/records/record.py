@@ -218,12 +218,13 @@ def first_error(error: ValidationError) -> str:
     location = ".".join(str(part) for part in detail["loc"])
     if len(location) > MAX_LOCATION:
         location = location[: MAX_LOCATION - 3] + "..."
-    where = f"'{location}'" if location else "it"
-    if detail["type"] == "missing":
-        return f"{where} is missing"
-    if detail["type"] == "extra_forbidden":
-        return f"{where} is not a key that is known there"
     message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if not location:
+        return message
+    if detail["type"] == "missing":
+        return f"'{location}' is missing"
+    if detail["type"] == "extra_forbidden":
+        return f"'{location}' is not a known key there"
     if isinstance(detail["input"], dict | list | tuple | BaseModel | bytes):
-        return f"{where}: {message}"
-    return f"{where} is {shorten(detail['input'])}: {message}"
+        return f"'{location}': {message}"
+    return f"'{location}' is {shorten(detail['input'])}: {message}"
