@@ -203,7 +203,8 @@ def maximum_step() -> tuple[TrainStep, CompiledStep, tuple[Batch, dict[str, Tens
     step = TrainStep(net, objectives["classify"], make_optimizer("sgd", 0.5), frozenset(), False, "bf16")
     images = torch.rand(16, 1, 6, 6, generator=torch.Generator().manual_seed(0))
     rate, number = torch.tensor(0.1), torch.tensor(0, dtype=torch.float64)
-    arguments = Batch(images, torch.arange(16) % 10, images), {}, HyperParams(rate, rate, rate, number)
+    keys: dict[str, Tensor] = {}
+    arguments = Batch(images, torch.arange(16) % 10, images), keys, HyperParams(rate, rate, rate, number)
     return step, CompiledStep(step, step.init_state(*single_member(net))), arguments
 
 

@@ -40,23 +40,21 @@ def predictions(run: Run, experiment: str, replicate: int) -> dict[str, np.ndarr
 
 
 def robustness(run: Run, pipeline: str, replicate: int) -> tuple[RobustnessOutcome, dict[str, np.ndarray]]:
-    planned = run.plan.experiment("robustness").evaluations
-    id = next(
-        evaluation.id
-        for evaluation in planned
-        if (evaluation.pipeline, evaluation.replicate) == (pipeline, replicate)
-    )
-    return run.evaluations[id], run.arrays(id)
+    for id, outcome in run.evaluations.items():
+        if isinstance(outcome, RobustnessOutcome):
+            planned = outcome.evaluation
+            if (planned.pipeline, planned.replicate) == (pipeline, replicate):
+                return outcome, run.arrays(id)
+    raise AssertionError(f"no evaluation of {pipeline}")
 
 
 def generation(run: Run, sampler: str, replicate: int) -> tuple[GenerationOutcome, dict[str, np.ndarray]]:
-    planned = run.plan.experiment("generation").evaluations
-    id = next(
-        evaluation.id
-        for evaluation in planned
-        if (evaluation.sampler, evaluation.replicate) == (sampler, replicate)
-    )
-    return run.evaluations[id], run.arrays(id)
+    for id, outcome in run.evaluations.items():
+        if isinstance(outcome, GenerationOutcome):
+            planned = outcome.evaluation
+            if (planned.sampler, planned.replicate) == (sampler, replicate):
+                return outcome, run.arrays(id)
+    raise AssertionError(f"no evaluation of {sampler}")
 
 
 def test_results_keep_the_schema(folder):

@@ -1,5 +1,7 @@
 """Datasets, their identity, their split, and checks of them."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -19,7 +21,7 @@ def images(labels, seed=0) -> ImageSet:
 
 def dataset(numbers, **other) -> Dataset:
     names = ("class 0", "class 1", "class 2")
-    fields = {"train": images(numbers), "test": images([0, 1, 2], seed=1), "labels": names}
+    fields: dict[str, Any] = {"train": images(numbers), "test": images([0, 1, 2], seed=1), "labels": names}
     return Dataset(name="made up", preprocessing=Preprocessing.resize_only((1, 4, 4)), **(fields | other))
 
 

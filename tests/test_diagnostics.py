@@ -1,6 +1,7 @@
 """Diagnoses apply to the failure they are named after and to nothing else, and change nothing."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from inklab.networks.layers import Normalize, NormalizedModel
 from inklab.records.components import NetworkConfig, NormalizeConfig
 from inklab.training.diagnostics import ForwardTrace, diagnose, trace_forward
 
-TWICE = {"normalize": NormalizeConfig(std=255.0)}
+TWICE: dict[str, Any] = {"normalize": NormalizeConfig(std=255.0)}
 
 
 def trace(net, data) -> ForwardTrace:

@@ -5,6 +5,7 @@ import pickle
 import resource
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -218,7 +219,7 @@ def test_a_manifest_that_is_none_is_refused(content, folder):
     assert MANIFEST in str(assert_refused(folder, CorruptFileError))
 
 
-WRONG_VALUES = {
+WRONG_VALUES: dict[str, Any] = {
     "network": ["mlp", {}, {"name": 3}, None],
     "shape": [
         [28, 28], [1, 0, 12], [1, -1, 12], [1, 12, 12.0], [True, 12, 12], "1,12,12", [1, 12, 10**9], None,

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections import OrderedDict
+from typing import Any
 
 import pytest
 import torch
@@ -223,7 +224,7 @@ def test_arguments_beyond_all_bounds_are_refused_without_building(hidden):
 
 # ---------------------------------------------------------------- every registered network
 
-SMALLER = {
+SMALLER: dict[str, Any] = {
     "mlp": {"hidden": [12]},
     "cnn": {"channels": [4], "hidden": 12},
     "autoencoder": {"hidden": [12], "code": 6},
@@ -235,7 +236,7 @@ HE = {"compact", "unet"}
 """Networks whose convolutions start He normal."""
 
 
-def small_enough(network: str, shape: tuple[int, int, int]) -> dict:
+def small_enough(network: str, shape: tuple[int, int, int]) -> dict[str, Any]:
     """Arguments with which a network accepts images that are smaller than it is made for."""
     return SMALLER["compact"] if network == "compact" and min(shape[1:]) < 28 else {}
 

@@ -18,7 +18,7 @@ def unet(shape: Shape, **kwargs) -> nn.Module:
     net = build_network(NetworkConfig.of("unet", **kwargs), shape, 10, Seed(0))
     with torch.no_grad():
         for value in net.parameters():
-            value += 0.1 * torch.randn(value.shape, generator=Seed(2).generator())
+            value.add_(0.1 * torch.randn(value.shape, generator=Seed(2).generator()))
     return net
 
 
@@ -29,7 +29,7 @@ def images(shape: Shape, count: int = 3) -> torch.Tensor:
 def written_out(net: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
     """Two scales, one convolution each, space to depth by two, by PyTorch's own operations."""
     kernels = list(net.parameters())
-    down, deeper, narrow, up, output = (kernels[k : k + 2] for k in range(0, 10, 2))
+    down, deeper, narrow, up, output = ((kernels[k], kernels[k + 1]) for k in range(0, 10, 2))
     blocks = functional.pixel_unshuffle(inputs, 2)
     grayness = functional.pixel_unshuffle(4 * (inputs - inputs**2), 2)
     fine = functional.conv2d(torch.cat([blocks, grayness], 1), *down, padding=1).relu()

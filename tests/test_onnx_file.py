@@ -1,6 +1,7 @@
 """ONNX files from anywhere: damage is detected, limits hold, files by others run at the user's own risk."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -192,7 +193,7 @@ def test_only_a_plain_file_is_read(tmp_path):
         assert path.name in str(caught.value)
 
 
-def node(kind: str, inputs: list[str], outputs: list[str], **attributes: object) -> onnx.NodeProto:
+def node(kind: str, inputs: list[str], outputs: list[str], **attributes: Any) -> onnx.NodeProto:
     return helper.make_node(kind, inputs, outputs, **attributes)
 
 

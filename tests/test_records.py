@@ -36,7 +36,7 @@ DATA = {
     "counts": {"train": [3, 3], "validation": [0, 0], "test": [1, 2]}, "mean": 0.13, "std": 0.3,
     "preprocessing": {}, "note": None,
 }  # fmt: skip
-ENVIRONMENT = dict.fromkeys(("inklab", "python", "torch", "numpy", "platform", "cpu"), "1")
+ENVIRONMENT: dict[str, object] = dict.fromkeys(("inklab", "python", "torch", "numpy", "platform", "cpu"), "1")
 ENVIRONMENT |= {"cores": 2, "threads": 1}
 
 

@@ -32,7 +32,7 @@ def registry(package: str) -> Registry[int]:
     import importlib
 
     animals: Registry[int] = Registry("animal", package)
-    importlib.import_module(package).animals = animals
+    vars(importlib.import_module(package))["animals"] = animals
     return animals
 
 

@@ -1,6 +1,7 @@
 import re
 from dataclasses import replace as replace_fields
 from html.parser import HTMLParser
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -17,7 +18,8 @@ from inklab.records.plan import DataInfo, DataPlan, FindingsPlan, Setting, Split
 from inklab.records.recipe import Recipe, TrialConfig
 from inklab.report import build_report, write_report
 from inklab.report.figures.training_plots import learning_curves
-from inklab.report.page import MAX_CSV, TEMPLATES, build_section, known_explanations
+from inklab.report.pad_demo import TEMPLATES
+from inklab.report.page import MAX_CSV, build_section, known_explanations
 from inklab.report.tables import estimate_cells, interval_note, recall_table, training_tables
 from inklab.study.load import read_study
 
@@ -262,7 +264,7 @@ def test_an_experiment_whose_trials_all_diverged(tmp_path):
 # ---------------------------------------------------------------- tables
 
 
-def equal_estimate(**fields: object) -> Estimate:
+def equal_estimate(**fields: Any) -> Estimate:
     return Estimate(mean=0.1, sd=0.0, n=3, ci95=(0.1, 0.1), values=(0.1,) * 3, **fields)
 
 

@@ -1,6 +1,7 @@
 """The members of a population are independent: a member ends in the same bits alone and with any others."""
 
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -29,10 +30,21 @@ REPLICATES = (0, 1, 2, 3, 4)
 POPULATIONS = ((2,), (3, 1), (0, 4, 2), (4, 2, 0, 1, 3))
 NOISE = {"name": "salt_and_pepper", "strength": [0.4, 0.4]}
 RANGED = {"name": "salt_and_pepper", "strength": [0.0, 0.9]}
-DENOISE = {"objective": "reconstruct", "optimizer": "adam", "learning_rate": 1e-3, "corruption": NOISE}
+DENOISE: dict[str, Any] = {
+    "objective": "reconstruct",
+    "optimizer": "adam",
+    "learning_rate": 1e-3,
+    "corruption": NOISE,
+}
 
-MUON = {"optimizer": "muon", "learning_rate": 0.02, "momentum": 0.9, "schedule": "linear", "warmup": 0.3}
-MOVED = {"augmentation": {"shift": 1, "rotation": 15, "scale": 0.1, "elastic": 0.5}}
+MUON: dict[str, Any] = {
+    "optimizer": "muon",
+    "learning_rate": 0.02,
+    "momentum": 0.9,
+    "schedule": "linear",
+    "warmup": 0.3,
+}
+MOVED: dict[str, Any] = {"augmentation": {"shift": 1, "rotation": 15, "scale": 0.1, "elastic": 0.5}}
 
 CASES = {
     "sgd": trial_config(),

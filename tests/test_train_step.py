@@ -1,6 +1,7 @@
 """The training step: copies of weights in the dtype of the computation, images as bytes, purity."""
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ KINDS = [("mlp", True), ("mlp", False), ("cnn", True), ("cnn", False)]
 class Toy:
     """A step of a small network, its first state, and its arguments."""
 
-    def __init__(self, name: str, precision: str, *, stacked: bool, optimizer: str = "sgd") -> None:
+    def __init__(self, name: str, precision: Any, *, stacked: bool, optimizer: str = "sgd") -> None:
         config, self.stacked = trial_config(NETS[name], precision), stacked
         nets = [build_normalized(config, SHAPE, CLASSES, Seed(k)) for k in range(MEMBERS if stacked else 1)]
         self.net = nets[0]

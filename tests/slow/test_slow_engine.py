@@ -38,8 +38,10 @@ def data() -> TrainingData:
     parts = split(dataset, validation=500, seed=0)
     some = slice(0, 6_400)
     train = to_tensor_set(parts.train.pixels[some], parts.train.labels[some])
-    rest = [to_tensor_set(part.pixels[:500], part.labels[:500]) for part in (parts.validation, parts.test)]
-    return TrainingData(train, *rest, labels=dataset.labels)
+    validation, test = (
+        to_tensor_set(part.pixels[:500], part.labels[:500]) for part in (parts.validation, parts.test)
+    )
+    return TrainingData(train, validation, test, dataset.labels)
 
 
 def trial_config(network, precision, **recipe):
@@ -69,7 +71,7 @@ CASES = {
     "dense": (DENSE, {"l2": 1e-4, "l2_params": ["hidden.*.weight"]}),
     "cnn": (NetworkConfig.of("cnn", dropout=0.0), {}),
     "denoiser": (
-        NetworkConfig(name="autoencoder"),
+        NetworkConfig.of("autoencoder"),
         {
             "objective": "reconstruct", "optimizer": "adam", "learning_rate": 1e-3, "batch_size": 64,
             "corruption": NOISE,

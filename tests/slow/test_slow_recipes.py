@@ -48,8 +48,8 @@ def validation_metrics(recipe: str, changes: dict, replicates: int) -> list[dict
     from inklab.training.objectives import objectives
 
     config, split = open_level(Level(0, recipe, changes), None)
-    sets = (to_tensor_set(images.pixels, images.labels) for images in (split.train, split.validation))
-    data = TrainingData(*sets, NO_IMAGES, CLASSES)
+    train, validation = (to_tensor_set(part.pixels, part.labels) for part in (split.train, split.validation))
+    data = TrainingData(train, validation, NO_IMAGES, CLASSES)
     metrics = EpochMetrics(objectives[config.recipe.objective], data, config.recipe, Seed(0), "fp32")
     return [metrics.after_epoch(train_replicate(config, number, split.train)) for number in range(replicates)]
 

@@ -137,7 +137,8 @@ def refusing(nth: int, number: int) -> Iterator[list[int]]:
 
 def install_refusal(refusal_json: str) -> None:
     """Let this process be refused its n-th write: JSON of `[n, errno]`."""
-    _refuse(*json.loads(refusal_json), [0])
+    nth, number = json.loads(refusal_json)
+    _refuse(nth, number, [0])
 
 
 def _refuse(nth: int, number: int, count: list[int]) -> None:

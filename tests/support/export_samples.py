@@ -73,7 +73,7 @@ def untrained_model(
     noise = torch.rand(32, *shape, generator=Seed(1).generator())
     with torch.no_grad():
         for parameter in net.parameters():  # biases begin as zero, and a converter may drop zeros
-            parameter += 0.01 * torch.randn(parameter.shape, generator=Seed(2).generator())
+            parameter.add_(0.01 * torch.randn(parameter.shape, generator=Seed(2).generator()))
         is_denoiser = net(noise).shape == noise.shape
     return TrainedModel(
         net=for_inference(net),

@@ -201,7 +201,10 @@ def _json() -> Reader:
 
 
 def _stored() -> dict[str, np.ndarray]:
-    small = {"some": np.arange(6, dtype=np.float32).reshape(2, 3), "none": np.zeros((0, 4), np.int64)}
+    small: dict[str, np.ndarray] = {
+        "some": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "none": np.zeros((0, 4), np.int64),
+    }
     return {**small, "one": np.array(3, np.uint8), "said": np.arange(5, dtype=np.int16)}
 
 

@@ -32,7 +32,8 @@ class InlineExecutor:
             job = self.queue.popleft()
             yield Started(job)
             try:
-                self.job, self.epochs = job, []
+                self.job = job
+                self.epochs: list[JobEvent] = []
                 done = run_job(job, self.context, self.work_dir / "inline" / uuid4().hex, self)
                 yield from self.epochs
                 yield done

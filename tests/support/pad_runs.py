@@ -3,12 +3,14 @@
 import base64
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from synthetic_run import SyntheticRun, make_plan, outcome_of
 
 from inklab.data.dataset import ImageSet
+from inklab.metrics import Task
 from inklab.model import TrainedModel
 from inklab.networks.layers import Normalize, NormalizedModel, for_inference
 from inklab.networks.network import build_network
@@ -71,7 +73,7 @@ def write_pad_run(path: Path, run: SyntheticRun) -> Run:
     return run.write(path)
 
 
-def pad_run(path: Path, *networks: NetworkConfig, **fields: object) -> Run:
+def pad_run(path: Path, *networks: NetworkConfig, **fields: Any) -> Run:
     """A run with an experiment for each network, written; see `invent_pad_run`."""
     return write_pad_run(path, invent_pad_run(*networks, **fields))
 
@@ -93,7 +95,7 @@ def save_model(
     return model
 
 
-def _task(network: NetworkConfig) -> str:
+def _task(network: NetworkConfig) -> Task:
     return "denoising" if network.name == "autoencoder" else "classification"
 
 

@@ -56,4 +56,5 @@ def plan_experiments(experiments, *, data=MNIST, execution=EXECUTION, traits=Non
 
 def first_config(plan: Plan, experiment: str):
     """The configuration of an experiment's first setting."""
-    return plan.configs[plan.experiment(experiment).settings[0].config]
+    (planned,) = (row for row in plan.training if row.name == experiment)
+    return plan.configs[planned.settings[0].config]

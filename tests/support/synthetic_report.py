@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from synthetic_run import SyntheticRun, outcome_of, replace, robustness_outcome
@@ -248,7 +249,7 @@ def _invent_robustness(
 def _invent_generation(
     run: SyntheticRun, evaluation: GenerationEvaluation, pixels: np.ndarray, rng: np.random.Generator
 ) -> None:
-    common = {"evaluation": evaluation, "state": TrialState.DONE, "seconds": 9.0}
+    common: dict[str, Any] = {"evaluation": evaluation, "state": TrialState.DONE, "seconds": 9.0}
     if evaluation.sampler == REAL_DATA:
         run.stored[evaluation.id] = {"images": pixels[:10], "reconstructions": blur(pixels[:10])}
         run.evaluations[evaluation.id] = GenerationOutcome(

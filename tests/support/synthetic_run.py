@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -217,7 +217,7 @@ def synthetic_run(replicates: int = 3, images: int = 800) -> SyntheticRun:
     return run
 
 
-def _heading(name: str) -> dict[str, str]:
+def _heading(name: str) -> dict[str, Any]:
     return {"name": name, "title": name, "question": f"What of {name}?"}
 
 
@@ -255,7 +255,7 @@ class _Builder:
             )  # fmt: skip
             self.configs[key] = config
             trials = tuple(f"{key}-{k}" for k in range(n))
-            values = {"l2": l2} if l2_gains else {}
+            values: dict[str, Any] = {"l2": l2} if l2_gains else {}
             settings.append(Setting(values=values, config=key, trials=trials))
             for k, trial in enumerate(trials):
                 mean = level + gain + luck[k] + rng.normal(0, 0.0002)
@@ -311,7 +311,12 @@ class _Builder:
         self.evaluations[evaluation.id] = robustness_outcome(evaluation, labels, is_right, CLASSES, 1.0)
 
     def evaluate_generation(self) -> None:
-        shared = {"samples": 10_000, "mixture_components": 5, "max_fit_images": 1000, "nn_images": 10}
+        shared: dict[str, Any] = {
+            "samples": 10_000,
+            "mixture_components": 5,
+            "max_fit_images": 1000,
+            "nn_images": 10,
+        }
         planned = [
             GenerationEvaluation(
                 id=f"generation-{name}", sampler=name, replicate=0,

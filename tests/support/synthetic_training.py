@@ -1,8 +1,9 @@
 """Small trainings on synthetic digits, for tests of the engine."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,12 +48,13 @@ def training_data(pixels: np.ndarray, labels: np.ndarray, train: int, validation
     """The first `train` images, the next `validation`, and the rest as test images."""
     ends = [0, train, train + validation, len(labels)]
     cuts = [slice(low, high) for low, high in zip(ends, ends[1:], strict=False)]
-    return TrainingData(*(to_tensor_set(pixels[cut], labels[cut]) for cut in cuts), labels=LABELS)
+    sets = [to_tensor_set(pixels[cut], labels[cut]) for cut in cuts]
+    return TrainingData(sets[0], sets[1], sets[2], labels=LABELS)
 
 
 def trial_config(
     network: NetworkConfig | str = SMALL_MLP,
-    precision: str = "fp32",
+    precision: Any = "fp32",
     *,
     normalize: NormalizeConfig | None = None,
     **recipe: object,
@@ -92,7 +94,7 @@ def train(
 
 
 def train_one(
-    config: TrialConfig, data: TrainingData, *, replicate: int = 0, **options: object
+    config: TrialConfig, data: TrainingData, *, replicate: int = 0, **options: Any
 ) -> TrainingResult:
     """Train one trial; options as of `train`."""
     return train(trials_of((replicate, config)), data, **options)[0]
@@ -110,7 +112,10 @@ class StopAfter:
 
 
 def checkpoints_in(
-    folder: Path, *earlier: Path, interval: float | None = None, should_stop: object = lambda: False
+    folder: Path,
+    *earlier: Path,
+    interval: float | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> CheckpointManager:
     """A manager that decides anew after every step."""
     return CheckpointManager(folder, earlier, interval=interval, should_stop=should_stop, poll_interval=0.0)
@@ -148,7 +153,8 @@ def assert_near(first: TrainingResult, other: TrainingResult, rtol: float = 1e-4
     """Histories and weights agree within a relative tolerance (of each tensor's largest value)."""
     assert first.history.columns.keys() == other.history.columns.keys()
     for name, column in first.history.columns.items():
-        np.testing.assert_allclose(column, other.history.columns[name], rtol=rtol, err_msg=name)
+        expected = np.array(other.history.columns[name])
+        np.testing.assert_allclose(np.array(column), expected, rtol=rtol, err_msg=name)
     for name, value in first.net.state_dict().items():
         assert_tensor_near(value, other.net.state_dict()[name], name, rtol)
 

@@ -101,17 +101,18 @@ def write_damaged_runs(folder: Path) -> None:
     shutil.copytree(folder / "run", folder / "bad outcome")
     write(folder / "bad outcome" / "trials" / trial / "outcome.json", '{"id": "someone else"}')
     model = RunDirectory(folder / "run").model_dir(trial)
-    for name, file, content in (
+    damages: list[tuple[str, str, bytes | str]] = [
         ("bad manifest", "model.json", "{"),
         ("other manifest", "model.json", '{"format": 9}'),
-        ("bad preprocessing", "model.json", None),
+        ("bad preprocessing", "model.json", ""),
         ("bad weights", "weights.safetensors", b"\xff" * 100),
-    ):
+    ]
+    for name, file, damage in damages:
         shutil.copytree(model, folder / name)
         if name == "bad preprocessing":
             manifest = json.loads((model / "model.json").read_text(encoding="utf-8"))
-            content = json.dumps({**manifest, "preprocessing": {"height": -3}})
-        write(folder / name / file, content)
+            damage = json.dumps({**manifest, "preprocessing": {"height": -3}})
+        write(folder / name / file, damage)
 
 
 TOY = "{toy}"
