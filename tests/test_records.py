@@ -318,7 +318,7 @@ def test_a_wrong_recipe_is_refused(recipe, message):
 def test_a_network_is_a_name_or_a_table():
     assert NetworkConfig.parse("mlp") == NetworkConfig.parse({"name": "mlp"})
     assert NetworkConfig.of("mlp", a=1).with_kwargs({"a": 2, "b": 3}).kwargs == {"a": 2, "b": 3}
-    with pytest.raises(ConfigError, match="'name' is missing"):
+    with pytest.raises(ConfigError, match="name"):
         NetworkConfig.parse({"hidden": [1]})
 
 
@@ -398,7 +398,7 @@ def test_an_outcome_is_that_of_its_trial(tmp_path):
     path = tmp_path / "outcome.json"
     trial_outcome().write(path)
     assert TrialOutcome.read_planned(path, "cnn-0").is_done
-    with pytest.raises(CorruptFileError, match="outcome of 'cnn-0', not of 'cnn-1'"):
+    with pytest.raises(CorruptFileError, match="cnn-0"):
         TrialOutcome.read_planned(path, "cnn-1")
 
 
@@ -439,15 +439,15 @@ def test_an_evaluation_is_the_planned_one(plan, tmp_path):
     outcome = RobustnessOutcome(evaluation=planned, state=TrialState.DONE, **rows)
     outcome.write(path)
     assert read_evaluation_outcome(path, planned, 2) == outcome
-    with pytest.raises(CorruptFileError, match="shares of 2 classes, but the data has 10"):
+    with pytest.raises(CorruptFileError, match="10"):
         read_evaluation_outcome(path, planned, 10)
-    with pytest.raises(CorruptFileError, match="not the outcome of 'r-denoiser-cnn'"):
+    with pytest.raises(CorruptFileError, match="r-denoiser-cnn"):
         read_evaluation_outcome(path, plan.evaluations["r-denoiser-cnn"], 2)
     with pytest.raises(CorruptFileError):
         read_evaluation_outcome(path, plan.evaluations["g-0"], 2)
-    with pytest.raises(ConfigError, match="for each of 2 strengths"):
+    with pytest.raises(ConfigError):
         RobustnessOutcome.parse({**outcome.to_json(), "recall": [1.0]})
-    with pytest.raises(ConfigError, match="no confident_share"):
+    with pytest.raises(ConfigError, match="confident_share"):
         GenerationOutcome.parse({"evaluation": SAMPLED, "state": "done"})
 
 
@@ -540,8 +540,9 @@ def test_results_answer_about_themselves():
     assert sweep.setting({"l2": 1e-3}).values == {"l2": 1e-3}
     assert robust.denoising.best.strength == 0.5
     assert robust.denoising.cost_when_clean == robust.denoising.differences[0].difference
-    with pytest.raises(UnknownNameError, match="Did you mean 'robustness'"):
+    with pytest.raises(UnknownNameError) as caught:
         record.experiment("robustnes")
+    assert caught.value.suggestion == "robustness"
     with pytest.raises(UnknownNameError):
         sweep.setting({"l2": 7})
 
@@ -565,5 +566,5 @@ def test_results_that_disagree_are_refused(keys, to, message):
 
 
 def test_normalization_divides_by_something():
-    with pytest.raises(ConfigError, match="'std' is 0"):
+    with pytest.raises(ConfigError, match="std"):
         NormalizeConfig.parse({"std": 0})

@@ -4,6 +4,7 @@ A change of wording shows up here and nowhere else. With `INKLAB_UPDATE_GOLDEN=1
 tests/golden/messages.txt anew; read its difference as a user would.
 """
 
+import json
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import live_server
 import numpy as np
@@ -32,8 +34,15 @@ from inklab.errors import InklabError
 from inklab.io.files import parse_json
 from inklab.io.tensor_file import read_arrays, write_arrays
 from inklab.records.components import NetworkConfig, Preprocessing
-from inklab.records.outcomes import TrialOutcome, TrialState
+from inklab.records.outcomes import (
+    GenerationOutcome,
+    RobustnessOutcome,
+    TrialOutcome,
+    TrialState,
+    read_evaluation_outcome,
+)
 from inklab.records.recipe import Recipe
+from inklab.records.results import Results
 from inklab.registry import Registry
 from inklab.report.page import describe_status
 from inklab.results.narrative import sentence
@@ -334,6 +343,33 @@ def wrong_choices(folder: Path) -> Lines:
     })  # fmt: skip
 
 
+def wrong_records(folder: Path) -> Lines:
+    run = synthetic_run()
+    outcomes = list(run.evaluations.values())
+    robustness, other, *_ = (outcome for outcome in outcomes if isinstance(outcome, RobustnessOutcome))
+    generation = next(outcome for outcome in outcomes if isinstance(outcome, GenerationOutcome))
+    run.outcomes["cnn-0-0"].write(folder / "outcome.json")
+    robustness.write(folder / "evaluation.json")
+    read = partial(read_evaluation_outcome, folder / "evaluation.json")
+    document = json.loads(run.results.model_dump_json())
+    yield from messages({
+        "another trial's outcome": lambda: TrialOutcome.read_planned(folder / "outcome.json", "cnn-0-1"),
+        "another evaluation's outcome": lambda: read(other.evaluation, 4),
+        "an outcome of other data": lambda: read(robustness.evaluation, 10),
+        "recall at too few strengths": lambda: RobustnessOutcome.parse({**dict(robustness), "recall": [1.0]}),
+        "no share": lambda: GenerationOutcome.parse({"evaluation": generation.evaluation, "state": "done"}),
+        "a network without a name": lambda: NetworkConfig.parse({"hidden": [1]}),
+        "another best setting": lambda: Results.parse(changed(document, "l2-sweep", best_setting={"l2": 3})),
+        "another baseline": lambda: Results.parse(changed(document, "robustness", baseline="mlp")),
+    })  # fmt: skip
+
+
+def changed(document: dict[str, Any], experiment: str, **fields: object) -> dict[str, Any]:
+    """Results with other fields of one experiment."""
+    experiments = document["experiments"]
+    return {**document, "experiments": {**experiments, experiment: {**experiments[experiment], **fields}}}
+
+
 def twice() -> None:
     registry: Registry[int] = Registry("filter", "inklab.corruptions")
     registry.add("median", 1)
@@ -462,6 +498,7 @@ def catalog(folder, monkeypatch) -> str:
         "Notes on a dataset": quality_notes(),
         "Networks that cannot be trained": wrong_networks(scratch),
         "Choices in a run": wrong_choices(scratch),
+        "Records that do not agree": wrong_records(scratch),
         "Sentences on results": sentences(),
         "Errors of the API": http_errors(),
     }
