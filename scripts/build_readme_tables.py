@@ -181,7 +181,9 @@ def _count(entry: ExperimentResults) -> str:
 
 def _parameters(entry: ExperimentResults) -> str:
     settings = entry.settings if isinstance(entry, TrainingResults) else ()
-    return join_words(sorted({format_count(one.parameters) for one in settings if one.parameters}))
+    return join_words(
+        sorted({format_count(setting.parameters) for setting in settings if setting.parameters})
+    )
 
 
 def render_references(results: Results) -> str:
@@ -225,7 +227,7 @@ def render_records(measured: Path = MEASURED) -> str:
 
 
 def _fast_recipes(path: Path) -> Iterator[tuple[str, ...]]:
-    """Those of the time to accuracy; one training may reach several levels."""
+    """Those of the time to accuracy; a training may reach several levels."""
     document = json.loads(path.read_text(encoding="utf-8"))
     levels = {json.dumps(level["config"], sort_keys=True): level for level in document["levels"]}
     for level in levels.values():

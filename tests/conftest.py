@@ -20,7 +20,7 @@ sys.path.insert(
 
 
 @pytest.fixture(scope="session", autouse=True)
-def places(tmp_path_factory):
+def user_directories(tmp_path_factory):
     """For a session, the user's cache and runs lie elsewhere, also for processes that tests start."""
     matplotlib_home = os.environ.get("MPLCONFIGDIR") or os.path.expanduser("~/.cache/matplotlib")
     with pytest.MonkeyPatch.context() as patch:

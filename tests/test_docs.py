@@ -91,7 +91,9 @@ class TestRegistered:
 
     def test_every_corruption_has_a_card_and_every_card_its_corruption(self):
         cards = {path.stem: path.read_text(encoding="utf-8") for path in (DOCS / "corruptions").glob("*.md")}
-        assert cards.keys() == set(corruptions) and len(cards) >= 5
+        # A user's own, which another test may have loaded, needs no card here.
+        built_in = {name for name in corruptions if corruptions[name].fn.__module__.startswith("inklab.")}
+        assert cards.keys() == built_in and len(cards) >= 5
         for name, text in cards.items():
             assert text.startswith(f"# {name}\n")
             assert [heading for heading in HEADINGS if heading not in text] == [], name

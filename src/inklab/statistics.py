@@ -87,7 +87,7 @@ def wilson(share: float | int, n: int, level: float = LEVEL) -> Interval:
 def prediction_interval(values: Values) -> Interval | None:
     """The 95% interval of one more training's value, if values are normal: to compare with a run of others.
 
-    `mean +- t * sd * sqrt(1 + 1 / n)`, with n - 1 degrees of freedom (Hahn and Meeker 1991, chapter 4).
+    `mean +- t * sd * sqrt(1 + 1 / n)`, with n - 1 degrees of freedom (Hahn and Meeker 1991, ch. 4).
     Wider than the interval of the mean, since one run varies by itself.
 
     Args:

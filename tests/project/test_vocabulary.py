@@ -1,33 +1,35 @@
-"""One word per concept: the names of version 1 are gone from code, pages and files (docs/index.md, glossary)."""
+"""One word per concept (glossary: docs/index.md): the old names are gone from code, pages and files."""
 
 import re
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 
 import pytest
 from source_tree import PACKAGE, PYTHON, ROOT, identifiers, relative
 
-BANNED = {
-    "chapter": "experiment", "verdict": "diagnosis", "gauge": "diagnosis", "bundle": "model",
-    "framing": "preprocessing", "judge": "classifier", "judgement": "prediction", "familiarity": "ood_score",
-    "unfamiliar": "ood", "lifted": "stacked", "spoilt": "corrupted", "spoil": "corrupt", "spoiled": "corrupted",
-    "told": "the thing itself", "tell": "report", "found": "the thing itself", "each": "the thing itself",
-    "place": "index, path", "places": "indices, paths", "wanted": "expected", "made": "the thing itself",
-    "asked": "requested", "shown": "inputs, significant", "said": "reported", "heard": "last_seen",
-    "alone": "baseline, single", "lone": "single", "stranger": "orphaned", "strangers": "orphaned",
-    "optimiser": "optimizer", "optimise": "optimize", "normalise": "normalize", "normalised": "normalized",
-    "recognise": "recognize", "recognised": "confident_share", "summarise": "summarize", "colour": "color",
-    "centre": "center", "neighbour": "neighbor", "neighbours": "neighbors", "grey": "gray",
-    "initialise": "initialize", "licence": "license", "tpr": "recall", "rehearsal": "preflight",
-    "rehearse": "preflight", "onlooker": "monitor", "teller": "sentence", "keeper": "checkpoints",
-    "shelf": "catalog", "stock": "registry",
+DOMAIN = {
+    "chapter": "experiment", "chapters": "experiments", "verdict": "diagnosis", "verdicts": "diagnoses",
+    "gauge": "diagnosis", "bundle": "model", "bundles": "models", "framing": "preprocessing",
+    "judge": "classifier", "judgement": "prediction", "familiarity": "ood_score", "unfamiliar": "ood",
+    "lifted": "stacked", "spoilt": "corrupted", "spoil": "corrupt", "spoiled": "corrupted", "told": "report",
+    "tell": "report", "stranger": "orphaned", "strangers": "orphaned", "optimiser": "optimizer",
+    "optimise": "optimize", "normalise": "normalize", "normalised": "normalized", "recognise": "recognize",
+    "recognised": "confident_share", "summarise": "summarize", "colour": "color", "centre": "center",
+    "neighbour": "neighbor", "neighbours": "neighbors", "initialise": "initialize", "tpr": "recall",
+    "rehearsal": "preflight", "rehearse": "preflight", "onlooker": "monitor",
 }  # fmt: skip
-"""Word of version 1 -> the field's word. Compared with the words of an identifier, so `toldApart` counts."""
+"""Word of version 1 -> the field's word, wherever it is part of an identifier."""
+
+GRAMMAR = {
+    "each", "found", "place", "places", "wanted", "made", "asked", "given", "shown", "said", "seen", "heard",
+    "alone", "lone", "what", "one", "some", "strange", "odd", "taken", "going", "ours", "theirs",
+}  # fmt: skip
+"""Names that say nothing about what a variable holds."""
 
 DIALECT = re.compile(
-    r"\b(told|spoil(t|ed|s)?|what one would|typed again|verdicts?|gauges?|chapters?|framing|unfamiliar|familiarity|"
-    r"judgements?|the house|on (this|that|its) floor|in company|its company|optimis\w+|normalis\w+|recognis\w+|"
-    r"summaris\w+|colou?red in|neighbours?|behaviours?|licen[c]e)\b",
+    r"\b(told|spoil(t|ed|s)?|what one would|typed again|verdicts?|gauges?|chapters?|framing|unfamiliar|"
+    r"familiarity|judgements?|the house|on (this|that|its) floor|its company|optimis\w+|normalis\w+|"
+    r"recognis\w+|summaris\w+|neighbours?|behaviours?)\b",
     re.I,
 )
 """Dialect and British spelling in prose and sentences."""
@@ -52,9 +54,10 @@ def words(name: str) -> set[str]:
     return {word.lower() for word in WORD.findall(name)}
 
 
-def banned(names: Iterable[str]) -> dict[str, str]:
+def banned(names: Collection[str]) -> dict[str, str]:
     """Names with a banned word, and what to write instead."""
-    return {name: BANNED[word] for name in names for word in words(name) & BANNED.keys()}
+    domain = {name: DOMAIN[word] for name in names for word in words(name) & DOMAIN.keys()}
+    return domain | {name: "what it holds" for name in names if name.strip("_") in GRAMMAR}
 
 
 def keys(table: object) -> Iterator[str]:
@@ -81,7 +84,7 @@ def test_javascript_identifiers(path):
 
 @pytest.mark.parametrize("path", TABLES, ids=relative)
 def test_toml_keys(path):
-    assert banned(keys(tomllib.loads(path.read_text(encoding="utf-8")))) == {}
+    assert banned(set(keys(tomllib.loads(path.read_text(encoding="utf-8"))))) == {}
 
 
 @pytest.mark.parametrize("path", [*PAGES, *TABLES, *TEMPLATES], ids=relative)
@@ -94,11 +97,10 @@ def test_docstrings_comments_and_messages(path):
     assert [match[0] for match in DIALECT.finditer(path.read_text(encoding="utf-8"))] == []
 
 
-def test_a_planted_name_is_found(tmp_path):
-    code = "def score(x):\n    told_apart = x\n    return told_apart\n"
-    assert banned(identifiers(code)) == {"told_apart": "the thing itself"}
-    assert banned(match[0] or match[1] for match in JS_NAME.findall("const verdictOf = 1;")) == {
-        "verdictOf": "diagnosis"
-    }
-    assert banned(keys({"experiments": [{"chapter": 1}]})) == {"chapter": "experiment"}
+def test_planted_names_are_found():
+    code = "def score(x):\n    told_apart = x\n    for each in x:\n        pass\n    return told_apart\n"
+    assert set(banned(identifiers(code))) == {"told_apart", "each"}
+    matches = JS_NAME.findall("const verdictOf = 1;")
+    assert banned({match[0] for match in matches}) == {"verdictOf": "diagnosis"}
+    assert banned(set(keys({"experiments": [{"chapter": 1}]}))) == {"chapter": "experiment"}
     assert DIALECT.search("the images are spoilt")

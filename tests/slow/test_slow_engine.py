@@ -36,8 +36,8 @@ NOISE = {"name": "salt_and_pepper", "strength": [0.4, 0.4]}
 def data() -> TrainingData:
     dataset = load_dataset("mnist" if os.environ.get("INKLAB_DATA_DIR") else "mnist-5k")
     parts = split(dataset, validation=500, seed=0)
-    some = slice(0, 6_400)
-    train = to_tensor_set(parts.train.pixels[some], parts.train.labels[some])
+    first = slice(0, 6_400)
+    train = to_tensor_set(parts.train.pixels[first], parts.train.labels[first])
     validation, test = (
         to_tensor_set(part.pixels[:500], part.labels[:500]) for part in (parts.validation, parts.test)
     )
@@ -59,7 +59,7 @@ def test_a_full_size_member_is_independent(data, precision):
         results = []
         for population in populations:
             job = PopulationJob(population, stacked=True, reseed_each_step=False, seed=0)
-            results.append(next(each for each in train_population(job, data) if each.trial.id == "3"))
+            results.append(next(result for result in train_population(job, data) if result.trial.id == "3"))
         torch.set_num_threads(1)
         for other in results[1:]:
             assert other.history == results[0].history
@@ -87,10 +87,12 @@ def test_the_first_losses_are_those_of_an_ordinary_loop(data, case):
     seed = Seed(0) / "replicate" / 0
     net = build_network(network, data.shape, 10, seed / "weights").to(memory_format=torch.channels_last)
     batches = list(islice(BatchLoader(data, recipe, [seed], stacked=False).epoch(0), STEPS))
-    np.testing.assert_allclose(ours(net, recipe, batches), ordinary(net, recipe, batches), rtol=1e-4)
+    np.testing.assert_allclose(
+        trained_by_inklab(net, recipe, batches), trained_by_torch(net, recipe, batches), rtol=1e-4
+    )
 
 
-def ours(net, recipe, batches):
+def trained_by_inklab(net, recipe, batches):
     optimizer = make_optimizer(recipe.optimizer, recipe.momentum)
     l2_params = weight_decay_names(net, recipe.l2_params)
     step = TrainStep(net, objectives[recipe.objective], optimizer, l2_params, False, "fp32")
@@ -102,7 +104,7 @@ def ours(net, recipe, batches):
     return losses
 
 
-def ordinary(net: nn.Module, recipe, batches):
+def trained_by_torch(net: nn.Module, recipe, batches):
     optimizer = (
         torch.optim.Adam(net.parameters(), recipe.learning_rate)
         if recipe.optimizer == "adam"

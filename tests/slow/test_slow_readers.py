@@ -49,11 +49,11 @@ def memory(all_readers):
 def corrupt_and_read(name: str, read: Callable, tally: Tally, examples: int, batch: int) -> None:
     @settings(QUICKLY, max_examples=examples)
     @given(st.lists(CHANGES, min_size=batch, max_size=batch))
-    def each(cases):
+    def run(cases):
         for changes in cases:
             tally.case(name, read, changes)
 
-    each()
+    run()
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -11,16 +11,8 @@ import inklab
 ROOT = Path(__file__).parent.parent.parent
 PACKAGE = Path(inklab.__file__).parent
 SOURCE = sorted(PACKAGE.rglob("*.py"))
-PYTHON = sorted(
-    [
-        *SOURCE,
-        *(
-            path
-            for name in ("tests", "benchmarks", "scripts", "examples")
-            for path in (ROOT / name).rglob("*.py")
-        ),
-    ]
-)
+OTHER = ("tests", "benchmarks", "scripts", "examples")
+PYTHON = sorted([*SOURCE, *(path for folder in OTHER for path in (ROOT / folder).rglob("*.py"))])
 
 
 def relative(path: Path) -> str:
