@@ -91,7 +91,9 @@ def _load_user_dataset(name: str) -> Dataset:
     loaded = loader() if callable(loader) else loader
     if not isinstance(loaded, Dataset):
         kind = type(loaded).__name__
-        raise DataError(f"'{name}' returns an object of type {kind}; a dataset is a function that returns a Dataset")
+        raise DataError(
+            f"'{name}' returns an object of type {kind}; a dataset is a function that returns a Dataset"
+        )
     return loaded
 
 
