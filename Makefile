@@ -1,4 +1,5 @@
 # The two commands: `make run` (the whole digits study) and `make test`.
+# Tests come in three sizes: `make test` (minutes), `make integration` (minutes), `make test-slow` (an hour).
 # torch from PyPI on Linux is the CUDA build (several GB); for the CPU build (about 200 MB):
 #   make run TORCH_INDEX=<index of CPU builds, see README>
 PYTHON ?= python3
@@ -9,13 +10,17 @@ TORCH_INDEX ?=
 # A file's tests stay in one process, which builds what they share once.
 SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: run test setup lint prove bench-setup clean
+.PHONY: run test integration test-slow setup lint bench-setup clean
 
 run: setup
 	$(BIN)/inklab run
 
 test: setup lint
-	$(BIN)/pytest -m "not prove" $(SIDE_BY_SIDE)
+	$(BIN)/pytest -m "not integration and not slow" $(SIDE_BY_SIDE)
+
+# Browsers, killed processes, compilers, notebooks.
+integration: setup
+	$(BIN)/pytest -m integration $(SIDE_BY_SIDE)
 
 setup: $(VENV)/.ready
 
@@ -26,13 +31,15 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	touch $@
 
 lint: setup
-	$(BIN)/ruff check src tests examples benchmarks scripts/*
-	$(BIN)/ruff format --check src tests examples benchmarks scripts/*
+	$(BIN)/ruff check src tests examples benchmarks scripts
+	$(BIN)/ruff format --check src tests examples benchmarks scripts
 	$(BIN)/mypy
-	$(BIN)/python scripts/docs --check
+	$(BIN)/python scripts/build_cli_docs.py --check
+	$(BIN)/python scripts/build_results_schema.py --check
+	$(BIN)/python scripts/build_readme_tables.py --check
 
-prove: setup
-	$(BIN)/pytest -m prove tests/prove
+test-slow: setup
+	$(BIN)/pytest -m slow tests/slow
 
 # What a user would take instead, in an environment of its own (3 GB); then `python -m benchmarks all`.
 PEERS := benchmarks/.venv-peers

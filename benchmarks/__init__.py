@@ -1,1 +1,1 @@
-"""Side-by-side measurements of inklab and of what a user would take instead. Not part of the package."""
+"""Benchmarks of inklab against its peers; run from a checkout, never installed."""

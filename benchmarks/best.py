@@ -1,118 +1,125 @@
-"""What the best recipes reach, out of a finished run: of `digits-best`, or of one of them alone.
+"""What the best recipes reach, from a finished run of `digits-best` or of one of its recipes.
 
-The run's own results are taken as they stand. Only ensembles are computed here: the mean of the probabilities
-of five replicates, in groups that share none, in the order of their numbers.
+The run's own results are used as they are. Only ensembles are computed here: the mean of the probabilities
+of five replicates, in disjoint groups, in the order of their numbers.
 """
 
-from pathlib import Path
-from typing import Any
+from benchmarks.options import BenchmarkError, Options
+from benchmarks.records import BestResults, BestScore, Claim, RecallAtStrength
+from benchmarks.results_io import read_results, today, write_results
+from inklab.data.sources import load_dataset
+from inklab.records.components import Pipeline
+from inklab.records.estimates import Estimate
+from inklab.records.results import Results, RobustnessResults, TrainingResults
+from inklab.run import Run
+from inklab.statistics import estimate
 
-from benchmarks.driver import BenchmarkError
-from benchmarks.storing import Json, day, raw, store
-from inklab.data.sources import load
-from inklab.io.documents import read_json
-from inklab.statistics import score
-from inklab.study.run_directory import RunDirectory
+ENSEMBLE_SIZE = 5
+TEST_IMAGES = 10_000
+RECALL_TARGETS = {0.5: 0.975, 0.6: 0.960, 0.7: 0.900, 0.8: 0.740}
+"""Mean recall of the denoiser followed by the cnn, by strength."""
+MAX_COST_WHEN_CLEAN = 0.002
 
-NAME = "best"
-ENSEMBLE = 5
-NOISE_BARS = {0.5: 0.975, 0.6: 0.960, 0.7: 0.900, 0.8: 0.740}
-"""Mean true-positive rates of the denoiser and the cnn behind it, by strength."""
-
-CLAIMS = {  # bar, stretch, unit; an error and a cross-entropy are better if smaller
+TARGETS: dict[str, tuple[float, float | None, str]] = {
     "mlp-best/error": (0.012, 0.0095, "share of test images"),
     "cnn-best/accuracy": (0.9965, None, "share of test images"),
     "cnn-best/ensemble": (0.9975, None, "share of test images"),
-    "denoiser-best/bce": (0.070, None, "nats a pixel"),
+    "denoiser-best/bce": (0.070, None, "nats per pixel"),
 }
+"""Target, stretch and unit; an error and a cross-entropy are better if smaller."""
 
 
-def best(out: Path, command: str, run: Path | None) -> list[str]:
-    """Store the claims of a finished run.
-
-    Args:
-        out: folder of the results.
-        command: what was typed.
-        run: the run's folder.
+def store_best(options: Options) -> list[str]:
+    """Store the claims of the finished run `options.run`.
 
     Returns:
-        A line a claim, and one a strength of noise.
+        A line per claim, and one per strength.
 
     Raises:
         BenchmarkError: there is no such run, or it has none of the recipes.
     """
-    if run is None or not (run / "results.json").is_file():
-        raise BenchmarkError(f"--run must name a finished run, but is {run}")
-    told = read_json(run / "results.json")
-    chapters, environment = told["chapters"], told["environment"]
-    found: dict[str, Json] = {}
-    if "mlp-best" in chapters:
-        accuracy = chapters["mlp-best"]["test_accuracy"]
-        found["mlp-best/error"] = score([1 - value for value in accuracy["values"]], images=10_000).to_json()
-    if "cnn-best" in chapters:
-        found["cnn-best/accuracy"] = accuracy = chapters["cnn-best"]["test_accuracy"]
-        ensembles = _ensembles(RunDirectory(run), accuracy["n"])
-        found["cnn-best/ensemble"] = score(ensembles, images=10_000).to_json()
-    if "denoiser-best" in chapters:
-        found["denoiser-best/bce"] = chapters["denoiser-best"]["test_bce"]
-    if not found:
-        raise BenchmarkError(f"'{run}' has none of the best recipes' chapters, but {', '.join(chapters)}")
-    noise = _noise(chapters["noise"]) if "denoiser-best" in chapters and "noise" in chapters else []
-    command = command.replace(str(run), "RUN")
-    claims = {name: _claim(name, each, command) for name, each in found.items()}
-    kept: Json = raw(out, NAME) or {"name": NAME, "scores": {}}
-    for name, each in found.items():
-        trained = {"trained_on": environment, "date": day(), "trained_by": _typed(RunDirectory(run))}
-        kept["scores"][name] = {**each, **trained}
-    store(out, kept | ({"noise": noise} if noise else {}), claims)
-    lines = [
-        f"{name}: {each['mean']:.5f} (SD {each['sd'] or 0:.5f}, n = {each['n']})"
-        for name, each in found.items()
-    ]
-    return lines + [f"noise {row['strength']:g}: {row['tpr']:.4f} (asked {row['bar']})" for row in noise]
+    if options.run is None or not (options.run / "results.json").is_file():
+        raise BenchmarkError(f"--run must name a finished run, but is {options.run}")
+    run = Run(options.run)
+    results = run.results
+    estimates = _estimates(run, results)
+    if not estimates:
+        raise BenchmarkError(
+            f"'{run.path}' has none of the best recipes, but {', '.join(results.experiments)}"
+        )
+    rows = _recalls(results)
+    previous = read_results(options.output, "best", BestResults) or BestResults()
+    scores = {name: _score(row, results, run) for name, row in estimates.items()}
+    best = BestResults(scores={**previous.scores, **scores}, robustness=rows or previous.robustness)
+    command = options.command.replace(str(options.run), "RUN")
+    claims = {name: _claim(name, row, command) for name, row in estimates.items()}
+    write_results(options.output, "best", best, claims)
+    lines = [f"{name}: {row.mean:.5f} (SD {row.sd or 0:.5f}, n = {row.n})" for name, row in estimates.items()]
+    return lines + [f"strength {row.strength:g}: {row.recall:.4f} (target {row.target:g})" for row in rows]
 
 
-def _typed(run: RunDirectory) -> str:
-    """The command that made a run, without the folder."""
-    return str(run.plan().get("command", ""))
+def _score(row: Estimate, results: Results, run: Run) -> BestScore:
+    origin = {"environment": results.environment, "date": today(), "trained_by": run.plan.command}
+    return BestScore.model_validate(dict(row) | origin)
 
 
-def _claim(name: str, found: Json, command: str) -> Json:
-    bar, stretch, unit = CLAIMS[name]
-    low, high = found["ci95"] or (None, None)
-    return {
-        "value": found["mean"], "unit": unit, "low": low, "high": high, "sd": found["sd"], "n": found["n"],
-        "bar": bar, "stretch": stretch, "command": command,
-    }  # fmt: skip
+def _estimates(run: Run, results: Results) -> dict[str, Estimate]:
+    """The estimate of each claim that the run is about."""
+
+    def find(experiment: str, metric: str) -> Estimate | None:
+        entry = results.experiments.get(experiment)
+        return entry.settings[0].metrics[metric] if isinstance(entry, TrainingResults) else None
+
+    estimates: dict[str, Estimate] = {}
+    if accuracy := find("mlp-best", "test_accuracy"):
+        errors = [1 - value for value in accuracy.values]
+        estimates["mlp-best/error"] = estimate(errors, images=TEST_IMAGES)
+    if accuracy := find("cnn-best", "test_accuracy"):
+        estimates["cnn-best/accuracy"] = accuracy
+        estimates["cnn-best/ensemble"] = estimate(_ensemble_accuracies(run, accuracy.n), images=TEST_IMAGES)
+    if bce := find("denoiser-best", "test_bce"):
+        estimates["denoiser-best/bce"] = bce
+    return estimates
 
 
-def _ensembles(run: RunDirectory, replicates: int) -> list[float]:
+def _claim(name: str, row: Estimate, command: str) -> Claim:
+    target, stretch, unit = TARGETS[name]
+    low, high = row.ci95 or (None, None)
+    assert row.mean is not None
+    return Claim(
+        value=row.mean, unit=unit, low=low, high=high, sd=row.sd, n=row.n, target=target, stretch=stretch,
+        command=command,
+    )  # fmt: skip
+
+
+def _ensemble_accuracies(run: Run, replicates: int) -> list[float]:
     """Test accuracies of disjoint groups of replicates whose probabilities are averaged."""
     import torch
 
     from inklab.evaluation.scores import classification_scores
-    from inklab.model import TrainedModel
 
-    def together(images: torch.Tensor) -> torch.Tensor:
-        return torch.stack([bundle.probabilities(images) for bundle in bundles]).mean(0).log()
+    def mean_logits(images: torch.Tensor) -> torch.Tensor:
+        return torch.stack([model.probabilities(images) for model in models]).mean(0).log()
 
-    test = load("mnist").test
-    (chapter,) = [each for each in run.plan()["chapters"] if each["name"] == "cnn-best"]
-    trials = chapter["settings"][0]["trials"][:replicates]
-    found = []
-    for start in range(0, len(trials) - ENSEMBLE + 1, ENSEMBLE):
-        bundles = [TrainedModel.load(run.bundle(trial)) for trial in trials[start : start + ENSEMBLE]]
-        found.append(classification_scores(together, test.pixels, test.labels).accuracy)
-    return found
+    test = load_dataset("mnist").test
+    accuracies = []
+    for start in range(0, replicates - ENSEMBLE_SIZE + 1, ENSEMBLE_SIZE):
+        models = [run.model("cnn-best", replicate) for replicate in range(start, start + ENSEMBLE_SIZE)]
+        accuracies.append(classification_scores(mean_logits, test.pixels, test.labels).accuracy)
+    return accuracies
 
 
-def _noise(chapter: Json) -> list[Json]:
-    """Mean rates with the best denoiser in front at each strength that is asked for; at 0, what it costs."""
-    rows: list[Json] = []
-    pipelines: dict[str, Any] = chapter["pipelines"]
-    for place, strength in enumerate(chapter["strengths"]):
-        rate, alone = (pipelines[name]["tpr"][place]["mean"] for name in ("denoiser-best+cnn", "cnn"))
-        if strength in NOISE_BARS or strength == 0:
-            bar = NOISE_BARS.get(strength, alone - 0.002)
-            rows.append({"strength": strength, "tpr": rate, "alone": alone, "bar": bar})
-    return rows
+def _recalls(results: Results) -> tuple[RecallAtStrength, ...]:
+    """Mean recall with the best denoiser at each strength with a target; at 0, what it costs."""
+    robustness = results.experiments.get("robustness")
+    if "denoiser-best" not in results.experiments or not isinstance(robustness, RobustnessResults):
+        return ()
+    rows = []
+    recalls = (robustness.pipelines[Pipeline(name)].recall for name in ("denoiser-best+cnn", "cnn"))
+    for strength, recall, baseline in zip(robustness.strengths, *recalls, strict=True):
+        if strength in RECALL_TARGETS or strength == 0:
+            target = RECALL_TARGETS.get(strength, (baseline.mean or 0.0) - MAX_COST_WHEN_CLEAN)
+            rows.append(
+                RecallAtStrength(strength=strength, recall=recall.mean, baseline=baseline.mean, target=target)
+            )
+    return tuple(rows)

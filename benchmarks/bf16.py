@@ -1,116 +1,142 @@
-"""Does bf16 do harm? The same replicates trained in fp32 and in bf16, and their differences in pairs.
+"""Does bf16 change results? The same replicates trained in fp32 and in bf16, and their paired differences.
 
 A replicate has the same initial weights, batches and order in both precisions, so its two scores are a pair.
-Scores are of the network as it is used: fp32 weights, the test set's 10,000 images.
+Scores are of the network as it is used: fp32 weights, the 10,000 images of the test set.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from benchmarks.driver import WORK, BenchmarkError
-from benchmarks.images import lay_out
-from benchmarks.sidebyside import Workers
-from benchmarks.storing import Json, machine, note, store
-from benchmarks.works import EPOCH, WORKS
+from benchmarks.dataset_cache import cache_dataset
+from benchmarks.options import BenchmarkError, Options
+from benchmarks.parallel import Workers
+from benchmarks.records import PrecisionResults
+from benchmarks.results_io import describe_measurement, log_progress, write_results
+from benchmarks.workloads import EPOCH_IMAGES, WORKLOADS
 from inklab.hardware import cores, preferred_dtype
+from inklab.records.estimates import Difference
 from inklab.statistics import paired_difference
 
 PRECISIONS = ("fp32", "bf16")
-SCORES = ("test_accuracy", "test_loss")
+METRICS = ("test_accuracy", "test_loss")
 L2 = 1e-5
-MEMBERS = 2
+POPULATION = 2
+MIN_REPLICATES = 2
 
 
-def bf16(out: Path, command: str, replicates: int, epochs: int, images: int | None) -> list[str]:
+@dataclass(frozen=True)
+class PrecisionRequest:
+    """What the workers train.
+
+    Attributes:
+        data: folder of the cached arrays.
+        replicates: of all workers together.
+        epochs: of each.
+        images: of an epoch.
+        workers: parallel processes.
+        precision: of training.
+    """
+
+    data: str
+    replicates: int
+    epochs: int
+    images: int
+    workers: int
+    precision: str
+
+
+@dataclass(frozen=True)
+class ReplicateScores:
+    """Scores of one replicate.
+
+    Attributes:
+        replicate: its number.
+        metrics: by name.
+    """
+
+    replicate: int
+    metrics: dict[str, float]
+
+
+def measure_bf16(options: Options) -> list[str]:
     """Train every replicate twice and compare.
 
     Returns:
-        A line a score: the mean difference, bf16 less fp32, with its interval.
+        A line per metric: the mean difference, bf16 minus fp32, with its interval.
 
     Raises:
         BenchmarkError: the processor has no bf16, and emulating it takes hours; or fewer than two replicates.
-        DataError: MNIST can't be had.
+        DataError: MNIST is not available.
     """
     if preferred_dtype() != "bf16":
+        raise BenchmarkError("this processor has no bf16 (avx512_bf16 or amx_bf16); use one that has")
+    if options.replicates < MIN_REPLICATES:
         raise BenchmarkError(
-            "this processor has no bf16 (avx512_bf16 or amx_bf16); run it where there is one"
+            f"--replicates is {options.replicates}, but an interval needs at least {MIN_REPLICATES}"
         )
-    if replicates < 2:
-        raise BenchmarkError(f"{replicates} replicates make no interval; at least 2, 30 for the claim")
-    folder = lay_out(WORK / "data")
-    request = {
-        "work": "l2-sweep", "data": str(folder), "replicates": replicates, "epochs": epochs,
-        "images": images or EPOCH, "workers": cores(),
-    }  # fmt: skip
-    scores: dict[str, dict[str, list[float]]] = {}
-    for precision in PRECISIONS:
-        note(f"bf16: {replicates} replicates of {epochs} epochs in {precision}")
-        workers = Workers(cores(), worker, {**request, "precision": precision})
-        try:
-            _, parts = workers.unit()
-        finally:
-            workers.close()
-        each = sorted((row for part in parts for row in part), key=lambda row: row["replicate"])
-        scores[precision] = {name: [row[name] for row in each] for name in SCORES}
-    gaps = {name: _gap(scores, name) for name in SCORES}
-    raw = {"name": "bf16", "epochs": epochs, "images": images or EPOCH, "scores": scores, "differences": gaps}
-    store(out, raw | machine(command))
-    return [_line(name, gap) for name, gap in gaps.items()]
+    images = options.images or EPOCH_IMAGES
+    request = PrecisionRequest(
+        str(cache_dataset()), options.replicates, options.epochs, images, cores(), "fp32"
+    )
+    scores = {name: _train_replicates(replace(request, precision=name)) for name in PRECISIONS}
+    differences = {name: paired_difference(scores["bf16"][name], scores["fp32"][name]) for name in METRICS}
+    results = PrecisionResults(
+        epochs=options.epochs,
+        images=images,
+        scores=scores,
+        differences=differences,
+        measurement=describe_measurement(options.command),
+    )
+    write_results(options.output, "bf16", results)
+    return [_format_difference(name, difference) for name, difference in differences.items()]
 
 
-def _gap(scores: dict[str, dict[str, list[float]]], name: str) -> Json:
-    return paired_difference(scores["bf16"][name], scores["fp32"][name]).to_json()
+def _train_replicates(request: PrecisionRequest) -> dict[str, tuple[float, ...]]:
+    """Every metric, one value per replicate, in their order."""
+    log_progress(f"bf16: {request.replicates} replicates of {request.epochs} epochs in {request.precision}")
+    workers = Workers(request.workers, precision_worker, request)
+    try:
+        _, parts = workers.run_unit()
+    finally:
+        workers.close()
+    rows = sorted((row for part in parts for row in part), key=lambda row: row.replicate)
+    return {name: tuple(row.metrics[name] for row in rows) for name in METRICS}
 
 
-def _line(name: str, gap: Json) -> str:
-    low, high = gap["ci95"]
+def _format_difference(name: str, difference: Difference) -> str:
+    low, high = difference.ci95 or (float("nan"), float("nan"))
     return (
-        f"bf16 less fp32, {name}: {gap['mean']:+.5f} (95 % {low:+.5f} to {high:+.5f}, n = {gap['n']} pairs)"
+        f"bf16 minus fp32, {name}: {difference.mean or 0.0:+.5f} "
+        f"(95% CI {low:+.5f} to {high:+.5f}, n = {difference.n})"
     )
 
 
-def worker(request: dict[str, Any], number: int) -> tuple[Any, Any]:
-    """One of the processes side by side: every so-many-th replicate, in populations."""
-    from benchmarks.training import data_of, settings_of
-    from inklab.training.trainer import PopulationJob, Trial
-
-    work = WORKS[request["work"]]
-    data = data_of(work, request["data"], request["images"])
-    test = _test_images(request["data"])
-    more = {"objective": "benchmark-classify", "epochs": request["epochs"], "l2": L2}
-    mine = list(range(number, request["replicates"], request["workers"]))
-    groups = [mine[start : start + MEMBERS] for start in range(0, len(mine), MEMBERS)]
-
-    def unit() -> list[Json]:
-        found = []
-        for replicates in groups:
-            settings = settings_of(work, request["precision"], **more)
-            trials = [Trial(f"bf16-{replicate}", settings, replicate) for replicate in replicates]
-            group = PopulationJob(trials, lifted=True, random=False, seed=0, slots=MEMBERS, compiled=True)
-            found += _scored(group, data, test)
-        return found
-
-    return lambda: None, unit
-
-
-def _test_images(folder: str) -> Any:
-    import torch
-
-    pixels, labels = (
-        np.load(Path(folder) / f"{name}.npy", allow_pickle=False) for name in ("test", "test_labels")
-    )
-    return torch.from_numpy(pixels[:, None]), torch.from_numpy(labels)
-
-
-def _scored(group: Any, data: Any, test: Any) -> list[Json]:
-    from benchmarks.training import train
+def precision_worker(
+    request: PrecisionRequest, index: int
+) -> tuple[Callable[[], object], Callable[[], list[ReplicateScores]]]:
+    """What one of the parallel processes does: its share of the replicates, in populations."""
+    from benchmarks.training import make_config, make_job, read_training_data, train
     from inklab.evaluation.scores import classification_scores
+    from inklab.records.plan import Trial
 
-    found = []
-    for each in train(group, data):
-        scores = classification_scores(each.net, *test)
-        told = {"test_accuracy": scores.accuracy, "test_loss": scores.loss}
-        found.append({"replicate": each.trial.replicate, **told})
-    return found
+    workload = WORKLOADS["l2-sweep"]
+    data = read_training_data(workload, request.data, request.images)
+    test, labels = (np.load(Path(request.data) / f"{name}.npy") for name in ("test", "test_labels"))
+    config = make_config(workload, request.precision, epochs=request.epochs, l2=L2)
+    mine = list(range(index, request.replicates, request.workers))
+    populations = [mine[start : start + POPULATION] for start in range(0, len(mine), POPULATION)]
+
+    def run() -> list[ReplicateScores]:
+        rows = []
+        for replicates in populations:
+            trials = [Trial(f"bf16-{replicate}", config, replicate) for replicate in replicates]
+            for result in train(make_job(trials, stacked=True), data):
+                scores = classification_scores(result.net, test[:, None], labels)
+                metrics = {"test_accuracy": scores.accuracy, "test_loss": scores.loss}
+                rows.append(ReplicateScores(result.trial.replicate, metrics))
+        return rows
+
+    return lambda: None, run

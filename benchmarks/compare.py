@@ -1,162 +1,153 @@
-"""Side by side: rounds in which peers and inklab take turns, and the ratios of neighbours."""
+"""Compares inklab with its peers: rounds in which they alternate, and the ratios of neighboring units."""
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
-from typing import Any
 
-from benchmarks.claims import CLAIMS, ROWS, Claim, pairs_of
-from benchmarks.driver import PREPARE_LIMIT, WORK, Entrant, PeerProcess, project_python, started
-from benchmarks.images import lay_out
-from benchmarks.ratios import of_pairs
-from benchmarks.storing import Json, machine, note, store
-from benchmarks.works import EPOCH, WORKS, Work, smaller
+from benchmarks.dataset_cache import cache_dataset
+from benchmarks.options import WORK, Options
+from benchmarks.peer_client import PROJECT_PYTHON, PeerProcess, Program
+from benchmarks.peer_protocol import PeerInfo, PrepareRequest
+from benchmarks.records import Claim, ComparisonResults, ProgramTiming, Round
+from benchmarks.results_io import describe_measurement, log_progress, write_results
+from benchmarks.speedups import median_speedup
+from benchmarks.thresholds import INKLAB, INKLAB_FP32, ROUNDS, SPEED_CLAIMS, SpeedClaim, pair_positions
+from benchmarks.workloads import WORKLOADS, Workload
 from inklab.hardware import cores, preferred_dtype
 
-SETTLE = 0.5  # seconds between measurements: OpenMP's threads spin for up to 0.2 s before they sleep
-FP32_SHARE = 2  # our fp32 row is printed beside and claims nothing, so it trains half the images
+SETTLE_SECONDS = 0.5  # between measurements: OpenMP's threads spin for up to 0.2 s before they sleep
+FP32_DIVISOR = 2  # inklab in fp32 supports no claim, so it trains half of the images
+
+PROGRAMS = {
+    program.name: program
+    for program in (
+        Program(INKLAB, "benchmarks.peers.inklab_peer", PROJECT_PYTHON),
+        Program(INKLAB_FP32, "benchmarks.peers.inklab_peer", PROJECT_PYTHON),
+        Program("limit", "benchmarks.peers.limit_peer", PROJECT_PYTHON),
+        Program("torch", "benchmarks.peers.torch_peer"),
+        Program("sklearn", "benchmarks.peers.sklearn_peer"),
+        *(
+            Program(f"keras-{backend}", "benchmarks.peers.keras_peer", env={"KERAS_BACKEND": backend})
+            for backend in ("tensorflow", "jax", "torch")
+        ),
+    )
+}
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What was asked for.
-
-    Attributes:
-        rounds: interleaved pairs for each claim.
-        out: folder of the results.
-        images, members: less than the work's, to try things out; None for all.
-        command: what was typed.
-    """
-
-    rounds: int
-    out: Path
-    images: int | None
-    members: int | None
-    command: str
-
-
-def entrants(work: Work) -> dict[str, Entrant]:
-    """Everybody who is measured in some work, by name."""
-    precision, python = preferred_dtype(), project_python()
-    ours = {"workers": cores(), "members": work.members, "precision": precision}
-    slow = {**ours, "precision": "fp32", "images": max(work.images // FP32_SHARE, work.batch)}
-    known = [
-        Entrant("ours", "benchmarks.peers.ours_peer", python, request=ours),
-        Entrant("ours-fp32", "benchmarks.peers.ours_peer", python, request=slow),
-        Entrant("limit", "benchmarks.peers.limit_peer", python, request=ours),
-        Entrant("torch", "benchmarks.peers.torch_peer"),
-        Entrant("sklearn", "benchmarks.peers.sklearn_peer"),
-    ]
-    for backend in ("tensorflow", "jax", "torch"):
-        env = {"KERAS_BACKEND": backend}
-        known.append(Entrant(f"keras-{backend}", "benchmarks.peers.keras_peer", env=env))
-    return {entrant.name: entrant for entrant in known if entrant.name in row_of(work.name)}
-
-
-def row_of(work: str) -> tuple[str, ...]:
-    """Who is measured in a round, in which order; without bf16 our row *is* fp32, and stands once."""
-    return tuple(name for name in ROWS[work] if name != "ours-fp32" or preferred_dtype() != "fp32")
-
-
-def compare(name: str, asked: Asked) -> list[str]:
-    """Measure one work, store it, and say what came out.
+def compare(name: str, options: Options) -> list[str]:
+    """Measure one workload and write its results.
 
     Returns:
-        A line a claim.
+        A line per claim.
 
     Raises:
-        PeerDied: a peer failed; nothing is stored.
-        DataError: MNIST can't be had.
+        PeerError: a peer failed; nothing is written.
+        DataError: MNIST is not available.
     """
-    work = smaller(WORKS[name], asked.images, asked.members)
-    folder = lay_out(WORK / "data")
+    workload = WORKLOADS[name].reduced(options.images, options.members)
+    folder = str(cache_dataset())
     peers: dict[str, PeerProcess] = {}
-    told: dict[str, Json] = {}
+    info: dict[str, PeerInfo] = {}
     try:
-        for entrant in entrants(work).values():
-            note(f"{name}: {entrant.name} prepares")
-            request = {"do": "prepare", "work": name, "data": str(folder), "images": work.images}
-            peers[entrant.name] = started(entrant, WORK / "logs" / name)
-            told[entrant.name] = peers[entrant.name].ask(request | dict(entrant.request), PREPARE_LIMIT)
-        rounds = [_round(number, row_of(name), peers) for number in range(asked.rounds)]
+        for program in dict.fromkeys(round_order(name)):
+            log_progress(f"{name}: {program} prepares")
+            peers[program] = PROGRAMS[program].start(WORK / "logs" / name)
+            info[program] = peers[program].prepare(make_request(program, workload, folder))
+        rounds = tuple(_measure_round(number, round_order(name), peers) for number in range(options.rounds))
     finally:
         for peer in peers.values():
             peer.close()
-    raw = {"name": name, "work": work.to_json(), "entrants": told, "rounds": rounds}
-    claims = claims_of(name, rounds, asked.command)
-    store(asked.out, raw | {"beside": beside(rounds)} | machine(asked.command), claims)
-    return lines(raw, claims, beside(rounds))
+    claims = evaluate_claims(name, rounds, options.command)
+    results = ComparisonResults(
+        workload=workload,
+        programs=info,
+        rounds=rounds,
+        speeds=median_speeds(rounds),
+        fp32_ratios=fp32_ratios(rounds),
+        measurement=describe_measurement(options.command),
+    )
+    write_results(options.output, name, results, claims)
+    return [_format_claim(key, claim, results) for key, claim in claims.items()]
 
 
-def _round(number: int, row: Sequence[str], peers: dict[str, PeerProcess]) -> list[Json]:
-    """Everybody in turn, every other round backwards, so that a drift of the machine favours nobody."""
-    found = []
-    for name in row if number % 2 == 0 else row[::-1]:
-        time.sleep(SETTLE)
-        measured = peers[name].ask({"do": "measure"})
-        found.append({"entrant": name, **measured, "member_epochs": measured["images"] / EPOCH})
-        note(f"  round {number + 1}: {name} {speed(found[-1]):.3f} member-epochs a second")
-    return found if number % 2 == 0 else found[::-1]
+def make_request(program: str, workload: Workload, folder: str) -> PrepareRequest:
+    """What a program is asked to prepare; peers know the workload's members and ignore the rest."""
+    images = workload.images
+    if program == INKLAB_FP32:
+        images = max(images // FP32_DIVISOR, workload.batch_size)
+    precision = "fp32" if program == INKLAB_FP32 else preferred_dtype()
+    return PrepareRequest(workload.name, folder, images, workload.members, cores(), precision)
 
 
-def speed(measured: Json) -> float:
-    """Member-epochs a second."""
-    return float(measured["member_epochs"] / measured["seconds"])
+def round_order(workload: str) -> tuple[str, ...]:
+    """The order of a round; without bf16, inklab itself computes in fp32 and is measured once."""
+    return tuple(name for name in ROUNDS[workload] if name != INKLAB_FP32 or preferred_dtype() != "fp32")
 
 
-def ratios_of(rounds: Sequence[Sequence[Json]], name: str) -> list[float]:
-    """Ours by theirs, a number a round, each with the measurement of ours next to theirs."""
-    pairs = pairs_of(tuple(each["entrant"] for each in rounds[0]))
-    places = [place for place, each in enumerate(rounds[0]) if each["entrant"] == name]
-    return [speed(row[pairs[name]]) / speed(row[places[0]]) for row in rounds]
+def _measure_round(number: int, order: Sequence[str], peers: dict[str, PeerProcess]) -> Round:
+    """All in turn, every other round backwards, so that a drift of the machine favors none."""
+    timings = []
+    for name in order if number % 2 == 0 else order[::-1]:
+        time.sleep(SETTLE_SECONDS)
+        timings.append(ProgramTiming(program=name, timing=peers[name].measure()))
+        log_progress(f"  round {number + 1}: {name} {timings[-1].speed:.3f} member-epochs per second")
+    return tuple(timings if number % 2 == 0 else timings[::-1])
 
 
-def claims_of(work: str, rounds: Sequence[Sequence[Json]], command: str) -> dict[str, Json]:
-    """The work's claims as they stand in summary.json."""
+def paired_ratios(rounds: Sequence[Round], peer: str) -> list[float]:
+    """inklab's speed divided by the peer's, one per round, each with the neighboring unit of inklab."""
+    order = tuple(unit.program for unit in rounds[0])
+    pair, position = pair_positions(order)[peer], order.index(peer)
+    return [units[pair].speed / units[position].speed for units in rounds]
+
+
+def evaluate_claims(workload: str, rounds: Sequence[Round], command: str) -> dict[str, Claim]:
+    """The workload's claims as written to summary.json."""
     claims = {}
-    for claim in (claim for claim in CLAIMS if claim.work == work):
-        against = _fastest(claim, rounds)
-        ratio = of_pairs(ratios_of(rounds, against))
-        claims[claim.name] = {
-            "value": ratio.value, "unit": "ratio", "low": ratio.low, "high": ratio.high, "n": ratio.n,
-            "bar": claim.bar, "command": command, "stretch": claim.stretch, "coverage": ratio.coverage,
-            "against": against,
-        }  # fmt: skip
+    for claim in SPEED_CLAIMS:
+        if claim.workload != workload:
+            continue
+        peer = _fastest_peer(claim, rounds)
+        speedup = median_speedup(paired_ratios(rounds, peer))
+        claims[claim.name] = Claim(
+            value=speedup.value,
+            unit="ratio",
+            low=speedup.low,
+            high=speedup.high,
+            n=speedup.n,
+            target=claim.target,
+            stretch=claim.stretch,
+            command=command,
+            coverage=speedup.coverage,
+            peer=peer,
+        )
     return claims
 
 
-def _fastest(claim: Claim, rounds: Sequence[Sequence[Json]]) -> str:
+def _fastest_peer(claim: SpeedClaim, rounds: Sequence[Round]) -> str:
     """Of the peers that a claim is about, the one with the higher median speed."""
-    speeds = medians(rounds)
-    return max(claim.against, key=lambda name: speeds[name])
+    speeds = median_speeds(rounds)
+    return max(claim.peers, key=lambda name: speeds[name])
 
 
-def medians(rounds: Sequence[Sequence[Json]]) -> dict[str, float]:
-    """Median speed of everybody, in member-epochs a second."""
-    names = dict.fromkeys(each["entrant"] for each in rounds[0])
+def median_speeds(rounds: Sequence[Round]) -> dict[str, float]:
+    """Median speed of every program, in member-epochs per second."""
+    names = dict.fromkeys(unit.program for unit in rounds[0])
     return {
-        name: median(speed(each) for row in rounds for each in row if each["entrant"] == name)
+        name: median(unit.speed for units in rounds for unit in units if unit.program == name)
         for name in names
     }
 
 
-def beside(rounds: Sequence[Sequence[Json]]) -> dict[str, Any]:
-    """What claims nothing: median speeds, and ratios of medians of our fp32 row against every peer."""
-    speeds = medians(rounds)
-    slow = speeds.get("ours-fp32", speeds["ours"])
-    fp32 = {name: slow / value for name, value in speeds.items() if not name.startswith("ours")}
-    return {"speeds": speeds, "fp32": fp32}
+def fp32_ratios(rounds: Sequence[Round]) -> dict[str, float]:
+    """Ratios of medians: inklab in fp32 divided by every peer."""
+    speeds = median_speeds(rounds)
+    fp32 = speeds.get(INKLAB_FP32, speeds[INKLAB])
+    return {name: fp32 / speed for name, speed in speeds.items() if name not in (INKLAB, INKLAB_FP32)}
 
 
-def lines(raw: Json, claims: dict[str, Json], aside: dict[str, Any]) -> list[str]:
-    """What is printed."""
-    found = []
-    for name, claim in claims.items():
-        fp32 = aside["fp32"][claim["against"]]
-        found.append(
-            f"{name}: {claim['value']:.2f} ({claim['low']:.2f} to {claim['high']:.2f}, n = {claim['n']}), "
-            f"bar {claim['bar']:g}; in fp32 {fp32:.2f}"
-        )
-    return found
+def _format_claim(name: str, claim: Claim, results: ComparisonResults) -> str:
+    return (
+        f"{name}: {claim.value:.2f} ({claim.low:.2f} to {claim.high:.2f}, n = {claim.n}), "
+        f"target {claim.target:g}; in fp32 {results.fp32_ratios[claim.peer or '']:.2f}"
+    )

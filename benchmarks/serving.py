@@ -1,8 +1,8 @@
-"""What `inklab serve` answers: latency and throughput of /api/predict at 1, 8 and 64 clients.
+"""Latency and throughput of `inklab serve`: /api/predict at 1, 8 and 64 clients.
 
-The server is started as a user starts it, on a run, and asked for one image a request, of its first pipeline,
-over connections that stay open. Clients live in a process of their own: `wrk` if it is there, else a small
-one in Python, which takes more of the cores that it shares with the server; the results say which.
+The server is started as a user starts it, on a run. A request has one image and asks its first pipeline, over
+persistent connections. Clients run in a process of their own: `wrk` if it is installed, else a small one in
+Python, which takes more of the cores that it shares with the server; the results name it.
 """
 
 import asyncio
@@ -13,90 +13,102 @@ import subprocess
 import sys
 import time
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 
-from benchmarks.driver import ROOT, BenchmarkError, environment
-from benchmarks.storing import Json, machine, note, store
+from benchmarks.options import ROOT, BenchmarkError, Options
+from benchmarks.peer_client import process_environment
+from benchmarks.records import LoadRound, ServerLoad, ServingResults, ServingTargets
+from benchmarks.results_io import describe_measurement, log_progress, write_results
 from inklab.errors import InklabError
-from inklab.io.documents import read_json
 from inklab.io.tensor_file import read_arrays
+from inklab.records.plan import Plan, RobustnessPlan
 
 CLIENTS = (1, 8, 64)
-SECONDS, WARM = 5.0, 2.0  # of a measurement; of what comes before it and is not counted
-BARS = {"p50_ms_at_1": 3.0, "requests_per_second": 1500.0}
-"""Median milliseconds at one client; the best median throughput over all numbers of clients."""
-PATIENCE = 300.0  # seconds for the server to start: the first time, it converts networks
-LEARNING = 120.0  # seconds for what it learns in the background after that
+MEASURE_SECONDS, WARM_UP_SECONDS = 5.0, 2.0
+TARGETS = ServingTargets(p50_ms_at_1=3.0, requests_per_second=1500.0)
+MAX_IDLE_WAIT_SECONDS = 120.0  # for what the server computes in the background after starting
+IDLE_CPU_SECONDS = 0.05
 WRK = """
 local bodies = {BODIES}
-local at = 0
+local index = 0
 request = function()
-  at = at % #bodies + 1
-  return wrk.format("POST", "/api/predict", {["Content-Type"] = "application/json"}, bodies[at])
+  index = index % #bodies + 1
+  return wrk.format("POST", "/api/predict", {["Content-Type"] = "application/json"}, bodies[index])
 end
 done = function(summary, latency)
   local e = summary.errors
-  print("FOUND " .. summary.requests .. " " .. summary.duration .. " " .. latency:percentile(50) .. " "
+  print("LOAD " .. summary.requests .. " " .. summary.duration .. " " .. latency:percentile(50) .. " "
     .. latency:percentile(99) .. " " .. (e.connect + e.read + e.write + e.status + e.timeout))
 end
 """
 
+SendRequests = Callable[[int, float], LoadRound]
+"""`(clients, seconds) -> what the server answered`."""
 
-def serving(out: Path, command: str, rounds: int, run: Path | None) -> list[str]:
-    """Measure a server.
 
-    Args:
-        out: folder of the results.
-        command: what was typed.
-        rounds: how often each number of clients is measured, in turns.
-        run: the run that is served.
+def measure_serving(options: Options) -> list[str]:
+    """Measure a server of the run `options.run`.
+
+    Returns:
+        A line per number of clients.
 
     Raises:
-        BenchmarkError: no run is named, the server doesn't start, or no answer comes.
+        BenchmarkError: no run is named, the server doesn't start, or it does not answer.
     """
-    if run is None:
+    if options.run is None:
         raise BenchmarkError("name a finished run with samples: --run runs/latest")
-    command = command.replace(str(run), "RUN")
-    with _server(run) as port, TemporaryDirectory() as folder:
-        bodies = _bodies(run)
+    with _start_server(options.run) as port, TemporaryDirectory() as folder:
+        bodies = request_bodies(options.run)
         tool = "wrk" if shutil.which("wrk") else "python"
-        ask = _wrk(port, bodies, Path(folder)) if tool == "wrk" else _python(port, bodies, Path(folder))
-        for clients in CLIENTS:
-            ask(clients, WARM)
-        found: dict[str, list[Json]] = {str(clients): [] for clients in CLIENTS}
-        for turn in range(rounds):
-            for clients in CLIENTS if turn % 2 == 0 else reversed(CLIENTS):
-                found[str(clients)].append(ask(clients, SECONDS))
-                note(f"{clients} clients: {found[str(clients)][-1]}")
-    told = {
-        "name": "serving", "tool": tool, "seconds": SECONDS, "bars": BARS, "n": rounds,
-        "pipeline": _first_pipeline(run), "clients": found, "summary": _summary(found),
-    }  # fmt: skip
-    store(out, told | machine(command))
-    return _lines(told["summary"])
+        make_client = _wrk_client if tool == "wrk" else _python_client
+        clients = _measure_rounds(make_client(port, bodies, Path(folder)), options.rounds)
+    results = ServingResults(
+        tool=tool,
+        seconds=MEASURE_SECONDS,
+        targets=TARGETS,
+        n=options.rounds,
+        pipeline=first_pipeline(options.run),
+        clients=clients,
+        summary={count: summarize_rounds(rounds) for count, rounds in clients.items()},
+        measurement=describe_measurement(options.command.replace(str(options.run), "RUN")),
+    )
+    write_results(options.output, "serving", results)
+    return _format_summary(results.summary)
+
+
+def _measure_rounds(send: SendRequests, rounds: int) -> dict[str, tuple[LoadRound, ...]]:
+    """Every number of clients in turn, every other round backwards."""
+    for clients in CLIENTS:
+        send(clients, WARM_UP_SECONDS)
+    loads: dict[int, list[LoadRound]] = {clients: [] for clients in CLIENTS}
+    for number in range(rounds):
+        for clients in CLIENTS if number % 2 == 0 else reversed(CLIENTS):
+            loads[clients].append(send(clients, MEASURE_SECONDS))
+            log_progress(f"{clients} clients: {loads[clients][-1]}")
+    return {str(clients): tuple(measured) for clients, measured in loads.items()}
 
 
 @contextmanager
-def _server(run: Path) -> Iterator[int]:
-    """A server that has learnt all it learns; its port."""
+def _start_server(run: Path) -> Iterator[int]:
+    """A server that has finished its work in the background; its port."""
     words = [sys.executable, "-m", "inklab", "serve", str(run), "--port", "0", "--no-open"]
-    with subprocess.Popen(words, cwd=ROOT, env=environment({}), stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        words, cwd=ROOT, env=process_environment(), stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         try:
             line = process.stdout.readline()
-            place = re.search(r":(\d+)/", line)
-            if not place:
-                raise BenchmarkError(f"the server did not start: {line.strip() or 'it said nothing'}")
-            port = int(place[1])
+            address = re.search(r":(\d+)/", line)
+            if not address:
+                raise BenchmarkError(f"the server did not start: {line.strip() or 'it printed nothing'}")
             _wait_until_idle(process.pid)
-            yield port
+            yield int(address[1])
         finally:
             process.terminate()
             process.wait(20)
@@ -104,14 +116,14 @@ def _server(run: Path) -> Iterator[int]:
 
 def _wait_until_idle(process: int) -> None:
     """Wait until the server has computed next to nothing for two seconds."""
-    end, before = time.monotonic() + LEARNING, -1.0
+    end, before = time.monotonic() + MAX_IDLE_WAIT_SECONDS, -1.0
     while time.monotonic() < end:
         now = _cpu_seconds(process)
-        if now - before < 0.05:
+        if now - before < IDLE_CPU_SECONDS:
             return
         before = now
         time.sleep(2)
-    raise BenchmarkError(f"the server still computes after {LEARNING:.0f} s")
+    raise BenchmarkError(f"the server still computes after {MAX_IDLE_WAIT_SECONDS:.0f} s")
 
 
 def _cpu_seconds(process: int) -> float:
@@ -119,115 +131,118 @@ def _cpu_seconds(process: int) -> float:
     return (int(fields[11]) + int(fields[12])) / 100
 
 
-def _bodies(run: Path) -> list[str]:
-    """A request for each of the run's samples."""
+def request_bodies(run: Path) -> list[str]:
+    """A request for each of the run's samples.
+
+    Raises:
+        BenchmarkError: it has none.
+    """
     try:
         pixels = read_arrays(run / "samples.safetensors")["pixels"]
     except (OSError, KeyError, InklabError) as error:
-        raise BenchmarkError(f"'{run}' has no samples to ask about: {error}") from error
-    return [
-        json.dumps({"images": [b64encode(np.ascontiguousarray(each).tobytes()).decode()]}) for each in pixels
-    ]
+        raise BenchmarkError(f"'{run}' has no samples to send: {error}") from error
+    encoded = (b64encode(np.ascontiguousarray(image).tobytes()).decode() for image in pixels)
+    return [json.dumps({"images": [image]}) for image in encoded]
 
 
-def _first_pipeline(run: Path) -> str:
-    chapters = read_json(run / "plan.json")["chapters"]
-    noise = next((each for each in chapters if each["kind"] == "noise"), None)
-    train = next(each for each in chapters if each["kind"] == "train")
-    return str(noise["pipelines"][0] if noise else train["name"])
+def first_pipeline(run: Path) -> str:
+    """The pipeline that answers by default: the first of a robustness experiment, or the first network."""
+    plan = Plan.read(run / "plan.json")
+    robustness = next((entry for entry in plan.experiments if isinstance(entry, RobustnessPlan)), None)
+    return robustness.pipelines[0] if robustness else plan.training[0].name
 
 
-def _wrk(port: int, bodies: list[str], folder: Path) -> Any:
-    script = folder / "ask.lua"
-    script.write_text(WRK.replace("BODIES", ",".join(f"'{each}'" for each in bodies)), encoding="utf-8")
+def _wrk_client(port: int, bodies: Sequence[str], folder: Path) -> SendRequests:
+    script = folder / "requests.lua"
+    script.write_text(WRK.replace("BODIES", ",".join(f"'{body}'" for body in bodies)), encoding="utf-8")
 
-    def ask(clients: int, seconds: float) -> Json:
+    def send(clients: int, seconds: float) -> LoadRound:
         words = ["wrk", "-t1", f"-c{clients}", f"-d{seconds:g}s", "--latency", "-s", str(script)]
-        ran = subprocess.run([*words, f"http://127.0.0.1:{port}"], capture_output=True, text=True)
-        told = re.search(r"^FOUND (\d+) (\d+) ([\d.]+) ([\d.]+) (\d+)$", ran.stdout, re.MULTILINE)
-        if not told:
-            raise BenchmarkError(f"wrk failed: {(ran.stderr or ran.stdout).strip()[-200:]}")
-        requests, took, p50, p99, errors = map(float, told.groups())
-        return _found(requests, took / 1e6, p50 / 1e3, p99 / 1e3, errors)
+        process = subprocess.run([*words, f"http://127.0.0.1:{port}"], capture_output=True, text=True)
+        match = re.search(r"^LOAD (\d+) (\d+) ([\d.]+) ([\d.]+) (\d+)$", process.stdout, re.MULTILINE)
+        if not match:
+            raise BenchmarkError(f"wrk failed: {(process.stderr or process.stdout).strip()[-200:]}")
+        requests, microseconds, p50, p99, errors = map(float, match.groups())
+        return _load_round(int(requests), microseconds / 1e6, p50 / 1e3, p99 / 1e3, int(errors))
 
-    return ask
-
-
-def _found(requests: float, seconds: float, p50: float, p99: float, errors: float) -> Json:
-    return {
-        "requests": int(requests), "per_second": round(requests / seconds, 1), "p50_ms": round(p50, 3),
-        "p99_ms": round(p99, 3), "dropped": int(errors),
-    }  # fmt: skip
+    return send
 
 
-def _python(port: int, bodies: list[str], folder: Path) -> Any:
+def _load_round(requests: int, seconds: float, p50_ms: float, p99_ms: float, dropped: int) -> LoadRound:
+    return LoadRound(
+        requests=requests,
+        requests_per_second=round(requests / seconds, 1),
+        p50_ms=round(p50_ms, 3),
+        p99_ms=round(p99_ms, 3),
+        dropped=dropped,
+    )
+
+
+def _python_client(port: int, bodies: Sequence[str], folder: Path) -> SendRequests:
     file = folder / "bodies.json"
     file.write_text(json.dumps(bodies), encoding="utf-8")
 
-    def ask(clients: int, seconds: float) -> Json:
+    def send(clients: int, seconds: float) -> LoadRound:
         words = [sys.executable, "-m", "benchmarks.serving", str(port), str(file), str(clients), str(seconds)]
-        ran = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
-        if ran.returncode:
-            raise BenchmarkError(f"the clients failed: {ran.stderr.strip()[-200:]}")
-        found: Json = json.loads(ran.stdout)
-        return found
+        process = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+        if process.returncode:
+            raise BenchmarkError(f"the clients failed: {process.stderr.strip()[-200:]}")
+        return LoadRound.parse_json(process.stdout.encode(), "what the clients measured")
 
-    return ask
+    return send
 
 
-async def _clients(port: int, bodies: list[str], clients: int, seconds: float) -> Json:
-    """Ask over so many connections, each for one answer after the other."""
-    times: list[float] = []
-    dropped, began = 0, time.perf_counter()
+async def send_requests(port: int, bodies: Sequence[str], clients: int, seconds: float) -> LoadRound:
+    """Send requests over as many connections as clients, each waiting for one answer after the other."""
+    latencies: list[float] = []
+    dropped, start = 0, time.perf_counter()
 
-    async def client(first: int) -> None:
+    async def send_all(first: int) -> None:
         nonlocal dropped
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         head = f"POST /api/predict HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
-        place = first
-        while time.perf_counter() - began < seconds:
-            body, place = bodies[place % len(bodies)], place + 1
-            asked = time.perf_counter()
+        index = first
+        while time.perf_counter() - start < seconds:
+            body, index = bodies[index % len(bodies)], index + 1
+            sent = time.perf_counter()
             writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
             answer = await reader.readuntil(b"\r\n\r\n")
             length = re.search(rb"content-length: (\d+)", answer)
             assert length
             await reader.readexactly(int(length[1]))
-            times.append(time.perf_counter() - asked)
+            latencies.append(time.perf_counter() - sent)
             dropped += not answer.startswith(b"HTTP/1.1 200")
         writer.close()
 
-    await asyncio.gather(*(client(k * 7) for k in range(clients)))
-    p50, p99 = (1e3 * float(np.quantile(times, share)) for share in (0.5, 0.99))
-    return _found(len(times), time.perf_counter() - began, p50, p99, dropped)
+    await asyncio.gather(*(send_all(client * 7) for client in range(clients)))
+    p50, p99 = (1e3 * float(np.quantile(latencies, share)) for share in (0.5, 0.99))
+    return _load_round(len(latencies), time.perf_counter() - start, p50, p99, dropped)
 
 
-def _summary(found: dict[str, list[Json]]) -> Json:
-    """Medians over rounds; what was dropped, in all."""
-    told: Json = {}
-    for clients, measured in found.items():
-        told[clients] = {
-            key: median(each[key] for each in measured) for key in ("per_second", "p50_ms", "p99_ms")
-        }
-        told[clients]["dropped"] = sum(each["dropped"] for each in measured)
-    return told
+def summarize_rounds(rounds: Sequence[LoadRound]) -> ServerLoad:
+    """Medians over rounds; `dropped` is the sum."""
+    return ServerLoad(
+        requests_per_second=median(load.requests_per_second for load in rounds),
+        p50_ms=median(load.p50_ms for load in rounds),
+        p99_ms=median(load.p99_ms for load in rounds),
+        dropped=sum(load.dropped for load in rounds),
+    )
 
 
-def _lines(summary: Json) -> list[str]:
+def _format_summary(summary: Mapping[str, ServerLoad]) -> list[str]:
     return [
-        f"{clients:>3} clients: {told['per_second']:8.0f} requests a second, median {told['p50_ms']:.2f} ms, "
-        f"p99 {told['p99_ms']:.2f} ms, {told['dropped']} dropped"
-        for clients, told in summary.items()
+        f"{clients:>3} clients: {load.requests_per_second:8.0f} requests per second, median "
+        f"{load.p50_ms:.2f} ms, p99 {load.p99_ms:.2f} ms, {load.dropped} dropped"
+        for clients, load in summary.items()
     ]
 
 
-def main(arguments: list[str]) -> int:
+def main(port: str, file: str, clients: str, seconds: str) -> None:
     """The clients, in a process of their own."""
-    port, file, clients, seconds = arguments
     bodies = json.loads(Path(file).read_text(encoding="utf-8"))
-    print(json.dumps(asyncio.run(_clients(int(port), bodies, int(clients), float(seconds)))))
-    return 0
+    load = asyncio.run(send_requests(int(port), bodies, int(clients), float(seconds)))
+    print(load.model_dump_json())
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(*sys.argv[1:])

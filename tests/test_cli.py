@@ -13,25 +13,29 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 import inklab
-from inklab.cli.progress_display import duration
 from inklab.errors import EXIT_OK, EXIT_USAGE
-from inklab.io.documents import read_json
-from inklab.networks.network import models
+from inklab.metrics import METRICS
+from inklab.networks.network import networks
+from inklab.records.components import NetworkConfig
+from inklab.records.manifest import ModelManifest
+from inklab.records.plan import Plan
+from inklab.records.results import Results
+from inklab.run import Run
 from inklab.study.run_directory import RunDirectory
 from inklab.training.objectives import objectives
-from inklab.training.recipe import Recipe, read_recipe
+from inklab.training.recipe_files import RecipeFile, read_recipe_file
 
 
 @pytest.fixture
-def fine(cli):
-    """Type a command that must end well and silently; what it prints."""
+def succeed(cli):
+    """Run a command that must succeed and print nothing on stderr; what it prints."""
 
-    def type_(*words):
+    def run(*words):
         code, out, err = cli(*words)
         assert (code, err) == (EXIT_OK, "")
         return out
 
-    return type_
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -41,240 +45,274 @@ def base():
 
 @pytest.fixture(scope="module")
 def picture(tmp_path_factory):
-    """A test image of class 7, as the source has it, and its place in the test set."""
+    """A test image of class 7, as the data set has it, and its index in the test set."""
     pixels, labels = toy_run.images(toy_run.TEST, 2)
-    place = int(np.flatnonzero(labels == 7)[3])
+    index = int(np.flatnonzero(labels == 7)[3])
     path = tmp_path_factory.mktemp("pictures") / "seven.png"
-    Image.fromarray(pixels[place]).save(path)
-    return path, place
+    Image.fromarray(pixels[index]).save(path)
+    return path, index
+
+
+def as_record(record, value):
+    """JSON that a command printed, as the record that it is."""
+    return record.parse_json(json.dumps(value).encode(), "output")
 
 
 class TestHelp:
-    def test_version(self, fine):
-        assert fine("--version") == f"inklab {inklab.__version__}\n"
+    def test_version(self, succeed):
+        assert succeed("--version") == f"inklab {inklab.__version__}\n"
 
     @pytest.mark.parametrize("words", [[], ["--help"], ["-h"]], ids=str)
-    def test_nothing_typed_shows_the_commands(self, fine, words):
-        told = fine(*words)
-        assert all(name in told for name in ("run", "resume", "predict", "doctor", "Start with: inklab run"))
+    def test_no_words_show_the_commands(self, succeed, words):
+        out = succeed(*words)
+        assert all(name in out for name in ("run", "resume", "predict", "doctor", "Start with: inklab run"))
 
-    def test_data_alone_shows_its_commands(self, fine):
-        told = fine("data")
-        assert all(name in told for name in ("list", "get", "check"))
+    @pytest.mark.parametrize(
+        ("group", "names"), [("data", ("fetch", "check")), ("list", ("networks", "metrics"))]
+    )
+    def test_a_group_alone_shows_its_commands(self, succeed, group, names):
+        out = succeed(group)
+        assert all(name in out for name in names)
 
-    def test_debug_is_taken_anywhere(self, cli):
+    def test_debug_is_allowed_anywhere(self, cli):
         for words in (["--debug", "show", "nowhere"], ["show", "nowhere", "--debug"]):
             code, out, err = cli(*words)
             assert code == EXIT_USAGE and out == ""
             assert "Traceback" in err and "RunError" in err
-            assert err.splitlines()[-1].startswith("inklab: 'nowhere' is not a run")
+            assert err.splitlines()[-1].startswith("error: 'nowhere'")
         assert "Traceback" not in cli("show", "nowhere")[2]
 
 
 class TestDryRun:
-    def test_it_says_what_would_be_done_and_writes_nothing(self, fine, tmp_path):
-        told = fine("run", toy_run.study_file(), "--dry-run", "--out", tmp_path / "run", "--workers", 2)
-        assert f"still to do: {toy_run.TRIALS} trials in 6 groups, {toy_run.EVALUATIONS} evaluations" in told
-        assert "420 training, 60 validation, 200 test images" in told and "nothing was written" in told
+    def test_it_shows_the_plan_and_writes_nothing(self, succeed, tmp_path):
+        words = ("run", toy_run.study_file(), "--dry-run", "--run-dir", tmp_path / "run", "--workers", 2)
+        out = succeed(*words)
+        assert f"{toy_run.TRIALS} trials in 6 groups, {toy_run.EVALUATIONS} evaluations" in out
+        assert "420 training, 60 validation, 200 test images" in out
         assert not (tmp_path / "run").exists()
 
-    def test_groups_that_are_alike_are_said_once(self, fine):
+    def test_equal_groups_are_named_once(self, succeed):
         words = ("train", "cnn", "--data", toy_run.home() / "toy.npz", "--replicates", 4, "--dry-run")
-        assert "4 x 1 alone" in fine(*words)
+        assert "4 x 1 in turn" in succeed(*words)
 
-    def test_as_json(self, fine, base):
-        told = json.loads(fine("run", toy_run.study_file(), "--dry-run", "--json", "--out", base))
-        stored = {key: value for key, value in RunDirectory(base).plan().items() if key != "command"}
-        assert stored.items() <= told["plan"].items() and told["folder"] == str(base)
-        assert (told["left"]["trials"], told["left"]["evaluations"]) == (0, 0)
+    def test_as_json(self, succeed, base):
+        out = json.loads(succeed("run", toy_run.study_file(), "--dry-run", "--json", "--run-dir", base))
+        plan = as_record(Plan, out["plan"])
+        assert plan == RunDirectory(base).plan().model_copy(update={"command": plan.command})
+        assert out["run"] == str(base)
+        assert (out["cost"]["trials"], out["cost"]["evaluations"]) == (0, 0)
 
-    def test_without_mnist_the_default_study_says_loudly_that_it_goes_on_with_other_images(
-        self, cli, monkeypatch
-    ):
+    def test_without_mnist_the_default_study_says_that_it_uses_other_images(self, cli, monkeypatch):
         monkeypatch.setenv("INKLAB_OFFLINE", "1")
         monkeypatch.delenv("INKLAB_DATA_DIR", raising=False)
         code, out, err = cli("run", "--dry-run", "--json")
         assert code == EXIT_OK
-        told, few = err.splitlines()
-        assert told.startswith("NOTE: These are 5,000 digits of MNIST (mnist-5k), not all 70,000: ")
-        assert few.startswith("4,000 training images are few: ")
-        data = json.loads(out)["plan"]["data"]
-        assert (data["source"], data["note"]) == ("mnist-5k", told.removeprefix("NOTE: "))
-        assert data["counts"] == {"train": [350] * 10, "validation": [50] * 10, "test": [100] * 10}
+        note, few = err.splitlines()
+        assert note.startswith("NOTE: ") and "mnist-5k" in note and few.startswith("4,000 ")
+        data = as_record(Plan, json.loads(out)["plan"]).data
+        assert (data.dataset, data.note) == ("mnist-5k", note.removeprefix("NOTE: "))
+        assert (data.counts.train, data.counts.validation, data.counts.test) == (
+            (350,) * 10, (50,) * 10, (100,) * 10,
+        )  # fmt: skip
 
 
 class TestReadingARun:
-    def test_run_again_prints_the_results_and_where_the_report_is(self, cli, tmp_path):
+    @pytest.mark.integration
+    def test_running_again_prints_the_results_and_where_the_report_is(self, cli, tmp_path):
         folder = toy_run.copied(tmp_path / "run")
-        code, out, err = cli("run", toy_run.study_file(), "--out", folder)
+        code, out, err = cli("run", toy_run.study_file(), "--run-dir", folder)
         assert code == EXIT_OK
-        assert out.strip().endswith(f"report: {folder / 'report.html'}") and "sweep l2=1e-3" in out
+        assert out.strip().endswith(str(folder / "report.html")) and "sweep l2 = 1e-3" in out
         assert f"study toy, profile plain, data {toy_run.home() / 'toy.npz'}: {folder}" in err
-        assert "everything is there already" in err
-        command = RunDirectory(folder).plan()["command"]
-        assert command == f"inklab run {toy_run.study_file()}"
-        assert cli("resume", folder)[0] == EXIT_OK
-        assert RunDirectory(folder).plan()["command"] == command, (
-            "a resume forgets the command that began the run"
-        )
+        assert RunDirectory(folder).plan().command == f"inklab run {toy_run.study_file()}"
 
-    def test_run_as_json_prints_results_json_alone(self, cli, tmp_path):
+    @pytest.mark.integration
+    def test_resume_as_json_prints_results_json_alone(self, cli, tmp_path):
         folder = toy_run.copied(tmp_path / "run")
+        plan = RunDirectory(folder).plan().model_copy(update={"command": "inklab run what I typed"})
+        plan.write(folder / "plan.json")
         code, out, _ = cli("resume", folder, "--json")
         assert code == EXIT_OK
-        assert json.loads(out) == json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        assert as_record(Results, json.loads(out)) == Results.read(folder / "results.json")
+        assert RunDirectory(folder).plan() == plan, "it keeps the command that began the run"
 
-    def test_show(self, fine, base):
-        told = fine("show", base)
-        results = toy_run.numbers(base)["chapters"]
-        assert f"{results['cnn']['test_accuracy']['mean']:.2%}".replace("%", " %") in told
-        assert all(finding in told for finding in results["findings"])
-        assert "one replicate" in told, "scaled-twice has one, so no interval"
+    def test_show(self, succeed, base):
+        out, results = succeed("show", base), Run(base).results
+        assert all(finding in out for finding in results.findings)
+        for name in ("cnn", "scaled-twice"):  # two replicates, and one with an interval over images
+            metrics = results.training[name].settings[0].metrics
+            for metric, images in (("test_accuracy", "200 test"), ("validation_accuracy", "60 validation")):
+                assert metrics[metric].format(metric, images=f"{images} images") in out
 
-    def test_intervals_of_rates_stay_within_bounds(self, fine, base):
-        accuracies = [
-            line for line in fine("show", base).splitlines() if "_accuracy" in line and " to " in line
-        ]
-        assert accuracies
-        for line in accuracies:
-            low, _, high = line.split("%", 1)[1].rsplit(maxsplit=1)[0].partition(" to ")
-            assert 0 <= float(low) <= float(high) <= 100, line
+    def test_status(self, succeed, base):
+        rows = {line.split()[0]: line.split()[1:] for line in succeed("status", base).splitlines() if line}
+        assert rows["sweep"] == ["9"] and rows["robustness"] == ["6"]
+        status = json.loads(succeed("status", base, "--json"))
+        assert status["state"] == "finished" and status["study"] == "toy" and status["orphaned"] == 0
+        assert {entry["name"]: entry["outcomes"] for entry in status["experiments"]}["sweep"] == {"done": 9}
 
-    def test_status(self, fine, base):
-        rows = {line.split()[0]: line.split()[1:] for line in fine("status", base).splitlines() if line}
-        assert rows["sweep"] == ["9"] and rows["noise"] == ["6"]
-        told = json.loads(fine("status", base, "--json"))
-        assert told["outcomes"]["sweep"] == {"done": 9} and told["study"] == "toy"
-
-    def test_status_counts_what_waits(self, fine, tmp_path):
+    def test_status_counts_what_waits(self, succeed, tmp_path):
         folder = toy_run.begun(tmp_path / "run")
-        assert json.loads(fine("status", folder, "--json"))["outcomes"]["sweep"] == {"waiting": 9}
-        assert json.loads(fine("show", folder, "--json"))["chapters"]["cnn"]["outcomes"] == {"waiting": 2}
+        status = json.loads(succeed("status", folder, "--json"))
+        outcomes = {entry["name"]: entry["outcomes"] for entry in status["experiments"]}
+        assert outcomes["sweep"] == {"waiting": 9}
+        results = json.loads(succeed("show", folder, "--json"))
+        assert results["experiments"]["cnn"]["outcomes"] == {"waiting": 2}
 
-    def test_compare(self, fine, base):
-        told = json.loads(fine("compare", base, "sweep:l2=0.001", "sweep:l2=0.1", "--json"))
-        sweep = {each["l2"]: each for each in toy_run.numbers(base)["chapters"]["sweep"]["settings"]}
-        pairs = zip(sweep[1e-3]["test_loss"]["values"], sweep[1e-1]["test_loss"]["values"], strict=True)
-        assert told["scores"]["test_loss"]["mean"] == pytest.approx(np.mean([a - b for a, b in pairs]))
-        assert told["replicates"] == [0, 1, 2]
-        assert fine("compare", base, "sweep:l2=0.001", "sweep:l2=0.1").strip() == told["sentence"]
+    def test_compare(self, succeed, base):
+        words = ("compare", base, "sweep:l2=0.001", "sweep:l2=0.1")
+        comparison = json.loads(succeed(*words, "--json"))
+        sweep = Run(base).results.training["sweep"]
+        losses = [sweep.setting({"l2": l2}).metrics["test_loss"].values for l2 in (1e-3, 1e-1)]
+        expected = np.mean([a - b for a, b in zip(*losses, strict=True)])
+        assert comparison["differences"]["test_loss"]["mean"] == pytest.approx(expected)
+        assert comparison["replicates"] == [0, 1, 2]
+        assert succeed(*words).strip() == comparison["sentence"]
 
-    def test_a_run_is_found_by_path_by_id_and_as_the_latest(self, fine, base, monkeypatch):
+    @pytest.mark.integration
+    def test_report_writes_to_the_output_directory(self, succeed, base, tmp_path):
+        out = succeed("report", base, "--output", tmp_path)
+        assert out.strip() == str(tmp_path / "report.html") and (tmp_path / "figures").is_dir()
+        assert Results.read(tmp_path / "results.json") == Results.read(base / "results.json")
+
+    def test_a_run_is_found_by_path_by_id_and_as_the_latest(self, succeed, base, monkeypatch):
         monkeypatch.setenv("INKLAB_RUNS_DIR", str(base.parent.parent))
         monkeypatch.chdir(base.parent)
         link = base.parent.parent / "latest"
         link.symlink_to(base)
         try:
-            told = [json.loads(fine("status", *words, "--json"))["run"] for words in ([base], ["base"], [])]
+            runs = [
+                json.loads(succeed("status", *words, "--json"))["run"] for words in ([base], ["base"], [])
+            ]
         finally:
             link.unlink()
-        assert set(told) == {str(base)}
+        assert set(runs) == {str(base)}
 
 
 class TestPredict:
-    def test_it_says_what_the_network_said_of_that_image(self, fine, base, picture):
-        path, place = picture
-        for chapter in ("mlp", "cnn"):
-            planned = next(each for each in RunDirectory(base).plan()["chapters"] if each["name"] == chapter)
-            trial = base / "trials" / planned["settings"][0]["trials"][0]
+    def test_it_predicts_what_the_network_predicted_for_that_image(self, succeed, base, picture):
+        path, index = picture
+        for experiment in ("mlp", "cnn"):
+            trial = Run(base).model_dir(experiment).parent
             stored = load_file(trial / "predictions.safetensors")
-            (told,) = json.loads(fine("predict", base, path, "--chapter", chapter, "--json"))
-            assert told["label"] == str(stored["predicted"][place]) and told["image"] == str(path)
-            assert max(told["probabilities"].values()) == pytest.approx(stored["confidence"][place], abs=0.02)
-            assert sum(told["probabilities"].values()) == pytest.approx(1, abs=1e-5)
-            assert fine("predict", trial, path) == fine("predict", trial / "bundle", path)
+            (prediction,) = json.loads(succeed("predict", base, path, "--experiment", experiment, "--json"))
+            assert prediction["label"] == str(stored["predicted"][index])
+            assert prediction["image"] == str(path)
+            probabilities = prediction["probabilities"].values()
+            assert max(probabilities) == pytest.approx(stored["confidence"][index], abs=0.02)
+            assert sum(probabilities) == pytest.approx(1, abs=1e-5)
+            assert succeed("predict", trial, path) == succeed("predict", trial / "model", path)
 
-    def test_it_shows_what_the_network_saw(self, fine, base, picture):
-        lines = fine("predict", base, picture[0], picture[0], "--top", 2).splitlines()
+    def test_it_shows_the_networks_input(self, succeed, base, picture):
+        lines = succeed("predict", base, picture[0], picture[0], "--top", 2).splitlines()
         assert len(lines) == 2 * (1 + toy_run.SIDE)
         assert lines[0].startswith(f"{picture[0]}: 7   (7 ") and lines[0].count("%") == 2
 
-    def test_colour_and_transparency_are_brought_into_the_form_of_the_training_images(
-        self, fine, base, picture, tmp_path
-    ):
-        grey = Image.open(picture[0])
-        told = {}
+    def test_a_setting_may_be_named(self, succeed, base, picture):
+        words = ("predict", base, picture[0], "--experiment", "sweep:l2=0.001", "--json")
+        assert json.loads(succeed(*words))[0]["label"] == "7"
+
+    def test_color_and_transparency_are_preprocessed(self, succeed, base, picture, tmp_path):
+        gray, labels = Image.open(picture[0]), {}
         for mode in ("L", "RGB", "RGBA", "P"):
-            grey.convert(mode).save(tmp_path / f"{mode}.png")
-            told[mode] = json.loads(fine("predict", base, tmp_path / f"{mode}.png", "--json"))[0]["label"]
-        assert set(told.values()) == {"7"}
+            gray.convert(mode).save(tmp_path / f"{mode}.png")
+            out = succeed("predict", base, tmp_path / f"{mode}.png", "--json")
+            labels[mode] = json.loads(out)[0]["label"]
+        assert set(labels.values()) == {"7"}
 
 
 class TestTrain:
-    def test_one_network_end_to_end(self, cli, fine, picture, tmp_path, monkeypatch):
+    @pytest.mark.integration
+    def test_one_network_end_to_end(self, cli, succeed, picture, tmp_path, monkeypatch):
         monkeypatch.setenv("INKLAB_RUNS_DIR", str(tmp_path))
         words = ("train", "mlp", "--data", toy_run.home() / "toy.npz", "--replicates", 2, "--workers", 1)
-        sets = ("--set", "model.hidden=[16]", "--set", "recipe.epochs=5", "--set", "recipe.batch=32")
-        code, out, err = cli(*words, *sets)
+        sets = ("network.hidden=[16]", "recipe.epochs=5", "recipe.batch_size=32")
+        code, out, err = cli(*words, *(word for change in sets for word in ("--set", change)))
         assert code == EXIT_OK and "Traceback" not in err
-        bundle = next(line for line in out.splitlines() if line.startswith("bundle: ")).removeprefix(
-            "bundle: "
-        )
-        assert json.loads(fine("predict", bundle, picture[0], "--json"))[0]["probabilities"].keys() == set(
-            "0123456789"
-        )
-        assert fine("predict", "latest", picture[0]) == fine("predict", bundle, picture[0])
-        assert json.loads(fine("status", "--json"))["outcomes"] == {"mlp": {"done": 2}}
-        manifest = read_json(Path(bundle, "bundle.json"))
-        assert manifest["model"] == {"name": "mlp", "hidden": [16]} and manifest["labels"] == list(
-            "0123456789"
-        )
+        model = next(line for line in out.splitlines() if line.startswith("model: ")).removeprefix("model: ")
+        prediction = json.loads(succeed("predict", model, picture[0], "--json"))[0]
+        assert prediction["probabilities"].keys() == set("0123456789")
+        assert succeed("predict", "latest", picture[0]) == succeed("predict", model, picture[0])
+        (experiment,) = json.loads(succeed("status", "--json"))["experiments"]
+        assert (experiment["name"], experiment["outcomes"]) == ("mlp", {"done": 2})
+        manifest = ModelManifest.read_from(Path(model))
+        assert manifest.network == NetworkConfig.of("mlp", hidden=[16])
+        assert manifest.labels == tuple("0123456789")
 
-    @pytest.mark.parametrize("model", ["autoencoder", "unet"])
-    def test_dry_run_of_what_gives_images_takes_their_recipe(self, model, fine):
-        told = json.loads(fine("train", model, "--data", toy_run.home() / "toy.npz", "--dry-run", "--json"))
-        (settings,) = {json.dumps(each["settings"]) for each in told["plan"]["trials"].values()}
-        assert json.loads(settings)["recipe"]["objective"] == "reconstruct"
+    @pytest.mark.parametrize("network", ["autoencoder", "unet"])
+    def test_a_denoiser_is_trained_by_a_denoisers_recipe(self, network, succeed):
+        words = ("train", network, "--data", toy_run.home() / "toy.npz", "--dry-run", "--json")
+        plan = as_record(Plan, json.loads(succeed(*words))["plan"])
+        assert {config.recipe.objective for config in plan.configs.values()} == {"reconstruct"}
 
-    def test_a_recipe_alone_brings_its_network_and_says_how_to_have_it_again(self, fine):
+    def test_a_recipe_alone_brings_its_network(self, succeed):
         words = ("train", "--recipe", "mlp-best", "--data", toy_run.home() / "toy.npz", "--dry-run", "--json")
-        plan = json.loads(fine(*words))["plan"]
-        (settings,) = {json.dumps(each["settings"]) for each in plan["trials"].values()}
-        file = read_recipe("mlp-best")
-        assert json.loads(settings)["model"] == file.network["model"]
-        assert json.loads(settings)["recipe"]["objective"] == file.fields["objective"]
-        assert plan["study"] == "mlp-best"
+        plan = as_record(Plan, json.loads(succeed(*words))["plan"])
+        (config,) = plan.configs.values()
+        file = read_recipe_file("mlp-best")
+        assert config.network == file.network and config.recipe == file.recipe
+        assert plan.study == "mlp-best"
 
 
 class TestLists:
-    def test_models(self, fine):
-        assert set(json.loads(fine("models", "--json"))) == set(models)
-        assert all(name in fine("models") for name in models)
+    def test_networks(self, succeed):
+        assert set(json.loads(succeed("list", "networks", "--json"))) == set(networks)
+        assert all(name in succeed("list", "networks") for name in networks)
 
-    def test_a_models_layers(self, fine):
-        assert fine("models", "cnn").splitlines()[-1].split()[:2] == ["all", "1,250,926"]
-        rows = json.loads(fine("models", "mlp", "--set", "hidden=[500,300]", "--json"))
+    def test_the_layers_of_a_network(self, succeed):
+        assert succeed("list", "networks", "cnn").splitlines()[-1].split()[:2] == ["all", "1,250,926"]
+        rows = json.loads(succeed("list", "networks", "mlp", "--set", "hidden=[500,300]", "--json"))
         assert sum(row["parameters"] for row in rows) == 545_810
-        small = json.loads(fine("models", "mlp", "--shape", "3,8,8", "--classes", 4, "--json"))
-        assert small[-1]["output"] == [4]
+        words = ("list", "networks", "mlp", "--shape", "3,8,8", "--classes", 4, "--json")
+        assert json.loads(succeed(*words))[-1]["output_shape"] == [4]
 
-    def test_recipes_are_complete_recipes(self, fine):
-        told = json.loads(fine("recipes", "--json"))
-        assert {Recipe(**each["recipe"]).objective for each in told.values()} <= set(objectives)
-        assert told["cnn-fast"]["model"]["name"] == "compact" and told["cnn-fast"]["version"] >= 1
-        assert all(name in fine("recipes") for name in told)
+    def test_recipes_are_complete(self, succeed):
+        files = {
+            name: as_record(RecipeFile, file)
+            for name, file in json.loads(succeed("list", "recipes", "--json")).items()
+        }
+        assert {file.recipe.objective for file in files.values()} <= set(objectives)
+        assert files["cnn-fast"].network.name == "compact" and files["cnn-fast"].version >= 1
+        assert all(name in succeed("list", "recipes") for name in files)
 
-    def test_corruptions_say_what_their_strength_counts(self, fine):
-        assert "share of pixels replaced" in json.loads(fine("corruptions", "--json"))["salt_and_pepper"]
-        assert "salt_and_pepper" in fine("corruptions")
+    @pytest.mark.parametrize(
+        ("kind", "names"),
+        [
+            ("corruptions", {"salt_and_pepper", "gaussian"}),
+            ("filters", {"median"}),
+            ("datasets", {"mnist", "mnist-5k", "fashion-mnist"}),
+            ("objectives", {"classify", "reconstruct"}),
+            ("samplers", {"binary", "mixture"}),
+            ("metrics", set(METRICS)),
+            ("studies", {"digits", "digits-best"}),
+        ],
+    )
+    def test_every_other_kind(self, kind, names, succeed):
+        descriptions = json.loads(succeed("list", kind, "--json"))
+        assert names <= set(descriptions) and all(descriptions.values())
+        out = succeed("list", kind)
+        assert all(f"{name} " in out and text in out for name, text in descriptions.items())
 
-    def test_sources(self, fine):
-        assert {"mnist", "mnist-5k", "fashion-mnist"} <= set(json.loads(fine("data", "list", "--json")))
-        assert "an .npz file" in fine("data", "list")
+    def test_corruptions_have_the_unit_of_their_strength(self, succeed):
+        descriptions = json.loads(succeed("list", "corruptions", "--json"))
+        assert "share of pixels replaced" in descriptions["salt_and_pepper"]
 
-    def test_data_get_and_check(self, fine):
-        assert "480 training and 200 test images" in fine("data", "get", toy_run.home() / "toy.npz")
-        told = json.loads(fine("data", "check", toy_run.home() / "toy.npz", "--json"))
-        assert told["counts"]["train"] == [48] * 10
-        assert fine("data", "check", toy_run.home() / "toy.npz").count("\n") > 12
+    def test_data_fetch_and_check(self, succeed):
+        toy = toy_run.home() / "toy.npz"
+        assert "480 training and 200 test images" in succeed("data", "fetch", toy)
+        report = json.loads(succeed("data", "check", toy, "--json"))
+        assert report["counts"]["train"] == [48] * 10
+        assert succeed("data", "check", toy).count("\n") > 12
 
     def test_doctor(self, cli, monkeypatch):
-        monkeypatch.setenv("INKLAB_OFFLINE", "1")
+        monkeypatch.delenv("INKLAB_DATA_DIR", raising=False)
         code, out, _ = cli("doctor", "--json")
-        told = json.loads(out)
-        assert (code, told["sound"], told["arithmetic"]) == (EXIT_OK, True, "right")
-        assert told["precision"].split()[0] in ("bf16", "fp32") and told["inklab"] == inklab.__version__
-        assert "all is well" in cli("doctor")[1]
+        checks = json.loads(out)
+        assert (code, checks["ok"], checks["arithmetic"]) == (EXIT_OK, True, "correct")
+        assert checks["precision"].split()[0] in ("bf16", "fp32") and checks["inklab"] == inklab.__version__
+        assert checks["mnist"].startswith("not available")
+        text = cli("doctor")[1]
+        assert all(key in text for key in checks if key != "ok")
 
 
 class TestProcess:
@@ -291,13 +329,3 @@ class TestProcess:
         finally:
             os.close(write)
         assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_durations_are_told_as_people_tell_them():
-    assert [duration(each) for each in (0.4, 59.4, 60, 3599, 3600)] == [
-        "0 s",
-        "59 s",
-        "1 min 0 s",
-        "59 min 59 s",
-        "1 h 0 min",
-    ]

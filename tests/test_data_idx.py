@@ -1,22 +1,18 @@
-"""IDX files: what is read, and that nothing malformed does harm."""
+"""IDX files: what is read, and that nothing malformed is accepted."""
 
 import gzip
 import io
-import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from malicious_files import idx
 
-from inklab.data.idx import parse_idx, read_idx, unpack
-from inklab.data.sources import load
+from inklab.data.formats import parse_idx, read_idx, unpack
+from inklab.data.sources import load_dataset
 from inklab.errors import CorruptFileError, DataError
-
-
-def idx(array: np.ndarray) -> bytes:
-    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
 
 
 def write_pair(folder: Path, part: str, count: int, packed: bool = False) -> None:
@@ -24,8 +20,7 @@ def write_pair(folder: Path, part: str, count: int, packed: bool = False) -> Non
     images = rng.integers(0, 256, (count, 4, 5), np.uint8)
     labels = (np.arange(count) % 3).astype(np.uint8)
     for name, array in ((f"{part}images-idx3-ubyte", images), (f"{part}labels-idx1-ubyte", labels)):
-        content = gzip.compress(idx(array), mtime=0) if packed else idx(array)
-        (folder / (name + ".gz" * packed)).write_bytes(content)
+        (folder / (name + ".gz" * packed)).write_bytes(gzip.compress(idx(array)) if packed else idx(array))
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
@@ -47,42 +42,43 @@ GOOD = idx(np.arange(24, dtype=np.uint8).reshape(2, 3, 4))
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    "content",
     [
-        (b"", "isn't an IDX file"),
-        (b"\x89PNG\r\n", "isn't an IDX file"),
-        (b"\0\0\x0d\x01" + bytes(8), "0x0d"),
-        (b"\0\0\x08\x07" + bytes(40), "7 dimensions"),
-        (GOOD[:10], "header of 16 bytes but has 10"),
-        (GOOD[:-1], "promises 40 bytes but has 39"),
-        (GOOD + b"!", "promises 40 bytes but has more than 40"),
-        (b"\0\0\x08\x03" + b"\xff" * 12, "at most"),
-        (gzip.compress(GOOD, mtime=0)[:-9], "damaged gzip"),
-        (gzip.compress(GOOD, mtime=0)[:-8] + bytes(8), "damaged gzip"),
-        (gzip.compress(GOOD[:-1], mtime=0), "promises 40 bytes but has 39"),
+        b"",
+        b"\x89PNG\r\n",
+        b"\0\0\x0d\x01" + bytes(8),  # of floats
+        b"\0\0\x08\x07" + bytes(40),  # seven dimensions
+        GOOD[:10],
+        GOOD[:-1],
+        GOOD + b"!",
+        b"\0\0\x08\x03" + b"\xff" * 12,  # terabytes
+        gzip.compress(GOOD, mtime=0)[:-9],
+        gzip.compress(GOOD, mtime=0)[:-8] + bytes(8),
+        gzip.compress(GOOD[:-1], mtime=0),
     ],
+    ids=range(11),
 )
-def test_malformed_bytes_are_refused_in_one_line(content, says):
-    with pytest.raises(CorruptFileError, match=says) as caught:
+def test_malformed_bytes_are_refused_in_one_line(content):
+    with pytest.raises(CorruptFileError) as caught:
         unpack(io.BytesIO(content), "f.gz")
-    assert "\n" not in str(caught.value)
+    assert "'f.gz'" in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_gzip_bomb_is_not_unpacked():
     bomb = gzip.compress(idx(np.zeros(4, np.uint8)) + bytes(50_000_000))
 
     class Counting(io.BytesIO):
-        taken = 0
+        received = 0
 
         def read(self, size=-1):
-            piece = super().read(size)
-            self.taken += len(piece)
-            return piece
+            chunk = super().read(size)
+            self.received += len(chunk)
+            return chunk
 
     file = Counting(bomb + bytes(1_000_000))
-    with pytest.raises(CorruptFileError, match="more than 12"):
+    with pytest.raises(CorruptFileError):
         unpack(file, "bomb")
-    assert file.taken < 300_000  # the buffer of gzip's reader, not the file
+    assert file.received < 300_000  # the buffer of gzip's reader, not the file
 
 
 @given(st.binary(max_size=60) | st.binary(max_size=40).map(lambda tail: b"\0\0\x08" + tail))
@@ -95,9 +91,9 @@ def test_any_bytes_give_an_array_or_our_error(content):
 
 
 @given(st.integers(0, len(GOOD) - 1), st.integers(1, 255))
-def test_a_changed_byte_never_escapes_as_another_error(place, change):
+def test_a_changed_byte_never_escapes_as_another_error(index, change):
     for raw in (bytearray(GOOD), bytearray(gzip.compress(GOOD, mtime=0))):
-        raw[place] ^= change
+        raw[index] ^= change
         try:
             unpack(io.BytesIO(bytes(raw)), "f")
         except CorruptFileError:
@@ -105,28 +101,28 @@ def test_a_changed_byte_never_escapes_as_another_error(place, change):
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_the_files_that_belong_together_are_found(tmp_path, packed):
+def test_labels_and_test_set_are_recognized_by_their_names(tmp_path, packed):
     write_pair(tmp_path, "train-", 12, packed)
     write_pair(tmp_path, "t10k-", 6, packed)
-    for given_path in (tmp_path, tmp_path / ("train-images-idx3-ubyte" + ".gz" * packed)):
-        dataset = load(str(given_path))
+    for path in (tmp_path, tmp_path / ("train-images-idx3-ubyte" + ".gz" * packed)):
+        dataset = load_dataset(str(path))
         assert (len(dataset.train), len(dataset.test), dataset.shape) == (12, 6, (1, 4, 5))
         assert dataset.labels == ("0", "1", "2")
 
 
-def test_a_lone_images_file_gives_a_sixth_of_each_class_to_the_test(tmp_path):
+def test_a_single_images_file_gives_a_sixth_of_each_class_to_the_test(tmp_path):
     write_pair(tmp_path, "", 36)
-    dataset = load(str(tmp_path / "images-idx3-ubyte"), seed=3)
-    assert dataset.test.counts(3) == [2, 2, 2]
-    assert dataset.sha256 == load(str(tmp_path / "images-idx3-ubyte"), seed=3).sha256
-    assert dataset.sha256 != load(str(tmp_path / "images-idx3-ubyte"), seed=4).sha256
+    dataset = load_dataset(str(tmp_path / "images-idx3-ubyte"), seed=3)
+    assert dataset.test.counts(3) == (2, 2, 2)
+    assert dataset.sha256 == load_dataset(str(tmp_path / "images-idx3-ubyte"), seed=3).sha256
+    assert dataset.sha256 != load_dataset(str(tmp_path / "images-idx3-ubyte"), seed=4).sha256
 
 
 def test_missing_labels_and_wrong_names_say_what_is_needed(tmp_path):
     write_pair(tmp_path, "", 6)
     (tmp_path / "labels-idx1-ubyte").rename(tmp_path / "elsewhere")
-    with pytest.raises(DataError, match="needs its labels beside it, in 'labels-idx1-ubyte'"):
-        load(str(tmp_path / "images-idx3-ubyte"))
+    with pytest.raises(DataError, match="labels-idx1-ubyte"):
+        load_dataset(str(tmp_path / "images-idx3-ubyte"))
     (tmp_path / "idx-things").write_bytes(GOOD)
     with pytest.raises(DataError, match="images-idx3"):
-        load(str(tmp_path / "idx-things"))
+        load_dataset(str(tmp_path / "idx-things"))

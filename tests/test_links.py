@@ -25,25 +25,25 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
 
-def dead(page: Path) -> list[str]:
+def dead_links(page: Path) -> list[str]:
     """Relative links of a page that lead nowhere."""
-    found = []
+    links = []
     for target in LINK.findall(prose(page)):
         if re.match(r"[a-z]+:", target):
             continue
         path, _, anchor = target.partition("#")
-        there = (page.parent / path).resolve() if path else page
-        if not there.exists() or (anchor and anchor not in anchors(there)):
-            found.append(target)
-    return found
+        file = (page.parent / path).resolve() if path else page
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            links.append(target)
+    return links
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page):
-    assert dead(page) == []
+    assert dead_links(page) == []
 
 
-def test_the_pages_were_found_and_link_to_each_other():
+def test_all_pages_are_tested_and_link_to_each_other():
     names = {str(page.relative_to(ROOT)) for page in PAGES}
     assert {"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/index.md"} <= names and len(names) >= 20
     assert sum(len(LINK.findall(prose(page))) for page in PAGES) > 60
@@ -55,7 +55,7 @@ def test_every_page_is_listed():
     assert {path.name for path in (ROOT / "docs").glob("*.md")} - {"index.md"} <= linked
 
 
-def test_a_dead_link_would_be_seen(tmp_path):
+def test_a_dead_link_is_noticed(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("# A head\n[1](page.md#a-head) [2](page.md#b) [3](gone.md) [4](https://a.b/c) `[5](x)`\n")
-    assert dead(page) == ["page.md#b", "gone.md"]
+    assert dead_links(page) == ["page.md#b", "gone.md"]

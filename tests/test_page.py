@@ -1,6 +1,4 @@
-"""The page in a browser, on the toy run: what is drawn is judged, spoilt, cleaned, and opened as a file."""
-
-import json
+"""The page in a browser, on the toy run: drawing, corruption, denoising, and pictures from files."""
 
 import pytest
 import toy_run
@@ -17,12 +15,12 @@ from page_visits import (
     settled,
     share,
     stage,
+    summary,
     toy_address,
-    verdict,
 )
 from PIL import Image
 
-pytestmark = needs_chromium
+pytestmark = [pytest.mark.integration, needs_chromium]
 
 
 @pytest.fixture(scope="module")
@@ -30,26 +28,24 @@ def address():
     return toy_address()
 
 
-def test_a_drawing_is_judged_by_every_pipeline_at_once(address):
+def test_every_pipeline_classifies_a_drawing_at_once(address):
     with opened(address) as page:
         settled(page)
-        assert verdict(page) == NOTHING and {each["label"] for each in columns(page).values()} == {"–"}
+        assert summary(page) == NOTHING and {column["label"] for column in columns(page).values()} == {"–"}
         draw(page, SEVEN)
         settled(page)
-        assert verdict(page) != NOTHING
-        told = columns(page)
-        assert list(told) == ["cnn", "denoiser+cnn", "median+cnn"]  # those that the study compares
-        for each in told.values():
-            assert len(each["probabilities"]) == 10 and sum(each["probabilities"].values()) == pytest.approx(
-                1, abs=0.01
-            )
-            best = max(each["probabilities"], key=each["probabilities"].get)
-            assert each["label"] in (best, "?")
-        assert max(stage(page, "What the network sees")) > 100
-        assert stage(page, "With noise") == stage(page, "What the network sees")
+        assert summary(page) != NOTHING
+        predictions = columns(page)
+        assert list(predictions) == ["cnn", "denoiser+cnn", "median+cnn"]  # those that the study compares
+        for prediction in predictions.values():
+            probabilities = prediction["probabilities"]
+            assert len(probabilities) == 10 and sum(probabilities.values()) == pytest.approx(1, abs=0.01)
+            assert prediction["label"] in (max(probabilities, key=probabilities.get), "?")
+        assert max(stage(page, "Input")) > 100
+        assert stage(page, "Corrupted") == stage(page, "Input")
         page.get_by_role("button", name="Clear").click()
         settled(page)
-        assert verdict(page) == NOTHING and max(image(page, ".judge canvas >> nth=0")) == 0
+        assert summary(page) == NOTHING and max(image(page, ".prediction canvas >> nth=0")) == 0
 
 
 def test_answers_keep_up_with_the_hand_one_question_at_a_time(address):
@@ -76,45 +72,41 @@ def test_noise_does_to_the_image_what_the_slider_says(address):
     with opened(address) as page:
         draw(page, SEVEN)
         settled(page)
-        clean = stage(page, "What the network sees")
+        clean = stage(page, "Input")
         change(page, "#strength", 0.5)
-        spoilt = stage(page, "With noise")
-        assert distance(clean, spoilt) > 40 and stage(page, "What the network sees") == clean
-        assert stage(page, "Cleaned") not in (clean, spoilt)
+        corrupted = stage(page, "Corrupted")
+        assert distance(clean, corrupted) > 40 and stage(page, "Input") == clean
+        assert stage(page, "Denoised") not in (clean, corrupted)
         change(page, "#strength", 0.51)
-        assert distance(spoilt, stage(page, "With noise")) < 30  # nested: a little more, not another noise
+        assert distance(corrupted, stage(page, "Corrupted")) < 30  # nested: a little more, not another noise
         change(page, "#strength", 0.5)
-        assert stage(page, "With noise") == spoilt
+        assert stage(page, "Corrupted") == corrupted
         change(page, "#seed", 4)
-        assert stage(page, "With noise") != spoilt
+        assert stage(page, "Corrupted") != corrupted
         change(page, "#strength", 0)
-        assert stage(page, "With noise") == clean
+        assert stage(page, "Corrupted") == clean
         page.locator("#corruption").select_option("gaussian")
         change(page, "#strength", 0.3)
-        assert stage(page, "With noise") != clean
-        assert "aside" in page.locator("#curve").get_attribute("class")  # the study measured another one
+        assert stage(page, "Corrupted") != clean
+        assert "dimmed" in page.locator("#curve").get_attribute("class")  # the study measured another one
 
 
 def test_the_curve_is_the_studys_and_its_mark_follows_the_slider(address):
-    results = json.loads((toy_run.finished() / "results.json").read_text(encoding="utf-8"))["chapters"][
-        "noise"
-    ]
+    results = toy_run.results(toy_run.finished()).experiment("robustness")
     with opened(address) as page:
         settled(page)
-        marks = page.locator("#curve .here .mark")
-        assert marks.count() == len(results["pipelines"]) == 3
+        marks = page.locator("#curve .current .mark")
+        assert marks.count() == len(results.pipelines) == 3
         words = page.locator("#curve svg").get_attribute("aria-label")
-        assert f"cnn: {100 * results['pipelines']['cnn']['tpr'][0]['mean']:.0f} % at 0" in words
+        assert f"cnn: {100 * results.pipelines['cnn'].recall[0].mean:.0f}% at 0" in words
         before = page.locator("#curve .marker").get_attribute("x1")
         change(page, "#strength", 0.3)
         slider, line = page.locator("#strength").bounding_box(), page.locator("#curve .marker").bounding_box()
         assert page.locator("#curve .marker").get_attribute("x1") != before
-        largest = results["strengths"][-1]
+        largest = results.strengths[-1]
         assert largest == 0.6  # so the slider goes on where the curve ends, and its axis is not the curve's
-        told = page.locator(".judge .at >> nth=0").inner_text()
-        assert share(told.split(":")[1]) == pytest.approx(
-            results["pipelines"]["cnn"]["tpr"][1]["mean"], abs=0.001
-        )
+        note = page.locator(".prediction .recall >> nth=0").inner_text()
+        assert share(note.split(":")[1]) == pytest.approx(results.pipelines["cnn"].recall[1].mean, abs=0.001)
         assert slider["y"] > line["y"]
 
 
@@ -131,7 +123,7 @@ def test_pipelines_can_be_chosen_and_one_is_the_least(address):
         assert list(columns(page)) == ["mlp"]
         draw(page, SEVEN)
         settled(page)
-        assert max(stage(page, "Cleaned")) > 0  # the denoiser is asked though no pipeline on show has it
+        assert max(stage(page, "Denoised")) > 0  # the denoiser runs though no pipeline on show has it
 
 
 def test_a_picture_can_be_opened_and_left_again(address, tmp_path):
@@ -142,15 +134,17 @@ def test_a_picture_can_be_opened_and_left_again(address, tmp_path):
     with opened(address, expected="422|400") as page:
         draw(page, SEVEN)
         settled(page)
-        drawn = stage(page, "What the network sees")
+        drawn = stage(page, "Input")
         page.locator("#file").set_input_files(tmp_path / "stroke.png")
-        page.locator("#over").wait_for()
+        page.locator("#picture").wait_for()
         settled(page)
-        seen = stage(page, "What the network sees")
-        assert seen != drawn and page.locator("#over").get_attribute("aria-label").endswith("stroke.png")
+        opened_image = stage(page, "Input")
+        assert opened_image != drawn and page.locator("#picture").get_attribute("aria-label").endswith(
+            "stroke.png"
+        )
         page.get_by_role("button", name="Back to drawing").click()
         settled(page)
-        assert stage(page, "What the network sees") == drawn
+        assert stage(page, "Input") == drawn
         page.locator("#file").set_input_files(tmp_path / "text.png")
-        page.locator("#trouble").wait_for()
-        assert "picture" in page.locator("#trouble").inner_text()
+        page.locator("#error").wait_for()
+        assert "picture" in page.locator("#error").inner_text()

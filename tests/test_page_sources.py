@@ -1,4 +1,4 @@
-"""The page's sources: the report's colours, which can be read; nothing inline, nothing from elsewhere."""
+"""The page's sources: the report's colors, which can be read; nothing inline, nothing from elsewhere."""
 
 import re
 from itertools import product
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import inklab
-from inklab.report.figures.palette import DARK, LIGHT
+from inklab.report.figures.drawing import DARK, LIGHT
 
 PAGE = Path(inklab.__file__).parent / "serve" / "page"
 PAD = Path(inklab.__file__).parent / "web"
@@ -18,30 +18,30 @@ TEXT, GRAPHIC = 4.5, 3.0  # contrast that WCAG 2 AA asks for
 
 
 def themes() -> list[dict[str, str]]:
-    """The colours of the style sheet, light and dark."""
+    """The colors of the style sheet, light and dark."""
     roots = re.findall(r":root \{(.*?)\n *\}", CSS, re.S)
     assert len(roots) == 2, "one for light, one for dark"
     return [dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", root)) for root in roots]
 
 
-def contrast(one: str, other: str) -> float:
-    """The ratio of two colours' luminances, as WCAG 2 has it."""
+def contrast(color: str, ground: str) -> float:
+    """The ratio of two colors' luminances, as WCAG 2 has it."""
 
-    def luminance(colour: str) -> float:
-        shares = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    def luminance(code: str) -> float:
+        shares = [int(code[i : i + 2], 16) / 255 for i in (1, 3, 5)]
         linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
-    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    light, dark = sorted((luminance(color), luminance(ground)), reverse=True)
     return (light + 0.05) / (dark + 0.05)
 
 
 def test_the_formula_of_contrast_is_right():
     assert contrast("#000000", "#ffffff") == pytest.approx(21) and contrast("#777777", "#777777") == 1
-    assert contrast("#767676", "#ffffff") == pytest.approx(4.54, abs=0.01)  # the known smallest grey
+    assert contrast("#767676", "#ffffff") == pytest.approx(4.54, abs=0.01)  # the known smallest gray
 
 
-def test_the_colours_are_those_of_the_report():
+def test_the_colors_are_those_of_the_report():
     for theme, palette in zip(themes(), (LIGHT, DARK), strict=True):
         assert {role: theme[role] for role in palette} == palette
 
@@ -49,10 +49,10 @@ def test_the_colours_are_those_of_the_report():
 @pytest.mark.parametrize("theme", themes(), ids=["light", "dark"])
 def test_everything_can_be_read(theme):
     series = [f"c{i}" for i in range(1, 7)]
-    for colour, ground in product(("ink", "muted"), ("ground", "wash", "loud")):
-        assert contrast(theme[colour], theme[ground]) >= TEXT, (colour, ground)
-    for colour in series:  # names stand along their lines, in their colour
-        assert contrast(theme[colour], theme["ground"]) >= TEXT, colour
+    for color, ground in product(("ink", "muted"), ("ground", "wash", "loud")):
+        assert contrast(theme[color], theme[ground]) >= TEXT, (color, ground)
+    for color in series:  # names stand along their lines, in their color
+        assert contrast(theme[color], theme["ground"]) >= TEXT, color
     assert contrast(theme["edge"], theme["ground"]) >= GRAPHIC  # edges of controls
     assert contrast(theme["c1"], theme["wash"]) >= GRAPHIC
 
@@ -76,20 +76,20 @@ class TestEveryScript:
         assert not re.search(ways, SCRIPTS[name])
 
     def test_its_imports_are_there(self, name):
-        for wanted, origin in re.findall(r"import \{([^}]*)\} from \"\./([\w.]+)\"", SCRIPTS[name]):
-            place = PAGE / origin if (PAGE / origin).is_file() else PAD / origin
-            text = place.read_text(encoding="utf-8")
-            for each in (word.strip() for word in wanted.split(",")):
-                assert re.search(rf"export (?:async )?(?:const|function|class) {each}\b", text), (
+        for names, origin in re.findall(r"import \{([^}]*)\} from \"\./([\w.-]+)\"", SCRIPTS[name]):
+            path = PAGE / origin if (PAGE / origin).is_file() else PAD / origin
+            text = path.read_text(encoding="utf-8")
+            for imported in (word.strip() for word in names.split(",")):
+                assert re.search(rf"export (?:async )?(?:const|function|class) {imported}\b", text), (
                     origin,
-                    each,
+                    imported,
                 )
                 used = re.sub(r"import \{[^}]*\}", "", SCRIPTS[name])
-                assert re.search(rf"\b{each}\b", used), f"{each} is not used"
+                assert re.search(rf"\b{imported}\b", used), f"{imported} is not used"
 
     def test_the_elements_that_it_asks_for_are_there(self, name):
-        for wanted in re.findall(r"byId\(\"([\w-]+)\"\)", SCRIPTS[name]):
-            assert f'id="{wanted}"' in HTML, wanted
+        for element in re.findall(r"byId\(\"([\w-]+)\"\)", SCRIPTS[name]):
+            assert f'id="{element}"' in HTML, element
 
     def test_it_is_short_and_says_what_it_is(self, name):
         lines = SCRIPTS[name].splitlines()
@@ -99,9 +99,11 @@ class TestEveryScript:
 def test_every_element_has_one_id_and_every_label_its_control():
     ids = re.findall(r"\bid=\"([\w-]+)\"", HTML)
     assert len(ids) == len(set(ids)) > 50
-    for wanted in re.findall(r"(?:\bfor|aria-(?:labelledby|describedby))=\"([\w-]+)\"", HTML):
-        assert wanted in ids
+    for reference in re.findall(r"(?:\bfor|aria-(?:labelledby|describedby))=\"([\w-]+)\"", HTML):
+        assert reference in ids
 
 
 def test_the_sources_were_found():
-    assert {"main.js", "draw.js", "new.js", "study.js", "state.js"} <= set(SCRIPTS) and len(SCRIPTS) >= 15
+    assert {"main.js", "draw.js", "generate.js", "study.js", "state.js"} <= set(SCRIPTS) and len(
+        SCRIPTS
+    ) >= 15

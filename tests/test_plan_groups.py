@@ -3,55 +3,143 @@
 from collections import Counter
 
 import pytest
-from plan_builder import HOW, MNIST, NET, digits, planned
+from plan_builder import NET, plan_digits, plan_experiments
 
-from inklab.study.grouping import ExecutionConfig, TrainingMode
-from inklab.study.load import parse_study
-from inklab.study.plan import plan
-from inklab.training.recipe import VECTOR_SETTINGS
+from inklab.records.plan import ExecutionConfig
+from inklab.records.recipe import VECTOR_SETTINGS
+from inklab.study.planner import max_population
+
+CONV = {**NET, "network": "cnn"}
+LARGE = {"parameters": 500_000}  # of which three fit into a population
 
 
-def program(settings):
+def fp32(**fields):
+    return ExecutionConfig(precision="fp32", **fields)
+
+
+def common(config):
     """What members of one population must have in common."""
-    recipe = {key: value for key, value in settings["recipe"].items() if key not in VECTOR_SETTINGS}
-    return [{**settings, "recipe": recipe}, settings["recipe"]["momentum"] > 0]
+    return config.model_dump(exclude={"recipe": set(VECTOR_SETTINGS)}), config.recipe.momentum > 0
+
+
+def sizes(plan):
+    return [len(group.trials) for group in plan.groups]
 
 
 class TestGroups:
     @pytest.mark.parametrize("workers", [1, 2, 5])
-    @pytest.mark.parametrize("members", [1, 2, 8, 100])
+    @pytest.mark.parametrize("largest", [1, 2, 8, 100])
     @pytest.mark.parametrize("profile", ["quick", "full"])
-    def test_every_trial_is_in_one_group_of_its_kind(self, profile, members, workers):
-        made = digits(
-            "mlp-64-64.vary.recipe.momentum=[0.0, 0.5]",
+    def test_every_trial_is_in_one_group_of_its_kind(self, profile, largest, workers):
+        plan = plan_digits(
+            "mlp-64-64.grid.recipe.momentum=[0.0, 0.5]",
             profile=profile,
-            how=ExecutionConfig("fp32", 1, workers, members),
+            execution=fp32(workers=workers, max_population=largest),
         )
-        counted = Counter(trial for group in made["groups"] for trial in group["trials"])
-        assert counted == dict.fromkeys(made["trials"], 1)
-        for group in made["groups"]:
-            settings = [made["trials"][trial]["settings"] for trial in group["trials"]]
-            assert 1 <= len(settings) <= (members if group["lifted"] else 1)
-            assert group["lifted"] == (settings[0]["model"]["name"] != "cnn")
-            assert all(program(each) == program(settings[0]) for each in settings)
+        assert Counter(trial for group in plan.groups for trial in group.trials) == Counter(list(plan.trials))
+        for group in plan.groups:
+            configs = [plan.config(trial) for trial in group.trials]
+            assert 1 <= len(configs) <= (largest if group.stacked else 1)
+            assert group.stacked == (configs[0].network.name != "cnn")
+            assert all(common(config) == common(configs[0]) for config in configs)
 
-    def test_a_population_mixes_rates_and_l2(self):
-        vary = {"recipe.rate": [0.1, 0.2], "recipe.l2": [0.0, 0.1]}
-        made = planned(
-            {"net": {**NET, "vary": vary, "replicates": 1}}, how=ExecutionConfig("fp32", workers=1)
+    def test_a_population_mixes_learning_rates_and_l2(self):
+        grid = {"recipe.learning_rate": [0.1, 0.2], "recipe.l2": [0.0, 0.1]}
+        plan = plan_experiments({"net": {**NET, "grid": grid, "replicates": 1}}, execution=fp32(workers=1))
+        assert sizes(plan) == [4]
+
+    @pytest.mark.parametrize(
+        ("count", "expected"), [(1, [1]), (2, [2]), (3, [3]), (4, [2, 2]), (16, [8, 8]), (17, [6, 6, 5])]
+    )
+    def test_work_is_spread_over_the_workers_but_no_trial_is_trained_without_others(self, count, expected):
+        assert sizes(plan_experiments({"net": {**NET, "replicates": count}}, execution=fp32())) == expected
+
+    def test_what_draws_from_the_global_generator_is_trained_one_by_one(self):
+        plan = plan_experiments({"net": NET}, traits={"vmappable": False, "uses_global_rng": True})
+        assert sizes(plan) == [1, 1]
+        assert all(group.reseed_each_step and not group.stacked for group in plan.groups)
+
+    @pytest.mark.parametrize("workers", [1, 2, 5])
+    @pytest.mark.parametrize("largest", [1, 2, 3, 8])
+    @pytest.mark.parametrize("count", [1, 2, 3, 7, 17])
+    def test_groups_of_one_program_have_the_same_population_size(self, count, largest, workers):
+        """Also the last, smaller one: it then runs what was compiled for the others."""
+        plan = plan_experiments(
+            {"net": {**NET, "replicates": count}},
+            execution=fp32(workers=workers, max_population=largest, compile="yes"),
         )
-        assert [len(group["trials"]) for group in made["groups"]] == [4]
+        assert {group.population_size for group in plan.groups} == {max(2, *sizes(plan))}
+        assert max(sizes(plan)) <= largest
+        assert all(group.compiled and group.stacked for group in plan.groups)
 
-    def test_work_is_spread_over_the_workers_but_nobody_is_left_alone(self):
-        for count, sizes in {1: [1], 2: [2], 3: [3], 4: [2, 2], 16: [8, 8], 17: [6, 6, 5]}.items():
-            made = planned(
-                {"net": {**NET, "replicates": count}}, how=ExecutionConfig("fp32", workers=2, members=8)
+    def test_what_is_not_stacked_has_room_for_one(self):
+        plan = plan_experiments({"net": {**CONV, "replicates": 3}}, execution=fp32(compile="yes"))
+        groups = [(group.population_size, group.stacked, group.compiled) for group in plan.groups]
+        assert groups == [(1, False, True)] * 3
+
+    @pytest.mark.parametrize(("largest", "traits"), [(8, LARGE), (3, {})])
+    def test_the_smaller_of_both_bounds_holds(self, largest, traits):
+        plan = plan_experiments(
+            {"net": {**NET, "replicates": 12}},
+            execution=fp32(workers=1, max_population=largest),
+            traits=traits,
+        )
+        assert sizes(plan) == [3] * 4
+
+    def test_a_group_names_its_preflight_check(self):
+        plan = plan_digits(profile="quick")
+        assert {group.network for group in plan.groups} == set(plan.networks) and len(plan.networks) == 4
+
+
+class TestCompiled:
+    """Whether a program is compiled depends on a trial, never on how many there are."""
+
+    LONG = {"base": "sgd", "epochs": 5000}
+
+    def compiled(self, replicates, compile, **traits):
+        """Of each experiment, whether its groups are compiled."""
+        experiments = {
+            name: {**net, "recipe": recipe, "replicates": replicates}
+            for name, net, recipe in (
+                ("short", NET, NET["recipe"]), ("long", NET, self.LONG), ("long-cnn", CONV, self.LONG),
             )
-            assert [len(group["trials"]) for group in made["groups"]] == sizes
+        }  # fmt: skip
+        plan = plan_experiments(
+            experiments, execution=fp32(compile=compile), traits={"macs": 1_000, **traits}
+        )
+        return {
+            name: {group.compiled for group in plan.groups if set(group.trials) & set(plan.trials_of(name))}
+            for name in experiments
+        }
 
-    def test_what_draws_from_the_global_generator_says_so(self):
-        spec = parse_study({"name": "s", "chapters": {"net": NET}}, "s")
-        made = plan(spec, "plain", MNIST, HOW, lambda _: TrainingMode(False, True))
-        assert [(len(g["trials"]), g["lifted"], g["random"]) for g in made["groups"]] == [
-            (1, False, True)
-        ] * 2
+    def test_auto_compiles_trials_that_last_however_many_there_are(self):
+        """Else a run that is extended would differ from one that was begun larger."""
+        few, many = (self.compiled(replicates, "auto") for replicates in (3, 30))
+        assert few == many == {"short": {False}, "long": {True}, "long-cnn": {True}}
+
+    @pytest.mark.parametrize(("compile", "expected"), [("yes", True), ("no", False)])
+    def test_yes_compiles_everything_and_no_nothing(self, compile, expected):
+        assert self.compiled(2, compile) == dict.fromkeys(("short", "long", "long-cnn"), {expected})
+
+    def test_what_draws_from_the_global_generator_is_never_compiled(self):
+        """Its draws would be compiled in, or come from another generator."""
+        compiled = self.compiled(2, "yes", uses_global_rng=True, vmappable=False)
+        assert all(flags == {False} for flags in compiled.values())
+
+
+class TestMaxPopulation:
+    @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+    def test_more_weights_fewer_members_but_never_one(self, optimizer):
+        populations = [max_population(10**power, optimizer) for power in range(1, 9)]
+        assert populations == sorted(populations, reverse=True) and set(populations) <= set(range(2, 9))
+        assert populations[0] == 8 and populations[-1] == 2
+
+    def test_adam_keeps_twice_as_much_state(self):
+        assert max_population(250_000, "sgd") == 6 and max_population(250_000, "adam") == 3
+
+    @pytest.mark.parametrize(("parameters", "expected"), [(1_000, 8), (500_000, 3), (5_000_000, 2)])
+    def test_populations_are_as_large_as_their_weights_allow(self, parameters, expected):
+        plan = plan_experiments(
+            {"net": {**NET, "replicates": 8}}, execution=fp32(workers=1), traits={"parameters": parameters}
+        )
+        assert max(sizes(plan)) == expected

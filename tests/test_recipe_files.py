@@ -1,112 +1,153 @@
-"""Recipe files that bring their network: what a chapter takes of them, and what they must come with."""
+"""Recipes and recipe files: what is in range, what a file holds, and what the built-in ones come with."""
 
 import re
+from importlib import resources
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
-from inklab.errors import ConfigError
-from inklab.networks.network import check_model
-from inklab.study.load import parse_study, read_study
+from inklab.errors import ConfigError, UnknownNameError
+from inklab.networks.network import check_network
+from inklab.records.components import NetworkConfig, NormalizeConfig
+from inklab.records.recipe import CorruptionConfig, Recipe
 from inklab.training.objectives import objectives
-from inklab.training.recipe import Recipe, read_recipe, recipe_names
+from inklab.training.recipe_files import RecipeFile, read_recipe_file, recipe_names
 
 CARDS = Path(__file__).parent.parent / "docs" / "recipes"
-HEADINGS = ("## What it does", "## What was tried", "## Looks at the test images")
-DRAFT = 0  # the version of what was never looked at on the test images
-OWN = """
-version = 3
-model = { name = "mlp", hidden = [7], dropout = 0.5 }
-scaling = "standard"
-epochs = 4
-"""
-WITH_NETWORK = [name for name in recipe_names() if read_recipe(name).network]
+HEADINGS = ("## What it does", "## What was tried", "## Uses of the test set")
+DRAFT = 0  # the version of what was never evaluated on the test set
+WITH_NETWORK = [name for name in recipe_names() if read_recipe_file(name).network]
+CORRUPTION = {"name": "salt_and_pepper", "strength": [0.1, 0.7]}
 
 
 @pytest.fixture
-def chapter(tmp_path):
-    """A chapter read from its table, beside a recipe file that names a network."""
-    (tmp_path / "own.toml").write_text(OWN, encoding="utf-8")
-    (tmp_path / "plain.toml").write_text("epochs = 5\n", encoding="utf-8")
+def recipe_file(tmp_path):
+    """Reads a recipe file with some text."""
 
-    def read(**told):
-        study = parse_study({"name": "s", "chapters": {"c": told}}, "s", tmp_path)
-        return study.train_chapters()["c"]
+    def read(text: str) -> RecipeFile:
+        (tmp_path / "own.toml").write_text(text, encoding="utf-8")
+        return read_recipe_file("own.toml", tmp_path)
 
     return read
 
 
-def test_a_file_falls_into_its_parts(tmp_path):
-    (tmp_path / "own.toml").write_text(OWN, encoding="utf-8")
-    file = read_recipe("own.toml", tmp_path)
-    assert file.fields == {"epochs": 4} and file.version == 3
-    assert file.network == {"model": {"name": "mlp", "hidden": [7], "dropout": 0.5}, "scaling": "standard"}
+class TestRecipe:
+    @pytest.mark.parametrize(
+        "strength", [[0.5, 0.2], [-0.1, 0.2], -1, [0.1], [0.1, 0.2, 0.3], "much", [None, 1], [[1], 2], True]
+    )
+    def test_strengths_that_are_no_range_are_refused(self, strength):
+        with pytest.raises(ValidationError):
+            CorruptionConfig(name="gaussian", strength=strength)
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"learning_rate": 0},
+            {"learning_rate": float("nan")},
+            {"momentum": 1.0},
+            {"l2": -1e-9},
+            {"epochs": 0},
+            {"batch_size": 0},
+            {"epoch": 3},
+            {"warmup": 1.0},
+            {"warmup": -0.1},
+            {"schedule": "stairs"},
+            {"optimizer": "lion"},
+            {"augmentation": {"shift": -1}},
+            {"augmentation": {"shift": 1.5}},
+            {"augmentation": {"rotation": 181}},
+            {"augmentation": {"scale": 1.0}},
+            {"augmentation": {"elastic": float("inf")}},
+            {"augmentation": {"flip": True}},
+            {"eval_strength": 0.4},
+            {"eval_strength": -0.1, "corruption": CORRUPTION},
+        ],
+        ids=str,
+    )
+    def test_fields_out_of_range_are_refused(self, fields):
+        with pytest.raises(ConfigError):
+            Recipe.parse(fields)
 
 
-@pytest.mark.parametrize("recipe", ["own.toml", {"base": "own.toml"}], ids=str)
-def test_a_chapter_without_a_network_takes_the_recipes(chapter, recipe):
-    found = chapter(recipe=recipe)
-    assert found.model == {"name": "mlp", "hidden": [7], "dropout": 0.5}
-    assert found.scaling == "standard" and found.recipe.epochs == 4
+class TestReading:
+    def test_a_file_without_a_network(self, recipe_file):
+        file = recipe_file("epochs = 3\naugmentation = { shift = 1 }\n")
+        assert file.recipe == Recipe(epochs=3, augmentation={"shift": 1})
+        assert file.fields == {"epochs": 3, "augmentation": {"shift": 1}}, "only what the file names"
+        assert (file.network, file.normalize, file.version) == (None, None, 1)
+
+    def test_a_file_with_a_network(self, recipe_file):
+        network = 'network = { name = "mlp", hidden = [7] }'
+        file = recipe_file(f'version = 3\n{network}\nnormalize = "dataset"\nepochs = 4\n')
+        assert file.network == NetworkConfig.of("mlp", hidden=[7]) and file.normalize == "dataset"
+        assert file.fields == {"epochs": 4} and file.version == 3
+
+    def test_a_network_may_be_a_name_and_a_normalization_numbers(self, recipe_file):
+        file = recipe_file('network = "cnn"\nnormalize = { mean = 0.1, std = 0.3 }\n')
+        assert file.network == NetworkConfig(name="cnn")
+        assert file.normalize == NormalizeConfig(mean=0.1, std=0.3)
+
+    @pytest.mark.parametrize(
+        ("key", "suggestion"), [("epoch", "epochs"), ("optimiser", "optimizer"), ("networks", "network")]
+    )
+    def test_an_unknown_key_is_refused_with_the_nearest_valid_one(self, key, suggestion, recipe_file):
+        with pytest.raises(UnknownNameError) as caught:
+            recipe_file(f"{key} = 3\n")
+        assert (caught.value.key, caught.value.suggestion) == (key, suggestion)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "epochs = \n",
+            "epochs = 0\n",
+            "version = -1\n",
+            'normalize = "twice"\n',
+            "network = { hidden = [3] }\n",
+            "network = 3\n",
+            "eval_strength = 0.4\n",
+        ],
+    )
+    def test_a_wrong_value_is_refused(self, text, recipe_file):
+        with pytest.raises(ConfigError):
+            recipe_file(text)
+
+    def test_a_missing_file_is_refused(self, tmp_path):
+        with pytest.raises(ConfigError) as caught:
+            read_recipe_file("gone.toml", tmp_path)
+        assert caught.value.key == "gone.toml"
+
+    def test_an_unknown_recipe_is_refused(self):
+        with pytest.raises(UnknownNameError) as caught:
+            read_recipe_file("sdg")
+        assert caught.value.suggestion == "sgd"
 
 
-def test_settings_without_a_name_stand_over_the_recipes_network(chapter):
-    found = chapter(recipe={"base": "own.toml", "epochs": 9}, model={"hidden": [5]}, scaling="none")
-    assert found.model == {"name": "mlp", "hidden": [5], "dropout": 0.5}
-    assert found.scaling == "none" and found.recipe.epochs == 9
+class TestBuiltIn:
+    @pytest.mark.parametrize("name", recipe_names())
+    def test_every_recipe_is_valid(self, name):
+        file = read_recipe_file(name)
+        assert file.recipe.objective in objectives and Recipe.parse(file.fields) == file.recipe
+        assert file.network is None or check_network(file.network) is None
 
+    def test_there_are_recipes_with_and_without_a_network(self):
+        assert set(WITH_NETWORK) == {"cnn-best", "cnn-fast", "denoiser-best", "mlp-best"}
+        assert {"sgd", "denoise"} <= set(recipe_names()) - set(WITH_NETWORK)
 
-@pytest.mark.parametrize("model", ["mlp", {"name": "mlp", "hidden": [3]}], ids=str)
-def test_a_chapters_own_network_is_taken_whole(chapter, model):
-    found = chapter(recipe="own.toml", model=model)
-    assert found.model == ({"name": "mlp"} if model == "mlp" else model)
-    assert found.scaling == "none", "scaling goes with the recipe's network"
+    @pytest.mark.parametrize("name", WITH_NETWORK)
+    def test_a_recipe_with_a_network_has_a_card_with_all_evaluations_on_the_test_set(self, name):
+        text = (CARDS / f"{name}.md").read_text(encoding="utf-8")
+        assert text.startswith(f"# {name}\n") and all(heading in text for heading in HEADINGS)
+        versions = re.findall(r"^\| \d{4}-\d\d-\d\d \| (\d+) \|", text.partition(HEADINGS[-1])[2], flags=re.M)
+        version = read_recipe_file(name).version
+        assert (version == DRAFT and "is a draft" in text) or str(version) in versions, "never measured"
 
-
-def test_a_chapter_needs_a_network_from_somewhere(chapter):
-    with pytest.raises(ConfigError, match="model"):
-        chapter(recipe="plain.toml")
-
-
-def test_few_images_train_longer_also_with_the_recipes_network(tmp_path):
-    (tmp_path / "own.toml").write_text(OWN, encoding="utf-8")
-    study = '[chapters.c]\nrecipe = { base = "own.toml" }\n[small]\nbelow = 100\nepochs_times = 3\n'
-    (tmp_path / "s.toml").write_text(f'name = "s"\n{study}', encoding="utf-8")
-    spec, _ = read_study(str(tmp_path / "s.toml"), train_images=50)
-    assert spec.train_chapters()["c"].recipe.epochs == 12
-
-
-@pytest.mark.parametrize("name", recipe_names())
-def test_every_recipe_that_comes_with_inklab_is_sound(name):
-    file = read_recipe(name)
-    recipe = Recipe.model_validate(file.fields)
-    assert recipe.objective in objectives
-    if file.network:
-        assert check_model(file.network["model"]) is None
-    assert isinstance(file.version, int) and file.version >= 0
-
-
-def test_enough_recipes_bring_their_network():
-    assert {"cnn-best", "cnn-fast", "denoiser-best", "mlp-best"} <= set(WITH_NETWORK)
-
-
-@pytest.mark.parametrize("name", WITH_NETWORK)
-def test_a_recipe_with_a_network_has_a_card_that_tells_all_looks_at_the_test_images(name):
-    text = (CARDS / f"{name}.md").read_text(encoding="utf-8")
-    assert text.startswith(f"# {name}\n") and all(heading in text for heading in HEADINGS)
-    looks = re.findall(r"^\| \d{4}-\d\d-\d\d \| (\d+) \|", text.partition(HEADINGS[-1])[2], flags=re.M)
-    version = read_recipe(name).version
-    assert (version == DRAFT and "is a draft" in text) or str(version) in looks, "never measured"
-
-
-@pytest.mark.parametrize("name", WITH_NETWORK)
-def test_its_file_is_headed_by_what_it_achieves(name):
-    from importlib import resources
-
-    head = (resources.files("inklab.training") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
-    comment = " ".join(line.lstrip("# ") for line in head.splitlines() if line.startswith("#"))
-    if read_recipe(name).version == DRAFT:
-        assert comment.startswith("A draft")
-        return
-    for told in (r"\d\d\.\d+ %|0\.0\d+", r"n = \d+", r"SD \d", r" s[ ,;(]"):
-        assert re.search(told, comment), f"{name}: its head tells no {told}"
+    @pytest.mark.parametrize("name", WITH_NETWORK)
+    def test_its_file_begins_with_what_it_achieves(self, name):
+        text = (resources.files("inklab.training") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
+        comment = " ".join(line.lstrip("# ") for line in text.splitlines() if line.startswith("#"))
+        if read_recipe_file(name).version == DRAFT:
+            assert comment.startswith("A draft")
+            return
+        for fact in (r"\d\d\.\d+%|0\.\d+%|0\.0\d+", r"n = \d+", r"SD \d", r" s[ ,;(]"):
+            assert re.search(fact, comment), f"{name}: its head has no {fact}"

@@ -1,21 +1,31 @@
-import json
 import re
-from dataclasses import replace
+from dataclasses import replace as replace_fields
 from html.parser import HTMLParser
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from synthetic_report import MadeUp, digits_plan, made_up_run
+from synthetic_report import digits_plan, invent_outcomes, plan_of, write_report_run
+from synthetic_run import SyntheticRun, make_plan, outcome_of, replace
 
+from inklab.data.dataset import ImageSet
+from inklab.format import NO_BREAK_SPACE, typeset
+from inklab.records.components import NetworkConfig, NormalizeConfig, Preprocessing
+from inklab.records.estimates import Estimate
+from inklab.records.outcomes import Diagnosis, TrialState
+from inklab.records.plan import DataInfo, DataPlan, FindingsPlan, Setting, SplitCounts, TrainingPlan
+from inklab.records.recipe import Recipe, TrialConfig
 from inklab.report import build_report, write_report
 from inklab.report.figures.training_plots import learning_curves
-from inklab.report.page import MAX_CSV
-from inklab.report.sections import TEMPLATES, known_answers, robustness_tables
+from inklab.report.pad_demo import TEMPLATES
+from inklab.report.page import MAX_CSV, build_section, known_explanations
+from inklab.report.tables import estimate_cells, interval_note, recall_table, training_tables
 from inklab.study.load import read_study
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 HOSTILE = '<script>alert("1")</script>'
+NOTE = "MNIST can't be had here; this is mnist-5k."
 
 
 class Outline(HTMLParser):
@@ -35,8 +45,7 @@ class Outline(HTMLParser):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    note = "MNIST can't be had here; this is mnist-5k."
-    return made_up_run(tmp_path_factory.mktemp("run") / "abc123", digits_plan("full", note=note, test=400))
+    return write_report_run(tmp_path_factory.mktemp("run") / "abc123", digits_plan("full", note=NOTE))
 
 
 @pytest.fixture(scope="module")
@@ -49,37 +58,54 @@ def outline(page):
     return Outline(page)
 
 
-def words(page: str) -> str:
-    """A page's text without tags, spaces made plain."""
+def text_of(page: str) -> str:
+    """A page's text without tags, with plain spaces."""
     body = re.sub(r"<(style|svg)\b.*?</\1>", " ", page, flags=re.DOTALL)
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", body))
 
 
-def small(run_path, **chapter) -> MadeUp:
-    """A run of somebody's own study: one chapter, two classes, nothing done."""
-    data = {"source": "mine", "sha256": "f" * 64, "train": 60, "validation": 20, "test": 20, "note": None}
-    data |= {"shape": [3, 8, 8], "labels": ["tick & cross", "none"], "counts": {}}
-    settings = {"model": {"name": "my_net.py:Net"}, "recipe": {"objective": "classify"}, "precision": "fp32"}
-    one = {"name": "Mine/1", "kind": "train", "title": "Mine", "question": "?", "answers": [], "vary": []}
-    one |= {"settings": [{"values": {}, "settings": settings, "trials": ["t0"]}]}
-    plan = {"format": 1, "study": "mine", "title": "Mine", "profile": "plain", "seed": 3, "data": data}
-    return MadeUp(run_path, plan | {"how": {}, "chapters": [one | chapter], "trials": {}, "groups": []})
+def in_page(text: str) -> str:
+    """A text as `text_of` has it."""
+    return re.sub(r"\s+", " ", typeset(text))
 
 
-def test_the_page_asks_for_nothing_from_outside(page, outline):
-    assert "script" not in {
-        tag for tag, _ in outline.tags
-    }  # this run has no bundles, so no pad: test_report_pad.py
-    assert not {"link", "iframe", "object", "embed", "form"} & {tag for tag, _ in outline.tags}
+def own_study(**changes: object) -> SyntheticRun:
+    """A run of a user's own study: one experiment, color images of two classes, nothing done."""
+    config = TrialConfig(
+        network=NetworkConfig.of("my_net.py:Net"),
+        normalize=NormalizeConfig(),
+        recipe=Recipe(),
+        precision="fp32",
+    )
+    shape = (3, 8, 8)
+    data = DataInfo(
+        dataset="mine", sha256="f" * 64, shape=shape, labels=("tick & cross", "none"), mean=0.5, std=0.5,
+        counts=SplitCounts(train=(30, 30), validation=(10, 10), test=(10, 10)),
+        preprocessing=Preprocessing.resize_only(shape),
+    )  # fmt: skip
+    experiment = TrainingPlan(
+        name="Mine_1", title="Mine", question="?", task="classification", grid=(),
+        settings=(Setting(values={}, config="c", trials=("t0",)),),
+    )  # fmt: skip
+    run = SyntheticRun(make_plan([replace(experiment, **changes)], {"c": config}, data))
+    run.test_set = ImageSet(np.full((4, *shape), 200, np.uint8), np.array([0, 1, 0, 1]))
+    return run
+
+
+# ---------------------------------------------------------------- the page
+
+
+def test_the_page_requests_nothing_from_outside(page, outline):
+    # This run has no models, so no pad with its script: see test_report_pad.py.
+    forbidden = {"script", "link", "iframe", "object", "embed", "form"}
+    assert not forbidden & {tag for tag, _ in outline.tags}
     for _, attributes in outline.tags:
         for name in ("src", "href", "xlink:href", "srcset", "action"):
             assert (attributes.get(name) or "#").startswith(("#", "data:")), attributes
         assert not [name for name in attributes if name.startswith("on")]
     assert "@import" not in page and not re.search(r"url\((?!#|[\"']?data:)", page)
-    policy = next(
-        one["content"] for one in outline.all("meta") if one.get("http-equiv") == "Content-Security-Policy"
-    )
-    assert "default-src 'none'" in policy
+    policies = [meta for meta in outline.all("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
+    assert "default-src 'none'" in policies[0]["content"]
 
 
 def test_a_full_run_stays_small(page):
@@ -111,200 +137,212 @@ def test_landmarks_headings_and_links(page, outline):
     assert all(len(outline.all(tag)) == 1 for tag in ("header", "nav", "main", "footer", "h1"))
     levels = [int(tag[1]) for tag, _ in outline.tags if re.fullmatch(r"h[1-6]", tag)]
     assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
-    ids = [one["id"] for _, one in outline.tags if one.get("id")]
+    ids = [attributes["id"] for _, attributes in outline.tags if attributes.get("id")]
     assert len(ids) == len(set(ids))
-    targets = {one["href"][1:] for one in outline.all("a") if str(one.get("href")).startswith("#")}
+    targets = {link["href"][1:] for link in outline.all("a") if str(link.get("href")).startswith("#")}
     assert targets <= set(ids) and len(targets) > 10
     assert '<html lang="en">' in page
 
 
-def test_tables_and_figures_speak_to_those_who_cannot_see(page, outline):
+def test_tables_and_figures_are_described(outline):
     assert len(outline.all("caption")) == len(outline.all("table")) > 10
-    assert all(one.get("scope") in ("col", "row") for one in outline.all("th"))
-    pictures = [one for one in outline.all("svg")]
-    assert len(pictures) == len(outline.all("figcaption")) > 10
-    assert all(one.get("role") == "img" and len(str(one.get("aria-label"))) > 20 for one in pictures)
+    assert all(cell.get("scope") in ("col", "row") for cell in outline.all("th"))
+    drawings = outline.all("svg")
+    assert len(drawings) == len(outline.all("figcaption")) > 10
+    assert all(svg.get("role") == "img" and len(str(svg.get("aria-label"))) > 20 for svg in drawings)
 
 
-def test_every_figure_carries_its_data(outline):
-    links = [one for one in outline.all("a") if "download" in one]
+def test_every_figure_has_its_data(outline):
+    links = [link for link in outline.all("a") if "download" in link]
     assert len(links) == len(outline.all("figure"))
-    assert all(str(one["href"]).startswith("data:text/csv") for one in links)
+    assert all(str(link["href"]).startswith("data:text/csv") for link in links)
 
 
-def test_data_that_would_swell_the_page_stay_in_the_folder(run):
-    figure = learning_curves(run, run.chapter("cnn"))
-    rows = figure.rows * (2 * MAX_CSV // len(figure.csv()))
-    text = build_report(run, {"cnn": [replace(figure, rows=rows)]})
-    assert f"too much for this page: <code>figures/{figure.name}.csv</code>, {len(rows)} rows" in text
+def test_large_data_stays_in_the_run_directory(run):
+    figure = learning_curves(run, run.plan.experiment("cnn"))
+    rows = figure.csv_rows * (2 * MAX_CSV // len(figure.csv))
+    text = build_report(run, {"cnn": [replace_fields(figure, csv_rows=rows)]})
+    assert f"<code>figures/{figure.name}.csv</code>, {len(rows)} rows" in text
     assert "data:text/csv" not in text and len(text) < MAX_CSV
 
 
-def test_a_sweep_alone_needs_no_headline(tmp_path):
-    plan = digits_plan("quick", test=400)
-    plan["chapters"] = [chapter for chapter in plan["chapters"] if chapter["name"] == "l2-sweep"]
-    assert "No chapter is finished yet." not in words(build_report(made_up_run(tmp_path, plan)))
-
-
-def test_equal_replicates_are_starred_with_the_interval_over_images(tmp_path):
-    plan = digits_plan("full", test=400)
-    plan["chapters"] = [each for each in plan["chapters"] if each["name"] in ("mlp-64-64", "noise")]
-    run = made_up_run(tmp_path, plan)
-    for trial in run.chapter("mlp-64-64")["settings"][0]["trials"]:
-        run.outcomes[trial]["scores"]["test_accuracy"] = 0.1135
-    for planned in run.chapter("noise")["evaluations"]:
-        run.evaluations[planned["id"]]["tpr"][-1] = 0.1
-    text = words(build_report(run.summarise())).replace("\u202f", " ")
-    low, high = run.results["chapters"]["mlp-64-64"]["test_accuracy"]["ci95_images"]
-    assert f"{100 * low:.2f} to {100 * high:.2f} %*" in text
-    assert "* Over test or validation images (Wilson), for all replicates gave the same." in text
-    low, high = run.results["chapters"]["noise"]["pipelines"]["cnn"]["tpr"][-1]["ci95_images"]
-    assert f"10.0 ({100 * low:.1f} to {100 * high:.1f})*" in text
-    assert "* All replicates gave the same, so the interval is over test images (Wilson)" in text
-    assert "over test images also where all replicates gave the same" in text
-
-
 def test_the_note_about_the_data_comes_first(page):
-    text = words(page)
-    assert "MNIST can’t be had here" in text
-    assert text.index("MNIST can’t be had here") < text.index("Contents") < text.index("Summary")
-
-
-def test_every_chapter_tells_question_method_and_numbers(run, page):
-    text = words(page)
-    for chapter in run.plan["chapters"][:-1]:
-        assert chapter["title"] in text
-    score = run.results["chapters"]["mlp-64-64"]["test_accuracy"]
-    assert f"{100 * score['mean']:.2f}\u202f%" in page
-    assert "Network mlp (hidden 64-64); SGD, rate 0.1; batches of 128; 10 epochs; cross-entropy" in text
-    assert "5 replicates" in text and "bf16" in text
-
-
-def test_the_verdict_is_a_callout_with_evidence_and_advice(page):
-    callout = re.search(r"<aside.*?</aside>", page, flags=re.DOTALL)[0]
-    text = words(callout)
-    assert "inputs-scaled-twice" in text and "largest input" in text and "0.0039216" in text
-    assert "What to do: Divide the images by 255 once" in text
-
-
-def test_failed_trials_are_counted_and_named(tmp_path):
-    run = made_up_run(tmp_path, digits_plan("quick", test=400))
-    trial = run.chapter("l2-sweep")["settings"][4]["trials"][2]
-    run.outcomes[trial] |= {"state": "diverged", "scores": None, "reason": "the loss became NaN in epoch 2"}
-    text = words(build_report(run.summarise(), {}))
-    assert "14 of 15, 1 diverged" in text
-    assert "l2 = 1e-3, replicate 2: diverged; the loss became NaN in epoch 2." in text.replace("\xa0", " ")
-
-
-def test_a_chapter_whose_trials_all_diverged_says_so(tmp_path):
-    run = made_up_run(tmp_path, digits_plan("quick", test=400))
-    for trial in run.chapter("cnn")["settings"][0]["trials"]:
-        run.outcomes[trial] |= {"state": "diverged", "scores": None, "reason": "NaN", "history": None}
-    for planned in run.chapter("noise")["evaluations"]:
-        run.evaluations[planned["id"]] |= {
-            "state": "failed",
-            "reason": "no cnn",
-            "tpr": [],
-            "tpr_per_class": [],
-        }
-    text = words(build_report(run.summarise(), {}))
-    assert "There is nothing to average." in text and "0 of 1, 1 diverged" in text
-    assert "cnn, replicate 0: failed; no cnn." in text
-
-
-def test_a_run_without_anything_done_is_still_a_report(tmp_path):
-    run = MadeUp(tmp_path, digits_plan("quick"))
-    text = words(build_report(run))
-    assert "No chapter is finished yet." in text
-    assert text.count("Nothing of this chapter has been run yet.") == 9
-
-
-def test_somebodys_own_study_with_colour_images(tmp_path):
-    run = small(tmp_path)
-    run.outcomes["t0"] = {
-        "id": "t0",
-        "replicate": 0,
-        "state": "done",
-        "parameters": 7,
-        "seconds": 1.0,
-        "reason": None,
-    }
-    run.outcomes["t0"] |= {"scores": {"test_accuracy": 0.5, "test_loss": 1.0}, "verdicts": [], "history": {}}
-    run.pixels, run.labels = np.full((4, 3, 8, 8), 200, np.uint8), np.array([0, 1, 0, 1])
-    page = build_report(run.summarise())
-    assert "50.00\u202f%" in page and 'id="mine-1"' in page and "my_net.py:Net" in page
-
-
-@pytest.mark.parametrize(
-    "place", ["title", "question", "reason", "label", "note", "sentence", "finding", "verdict"]
-)
-def test_nothing_from_a_study_becomes_markup(tmp_path, place):
-    run = small(tmp_path, **({place: HOSTILE} if place == "question" else {}))
-    failed = {
-        "id": "t0",
-        "replicate": 0,
-        "state": "failed",
-        "reason": HOSTILE,
-        "verdicts": [],
-        "scores": None,
-    }
-    run.outcomes["t0"] = failed | {"seconds": 0.0}
-    run.plan["title"] = HOSTILE
-    run.plan["data"] |= {"note": HOSTILE, "labels": [HOSTILE, "b"], "counts": {"train": [3, 4]}}
-    run.plan["chapters"].insert(
-        0, {"name": "data", "kind": "data", "title": HOSTILE, "question": "", "answers": []}
-    )
-    run.outcomes["t0"]["verdicts"] = [
-        {"name": HOSTILE, "finding": HOSTILE, "advice": HOSTILE, "evidence": {HOSTILE: HOSTILE}}
-    ]
-    run.results = {"chapters": {"findings": [HOSTILE]}, "environment": {HOSTILE: HOSTILE}}
-    run.sentences = {"Mine/1": HOSTILE}
-    page = build_report(run)
-    assert "<script" not in page and page.count("&lt;script&gt;") > 8
-
-
-def test_answers_are_well_formed_and_those_of_the_built_in_study_exist():
-    wanted = {"relu", "softmax", "cross-entropy", "convolution", "pooling", "dropout", "l2", "preprocessing"}
-    assert known_answers() == wanted | {"denoising", "generation", "replicates", "test-set"}
-    for name in known_answers():
-        text = (TEMPLATES / "answers" / f"{name}.html").read_text(encoding="utf-8").replace("&nbsp;", "\xa0")
-        answer = ElementTree.fromstring(f"<div>{text}</div>")
-        assert answer[0].tag == "h3" and len("".join(answer.itertext())) > 400
-    spec, _ = read_study("digits")
-    named = {answer for chapter in spec.chapters.values() for answer in chapter.answers}
-    assert named == known_answers(), "every written answer has its place in the study"
-
-
-def test_an_answer_that_is_not_there_is_left_out(tmp_path):
-    assert "../../secret" not in build_report(small(tmp_path, answers=["../../secret", "relu"]))
-
-
-def test_a_table_is_shown_once(run, page):
-    layers = re.findall(r"Layers of the network", page)
-    assert len(layers) == 1  # all made-up networks have the same layers
+    text = text_of(page)
+    assert text.index(in_page(NOTE)) < text.index("Contents") < text.index("Summary")
 
 
 def test_files_are_written(run, page):
-    assert (run.path / "figures" / "noise-curves.svg").is_file()
-    assert (run.path / "figures" / "noise-curves.csv").is_file()
-    assert (
-        json.dumps(run.path.name).strip('"') in page and f"inklab report runs/digits/{run.path.name}" in page
-    )
+    for name in ("robustness-curves.svg", "robustness-curves.csv"):
+        assert (run.path / "figures" / name).is_file()
+    assert f"inklab report runs/digits/{run.path.name}" in page
 
 
 def test_the_page_is_the_same_every_time(run):
     assert build_report(run, {}) == build_report(run, {})
 
 
-def test_intervals_of_many_pipelines_stand_below_their_means(run, tmp_path):
-    """Beside them they would run out of the page, and be cut off in print."""
-    pipelines = ["cnn", "denoiser+cnn", "median+cnn", "noise-trained-cnn", "median+denoiser+cnn"]
-    plan = digits_plan("quick", (f"noise.pipelines={pipelines}",), test=400)
-    plan["chapters"] = [each for each in plan["chapters"] if each["kind"] in ("train", "noise")]
-    many = made_up_run(tmp_path, plan)
-    (few_rates, *_), (many_rates, *_) = (
-        robustness_tables(each, each.chapter("noise")) for each in (run, many)
+# ---------------------------------------------------------------- sections
+
+
+def test_every_section_has_title_method_and_numbers(run, page):
+    text = text_of(page)
+    for plan in run.plan.experiments[:-1]:
+        assert in_page(plan.title) in text
+    section = build_section(run, run.plan.experiment("mlp-64-64"), [])
+    assert section.method.startswith("Network mlp (hidden 64-64); SGD, learning rate 0.1; batches of 128;")
+    for part in ("10 epochs", "cross-entropy", "55,000", "bf16", "5 replicates"):
+        assert part in section.method
+    assert section.sentence and in_page(section.sentence) in text
+    accuracy = run.results.training["mlp-64-64"].settings[0].metrics["test_accuracy"]
+    assert accuracy.n == 5 and f'<td class="n">{estimate_cells(accuracy, "test_accuracy")[0]}</td>' in page
+
+
+def test_a_diagnosis_is_a_notice_with_evidence_and_advice(run, page):
+    (notice,) = build_section(run, run.plan.experiment("scaled-twice"), []).notices
+    text = text_of(re.search(r"<aside.*?</aside>", page, flags=re.DOTALL)[0])
+    assert notice.name == "inputs-scaled-twice" and notice.trials == "5 of 5 trials"
+    assert ("largest input", "0.0039216") in notice.evidence
+    for part in (notice.name, notice.trials, notice.message, notice.advice, *sum(notice.evidence, ())):
+        assert in_page(part) in text
+
+
+def test_a_table_appears_once(page):
+    assert len(re.findall(r"Layers of the network", page)) == 1  # all synthetic networks have the same layers
+
+
+def test_a_single_sweep_needs_no_headline(tmp_path):
+    run = write_report_run(tmp_path, plan_of(["l2-sweep"]))
+    assert "No experiment is finished yet." not in text_of(build_report(run, {}))
+
+
+def test_a_run_without_anything_done_is_still_a_report(tmp_path):
+    run = SyntheticRun(digits_plan("quick")).write(tmp_path)
+    text = text_of(build_report(run))
+    n = sum(bool(run.plan.trials_of(e.name) or run.plan.evaluations_of(e.name)) for e in run.plan.experiments)
+    assert "No experiment is finished yet." in text
+    assert text.count("This experiment has not been run yet.") == n > 5
+
+
+def test_a_users_own_study_with_color_images(tmp_path):
+    run = own_study()
+    metrics = {"test_accuracy": 0.5, "test_loss": 1.0}
+    run.outcomes["t0"] = outcome_of("t0", run.plan.configs["c"], 0, metrics)
+    page = build_report(run.write(tmp_path))
+    assert "50.00%" in page and 'id="mine-1"' in page and "my_net.py:Net" in page
+
+
+# ---------------------------------------------------------------- failures
+
+
+def test_failed_trials_are_counted_and_listed(tmp_path):
+    invented = invent_outcomes(plan_of(["l2-sweep"]))
+    setting = invented.plan.experiment("l2-sweep").settings[4]
+    invented.fail(setting.trials[2])
+    section = build_section(invented.write(tmp_path), invented.plan.experiment("l2-sweep"), [])
+    assert "14 of 15" in section.status and "1 diverged" in section.status
+    (line,) = section.failures
+    reason = invented.outcomes[setting.trials[2]].reason
+    assert all(part in line for part in (setting.label, "replicate 2", "diverged", reason))
+
+
+def test_an_experiment_whose_trials_all_diverged(tmp_path):
+    invented = invent_outcomes(plan_of(["cnn", "denoiser", "robustness"]))
+    for trial in invented.plan.trials_of("cnn"):
+        invented.fail(trial)
+    empty = {"recall": (), "recall_per_class": (), "accuracy": ()}
+    for id in invented.plan.evaluations_of("robustness"):
+        invented.change_evaluation(id, state=TrialState.FAILED, reason="no cnn", **empty)
+        del invented.stored[id]
+    run = invented.write(tmp_path)
+    for name in ("cnn", "robustness"):
+        section = build_section(run, run.plan.experiment(name), [])
+        assert section.status.startswith("0 of") and section.failures
+        assert not [table for table in section.tables if "Mean" in table.caption]
+    assert "no cnn" in build_report(run)
+
+
+# ---------------------------------------------------------------- tables
+
+
+def equal_estimate(**fields: Any) -> Estimate:
+    return Estimate(mean=0.1, sd=0.0, n=3, ci95=(0.1, 0.1), values=(0.1,) * 3, **fields)
+
+
+def test_intervals_over_images_are_starred_and_explained():
+    student = Estimate(mean=0.5, sd=0.1, n=2, ci95=(0.4, 0.6), values=(0.4, 0.6))
+    single = Estimate(mean=0.1, sd=None, n=1, ci95=None, values=(0.1,), ci95_images=(0.08, 0.12))
+    equal = equal_estimate(ci95_images=(0.08, 0.12))
+    assert [estimate_cells(e, "recall")[1] for e in (student, single, equal, equal_estimate())] == [
+        "40.00 to 60.00", "8.00 to 12.00*", "8.00 to 12.00*", "—",
+    ]  # fmt: skip
+    assert interval_note([student]) == interval_note([Estimate.empty()]) == ""
+    notes = [interval_note([estimate]) for estimate in (single, equal, equal_estimate())]
+    assert len(set(notes)) == 3 and "*" in notes[0] and "*" in notes[1] and "*" not in notes[2]
+
+
+def test_equal_replicates_have_the_interval_over_images(tmp_path):
+    invented = invent_outcomes(plan_of(["mlp-64-64", "robustness"], profile="full"))
+    for trial in invented.plan.trials_of("mlp-64-64"):
+        invented.change_metrics(trial, test_accuracy=0.1135)
+    for id in invented.plan.evaluations_of("robustness"):
+        recall = (*invented.evaluations[id].recall[:-1], 0.1)
+        invented.change_evaluation(id, recall=recall)
+    run = invented.write(tmp_path)
+    plan, results = run.plan.experiment("mlp-64-64"), run.results
+    row = training_tables(run, plan, results.training["mlp-64-64"])[0].rows[0]
+    low, high = results.training["mlp-64-64"].settings[0].metrics["test_accuracy"].ci95_images
+    assert row[:3] == ["Test accuracy", "11.35%", f"{100 * low:.2f} to {100 * high:.2f}*"]
+    table = recall_table(results.experiments["robustness"])
+    low, high = results.experiments["robustness"].pipelines["cnn"].recall[-1].ci95_images
+    assert table.rows[-1][1] == f"10.00%\n({100 * low:.2f} to {100 * high:.2f})*"
+
+
+def test_intervals_of_many_pipelines_are_below_their_means(run):
+    """Beside them they would be cut off in print."""
+    pipelines = ["cnn", "denoiser+cnn", "median+cnn"]
+    few = invent_outcomes(plan_of(["robustness"], (f"robustness.pipelines={pipelines}",)))
+    few_table = recall_table(few.results.experiments["robustness"])
+    many_table = recall_table(run.results.experiments["robustness"])
+    assert len(few_table.header) == 4 and len(many_table.header) == 5
+    assert not any("\n" in cell for row in few_table.rows for cell in row)
+    assert all(cell.count("\n(") == 1 for row in many_table.rows for cell in row[1:])
+
+
+# ---------------------------------------------------------------- text from outside
+
+
+def test_nothing_from_a_study_becomes_markup(tmp_path):
+    run = own_study(title=HOSTILE, question=HOSTILE)
+    findings = FindingsPlan(name="findings", title=HOSTILE, explanations=("relu",))
+    run.change_plan(
+        title=HOSTILE,
+        experiments=[DataPlan(name="data", title=HOSTILE), *run.plan.experiments, findings],
+        data=replace(run.plan.data, note=HOSTILE, labels=(HOSTILE, "b"), dataset=HOSTILE),
+        profile=HOSTILE,
     )
-    assert len(few_rates.head) == 5 and len(many_rates.head) == 6
-    assert not any("\n" in cell for row in few_rates.rows for cell in row)
-    assert all(cell.count("\n(") == 1 for row in many_rates.rows for cell in row[1:])
+    diagnosis = Diagnosis(name=HOSTILE, message=HOSTILE, advice=HOSTILE, evidence={HOSTILE: HOSTILE})
+    run.outcomes["t0"] = replace(
+        outcome_of("t0", run.plan.configs["c"], 0, {}),
+        state=TrialState.FAILED, metrics=None, reason=HOSTILE, diagnoses=(diagnosis,),
+    )  # fmt: skip
+    results = replace(run.results, findings=(HOSTILE,))
+    run.write(tmp_path)
+    results.write(tmp_path / "results.json")
+    page = build_report(run.write(tmp_path, with_results=False))
+    assert "<script" not in page and page.count("&lt;script&gt;") > 12
+
+
+def test_explanations_are_well_formed_and_used_by_the_built_in_study():
+    for name in known_explanations():
+        text = (TEMPLATES / "explanations" / f"{name}.html").read_text(encoding="utf-8")
+        explanation = ElementTree.fromstring(f"<div>{text.replace('&nbsp;', NO_BREAK_SPACE)}</div>")
+        assert explanation[0].tag == "h3" and len("".join(explanation.itertext())) > 400
+    spec = read_study("digits").spec
+    used = {name for experiment in spec.experiments.values() for name in experiment.explanations}
+    assert used == known_explanations() and len(used) == 12
+
+
+def test_an_explanation_that_does_not_exist_is_left_out(tmp_path):
+    run = own_study(explanations=("../../secret", "relu")).write(tmp_path)
+    assert build_section(run, run.plan.experiment("Mine_1"), []).explanations == ["relu"]
+    assert "../../secret" not in build_report(run, {})

@@ -1,6 +1,5 @@
-"""From outcomes to results.json: what is averaged, what chooses, where cleaning helps, and the schema."""
+"""From outcomes to results.json: what is averaged, what chooses, where denoising helps, and the schema."""
 
-import copy
 import json
 from pathlib import Path
 
@@ -8,299 +7,362 @@ import jsonschema
 import numpy as np
 import pytest
 from scipy import stats
-from synthetic_run import STRENGTHS, Run, synthetic_run
+from synthetic_run import STRENGTHS, SyntheticRun, make_plan, replace, robustness_id, synthetic_run
 
-from inklab.errors import ConfigError, UnknownNameError
-from inklab.results.comparison import compare_settings
-from inklab.results.experiment_summary import confusion
-from inklab.results.summarize import summarize
+from inklab.errors import ConfigError, CorruptFileError, UnknownNameError
+from inklab.records.components import Pipeline
+from inklab.records.outcomes import TrialState
+from inklab.records.plan import TrainingPlan
+from inklab.records.results import Results, results_schema
+from inklab.results.comparison import compare
+from inklab.results.summarize import confusion_matrix, write_results
 from inklab.statistics import paired_images_difference
 
-SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "results.schema.json").read_text())
-CHECK = jsonschema.Draft202012Validator(SCHEMA)
+SCHEMA_FILE = Path(__file__).parents[1] / "docs" / "results.schema.json"
+SCHEMA = jsonschema.Draft202012Validator(json.loads(SCHEMA_FILE.read_text(encoding="utf-8")))
 
 
-def results_of(run: Run) -> dict:
-    told = summarize(run.plan, run.outcomes, run.evaluations, run.arrays, environment={"torch": "2.10"})
-    return json.loads(json.dumps(told, allow_nan=False))
+@pytest.fixture
+def run() -> SyntheticRun:
+    return synthetic_run()
 
 
 @pytest.fixture(scope="module")
-def whole() -> dict:
-    return results_of(synthetic_run())
+def finished() -> SyntheticRun:
+    """Not to be changed."""
+    return synthetic_run()
 
 
-class TestTrain:
-    def test_scores_are_those_of_the_outcomes(self, whole):
-        run, told = synthetic_run(), whole["chapters"]["mlp-64-64"]
-        values = [run.outcomes[f"mlp-64-64-0-{k}"]["scores"]["test_accuracy"] for k in range(3)]
-        assert told["test_accuracy"]["values"] == values
-        assert told["outcomes"] == {"done": 3} and told["parameters"] == 55050
-        assert "ci95_images" in told["validation_accuracy"] and "ci95_images" not in told["test_loss"]
+@pytest.fixture(scope="module")
+def results(finished) -> Results:
+    return finished.results
 
-    def test_failed_trials_are_counted_and_never_averaged(self):
-        run = synthetic_run()
-        before = results_of(run)["chapters"]["mlp-64-64"]["test_accuracy"]["values"]
+
+def accuracies(run: SyntheticRun, setting: str, n: int) -> list[float]:
+    return [run.outcomes[f"{setting}-{k}"].metrics["test_accuracy"] for k in range(n)]
+
+
+class TestTraining:
+    def test_metrics_are_those_of_the_outcomes(self, finished, results):
+        setting = results.training["mlp-64-64"].best
+        assert setting.metrics["test_accuracy"].values == tuple(accuracies(finished, "mlp-64-64-0", 3))
+        assert setting.outcomes == {TrialState.DONE: 3} and setting.parameters == 55_050
+        assert setting.metrics["validation_accuracy"].ci95_images is not None
+        assert setting.metrics["test_loss"].ci95_images is None
+
+    def test_failed_trials_are_counted_and_never_averaged_in(self, run):
+        before = accuracies(run, "mlp-64-64-0", 3)
         run.fail("mlp-64-64-0-1")
-        told = results_of(run)["chapters"]["mlp-64-64"]
-        assert told["outcomes"] == {"done": 2, "diverged": 1}
-        assert told["test_accuracy"]["values"] == [before[0], before[2]]
+        setting = run.of("mlp-64-64").best
+        assert setting.outcomes == {TrialState.DONE: 2, TrialState.DIVERGED: 1}
+        assert setting.metrics["test_accuracy"].values == (before[0], before[2])
 
-    def test_what_is_missing_waits(self):
-        run = synthetic_run()
+    def test_missing_trials_wait(self, run):
         del run.outcomes["mlp-64-64-0-2"]
-        assert results_of(run)["chapters"]["mlp-64-64"]["outcomes"] == {"done": 2, "waiting": 1}
+        assert run.of("mlp-64-64").outcomes == {TrialState.DONE: 2, TrialState.WAITING: 1}
 
-    def test_verdicts_are_named_with_their_trials(self, whole):
-        told = whole["chapters"]["scaled-twice"]
-        assert told["verdicts"] == ["inputs-scaled-twice"]
-        assert told["verdict_details"][0]["trials"] == 1
-        assert "verdicts" not in whole["chapters"]["cnn"]
+    def test_diagnoses_are_counted(self, run):
+        diagnosis = run.outcomes["scaled-twice-0-0"].diagnoses[0]
+        for k in (0, 2):
+            trial = f"mlp-64-64-0-{k}"
+            run.outcomes[trial] = replace(run.outcomes[trial], diagnoses=(diagnosis,))
+        (row,) = run.of("mlp-64-64").best.diagnoses
+        assert (row.name, row.message, row.trials) == (diagnosis.name, diagnosis.message, 2)
+        assert run.of("cnn").best.diagnoses == ()
 
-    def test_denoisers_have_the_scores_of_denoisers(self, whole):
-        told = whole["chapters"]["denoiser"]
-        assert {"test_bce", "test_psnr", "validation_bce"} <= set(told) and "test_accuracy" not in told
+    def test_denoisers_have_the_metrics_of_denoisers(self, results):
+        metrics = results.training["denoiser"].best.metrics
+        assert metrics.keys() == {"test_bce", "test_psnr", "validation_bce", "validation_psnr"}
+
+    def test_a_metric_of_ones_own_is_averaged_too(self, run):
+        for k in range(3):
+            run.change_metrics(f"cnn-0-{k}", test_top5_accuracy=0.5, sharpness=2.0)
+        metrics = run.of("cnn").best.metrics
+        assert metrics["test_top5_accuracy"].ci95_images is not None
+        assert metrics["sharpness"].mean == 2.0 and metrics["sharpness"].ci95_images is None
 
 
-class TestSweep:
-    def test_the_best_is_chosen_by_validation_whatever_the_test_says(self):
-        run = synthetic_run()
+class TestGrid:
+    def test_the_best_is_chosen_by_validation_whatever_the_test_set_says(self, run):
         for k in range(6):
-            run.outcomes[f"l2-sweep-2-{k}"]["scores"]["test_accuracy"] = 1.0
-        assert results_of(run)["chapters"]["l2-sweep"]["best"] == 1e-5
+            run.change_metrics(f"l2-sweep-2-{k}", test_accuracy=1.0)
+        assert run.of("l2-sweep").best_setting == {"l2": 1e-5}
 
-    def test_others_are_compared_on_the_test_images_in_pairs(self, whole):
-        told, run = whole["chapters"]["l2-sweep"], synthetic_run()
-        assert [(each["l2"], each["against"]) for each in told["comparisons"]] == [(1e-6, 1e-5), (1e-3, 1e-5)]
-        scores = {
-            j: [run.outcomes[f"l2-sweep-{j}-{k}"]["scores"]["test_accuracy"] for k in range(6)]
-            for j in range(3)
-        }
-        for place, each in zip((0, 2), told["comparisons"], strict=True):
-            expected = stats.ttest_rel(scores[place], scores[1])
-            assert each["score"] == "test_accuracy"
-            assert each["difference"]["p"] == pytest.approx(expected.pvalue)
-            assert each["difference"]["p_holm"] >= each["difference"]["p"]
+    def test_others_are_compared_on_the_test_set_in_pairs(self, finished, results):
+        comparisons = results.training["l2-sweep"].comparisons
+        assert [row.values["l2"] for row in comparisons] == [1e-6, 1e-3]
+        best = accuracies(finished, "l2-sweep-1", 6)
+        for index, row in zip((0, 2), comparisons, strict=True):
+            expected = stats.ttest_rel(accuracies(finished, f"l2-sweep-{index}", 6), best)
+            assert (row.metric, row.baseline) == ("test_accuracy", {"l2": 1e-5})
+            assert row.difference.p == pytest.approx(expected.pvalue)
+            assert row.difference.p_holm >= row.difference.p
 
-    def test_pairs_are_those_that_both_have_finished(self):
-        run = synthetic_run()
+    def test_pairs_are_those_that_are_done_in_both(self, run):
         run.fail("l2-sweep-2-1")
         del run.outcomes["l2-sweep-1-4"]
-        others = results_of(run)["chapters"]["l2-sweep"]["comparisons"]
-        assert [each["difference"]["n"] for each in others] == [5, 4]
+        assert [row.difference.n for row in run.of("l2-sweep").comparisons] == [5, 4]
 
-    def test_a_setting_that_diverges_is_not_chosen_for_its_survivors(self):
-        run = synthetic_run()
+    def test_a_setting_that_diverges_is_not_chosen_for_its_survivors(self, run):
         run.fail("l2-sweep-1-0")
-        assert results_of(run)["chapters"]["l2-sweep"]["best"] == 1e-6
+        assert run.of("l2-sweep").best_setting == {"l2": 1e-6}
 
-    def test_two_varied_keys_are_named(self):
-        run = synthetic_run()
-        chapter = run.chapter("l2-sweep")
-        chapter["vary"] = ["l2", "batch"]
-        for place, setting in enumerate(chapter["settings"]):
-            setting["values"]["batch"] = 32 * (place + 1)
-        told = results_of(run)["chapters"]["l2-sweep"]
-        assert told["best"] == {"l2": 1e-5, "batch": 64}
-        assert told["comparisons"][0]["against"] == told["best"]
+    def test_two_keys_may_vary(self, run):
+        experiment = run.plan.experiment("l2-sweep")
+        settings = tuple(
+            replace(setting, values={**setting.values, "batch_size": 32 * (index + 1)})
+            for index, setting in enumerate(experiment.settings)
+        )
+        run.change_experiment("l2-sweep", grid=("l2", "batch_size"), settings=settings)
+        entry = run.of("l2-sweep")
+        assert entry.best_setting == {"l2": 1e-5, "batch_size": 64} == entry.comparisons[0].baseline
 
-    def test_nothing_is_chosen_without_validation_images(self):
-        run = synthetic_run()
-        run.plan["data"]["validation"] = 0
-        for outcome in run.outcomes.values():
-            outcome["scores"] = {k: v for k, v in outcome["scores"].items() if k.startswith("test")}
-        told = results_of(run)["chapters"]["l2-sweep"]
-        assert (told["best"], told["comparisons"]) == (None, [])
+    def test_nothing_is_chosen_without_validation_images(self, run):
+        for trial, outcome in run.outcomes.items():
+            metrics = {name: value for name, value in outcome.metrics.items() if name.startswith("test")}
+            run.outcomes[trial] = replace(outcome, metrics=metrics)
+        entry = run.of("l2-sweep")
+        assert (entry.best, entry.comparisons) == (None, ())
 
 
-class TestNoise:
-    def test_helps_from_the_first_strength_whose_bound_is_above_zero(self, whole):
-        told = whole["chapters"]["noise"]
-        assert told["helps_from"] == 0.1 and told["helps_by"]["pipeline"] == "denoiser+cnn"
-        assert told["helps_by"]["over"] == "replicates"
-        for each in told["comparisons"]:
-            for row in each["differences"]:
-                assert (row["lower"] > 0) == (row["strength"] in each["helps_at"])
-                assert (row["lower"] > 0 or row["upper"] < 0) == (row["p_holm"] < 0.05)
-        assert told["helps_by"]["hurts_at"] == [0.0]
+class TestRobustness:
+    def test_significant_are_the_strengths_whose_bounds_exclude_zero(self, results):
+        entry = results.experiments["robustness"]
+        assert entry.denoised_pipeline == "denoiser+cnn" == entry.denoising.pipeline
+        assert entry.denoising.significant_from == 0.1 and entry.denoising.worse_at == (0.0,)
+        assert entry.denoising.paired_over == "replicates"
+        for comparison in entry.comparisons:
+            for row in comparison.differences:
+                lower, upper = row.difference.interval
+                assert (lower > 0) == (row.strength in comparison.better_at)
+                assert (lower > 0 or upper < 0) == row.difference.significant
 
-    def test_a_filter_is_no_trained_denoiser(self):
-        run = synthetic_run()
-        chapter = run.chapter("noise")
-        chapter["pipelines"] = ["cnn", "median+cnn"]
-        told = results_of(run)["chapters"]["noise"]
-        assert told["helps_from"] is None and told["helps_by"] is None
-        assert told["comparisons"][0]["helps_from"] is not None
+    def test_a_filter_is_no_trained_denoiser(self, run):
+        planned = run.plan.experiment("robustness")
+        pipelines = (Pipeline("cnn"), Pipeline("median+cnn"))
+        evaluations = [evaluation for evaluation in planned.evaluations if evaluation.pipeline in pipelines]
+        run.change_experiment("robustness", pipelines=pipelines, evaluations=evaluations)
+        entry = run.of("robustness")
+        assert entry.denoised_pipeline is None and entry.denoising is None
+        assert entry.comparison("median+cnn").significant_from is not None
 
     def test_few_replicates_are_compared_over_the_images(self):
         run = synthetic_run(replicates=2)
-        told = results_of(run)["chapters"]["noise"]["helps_by"]
-        assert told["over"] == "images" and told["replicates"] == [0, 1]
+        comparison = run.of("robustness").denoising
+        assert comparison.paired_over == "images" and comparison.replicates == (0, 1)
+        labels = run.stored[robustness_id("cnn", 0)]["labels"]
         right = [
-            np.mean([run.stored[f"noise-{name}-{k}"]["predicted"][2] == labels for k in (0, 1)], axis=0)
+            np.mean([run.stored[robustness_id(name, k)]["predicted"][2] == labels for k in (0, 1)], axis=0)
             for name in ("denoiser+cnn", "cnn")
-            for labels in [run.stored["noise-cnn-0"]["labels"]]
         ]
-        expected = paired_images_difference(*right, run.stored["noise-cnn-0"]["labels"])
-        assert told["differences"][2]["mean"] == pytest.approx(expected.mean)
-        assert told["differences"][2]["p"] == pytest.approx(expected.p)
+        expected = paired_images_difference(*right, labels)
+        assert comparison.differences[2].difference.mean == pytest.approx(expected.mean)
+        assert comparison.differences[2].difference.p == pytest.approx(expected.p)
 
-    def test_no_help_is_null(self):
-        run = synthetic_run()
+    def test_no_gain_has_no_first_strength(self, run):
         for k in range(3):
-            for name in ("tpr", "accuracy"):
-                run.evaluations[f"noise-denoiser+cnn-{k}"][name] = [0.1 + 0.01 * k] * len(STRENGTHS)
-        told = results_of(run)["chapters"]["noise"]
-        assert told["helps_from"] is None and told["helps_by"]["helps_at"] == []
+            flat = [0.1 + 0.01 * k] * len(STRENGTHS)
+            run.change_evaluation(robustness_id("denoiser+cnn", k), recall=flat, accuracy=flat)
+        comparison = run.of("robustness").denoising
+        assert (comparison.significant_from, comparison.better_at, comparison.best) == (None, (), None)
 
-    def test_confusions_count_every_image_of_every_replicate(self, whole):
-        told = whole["chapters"]["noise"]
-        assert set(told["confusions"]["cnn"]) == {"0", "0.2"} and told["confusions_over"]["cnn"] == [0, 1, 2]
-        matrix = np.array(told["confusions"]["cnn"]["0.2"])
+    def test_confusion_matrices_count_every_image_of_every_replicate(self, results):
+        entry = results.experiments["robustness"]
+        matrices = entry.confusion_matrices["cnn"]
+        assert matrices.by_strength.keys() == {"0", "0.2"} and matrices.replicates == (0, 1, 2)
+        matrix = np.array(matrices.by_strength["0.2"])
         assert matrix.sum(axis=1).tolist() == [600] * 4
-        accuracy = told["pipelines"]["cnn"]["accuracy"][2]["mean"]
-        assert np.trace(matrix) / matrix.sum() == pytest.approx(accuracy)
+        assert np.trace(matrix) / matrix.sum() == pytest.approx(entry.pipelines["cnn"].accuracy[2].mean)
 
-    def test_confusion_rows_are_the_truth(self):
-        from sklearn.metrics import confusion_matrix
+    def test_rows_of_a_confusion_matrix_are_the_true_classes(self):
+        from sklearn import metrics
 
         rng = np.random.default_rng(0)
-        labels, said = rng.integers(0, 5, 300), rng.integers(0, 5, 300)
-        assert np.array_equal(confusion(labels, said, 5), confusion_matrix(labels, said))
+        labels, predicted = rng.integers(0, 5, 300), rng.integers(0, 5, 300)
+        expected = metrics.confusion_matrix(labels, predicted)
+        assert np.array_equal(confusion_matrix(labels, predicted, 5), expected)
 
-    def test_failed_evaluations_are_left_out(self):
-        run = synthetic_run()
-        run.evaluations["noise-cnn-1"] |= {"state": "failed", "tpr": None, "accuracy": None}
-        del run.stored["noise-cnn-1"]
-        told = results_of(run)["chapters"]["noise"]
-        assert told["outcomes"] == {"done": 8, "failed": 1}
-        assert told["pipelines"]["cnn"]["replicates"] == [0, 2] == told["helps_by"]["replicates"]
-
-
-def test_generator_scores_samplers_beside_their_floor(whole):
-    told = whole["chapters"]["generator"]
-    assert told["samplers"]["gaussian"]["recognised"]["mean"] == 0.41
-    assert told["samplers"]["binary"]["classes"] == []
-    assert told["floor"]["mean"] == 1.2 and told["reconstructed"]["mean"] == 0.89
-    assert "ci95_images" in told["recognised_test"]
+    def test_failed_evaluations_are_left_out(self, run):
+        id = robustness_id("cnn", 1)
+        run.change_evaluation(id, state=TrialState.FAILED, recall=(), accuracy=(), recall_per_class=())
+        del run.stored[id]
+        entry = run.of("robustness")
+        assert entry.outcomes == {TrialState.DONE: 8, TrialState.FAILED: 1}
+        assert entry.pipelines["cnn"].replicates == (0, 2) == entry.denoising.replicates
 
 
-def test_seconds_count_a_shared_training_once():
-    run = synthetic_run()
-    run.chapter("scaled-twice")["settings"][0]["trials"] = ["mlp-64-64-0-0"]
-    told = results_of(run)["seconds"]
-    assert told["chapters"]["scaled-twice"] == 2.0
-    assert told["total"] == pytest.approx(sum(told["chapters"].values()) - 2.0)
+def test_samplers_are_scored_beside_real_images(results):
+    entry = results.experiments["generation"]
+    assert entry.samplers["gaussian"].confident_share.mean == 0.41
+    assert entry.samplers["binary"].class_shares == ()
+    assert entry.real_data_frechet.mean == 1.2 and entry.confident_share_reconstructed.mean == 0.89
+    assert entry.confident_share_test.ci95_images is not None
+
+
+def test_timings_count_a_shared_training_once(run):
+    shared = run.plan.experiment("mlp-64-64").settings[0]
+    setting = replace(shared, trials=shared.trials[:1])
+    experiments = [
+        replace(experiment, settings=(setting,)) if experiment.name == "scaled-twice" else experiment
+        for experiment in run.plan.experiments
+    ]
+    run.plan = make_plan(experiments, run.plan.configs)
+    timings = run.results.timings
+    assert timings.experiments["scaled-twice"] == 2.0
+    assert timings.total == pytest.approx(sum(timings.experiments.values()) - 2.0)
+
+
+def test_results_of_a_directory_are_those_of_its_outcomes(run, tmp_path):
+    opened = run.write(tmp_path, with_results=False)
+    (tmp_path / "timer.json").write_text('{"seconds": 12.5}', encoding="utf-8")
+    written = write_results(tmp_path, opened._snapshot)
+    assert written == Results.read(tmp_path / "results.json")
+    assert written.experiments == run.results.experiments and written.timings.total == 12.5
+    assert (written.environment.precision, written.environment.workers) == ("fp32", 2)
 
 
 class TestSchema:
+    def test_the_file_is_that_of_the_records(self):
+        assert json.loads(SCHEMA_FILE.read_text(encoding="utf-8")) == results_schema()
+
     @pytest.mark.parametrize("replicates", [1, 2, 3])
     def test_accepts_a_finished_run(self, replicates):
-        CHECK.validate(results_of(synthetic_run(replicates)))
+        SCHEMA.validate(synthetic_run(replicates).results.to_json())
 
-    def test_accepts_a_run_that_has_only_begun(self):
-        run = synthetic_run()
+    def test_accepts_a_run_that_has_only_begun(self, run):
         run.outcomes, run.evaluations = {}, {}
-        told = results_of(run)
-        CHECK.validate(told)
-        assert told["chapters"]["noise"]["outcomes"] == {"waiting": 9}
+        SCHEMA.validate(run.results.to_json())
+        assert run.of("robustness").outcomes == {TrialState.WAITING: 9}
 
     @pytest.mark.parametrize(
-        ("where", "value"),
+        ("path", "value"),
         [
-            ("chapters/scaled-twice/test_accuracy/ci95", [0.1, 0.2]),  # an interval from one replicate
-            ("chapters/scaled-twice/test_accuracy/sd", 0.0),
-            ("chapters/mlp-64-64/test_accuracy/ci95", None),
-            ("chapters/mlp-64-64/test_accuracy/mean", 97.1),  # per cent
-            ("chapters/mlp-64-64/test_accuracy/values", [0.9, 0.9, 1.1]),
-            ("chapters/mlp-64-64/test_accuracy/sd", -0.1),
-            ("chapters/mlp-64-64/test_accuracy/std", 0.1),
-            ("chapters/mlp-64-64/test_loss/mean", -1.0),
-            ("chapters/mlp-64-64/outcomes/crashed", 1),
-            ("chapters/l2-sweep/comparisons/0/difference/p", 1.5),
-            ("chapters/l2-sweep/comparisons/0/score", "validation_accuracy"),
-            ("chapters/noise/pipelines/cnn/tpr/0/mean", 2),
-            ("chapters/noise/helps_from", "0.15"),
-            ("chapters/generator/samplers/gaussian/recognised/mean", 41.0),
-            ("chapters/findings", "all is well"),
-            ("chapters/cnn/kind", "training"),
-            ("format", 2),
+            ("experiments/mlp-64-64/settings/0/metrics/test_accuracy/sd", -0.1),
+            ("experiments/mlp-64-64/settings/0/metrics/test_accuracy/std", 0.1),
+            ("experiments/mlp-64-64/settings/0/metrics/test_accuracy/ci95_images", [0.9, 97.1]),
+            ("experiments/mlp-64-64/outcomes/crashed", 1),
+            ("experiments/l2-sweep/comparisons/0/difference/p", 1.5),
+            ("experiments/robustness/comparisons/0/metric", "accuracy"),
+            ("experiments/robustness/denoised_pipeline", 1),
+            ("experiments/robustness/comparisons/0/significant_from", "0.15"),
+            ("experiments/cnn/kind", "train"),
+            ("findings", "all is well"),
+            ("format", 1),
             ("data/sha256", "abc"),
         ],
     )
-    def test_refuses_a_wrong_value(self, whole, where, value):
-        broken = copy.deepcopy(whole)
-        *path, last = where.split("/")
-        _at(broken, path)[last] = value
-        assert not CHECK.is_valid(broken)
+    def test_schema_and_record_refuse_a_wrong_value(self, results, path, value):
+        broken = results.to_json()
+        *parents, last = path.split("/")
+        at(broken, parents)[last] = value
+        assert not SCHEMA.is_valid(broken) and not is_record(broken)
 
     @pytest.mark.parametrize(
-        "where",
+        ("path", "value"),
         [
-            "chapters/mlp-64-64/test_accuracy/mean",
-            "chapters/mlp-64-64/test_accuracy/sd",
-            "chapters/mlp-64-64/test_accuracy/ci95_images",
-            "chapters/mlp-64-64/validation_accuracy",
-            "chapters/mlp-64-64/parameters",
-            "chapters/denoiser/test_psnr",
-            "chapters/l2-sweep/best",
-            "chapters/l2-sweep/comparisons/0/difference/smallest_visible",
-            "chapters/noise/helps_from",
-            "chapters/noise/pipelines/cnn/tpr",
-            "chapters/generator/floor",
-            "chapters/findings",
-            "data/sha256",
-            "environment",
-            "seconds/total",
+            (
+                "experiments/scaled-twice/settings/0/metrics/test_accuracy/ci95",
+                [0.1, 0.2],
+            ),  # of one replicate
+            ("experiments/scaled-twice/settings/0/metrics/test_accuracy/sd", 0.0),
+            ("experiments/mlp-64-64/settings/0/metrics/test_accuracy/ci95", None),
+            ("experiments/mlp-64-64/settings/0/metrics/test_accuracy/mean", None),
+            ("experiments/mlp-64-64/settings/0/metrics/test_accuracy/n", 4),
+            ("experiments/l2-sweep/best_setting", {"l2": 0.5}),
+            ("experiments/robustness/baseline", "mlp"),
+            ("experiments/robustness/comparisons/0/significant_from", 0.5),
+            ("data/test", 1),
         ],
     )
-    def test_refuses_what_is_missing(self, whole, where):
-        broken = copy.deepcopy(whole)
-        *path, last = where.split("/")
-        del _at(broken, path)[last]
-        assert not CHECK.is_valid(broken)
+    def test_the_record_refuses_what_contradicts_itself(self, results, path, value):
+        broken = results.to_json()
+        *parents, last = path.split("/")
+        at(broken, parents)[last] = value
+        assert not is_record(broken)
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "experiments/mlp-64-64/settings/0/metrics/test_accuracy/mean",
+            "experiments/mlp-64-64/settings/0/metrics/test_accuracy/values",
+            "experiments/mlp-64-64/settings/0/parameters",
+            "experiments/l2-sweep/best_setting",
+            "experiments/l2-sweep/comparisons/0/difference/mde",
+            "experiments/robustness/pipelines/cnn/recall",
+            "experiments/robustness/comparisons/0/better_at",
+            "experiments/generation/real_data_frechet",
+            "data/sha256",
+            "environment",
+            "timings/total",
+        ],
+    )
+    def test_schema_and_record_refuse_what_is_missing(self, results, path):
+        broken = results.to_json()
+        *parents, last = path.split("/")
+        del at(broken, parents)[last]
+        assert not SCHEMA.is_valid(broken) and not is_record(broken)
 
 
-def _at(value, path):
+def at(value, path):
     for key in path:
         value = value[int(key)] if isinstance(value, list) else value[key]
     return value
 
 
+def is_record(value) -> bool:
+    try:
+        Results.parse_json(json.dumps(value).encode(), "results.json")
+    except CorruptFileError:
+        return False
+    return True
+
+
 class TestCompare:
-    def test_is_paired_by_replicate(self):
-        run = synthetic_run()
-        told = compare_settings(run.plan, run.outcomes, "l2-sweep:l2=0.001", "l2-sweep:l2=1e-05")
-        a, b = (
-            [run.outcomes[f"l2-sweep-{j}-{k}"]["scores"]["test_accuracy"] for k in range(6)] for j in (2, 1)
+    def test_is_paired_by_replicate(self, finished):
+        comparison = compare(finished.plan, finished.outcomes, "l2-sweep:l2=0.001", "l2-sweep:l2=1e-05")
+        a, b = (accuracies(finished, f"l2-sweep-{index}", 6) for index in (2, 1))
+        assert comparison.differences["test_accuracy"].p == pytest.approx(stats.ttest_rel(a, b).pvalue)
+        assert comparison.better["test_accuracy"] == "b" == comparison.better["test_loss"]
+        assert comparison.sentence.startswith("l2-sweep:l2=1e-05 has a significantly better test accuracy")
+
+    def test_experiments_may_differ_in_replicates(self, finished):
+        comparison = compare(finished.plan, finished.outcomes, "l2-sweep:l2=0.000001", "mlp-64-64")
+        assert comparison.replicates == (0, 1, 2) and comparison.better["test_accuracy"] == "a"
+
+    def test_the_sentence_names_what_is_not_done(self, run):
+        run.fail("cnn-0-1")
+        assert (
+            "cnn: 2 of 3 trials done, 1 diverged."
+            in compare(run.plan, run.outcomes, "cnn", "mlp-64-64").sentence
         )
-        assert told["scores"]["test_accuracy"]["p"] == pytest.approx(stats.ttest_rel(a, b).pvalue)
-        assert told["better"]["test_accuracy"] == "b" == told["better"]["test_loss"]
-        assert told["sentence"].startswith("l2-sweep:l2=1e-05 has the better test accuracy")
 
-    def test_chapters_may_differ_in_replicates(self):
-        run = synthetic_run()
-        told = compare_settings(run.plan, run.outcomes, "l2-sweep:l2=0.000001", "mlp-64-64")
-        assert told["replicates"] == [0, 1, 2] and told["better"]["test_accuracy"] == "a"
-
-    def test_nothing_finished_is_said(self):
-        run = synthetic_run()
-        told = compare_settings(run.plan, {}, "cnn", "mlp-64-64")
-        assert "no replicate that both have finished" in told["sentence"]
-        assert told["outcomes"]["cnn"] == {"waiting": 3}
+    def test_without_outcomes_there_are_no_pairs(self, finished):
+        comparison = compare(finished.plan, {}, "cnn", "mlp-64-64")
+        assert comparison.outcomes["cnn"] == {TrialState.WAITING: 3}
+        assert comparison.replicates == () and set(comparison.better.values()) == {None}
+        assert comparison.sentence
 
     @pytest.mark.parametrize(
-        ("a", "error", "message"),
+        ("name", "error"),
         [
-            ("cn", UnknownNameError, "no chapter is called 'cn'. Did you mean 'cnn'?"),
-            ("noise", ConfigError, "kind noise, which trains nothing"),
-            ("l2-sweep", ConfigError, "has 3 settings; name one of: l2-sweep:l2=1e-6, l2-sweep:l2=1e-5"),
-            ("l2-sweep:l2=1e-4", UnknownNameError, "no setting is called 'l2-sweep:l2=1e-4'. Did you mean"),
-            ("cnn:l2=1", UnknownNameError, "no setting is called 'cnn:l2=1'"),
-            ("denoiser", ConfigError, "they share no score"),
+            ("cn", UnknownNameError),
+            ("robustness", ConfigError),
+            ("l2-sweep", ConfigError),
+            ("l2-sweep:l2=1e-4", UnknownNameError),
+            ("cnn:l2=1", UnknownNameError),
+            ("denoiser", ConfigError),
         ],
     )
-    def test_mistakes_are_told(self, a, error, message):
-        run = synthetic_run()
-        with pytest.raises(error, match=message.replace("?", r"\?")):
-            compare_settings(run.plan, run.outcomes, a, "mlp-64-64")
+    def test_mistakes(self, finished, name, error):
+        with pytest.raises(error) as caught:
+            compare(finished.plan, finished.outcomes, name, "mlp-64-64")
+        assert type(caught.value) is error and name.partition(":")[0] in str(caught.value)
+
+
+def test_every_training_experiment_has_its_settings(finished, results):
+    for experiment in finished.plan.experiments:
+        if isinstance(experiment, TrainingPlan):
+            settings = results.training[experiment.name].settings
+            assert [setting.values for setting in settings] == [
+                setting.values for setting in experiment.settings
+            ]

@@ -1,4 +1,4 @@
-"""Seeds: the same place gives the same draws, other places others, and no global state is touched."""
+"""Seeds: the same path gives the same draws, other paths other ones, and no global state changes."""
 
 import itertools
 
@@ -39,23 +39,25 @@ INTEGERS = [466, 749, 32, 33]
 
 
 @given(st.integers(), NAMES)
-def test_the_same_place_draws_the_same(root, path):
-    one, other = at(root, path), at(root, path)
-    assert one == other and one.number == other.number
-    assert 0 <= one.number < 2**63
-    assert one.rng().random() == other.rng().random()
-    assert torch.equal(torch.rand(3, generator=one.generator()), torch.rand(3, generator=other.generator()))
+def test_the_same_path_draws_the_same(root, path):
+    first, second = at(root, path), at(root, path)
+    assert first == second and first.number == second.number
+    assert 0 <= first.number < 2**63
+    assert first.rng().random() == second.rng().random()
+    assert torch.equal(
+        torch.rand(3, generator=first.generator()), torch.rand(3, generator=second.generator())
+    )
 
 
 @given(st.integers(), NAMES, st.integers(), NAMES)
-def test_another_place_draws_otherwise(root, path, other_root, other_path):
+def test_another_path_draws_something_else(root, path, other_root, other_path):
     same = (root, [str(name) for name in path]) == (other_root, [str(name) for name in other_path])
     assert (at(root, path).number == at(other_root, other_path).number) == same
 
 
-def test_places_do_not_run_together():
-    """Names are kept apart, in whatever way they are cut up."""
-    places = [
+def test_paths_are_distinct():
+    """Names are separated, however they are split."""
+    seeds = [
         Seed(1) / "ab",
         Seed(1) / "a" / "b",
         Seed(1) / "a/b",
@@ -63,7 +65,7 @@ def test_places_do_not_run_together():
         Seed(11) / "",
         Seed(1) / 1,
     ]
-    assert len({place.number for place in places}) == len(places)
+    assert len({seed.number for seed in seeds}) == len(seeds)
     assert Seed(1) / 3 == Seed(1) / "3"
 
 
@@ -73,7 +75,7 @@ def test_a_generator_is_fresh_each_time():
     assert seed.rng().random() == seed.rng().random()
 
 
-def test_streams_of_neighbouring_places_are_independent():
+def test_streams_of_neighboring_paths_are_independent():
     """Replicates, epochs and steps count upwards: their draws must not resemble each other."""
     draws = np.stack([(Seed(0) / "replicate" / k).rng().random(2000) for k in range(20)])
     torch_draws = np.stack(
@@ -91,7 +93,7 @@ def test_numbers_fill_their_range():
     assert np.histogram(numbers, 10, (0, 1))[0].min() > 140
 
 
-def test_as_global_is_a_function_of_the_seed_and_puts_the_state_back():
+def test_as_global_is_a_function_of_the_seed_and_restores_the_state():
     torch.manual_seed(5)
     before = torch.get_rng_state()
     draws = []
@@ -108,7 +110,7 @@ def test_as_global_is_a_function_of_the_seed_and_puts_the_state_back():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_as_global_puts_the_state_back_after_an_error():
+def test_as_global_restores_the_state_after_an_error():
     before = torch.get_rng_state()
     with pytest.raises(KeyError), Seed(1).as_global():
         torch.rand(3)
@@ -128,7 +130,7 @@ def test_as_global_may_be_nested():
 
 def test_a_seed_is_a_value():
     assert len({Seed(1) / "a", Seed(1) / "a", Seed(2) / "a"}) == 2
-    for one, other in itertools.combinations([Seed(1), Seed(1) / 0, Seed(1) / 0 / 0], 2):
-        assert one != other
+    for first, second in itertools.combinations([Seed(1), Seed(1) / 0, Seed(1) / 0 / 0], 2):
+        assert first != second
     with pytest.raises(AttributeError):
         Seed(1).root = 2  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""`inklab serve` as typed: mistakes are told at once, it says where it listens, and ends when told to."""
+"""`inklab serve` as typed: wrong usage fails at once, the URL is printed, the server ends when asked to."""
 
 import os
 import re
@@ -11,8 +11,7 @@ import urllib.request
 import pytest
 import toy_run
 
-from inklab.cli import main
-from inklab.cli.serve_commands import _address
+from inklab.cli.model_commands import server_url
 from inklab.serve.address import BindAddress
 
 PROBE = """
@@ -26,58 +25,53 @@ except SystemExit as ended:
 """
 
 
-def typed(*words):
-    """The code and the heavy imports of a command that ends by itself, and what it said."""
-    ran = subprocess.run(
+def run(*words):
+    """The exit code and heavy imports of a command that ends by itself, and its error."""
+    ended = subprocess.run(
         [sys.executable, "-c", PROBE, "serve", *words], capture_output=True, text=True, timeout=60
     )
-    return ran.stdout.strip(), ran.stderr.strip()
+    return ended.stdout.strip(), ended.stderr.strip()
 
 
-class TestMistakes:
+class TestWrongUsage:
     @pytest.mark.parametrize(
-        ("words", "said"),
+        ("words", "named"),
         [
-            (["no-such-run"], "is not a run"),
+            (["no-such-run"], "no-such-run"),
             (["RUN", "--host", "0.0.0.0"], "--token auto"),
             (["RUN", "--token", "short"], "16 to 200"),
-            (["RUN", "--allow-host", "http://x"], "no name of a machine"),
+            (["RUN", "--allowed-host", "http://x"], "--allowed-host"),
             (["RUN", "--port", "70000"], "port"),
-            (["RUN", "--host", "203.0.113.9", "--token", "auto", "--port", "0"], "can't listen"),
+            (["RUN", "--host", "203.0.113.9", "--token", "auto", "--port", "0"], "203.0.113.9"),
         ],
     )
-    def test_one_line_before_anything_heavy_is_imported(self, words, said):
-        found, told = typed(*(str(toy_run.finished()) if word == "RUN" else word for word in words))
-        assert found == "2 []"
-        assert said in told and told.count("\n") <= 1
+    def test_one_line_before_anything_heavy_is_imported(self, words, named):
+        ended, error = run(*(str(toy_run.finished()) if word == "RUN" else word for word in words))
+        assert ended == "2 []"
+        assert named in error and error.count("\n") <= 1
 
-    def test_a_port_that_is_taken(self):
-        with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))
-            taken.listen()
-            port = str(taken.getsockname()[1])
-            found, told = typed(str(toy_run.finished()), "--port", port)
-        assert found == "2 []"
-        assert port in told and "or 0" in told
+    def test_a_port_in_use(self):
+        with socket.socket() as other:
+            other.bind(("127.0.0.1", 0))
+            other.listen()
+            port = str(other.getsockname()[1])
+            ended, error = run(str(toy_run.finished()), "--port", port)
+        assert ended == "2 []"
+        assert port in error and "or 0" in error
 
-    def test_packages_that_are_missing_are_named(self, monkeypatch, capsys):
-        monkeypatch.setattr(
-            "inklab.export.onnx_runtime.find_spec", lambda name: None if name == "fastapi" else name
-        )
-        with pytest.raises(SystemExit) as ended:
-            main(["serve", str(toy_run.finished())])
-        assert ended.value.code == 2
-        told = capsys.readouterr().err
-        assert "(fastapi)" in told and "pip install 'inklab[serve]'" in told
+    def test_packages_that_are_missing_are_named(self, monkeypatch, cli):
+        monkeypatch.setitem(sys.modules, "fastapi", None)  # as if it were not installed
+        code, _, error = cli("serve", toy_run.finished())
+        assert code == 2 and "fastapi" in error and "inklab[serve]" in error
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-def test_it_says_where_it_listens_and_ends_well(ending):
+def test_it_prints_its_url_and_ends_without_error(ending):
     command = [sys.executable, "-m", "inklab", "serve", str(toy_run.finished()), "--port", "0", "--no-open"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         try:
             line = running.stdout.readline()
-            port = re.search(r"at http://127\.0\.0\.1:(\d+)/ ; Ctrl-C ends it$", line)[1]
+            port = re.search(r"at http://127\.0\.0\.1:(\d+)/ \(Ctrl-C to stop\)$", line)[1]
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=10) as answer:
                 assert answer.status == 200
             follower = socket.create_connection(("127.0.0.1", int(port)))
@@ -91,17 +85,17 @@ def test_it_says_where_it_listens_and_ends_well(ending):
 
 
 @pytest.mark.parametrize(
-    ("place", "address"),
+    ("address", "url"),
     [
         (BindAddress(), "http://127.0.0.1:5/"),
         (BindAddress("::1"), "http://[::1]:5/"),
         (BindAddress("0.0.0.0", token="x" * 16), f"http://127.0.0.1:5/?token={'x' * 16}"),
         (
-            BindAddress("0.0.0.0", token="x" * 16, allowed=("lab.example",)),
+            BindAddress("0.0.0.0", token="x" * 16, allowed_hosts=("lab.example",)),
             f"http://lab.example:5/?token={'x' * 16}",
         ),
         (BindAddress("192.168.0.7", token="x" * 16), f"http://192.168.0.7:5/?token={'x' * 16}"),
     ],
 )
-def test_the_address_is_one_to_type_into_a_browser(place, address):
-    assert _address(place, 5) == address
+def test_the_url_is_one_to_type_into_a_browser(address, url):
+    assert server_url(address, 5) == url

@@ -9,60 +9,62 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from inklab.errors import OutOfRangeError
+from inklab.records.estimates import Difference, Estimate
 from inklab.statistics import (
+    adjust_family,
+    detectable_errors,
+    estimate,
+    family_alpha,
     holm,
     holm_levels,
-    minimum_detectable,
+    interval_at,
     paired_difference,
     paired_images_difference,
     prediction_interval,
-    score,
-    t_interval,
     wilson,
 )
 
 VECTORS = st.lists(st.floats(-10, 10), min_size=2, max_size=12)
+
+
+def minimum_detectable(sd, n, *alpha_and_power):
+    return sd / sqrt(n) * detectable_errors(n - 1, *alpha_and_power)
+
+
 P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=25)
 
 
-class TestScore:
+class TestEstimate:
     def test_is_student_over_replicates(self):
         values = [0.971, 0.974, 0.969, 0.973]
-        told = score(values, images=10_000)
+        accuracy = estimate(values, images=10_000)
         expected = stats.t.interval(0.95, 3, loc=np.mean(values), scale=stats.sem(values))
-        assert told.ci95 == pytest.approx(expected)
-        assert (told.mean, told.n) == (pytest.approx(np.mean(values)), 4)
-        assert told.sd == pytest.approx(np.std(values, ddof=1))
-        assert told.ci95_images == wilson(told.mean, 10_000)
+        assert accuracy.ci95 == pytest.approx(expected)
+        assert (accuracy.mean, accuracy.n) == (pytest.approx(np.mean(values)), 4)
+        assert accuracy.sd == pytest.approx(np.std(values, ddof=1))
+        assert accuracy.ci95_images == wilson(accuracy.mean, 10_000)
 
-    def test_json_has_the_keys_of_the_contract(self):
-        rate = score([0.5, 0.75], images=100).to_json()
-        assert set(rate) == {"mean", "sd", "n", "ci95", "values", "ci95_images"}
-        assert rate["values"] == [0.5, 0.75] and isinstance(rate["ci95"], list)
-        assert set(score([2.0, 3.0]).to_json()) == {"mean", "sd", "n", "ci95", "values"}
+    def test_only_shares_over_images_have_an_interval_over_images(self):
+        assert estimate([2.0, 3.0]).ci95_images is None
+        assert estimate([0.5, 0.75], images=100).values == (0.5, 0.75)
 
-    def test_one_replicate_says_nothing_over_replicates(self):
-        told = score([0.9], images=100)
-        assert (told.mean, told.n, told.sd, told.ci95) == (0.9, 1, None, None)
-        assert told.ci95_images is not None
+    def test_one_replicate_has_no_interval_over_replicates(self):
+        accuracy = estimate([0.9], images=100)
+        assert (accuracy.mean, accuracy.n, accuracy.sd, accuracy.ci95) == (0.9, 1, None, None)
+        assert estimate([0.5, 0.5]).ci95 == (0.5, 0.5)
+        assert accuracy.ci95_images is not None
 
     def test_none_is_not_zero(self):
-        assert score([], images=100).to_json() == {
-            "mean": None,
-            "sd": None,
-            "n": 0,
-            "ci95": None,
-            "values": [],
-        }
+        assert estimate([], images=100) == Estimate.empty()
 
     @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
     def test_refuses_what_failed_trials_leave(self, bad):
-        with pytest.raises(OutOfRangeError, match="leave failed trials out"):
-            score([0.5, bad])
+        with pytest.raises(OutOfRangeError):
+            estimate([0.5, bad])
 
-    def test_a_rate_in_per_cent_is_refused(self):
-        with pytest.raises(OutOfRangeError, match=r"share in \[0, 1\]"):
-            score([97.8], images=100)
+    def test_a_share_in_percent_is_refused(self):
+        with pytest.raises(OutOfRangeError):
+            estimate([97.8], images=100)
 
 
 class TestWilson:
@@ -100,66 +102,63 @@ class TestPairedDifference:
     def test_equals_scipys_paired_t_test(self):
         rng = np.random.default_rng(0)
         a, b = rng.normal(0.97, 0.01, 7), rng.normal(0.96, 0.01, 7)
-        told, expected = paired_difference(a, b), stats.ttest_rel(a, b)
-        assert told.p == pytest.approx(expected.pvalue)
+        difference, expected = paired_difference(a, b), stats.ttest_rel(a, b)
+        assert difference.p == pytest.approx(expected.pvalue)
         interval = expected.confidence_interval(0.95)
-        assert told.ci95 == pytest.approx((interval.low, interval.high))
+        assert difference.ci95 == pytest.approx((interval.low, interval.high))
         wide = expected.confidence_interval(0.999)
-        assert told.interval(0.999) == pytest.approx((wide.low, wide.high))
-        assert told.smallest_visible == pytest.approx(minimum_detectable(told.sd, 7))
+        assert interval_at(difference, 0.999) == pytest.approx((wide.low, wide.high))
+        assert difference.mde == pytest.approx(minimum_detectable(difference.sd, 7))
 
     @given(VECTORS, st.data())
     @settings(max_examples=60, deadline=None)
     def test_swapping_sides_only_changes_the_sign(self, a, data):
         b = data.draw(st.lists(st.floats(-10, 10), min_size=len(a), max_size=len(a)))
-        one, other = paired_difference(a, b), paired_difference(b, a)
-        assert one.mean == pytest.approx(-other.mean) and one.sd == pytest.approx(other.sd)
-        assert (one.p is None) == (other.p is None)
-        assert one.p is None or one.p == pytest.approx(other.p)
+        forward, backward = paired_difference(a, b), paired_difference(b, a)
+        assert forward.mean == pytest.approx(-backward.mean) and forward.sd == pytest.approx(backward.sd)
+        assert (forward.p is None) == (backward.p is None)
+        assert forward.p is None or forward.p == pytest.approx(backward.p)
 
     def test_a_95_percent_interval_covers_95_percent(self):
         rng = np.random.default_rng(0)
         for pairs in (3, 10):
             hits = 0
             for _ in range(2000):
-                luck = rng.normal(0, 5, pairs)  # of a replicate: pairing takes it away
-                told = paired_difference(luck + rng.normal(0.5, 1, pairs), luck + rng.normal(0, 1, pairs))
-                low, high = told.ci95
+                effect = rng.normal(0, 5, pairs)  # of a replicate: pairing takes it away
+                difference = paired_difference(
+                    effect + rng.normal(0.5, 1, pairs), effect + rng.normal(0, 1, pairs)
+                )
+                low, high = difference.ci95
                 hits += low <= 0.5 <= high
             assert 0.935 <= hits / 2000 <= 0.965
 
     def test_equal_scores_are_no_difference(self):
-        told = paired_difference([0.9, 0.8, 0.7], [0.9, 0.8, 0.7])
-        assert (told.mean, told.sd, told.p, told.ci95, told.smallest_visible) == (
-            0.0,
-            0.0,
-            1.0,
-            (0.0, 0.0),
-            None,
-        )
+        difference = paired_difference([0.9, 0.8, 0.7], [0.9, 0.8, 0.7])
+        assert difference == Difference(mean=0.0, sd=0.0, n=3, ci95=(0.0, 0.0), p=1.0, mde=None, df=2.0)
 
     def test_a_constant_gap_claims_no_certainty(self):
         # 0.97 - 0.96 and 0.98 - 0.97 differ by a rounding: that is no spread, and t would be 10^15.
-        told = paired_difference([0.97, 0.98], [0.96, 0.97])
-        assert told.mean == pytest.approx(0.01)
-        assert (told.sd, told.p, told.ci95, told.interval(0.9)) == (0.0, None, None, None)
+        difference = paired_difference([0.97, 0.98], [0.96, 0.97])
+        assert difference.mean == pytest.approx(0.01)
+        assert difference.sd == 0.0
+        assert difference.p is difference.ci95 is interval_at(difference, 0.9) is None
 
     def test_one_pair_and_none(self):
-        assert paired_difference([0.9], [0.8]).to_json() == {
-            "mean": pytest.approx(0.1), "sd": None, "n": 1, "ci95": None, "p": None, "smallest_visible": None
-        }  # fmt: skip
+        single = paired_difference([0.9], [0.8])
+        assert single == Difference(mean=single.mean, sd=None, n=1, ci95=None, p=None, mde=None)
+        assert single.mean == pytest.approx(0.1)
         assert paired_difference([], []).mean is None
 
     def test_refuses_unequal_lengths(self):
-        with pytest.raises(OutOfRangeError, match="not 2 and 1"):
+        with pytest.raises(OutOfRangeError):
             paired_difference([1.0, 2.0], [1.0])
 
 
-class TestSmallestVisible:
+class TestMinimumDetectable:
     def test_published_power_of_a_paired_t_test(self):
         # G*Power's and R's (pwr.t.test) well-known example: d = 0.5 at power 0.8 takes 33.37 pairs, so 34.
         assert minimum_detectable(1, 34) < 0.5 < minimum_detectable(1, 33)
-        assert minimum_detectable(1, 34, power=0.8077775) == pytest.approx(0.5, abs=1e-4)
+        assert minimum_detectable(1, 34, 0.05, 0.8077775) == pytest.approx(0.5, abs=1e-4)
 
     @pytest.mark.parametrize(("n", "alpha"), [(5, 0.05), (10, 0.05), (30, 0.05 / 4)])
     def test_solves_scipys_noncentral_t(self, n, alpha):
@@ -177,8 +176,7 @@ class TestSmallestVisible:
     def test_less_is_seen_with_more_pairs_and_only_with_two_at_all(self):
         sizes = [minimum_detectable(1, n) for n in (2, 3, 5, 10, 30, 1000)]
         assert sizes == sorted(sizes, reverse=True)
-        assert minimum_detectable(1, 1) is None
-        assert minimum_detectable(3, 10) == pytest.approx(3 * minimum_detectable(1, 10))
+        assert paired_difference([1.0], [0.0]).mde is None
 
 
 class TestHolm:
@@ -207,28 +205,50 @@ class TestHolm:
         assert np.mean(wrong) == pytest.approx(0.05, abs=0.012)
 
     def test_refuses_what_is_no_p_value(self):
-        with pytest.raises(OutOfRangeError, match="p value"):
+        with pytest.raises(OutOfRangeError):
             holm([0.5, 1.5])
+
+
+class TestFamily:
+    def test_bounds_exclude_zero_exactly_where_the_adjusted_p_is_below_5_percent(self):
+        rng = np.random.default_rng(0)
+        family = [paired_difference(rng.normal(effect / 2, 1, 8), rng.normal(0, 1, 8)) for effect in range(6)]
+        adjusted = adjust_family(family)
+        assert [after.p_holm for after in adjusted] == holm([before.p for before in family])
+        assert {after.significant for after in adjusted} == {True, False}
+        for before, after in zip(family, adjusted, strict=True):
+            assert (after.lower > 0 or after.upper < 0) == (after.p_holm < 0.05)
+            assert (after.mean, after.ci95, after.mde) == (before.mean, before.ci95, before.mde)
+
+    def test_what_is_not_tested_does_not_count(self):
+        tested = paired_difference([3.0, 5.0, 7.0], [1.0, 2.0, 3.0])
+        untested = paired_difference([1.0], [0.0])
+        first, second = adjust_family([untested, tested])
+        assert first == untested and second.p_holm == tested.p
+        assert (second.lower, second.upper) == pytest.approx(tested.ci95)
+
+    def test_the_level_is_that_of_the_strictest_step(self):
+        assert family_alpha(0) == 0.05 and family_alpha(20) == min(holm_levels([0.5] * 20))
 
 
 class TestPairedImages:
     def test_with_one_class_is_the_paired_t_test(self):
         rng = np.random.default_rng(0)
         a, b = rng.random(50) < 0.9, rng.random(50) < 0.7
-        told = paired_images_difference(a, b, np.zeros(50, np.uint8))
+        difference = paired_images_difference(a, b, np.zeros(50, np.uint8))
         expected = stats.ttest_rel(a.astype(float), b.astype(float))
-        assert told.p == pytest.approx(expected.pvalue) and told.df == pytest.approx(49)
-        assert told.ci95 == pytest.approx(tuple(expected.confidence_interval()))
+        assert difference.p == pytest.approx(expected.pvalue) and difference.df == pytest.approx(49)
+        assert difference.ci95 == pytest.approx(tuple(expected.confidence_interval()))
 
     def test_with_two_classes_is_welchs_test(self):
         # The mean of two class means is half the difference of one and the other's negative.
         rng = np.random.default_rng(1)
         labels = np.repeat([0, 1], [30, 12])
         a, b = rng.random(42), rng.random(42)
-        told = paired_images_difference(a, b, labels)
+        difference = paired_images_difference(a, b, labels)
         expected = stats.ttest_ind((a - b)[:30], -(a - b)[30:], equal_var=False)
-        assert told.p == pytest.approx(expected.pvalue) and told.df == pytest.approx(expected.df)
-        assert told.mean == pytest.approx(((a - b)[:30].mean() + (a - b)[30:].mean()) / 2)
+        assert difference.p == pytest.approx(expected.pvalue) and difference.df == pytest.approx(expected.df)
+        assert difference.mean == pytest.approx(((a - b)[:30].mean() + (a - b)[30:].mean()) / 2)
 
     def test_every_class_weighs_the_same(self):
         labels = np.repeat([0, 1], [90, 10])
@@ -253,17 +273,12 @@ class TestPairedImages:
         assert lonely.ci95 is None and lonely.mean == pytest.approx(0.5)
 
 
-def test_t_interval_needs_two():
-    assert t_interval([0.5]) is None
-    assert t_interval([0.5, 0.5]) == (0.5, 0.5)
-
-
 def test_a_prediction_interval_holds_the_next_run_as_often_as_it_says():
     rng = np.random.default_rng(3)
     hits = 0
     for _ in range(2000):
-        *seen, new = rng.normal(0.98, 0.002, size=6)
-        low, high = prediction_interval(np.array(seen))
+        *known, new = rng.normal(0.98, 0.002, size=6)
+        low, high = prediction_interval(np.array(known))
         hits += low <= new <= high
     assert 0.935 <= hits / 2000 <= 0.965
     assert prediction_interval(np.array([0.9])) is None

@@ -6,22 +6,29 @@ Where a number is meant to move, raise `NUMERICS`, put the new losses here, and 
 import numpy as np
 import pytest
 import torch
-from synthetic_training import SMALL_AUTOENCODER, SMALL_CNN, SMALL_COMPACT, settings, train_one, training_data
+from synthetic_training import (
+    SMALL_AUTOENCODER,
+    SMALL_CNN,
+    SMALL_COMPACT,
+    train_one,
+    training_data,
+    trial_config,
+)
 
 CASES = {
-    "classify-mlp": (settings(l2=1e-3, epochs=20, batch=48), True),
-    "classify-cnn": (settings(SMALL_CNN, epochs=20, batch=48), False),
+    "classify-mlp": (trial_config(l2=1e-3, epochs=20, batch_size=48), True),
+    "classify-cnn": (trial_config(SMALL_CNN, epochs=20, batch_size=48), False),
     "reconstruct": (
-        settings(
-            SMALL_AUTOENCODER, objective="reconstruct", optimiser="adam", rate=1e-3, epochs=20, batch=48,
-            corruption={"name": "salt_and_pepper", "strength": [0.0, 0.8]},
+        trial_config(
+            SMALL_AUTOENCODER, objective="reconstruct", optimizer="adam", learning_rate=1e-3, epochs=20,
+            batch_size=48, corruption={"name": "salt_and_pepper", "strength": [0.0, 0.8]},
         ),
         True,
     ),
     "muon-moved": (
-        settings(
-            SMALL_COMPACT, objective="classify-smoothed", optimiser="muon", rate=0.02, momentum=0.9, batch=48,
-            epochs=20, schedule="linear", warmup=0.2,
+        trial_config(
+            SMALL_COMPACT, objective="classify-smoothed", optimizer="muon", learning_rate=0.02, momentum=0.9,
+            batch_size=48, epochs=20, schedule="linear", warmup=0.2,
             augmentation={"shift": 1, "rotation": 10, "scale": 0.1, "elastic": 0.3},
         ),
         False,
@@ -129,9 +136,9 @@ def small(digits):
 @pytest.mark.parametrize("case", CASES)
 def test_the_first_losses_stay_where_they_are(case, small):
     assert torch.get_num_threads() == 1
-    told, lifted = CASES[case]
-    result = train_one(told, small, lifted=lifted, seed=11)
-    np.testing.assert_allclose(result.history["train_loss"], GOLDEN[case], rtol=1e-4)
+    config, stacked = CASES[case]
+    result = train_one(config, small, stacked=stacked, seed=11)
+    np.testing.assert_allclose(result.history.train_loss, GOLDEN[case], rtol=1e-4)
 
 
 def test_the_images_are_those_of_the_golden_losses(digits):

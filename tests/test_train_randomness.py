@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from synthetic_training import SMALL_AUTOENCODER, SMALL_CNN, same_bits, settings, train_one
+from synthetic_training import SMALL_AUTOENCODER, SMALL_CNN, same_bits, train_one, trial_config
 
 import inklab
 from inklab.model import TrainedModel
-from inklab.networks.network import build_net
+from inklab.networks.network import build_network
+from inklab.records.components import NetworkConfig, Preprocessing
 from inklab.seeding import Seed
 from inklab.training.preflight import preflight
 
@@ -36,46 +37,52 @@ def global_state() -> tuple[bytes, str]:
 
 
 @pytest.fixture
-def own(tmp_path) -> str:
+def own_net(tmp_path) -> str:
     path = tmp_path / "own.py"
     path.write_text(OWN_DROPOUT, encoding="utf-8")
     return f"{path}:Net"
 
 
-def test_training_neither_moves_nor_reads_the_global_generators(data, own):
+def test_training_neither_moves_nor_reads_the_global_generators(data, own_net):
     cases = [
-        (settings({"name": "mlp", "hidden": [8], "dropout": 0.3}, corruption=NOISE), {}),
-        (settings(SMALL_AUTOENCODER, objective="reconstruct", corruption=NOISE), {}),
-        (settings(SMALL_CNN, corruption=NOISE), {"lifted": False}),
-        (settings(own), {"lifted": False, "random": True}),
+        (trial_config(NetworkConfig.of("mlp", hidden=[8], dropout=0.3), corruption=NOISE), {}),
+        (trial_config(SMALL_AUTOENCODER, objective="reconstruct", corruption=NOISE), {}),
+        (trial_config(SMALL_CNN, corruption=NOISE), {"stacked": False}),
+        (trial_config(own_net), {"stacked": False, "reseed_each_step": True}),
     ]
-    for told, how in cases:
+    for config, options in cases:
         torch.manual_seed(1)
         before = global_state()
-        first = train_one(told, data, **how)
-        assert global_state() == before, told["model"]
+        first = train_one(config, data, **options)
+        assert global_state() == before, config.network
         torch.manual_seed(2)
-        assert same_bits(first, train_one(told, data, **how)), told["model"]
+        assert same_bits(first, train_one(config, data, **options)), config.network
 
 
-def test_building_rehearsing_and_loading_leave_the_global_generators_alone(data, own, tmp_path):
+def test_building_checking_and_loading_leave_the_global_generators_alone(data, own_net, tmp_path):
     before = global_state()
-    build_net(SMALL_CNN, (1, 12, 12), 10, Seed(0))
-    for model in (SMALL_CNN, own):
-        preflight(settings(model), (1, 12, 12), 10)
-    result = train_one(settings(), data)
-    bundle = TrainedModel(result.net, result.trial.settings["model"], (1, 12, 12), data.labels, "labels", {})
-    bundle.save(tmp_path)
+    build_network(SMALL_CNN, (1, 12, 12), 10, Seed(0))
+    for network in (SMALL_CNN, own_net):
+        preflight(trial_config(network), (1, 12, 12), 10)
+    result = train_one(trial_config(), data)
+    config, preprocessing = result.trial.config, Preprocessing.resize_only((1, 12, 12))
+    model = TrainedModel(
+        result.net, config.network, (1, 12, 12), data.labels, "classification", preprocessing
+    )
+    model.save(tmp_path)
     TrainedModel.load(tmp_path).probabilities(torch.zeros(2, 1, 12, 12))
     assert global_state() == before
 
 
-def test_a_module_with_randomness_of_its_own_is_trained_reproducibly(data, own):
-    told = settings(own, epochs=2)
-    one, other = (train_one(told, data, replicate=k, lifted=False, random=True) for k in (0, 1))
-    assert not same_bits(one.net, other.net)
-    assert same_bits(one, train_one(told, data, replicate=0, lifted=False, random=True))
-    assert not same_bits(one.net, train_one(told, data, replicate=0, lifted=False, random=True, seed=9).net)
+def test_a_module_with_randomness_of_its_own_is_trained_reproducibly(data, own_net):
+    config = trial_config(own_net, epochs=2)
+    first, other = (
+        train_one(config, data, replicate=k, stacked=False, reseed_each_step=True) for k in (0, 1)
+    )
+    assert not same_bits(first.net, other.net)
+    assert same_bits(first, train_one(config, data, replicate=0, stacked=False, reseed_each_step=True))
+    other_seed = train_one(config, data, replicate=0, stacked=False, reseed_each_step=True, seed=9)
+    assert not same_bits(first.net, other_seed.net)
 
 
 def calls_of(name: str) -> set[str]:
@@ -97,7 +104,7 @@ def test_only_the_seeding_sets_a_generator():
 
 
 def test_nothing_is_pickled_or_unpickled():
-    """DESIGN, rule 9: no pickle, no torch.load or torch.save, no allow_pickle."""
+    """No pickle, no torch.load or torch.save, no allow_pickle."""
     banned = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
     for path, tree in SOURCES.items():
         for node in ast.walk(tree):

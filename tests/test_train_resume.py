@@ -1,59 +1,72 @@
-"""Stopped at any step and gone on with, a training ends in the bits of one that was never stopped."""
+"""Stopped at any step and resumed, a training ends in the bits of one that was never stopped."""
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given
-from hypothesis import settings as examples
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from synthetic_training import (
+    DROPOUT_MLP,
     SMALL_AUTOENCODER,
     SMALL_CNN,
     SMALL_COMPACT,
     StopAfter,
-    members,
+    checkpoints_in,
     same_bits,
-    settings,
     stopped_and_resumed,
     training_data,
+    trial_config,
+    trials_of,
 )
 
 from inklab.training.checkpoint import (
-    CheckpointManager,
     TrainingInterrupted,
     list_checkpoints,
     read_checkpoint,
     write_checkpoint,
 )
-from inklab.training.trainer import PopulationJob, train_population
+from inklab.training.population import PopulationJob
+from inklab.training.trainer import train_population
 
 NOISE = {"name": "salt_and_pepper", "strength": [0.0, 0.9]}
-DROPPED = {"name": "mlp", "hidden": [16, 12], "dropout": 0.4}
-DENOISE = {"objective": "reconstruct", "optimiser": "adam", "rate": 1e-3, "corruption": NOISE}
+DENOISE = {"objective": "reconstruct", "optimizer": "adam", "learning_rate": 1e-3, "corruption": NOISE}
 EPOCHS, STEPS = 3, 4  # three batches of 32 and one of 8
 MOVED = {"augmentation": {"shift": 1, "rotation": 15, "scale": 0.1, "elastic": 0.5}}
-MUON = {"optimiser": "muon", "rate": 0.02, "momentum": 0.9, "schedule": "linear", "warmup": 0.4, **MOVED}
-WILD = settings(epochs=EPOCHS, rate=1e30)
+MUON = {
+    "optimizer": "muon",
+    "learning_rate": 0.02,
+    "momentum": 0.9,
+    "schedule": "linear",
+    "warmup": 0.4,
+    **MOVED,
+}
+DIVERGING = trial_config(epochs=EPOCHS, learning_rate=1e30)
 
-FOUR = members(
-    (0, settings(DROPPED, epochs=EPOCHS, momentum=0.9, schedule="cosine", corruption=NOISE)),
-    (1, settings(DROPPED, epochs=EPOCHS, momentum=0.5, schedule="cosine", corruption=NOISE, rate=0.03)),
-    (0, settings(DROPPED, epochs=EPOCHS, momentum=0.9, schedule="cosine", corruption=NOISE, l2=1e-3)),
-    (5, settings(DROPPED, epochs=EPOCHS, momentum=0.0, schedule="cosine", corruption=NOISE)),
+FOUR = trials_of(
+    (0, trial_config(DROPOUT_MLP, epochs=EPOCHS, momentum=0.9, schedule="cosine", corruption=NOISE)),
+    (
+        1,
+        trial_config(
+            DROPOUT_MLP, epochs=EPOCHS, momentum=0.5, schedule="cosine", corruption=NOISE, learning_rate=0.03
+        ),
+    ),
+    (0, trial_config(DROPOUT_MLP, epochs=EPOCHS, momentum=0.9, schedule="cosine", corruption=NOISE, l2=1e-3)),
+    (5, trial_config(DROPOUT_MLP, epochs=EPOCHS, momentum=0.0, schedule="cosine", corruption=NOISE)),
 )
 
 
-def group(trials, *, lifted=True, random=False, **how):
-    """Trials as one group."""
-    return PopulationJob(trials, lifted, random, seed=0, **how)
+def job(trials, *, stacked=True, reseed_each_step=False, **options):
+    """Trials as one job."""
+    return PopulationJob(trials, stacked, reseed_each_step, seed=0, **options)
 
 
-def alike(told, count):
-    """Replicates of some settings."""
-    return members(*((replicate, told) for replicate in range(count)))
+def replicates_of(config, count):
+    """Replicates of one configuration."""
+    return trials_of(*((replicate, config) for replicate in range(count)))
 
 
-USERS_NET = '''
-"""A network with statistics that move, and randomness of its own."""
+USER_NET = '''
+"""A network with running statistics, and randomness of its own."""
 
 from torch import nn
 
@@ -67,36 +80,40 @@ class Noisy(nn.Sequential):
 
 
 @pytest.fixture(scope="module")
-def groups(tmp_path_factory):
-    """Every way in which a training keeps something from one step to the next."""
+def jobs(tmp_path_factory):
+    """Every kind of state that a training has between two steps."""
     path = tmp_path_factory.mktemp("nets") / "noisy.py"
-    path.write_text(USERS_NET, encoding="utf-8")
-    half = settings(epochs=EPOCHS, precision="bf16", momentum=0.9)
-    told = {
-        "one, padded": group(alike(settings(epochs=EPOCHS), 1)),
-        "a population of four": group(FOUR),
-        "adam and noise": group(alike(settings(SMALL_AUTOENCODER, epochs=EPOCHS, **DENOISE), 2)),
-        "half precision": group(alike(half, 2)),
-        "one that diverges": group(members((0, settings(epochs=EPOCHS)), (1, WILD))),
-        "muon, moved and warmed up": group(alike(settings(DROPPED, epochs=EPOCHS, **MUON), 2)),
-    }
-    lone = {
-        "convolutions and dropout": alike(settings(SMALL_CNN, epochs=EPOCHS, momentum=0.9), 1),
-        "convolutions in half precision": alike(settings(SMALL_CNN, "bf16", epochs=EPOCHS), 1),
-        "convolutions, moved": alike(
-            settings({**SMALL_COMPACT, "batch_norm": True}, "bf16", epochs=EPOCHS, **MUON), 1
+    path.write_text(USER_NET, encoding="utf-8")
+    half = trial_config(epochs=EPOCHS, precision="bf16", momentum=0.9)
+    stacked = {
+        "one, padded": job(replicates_of(trial_config(epochs=EPOCHS), 1)),
+        "a population of four": job(FOUR),
+        "adam and noise": job(replicates_of(trial_config(SMALL_AUTOENCODER, epochs=EPOCHS, **DENOISE), 2)),
+        "half precision": job(replicates_of(half, 2)),
+        "one that diverges": job(trials_of((0, trial_config(epochs=EPOCHS)), (1, DIVERGING))),
+        "muon, augmentation and warm-up": job(
+            replicates_of(trial_config(DROPOUT_MLP, epochs=EPOCHS, **MUON), 2)
         ),
-        "two in turn": alike(settings(DROPPED, epochs=EPOCHS), 2),
-        "randomness of its own": alike(settings(f"{path}:Noisy", epochs=EPOCHS), 1),
     }
-    random = "randomness of its own"
-    return told | {name: group(each, lifted=False, random=name == random) for name, each in lone.items()}
+    single = {
+        "convolutions and dropout": replicates_of(trial_config(SMALL_CNN, epochs=EPOCHS, momentum=0.9), 1),
+        "convolutions in half precision": replicates_of(trial_config(SMALL_CNN, "bf16", epochs=EPOCHS), 1),
+        "convolutions, augmentation": replicates_of(
+            trial_config(SMALL_COMPACT.with_kwargs({"batch_norm": True}), "bf16", epochs=EPOCHS, **MUON), 1
+        ),
+        "two in turn": replicates_of(trial_config(DROPOUT_MLP, epochs=EPOCHS), 2),
+        "randomness of its own": replicates_of(trial_config(f"{path}:Noisy", epochs=EPOCHS), 1),
+    }
+    return stacked | {
+        name: job(trials, stacked=False, reseed_each_step=name == "randomness of its own")
+        for name, trials in single.items()
+    }
 
 
 CASES = (
     "one, padded", "a population of four", "adam and noise", "half precision", "one that diverges",
-    "muon, moved and warmed up", "convolutions and dropout", "convolutions in half precision",
-    "convolutions, moved", "two in turn", "randomness of its own",
+    "muon, augmentation and warm-up", "convolutions and dropout", "convolutions in half precision",
+    "convolutions, augmentation", "two in turn", "randomness of its own",
 )  # fmt: skip
 
 
@@ -106,60 +123,60 @@ def data(digits):
 
 
 @pytest.fixture(scope="module")
-def whole(groups, data):
-    """Each group trained without a stop, once."""
-    return {name: train_population(each, data) for name, each in groups.items()}
+def uninterrupted(jobs, data):
+    """The results of each job, trained without a stop."""
+    return {name: train_population(job, data) for name, job in jobs.items()}
 
 
 @pytest.mark.parametrize("case", CASES)
-@examples(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(stops=st.lists(st.integers(1, EPOCHS * STEPS), min_size=1, max_size=3))
-def test_stopped_anywhere_it_ends_in_the_same_bits(case, stops, groups, whole, data, tmp_path_factory):
+def test_stopped_anywhere_it_ends_in_the_same_bits(case, stops, jobs, uninterrupted, data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("stopped")
-    found = stopped_and_resumed(groups[case], data, folder, stops)
-    assert len(found) == len(whole[case])
-    for one, other in zip(found, whole[case], strict=True):
-        assert same_bits(one, other), f"stopped after {stops}"
+    results = stopped_and_resumed(jobs[case], data, folder, stops)
+    for result, expected in zip(results, uninterrupted[case], strict=True):
+        assert same_bits(result, expected), f"stopped after {stops}"
 
 
-def test_all_cases_are_there(groups):
-    assert tuple(groups) == CASES
+def test_all_cases_are_there(jobs):
+    assert tuple(jobs) == CASES
 
 
 @pytest.mark.parametrize("step", range(1, EPOCHS * STEPS + 1))
-def test_stopped_after_each_step_once(step, groups, whole, data, tmp_path):
-    """Also after the last step of an epoch, whose scores are then still to come."""
-    for one, other in zip(
-        stopped_and_resumed(groups["a population of four"], data, tmp_path, [step]),
-        whole["a population of four"],
+def test_stopped_after_each_step_once(step, jobs, uninterrupted, data, tmp_path):
+    """Also after the last step of an epoch, which is then not evaluated yet."""
+    for result, expected in zip(
+        stopped_and_resumed(jobs["a population of four"], data, tmp_path, [step]),
+        uninterrupted["a population of four"],
         strict=True,
     ):
-        assert same_bits(one, other)
+        assert same_bits(result, expected)
 
 
-def test_fewer_members_can_go_on_from_the_checkpoint_of_more(groups, whole, data, tmp_path):
+def test_fewer_members_can_resume_from_the_checkpoint_of_more(uninterrupted, data, tmp_path):
     with pytest.raises(TrainingInterrupted):
         train_population(
-            group(FOUR), data, keeper=CheckpointManager(tmp_path / "a", asked_to_stop=StopAfter(6), look=0.0)
+            job(FOUR), data, checkpoints=checkpoints_in(tmp_path / "a", should_stop=StopAfter(6))
         )
-    steps = StopAfter(10**9)
-    keeper = CheckpointManager(tmp_path / "b", [tmp_path / "a"], asked_to_stop=steps, look=0.0)
-    found = train_population(group([FOUR[3], FOUR[1]], slots=3), data, keeper=keeper)
-    assert 10**9 - steps.left == EPOCHS * STEPS - 6, "only the steps that were missing"
-    assert same_bits(found[0], whole["a population of four"][3])
-    assert same_bits(found[1], whole["a population of four"][1])
+    counter = StopAfter(10**9)
+    checkpoints = checkpoints_in(tmp_path / "b", tmp_path / "a", should_stop=counter)
+    results = train_population(job([FOUR[3], FOUR[1]], population_size=3), data, checkpoints=checkpoints)
+    assert 10**9 - counter.steps_left == EPOCHS * STEPS - 6, "only the steps that were missing"
+    assert same_bits(results[0], uninterrupted["a population of four"][3])
+    assert same_bits(results[1], uninterrupted["a population of four"][1])
 
 
 def test_a_checkpoint_is_what_makes_the_difference(data, tmp_path):
-    """Else the tests above would prove nothing: with altered weights the end is another."""
-    lone = group(members((2, settings(epochs=EPOCHS))))
+    """Otherwise the tests above would prove nothing: with altered weights the result is another."""
+    single = job(trials_of((2, trial_config(epochs=EPOCHS))))
     with pytest.raises(TrainingInterrupted):
-        train_population(
-            lone, data, keeper=CheckpointManager(tmp_path / "a", asked_to_stop=StopAfter(5), look=0.0)
-        )
-    kept = read_checkpoint(list_checkpoints([tmp_path / "a"])[-1])
-    for value in kept.tensors.values():
+        train_population(single, data, checkpoints=checkpoints_in(tmp_path / "a", should_stop=StopAfter(5)))
+    checkpoint = read_checkpoint(list_checkpoints([tmp_path / "a"])[-1])
+    for value in checkpoint.tensors.values():
         value.mul_(1 + torch.finfo(torch.float32).eps * 4)
-    write_checkpoint(tmp_path / "b", kept)
-    (found,) = train_population(lone, data, keeper=CheckpointManager(tmp_path / "c", [tmp_path / "b"]))
-    assert not same_bits(found, train_population(lone, data)[0])
+    write_checkpoint(tmp_path / "b", checkpoint)
+    checkpoints = checkpoints_in(tmp_path / "c", tmp_path / "b")
+    (result,) = train_population(single, data, checkpoints=checkpoints)
+    assert not same_bits(result, train_population(single, data)[0])

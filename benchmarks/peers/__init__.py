@@ -1,1 +1,1 @@
-"""One process a peer, each speaking the protocol of `benchmarks.protocol`."""
+"""One process per peer, each speaking the protocol of `benchmarks.peer_protocol`."""

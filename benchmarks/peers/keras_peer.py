@@ -1,21 +1,20 @@
-"""Keras on the backend that KERAS_BACKEND names: `model.fit`, one epoch a unit, as its guides write it.
+"""Keras on the backend that KERAS_BACKEND names: `model.fit`, one epoch per unit, as its guides write it.
 
-fp32, all cores, arrays already scaled, no metrics, no validation, compilation settings as they come.
+fp32, all cores, images in [0, 1], no metrics, no validation, default compilation settings.
 """
 
 import importlib
 import os
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import numpy as np
 from keras import layers
 
-from benchmarks.peers.images import labels, other, scaled
-from benchmarks.protocol import Json, serve
-from benchmarks.works import (
+from benchmarks.peer_protocol import PeerInfo, PrepareRequest, UnitTiming, serve
+from benchmarks.peers.arrays import random_images, read_images, read_labels
+from benchmarks.workloads import (
     ADAM_EPSILON,
     CHANNELS,
     CNN_HIDDEN,
@@ -23,37 +22,41 @@ from benchmarks.works import (
     DROPOUT,
     HIDDEN,
     POOL,
-    WORKS,
-    Work,
-    smaller,
-    warm_up_images,
+    WORKLOADS,
+    Workload,
 )
 
 
-def build(work: Work, hidden: Sequence[int] = HIDDEN, dropout: float = DROPOUT) -> keras.Model:
-    """The work's network, compiled; Glorot uniform weights and zero biases are Keras's defaults."""
-    parts = {"mlp": lambda: _mlp(work, hidden), "cnn": lambda: _cnn(dropout), "autoencoder": _autoencoder}
-    net = keras.Sequential(parts[work.network]())
-    if work.optimiser == "adam":
-        optimiser = keras.optimizers.Adam(work.rate, epsilon=ADAM_EPSILON)
+def build_network(
+    workload: Workload, hidden: Sequence[int] = HIDDEN, dropout: float = DROPOUT
+) -> keras.Model:
+    """The workload's network, compiled; Glorot uniform weights and zero biases are Keras's defaults."""
+    builders = {
+        "mlp": lambda: _mlp(workload, hidden),
+        "cnn": lambda: _cnn(dropout),
+        "autoencoder": _autoencoder,
+    }
+    net = keras.Sequential(builders[workload.network]())
+    if workload.optimizer == "adam":
+        optimizer = keras.optimizers.Adam(workload.learning_rate, epsilon=ADAM_EPSILON)
     else:
-        optimiser = keras.optimizers.SGD(work.rate)
+        optimizer = keras.optimizers.SGD(workload.learning_rate)
     loss = (
         keras.losses.BinaryCrossentropy()
-        if work.network == "autoencoder"
+        if workload.denoises
         else keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     )
-    net.compile(optimizer=optimiser, loss=loss)
+    net.compile(optimizer=optimizer, loss=loss)
     return net
 
 
-def _mlp(work: Work, hidden: Sequence[int]) -> list[Any]:
-    l2 = keras.regularizers.L2(work.l2) if work.l2 else None
+def _mlp(workload: Workload, hidden: Sequence[int]) -> list[layers.Layer]:
+    l2 = keras.regularizers.L2(workload.l2) if workload.l2 else None
     dense = [layers.Dense(units, activation="relu", kernel_regularizer=l2) for units in hidden]
     return [keras.Input((784,)), *dense, layers.Dense(10)]
 
 
-def _cnn(dropout: float) -> list[Any]:
+def _cnn(dropout: float) -> list[layers.Layer]:
     convolutions = [layers.Conv2D(filters, 3, activation="relu") for filters in CHANNELS]
     return [
         keras.Input((28, 28, 1)), *convolutions, layers.MaxPooling2D(POOL), layers.Dropout(dropout),
@@ -61,7 +64,7 @@ def _cnn(dropout: float) -> list[Any]:
     ]  # fmt: skip
 
 
-def _autoencoder() -> list[Any]:
+def _autoencoder() -> list[layers.Layer]:
     dense = [layers.Dense(units, activation="relu") for units in (*CODE, *CODE[-2::-1])]
     return [keras.Input((784,)), *dense, layers.Dense(784, activation="sigmoid")]
 
@@ -72,37 +75,39 @@ def backend_version() -> str:
 
 
 class KerasPeer:
-    """Keeps one model and goes on training it."""
+    """Keeps one model and continues its training."""
 
-    def prepare(self, request: Json) -> Json:
-        """Warm up on made-up images of every batch shape, so that nothing is traced or compiled later."""
-        self.work = smaller(WORKS[request["work"]], request["images"], None)
-        self.net = build(self.work)
-        self.given = self._arrays(request["data"])
-        warm, classes = other(warm_up_images(self.work), 784)
-        warm = warm.reshape(-1, *self.given[0].shape[1:])
-        self._fit(warm, warm if self.work.network == "autoencoder" else classes)
+    def prepare(self, request: PrepareRequest) -> PeerInfo:
+        """Warm up on random images of every batch shape, so that nothing is traced or compiled later."""
+        self.workload = WORKLOADS[request.workload].reduced(request.images)
+        self.net = build_network(self.workload)
+        self.inputs, self.targets = self._read_arrays(request.data)
+        images, labels = random_images(self.workload.warm_up_images, 784)
+        images = images.reshape(-1, *self.inputs.shape[1:])
+        self._fit(images, images if self.workload.denoises else labels)
         backend = keras.backend.backend()
         versions = {"keras": keras.__version__, backend: backend_version(), "numpy": np.__version__}
-        return {"versions": versions, "does": f"Keras on {backend}: fit, fp32, {os.cpu_count()} cores"}
+        return PeerInfo(versions, f"Keras on {backend}: fit, fp32, {os.cpu_count()} cores")
 
-    def _arrays(self, folder: str) -> tuple[np.ndarray, np.ndarray]:
-        count = self.work.images
-        if self.work.network == "autoencoder":
-            noisy, clean = (scaled(folder, name, count).reshape(count, 784) for name in ("noisy", "clean"))
+    def _read_arrays(self, folder: str) -> tuple[np.ndarray, np.ndarray]:
+        count = self.workload.images
+        if self.workload.denoises:
+            noisy, clean = (
+                read_images(folder, name, count).reshape(count, 784) for name in ("noisy", "clean")
+            )
             return noisy, clean
-        shape = (count, 28, 28, 1) if self.work.network == "cnn" else (count, 784)
-        return scaled(folder, "clean", count).reshape(shape), labels(folder, count)
+        shape = (count, 28, 28, 1) if self.workload.network == "cnn" else (count, 784)
+        return read_images(folder, "clean", count).reshape(shape), read_labels(folder, count)
 
-    def _fit(self, shown: np.ndarray, wanted: np.ndarray) -> float:
-        told = self.net.fit(shown, wanted, batch_size=self.work.batch, epochs=1, verbose=0)
-        return float(told.history["loss"][-1])
+    def _fit(self, inputs: np.ndarray, targets: np.ndarray) -> float:
+        result = self.net.fit(inputs, targets, batch_size=self.workload.batch_size, epochs=1, verbose=0)
+        return float(result.history["loss"][-1])
 
-    def measure(self) -> Json:
+    def measure(self) -> UnitTiming:
         """One epoch over the unit's images."""
-        began = time.perf_counter()
-        loss = self._fit(*self.given)
-        return {"seconds": time.perf_counter() - began, "images": self.work.images, "loss": loss}
+        start = time.perf_counter()
+        loss = self._fit(self.inputs, self.targets)
+        return UnitTiming(time.perf_counter() - start, self.workload.images, loss)
 
 
 if __name__ == "__main__":

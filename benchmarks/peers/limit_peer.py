@@ -1,91 +1,93 @@
-"""The matmuls of the l2-sweep's steps and nothing else: what no engine that computes them can beat.
+"""The matmuls of the l2-sweep's steps and nothing else: no engine that computes them can be faster.
 
-For 784-500-300-10, batch b, all members in one batched product (`torch.bmm`), operands laid out as a stacked
-linear layer's forward and backward have them (kernels `(members, out, in)`):
+For 784-500-300-10, batch b, all members in one batched product (`torch.bmm`), operands laid out as in the
+forward and backward pass of a stacked linear layer (kernels `(members, out, in)`):
 
     forward            (b, 784) (784, 500)    (b, 500) (500, 300)    (b, 300) (300, 10)
     weight gradients   (500, b) (b, 784)      (300, b) (b, 500)      (10, b) (b, 300)
     input gradients    not of the first       (b, 300) (300, 500)    (b, 10) (10, 300)
 
-A worker a core, one thread each, all side by side, as in `ours_peer`.
+One worker per core, one thread each, in parallel, as in `inklab_peer`.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.protocol import Json, serve
-from benchmarks.sidebyside import Workers
-from benchmarks.works import HIDDEN, WORKS, Work, smaller
+from benchmarks.parallel import Workers
+from benchmarks.peer_protocol import PeerInfo, PrepareRequest, UnitTiming, serve
+from benchmarks.workloads import HIDDEN, WORKLOADS, Workload
 
 WIDTHS = (784, *HIDDEN, 10)
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 Product = tuple[Tensor, Tensor, Tensor]
-"""Left, right and where the result goes."""
+"""Left operand, right operand and result."""
 
 
-def products(members: int, batch: int, precision: str) -> list[Product]:
+def step_products(members: int, batch_size: int, precision: str) -> list[Product]:
     """Operands of every matmul of one step, with small random numbers."""
-    found: list[Product] = []
-    draw = torch.Generator().manual_seed(0)
+    products: list[Product] = []
+    rng = torch.Generator().manual_seed(0)
 
     def random(*shape: int) -> Tensor:
-        return torch.randn(members, *shape, generator=draw).to(PRECISIONS[precision])
+        return torch.randn(members, *shape, generator=rng).to(DTYPES[precision])
 
-    for place, (inputs, outputs) in enumerate(zip(WIDTHS, WIDTHS[1:], strict=False)):
-        shown, kernel, gradient = random(batch, inputs), random(outputs, inputs), random(batch, outputs)
-        pairs = [(shown, kernel.mT), (gradient.mT, shown)]
-        if place:
+    for layer, (inputs, outputs) in enumerate(zip(WIDTHS, WIDTHS[1:], strict=False)):
+        features, kernel = random(batch_size, inputs), random(outputs, inputs)
+        gradient = random(batch_size, outputs)
+        pairs = [(features, kernel.mT), (gradient.mT, features)]
+        if layer:
             pairs.append((gradient, kernel))
-        found += [(left, right, torch.bmm(left, right)) for left, right in pairs]
-    return found
+        products += [(left, right, torch.bmm(left, right)) for left, right in pairs]
+    return products
 
 
-def flops(members: int, batch: int) -> int:
-    """Of one step's matmuls, two for each multiply-add."""
-    return sum(2 * left.numel() * right.shape[-1] for left, right, _ in products(members, batch, "fp32"))
+def step_flops(members: int, batch_size: int) -> int:
+    """Of one step's matmuls, two per multiply-add."""
+    products = step_products(members, batch_size, "fp32")
+    return sum(2 * left.numel() * right.shape[-1] for left, right, _ in products)
 
 
-def worker(request: dict[str, Any], number: int) -> tuple[Callable[[], None], Callable[[], None]]:
-    """What one of the processes side by side does."""
-    work = smaller(WORKS[request["work"]], request["images"], request["members"])
-    step = products(work.together, work.batch, request["precision"])
+def matmul_worker(request: PrepareRequest, index: int) -> tuple[Callable[[], object], Callable[[], int]]:
+    """What one of the parallel processes does."""
+    workload = WORKLOADS[request.workload].reduced(request.images, request.members)
+    products = step_products(workload.population, workload.batch_size, request.precision)
 
-    def run(steps: int) -> None:
-        for _ in range(steps * (work.members // work.together)):
-            for left, right, out in step:
-                torch.bmm(left, right, out=out)
+    def run(steps: int) -> int:
+        for _ in range(steps * (workload.members // workload.population)):
+            for left, right, result in products:
+                torch.bmm(left, right, out=result)
+        return steps
 
-    return lambda: run(3), lambda: run(steps_of(work))
+    return lambda: run(3), lambda: run(full_steps(workload))
 
 
-def steps_of(work: Work) -> int:
-    """Full batches of a unit; the odd last one of an epoch is left out, and not counted either."""
-    return work.images // work.batch
+def full_steps(workload: Workload) -> int:
+    """Full batches of a unit; the smaller last one of an epoch is neither computed nor counted."""
+    return workload.images // workload.batch_size
 
 
 class LimitPeer:
     """Keeps its workers."""
 
-    def prepare(self, request: Json) -> Json:
+    def prepare(self, request: PrepareRequest) -> PeerInfo:
         """Start the workers."""
-        self.work = smaller(WORKS[request["work"]], request["images"], request["members"])
-        self.count = request["workers"]
-        self.workers = Workers(self.count, worker, request)
-        gigaflops = flops(self.work.members, self.work.batch) / self.work.members / 1e9
-        does = (
-            f"matmuls alone, {gigaflops:.3f} GFLOP a step and member, {request['precision']}, "
-            f"{self.count} workers, one thread each, {self.work.together} members in one product"
+        self.workload = WORKLOADS[request.workload].reduced(request.images, request.members)
+        self.count = request.workers
+        self.workers = Workers(self.count, matmul_worker, request)
+        gigaflops = step_flops(1, self.workload.batch_size) / 1e9
+        description = (
+            f"only the matmuls, {gigaflops:.3f} GFLOP per step and member, {request.precision}, "
+            f"{self.count} workers, one thread each, {self.workload.population} members in one product"
         )
-        return {"versions": {"torch": torch.__version__}, "does": does}
+        return PeerInfo({"torch": torch.__version__}, description)
 
-    def measure(self) -> Json:
-        """One unit a worker, all side by side."""
-        seconds, _ = self.workers.unit()
-        images = self.count * self.work.members * steps_of(self.work) * self.work.batch
-        return {"seconds": seconds, "images": images, "loss": 0.0}
+    def measure(self) -> UnitTiming:
+        """One unit per worker, in parallel."""
+        seconds, _ = self.workers.run_unit()
+        images = self.count * self.workload.members * full_steps(self.workload) * self.workload.batch_size
+        return UnitTiming(seconds, images, loss=0.0)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""A plain PyTorch loop, as most people would write it well: no loader, tensors in memory, eager, fp32.
+"""A well-written plain PyTorch loop: no loader, tensors in memory, eager, fp32.
 
-L2 is given as `weight_decay` of the hidden kernels (its gradient is `decay * w`, so decay = 2 * l2), which is
+L2 is the `weight_decay` of the hidden kernels (its gradient is `decay * w`, so decay = 2 * l2), which is
 cheaper than adding squares to the loss.
 """
 
@@ -9,12 +9,12 @@ import time
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.peers.images import labels, other, scaled
-from benchmarks.protocol import Json, serve
-from benchmarks.works import (
+from benchmarks.peer_protocol import PeerInfo, PrepareRequest, UnitTiming, serve
+from benchmarks.peers.arrays import random_images, read_images, read_labels
+from benchmarks.workloads import (
     ADAM_EPSILON,
     CHANNELS,
     CNN_HIDDEN,
@@ -22,20 +22,20 @@ from benchmarks.works import (
     DROPOUT,
     HIDDEN,
     POOL,
-    WORKS,
-    Work,
-    smaller,
-    warm_up_images,
+    WORKLOADS,
+    NetworkKind,
+    Workload,
 )
 
 
-def build(network: str) -> nn.Module:
+def build_network(network: NetworkKind) -> nn.Module:
     """The network, with Glorot uniform weights and zero biases."""
     net = {"mlp": _mlp, "cnn": _cnn, "autoencoder": _autoencoder}[network]()
     for module in net.modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
             nn.init.xavier_uniform_(module.weight)
-            nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
     return net
 
 
@@ -64,59 +64,62 @@ def _autoencoder() -> nn.Module:
     )  # fmt: skip
 
 
-def optimiser_of(net: nn.Module, work: Work) -> torch.optim.Optimizer:
+def make_optimizer(net: nn.Module, workload: Workload) -> torch.optim.Optimizer:
     """SGD or Adam; L2 on the hidden kernels only."""
-    if work.optimiser == "adam":
-        return torch.optim.Adam(net.parameters(), lr=work.rate, eps=ADAM_EPSILON)
-    kernels = [p for p in net.parameters() if p.dim() > 1][:-1] if work.l2 else []
-    rest = [p for p in net.parameters() if not any(p is kernel for kernel in kernels)]
-    groups: list[dict[str, Any]] = [{"params": rest}]
+    if workload.optimizer == "adam":
+        return torch.optim.Adam(net.parameters(), lr=workload.learning_rate, eps=ADAM_EPSILON)
+    kernels = [p for p in net.parameters() if p.dim() > 1][:-1] if workload.l2 else []
+    others = [p for p in net.parameters() if not any(p is kernel for kernel in kernels)]
+    groups: list[dict[str, Any]] = [{"params": others}]  # torch's own format
     if kernels:
-        groups.append({"params": kernels, "weight_decay": 2 * work.l2})
-    return torch.optim.SGD(groups, lr=work.rate)
+        groups.append({"params": kernels, "weight_decay": 2 * workload.l2})
+    return torch.optim.SGD(groups, lr=workload.learning_rate)
 
 
 class TorchPeer:
-    """Keeps one network and goes on training it."""
+    """Keeps one network and continues its training."""
 
-    def prepare(self, request: Json) -> Json:
-        """Warm up on made-up images of every batch shape."""
+    def prepare(self, request: PrepareRequest) -> PeerInfo:
+        """Warm up on random images of every batch shape."""
         torch.set_num_threads(os.cpu_count() or 1)
-        self.work = smaller(WORKS[request["work"]], request["images"], None)
-        self.net = build(self.work.network).train()
-        self.optimiser = optimiser_of(self.net, self.work)
-        self.denoises = self.work.network == "autoencoder"
-        self.shown, self.wanted = self._tensors(request["data"])
-        warm, classes = (torch.from_numpy(each) for each in other(warm_up_images(self.work), 784))
-        warm = warm.reshape(-1, *self.shown.shape[1:])
-        self._epoch(warm, warm if self.denoises else classes)
-        versions = {"torch": torch.__version__}
-        return {"versions": versions, "does": f"a plain loop, eager, fp32, {torch.get_num_threads()} threads"}
+        self.workload = WORKLOADS[request.workload].reduced(request.images)
+        self.net = build_network(self.workload.network).train()
+        self.optimizer = make_optimizer(self.net, self.workload)
+        self.inputs, self.targets = self._read_tensors(request.data)
+        images, labels = map(torch.from_numpy, random_images(self.workload.warm_up_images, 784))
+        images = images.reshape(-1, *self.inputs.shape[1:])
+        self._train_epoch(images, images if self.workload.denoises else labels)
+        description = f"a plain loop, eager, fp32, {torch.get_num_threads()} threads"
+        return PeerInfo({"torch": torch.__version__}, description)
 
-    def _tensors(self, folder: str) -> tuple[torch.Tensor, torch.Tensor]:
-        count = self.work.images
-        shape = (count, 1, 28, 28) if self.work.network == "cnn" else (count, 784)
-        shown = torch.from_numpy(scaled(folder, "noisy" if self.denoises else "clean", count)).reshape(shape)
-        if not self.denoises:
-            return shown, torch.from_numpy(labels(folder, count))
-        return shown, torch.from_numpy(scaled(folder, "clean", count)).reshape(shape)
+    def _read_tensors(self, folder: str) -> tuple[Tensor, Tensor]:
+        count, denoises = self.workload.images, self.workload.denoises
+        shape = (count, 1, 28, 28) if self.workload.network == "cnn" else (count, 784)
+        inputs = torch.from_numpy(read_images(folder, "noisy" if denoises else "clean", count)).reshape(shape)
+        if not denoises:
+            return inputs, torch.from_numpy(read_labels(folder, count))
+        return inputs, torch.from_numpy(read_images(folder, "clean", count)).reshape(shape)
 
-    def _epoch(self, shown: torch.Tensor, wanted: torch.Tensor) -> float:
-        loss_of = functional.binary_cross_entropy_with_logits if self.denoises else functional.cross_entropy
+    def _train_epoch(self, inputs: Tensor, targets: Tensor) -> float:
+        loss_function = (
+            functional.binary_cross_entropy_with_logits
+            if self.workload.denoises
+            else functional.cross_entropy
+        )
         total = torch.zeros(())
-        for index in torch.randperm(len(shown)).split(self.work.batch):  # type: ignore[no-untyped-call]
-            self.optimiser.zero_grad()
-            loss = loss_of(self.net(shown[index]), wanted[index])
+        for index in torch.randperm(len(inputs)).split(self.workload.batch_size):  # type: ignore[no-untyped-call]
+            self.optimizer.zero_grad()
+            loss = loss_function(self.net(inputs[index]), targets[index])
             loss.backward()  # type: ignore[no-untyped-call]
-            self.optimiser.step()
+            self.optimizer.step()
             total += loss.detach() * len(index)
-        return float(total) / len(shown)
+        return float(total) / len(inputs)
 
-    def measure(self) -> Json:
+    def measure(self) -> UnitTiming:
         """One epoch over the unit's images."""
-        began = time.perf_counter()
-        loss = self._epoch(self.shown, self.wanted)
-        return {"seconds": time.perf_counter() - began, "images": self.work.images, "loss": loss}
+        start = time.perf_counter()
+        loss = self._train_epoch(self.inputs, self.targets)
+        return UnitTiming(time.perf_counter() - start, self.workload.images, loss)
 
 
 if __name__ == "__main__":

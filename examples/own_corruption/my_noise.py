@@ -1,4 +1,4 @@
-"""A corruption of one's own: a scanner with dirt on its glass draws streaks down the page."""
+"""Your own corruption: a scanner with dirt on its glass draws streaks down the page."""
 
 import torch
 from torch import Tensor
@@ -7,13 +7,16 @@ from inklab.corruptions.corruption import corruption
 
 
 @corruption(
-    "streaks", unit="share of columns struck", strengths=(0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8), largest=1.0
+    "streaks",
+    unit="share of columns replaced",
+    strengths=(0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8),
+    max_strength=1.0,
 )
 def streaks(images: Tensor, strength: float | Tensor, rng: torch.Generator) -> Tensor:
     """Replace some columns by white from top to bottom, as dirt on a scanner's glass does.
 
-    `strength` is one number, or `(n, 1, 1, 1)` with one an image; the comparison below takes both.
+    `strength` is one number, or `(n, 1, 1, 1)` with one per image; the comparison below accepts both.
     """
     n, _, _, width = images.shape
-    dice = torch.rand((n, 1, 1, width), generator=rng, device=rng.device).to(images.device)
-    return torch.where(dice < strength, torch.ones_like(images), images)
+    draws = torch.rand((n, 1, 1, width), generator=rng, device=rng.device).to(images.device)
+    return torch.where(draws < strength, torch.ones_like(images), images)

@@ -1,6 +1,6 @@
-"""Draw a small data set as one might photograph it: dark shapes of any size on light paper, a folder a class.
+"""Draw a small dataset as if photographed: dark shapes of any size on light paper, a folder per class.
 
-python make_shapes.py          60 pictures a class in shapes/, and new-shape.png to try the network on
+python make_shapes.py          60 pictures per class in shapes/, and new-shape.png for the trained network
 """
 
 import random
@@ -14,19 +14,19 @@ PER_CLASS = 60
 
 
 def main() -> None:
-    """Write every picture; the same ones each time."""
+    """Write all pictures; the same ones each time."""
     rng = random.Random(0)
     for name in SHAPES:
         for number in range(PER_CLASS):
             path = Path("shapes") / name / f"{number:03}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            drawn(name, rng).save(path)
-    drawn("triangle", rng).save("new-shape.png")
+            draw_shape(name, rng).save(path)
+    draw_shape("triangle", rng).save("new-shape.png")
     print(f"{len(SHAPES)} classes of {PER_CLASS} pictures in shapes/: {', '.join(SHAPES)}; and new-shape.png")
 
 
-def drawn(name: str, rng: random.Random) -> Image.Image:
-    """A picture of 60 to 120 pixels a side with one shape in it, somewhere."""
+def draw_shape(name: str, rng: random.Random) -> Image.Image:
+    """A picture of 60 to 120 pixels a side with one shape at a random position."""
     picture = Image.new("L", (rng.randint(60, 120), rng.randint(60, 120)), rng.randint(215, 255))
     size = rng.uniform(0.4, 0.8) * min(picture.size)
     left, top = (rng.uniform(0, side - size) for side in picture.size)
@@ -38,17 +38,17 @@ def drawn(name: str, rng: random.Random) -> Image.Image:
     return picture
 
 
-def wobbly(corners: Corners, rng: random.Random, by: float = 0.04) -> Corners:
-    """The same corners, none of them quite in its place: a steady hand is no task for a network."""
-    return [(x + rng.uniform(-by, by), y + rng.uniform(-by, by)) for x, y in corners]
+def jitter(corners: Corners, rng: random.Random, amount: float = 0.04) -> Corners:
+    """The same corners, each moved a little: exact shapes would be too easy for a network."""
+    return [(x + rng.uniform(-amount, amount), y + rng.uniform(-amount, amount)) for x, y in corners]
 
 
 SHAPES: dict[str, Callable[[random.Random], Corners]] = {
-    "arrow": lambda rng: wobbly(
+    "arrow": lambda rng: jitter(
         [(0, 0.5), (0.6, 0), (0.6, 0.3), (1, 0.3), (1, 0.7), (0.6, 0.7), (0.6, 1)], rng
     ),
-    "square": lambda rng: wobbly([(0, 0), (1, 0), (1, 1), (0, 1)], rng),
-    "triangle": lambda rng: wobbly([(0.5, 0), (1, 1), (0, 1)], rng),
+    "square": lambda rng: jitter([(0, 0), (1, 0), (1, 1), (0, 1)], rng),
+    "triangle": lambda rng: jitter([(0.5, 0), (1, 1), (0, 1)], rng),
 }
 
 if __name__ == "__main__":

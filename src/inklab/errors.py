@@ -1,15 +1,15 @@
-"""Every error that a user can meet, and the exit code it ends a command with.
+"""Every error that a user can meet, and the exit code of the command that it ends.
 
-InklabError                 exit 2: a mistake in what was typed or in a study file
-├── SpecError               a study, recipe or model description is wrong
-│   └── UnknownName         ...because it names something that does not exist
-├── ModelMismatch           a module does not fit its objective or its images
-├── RunError                a run folder is missing, locked, or not a run
-├── Unwritable              the file system refuses to keep something; exit 5 if the disk is full or failing
-└── DataError               exit 4: images are not what they should be
-    ├── CorruptFile         ...the bytes are damaged, cut short, or differ from the published checksum
-    ├── Unavailable         ...they can't be had here (no file, no network)
-    └── OutOfRange          ...a value lies outside its stated range
+InklabError                     exit 2: wrong usage or a wrong study file
+├── ConfigError                 a study, recipe or network description is wrong
+│   └── UnknownNameError        ...because it names something that does not exist
+├── ModelMismatchError          a module does not fit its objective or its images
+├── RunError                    a run directory is missing, in use, or not a run
+├── WriteError                  a file can't be written; exit 5 if the disk is full or failing
+└── DataError                   exit 4: images or files are not what they should be
+    ├── CorruptFileError        ...a file is damaged, truncated, or differs from its published checksum
+    ├── DatasetUnavailableError ...a dataset can't be obtained here (no file, no network)
+    └── OutOfRangeError         ...a value is outside its documented range
 """
 
 import errno
@@ -17,7 +17,7 @@ import os
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-MAX_NAME_LENGTH = 100  # characters of a name that are told
+MAX_NAME_LENGTH = 100  # characters of an unknown name in a message
 
 EXIT_OK = 0
 EXIT_INTERNAL = 1
@@ -28,86 +28,104 @@ EXIT_INTERRUPTED = 5
 
 
 class InklabError(Exception):
-    """A problem told in one line: what was given, what is allowed, the nearest right name, what to do."""
+    """A problem in one line: what was given, what is allowed, the nearest valid name, what to do.
+
+    Args:
+        message: that line.
+        key: what is wrong: a dotted key such as "recipe.rate", or a name that does not exist.
+        suggestion: the nearest valid key, name or value; "" if none is near.
+    """
 
     exit_code = EXIT_USAGE
 
+    def __init__(self, message: str, *, key: str = "", suggestion: str = "") -> None:
+        super().__init__(message)
+        self.key, self.suggestion = key, suggestion
+
     def __str__(self) -> str:
-        return " ".join(super().__str__().split())  # names from foreign files may hold line breaks
+        return " ".join(super().__str__().split())  # names in files from elsewhere may contain line breaks
 
 
 class ConfigError(InklabError):
-    """A study, recipe or model description is wrong."""
+    """A study, recipe or network description is wrong."""
 
 
 class UnknownNameError(ConfigError):
-    """A name that nothing is registered under.
+    """A name that does not exist.
+
+    Args:
+        kind: what it should name, such as "corruption".
+        name: as it was given.
+        known: all valid names.
 
     Example:
-        >>> print(UnknownNameError("corruption", "shott", ["salt_and_pepper", "shot"]))
+        >>> error = UnknownNameError("corruption", "shott", ["salt_and_pepper", "shot"])
+        >>> print(error)
         no corruption is called 'shott'. Did you mean 'shot'? Known: salt_and_pepper, shot.
+        >>> error.key, error.suggestion
+        ('shott', 'shot')
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
-        shown = name if len(name) <= MAX_NAME_LENGTH else name[: MAX_NAME_LENGTH - 3] + "..."
-        super().__init__(
-            f"no {kind} is called '{shown}'.{did_you_mean(name, known)} Known: {', '.join(known)}."
-        )
+        short = name if len(name) <= MAX_NAME_LENGTH else name[: MAX_NAME_LENGTH - 3] + "..."
+        hint, listing = did_you_mean(name, known), ", ".join(known) or "(none)"
+        message = f"no {kind} is called '{short}'.{hint} Known: {listing}."
+        super().__init__(message, key=name, suggestion=nearest_name(name, known))
 
 
 class ModelMismatchError(InklabError):
-    """A module's input, output or behaviour does not fit what it is to be trained for."""
+    """A module's input, output or behavior does not fit what it is trained for."""
 
 
 class RunError(InklabError):
-    """A run folder is missing, in use, or is not a run."""
+    """A run directory is missing, in use, or not a run."""
 
 
 DISK_ERRNOS = {
     errno.ENOSPC: "make room on that disk",
     errno.EDQUOT: "make room within your quota",
-    errno.EIO: "that disk fails: copy what is on it to another",
+    errno.EIO: "that disk is failing: copy its files to another one",
 }
-"""What stops a run that was rightly asked for, and what to do about it."""
+"""Failures of the disk, which interrupt a correct run, and what to do about them."""
 
 
 class WriteError(InklabError, OSError):
-    """The file system refuses to keep a file; nothing that was there before is lost.
+    """A file can't be written; no earlier file is lost.
 
     Args:
-        path: what was to be written.
-        error: what the system said.
+        path: of the file.
+        error: what the operating system reported.
     """
 
     def __init__(self, path: os.PathLike[str], error: OSError) -> None:
         number = error.errno or 0
-        trouble = DISK_ERRNOS.get(number)
-        advice = f"{trouble}, then inklab resume goes on" if trouble else "name a place that you may write to"
+        remedy = DISK_ERRNOS.get(number)
+        advice = f"{remedy}, then run inklab resume" if remedy else "name a directory that you may write to"
         super().__init__(f"'{path}' can't be written: {error.strerror or error}; {advice}")
         self.errno, self.filename = number, str(path)
-        self.exit_code = EXIT_INTERRUPTED if trouble else EXIT_USAGE
+        self.exit_code = EXIT_INTERRUPTED if remedy else EXIT_USAGE
 
     def __str__(self) -> str:
         return str(self.args[0])
 
 
 class DataError(InklabError):
-    """Images or labels are not what they should be."""
+    """Images, labels or files are not what they should be."""
 
     exit_code = EXIT_DATA
 
 
 class CorruptFileError(DataError):
-    """A file is damaged, cut short, hostile, or not the published one."""
+    """A file is damaged, truncated, malicious, or not the published one."""
 
 
 class DatasetUnavailableError(DataError):
-    """A source can't be had here.
+    """A dataset can't be obtained here.
 
     Args:
-        message: what was tried, and how to help.
-        reason: why, in a few words, for whoever can go on without it.
+        message: what was tried, and what to do.
+        reason: why, in a few words, for callers that use another dataset instead.
     """
 
     def __init__(self, message: str, reason: str = "") -> None:
@@ -116,15 +134,35 @@ class DatasetUnavailableError(DataError):
 
 
 class OutOfRangeError(DataError):
-    """A value lies outside its stated range."""
+    """A value is outside its documented range."""
+
+
+def nearest_name(name: str, known: Iterable[str]) -> str:
+    """The valid name that is nearest to a misspelled one; "" if none is near.
+
+    Example:
+        >>> nearest_name("epoch", ["epochs", "batch_size"]), nearest_name("x", ["epochs"])
+        ('epochs', '')
+    """
+    return next(iter(get_close_matches(name, list(known), n=1)), "")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The hint ` Did you mean 'x'?` for the nearest known name, or nothing.
+    """The hint ` Did you mean 'x'?` for the nearest valid name, or "".
 
     Example:
-        >>> did_you_mean("epoch", ["epochs", "batch"])
+        >>> did_you_mean("epoch", ["epochs", "batch_size"])
         " Did you mean 'epochs'?"
     """
-    close = get_close_matches(name, list(known), n=1)
-    return f" Did you mean '{close[0]}'?" if close else ""
+    nearest = nearest_name(name, known)
+    return f" Did you mean '{nearest}'?" if nearest else ""
+
+
+def format_error(error: BaseException) -> str:
+    r"""An error of somebody else's code in one line.
+
+    Example:
+        >>> format_error(ValueError("no\n  such thing"))
+        'ValueError: no such thing'
+    """
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

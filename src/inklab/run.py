@@ -1,175 +1,293 @@
-"""A run as a report reads it: plan, results, outcomes, arrays and images."""
+"""A run directory as an object: what was planned, what came out, its images and its trained models."""
 
+from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from jaxtyping import Integer
 
 from inklab.data.dataset import Dataset, ImageSet, split
-from inklab.data.sources import load
-from inklab.errors import InklabError
-from inklab.io.documents import read_json
-from inklab.io.tensor_file import write_arrays
-from inklab.results.narrative import sentence
+from inklab.data.sources import load_dataset
+from inklab.errors import ConfigError, InklabError, RunError, UnknownNameError
+from inklab.format import format_outcomes
+from inklab.metrics import SPLIT_LABELS, Split, Task
+from inklab.records.components import Pipeline
+from inklab.records.outcomes import EvaluationOutcome, Snapshot, TrialOutcome, count_outcomes
+from inklab.records.plan import Plan, SettingRef, TrainingPlan
+from inklab.records.results import Results, TrainingResults
+from inklab.results.arrays import Arrays, StoredArrays
+from inklab.results.summarize import results_of, summarize_training
 from inklab.shapes import Labels, Pixels
-from inklab.study.forms.arrays import StoredArrays
-from inklab.study.forms.results import check_results
-from inklab.study.run_directory import RunDirectory, Snapshot
+from inklab.study.run_directory import RunDirectory
 from inklab.usercode import is_user_code
 
-SAMPLES_A_CLASS = 10
+if TYPE_CHECKING:
+    from inklab.corruptions.filters import Filter
+    from inklab.model import TrainedModel
+
+RESULTS = "results.json"
+PART_NAMES: dict[Task, str] = {"classification": "a classifier", "denoising": "a denoiser"}
 
 
-class StoredRun:
-    """A run folder, seen by the report: as it stood when it was first looked at.
+class HistoryRow(NamedTuple):
+    """One point of a learning curve.
 
-    Args:
-        folder: the run.
-        dataset: its images, if at hand; otherwise looked for by the source's name when first needed.
-        snapshot: what was read of it already, so as not to read it twice.
+    Attributes:
+        setting: its values as text; "" where nothing varies.
+        replicate: of the trial.
+        epoch: from 1.
+        split: that was measured on.
+        metric: without its split, such as "loss".
+        value: a share in [0, 1] if the metric is one; None where it is not finite.
     """
 
-    def __init__(
-        self, folder: RunDirectory, dataset: Dataset | None = None, snapshot: Snapshot | None = None
-    ) -> None:
-        self._folder = folder
-        self._given = dataset
-        self._read = snapshot
+    setting: str
+    replicate: int
+    epoch: int
+    split: Split
+    metric: str
+    value: float | None
 
-    @property
-    def path(self) -> Path:
-        """The run folder's path."""
-        return self._folder.path
+
+class Run:
+    """A run, as it stood when it was first looked at. Reads lazily and writes nothing.
+
+    Args:
+        path: the run directory.
+        dataset: its images, if at hand; otherwise they are loaded by the data set's name when first needed.
+        snapshot: what was read of it already, so as not to read it twice.
+
+    Raises:
+        RunError: it is no run directory.
+    """
+
+    def __init__(self, path: Path, dataset: Dataset | None = None, snapshot: Snapshot | None = None) -> None:
+        self.path = path
+        self._directory = RunDirectory.existing(path)
+        self._given_dataset = dataset
+        self._given_snapshot = snapshot
+
+    # ------------------------------------------------------------ what was planned, and what came out
 
     @cached_property
     def _snapshot(self) -> Snapshot:
-        return self._read or self._folder.snapshot()
+        return self._given_snapshot or self._directory.snapshot()
+
+    @cached_property
+    def plan(self) -> Plan:
+        """`plan.json`."""
+        return self._given_snapshot.plan if self._given_snapshot else self._directory.plan()
+
+    @property
+    def outcomes(self) -> dict[str, TrialOutcome]:
+        """Outcomes of trials by id, as far as they are there."""
+        return self._snapshot.outcomes
+
+    @property
+    def evaluations(self) -> dict[str, EvaluationOutcome]:
+        """Outcomes of evaluations by id, as far as they are there."""
+        return self._snapshot.evaluations
+
+    @cached_property
+    def results(self) -> Results:
+        """`results.json`; while there is none, computed from the outcomes."""
+        try:
+            return Results.read(self.path / RESULTS)
+        except FileNotFoundError:
+            return results_of(self.path, self._snapshot)
+
+    def history(self, experiment: str) -> list[HistoryRow]:
+        """The learning curves of an experiment: setting by setting, replicate by replicate, epoch by epoch.
+
+        Raises:
+            UnknownNameError: there is no such experiment.
+        """
+        planned = self.plan.experiment(experiment)
+        settings = planned.settings if isinstance(planned, TrainingPlan) else ()
+        pairs = ((setting.label, self.outcomes.get(id)) for setting in settings for id in setting.trials)
+        return [row for label, outcome in pairs if outcome for row in _history_rows(label, outcome)]
+
+    # ------------------------------------------------------------ trained models
+
+    def trial_for(self, experiment: str, replicate: int | None = None) -> str:
+        """The trial whose network stands for an experiment.
+
+        Of a grid it is one of the best setting by the validation set.
+
+        Args:
+            experiment: its name, or one of its settings, such as "l2-sweep:l2=1e-5".
+            replicate: which one; the first that is done if left out.
+
+        Raises:
+            UnknownNameError: there is no such experiment, setting or replicate.
+            ConfigError: it trains nothing, or no setting can be chosen yet.
+            RunError: its training is not done.
+        """
+        trials = self._setting_for(experiment).setting.trials
+        if replicate is not None and not 0 <= replicate < len(trials):
+            raise UnknownNameError("replicate", str(replicate), [str(k) for k in range(len(trials))])
+        candidates = trials if replicate is None else trials[replicate : replicate + 1]
+        outcomes = {trial: outcome for trial in candidates if (outcome := self._outcome(trial)) is not None}
+        done = (trial for trial, outcome in outcomes.items() if outcome.is_done)
+        if (trial := next(done, None)) is not None:
+            return trial
+        states = count_outcomes(candidates, outcomes)
+        raise RunError(
+            f"'{self.path}' has no trained network of '{experiment}': {format_outcomes(states)}; "
+            f"finish it with inklab resume {self.path}"
+        )
+
+    def model_dir(self, experiment: str, replicate: int | None = None) -> Path:
+        """The directory of the trained model that stands for an experiment; see `trial_for`."""
+        return self._directory.model_dir(self.trial_for(experiment, replicate))
+
+    def model(
+        self, experiment: str, replicate: int | None = None, trust_code: Collection[str] = ()
+    ) -> "TrainedModel":
+        """The trained model that stands for an experiment.
+
+        Args:
+            experiment: its name, or one of its settings.
+            replicate: which one; the first that is done if left out.
+            trust_code: code of your own that may be run, such as "my_net.py:Net".
+
+        Raises:
+            InklabError: see `trial_for` and `TrainedModel.load`.
+        """
+        from inklab.model import TrainedModel
+
+        return TrainedModel.load(self.model_dir(experiment, replicate), trust_code=trust_code)
+
+    def pipeline_models(
+        self, pipeline: str, replicate: int | None = None, trust_code: Collection[str] = ()
+    ) -> "list[TrainedModel | Filter]":
+        """The parts of a pipeline, in the order in which an image passes them.
+
+        Args:
+            pipeline: such as "denoiser+cnn"; what is no experiment is a filter.
+            replicate: of all trained parts; of each the first that is done if left out.
+            trust_code: code of your own that may be run.
+
+        Raises:
+            UnknownNameError: a part is neither an experiment nor a filter.
+            ConfigError: the last part is no classifier, or an earlier one is no denoiser.
+            InklabError: see `model`.
+        """
+        from inklab.corruptions.filters import filters
+
+        parts = Pipeline(pipeline).parts
+        self._check_parts(parts, filters)
+        return [
+            self.model(part, replicate, trust_code) if self._is_trained(part) else filters[part]
+            for part in parts
+        ]
+
+    def _check_parts(self, parts: tuple[str, ...], filters: Collection[str]) -> None:
+        for position, part in enumerate(parts):
+            needed: Task = "classification" if position == len(parts) - 1 else "denoising"
+            if self._is_trained(part):
+                task = self._training[_experiment_of(part)].task
+                if task != needed:
+                    raise ConfigError(
+                        f"'{part}' trains {PART_NAMES[task]}, but a pipeline needs {PART_NAMES[needed]} "
+                        "there; write denoiser+classifier"
+                    )
+            elif part not in filters:
+                raise UnknownNameError("experiment or filter", part, [*self._training, *filters])
+            elif needed == "classification":
+                raise ConfigError(f"'{part}' is a filter, but the last part of a pipeline is a classifier")
+
+    def _is_trained(self, part: str) -> bool:
+        return _experiment_of(part) in self._training
+
+    @cached_property
+    def _training(self) -> dict[str, TrainingPlan]:
+        return {experiment.name: experiment for experiment in self.plan.training}
+
+    def _setting_for(self, name: str) -> SettingRef:
+        """The setting that is named, else the best of its experiment."""
+        experiment = self._training.get(name)
+        if experiment is not None and len(experiment.settings) > 1:
+            best = self._training_results(experiment).best
+            if best is not None:
+                setting = next(setting for setting in experiment.settings if setting.values == best.values)
+                return SettingRef(experiment, setting)
+        return self.plan.find_setting(name)
+
+    def _training_results(self, experiment: TrainingPlan) -> TrainingResults:
+        """Of one experiment; without `results.json` no other one's outcomes are evaluated for it."""
+        if (self.path / RESULTS).is_file():
+            return self.results.training[experiment.name]
+        return summarize_training(experiment, self.outcomes, self.plan.data)
+
+    def _outcome(self, trial: str) -> TrialOutcome | None:
+        """Of one trial, without reading those of all others for it."""
+        if self._given_snapshot or "_snapshot" in vars(self):
+            return self.outcomes.get(trial)
+        return self._directory.outcome(trial)
+
+    # ------------------------------------------------------------ arrays and images
 
     @cached_property
     def _arrays(self) -> StoredArrays:
         return StoredArrays(self.path, self.plan)
 
-    @property
-    def plan(self) -> dict[str, Any]:
-        """plan.json."""
-        return self._snapshot.plan
+    def arrays(self, id: str) -> Arrays:
+        """The arrays of a trial or an evaluation; empty if there are none.
+
+        Raises:
+            CorruptFileError: they are damaged, or not what is stored there.
+        """
+        return self._arrays(id)
+
+    def samples(self) -> ImageSet | None:
+        """The first training images of each class; stored in the run directory, so a moved run has them."""
+        arrays = self._arrays.samples()
+        return ImageSet(arrays["pixels"], arrays["labels"].astype(np.int64)) if arrays else None
 
     @cached_property
-    def results(self) -> dict[str, Any]:
-        """results.json, or nothing yet."""
-        path = self.path / "results.json"
-        return check_results(read_json(path), path) if path.is_file() else {}
-
-    @cached_property
-    def sentences(self) -> dict[str, str]:
-        """One sentence a chapter, computed from its numbers."""
-        told = self.results.get("chapters", {})
-        chapters = [
-            chapter for chapter in self.plan["chapters"] if isinstance(told.get(chapter["name"]), dict)
-        ]
-        return {chapter["name"]: sentence(chapter, told[chapter["name"]]) for chapter in chapters}
-
-    def outcome(self, trial: str) -> dict[str, Any] | None:
-        """What became of a trial."""
-        return self._snapshot.outcomes.get(trial)
-
-    def evaluation(self, evaluation: str) -> dict[str, Any] | None:
-        """What an evaluation computed."""
-        return self._snapshot.evaluations.get(evaluation)
-
-    def arrays(self, name: str) -> dict[str, np.ndarray]:
-        """The arrays of a trial or an evaluation."""
-        return self._arrays(name)
-
-    def samples(self) -> tuple[Pixels, Labels, list[str]] | None:
-        """The first training images of each class; kept in the run folder, so a moved run can be drawn."""
-        found = self._arrays.samples()
-        if not found:
-            return None
-        return found["pixels"], found["labels"].astype(np.int64), list(self.plan["data"]["labels"])
-
-    def test_images(self, indices: np.ndarray) -> Pixels | None:
-        """The test images at some places, if the data is at hand."""
-        return None if self._dataset is None else self._dataset.test.pixels[indices]
-
-    def test_labels(self) -> Labels | None:
-        """All test labels, if the data is at hand."""
-        return None if self._dataset is None else self._dataset.test.labels
-
-    def training_parts(self) -> tuple[ImageSet, ImageSet] | None:
-        """Training and validation images as the study split them, if the data is at hand."""
-        if self._dataset is None:
-            return None
-        held = sum(self.plan["data"]["counts"]["validation"])
-        parts = split(self._dataset, validation=held, seed=self.plan["seed"])
-        return parts.train, parts.validation
-
-    @cached_property
-    def _dataset(self) -> Dataset | None:
-        if self._given is not None:
-            return self._given
-        told = self.plan["data"]
-        if is_user_code(told["source"]):  # a plan may come from anywhere; only what is typed is run
+    def dataset(self) -> Dataset | None:
+        """The data set of the run; None if it is not at hand, or has changed since."""
+        if self._given_dataset is not None:
+            return self._given_dataset
+        data = self.plan.data
+        if is_user_code(data.dataset):  # a plan may come from anywhere; only code that the user names is run
             return None
         try:
-            found = load(told["source"], seed=self.plan["seed"])
+            dataset = load_dataset(data.dataset, seed=self.plan.seed)
         except InklabError:
             return None
-        return found if found.sha256 == told["sha256"] else None
+        return dataset if dataset.sha256 == data.sha256 else None
 
-
-def save_samples(folder: RunDirectory, pixels: Pixels, labels: Labels) -> None:
-    """Write a few images of each class into the run folder, for the report."""
-    places = np.concatenate(
-        [np.flatnonzero(labels == label)[:SAMPLES_A_CLASS] for label in np.unique(labels)]
-    )
-    write_arrays(folder.path / "samples.safetensors", {"pixels": pixels[places], "labels": labels[places]})
-
-
-Json: TypeAlias = dict[str, Any]
-"""A JSON object as it stands in the run folder; `docs/run-folder.md` describes each."""
-
-Arrays: TypeAlias = dict[str, np.ndarray]
-
-
-@runtime_checkable
-class RunData(Protocol):
-    """A run, read only. Whatever is missing is `None` or empty, never an error.
-
-    Attributes:
-        path: the run folder.
-        plan: `plan.json`.
-        results: `results.json`; `{}` as long as there is none.
-        sentences: chapter name to one sentence computed from its numbers; chapters may be missing.
-    """
-
-    @property
-    def path(self) -> Path: ...  # noqa: D102
-
-    @property
-    def plan(self) -> Json: ...  # noqa: D102
-
-    @property
-    def results(self) -> Json: ...  # noqa: D102
-
-    @property
-    def sentences(self) -> dict[str, str]: ...  # noqa: D102
-
-    def outcome(self, trial: str) -> Json | None:
-        """What became of a trial, or `None` if it was not run yet."""
-
-    def evaluation(self, evaluation: str) -> Json | None:
-        """What an evaluation computed, or `None` if it was not run yet."""
-
-    def arrays(self, name: str) -> Arrays:
-        """The arrays of a trial (predictions or examples) or an evaluation, by id; `{}` if there are none."""
-
-    def samples(self) -> tuple[Pixels, Labels, list[str]] | None:
-        """Some training images per class with their labels, and the class names; `None` without the data."""
-
-    def test_images(self, indices: np.ndarray) -> Pixels | None:
-        """The test images at `indices` `(m,)`, or `None` without the data."""
+    def test_images(self, indices: Integer[np.ndarray, " m"]) -> Pixels | None:
+        """Some images of the test set, if the data is at hand."""
+        return None if self.dataset is None else self.dataset.test.pixels[indices]
 
     def test_labels(self) -> Labels | None:
-        """The labels of all test images `(n,)` in their order, or `None` without the data."""
+        """All labels of the test set, if the data is at hand."""
+        return None if self.dataset is None else self.dataset.test.labels
+
+    def training_sets(self) -> tuple[ImageSet, ImageSet] | None:
+        """Training and validation set as the study split them, if the data is at hand."""
+        if self.dataset is None:
+            return None
+        parts = split(self.dataset, validation=self.plan.data.validation, seed=self.plan.seed)
+        return parts.train, parts.validation
+
+
+def _experiment_of(name: str) -> str:
+    """The experiment in `experiment` or `experiment:key=value`."""
+    return name.partition(":")[0]
+
+
+def _history_rows(setting: str, outcome: TrialOutcome) -> list[HistoryRow]:
+    history = outcome.history
+    return [
+        HistoryRow(setting, outcome.replicate, epoch, split, name.removeprefix(f"{split}_"), column[index])
+        for index, epoch in enumerate(history.epoch)
+        for name, column in history.columns.items()
+        for split in SPLIT_LABELS
+        if name.startswith(f"{split}_")
+    ]

@@ -1,7 +1,7 @@
 """Randomness as a function of names, never a state.
 
 Every draw comes from a generator derived from a path such as `Seed(7) / "replicate" / 3 / "order" / epoch`.
-So a new random thing never shifts an old one, replicate k sees the same streams in every setting, and a
+So a new use of randomness never changes another one, replicate k has the same streams in every setting, and a
 resumed run needs counters only. This is the one file that may call `torch.manual_seed`.
 """
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Seed:
-    """A place in a tree of randomness.
+    """A node in a tree of random streams.
 
     Example:
         >>> order = Seed(7) / "order" / 3
@@ -39,25 +39,25 @@ class Seed:
 
     @property
     def number(self) -> int:
-        """A whole number in [0, 2**63), the same on every machine."""
+        """An integer in [0, 2**63), the same on every machine."""
         text = json.dumps([self.root, *self.path])
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
     def rng(self) -> np.random.Generator:
-        """A fresh NumPy generator at this place."""
+        """A new NumPy generator."""
         return np.random.default_rng(self.number)
 
     def generator(self) -> "torch.Generator":
-        """A fresh torch generator at this place, on the CPU: every device sees the same draws."""
+        """A new torch generator on the CPU: its draws are the same for every device."""
         import torch
 
         return torch.Generator().manual_seed(self.number)
 
     @contextmanager
     def as_global(self) -> Iterator[None]:
-        """Run foreign code that draws from a global generator from this seed; the old states come back after.
+        """Seed the global generators of torch, NumPy and Python, and restore their states afterwards.
 
-        Seeds those of torch, NumPy and Python; nothing of inklab's own draws from them.
+        For other people's code; inklab itself never draws from them.
         """
         import torch
 
@@ -74,7 +74,7 @@ class Seed:
 
 
 def global_states() -> list[object]:
-    """The states of the global generators, to see whether foreign code draws from them."""
+    """The states of the global generators; they change when somebody's code draws from them."""
     import torch
 
     numpy_state = np.random.get_state(legacy=True)  # noqa: NPY002

@@ -1,4 +1,4 @@
-"""A user's own code, loaded only when they name it: `my_net.py:Net`."""
+"""A user's own code, loaded only when the user names it: `my_net.py:Net`."""
 
 import hashlib
 import importlib.util
@@ -8,18 +8,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from inklab.errors import ConfigError, did_you_mean
+from inklab.errors import ConfigError, did_you_mean, format_error, nearest_name
 
 
 def is_user_code(name: str) -> bool:
-    """Whether a name means something in a user's own file.
+    """Whether a name refers to a user's own file.
 
     Example:
         >>> is_user_code("my_net.py:Net"), is_user_code("mlp")
         (True, False)
     """
-    path, _, thing = name.rpartition(":")
-    return path.endswith(".py") and thing.isidentifier()
+    path, _, attribute = name.rpartition(":")
+    return path.endswith(".py") and attribute.isidentifier()
 
 
 def source_sha256(name: str) -> str:
@@ -32,34 +32,38 @@ def source_sha256(name: str) -> str:
 
 
 def load_object(name: str) -> Any:
-    """Import a user's file and take one thing out of it. This runs the file.
+    """Import a user's file and return one object of it. This runs the file.
 
     Args:
-        name: `path/to/file.py:Thing`; a relative path starts at the working directory.
+        name: `path/to/file.py:Name`; a relative path starts at the working directory.
 
     Raises:
-        ConfigError: no such file, the file fails to import, or nothing in it has that name.
+        ConfigError: there is no such file, it can't be imported, or it does not define that name.
     """
     path = _file_of(name)
-    thing = name.rpartition(":")[2]
+    attribute = name.rpartition(":")[2]
     module = _import(path)
-    if not hasattr(module, thing):
+    if not hasattr(module, attribute):
         known = [key for key in vars(module) if not key.startswith("_")]
-        raise ConfigError(f"'{path}' has nothing called '{thing}'.{did_you_mean(thing, known)}")
-    return getattr(module, thing)
+        raise ConfigError(
+            f"'{path}' does not define '{attribute}'.{did_you_mean(attribute, known)}",
+            key=attribute,
+            suggestion=nearest_name(attribute, known),
+        )
+    return getattr(module, attribute)
 
 
 def _file_of(name: str) -> Path:
     path = Path(os.path.expanduser(name.rpartition(":")[0]))
     if not os.path.isfile(path):
         raise ConfigError(
-            f"there is no file '{path}' (asked for as '{name}'); write it as path/to/file.py:Name"
+            f"there is no file '{path}' (of '{name}'); write it as path/to/file.py:Name", key=name
         )
     return path.resolve()
 
 
 def _import(path: Path) -> ModuleType:
-    # One module a content: a changed file is a new module, the same file is imported once a process.
+    # One module per content: a changed file is a new module, an unchanged one is imported once per process.
     key = f"inklab_user_{path.stem}_{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
     if key in sys.modules:
         return sys.modules[key]
@@ -71,6 +75,5 @@ def _import(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[key]
-        told = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise ConfigError(f"'{path}' can't be imported: {told}") from error
+        raise ConfigError(f"'{path}' can't be imported: {format_error(error)}") from error
     return module

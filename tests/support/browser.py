@@ -1,12 +1,12 @@
-"""Headless Chromium for tests: one for all of them, watched. Each page is a fresh visitor.
+"""Headless Chromium for tests: one browser for all of them, monitored. Each page is a fresh visitor.
 
     @needs_chromium
     def test_it(tmp_path):
         with opened((tmp_path / "report.html").as_uri(), dark=True) as page:
             assert page.locator("h1").inner_text() == "A toy"
 
-`opened` fails where a page asks for anything from elsewhere, complains in its console, throws, or breaks its
-own content security policy. INKLAB_CHROMIUM names another browser than the one that is found.
+`opened` fails if a page requests anything from outside, logs a warning or an error, throws, or violates its
+content security policy. INKLAB_CHROMIUM names another browser than the detected one.
 """
 
 import asyncio
@@ -29,14 +29,14 @@ FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-NEAR = re.compile(r"(file|data|blob|about):|(https?|wss?)://(127\.0\.0\.1|\[::1\]|([\w-]+\.)?localhost)[:/]")
-"""Where a page may ask: nothing of this leaves the machine."""
+LOCAL = re.compile(r"(file|data|blob|about):|(https?|wss?)://(127\.0\.0\.1|\[::1\]|([\w-]+\.)?localhost)[:/]")
+"""What a page may request: nothing of it leaves the machine."""
 STAGE = "http://stage.localhost/"
-"""Where `files` lie; nobody listens there."""
+"""Where `files` are; no server listens there."""
 KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
-TELL_BREACHES = (
-    "document.addEventListener('securitypolicyviolation', breach =>"
-    " console.error(`against its policy: ${breach.violatedDirective} ${breach.blockedURI}`))"
+LOG_VIOLATIONS = (
+    "document.addEventListener('securitypolicyviolation', event =>"
+    " console.error(`against its policy: ${event.violatedDirective} ${event.blockedURI}`))"
 )
 
 
@@ -47,43 +47,39 @@ def chromium() -> str | None:
 
 
 def missing() -> str:
-    """What is needed and not there; empty if all is."""
+    """What is missing; "" if nothing is."""
     if find_spec("playwright") is None:
         return "playwright is not installed: pip install playwright"
-    return "" if chromium() else f"no {', '.join(NAMES)} is to be found, and INKLAB_CHROMIUM names none"
+    return "" if chromium() else f"no {', '.join(NAMES)} is installed, and INKLAB_CHROMIUM names none"
 
 
 needs_chromium = pytest.mark.skipif(bool(missing()), reason=missing())
 
 
 @dataclass
-class Watch:
-    """What a page did."""
+class PageMonitor:
+    """Requests and errors of a page."""
 
     requests: list[str] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
 
     def attach(self, context: Any) -> None:
-        """Look at every page of a visitor, from its first request on."""
-        context.add_init_script(TELL_BREACHES)
+        """Monitor every page of a visitor, from its first request on."""
+        context.add_init_script(LOG_VIOLATIONS)
         context.on("request", lambda request: self.requests.append(request.url))
-        context.on("weberror", lambda thrown: self.complaints.append(str(thrown.error)))
-        context.on("console", self._hear)
+        context.on("weberror", lambda thrown: self.errors.append(str(thrown.error)))
+        context.on("console", self._log)
 
-    def _hear(self, said: Any) -> None:
-        if said.type in ("error", "warning"):
-            self.complaints.append(f"{said.text} ({said.location.get('url', '')})")
+    def _log(self, message: Any) -> None:
+        if message.type in ("error", "warning"):
+            self.errors.append(f"{message.text} ({message.location.get('url', '')})")
 
     def check(self, expected: str = "") -> None:
-        """Fail for what a page should not have done.
-
-        Args:
-            expected: a pattern of complaints that a test provokes.
-        """
-        foreign = [url[:200] for url in self.requests if not NEAR.match(url)]
-        assert not foreign, f"asked for what is elsewhere: {foreign}"
-        told = [each for each in self.complaints if not (expected and re.search(expected, each))]
-        assert not told, f"complained: {told}"
+        """Fail for requests to other machines, and for errors that do not match the pattern `expected`."""
+        foreign = [url[:200] for url in self.requests if not LOCAL.match(url)]
+        assert not foreign, f"requests to other machines: {foreign}"
+        errors = [error for error in self.errors if not (expected and re.search(expected, error))]
+        assert not errors, f"errors in the page: {errors}"
 
 
 @contextmanager
@@ -96,23 +92,23 @@ def opened(
     wait: Callable[[Any], None] | None = None,
     **context: Any,
 ) -> Iterator[Any]:
-    """A page, loaded, as playwright's `Page`; watched until the block ends, where `Watch.check` holds it.
+    """A loaded page as playwright's `Page`; when the block ends, `PageMonitor.check` is called.
 
     Args:
-        url: where it is; `files[""]` if left out.
+        url: of the page; `files[""]` if left out.
         files: texts by name that are served at `STAGE`, such as `{"": "<!doctype html>...", "a.js": "..."}`.
-        expected: a pattern of complaints that a test provokes.
-        dark: whether the visitor likes it dark.
-        wait: called with the page before it goes anywhere, say to `page.route` something.
+        expected: a pattern of errors that a test provokes.
+        dark: whether the visitor prefers dark colors.
+        wait: called with the page before it navigates, such as to `page.route` something.
         context: of playwright's `new_context`, such as `viewport={"width": 390, "height": 844}`,
             `has_touch=True`, `device_scale_factor=2`, `java_script_enabled=False`, `reduced_motion="reduce"`.
     """
     usual = {"viewport": {"width": 1280, "height": 900}, "color_scheme": "dark" if dark else "light"}
-    watch = Watch()
-    with _playing():
+    monitor = PageMonitor()
+    with _playwright_loop():
         visitor = _browser().new_context(**(usual | context))
         try:
-            watch.attach(visitor)
+            monitor.attach(visitor)
             page = visitor.new_page()
             if files is not None:
                 _serve(page, files)
@@ -122,7 +118,7 @@ def opened(
             yield page
         finally:
             visitor.close()
-    watch.check(expected)
+    monitor.check(expected)
 
 
 def _serve(page: Any, files: Mapping[str, str]) -> None:
@@ -145,7 +141,7 @@ def _started() -> tuple[Any, Any]:
     browser = playwright.chromium.launch(executable_path=chromium(), headless=True, args=FLAGS)
 
     def end() -> None:
-        with _playing():
+        with _playwright_loop():
             browser.close()
             playwright.stop()
 
@@ -158,8 +154,8 @@ def _browser() -> Any:
 
 
 @contextmanager
-def _playing() -> Iterator[None]:
-    """Playwright leaves its loop marked as running; outside of a page, `asyncio.run` of others must work."""
+def _playwright_loop() -> Iterator[None]:
+    """Playwright leaves its loop marked as running; outside of a page, `asyncio.run` must work."""
     before = asyncio._get_running_loop()
     asyncio._set_running_loop(_started()[1])
     try:

@@ -1,45 +1,57 @@
-"""Commands typed one after the other in a process of their own: what becomes of each, without its cost."""
+"""Commands run one after the other in a process of their own: their results, without a start for each."""
 
 import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-TYPIST = """
+SCRIPT = """
 import contextlib, io, json, sys
 from inklab.cli import main
-told = []
+results = []
 for words in json.load(sys.stdin):
     out, err, code = io.StringIO(), io.StringIO(), None
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             main(words)
-        except SystemExit as ended:
-            code = ended.code
-    told.append([code, out.getvalue(), err.getvalue(), "torch" in sys.modules])
-json.dump(told, sys.stdout)
+        except SystemExit as end:
+            code = end.code
+    results.append([code, out.getvalue(), err.getvalue(), "torch" in sys.modules])
+json.dump(results, sys.stdout)
 """
 
 
-def typed_in(
-    folder: Path, commands: Sequence[Sequence[str]], surroundings: Mapping[str, str] | None = None
-) -> list[list[Any]]:
-    """Type commands in a folder.
+class CommandResult(NamedTuple):
+    """What became of a command.
+
+    Attributes:
+        code: exit code.
+        out: on stdout.
+        err: on stderr.
+        torch_imported: by then.
+    """
+
+    code: int
+    out: str
+    err: str
+    torch_imported: bool
+
+
+def run_commands(
+    folder: Path, commands: Sequence[Sequence[str]], environment: Mapping[str, str] | None = None
+) -> list[CommandResult]:
+    """Run commands in a directory.
 
     Args:
         folder: the working directory.
         commands: the words of each.
-        surroundings: all environment variables; this process's if left out.
-
-    Returns:
-        Of each its exit code, what stood on stdout and stderr, and whether torch had been imported by then.
+        environment: all variables; those of this process if left out.
     """
     done = subprocess.run(
-        [sys.executable, "-c", TYPIST], input=json.dumps(commands), cwd=folder, capture_output=True,
-        text=True, env=surroundings, check=True,
+        [sys.executable, "-c", SCRIPT], input=json.dumps(commands), cwd=folder, capture_output=True,
+        text=True, env=environment, check=True,
     )  # fmt: skip
     assert done.stderr == ""
-    found: list[list[Any]] = json.loads(done.stdout)
-    return found
+    return [CommandResult(*result) for result in json.loads(done.stdout)]

@@ -1,6 +1,6 @@
 """Faults on the way to the disk: a process that is killed there, or a system that refuses.
 
-Every byte that a run keeps takes the three steps `_put`, `_sync` and `_rename` of `inklab.io.atomic`. Here
+Every byte that a run keeps takes the three steps `_put`, `_sync` and `_rename` of `inklab.io.files`. Here
 they are replaced in whatever process is to meet a fault; a folder's `_sync` counts as a fourth step.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 STEPS = ("put", "sync", "rename", "sync folder")
-KINDS = ("plan", "images", "checkpoint", "outcome", "publishing", "published", "results", "report")
+KINDS = ("plan", "images", "checkpoint", "outcome", "pending", "committed", "results", "report")
 """What is written on the way of a run, by where it lies."""
 
 
@@ -27,7 +27,7 @@ class Fault:
         kind: one of `KINDS`.
         step: one of `STEPS`.
         when: "before" or "after" the step; "half": with half of the bytes written.
-        nth: the how-manieth time that this process comes there.
+        nth: which time that this process comes there.
         hit: a file that is made when it happens.
     """
 
@@ -37,7 +37,7 @@ class Fault:
     nth: int
     hit: str
 
-    def surroundings(self) -> dict[str, str]:
+    def variables(self) -> dict[str, str]:
         """What a process needs in its environment to meet it; those that it starts, too."""
         path = os.pathsep.join([str(HERE / "faulty"), str(HERE), os.environ.get("PYTHONPATH", "")])
         return {"INKLAB_TEST_FAULT": json.dumps(asdict(self)), "PYTHONPATH": path}
@@ -48,15 +48,15 @@ def kind_of(path: Path) -> str:
     parts, name = path.parts, path.name.lstrip(".")
     if "checkpoints" in parts:
         return "checkpoint"
-    if name.startswith("publishing.json"):
-        return "publishing"
+    if name.startswith("pending_commit.json"):
+        return "pending"
     if "data" in parts and "work" in parts:
         return "images"
     if "trials" in parts or "evaluations" in parts:
-        return "outcome" if "work" in parts else "published"
-    if name.startswith(("plan.json", "spec.json", "samples.safetensors")):
+        return "outcome" if "work" in parts else "committed"
+    if name.startswith(("plan.json", "study.json", "samples.safetensors")):
         return "plan"
-    if name.startswith(("results.json", "clock.json")):
+    if name.startswith(("results.json", "timer.json")):
         return "results"
     return "report" if "figures" in parts or name.startswith("report.html") else ""
 
@@ -66,14 +66,14 @@ Around = Callable[[str, str, Callable[[], None], Callable[[], None]], None]
 
 
 def wrap(around: Around) -> None:
-    """Replace the three steps of `inklab.io.atomic`.
+    """Replace the three steps of `inklab.io.files`.
 
     Args:
         around: called as `(kind, step, whole, half)` instead of each step; `whole` does it, `half` half.
     """
-    from inklab.io import atomic
+    from inklab.io import files
 
-    put, sync, rename, last = atomic._put, atomic._sync, atomic._rename, [""]
+    put, sync, rename, last = files._put, files._sync, files._rename, [""]
 
     def half(draft: Path, raw: bytes) -> None:
         draft.write_bytes(raw[: len(raw) // 2])
@@ -91,12 +91,12 @@ def wrap(around: Around) -> None:
         last[0] = kind_of(new)
         around(last[0], "rename", lambda: rename(old, new), lambda: None)
 
-    atomic._put, atomic._sync, atomic._rename = wrapped_put, wrapped_sync, wrapped_rename
+    files._put, files._sync, files._rename = wrapped_put, wrapped_sync, wrapped_rename
 
 
-def install(told: str) -> None:
+def install(fault_json: str) -> None:
     """Let this process meet a fault."""
-    fault, seen = Fault(**json.loads(told)), [0]
+    fault, count = Fault(**json.loads(fault_json)), [0]
 
     def die() -> None:
         Path(fault.hit).touch()
@@ -106,8 +106,8 @@ def install(told: str) -> None:
         if (kind, step) != (fault.kind, fault.step):
             whole()
             return
-        seen[0] += 1
-        if seen[0] != fault.nth:
+        count[0] += 1
+        if count[0] != fault.nth:
             whole()
         elif fault.when == "before":
             die()
@@ -125,19 +125,20 @@ def refusing(nth: int, number: int) -> Iterator[list[int]]:
     A full disk takes half of the bytes first, a failing one fails when it is to make them last, and a missing
     permission is met at the rename.
     """
-    from inklab.io import atomic
+    from inklab.io import files
 
-    steps, count = (atomic._put, atomic._sync, atomic._rename), [0]
+    steps, count = (files._put, files._sync, files._rename), [0]
     _refuse(nth, number, count)
     try:
         yield count
     finally:
-        atomic._put, atomic._sync, atomic._rename = steps
+        files._put, files._sync, files._rename = steps
 
 
-def install_refusal(told: str) -> None:
+def install_refusal(refusal_json: str) -> None:
     """Let this process be refused its n-th write: JSON of `[n, errno]`."""
-    _refuse(*json.loads(told), [0])
+    nth, number = json.loads(refusal_json)
+    _refuse(nth, number, [0])
 
 
 def _refuse(nth: int, number: int, count: list[int]) -> None:
@@ -159,6 +160,6 @@ def every_fault(hits: Path) -> list[Fault]:
     return [
         Fault(kind, step, when, 1, str(hits / f"{kind} {step} {when}".replace(" ", "-")))
         for kind in KINDS
-        for step in (STEPS if kind != "published" else STEPS[2:])  # moved into place, as a folder
+        for step in (STEPS if kind != "committed" else STEPS[2:])  # moved into place, as a folder
         for when in whens.get(step, ("before", "after"))
     ]

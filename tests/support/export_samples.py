@@ -1,27 +1,31 @@
-"""Bundles of untrained networks, and graphs that nobody sound wrote, for tests of the export."""
+"""Untrained models, and graphs by others, for tests of the export."""
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper
 
-from inklab.data.preprocessing import Preprocessing
-from inklab.export.onnx_metadata import IR, OPSET, export_metadata
+from inklab.export.graphs import network_graph
+from inklab.export.onnx_export import ExportedModel, export_model, with_metadata
+from inklab.export.onnx_file import IR, OPSET, GraphMetadata, GraphPart
 from inklab.model import TrainedModel
 from inklab.networks.layers import Normalize, NormalizedModel, for_inference
-from inklab.networks.network import build_net
+from inklab.networks.network import build_network
+from inklab.records.components import NetworkConfig, Preprocessing
+from inklab.records.manifest import Provenance
+from inklab.records.record import Shape
 from inklab.seeding import Seed
 
-SMALL: dict[str, dict[str, Any]] = {
+SMALL: dict[str, dict[str, object]] = {
     "mlp": {"hidden": [16, 12]}, "cnn": {"channels": [4, 6], "pool": 2, "hidden": 16},
-    "autoencoder": {"hidden": [24], "code": 8}, "compact": {"channels": [4, 6], "first": 2},
+    "autoencoder": {"hidden": [24], "code": 8}, "compact": {"channels": [4, 6], "stem_kernel": 2},
     "unet": {"channels": [4, 8], "depth": 1},
 }  # fmt: skip
-"""Settings that make registered models small; one that is not here has its usual ones."""
+"""Arguments that make registered networks small; one that is not here has its defaults."""
 
 OWN = '''
 """Networks of a user's own."""
@@ -31,7 +35,7 @@ from torch import nn
 
 
 class Normed(nn.Module):
-    """Convolutions with norms, a way around them, and a size that is read off the batch."""
+    """Convolutions with norms, a residual connection, and a size that is read off the batch."""
 
     def __init__(self, shape, classes):
         super().__init__()
@@ -46,7 +50,7 @@ class Normed(nn.Module):
 
 
 class Choosy(nn.Module):
-    """What it computes depends on what it sees, which no graph can say."""
+    """What it computes depends on the values of its input, which no graph can express."""
 
     def __init__(self, shape, classes):
         super().__init__()
@@ -60,22 +64,33 @@ class Choosy(nn.Module):
 '''
 
 
-def bundle(
-    name: str, shape: tuple[int, int, int] = (1, 12, 12), classes: int = 5, **settings: Any
+def untrained_model(
+    name: str, shape: tuple[int, int, int] = (1, 12, 12), n_classes: int = 5, **kwargs: object
 ) -> TrainedModel:
-    """A bundle of an untrained network; its norms have seen some noise, so that they do something."""
-    model = {"name": name, **(settings or SMALL.get(name, {}))}
-    net = NormalizedModel(Normalize(0.2, 0.4), build_net(model, shape, classes, Seed(0)))
+    """A model of an untrained network; its norms have seen some noise, so that they have an effect."""
+    network = NetworkConfig.of(name, **(kwargs or SMALL.get(name, {})))
+    net = NormalizedModel(Normalize(0.2, 0.4), build_network(network, shape, n_classes, Seed(0)))
     noise = torch.rand(32, *shape, generator=Seed(1).generator())
     with torch.no_grad():
-        for part in net.parameters():  # biases begin as zero, and what is zero needs no place in a graph
-            part += 0.01 * torch.randn(part.shape, generator=Seed(2).generator())
-        target = "images" if net(noise).shape == noise.shape else "labels"
-    labels = tuple(f"class {k}" for k in range(classes))
-    made_by = {"id": "abc", "replicate": 0, "data_sha256": "0" * 64}
-    scores = {"test_accuracy": 0.5} if target == "labels" else {"test_bce": 0.3}
-    framing = Preprocessing.plain(shape).to_json()
-    return TrainedModel(for_inference(net), model, shape, labels, target, framing, made_by, scores)
+        for parameter in net.parameters():  # biases begin as zero, and a converter may drop zeros
+            parameter.add_(0.01 * torch.randn(parameter.shape, generator=Seed(2).generator()))
+        is_denoiser = net(noise).shape == noise.shape
+    return TrainedModel(
+        net=for_inference(net),
+        network=network,
+        shape=shape,
+        labels=tuple(f"class {k}" for k in range(n_classes)),
+        task="denoising" if is_denoiser else "classification",
+        preprocessing=Preprocessing.resize_only(shape),
+        provenance=Provenance(trial="abc", replicate=0, data_sha256="0" * 64),
+        metrics={"test_bce": 0.3} if is_denoiser else {"test_accuracy": 0.5},
+    )
+
+
+@cache
+def exported_network(name: str, shape: Shape = (1, 12, 12)) -> ExportedModel:
+    """An untrained registered network, exported once in a process and compared on random images."""
+    return export_model(network_graph(untrained_model(name, shape)), random_images(shape))
 
 
 def write_own(folder: Path) -> str:
@@ -84,52 +99,56 @@ def write_own(folder: Path) -> str:
     return str(folder / "own.py")
 
 
-def real(shape: tuple[int, int, int] = (1, 12, 12), count: int = 12) -> np.ndarray:
+def random_images(shape: tuple[int, int, int] = (1, 12, 12), count: int = 12) -> np.ndarray:
     """Images as bytes."""
     return np.random.default_rng(3).integers(0, 256, (count, *shape)).astype(np.uint8)
 
 
-# ---------------------------------------------------------------- graphs of others
+# ---------------------------------------------------------------- graphs by others
 
-SIDE, CLASSES = 6, 3
+SIDE, N_CLASSES = 12, 3
+
+METADATA = GraphMetadata(
+    kind="classifier",
+    labels=tuple("abc"),
+    shape=(1, SIDE, SIDE),
+    preprocessing=Preprocessing.resize_only((1, SIDE, SIDE)),
+    parts=(GraphPart(name="net"),),
+    data_sha256=None,
+)
+
+
+def foreign_graph(
+    nodes: Sequence[onnx.NodeProto] = (), weights: dict[str, np.ndarray] | None = None
+) -> bytes:
+    """A classifier without metadata, of any nodes from `images` to `probabilities`.
+
+    What `nodes` don't make of `logits` is made of the images.
+    """
+    outputs = {name for node in nodes for name in node.output}
+    rest = []
+    if "logits" not in outputs:
+        rest = [helper.make_node("Flatten", ["images"], ["flat"])]
+        rest += [helper.make_node("MatMul", ["flat", "w"], ["logits"])]
+    if "probabilities" not in outputs:
+        rest += [helper.make_node("Softmax", ["logits"], ["probabilities"])]
+    arrays = {"w": np.eye(SIDE * SIDE, N_CLASSES, dtype=np.float32), **(weights or {})}
+    graph = helper.make_graph(
+        [*nodes, *rest],
+        "foreign",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 1, SIDE, SIDE])],
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", N_CLASSES])
+            for name in ("logits", "probabilities")
+        ],
+        [onnx.numpy_helper.from_array(array, name) for name, array in arrays.items()],
+    )
+    model = helper.make_model(graph, ir_version=IR, opset_imports=[helper.make_opsetid("", OPSET)])
+    return bytes(model.SerializeToString())
 
 
 def graph(
-    nodes: Sequence[onnx.NodeProto], weights: dict[str, np.ndarray] | None = None, **changes: Any
+    nodes: Sequence[onnx.NodeProto] = (), weights: dict[str, np.ndarray] | None = None, **metadata: object
 ) -> bytes:
-    """A model with our metadata, inputs and outputs, of any nodes from `images` to `probabilities`.
-
-    What `nodes` don't make of `logits` is made of the images' first row.
-    """
-    made = {name for node in nodes for name in node.output}
-    rest = [] if "logits" in made else [helper.make_node("Flatten", ["images"], ["flat"])]
-    rest += [] if "logits" in made else [helper.make_node("MatMul", ["flat", "w"], ["logits"])]
-    rest += [] if "probabilities" in made else [helper.make_node("Softmax", ["logits"], ["probabilities"])]
-    arrays = {"w": np.eye(SIDE * SIDE, CLASSES, dtype=np.float32), **(weights or {})}
-    model = helper.make_model(
-        helper.make_graph(
-            [*nodes, *rest],
-            "evil",
-            [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 1, SIDE, SIDE])],
-            [
-                helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", CLASSES])
-                for name in ("logits", "probabilities")
-            ],
-            [onnx.numpy_helper.from_array(array, name) for name, array in arrays.items()],
-        ),
-        ir_version=IR,
-        opset_imports=[
-            helper.make_opsetid(domain, version) for domain, version in changes.get("opsets", [("", OPSET)])
-        ],
-    )
-    helper.set_model_props(model, entries() | changes.get("entries", {}))
-    return model.SerializeToString()
-
-
-def entries() -> dict[str, str]:
-    """Sound metadata of a classifier of `SIDE x SIDE` pixels and `CLASSES` classes."""
-    about = {
-        "labels": list("abc"), "shape": [1, SIDE, SIDE], "data_sha256": None,
-        "framing": Preprocessing.plain((1, SIDE, SIDE)).to_json(), "parts": [{"name": "evil", "scores": {}}],
-    }  # fmt: skip
-    return export_metadata("classifier", about, {"images": 1, "largest": {}})
+    """The same with metadata and a digest of inklab's; whoever writes a file can write both."""
+    return with_metadata(foreign_graph(nodes, weights), METADATA.model_copy(update=metadata))

@@ -1,24 +1,22 @@
-"""An executor that does its jobs in this process: for proofs that need thousands of runs."""
+"""An executor that runs its jobs in this process: for tests that need many runs, or look into one."""
 
 import traceback
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 from inklab.errors import InklabError, WriteError
-from inklab.study.executor import Event
-from inklab.study.job_context import JobContext
-from inklab.study.jobs import run_job
+from inklab.study.jobs import EpochEnded, Failed, Job, JobContext, JobEvent, Started
+from inklab.study.worker import run_job
 
 
 class InlineExecutor:
-    """One job after the other, as a worker would do it."""
+    """One job after the other, as a worker would run it."""
 
-    def __init__(self, bench: JobContext, work: Path, workers: int) -> None:
-        self.bench, self.work = bench, work
-        self.queue: deque[dict[str, Any]] = deque()
+    def __init__(self, context: JobContext, work_dir: Path, workers: int) -> None:
+        self.context, self.work_dir = context, work_dir
+        self.queue: deque[Job] = deque()
 
     def __enter__(self) -> "InlineExecutor":
         return self
@@ -26,28 +24,31 @@ class InlineExecutor:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def submit(self, job: dict[str, Any]) -> None:
+    def submit(self, job: Job) -> None:
         self.queue.append(job)
 
-    def events(self) -> Iterator[Event]:
+    def events(self) -> Iterator[JobEvent]:
         while self.queue:
             job = self.queue.popleft()
-            yield Event("started", job["name"])
-            draft = self.work / "inline" / uuid4().hex
+            yield Started(job)
             try:
-                yield Event("done", job["name"], (run_job(job, self.bench, draft, self), draft))
+                self.job = job
+                self.epochs: list[JobEvent] = []
+                done = run_job(job, self.context, self.work_dir / "inline" / uuid4().hex, self)
+                yield from self.epochs
+                yield done
             except WriteError:
                 raise
             except InklabError as error:
-                yield Event("failed", job["name"], str(error))
+                yield Failed(job, str(error))
             except Exception:
-                yield Event("failed", job["name"], traceback.format_exc())
+                yield Failed(job, traceback.format_exc())
 
-    def epoch(self, epoch: int, epochs: int, loss: float) -> None:
+    def epoch_ended(self, epoch: int, epochs: int, train_loss: float) -> None:
+        self.epochs.append(EpochEnded(self.job, epoch, epochs, train_loss))
+
+    def warn(self, message: str) -> None:
         pass
 
-    def warn(self, text: str) -> None:
-        pass
-
-    def asked_to_stop(self) -> bool:
+    def should_stop(self) -> bool:
         return False

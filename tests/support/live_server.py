@@ -1,15 +1,14 @@
-"""A server on the shared toy run, in a thread of the test's own process, asked over real sockets."""
+"""A server of the shared toy run, in a thread of the test's process, used over real sockets."""
 
 import atexit
 import base64
 import functools
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 import numpy as np
@@ -17,107 +16,127 @@ import toy_run
 
 from inklab.serve.address import BindAddress, listen
 from inklab.serve.app_state import AppState
-from inklab.serve.limits import Limits
-from inklab.serve.server import UvicornServer, server
+from inklab.serve.middleware import Limits
+from inklab.serve.schemas import NetworksResponse
+from inklab.serve.server import UvicornServer, create_server
 
-READY = 60.0  # seconds; converting the toy's six networks takes some
+READY_SECONDS = 60.0  # converting the toy's six networks takes some
+TICK = 0.02  # seconds
 
 
 @dataclass
-class Served:
+class LiveServer:
     """A server that answers.
 
     Attributes:
-        client: asks it, by its own name.
-        running: its uvicorn server.
+        client: sends requests to it.
+        server: uvicorn's.
         port: where it listens.
     """
 
     client: httpx.Client
-    running: UvicornServer
+    server: UvicornServer
     port: int
 
     @property
-    def service(self) -> AppState:
-        return self.running._service
+    def state(self) -> AppState:
+        """What its responses are made from."""
+        return self.server.app_state
 
-    def ask(self, path: str, **body: Any) -> dict[str, Any]:
-        """A question that must be answered."""
-        answer = self.client.post(f"/api/{path}", json=body)
-        assert answer.status_code == 200, answer.text
-        return answer.json()
+    def networks(self) -> NetworksResponse:
+        """What it serves."""
+        response = self.client.get("/api/networks")
+        assert response.status_code == 200, response.text
+        return NetworksResponse.model_validate_json(response.content)
 
-    def refused(self, path: str, status: int, **body: Any) -> str:
-        """A question that must be refused; what is said."""
-        answer = self.client.post(f"/api/{path}", json=body)
-        assert answer.status_code == status, answer.text
-        return answer.json()["error"]
+    def post(self, path: str, **body: object):
+        """The response to a request that must succeed."""
+        response = self.client.post(f"/api/{path}", json=body)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    def post_error(self, path: str, status: int, **body: object) -> str:
+        """The error of a request that must be rejected."""
+        response = self.client.post(f"/api/{path}", json=body)
+        assert response.status_code == status, response.text
+        assert set(response.json()) == {"error"}
+        return response.json()["error"]
 
     def raw(self, sent: bytes, timeout: float = 10.0) -> bytes:
-        """Everything that the server says to some bytes until it hangs up, or falls silent."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout) as line:
-            line.sendall(sent)
-            heard = b""
+        """All that the server sends after some bytes, until it closes the connection or falls silent."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout) as connection:
+            connection.sendall(sent)
+            received = b""
             try:
-                while part := line.recv(65536):
-                    heard += part
+                while part := connection.recv(65536):
+                    received += part
             except (TimeoutError, ConnectionResetError):
                 pass
-            return heard
+            return received
+
+    def wait_until_learned(self) -> None:
+        """Responses before and after may differ."""
+        wait_until(lambda: not self.state.is_learning)
 
 
 @contextmanager
-def serving(folder: Path, limits: Limits | None = None, **place: Any) -> Iterator[Served]:
-    """Serve a folder while something is done."""
-    where = BindAddress(port=0, **place)
-    listener, ready = listen(where), threading.Event()
-    running = server(folder, where, listener, lambda _: ready.set(), limits=limits)
-    thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
-    port = listener.getsockname()[1]
-    assert ready.wait(READY)
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-        try:
-            yield Served(client, running, port)
-        finally:
-            running.should_exit = True
-            thread.join(10)
-            listener.close()
-            assert not thread.is_alive()
+def serving(
+    path: Path, limits: Limits | None = None, token: str | None = None, trust_code: tuple[str, ...] = ()
+) -> Iterator[LiveServer]:
+    """Serve a run or a model for the time of a block."""
+    address, ready = BindAddress(port=0, token=token), threading.Event()
+    with listen(address) as listener:
+        server = create_server(path, address, listener, lambda _: ready.set(), trust_code, limits)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        port = listener.getsockname()[1]
+        assert ready.wait(READY_SECONDS)
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            try:
+                yield LiveServer(client, server, port)
+            finally:
+                server.should_exit = True
+                thread.join(10)
+                assert not thread.is_alive()
 
 
 @functools.cache
-def shared() -> Served:
+def shared() -> LiveServer:
     """The toy run, served for all tests that change nothing."""
     context = serving(toy_run.finished())
-    served = context.__enter__()
+    server = context.__enter__()
     atexit.register(context.__exit__, None, None, None)
-    served.client.get("/api/networks").raise_for_status()
-    wait_until(lambda: served.service._learning.done())
-    return served
+    server.networks()
+    server.wait_until_learned()
+    return server
 
 
-def wait_until(true: Any, seconds: float = 60.0) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     """Wait for something that happens in another thread."""
     tick = threading.Event()
-    for _ in range(int(seconds / 0.02)):
-        if true():
+    for _ in range(int(seconds / TICK)):
+        if condition():
             return
-        tick.wait(0.02)
+        tick.wait(TICK)
     raise AssertionError("it did not happen in time")
 
 
-def text(pixels: np.ndarray) -> str:
-    """An image as requests have it."""
+def encode(pixels: np.ndarray) -> str:
+    """An image as in requests."""
     return base64.b64encode(pixels.astype(np.uint8).tobytes()).decode()
 
 
-def image(encoded: str, shape: tuple[int, ...] = (1, toy_run.SIDE, toy_run.SIDE)) -> np.ndarray:
-    """An image as answers have it."""
-    return np.frombuffer(base64.b64decode(encoded), np.uint8).reshape(shape)
+def decode(text: str, shape: tuple[int, ...] = (1, toy_run.SIDE, toy_run.SIDE)) -> np.ndarray:
+    """An image as in responses."""
+    return np.frombuffer(base64.b64decode(text), np.uint8).reshape(shape)
 
 
 @functools.cache
 def examples() -> np.ndarray:
     """Twenty test images of the toy, `(20, 1, h, w)` bytes."""
     return toy_run.images(20, 2)[0][:, None]
+
+
+def encoded_examples() -> list[str]:
+    """The same as in requests."""
+    return [encode(image) for image in examples()]

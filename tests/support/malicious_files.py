@@ -1,7 +1,6 @@
-"""Files that nobody sound wrote, made from sound ones: bytes flipped, cut, spliced; values of other types."""
+"""Malicious files, made from valid ones: bytes flipped, cut, spliced; values of other types."""
 
 import copy
-import functools
 import json
 import math
 import resource
@@ -15,6 +14,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
@@ -50,22 +50,22 @@ VALUES: tuple[Any, ...] = (
     "a\nb", "\0", "$x^{$", "<b>", "é" * 300, "x" * 5000, [], {}, [[]], [None], [0], [0.5, 0.5], [""],
     {"": {}},
     {"a": [1, {"b": 2}]}, list(range(300)), [10**9], [1e308, -1e308], {"name": "mlp"}, {"mean": 0.5, "n": 2},
-    functools.reduce(lambda inner, _: [inner], range(50), 0),
+    json.loads("[" * 50 + "0" + "]" * 50),
 )  # fmt: skip
 
 
 # ---------------------------------------------------------------- bytes
 
 
-def spoilt(raw: bytes, changes: Sequence[Change]) -> bytes:
+def corrupt(raw: bytes, changes: Sequence[Change]) -> bytes:
     """Some bytes after some changes."""
-    for kind, place, value in changes:
-        raw = _BYTES[kind % len(_BYTES)](raw, _at(raw, place, value), value)
+    for kind, index, value in changes:
+        raw = _BYTES[kind % len(_BYTES)](raw, _at(raw, index, value), value)
     return raw
 
 
-def _at(raw: bytes, place: int, value: int) -> int:
-    return place % max(1, min(len(raw), HEADER) if value % 2 else len(raw))
+def _at(raw: bytes, index: int, value: int) -> int:
+    return index % max(1, min(len(raw), HEADER) if value % 2 else len(raw))
 
 
 def _flip(raw: bytes, at: int, value: int) -> bytes:
@@ -109,7 +109,7 @@ def _digits(raw: bytes, at: int, value: int) -> bytes:
 
 
 def _noise(raw: bytes, at: int, value: int) -> bytes:
-    """Random bytes, behind the beginning of the sound ones or instead of them."""
+    """Random bytes, behind the beginning of the valid bytes or instead of them."""
     return raw[: at if value % 2 else 0] + Random(value).randbytes(value // 2 % 300)
 
 
@@ -122,7 +122,7 @@ _BYTES: tuple[Callable[[bytes, int, int], bytes], ...] = (
 
 
 class Document:
-    """A sound JSON value of which changed copies are made.
+    """A valid JSON value of which changed copies are made.
 
     Args:
         value: any JSON value.
@@ -130,7 +130,7 @@ class Document:
 
     def __init__(self, value: Any) -> None:
         self._text = json.dumps(value)
-        self._places = list(_places(value))
+        self._paths = list(_paths(value))
 
     def changed(self, changes: Sequence[Change]) -> Any:
         """A copy after some changes."""
@@ -139,12 +139,12 @@ class Document:
             value = self._changed(value, *change)
         return value
 
-    def _changed(self, whole: Any, kind: int, place: int, number: int) -> Any:
-        path = self._places[place % len(self._places)]
+    def _changed(self, whole: Any, kind: int, index: int, number: int) -> Any:
+        path = self._paths[index % len(self._paths)]
         if not path:
             return _value(number)
         try:
-            parent = _found(whole, path[:-1])
+            parent = _descend(whole, path[:-1])
             change = _VALUES[kind % len(_VALUES)]
             change(parent, path[-1], self._other(number) if change is _graft else None, number)
         except (KeyError, IndexError, TypeError):  # an earlier change took it away
@@ -152,17 +152,17 @@ class Document:
         return whole
 
     def _other(self, number: int) -> Any:
-        return _found(json.loads(self._text), self._places[number % len(self._places)])
+        return _descend(json.loads(self._text), self._paths[number % len(self._paths)])
 
 
-def _places(value: Any, path: Route = ()) -> Iterator[Route]:
+def _paths(value: Any, path: Route = ()) -> Iterator[Route]:
     yield path
     if isinstance(value, dict | list):
         for key, child in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _places(child, (*path, key))
+            yield from _paths(child, (*path, key))
 
 
-def _found(value: Any, path: Route) -> Any:
+def _descend(value: Any, path: Route) -> Any:
     for key in path:
         value = value[key]
     return value
@@ -218,50 +218,50 @@ def put(path: Path, raw: bytes) -> Path:
     return path
 
 
-def idx(shape: Sequence[int], content: bytes) -> bytes:
-    """An IDX file of bytes."""
-    return struct.pack(f">BBBB{len(shape)}I", 0, 0, 8, len(shape), *shape) + content
+def idx(array: np.ndarray) -> bytes:
+    """An IDX file of unsigned bytes."""
+    return struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
 
 
 # ---------------------------------------------------------------- what every case is held to
 
 
 class Tally:
-    """Reads spoilt files, counts them, and holds each to its bounds.
+    """Reads corrupted files, counts them, and checks the limits of each.
 
     Args:
-        patience: seconds of computing that a case may take.
+        max_seconds: seconds of computing that a case may take.
     """
 
-    def __init__(self, patience: float = 1.0) -> None:
-        self.patience = patience
+    def __init__(self, max_seconds: float = 1.0) -> None:
+        self.max_seconds = max_seconds
         self.read: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self.slowest: dict[str, float] = {}
 
     def case(self, name: str, read: Callable[[Sequence[Change]], object], changes: Sequence[Change]) -> None:
-        """One case: it is read, or refused by an error of our own in one line; anything else escapes."""
-        began = time.process_time()  # not on the wall's clock: others may be working here
+        """One case: it is read, or refused by an error of inklab's in one line; anything else is raised."""
+        began = time.process_time()  # not wall-clock time: other processes may be busy
         try:
             read(changes)
             self.read[name] += 1
         except InklabError as error:
             self.refused[name] += 1
-            told = str(error)
-            assert told and "\n" not in told and len(told) < 4_000, told[:500]
+            message = str(error)
+            assert message and "\n" not in message and len(message) < 4_000, message[:500]
         except BaseException as error:
             error.add_note(f"{name} after {changes}")
             raise
         spent = time.process_time() - began
         self.slowest[name] = max(spent, self.slowest.get(name, 0.0))
-        assert spent < self.patience, f"{spent:.2f} s"
+        assert spent < self.max_seconds, f"{spent:.2f} s"
 
     @property
     def cases(self) -> int:
         """How many there were."""
         return self.read.total() + self.refused.total()
 
-    def told(self) -> str:
+    def table(self) -> str:
         """A table: what was read, refused, and how long the slowest took."""
         rows = [
             f"{name:20} {self.read[name]:7,} read {self.refused[name]:7,} refused, slowest {slowest:.3f} s"
@@ -271,14 +271,14 @@ class Tally:
 
 
 @contextmanager
-def little_memory(more: int) -> Iterator[None]:
-    """Let this process have so many bytes more of memory than it has now, and no others."""
+def limited_memory(n_bytes: int) -> Iterator[None]:
+    """Let this process allocate at most so many bytes more than it has now."""
     if not STATM.exists():  # elsewhere than on Linux the peak alone is looked at
         yield
         return
     pages = int(STATM.read_text().split()[0])
     before = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + more, before[1]))
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + n_bytes, before[1]))
     try:
         yield
     finally:
@@ -289,6 +289,6 @@ STATM = Path("/proc/self/statm")
 
 
 def peak_bytes() -> int:
-    """The most memory that this process ever had."""
+    """The peak memory of this process."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -38,27 +38,27 @@ PHONE = {
     "is_mobile": True,
     "device_scale_factor": 2,
 }
-SECONDS = 90  # until a server must have learnt what is unfamiliar
+SECONDS = 90  # until a server must have learned OOD scores
 
-SHOWN = """canvas => {
+PIXELS = """canvas => {
   const sheet = new OffscreenCanvas(canvas.width, canvas.height);
   const copy = sheet.getContext("2d", { willReadFrequently: true });
   copy.drawImage(canvas, 0, 0);
   const data = copy.getImageData(0, 0, canvas.width, canvas.height).data;
   const from = canvas.matches(".ink, #pad") ? 3 : 0;
-  return Array.from({ length: data.length / 4 }, (_, place) => data[4 * place + from]);
+  return Array.from({ length: data.length / 4 }, (_, pixel) => data[4 * pixel + from]);
 }"""
 """Bytes of the image that stands on a canvas of the page."""
 
 
 @contextmanager
-def serving(what: Path, *options: str) -> Iterator[str]:
-    """`inklab serve` of a run or bundle in a process of its own; yields its address once it is all there."""
-    command = [sys.executable, "-m", "inklab", "serve", str(what), "--port", "0", "--no-open", *options]
+def serving(path: Path, *options: str) -> Iterator[str]:
+    """`inklab serve` of a run or a model in a process of its own; yields its address once it is all there."""
+    command = [sys.executable, "-m", "inklab", "serve", str(path), "--port", "0", "--no-open", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         address = _address(process)
-        _wait_until_learnt(address)
+        _wait_until_learned(address)
         yield address
     finally:
         process.terminate()
@@ -83,38 +83,38 @@ def see(page: Any, view: str) -> None:
 
 
 def _address(process: subprocess.Popen[str]) -> str:
-    """Where a server says that it listens."""
-    said = []
+    """Where a server listens, from its output."""
+    output = []
     assert process.stdout is not None
     for line in process.stdout:
-        said.append(line)
-        if found := re.search(r"serving .* at (http://\S+)", line):
-            return found[1]
-    raise AssertionError(f"the server ended: {''.join(said)[-2000:]}")
+        output.append(line)
+        if match := re.search(r"serving .* at (http://\S+)", line):
+            return match[1]
+    raise AssertionError(f"the server ended: {''.join(output)[-2000:]}")
 
 
-def _wait_until_learnt(address: str) -> None:
-    """What is unfamiliar is learnt in the background; answers before and after may differ."""
-    networks = _ask(f"{address}api/networks")
-    image = networks["image"]
+def _wait_until_learned(address: str) -> None:
+    """OOD scores are learned in the background; responses before and after may differ."""
+    networks = _fetch(f"{address}api/networks")
+    form = networks["image"]
     if not networks["pipelines"]:
         return
-    grey = b64encode(bytes([99]) * image["channels"] * image["height"] * image["width"]).decode()
-    question = {"images": [grey], "pipelines": [each["id"] for each in networks["pipelines"]]}
+    gray = b64encode(bytes([99]) * form["channels"] * form["height"] * form["width"]).decode()
+    body = {"images": [gray], "pipelines": [pipeline["id"] for pipeline in networks["pipelines"]]}
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
-        [answer] = _ask(f"{address}api/predict", question)["images"]
-        if all(each["familiarity"] is not None for each in answer["judgements"]):
+        [image] = _fetch(f"{address}api/predict", body)["images"]
+        if all(row["ood_score"] is not None for row in image["predictions"]):
             return
         time.sleep(0.1)
-    raise AssertionError(f"nothing is learnt in {SECONDS} s")
+    raise AssertionError(f"nothing is learned in {SECONDS} s")
 
 
-def _ask(address: str, question: object = None) -> Any:
-    body = None if question is None else json.dumps(question).encode()
-    request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return json.load(answer)
+def _fetch(address: str, body: object = None) -> Any:
+    content = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(address, content, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as response:
+        return json.load(response)
 
 
 def draw(page: Any, strokes: Sequence[Stroke], steps: int = 6) -> None:
@@ -122,20 +122,19 @@ def draw(page: Any, strokes: Sequence[Stroke], steps: int = 6) -> None:
     page.locator("#pad").scroll_into_view_if_needed()
     box = page.locator("#pad").bounding_box()
     for stroke in strokes:
-        places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in stroke]
-        page.mouse.move(*places[0])
+        points = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in stroke]
+        page.mouse.move(*points[0])
         page.mouse.down()
-        for place in places[1:]:
-            page.mouse.move(*place, steps=steps)
+        for point in points[1:]:
+            page.mouse.move(*point, steps=steps)
         page.mouse.up()
 
 
 def settled(page: Any) -> None:
-    """Wait until nothing is asked any more and what was answered is shown."""
-    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
-    page.locator("#main[aria-busy=false]").wait_for()
-    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
-    page.locator("#main[aria-busy=false]").wait_for()
+    """Wait until no request is under way and the last response is displayed."""
+    for _ in range(2):
+        page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        page.locator("#main[aria-busy=false]").wait_for()
 
 
 def change(page: Any, selector: str, value: object) -> None:
@@ -146,8 +145,8 @@ def change(page: Any, selector: str, value: object) -> None:
 
 def image(page: Any, selector: str) -> list[int]:
     """What stands on a canvas."""
-    found: list[int] = page.locator(selector).evaluate(SHOWN)
-    return found
+    pixels: list[int] = page.locator(selector).evaluate(PIXELS)
+    return pixels
 
 
 def stage(page: Any, title: str) -> list[int]:
@@ -157,14 +156,14 @@ def stage(page: Any, title: str) -> list[int]:
 
 def columns(page: Any) -> dict[str, dict[str, Any]]:
     """What stands in each pipeline's column: its label and its probabilities by class."""
-    found = {}
-    for column in page.locator(".judge").all():
+    predictions = {}
+    for column in page.locator(".prediction").all():
         rows = [re.split(r"\s*\n\s*", row.strip()) for row in column.locator(".bars li").all_inner_texts()]
-        found[column.get_attribute("aria-label")] = {
+        predictions[column.get_attribute("aria-label")] = {
             "label": column.locator(".label").inner_text(),
             "probabilities": {row[0]: share(row[1]) for row in rows if len(row) > 1},
         }
-    return found
+    return predictions
 
 
 def share(text: str) -> float:
@@ -172,17 +171,17 @@ def share(text: str) -> float:
     return float(text.strip(" >%")) / 100
 
 
-def verdict(page: Any) -> str:
+def summary(page: Any) -> str:
     """The sentence above everything."""
-    text: str = page.locator("#verdict").inner_text()
+    text: str = page.locator("#summary").inner_text()
     return text
 
 
-def distance(one: Sequence[int], other: Sequence[int]) -> float:
+def distance(first: Sequence[int], second: Sequence[int]) -> float:
     """Root mean square between two images, in bytes."""
-    assert len(one) == len(other)
-    total = sum((a - b) ** 2 for a, b in zip(one, other, strict=True))
-    return float((total / len(one)) ** 0.5)
+    assert len(first) == len(second)
+    total = sum((a - b) ** 2 for a, b in zip(first, second, strict=True))
+    return float((total / len(first)) ** 0.5)
 
 
 def touch(page: Any, strokes: Sequence[Stroke]) -> None:
@@ -190,12 +189,12 @@ def touch(page: Any, strokes: Sequence[Stroke]) -> None:
     box = page.locator("#pad").bounding_box()
     wire = page.context.new_cdp_session(page)
     for stroke in strokes:
-        places = [
+        points = [
             {"x": box["x"] + x * box["width"], "y": box["y"] + y * box["height"]} for x, y in between(stroke)
         ]
-        wire.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [places[0]]})
-        for place in places[1:]:
-            wire.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [place]})
+        wire.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [points[0]]})
+        for point in points[1:]:
+            wire.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [point]})
         wire.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
     wire.detach()
 
@@ -211,19 +210,7 @@ def between(stroke: Stroke, steps: int = 6) -> list[tuple[float, float]]:
 def unnamed(page: Any) -> list[str]:
     """What can be used or seen on a page, and has no name for a screen reader."""
     tree = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")
-    roles = {
-        "button",
-        "slider",
-        "link",
-        "checkbox",
-        "radio",
-        "combobox",
-        "spinbutton",
-        "image",
-        "img",
-        "progressbar",
-        "textbox",
-    }
+    roles = set("button slider link checkbox radio combobox spinbutton image img progressbar textbox".split())
     return [
         f"{node['role']['value']} {node.get('backendDOMNodeId')}"
         for node in tree["nodes"]
@@ -235,13 +222,12 @@ def unnamed(page: Any) -> list[str]:
 
 def too_wide(page: Any) -> list[str]:
     """What sticks out of the window on the right."""
-    found: list[str] = page.evaluate(
+    elements: list[str] = page.evaluate(
         """() => [...document.querySelectorAll("body *")]
-          .filter(each => !each.closest(".scroll, .visually-hidden, .skip"))
-          .map(each => [each, each.getBoundingClientRect()])
+          .filter(element => !element.closest(".scroll, .visually-hidden, .skip"))
+          .map(element => [element, element.getBoundingClientRect()])
           .filter(([, box]) => box.width && box.right > document.documentElement.clientWidth + 0.5)
-          .map(([each]) => each).map(each => `${each.tagName}.${each.getAttribute("class")}`)"""
+          .map(([element]) => `${element.tagName}.${element.getAttribute("class")}`)"""
     )
-    return found + (
-        ["the page"] if page.evaluate("document.documentElement.scrollWidth > innerWidth") else []
-    )
+    is_wide = page.evaluate("document.documentElement.scrollWidth > innerWidth")
+    return elements + (["the page"] if is_wide else [])

@@ -1,51 +1,60 @@
-"""Plans without data: MNIST's identity, a guess at what a rehearsal would say, and ways to look at a plan."""
+"""Plans without data: what is known of MNIST, and a guess at what preflight checks find."""
 
-from inklab.study.grouping import ExecutionConfig, TrainingMode
+from inklab.records.components import Preprocessing
+from inklab.records.plan import DataInfo, ExecutionConfig, NetworkTraits, Plan, SplitCounts
 from inklab.study.load import parse_study, read_study
-from inklab.study.plan import DataIdentity, plan
+from inklab.study.planner import distinct_configs, plan_study
+from inklab.study.spec import StudySpec
 
-MNIST = DataIdentity(
-    source="mnist",
+MNIST = DataInfo(
+    dataset="mnist",
     sha256="f" * 64,
     shape=(1, 28, 28),
     labels=tuple("0123456789"),
-    counts={"train": [5500] * 10, "validation": [500] * 10, "test": [1000] * 10},
+    counts=SplitCounts(train=(5500,) * 10, validation=(500,) * 10, test=(1000,) * 10),
     mean=0.13,
-    spread=0.31,
-    framing={},
+    std=0.31,
+    preprocessing=Preprocessing(),
 )
-HOW = ExecutionConfig(precision="bf16")
+EXECUTION = ExecutionConfig(precision="bf16")
+NET = {"network": "mlp", "recipe": {"base": "sgd", "epochs": 2}, "replicates": 2}
 
 
-def dense(settings):
-    """What a rehearsal says of the built-in models: everything but the cnn is lifted, nothing is random."""
-    return TrainingMode(settings["model"]["name"] != "cnn", random=False)
+def networks_of(spec, data=MNIST, execution=EXECUTION, **changes) -> dict[str, NetworkTraits]:
+    """What preflight checks would find of small networks, of which all but the cnn can be stacked."""
+    return {
+        key: NetworkTraits(
+            **{
+                "vmappable": True,
+                "has_convolutions": config.network.name == "cnn",
+                "uses_global_rng": False,
+                "parameters": 1_000,
+                "macs": 1_000_000,
+                **changes,
+            }
+        )
+        for key, config in distinct_configs(spec, data, execution).items()
+    }
 
 
-def digits(*sets, profile="full", data=MNIST, how=HOW):
-    return plan(*read_study("digits", profile=profile, sets=sets), data, how, dense)
+def plan_spec(spec: StudySpec, profile="plain", *, data=MNIST, execution=EXECUTION, **changes) -> Plan:
+    """The plan of a study; `changes` are of what preflight checks find."""
+    return plan_study(spec, profile, data, execution, networks_of(spec, data, execution, **changes))
 
 
-def planned(chapters, data=MNIST, how=HOW, **study):
-    return plan(parse_study({"name": "s", "chapters": chapters, **study}, "s"), "plain", data, how, dense)
+def plan_digits(*overrides, profile="full", data=MNIST, execution=EXECUTION) -> Plan:
+    """The plan of the study digits."""
+    loaded = read_study("digits", profile=profile, overrides=overrides)
+    return plan_spec(loaded.spec, loaded.profile, data=data, execution=execution)
 
 
-def chapter(made, name):
-    return next(each for each in made["chapters"] if each["name"] == name)
+def plan_experiments(experiments, *, data=MNIST, execution=EXECUTION, traits=None, **study) -> Plan:
+    """The plan of a study with some experiments, given as TOML tables."""
+    spec = parse_study({"name": "s", "experiments": experiments, **study}, "s")
+    return plan_spec(spec, data=data, execution=execution, **(traits or {}))
 
 
-def trials(made, name):
-    return [trial for setting in chapter(made, name)["settings"] for trial in setting["trials"]]
-
-
-def evaluations(made, name):
-    return [each["id"] for each in chapter(made, name)["evaluations"]]
-
-
-def everything(made):
-    """Ids of all trials and evaluations."""
-    told = [each["id"] for one in made["chapters"] for each in one.get("evaluations", [])]
-    return {*made["trials"], *told}
-
-
-NET = {"model": "mlp", "recipe": {"base": "sgd", "epochs": 2}, "replicates": 2}
+def first_config(plan: Plan, experiment: str):
+    """The configuration of an experiment's first setting."""
+    (planned,) = (row for row in plan.training if row.name == experiment)
+    return plan.configs[planned.settings[0].config]

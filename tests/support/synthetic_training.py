@@ -1,6 +1,7 @@
-"""Small trainings on made-up digits, for tests of the engine."""
+"""Small trainings on synthetic digits, for tests of the engine."""
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,21 +9,27 @@ import numpy as np
 import torch
 from torch import nn
 
+from inklab.records.components import NetworkConfig, NormalizeConfig
+from inklab.records.outcomes import History
+from inklab.records.plan import Trial
+from inklab.records.recipe import Recipe, TrialConfig
 from inklab.training.batches import TrainingData, to_tensor_set
 from inklab.training.checkpoint import CheckpointManager, TrainingInterrupted
-from inklab.training.trainer import PopulationJob, TrainingResult, Trial, train_population
+from inklab.training.population import PopulationJob
+from inklab.training.trainer import TrainingResult, train_population
 
 CLASSES, SIDE, MARGIN = 10, 12, 2
 LABELS = tuple("0123456789")
-SMALL_MLP = {"name": "mlp", "hidden": [16, 12]}
-SMALL_CNN = {"name": "cnn", "channels": [4, 8], "pool": 2, "dropout": 0.5, "hidden": 16}
-SMALL_AUTOENCODER = {"name": "autoencoder", "hidden": [24], "code": 8}
-SMALL_COMPACT = {"name": "compact", "channels": [4, 8], "first": 3}
-SMALL_UNET = {"name": "unet", "channels": [4, 8], "depth": 1}
+SMALL_MLP = NetworkConfig.of("mlp", hidden=[16, 12])
+DROPOUT_MLP = SMALL_MLP.with_kwargs({"dropout": 0.4})
+SMALL_CNN = NetworkConfig.of("cnn", channels=[4, 8], pool=2, dropout=0.5, hidden=16)
+SMALL_AUTOENCODER = NetworkConfig.of("autoencoder", hidden=[24], code=8)
+SMALL_COMPACT = NetworkConfig.of("compact", channels=[4, 8], stem_kernel=3)
+SMALL_UNET = NetworkConfig.of("unet", channels=[4, 8], depth=1)
 
 
 def glyphs(count: int, seed: int, side: int = SIDE) -> tuple[np.ndarray, np.ndarray]:
-    """Bytes `(count, 1, side, side)` and labels: ten blurred patterns, moved, dimmed, spotted."""
+    """Bytes `(count, 1, side, side)` and labels: ten blurred patterns, shifted, dimmed, with spots."""
     inner = side - 2 * MARGIN
     bits = np.random.default_rng(0).random((CLASSES, 4, 4)) < 0.45
     coarse = np.kron(bits.astype(np.float64), np.ones((inner // 4, inner // 4)))
@@ -31,9 +38,9 @@ def glyphs(count: int, seed: int, side: int = SIDE) -> tuple[np.ndarray, np.ndar
         patterns = (np.roll(patterns, 1, axis) + 2 * patterns + np.roll(patterns, -1, axis)) / 4
     rng = np.random.default_rng(seed)
     labels = np.concatenate([rng.permutation(CLASSES) for _ in range(-(-count // CLASSES))])[:count]
-    moves, ink = rng.integers(-1, 2, (count, 2)), rng.uniform(0.6, 1.0, count)
-    moved = np.stack([np.roll(patterns[k], (y, x), (0, 1)) for k, (y, x) in zip(labels, moves, strict=True)])
-    spotted = moved * ink[:, None, None] + 0.08 * rng.random(moved.shape)
+    shifts, ink = rng.integers(-1, 2, (count, 2)), rng.uniform(0.6, 1.0, count)
+    shifted = [np.roll(patterns[k], (y, x), (0, 1)) for k, (y, x) in zip(labels, shifts, strict=True)]
+    spotted = np.stack(shifted) * ink[:, None, None] + 0.08 * rng.random((count, side, side))
     return (spotted.clip(0, 1) * 255).astype(np.uint8)[:, None], labels.astype(np.int64)
 
 
@@ -41,96 +48,124 @@ def training_data(pixels: np.ndarray, labels: np.ndarray, train: int, validation
     """The first `train` images, the next `validation`, and the rest as test images."""
     ends = [0, train, train + validation, len(labels)]
     cuts = [slice(low, high) for low, high in zip(ends, ends[1:], strict=False)]
-    return TrainingData(*(to_tensor_set(pixels[cut], labels[cut]) for cut in cuts), labels=LABELS)
+    sets = [to_tensor_set(pixels[cut], labels[cut]) for cut in cuts]
+    return TrainingData(sets[0], sets[1], sets[2], labels=LABELS)
 
 
-def settings(
-    model: dict[str, Any] | str = SMALL_MLP, precision: str = "fp32", **recipe: Any
-) -> dict[str, Any]:
-    """A trial's resolved settings; `mean` and `spread` go to the scaling, all else to the recipe."""
-    scaling = {"mean": recipe.pop("mean", 0.0), "spread": recipe.pop("spread", 1.0)}
-    named = {"name": model} if isinstance(model, str) else model
-    return {
-        "model": named,
-        "scaling": scaling,
-        "recipe": {"epochs": 1, "batch": 32, **recipe},
-        "precision": precision,
-    }
+def trial_config(
+    network: NetworkConfig | str = SMALL_MLP,
+    precision: Any = "fp32",
+    *,
+    normalize: NormalizeConfig | None = None,
+    **recipe: object,
+) -> TrialConfig:
+    """A trial's configuration: one epoch of batches of 32, unless the recipe's fields say otherwise."""
+    return TrialConfig(
+        network=NetworkConfig.parse(network),
+        normalize=normalize or NormalizeConfig(),
+        recipe=Recipe.parse({"epochs": 1, "batch_size": 32, **recipe}),
+        precision=precision,
+    )
 
 
-def members(*told: tuple[int, dict[str, Any]]) -> list[Trial]:
-    """Trials of `(replicate, settings)`."""
-    return [Trial(f"trial-{place}", each, replicate) for place, (replicate, each) in enumerate(told)]
+def with_recipe(config: TrialConfig, **changes: object) -> TrialConfig:
+    """The same configuration with some fields of the recipe replaced."""
+    recipe = Recipe.parse({**config.recipe.model_dump(), **changes})
+    return config.model_copy(update={"recipe": recipe})
+
+
+def trials_of(*settings: tuple[int, TrialConfig]) -> list[Trial]:
+    """Trials of `(replicate, configuration)`."""
+    return [
+        Trial(f"trial-{number}", config, replicate) for number, (replicate, config) in enumerate(settings)
+    ]
 
 
 def train(
-    trials: Sequence[Trial], data: TrainingData, *, lifted: bool = True, random: bool = False, seed: int = 0
+    trials: Sequence[Trial],
+    data: TrainingData,
+    *,
+    stacked: bool = True,
+    reseed_each_step: bool = False,
+    seed: int = 0,
 ) -> list[TrainingResult]:
-    """Train a group."""
-    return train_population(PopulationJob(trials, lifted, random, seed), data)
+    """Train some trials together."""
+    return train_population(PopulationJob(trials, stacked, reseed_each_step, seed), data)
 
 
-def train_one(told: dict[str, Any], data: TrainingData, *, replicate: int = 0, **how: Any) -> TrainingResult:
-    """Train a lone trial."""
-    return train(members((replicate, told)), data, **how)[0]
+def train_one(
+    config: TrialConfig, data: TrainingData, *, replicate: int = 0, **options: Any
+) -> TrainingResult:
+    """Train one trial; options as of `train`."""
+    return train(trials_of((replicate, config)), data, **options)[0]
 
 
 class StopAfter:
-    """Asks to stop after so many steps."""
+    """Requests a stop after some steps."""
 
     def __init__(self, steps: int) -> None:
-        self.left = steps
+        self.steps_left = steps
 
     def __call__(self) -> bool:
-        self.left -= 1
-        return self.left == 0
+        self.steps_left -= 1
+        return self.steps_left == 0
+
+
+def checkpoints_in(
+    folder: Path,
+    *earlier: Path,
+    interval: float | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> CheckpointManager:
+    """A manager that decides anew after every step."""
+    return CheckpointManager(folder, earlier, interval=interval, should_stop=should_stop, poll_interval=0.0)
 
 
 def stopped_and_resumed(
-    group: PopulationJob, data: TrainingData, folder: Path, stops: Sequence[int]
+    job: PopulationJob, data: TrainingData, folder: Path, stops: Sequence[int]
 ) -> list[TrainingResult]:
-    """Train, stopped after so many steps each time, until it comes to its end; what came of it."""
+    """Train, stopped after some steps each time, to the end."""
     for number, steps in enumerate([*stops, 10**9]):
-        before = [folder / str(earlier) for earlier in range(number)]
-        keeper = CheckpointManager(folder / str(number), before, asked_to_stop=StopAfter(steps), look=0.0)
+        earlier = [folder / str(attempt) for attempt in range(number)]
+        checkpoints = checkpoints_in(folder / str(number), *earlier, should_stop=StopAfter(steps))
         try:
-            return train_population(group, data, keeper=keeper)
+            return train_population(job, data, checkpoints=checkpoints)
         except TrainingInterrupted:
             continue
     raise AssertionError("it never ended")
 
 
-def same_bits(one: TrainingResult | nn.Module, other: TrainingResult | nn.Module) -> bool:
+def same_bits(first: TrainingResult | nn.Module, other: TrainingResult | nn.Module) -> bool:
     """Whether two trainings (or networks) ended in the same bits, history included."""
-    if isinstance(one, TrainingResult) and isinstance(other, TrainingResult):
-        if (one.history, one.diverged) != (other.history, other.diverged):
+    if isinstance(first, TrainingResult) and isinstance(other, TrainingResult):
+        if (first.history, first.divergence) != (other.history, other.divergence):
             return False
-        one, other = one.net, other.net
-    assert isinstance(one, nn.Module) and isinstance(other, nn.Module)
-    a, b = one.state_dict(), other.state_dict()
+        first, other = first.net, other.net
+    assert isinstance(first, nn.Module) and isinstance(other, nn.Module)
+    a, b = first.state_dict(), other.state_dict()
     return a.keys() == b.keys() and all(
         a[name].dtype == b[name].dtype and a[name].numpy().tobytes() == b[name].numpy().tobytes()
         for name in a
     )  # bytes, since NaN, in which a diverged training ends, is not equal to itself
 
 
-def assert_near(one: TrainingResult, other: TrainingResult, rtol: float = 1e-4) -> None:
+def assert_near(first: TrainingResult, other: TrainingResult, rtol: float = 1e-4) -> None:
     """Histories and weights agree within a relative tolerance (of each tensor's largest value)."""
-    assert one.history.keys() == other.history.keys()
-    for name in one.history:
-        np.testing.assert_allclose(one.history[name], other.history[name], rtol=rtol, err_msg=name)
-    for name, value in one.net.state_dict().items():
+    assert first.history.columns.keys() == other.history.columns.keys()
+    for name, column in first.history.columns.items():
+        expected = np.array(other.history.columns[name])
+        np.testing.assert_allclose(np.array(column), expected, rtol=rtol, err_msg=name)
+    for name, value in first.net.state_dict().items():
         assert_tensor_near(value, other.net.state_dict()[name], name, rtol)
 
 
-def assert_tensor_near(value: torch.Tensor, wanted: torch.Tensor, name: str, rtol: float = 1e-4) -> None:
+def assert_tensor_near(value: torch.Tensor, expected: torch.Tensor, name: str, rtol: float = 1e-4) -> None:
     """Equal within `rtol` of the tensor's largest value."""
-    gap = float((value.double() - wanted.double()).abs().max())
-    assert gap <= rtol * max(float(wanted.double().abs().max()), 1e-3), f"{name} is off by {gap}"
+    error = float((value.double() - expected.double()).abs().max())
+    assert error <= rtol * max(float(expected.double().abs().max()), 1e-3), f"{name} is off by {error}"
 
 
-def walk(value: object, see: Callable[[object], None]) -> None:
-    """Visit every leaf of nested dicts and lists."""
-    parts: Iterator[object] = iter(value.values() if isinstance(value, dict) else value)  # type: ignore[call-overload]
-    for part in parts:
-        walk(part, see) if isinstance(part, dict | list | tuple) else see(part)
+def assert_finite(history: History) -> None:
+    """Every value of every curve is a finite number."""
+    for name, column in history.columns.items():
+        assert all(value is not None and math.isfinite(value) for value in column), name

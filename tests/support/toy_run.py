@@ -1,18 +1,20 @@
-"""A study that takes seconds: ten made-up classes of 12 x 12 pixels, every kind of chapter, a shared run."""
+"""A study that takes seconds: ten classes of 12 x 12 pixels, every kind of experiment, one shared run."""
 
 import atexit
 import functools
-import json
 import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from inline_executor import InlineExecutor
 
-from inklab.io.documents import write_json
-from inklab.study.load import LoadedStudy, load_study, read_study
+from inklab.records.outcomes import Snapshot
+from inklab.records.results import Results
+from inklab.study.executor import ExecutorFactory
+from inklab.study.jobs import EventCallback, ignore_event
+from inklab.study.load import LoadedStudy, open_study, read_study
 from inklab.study.resources import ExecutionOptions
 from inklab.study.run_directory import RunDirectory
 from inklab.study.runner import StudyRunner
@@ -25,56 +27,56 @@ name = "toy"
 title = "A toy"
 seed = 3
 
-[chapters.images]
+[experiments.images]
 kind = "data"
 
-[chapters.mlp]
+[experiments.mlp]
 question = "How far does a small net get?"
-model = { name = "mlp", hidden = [16] }
-recipe = { base = "sgd", epochs = 4, batch = 32 }
+network = { name = "mlp", hidden = [16] }
+recipe = { base = "sgd", epochs = 4, batch_size = 32 }
 replicates = 2
 
-[chapters.scaled-twice]
-model = { name = "mlp", hidden = [16] }
-scaling = { spread = 255.0 }
-recipe = { base = "sgd", epochs = 4, batch = 32 }
+[experiments.scaled-twice]
+network = { name = "mlp", hidden = [16] }
+normalize = { std = 255.0 }
+recipe = { base = "sgd", epochs = 4, batch_size = 32 }
 replicates = 1
 
-[chapters.sweep]
-model = { name = "mlp", hidden = [16] }
-recipe = { base = "sgd", epochs = 4, batch = 32 }
-vary = { "recipe.l2" = [0.0, 1e-3, 1e-1] }
+[experiments.sweep]
+network = { name = "mlp", hidden = [16] }
+recipe = { base = "sgd", epochs = 4, batch_size = 32 }
+grid = { "recipe.l2" = [0.0, 1e-3, 1e-1] }
 replicates = 3
 
-[chapters.cnn]
-model = { name = "cnn", channels = [6], pool = 2, dropout = 0.2, hidden = 16 }
-recipe = { base = "sgd", epochs = 12, batch = 32 }
+[experiments.cnn]
+network = { name = "cnn", channels = [6], pool = 2, dropout = 0.2, hidden = 16 }
+recipe = { base = "sgd", epochs = 12, batch_size = 32 }
 replicates = 2
 
-[chapters.denoiser]
-model = { name = "autoencoder", hidden = [24], code = 8 }
-recipe = { base = "denoise", epochs = 12, batch = 32 }
+[experiments.denoiser]
+network = { name = "autoencoder", hidden = [24], code = 8 }
+recipe = { base = "denoise", epochs = 12, batch_size = 32 }
 replicates = 2
 
-[chapters.noise]
-kind = "noise"
+[experiments.robustness]
+kind = "robustness"
 strengths = [0, 0.3, 0.6]
 images = 60
-confusions = [0, 0.3]
+confusion_at = [0, 0.3]
 pipelines = ["cnn", "denoiser+cnn", "median+cnn"]
-alone = "cnn"
+baseline = "cnn"
 
-[chapters.generator]
-kind = "generator"
+[experiments.generation]
+kind = "generation"
 decoder = "denoiser"
-judge = "cnn"
+classifier = "cnn"
 samplers = ["binary", "mixture"]
 samples = 100
-components = 3
-fit_images = 200
-nearest_images = 10
+mixture_components = 3
+max_fit_images = 200
+nn_images = 10
 
-[chapters.findings]
+[experiments.findings]
 kind = "findings"
 """
 
@@ -83,7 +85,7 @@ TRIALS, EVALUATIONS = 14, 12
 
 
 def images(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Ten blurred patterns, one a class, each image with its own noise: a net learns them in a few epochs."""
+    """Ten blurred patterns, one a class, with its own noise: a net learns them in a few epochs."""
     coarse = np.random.default_rng(0).uniform(0, 255, size=(CLASSES, SIDE // 3, SIDE // 3))
     patterns = coarse.repeat(3, axis=1).repeat(3, axis=2)
     labels = np.arange(count) % CLASSES
@@ -92,7 +94,7 @@ def images(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_npz(path: Path) -> Path:
-    """The made-up images as a source."""
+    """The images as a data set."""
     (train, train_labels), (test, test_labels) = images(TRAIN, 1), images(TEST, 2)
     np.savez(path, train_images=train, train_labels=train_labels, test_images=test, test_labels=test_labels)
     return path
@@ -100,12 +102,18 @@ def write_npz(path: Path) -> Path:
 
 @functools.cache
 def home() -> Path:
-    """A folder for everything that the tests share, in whatever file they are; gone when the process ends."""
+    """A directory for everything that tests share, in whatever file they are; gone when the process ends."""
     folder = Path(tempfile.mkdtemp(prefix="inklab-toy-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     write_npz(folder / "toy.npz")
-    (folder / "toy.toml").write_text(f'{STUDY}\n[data]\nsource = "{folder / "toy.npz"}"\n', encoding="utf-8")
+    write_study(folder / "toy.toml", STUDY)
     return folder
+
+
+def write_study(path: Path, experiments: str) -> Path:
+    """A study of these experiments on the toy's images."""
+    path.write_text(f'{experiments}\n[data]\ndataset = "{path.parent / "toy.npz"}"\n', encoding="utf-8")
+    return path
 
 
 def study_file() -> str:
@@ -113,21 +121,31 @@ def study_file() -> str:
     return str(home() / "toy.toml")
 
 
-def study(sets: Sequence[str] = ()) -> LoadedStudy:
-    """The toy study, with its data."""
-    return load_study(*read_study(study_file(), sets=sets))
+def study(overrides: Sequence[str] = (), path: str | Path = "") -> LoadedStudy:
+    """The toy study or another one, with its data."""
+    return open_study(read_study(str(path or study_file()), overrides=overrides))
 
 
-def drive(folder: Path, *, workers: int = 2, sets: Sequence[str] = (), watcher: Any = lambda *_: None) -> Any:
-    """Run the toy study in a folder; its results."""
-    return StudyRunner(study(sets), RunDirectory(folder), ExecutionOptions(workers=workers), watcher).run()
+def run(
+    folder: Path,
+    *,
+    path: str | Path = "",
+    workers: int = 2,
+    overrides: Sequence[str] = (),
+    on_event: EventCallback = ignore_event,
+    executor: ExecutorFactory = InlineExecutor,
+) -> Results:
+    """Run the toy study, or that of a file, in a directory, planned for some workers; its results."""
+    options = ExecutionOptions(workers=workers)
+    runner = StudyRunner(study(overrides, path), RunDirectory(folder), options, on_event, executor=executor)
+    return runner.run()
 
 
 @functools.cache
 def finished() -> Path:
     """The run that all tests share. Copy it before you change it."""
     folder = home() / "runs" / "toy" / "base"
-    drive(folder)
+    run(folder)
     return folder
 
 
@@ -136,44 +154,50 @@ def copied(to: Path) -> Path:
     return Path(shutil.copytree(finished(), to, symlinks=True))
 
 
-def numbers(folder: Path) -> dict[str, Any]:
+def results(folder: Path) -> Results:
+    """What stands in a run's results."""
+    return Results.read(folder / "results.json")
+
+
+def numbers(folder: Path) -> dict[str, object]:
     """What must be equal wherever and however it was computed: results without times and machine."""
-    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    return {key: value for key, value in results.items() if key not in ("seconds", "environment")}
+    return results(folder).model_dump(exclude={"timings", "environment"})
 
 
-def outcomes(folder: Path) -> dict[str, dict[str, Any]]:
-    """Every outcome by its place in the folder, such as `trials/<id>`."""
-    found = sorted([*folder.glob("trials/*/outcome.json"), *folder.glob("evaluations/*/outcome.json")])
-    return {
-        str(path.parent.relative_to(folder)): json.loads(path.read_text(encoding="utf-8")) for path in found
-    }
+def snapshot(folder: Path) -> Snapshot:
+    """The plan and all outcomes of a run."""
+    return RunDirectory(folder).snapshot()
 
 
-def weights(folder: Path) -> dict[str, str]:
+def outcome_paths(folder: Path) -> dict[str, Path]:
+    """Every outcome's directory by its path in the run, such as `trials/<id>`."""
+    paths = sorted([*folder.glob("trials/*/outcome.json"), *folder.glob("evaluations/*/outcome.json")])
+    return {str(path.parent.relative_to(folder)): path.parent for path in paths}
+
+
+def weights(folder: Path) -> dict[str, str | None]:
     """The SHA-256 of every trial's weights."""
-    return {
-        name: told["weights_sha256"] for name, told in outcomes(folder).items() if "weights_sha256" in told
-    }
+    return {id: outcome.weights_sha256 for id, outcome in snapshot(folder).outcomes.items()}
 
 
 def stamps(folder: Path) -> dict[str, tuple[int, int]]:
-    """When each outcome's file was written and which one it is: moves if it is computed again."""
+    """When each outcome's file was written and which one it is: changes if it is computed again."""
     return {
-        name: ((folder / name / "outcome.json").stat().st_mtime_ns, (folder / name).stat().st_mtime_ns)
-        for name in outcomes(folder)
+        name: ((path / "outcome.json").stat().st_mtime_ns, path.stat().st_mtime_ns)
+        for name, path in outcome_paths(folder).items()
     }
 
 
-def begun(folder: Path, **how: Any) -> Path:
-    """A folder whose frozen plan says how to compute, before anything is computed."""
-    made = StudyRunner(study(), RunDirectory(folder), ExecutionOptions(workers=1)).dry_run()[0]
-    write_json(folder / "plan.json", {**made, "how": {**made["how"], **how}})
+def begun(folder: Path, **execution: object) -> Path:
+    """A directory whose frozen plan says how to compute, before anything is computed."""
+    plan, _ = StudyRunner(study(), RunDirectory(folder), ExecutionOptions(workers=1)).dry_run()
+    update = {"execution": plan.execution.model_copy(update=execution)}
+    plan.model_copy(update=update).write(folder / "plan.json")
     return folder
 
 
 NETS = '''
-"""Networks that make trouble in training only (a rehearsal shows four images), until a file says no."""
+"""Networks that make trouble in training only (a preflight check has four images), until a file exists."""
 
 import math
 import os

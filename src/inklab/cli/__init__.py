@@ -1,4 +1,4 @@
-"""The command line: parses, calls one function, prints. Heavy things are imported inside the commands."""
+"""The command line: parses, calls one function, prints. Heavy modules are imported inside the commands."""
 
 from inklab.cli.main import main
 

@@ -6,39 +6,42 @@ import signal
 import sys
 import traceback
 from importlib import import_module
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from typer.exceptions import Abort, TyperException
 
 import inklab
-from inklab.cli.app import app, info
-from inklab.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, InklabError
+from inklab.cli.console import app, info
+from inklab.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, InklabError, format_error
 
-FROM_OUTSIDE = {
+USER_ERRNOS = {
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT,
     errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG,
 }  # fmt: skip
-"""What a file system says that is nobody's bug: no permission, no space, a file where a folder should be."""
+"""Errors of the file system that are no bug: no permission, no space, a file in place of a directory."""
 
-for part in ("run", "results", "list", "predict", "export", "serve"):
+INTERRUPTED = (
+    "interrupted; what is finished is kept. Run the same command again to continue from the checkpoints"
+)
+
+for part in ("run", "show", "model"):
     import_module(f"inklab.cli.{part}_commands")
 
 
-def _version(wanted: bool) -> bool:
-    if wanted:
+def _print_version(is_requested: bool) -> bool:
+    if is_requested:
         typer.echo(f"inklab {inklab.__version__}")
         raise typer.Exit
-    return wanted
+    return is_requested
 
 
 @app.callback()
 def _options(
-    debug: Annotated[
-        bool, typer.Option("--debug", help="Show a traceback when something goes wrong.")
-    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback after an error.")] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
     pass
@@ -48,70 +51,65 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit.
 
     Args:
-        arguments: what was typed; the process's own if left out.
+        arguments: the words after `inklab`; those of the process if left out.
     """
-    typed = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in typed
-    typed = [word for word in typed if word != "--debug"]  # allowed anywhere, not only before the command
-    if typed in ([], ["data"]):
-        typed.append("--help")
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]  # allowed anywhere, not only before the command
+    if words in ([], ["data"], ["list"]):
+        words.append("--help")
     signal.signal(signal.SIGTERM, _interrupt)
-    sys.exit(_run(typed, debug))
+    sys.exit(_run(words, debug))
 
 
-def _run(typed: list[str], debug: bool) -> int:
+def _run(words: list[str], debug: bool) -> int:
     try:
-        code = _invoked(typed)
-        sys.stdout.flush()  # here, so that a closed pipe is met below and not by the interpreter's exit
+        code = _invoke(words)
+        sys.stdout.flush()  # here, so that a closed pipe is handled below and not by the interpreter's exit
         return code
     except InklabError as error:
-        return _told(str(error), error.exit_code, debug)
+        return _fail(str(error), error.exit_code, debug)
     except TyperException as error:
-        return _told(f"{error.format_message()} See inklab --help.", EXIT_USAGE, debug)
+        return _fail(f"{error.format_message()} See inklab --help.", EXIT_USAGE, debug)
     except (KeyboardInterrupt, Abort):
-        return _told(
-            "interrupted; what is finished is kept, trainings have left checkpoints, and the same command "
-            "goes on from there",
-            EXIT_INTERRUPTED,
-            debug,
-        )
+        return _fail(INTERRUPTED, EXIT_INTERRUPTED, debug)
     except BrokenPipeError:  # as in `inklab show | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
     except OSError as error:
-        if error.errno not in FROM_OUTSIDE:
-            return _internal(error, debug)
-        place = f"'{error.filename}': " if error.filename else ""
-        return _told(f"{place}{error.strerror}", EXIT_USAGE, debug)
+        if error.errno not in USER_ERRNOS:
+            return _fail_internally(error, debug)
+        path = f"'{error.filename}': " if error.filename else ""
+        return _fail(f"{path}{error.strerror}", EXIT_USAGE, debug)
     except Exception as error:
-        return _internal(error, debug)
+        return _fail_internally(error, debug)
 
 
-def _invoked(typed: list[str]) -> int:
+def _invoke(words: list[str]) -> int:
     """Run a command. Not by typer's own `main`, which ends with 130 on Ctrl-C and 1 on a closed pipe."""
     command = typer.main.get_command(app)
     try:
-        with command.make_context("inklab", typed) as context:
+        with command.make_context("inklab", words) as context:
             code = command.invoke(context)
-    except typer.Exit as ended:
-        code = ended.exit_code
+    except typer.Exit as end:
+        code = end.exit_code
     return code if isinstance(code, int) else EXIT_OK
 
 
-def _internal(error: Exception, debug: bool) -> int:
-    return _told(
-        f"internal error: {type(error).__name__}: {error}; add --debug for the traceback",
+def _fail_internally(error: Exception, debug: bool) -> int:
+    return _fail(
+        f"internal error: {format_error(error)}; add --debug for the traceback, and please report it",
         EXIT_INTERNAL,
         debug,
     )
 
 
-def _told(message: str, code: int, debug: bool) -> int:
+def _fail(message: str, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    info(f"inklab: {' '.join(message.split())}")
+    info(f"error: {' '.join(message.split())}")
     return code
 
 
-def _interrupt(*_: Any) -> None:
+def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt

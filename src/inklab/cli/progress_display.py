@@ -1,134 +1,134 @@
-"""Progress of a run on stderr: rich on a terminal, a line now and then elsewhere."""
+"""Progress of a run on stderr: bars on a terminal, a line for each job elsewhere."""
 
 import sys
 import time
-from contextlib import AbstractContextManager
-from types import TracebackType
-from typing import Any
 
-from inklab.cli.app import info
-from inklab.results.phrases import pluralize
-from inklab.study.executor import Event
+from inklab.cli.console import info
+from inklab.format import format_duration, format_number, pluralize
+from inklab.study.jobs import (
+    Done,
+    EpochEnded,
+    Event,
+    Failed,
+    Lost,
+    Planned,
+    Probing,
+    Retried,
+    Started,
+    Warned,
+)
+from inklab.study.resources import Cost
 
-PROBING = "looking at what this machine does fast (once, about 40 s)"
-
-
-def progress() -> "AbstractContextManager[Any]":
-    """A watcher for the driver, as a context."""
-    return _RichProgress() if sys.stderr.isatty() else _PlainProgress()
-
-
-def duration(seconds: float | int) -> str:
-    """Seconds as a person says them.
-
-    Example:
-        >>> duration(42), duration(130), duration(7300)
-        ('42 s', '2 min 10 s', '2 h 1 min')
-    """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+PROBING = "measuring the speed of this machine (once, about 40 s)"
 
 
-class _PlainProgress:
-    """A line when a job ends."""
+class ProgressDisplay:
+    """Shows events while it is entered: a line when a job ends."""
 
-    def __enter__(self) -> "_PlainProgress":
-        self.began = time.monotonic()
-        self.left = 0
+    def __enter__(self) -> "ProgressDisplay":
+        self._started_at = time.monotonic()
         return self
 
     def __exit__(self, *_: object) -> None:
         pass
 
-    def __call__(self, event: Event, job: dict[str, Any]) -> None:
-        if event.kind == "probing":
-            info(PROBING)
-        elif event.kind == "planned":
-            info(_planned(event.value))
-        elif event.kind == "warned":
-            info(f"{job['label']}: {event.value}")
-        elif event.kind in ("done", "failed", "lost", "retried"):
-            reason = f": {_last_line(event.value)}" if event.kind != "done" else ""
-            info(f"[{duration(time.monotonic() - self.began):>8}] {event.kind} {job['label']}{reason}")
+    def __call__(self, event: Event) -> None:
+        """Show an event."""
+        match event:
+            case Probing():
+                info(PROBING)
+            case Planned():
+                info(_describe_plan(event.estimate))
+            case Warned():
+                info(f"{event.job.label}: {event.message}")
+            case Done() | Failed() | Lost() | Retried():
+                elapsed = format_duration(time.monotonic() - self._started_at)
+                info(f"[{elapsed:>8}] {_describe_end(event)}")
 
 
-class _RichProgress:
-    """A bar for everything and one for each job that runs."""
+class _RichProgress(ProgressDisplay):
+    """A bar for all of it and one for each job that runs."""
 
     def __enter__(self) -> "_RichProgress":
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-        self.bars = Progress(
+        self._bars = Progress(
             TextColumn("{task.description}"), BarColumn(24),
-            TextColumn("{task.fields[said]}"), TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}"), TimeElapsedColumn(),
             console=Console(stderr=True), transient=False,
         )  # fmt: skip
-        self.bars.start()
-        self.whole = self.bars.add_task("[bold]planning", total=None, said="")
-        self.tasks: dict[str, Any] = {}
+        self._bars.start()
+        self._total = self._bars.add_task("[bold]planning", total=None, note="")
+        self._tasks: dict[str, TaskID] = {}
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.bars.stop()
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
 
-    def __call__(self, event: Event, job: dict[str, Any]) -> None:
-        if event.kind == "probing":
-            self.bars.console.print(PROBING)
-        elif event.kind == "planned":
-            self.bars.console.print(_planned(event.value))
-            total = event.value["trials"] + event.value["evaluations"]
-            self.bars.update(
-                self.whole,
-                description="[bold]all",
-                total=max(total, 1),
-                completed=0 if total else 1,
-                said=f"0 of {total}",
-            )
-        elif event.kind == "started":
-            self.tasks[event.job] = self.bars.add_task(f"  {job['label']}", total=None, said="")
-        elif event.kind == "epoch":
-            epoch, epochs, loss = event.value
-            self.bars.update(
-                self.tasks[event.job],
-                total=epochs,
-                completed=epoch,
-                said=f"epoch {epoch} of {epochs}, loss {loss:.4f}",
-            )
-        elif event.kind == "warned":
-            self.bars.console.print(f"{job['label']}: {event.value}", markup=False)
-        else:
-            self._ended(event, job)
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Probing():
+                self._print(PROBING)
+            case Planned():
+                self._set_total(event.estimate)
+            case Started():
+                self._tasks[event.job.name] = self._bars.add_task(f"  {event.job.label}", total=None, note="")
+            case EpochEnded():
+                loss = format_number(event.train_loss)
+                note = f"epoch {event.epoch} of {event.epochs}, loss {loss}"
+                task = self._tasks[event.job.name]
+                self._bars.update(task, total=event.epochs, completed=event.epoch, note=note)
+            case Warned():
+                self._print(f"{event.job.label}: {event.message}")
+            case Done() | Failed() | Lost() | Retried():
+                self._end(event)
 
-    def _ended(self, event: Event, job: dict[str, Any]) -> None:
-        self.bars.remove_task(self.tasks.pop(event.job))
-        if event.kind != "done":
-            self.bars.console.print(f"{event.kind} {job['label']}: {_last_line(event.value)}", markup=False)
-        if event.kind != "retried":
-            self.bars.advance(self.whole, len(job.get("trials", [0])))
-            task = next(task for task in self.bars.tasks if task.id == self.whole)
-            self.bars.update(
-                self.whole, said=f"{task.completed:.0f} of {task.total:.0f}" if task.total else ""
-            )
+    def _print(self, text: str) -> None:
+        self._bars.console.print(text, markup=False)
+
+    def _set_total(self, cost: Cost) -> None:
+        self._print(_describe_plan(cost))
+        n = cost.trials + cost.evaluations
+        completed = 0 if n else 1
+        self._bars.update(
+            self._total, description="[bold]all", total=max(n, 1), completed=completed, note=f"0 of {n}"
+        )
+
+    def _end(self, event: Done | Failed | Lost | Retried) -> None:
+        self._bars.remove_task(self._tasks.pop(event.job.name))
+        if not isinstance(event, Done):
+            self._print(_describe_end(event))
+        if event.is_terminal:
+            self._bars.advance(self._total, len(event.job.ids))
+            task = next(task for task in self._bars.tasks if task.id == self._total)
+            note = f"{task.completed:.0f} of {task.total:.0f}" if task.total else ""
+            self._bars.update(self._total, note=note)
 
 
-def _planned(left: dict[str, Any]) -> str:
-    if not left["trials"] + left["evaluations"]:
-        return "everything is there already"
-    return f"to do: {to_do(left)}; about {duration(left['seconds'])}"
+def progress_display() -> ProgressDisplay:
+    """Bars if stderr is a terminal, else plain lines."""
+    return _RichProgress() if sys.stderr.isatty() else ProgressDisplay()
 
 
-def to_do(left: dict[str, Any]) -> str:
-    """What an estimate counts, in words."""
-    groups = f"{pluralize(left['trials'], 'trial')} in {pluralize(left['populations'], 'group')}"
-    return f"{groups}, {pluralize(left['evaluations'], 'evaluation')}"
+def describe_cost(cost: Cost) -> str:
+    """What is still to be done, in words.
+
+    Example:
+        >>> describe_cost(Cost(trials=1, evaluations=2, populations=1, seconds=3.0, bytes=4.0))
+        '1 trial in 1 group, 2 evaluations'
+    """
+    groups = f"{pluralize(cost.trials, 'trial')} in {pluralize(cost.populations, 'group')}"
+    return f"{groups}, {pluralize(cost.evaluations, 'evaluation')}"
 
 
-def _last_line(reason: object) -> str:
-    return str(reason).strip().splitlines()[-1]
+def _describe_plan(cost: Cost) -> str:
+    if not cost.trials + cost.evaluations:
+        return "everything is done already"
+    return f"to do: {describe_cost(cost)}; about {format_duration(cost.seconds)}"
+
+
+def _describe_end(event: Done | Failed | Lost | Retried) -> str:
+    state = type(event).__name__.lower()
+    reason = "" if isinstance(event, Done) else f": {event.reason.strip().splitlines()[-1]}"
+    return f"{state} {event.job.label}{reason}"

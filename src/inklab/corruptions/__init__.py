@@ -1,1 +1,1 @@
-"""Ways in which images get worse, and filters that clean them."""
+"""Corruptions, and filters that denoise images without training."""

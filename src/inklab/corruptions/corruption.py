@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -12,46 +13,46 @@ from inklab.registry import Registry
 from inklab.usercode import is_user_code, load_object
 
 CorruptFn = Callable[[Tensor, float | Tensor, torch.Generator], Tensor]
-"""Behind a corruption: images in [0, 1], a strength (a float, or `(n, 1, 1, 1)`), a generator -> images."""
+"""Images in [0, 1], a strength (a float, or `(n, 1, 1, 1)`) and a generator to corrupted images."""
 
 
 @dataclass(frozen=True)
 class Corruption:
-    """A way in which images get worse, by a strength that has a unit.
+    """One way in which images get worse, with a strength that has a unit.
 
-    Strength 0 leaves every image as it is, bit for bit, and the images that come out lie in [0, 1] again.
+    Strength 0 returns every image unchanged, bit for bit. The output is in [0, 1].
 
     Attributes:
         name: what studies and the command line call it.
-        unit: what the strength counts, as an axis label.
-        strengths: where a curve is measured unless the study says otherwise; rising, starts at 0.
-        largest: the largest strength that makes sense; anything above is refused.
-        run: the bare function. It checks nothing; `__call__` does.
+        unit: of the strength, as an axis label.
+        strengths: where a curve is measured by default; rising, starts at 0.
+        max_strength: the largest strength that makes sense; anything above is refused.
+        fn: the function itself, which checks nothing; `__call__` does.
 
     Example:
-        >>> grey = torch.full((1, 1, 2, 2), 0.5)
-        >>> corruptions["salt_and_pepper"](grey, 1.0, torch.Generator().manual_seed(0)).unique().tolist()
+        >>> gray = torch.full((1, 1, 2, 2), 0.5)
+        >>> corruptions["salt_and_pepper"](gray, 1.0, torch.Generator().manual_seed(0)).unique().tolist()
         [0.0, 1.0]
     """
 
     name: str
     unit: str
     strengths: tuple[float, ...]
-    largest: float
-    run: CorruptFn
+    max_strength: float
+    fn: CorruptFn
 
     def __post_init__(self) -> None:
-        rising = all(low < high for low, high in zip(self.strengths, self.strengths[1:], strict=False))
-        if not rising or self.strengths[:1] != (0.0,) or self.strengths[-1] > self.largest:
+        is_rising = all(low < high for low, high in pairwise(self.strengths))
+        if not is_rising or self.strengths[:1] != (0.0,) or self.strengths[-1] > self.max_strength:
             raise InklabError(
-                f"corruption '{self.name}' has the strengths {self.strengths};"
-                f" they must start at 0, rise, and end at or below its largest, {self.largest}"
+                f"corruption '{self.name}' has the strengths {self.strengths}; they must start at 0, rise, "
+                f"and be at most max_strength, {self.max_strength}"
             )
 
     @property
     def description(self) -> str:
         """The first line of the function's docstring, for listings."""
-        return (self.run.__doc__ or "").strip().partition("\n")[0]
+        return (self.fn.__doc__ or "").strip().partition("\n")[0]
 
     def __call__(
         self,
@@ -59,41 +60,41 @@ class Corruption:
         strength: float | Float[Tensor, " n"],
         rng: torch.Generator,
     ) -> Float[Tensor, "n c h w"]:
-        """A spoilt copy of some images; the images themselves stay untouched.
+        """A corrupted copy of some images.
 
-        The same images, strength and state of `rng` give the same result; draws are made where `rng` lives.
+        The same images, strength and state of `rng` give the same result, on every device.
 
         Args:
-            images: `(n, c, h, w)` floats in [0, 1], before any scaling.
-            strength: one for all images, or `(n,)` one an image; in [0, `largest`], in `unit`.
-            rng: where the draws come from.
+            images: `(n, c, h, w)` floats in [0, 1], before normalization.
+            strength: one for all images, or `(n,)`, one per image; in [0, `max_strength`], in `unit`.
+            rng: the source of randomness.
 
         Raises:
-            OutOfRangeError: a strength, an image value or a shape is not as stated above.
+            OutOfRangeError: a strength, an image value or a shape is not as documented.
         """
         check_images(images)
         if isinstance(strength, Tensor):
-            return self.run(images, self._strength_per_image(images, strength), rng)
+            return self.fn(images, self._strength_per_image(images, strength), rng)
         self.check_strength(strength)
-        return self.run(images, strength, rng)
+        return self.fn(images, strength, rng)
 
     def check_strength(self, strength: float) -> None:
-        """Refuse a strength outside [0, `largest`].
+        """Refuse a strength outside [0, `max_strength`].
 
         Raises:
-            OutOfRangeError: it is below 0, too large, or not a number.
+            OutOfRangeError: it is below 0, too large, or NaN.
         """
-        if not 0 <= strength <= self.largest:  # also catches NaN
+        if not 0 <= strength <= self.max_strength:  # also catches NaN
             raise OutOfRangeError(
-                f"strength {strength:g} of '{self.name}' is out of range;"
-                f" allowed: 0 to {self.largest:g} ({self.unit})"
+                f"strength {strength:g} of '{self.name}' is out of range; allowed: 0 to "
+                f"{self.max_strength:g} ({self.unit})"
             )
 
     def _strength_per_image(self, images: Tensor, strength: Tensor) -> Tensor:
         if strength.shape != images.shape[:1]:
             raise OutOfRangeError(
-                f"strengths of shape {tuple(strength.shape)} for images of shape {tuple(images.shape)};"
-                " give one number for all images, or one an image"
+                f"strengths have the shape {tuple(strength.shape)} and images {tuple(images.shape)}; give "
+                "one strength for all images, or one per image"
             )
         if len(strength):
             low, high = torch.aminmax(strength)
@@ -107,50 +108,45 @@ corruptions: Registry[Corruption] = Registry("corruption", "inklab.corruptions")
 
 
 def corruption(
-    name: str, *, unit: str, strengths: tuple[float, ...], largest: float
+    name: str, *, unit: str, strengths: tuple[float, ...], max_strength: float
 ) -> Callable[[CorruptFn], Corruption]:
     """Register the decorated function as a corruption.
 
     Args:
         name: what studies and the command line call it.
-        unit: what the strength counts, as an axis label.
+        unit: of the strength, as an axis label.
         strengths: where a curve is measured by default; rising, starts at 0.
-        largest: the largest strength allowed.
+        max_strength: the largest strength allowed.
 
-    A whole extension, in any file of this package (`docs/corruptions.md` has a tested copy):
+    A complete extension, in any file of this package (`docs/corruptions.md` has a tested copy):
 
-        @corruption("fog", unit="share of white mixed in", strengths=(0.0, 0.2, 0.4), largest=1.0)
+        @corruption("fog", unit="share of white mixed in", strengths=(0.0, 0.2, 0.4), max_strength=1.0)
         def fog(images, strength, rng):
             return torch.lerp(images, torch.ones_like(images), strength)
     """
-
-    def register(run: CorruptFn) -> Corruption:
-        made = Corruption(name, unit, strengths, largest, run)
-        corruptions.add(name, made)
-        return made
-
-    return register
+    return lambda fn: corruptions.add(name, Corruption(name, unit, strengths, max_strength, fn))
 
 
 def check_images(images: Tensor) -> None:
-    """Refuse what cannot be images in [0, 1].
+    """Refuse anything but floats `(n, c, h, w)` in [0, 1].
 
     Raises:
-        OutOfRangeError: not four axes, no floats, or a value outside [0, 1].
+        OutOfRangeError: the dimensions, the type or a value are others.
     """
     if images.ndim != 4 or not images.is_floating_point():
         raise OutOfRangeError(
-            f"got {images.dtype} of shape {tuple(images.shape)}; images are floats (n, c, h, w) in [0, 1]:"
-            " divide bytes by 255 first"
+            f"images are {images.dtype} of shape {tuple(images.shape)}; they must be floats (n, c, h, w) in "
+            "[0, 1]: divide bytes by 255 first"
         )
-    # Costs 0.2 ns a pixel, a fortieth of salt and pepper. Not looked at on an accelerator: reading
-    # the answer would make it wait, in every step of a training.
+    # Costs 0.2 ns per pixel, a fortieth of salt and pepper. Not on an accelerator: reading the result would
+    # synchronize it in every training step.
     if images.device.type != "cpu" or not images.numel():
         return
     low, high = (bound.item() for bound in torch.aminmax(images))
     if not (low >= 0 and high <= 1):
         raise OutOfRangeError(
-            f"image values from {low:g} to {high:g}; allowed: 0 to 1. Corrupt images before they are scaled"
+            f"image values go from {low:g} to {high:g}; allowed: 0 to 1. Corrupt images before normalizing "
+            "them"
         )
 
 
@@ -159,13 +155,13 @@ def get_corruption(name: str) -> Corruption:
 
     Raises:
         UnknownNameError: nothing has that name.
-        ConfigError: what the file holds under that name is not a corruption.
+        ConfigError: the object of that name is not a corruption.
     """
     if not is_user_code(name):
         return corruptions[name]
-    found = load_object(name)
-    if not isinstance(found, Corruption):
+    loaded = load_object(name)
+    if not isinstance(loaded, Corruption):
         raise ConfigError(
-            f"'{name}' is a {type(found).__name__}; decorate the function with @corruption(...)"
+            f"'{name}' is a {type(loaded).__name__}; decorate the function with @corruption(...)", key=name
         )
-    return found
+    return loaded

@@ -1,6 +1,6 @@
-"""Corruptions of each pixel's value. What each imitates, its formula and its source: `docs/corruptions/`.
+"""Corruptions of pixel values, and occlusion. `docs/corruptions/` has a card for each: formula and source.
 
-Draws are made where the generator lives and then moved, so that every device sees the same pixels.
+Numbers are drawn on the generator's device and then moved, so that every device gets the same pixels.
 """
 
 import torch
@@ -8,30 +8,28 @@ from torch import Tensor
 
 from inklab.corruptions.corruption import corruption
 
-MIN_STRENGTH = (
-    1e-6  # shot noise: below it 1 / strength leaves what float32 counts exactly; stands for 0 there
-)
+MIN_STRENGTH = 1e-6  # shot noise: below it 1 / strength exceeds the integers of float32, and it counts as 0
 
 
 @corruption(
     "salt_and_pepper",
     unit="share of pixels replaced",
     strengths=tuple(i / 20 for i in range(21)),
-    largest=1.0,
+    max_strength=1.0,
 )
 def salt_and_pepper(images: Tensor, strength: float | Tensor, rng: torch.Generator) -> Tensor:
     """Replace some pixels by pure black or pure white with equal chance, as a failing sensor does."""
-    # One draw a pixel decides both whether it is replaced and by what: drawing is a third of the cost.
-    dice = torch.rand(images.shape, generator=rng, device=rng.device).to(images.device)
-    white = (dice < strength / 2).to(images.dtype)
-    return torch.where(dice < strength, white, images)
+    # One draw per pixel decides both whether it is replaced and by what: drawing is a third of the cost.
+    draws = torch.rand(images.shape, generator=rng, device=rng.device).to(images.device)
+    white = (draws < strength / 2).to(images.dtype)
+    return torch.where(draws < strength, white, images)
 
 
 @corruption(
     "gaussian",
     unit="standard deviation, image range 0 to 1",
     strengths=(0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0),
-    largest=1.0,
+    max_strength=1.0,
 )
 def gaussian(images: Tensor, strength: float | Tensor, rng: torch.Generator) -> Tensor:
     """Add normal noise to every pixel and clip at black and white, as a warm sensor does."""
@@ -43,12 +41,12 @@ def gaussian(images: Tensor, strength: float | Tensor, rng: torch.Generator) -> 
     "shot",
     unit="1 / photons that a white pixel receives",
     strengths=(0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0),
-    largest=1.0,
+    max_strength=1.0,
 )
 def shot(images: Tensor, strength: float | Tensor, rng: torch.Generator) -> Tensor:
     """Count photons instead of measuring light, and clip at white: the noise of too little light."""
     strength = torch.as_tensor(strength, dtype=images.dtype, device=images.device)
-    photon = strength.clamp(min=MIN_STRENGTH)  # how bright a single photon makes a pixel
+    photon = strength.clamp(min=MIN_STRENGTH)  # brightness of a pixel that received one photon
     counts = torch.poisson((images / photon).to(rng.device), generator=rng).to(images.device)
     return torch.where(strength < MIN_STRENGTH, images, (counts * photon).clamp_(0, 1))
 
@@ -57,9 +55,33 @@ def shot(images: Tensor, strength: float | Tensor, rng: torch.Generator) -> Tens
     "contrast",
     unit="share of contrast lost",
     strengths=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0),
-    largest=1.0,
+    max_strength=1.0,
 )
 def contrast(images: Tensor, strength: float | Tensor, rng: torch.Generator) -> Tensor:
     """Pull every pixel towards its image's mean, as faded ink or a bad copy does. Draws nothing."""
     mean = images.mean(dim=(1, 2, 3), keepdim=True).expand_as(images)
     return torch.lerp(images, mean, strength).clamp_(0, 1)  # lerp is exact at both ends
+
+
+@corruption(
+    "occlusion",
+    unit="side of the hidden square, as a share of the image's side",
+    strengths=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
+    max_strength=1.0,
+)
+def occlusion(images: Tensor, strength: float | Tensor, rng: torch.Generator) -> Tensor:
+    """Blacken a square at a random position inside each image, as a blot, a finger or a sticker does."""
+    positions = torch.rand((2, len(images), 1, 1, 1), generator=rng, device=rng.device).to(images)
+    rows = _hidden(images.shape[2], strength, positions[0]).unsqueeze(-1)  # (n, 1, h, 1)
+    columns = _hidden(images.shape[3], strength, positions[1]).unsqueeze(-2)  # (n, 1, 1, w)
+    return images.masked_fill(rows & columns, 0)
+
+
+def _hidden(side: int, strength: float | Tensor, position: Tensor) -> Tensor:
+    """Which of `side` rows or columns are hidden, `(n, 1, side)`; a larger strength hides these and more."""
+    if isinstance(strength, Tensor):
+        strength = strength[..., 0]
+    size = torch.round(torch.as_tensor(strength, dtype=position.dtype, device=position.device) * side)
+    first = torch.floor(position[..., 0] * (side - size + 1))
+    index = torch.arange(side, device=position.device)
+    return (index >= first) & (index < first + size)

@@ -1,1 +1,1 @@
-"""Images and labels: where they come from, how they are split, framed and checked. NumPy only."""
+"""Datasets: where they come from, how they are split, preprocessed and checked. NumPy only."""

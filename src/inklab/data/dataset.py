@@ -1,4 +1,4 @@
-"""Images with labels, split into parts."""
+"""Labeled images, and their split into training, validation and test set."""
 
 import json
 from dataclasses import dataclass
@@ -7,23 +7,27 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Int64, Shaped
 
-from inklab.data.preprocessing import Preprocessing
 from inklab.errors import ConfigError, DataError, OutOfRangeError
-from inklab.io.documents import sha256_of
+from inklab.io.files import sha256_of
+from inklab.records.components import Preprocessing
 from inklab.seeding import Seed
 from inklab.shapes import Labels, Pixels
 
-MAX_BYTES = 2 * 1024**3  # of pixels; 2.7 million images of 28 x 28, and a small machine still holds them
-MAX_CLASSES = 1000  # a label beyond this is a misread file rather than a class
+MAX_BYTES = 2 * 1024**3  # of pixels: 2.7 million images of 28 x 28, which fit into a small machine's memory
+MAX_CLASSES = 1000  # a larger label comes from a misread file
 
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Labelled images: pixels `(n, c, h, w)` uint8 with c 1 or 3, labels `(n,)` int64, from 0. May be empty.
+    """Labeled images; may be empty.
+
+    Attributes:
+        pixels: `(n, c, h, w)` uint8, c is 1 or 3.
+        labels: `(n,)` int64, from 0.
 
     Raises:
-        DataError: a dtype, a shape or the two lengths don't fit.
-        OutOfRangeError: a label is negative or beyond what can be a class.
+        DataError: a dtype, a shape or the two lengths do not fit.
+        OutOfRangeError: a label is negative or too large.
 
     Example:
         >>> blank = ImageSet(np.zeros((2, 1, 28, 28), np.uint8), np.array([0, 1]))
@@ -36,12 +40,8 @@ class ImageSet:
 
     def __post_init__(self) -> None:
         pixels, labels = self.pixels, self.labels
-        if (
-            pixels.dtype != np.uint8
-            or pixels.ndim != 4
-            or pixels.shape[1] not in (1, 3)
-            or 0 in pixels.shape[1:]
-        ):
+        is_image_batch = pixels.ndim == 4 and pixels.shape[1] in (1, 3) and 0 not in pixels.shape[1:]
+        if pixels.dtype != np.uint8 or not is_image_batch:
             raise DataError(f"pixels are {describe(pixels)}; they must be uint8 (n, c, h, w) with c 1 or 3")
         if labels.dtype != np.int64 or labels.ndim != 1:
             raise DataError(f"labels are {describe(labels)}; they must be int64 (n,)")
@@ -65,67 +65,67 @@ class ImageSet:
         """The images at `indices`, in that order, as a copy."""
         return ImageSet(self.pixels[indices], self.labels[indices])
 
-    def counts(self, classes: int) -> list[int]:
-        """How many images each of `classes` classes has."""
-        counts: list[int] = np.bincount(self.labels, minlength=classes).tolist()
-        return counts
+    def counts(self, n_classes: int) -> tuple[int, ...]:
+        """How many images each class has."""
+        return tuple(np.bincount(self.labels, minlength=n_classes).tolist())
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """What a source yields: a training and a test set of one image shape, and the names of the classes.
+    """A training and a test set of one image shape, and the names of the classes.
 
-    Args:
-        source: what to `load` to get it again, such as "mnist" or a path.
+    Attributes:
+        name: what `load_dataset` takes to load it again, such as "mnist" or a path.
         train: at least one image.
-        test: at least one image; scored, never chosen by.
-        labels: one name a class; class number k is called `labels[k]`. At least two.
-        framing: how any other picture is brought into the form of these images.
-        note: one sentence that the user must see, such as why this isn't the data asked for.
+        test: at least one image; for evaluation, never for a choice.
+        labels: one name per class; class number k is called `labels[k]`. At least two.
+        preprocessing: how any picture becomes an image of this form.
+        note: one sentence that the user must see, such as why this is not the requested dataset.
 
     Raises:
-        DataError: sets are empty, differ in shape, or don't fit `labels` or `framing`.
+        DataError: a set is empty, the sets differ in shape, or do not fit `labels` or `preprocessing`.
+        OutOfRangeError: a label has no name.
 
     Example:
         >>> images = ImageSet(np.zeros((2, 1, 28, 28), np.uint8), np.array([0, 1]))
-        >>> Dataset("blank", images, images, ("no", "yes"), Preprocessing.plain((1, 28, 28))).shape
+        >>> Dataset("blank", images, images, ("no", "yes"), Preprocessing.resize_only((1, 28, 28))).shape
         (1, 28, 28)
     """
 
-    source: str
+    name: str
     train: ImageSet
     test: ImageSet
     labels: tuple[str, ...]
-    framing: Preprocessing
+    preprocessing: Preprocessing
     note: str | None = None
 
     def __post_init__(self) -> None:
         if not len(self.train) or not len(self.test):
             raise DataError(
-                f"'{self.source}' has {len(self.train)} training and {len(self.test)} test images; "
-                "both need some"
+                f"'{self.name}' has {len(self.train)} training and {len(self.test)} test images; both sets "
+                "need at least one"
             )
         if self.train.shape != self.test.shape:
             raise DataError(
-                f"'{self.source}': training images are {self.train.shape} and test images {self.test.shape} "
-                "(channels, height, width); they must be alike"
+                f"'{self.name}': training images are {self.train.shape} and test images {self.test.shape} "
+                "(channels, height, width); they must be the same"
             )
         self._check_labels()
-        if self.framing.shape != self.shape:
+        if self.preprocessing.shape != self.shape:
             raise DataError(
-                f"'{self.source}': images are {self.shape}, but its framing makes {self.framing.shape}"
+                f"'{self.name}': images are {self.shape}, but preprocessing makes {self.preprocessing.shape}"
             )
 
     def _check_labels(self) -> None:
         if not 2 <= len(set(self.labels)) == len(self.labels) <= MAX_CLASSES:
             raise DataError(
-                f"'{self.source}' names {len(self.labels)} classes, {len(set(self.labels))} different; "
+                f"'{self.name}' names {len(self.labels)} classes, {len(set(self.labels))} different; "
                 f"2 to {MAX_CLASSES} different names are allowed"
             )
         largest = max(int(images.labels.max()) for images in (self.train, self.test))
         if largest >= len(self.labels):
             raise OutOfRangeError(
-                f"'{self.source}' has the label {largest}, but only {len(self.labels)} classes"
+                f"'{self.name}' has the label {largest}, but only {len(self.labels)} classes"
             )
 
     @property
@@ -135,7 +135,7 @@ class Dataset:
 
     @cached_property
     def sha256(self) -> str:
-        """The identity of the content: every array with dtype and shape, and the names of the classes."""
+        """Identifies the content: all arrays with dtype and shape, and the names of the classes."""
         parts: list[bytes | memoryview] = [json.dumps(self.labels).encode()]
         for array in (self.train.pixels, self.train.labels, self.test.pixels, self.test.labels):
             little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))  # the same on every machine
@@ -151,34 +151,41 @@ def describe(array: Shaped[np.ndarray, "..."]) -> str:
     return f"{array.dtype} {array.shape}"
 
 
-def labeled(pixels: Shaped[np.ndarray, "..."], labels: Shaped[np.ndarray, "..."], name: str) -> ImageSet:
-    """Pixels `(n, c, h, w)` and labels `(n,)` that were read from a file, as a set; `name` is for messages.
+def make_image_set(
+    pixels: Shaped[np.ndarray, "..."], labels: Shaped[np.ndarray, "..."], name: str
+) -> ImageSet:
+    """An image set from the arrays of a file.
+
+    Args:
+        pixels: `(n, c, h, w)` uint8.
+        labels: `(n,)` of any integer type.
+        name: what messages call them.
 
     Raises:
-        DataError: there isn't one label an image.
-        OutOfRangeError: a label is negative or beyond what can be a class.
+        DataError: there is not one label per image.
+        OutOfRangeError: a label is negative or too large.
     """
     if labels.ndim != 1 or len(pixels) != len(labels):
         raise DataError(
-            f"{name}: {describe(pixels)} images have the labels {describe(labels)}; each needs one"
+            f"{name}: images are {describe(pixels)} and labels {describe(labels)}; each image needs one label"
         )
     if 0 in pixels.shape[1:]:
-        raise DataError(f"{name}: {describe(pixels)} has no pixels")
+        raise DataError(f"{name}: {describe(pixels)} has images without pixels")
     try:
         return ImageSet(pixels, labels.astype(np.int64))
     except OutOfRangeError as error:
         raise OutOfRangeError(f"{name}: {error}") from error
 
 
-def numbered(*sets: ImageSet) -> tuple[str, ...]:
+def number_classes(*sets: ImageSet) -> tuple[str, ...]:
     """Names "0", "1", ... for class numbers, up to the largest that occurs."""
-    high = max((int(images.labels.max()) for images in sets if len(images)), default=0)
-    return tuple(str(number) for number in range(max(high + 1, 2)))
+    largest = max((int(images.labels.max()) for images in sets if len(images)), default=0)
+    return tuple(str(number) for number in range(max(largest + 1, 2)))
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Three sets of images that share none. `validation` may be empty."""
+    """Three disjoint sets of images. `validation` may be empty."""
 
     train: ImageSet
     validation: ImageSet
@@ -186,56 +193,56 @@ class Split:
 
 
 def split(dataset: Dataset, *, validation: int, seed: int) -> Split:
-    """Hold out part of the training images for choosing, in the classes' proportions.
+    """Hold out a stratified part of the training images for validation.
 
-    The same for all replicates and chapters: it depends on the data, `validation` and the root seed alone.
+    The same for all replicates and experiments: it depends on the data, `validation` and the root seed only.
 
     Args:
-        dataset: its test set is passed on untouched.
+        dataset: its test set stays unchanged.
         validation: number of images held out; 0 trains on all.
         seed: the root seed.
 
     Returns:
-        Training and validation images in the order in which they stood.
+        Training and validation images keep their order.
 
     Raises:
-        ConfigError: `validation` is negative or leaves nothing to train on.
+        ConfigError: `validation` is negative or leaves no training images.
 
     Example:
-        >>> from inklab.data.preprocessing import Preprocessing
         >>> images = ImageSet(np.zeros((10, 1, 28, 28), np.uint8), np.arange(10) % 2)
-        >>> blank = Dataset("blank", images, images, ("a", "b"), Preprocessing.plain((1, 28, 28)))
+        >>> blank = Dataset("blank", images, images, ("a", "b"), Preprocessing.resize_only((1, 28, 28)))
         >>> parts = split(blank, validation=4, seed=0)
         >>> parts.train.counts(2), parts.validation.counts(2)
-        ([3, 3], [2, 2])
+        ((3, 3), (2, 2))
     """
-    standing = len(dataset.train)
-    if not 0 <= validation < standing:
+    n = len(dataset.train)
+    if not 0 <= validation < n:
         raise ConfigError(
-            f"data.validation = {validation}, but '{dataset.source}' has {standing} training images; "
-            f"0 to {standing - 1} can be held out"
+            f"data.validation = {validation}, but '{dataset.name}' has {n} training images; 0 to {n - 1} can "
+            "be held out",
+            key="data.validation",
         )
-    held = stratified_split(dataset.train.labels, validation, Seed(seed) / "split")
-    kept = np.setdiff1d(np.arange(standing), held)
-    return Split(dataset.train.take(kept), dataset.train.take(held), dataset.test)
+    held_out = stratified_sample(dataset.train.labels, validation, Seed(seed) / "split")
+    remaining = np.setdiff1d(np.arange(n), held_out)
+    return Split(dataset.train.take(remaining), dataset.train.take(held_out), dataset.test)
 
 
-def without_test(images: ImageSet, seed: int) -> tuple[ImageSet, ImageSet]:
-    """Training and test images out of one set: a sixth of every class becomes the test."""
-    held = stratified_split(images.labels, len(images) // 6, Seed(seed) / "test")
-    return images.take(np.setdiff1d(np.arange(len(images)), held)), images.take(held)
+def split_off_test(images: ImageSet, seed: int) -> tuple[ImageSet, ImageSet]:
+    """A training and a test set out of one set: a sixth of every class becomes the test set."""
+    held_out = stratified_sample(images.labels, len(images) // 6, Seed(seed) / "test")
+    return images.take(np.setdiff1d(np.arange(len(images)), held_out)), images.take(held_out)
 
 
-def stratified_split(labels: Labels, take: int, seed: Seed) -> Int64[np.ndarray, " take"]:
-    """Choose `take` places at random so that each class gives its share, to within one image.
+def stratified_sample(labels: Labels, take: int, seed: Seed) -> Int64[np.ndarray, " take"]:
+    """Draw `take` indices so that each class has its share, to within one image.
 
     Args:
         labels: `(n,)` class numbers.
         take: 0 to n.
-        seed: where the choice comes from; each class has a stream of its own.
+        seed: the source of randomness; each class has its own stream.
 
     Returns:
-        The places in rising order.
+        Indices in ascending order.
     """
     chosen = [
         (seed / number).rng().permutation(np.flatnonzero(labels == number))[:share]
@@ -245,14 +252,14 @@ def stratified_split(labels: Labels, take: int, seed: Seed) -> Int64[np.ndarray,
 
 
 def class_counts(counts: Int64[np.ndarray, " k"], take: int) -> Int64[np.ndarray, " k"]:
-    """Divide `take` in proportion to `counts`, by largest remainders; no class is emptied needlessly.
+    """Divide `take` in proportion to `counts`, by largest remainders; no class is emptied unnecessarily.
 
     Example:
         >>> class_counts(np.array([6, 3, 1]), 5).tolist()
         [3, 2, 0]
     """
     whole, remainder = np.divmod(counts * take, max(counts.sum(), 1))
-    emptied = (counts > 0) & (whole + 1 >= counts)  # would lose its last image: asked last
+    emptied = (counts > 0) & (whole + 1 >= counts)  # would lose its last image: comes last
     order = np.lexsort((-remainder, emptied, remainder == 0))
     whole[order[: take - whole.sum()]] += 1
     return whole

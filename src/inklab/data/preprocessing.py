@@ -1,178 +1,335 @@
-"""Any picture, brought into the form of the training data: as MNIST was made, or plainly resized."""
+"""How any picture becomes an image of the training format: as MNIST was made, or only resized."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+import io
+import warnings
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float64, UInt8
-from PIL import Image, ImageFilter
+from jaxtyping import Bool, Float64, UInt8
+from PIL import Image, ImageFilter, ImageOps, UnidentifiedImageError
 
-from inklab.data.image_file import composite_on_background, gray_values
-from inklab.data.segmentation import find_foreground
-from inklab.errors import ConfigError, DataError, did_you_mean
+from inklab.errors import CorruptFileError, DataError
+from inklab.io.files import read_bytes_capped
+from inklab.records.components import Center, Preprocessing
 
-CENTERS = ("mass", "box", "none")
-# Share of full ink where a stroke begins. Of 0.1 to 0.5, this gives back 150 MNIST test digits best,
-# as they are and enlarged eight times (mean difference 0.003 and 0.02 of the range).
-TRACE = 0.3
+# ---------------------------------------------------------------- image files
+
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+MAX_PIXELS = 64_000_000  # of one picture: more than a camera's 50 megapixels, less than a decompression bomb
+MAX_PIXELS_PER_BYTE = 10_000  # of a file; deflate packs at most 8,256 one-bit pixels into a byte
+MAX_FILE_BYTES = 512 * 1024**2
+
+
+def open_image(source: Path | bytes, *, name: str | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Open and decode a PNG, JPEG, BMP or WebP picture, rotated upright by its EXIF orientation.
+
+    Args:
+        source: a path, or the bytes of a file.
+        name: what messages call it; the path by default.
+        max_pixels: that are decoded, at most 64 million.
+
+    Raises:
+        DataError: there is no such file, or it can't be read.
+        CorruptFileError: it has another format, is damaged or truncated, or has too many pixels.
+
+    Example:
+        >>> file = io.BytesIO()
+        >>> Image.new("L", (3, 2), 200).save(file, "PNG")
+        >>> open_image(file.getvalue()).size
+        (3, 2)
+    """
+    name = name or ("the picture" if isinstance(source, bytes) else f"'{source}'")
+    try:
+        content = source if isinstance(source, bytes) else read_bytes_capped(source, MAX_FILE_BYTES)
+    except OSError as error:
+        raise DataError(f"{name} can't be read: {error.strerror or error}") from error
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Pillow, about unusual tags and palettes
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
+                _check_size(picture.size, len(content), name, max_pixels)
+                picture.load()
+                return _rotate_upright(picture)
+    except CorruptFileError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise CorruptFileError(f"{name} is too large: at most {MAX_PIXELS:,} pixels are decoded") from error
+    except UnidentifiedImageError as error:
+        raise CorruptFileError(
+            f"{name} is not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} picture; save it as PNG"
+        ) from error
+    except Exception as error:  # Pillow's decoders raise a dozen types on damaged bytes
+        raise CorruptFileError(f"{name} is a damaged picture ({error}); save it again as PNG") from error
+
+
+def _check_size(size: tuple[int, int], file_bytes: int, name: str, max_pixels: int) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise CorruptFileError(
+            f"{name} has {width:,} x {height:,} pixels; at most {max_pixels:,} are decoded"
+        )
+    if width * height > MAX_PIXELS_PER_BYTE * file_bytes:
+        raise CorruptFileError(
+            f"{name} declares {width:,} x {height:,} pixels in {file_bytes:,} bytes; save it again as PNG"
+        )
+
+
+def _rotate_upright(picture: Image.Image) -> Image.Image:
+    with suppress(Exception):  # edited photographs often have a damaged EXIF block
+        return ImageOps.exif_transpose(picture)
+    return picture.copy()
+
+
+def gray_values(picture: Image.Image) -> Float64[np.ndarray, "h w"]:
+    """The picture's brightness from 0 to 255; transparent pixels become a contrasting background.
+
+    Pictures of 16 bits or floats are scaled to that range by the maximum of their type, else by their own.
+    """
+    if picture.mode.startswith("I") or picture.mode == "F":
+        deep = np.nan_to_num(np.asarray(picture, np.float64)).clip(0)
+        top = deep.max(initial=0)
+        white = 255 if top <= 255 else 65535 if top <= 65535 else top
+        return deep * (255 / white)
+    return np.asarray(composite_on_background(picture).convert("L"), np.float64)
+
+
+def composite_on_background(picture: Image.Image) -> Image.Image:
+    """A picture without transparency: on white if its visible pixels are dark, else on black."""
+    if not picture.has_transparency_data:
+        return picture
+    colored = picture.convert("RGBA")
+    alpha = np.asarray(colored.getchannel("A"))
+    gray = np.asarray(colored.convert("RGB").convert("L"))
+    visible = np.einsum("hw,hw->", gray, alpha, dtype=np.int64)  # no copies of 64 million pixels in 64 bits
+    is_dark = 2 * visible <= 255 * alpha.sum(dtype=np.int64)
+    background = Image.new("RGBA", colored.size, (255, 255, 255, 255) if is_dark else (0, 0, 0, 255))
+    return Image.alpha_composite(background, colored).convert("RGB")
+
+
+# ---------------------------------------------------------------- preprocessing
+
+# Share of full ink where a stroke begins. Of 0.1 to 0.5, this reproduces 150 MNIST test digits best,
+# unchanged and enlarged eight times (mean difference 0.003 and 0.02 of the range).
+MIN_INK = 0.3
 Image8 = UInt8[np.ndarray, "c h w"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Preprocessing:
-    """How a picture becomes an image; travels with every bundle, so that it can't be forgotten.
+def preprocess_picture(picture: Image.Image, preprocessing: Preprocessing) -> Image8:
+    """Turn any picture into an image of the training format.
 
-    Args:
-        channels: 1 grey, 3 colour (with `centre="none"` only).
-        height: of the image, pixels.
-        width: of the image, pixels.
-        light_on_dark: whether ink is light on a dark ground, as in MNIST.
-        box: pixels; the ink's longer side is made to fit it.
-        centre: what is put in the middle: the ink's centre of "mass", its bounding "box", or "none": nothing
-            is looked for or cropped, the whole picture is resized.
-
-    Raises:
-        ConfigError: a value outside what is said here.
-
-    Example:
-        >>> Preprocessing().shape, Preprocessing.plain((3, 32, 32)).centre
-        ((1, 28, 28), 'none')
-    """
-
-    channels: int = 1
-    height: int = 28
-    width: int = 28
-    light_on_dark: bool = True
-    box: int = 20
-    centre: str = "mass"
-
-    def __post_init__(self) -> None:
-        if self.centre not in CENTERS:
-            hint = did_you_mean(self.centre, CENTERS)
-            raise ConfigError(f"framing.centre = '{self.centre}';{hint} Known: {', '.join(CENTERS)}.")
-        if self.channels != 1 and (self.channels != 3 or self.centre != "none"):
-            raise ConfigError(
-                f"framing.channels = {self.channels} with centre = '{self.centre}'; "
-                "allowed are 1, and 3 with 'none'"
-            )
-        if min(self.height, self.width) < 1 or max(self.height, self.width) > 4096:
-            raise ConfigError(
-                f"framing makes {self.height} x {self.width} pixels; 1 to 4096 a side are allowed"
-            )
-        if not 1 <= self.box <= min(self.height, self.width):
-            raise ConfigError(
-                f"framing.box = {self.box} must lie in 1 to {min(self.height, self.width)}, the shorter side"
-            )
-
-    @staticmethod
-    def plain(shape: tuple[int, int, int]) -> "Preprocessing":
-        """The framing that only resizes, to `(channels, height, width)`."""
-        channels, height, width = shape
-        return Preprocessing(
-            channels=channels, height=height, width=width, box=min(height, width), centre="none"
-        )
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of what it makes."""
-        return self.channels, self.height, self.width
-
-    def to_json(self) -> dict[str, object]:
-        """The fields by name."""
-        return asdict(self)
-
-    @staticmethod
-    def from_json(value: Any) -> "Preprocessing":
-        """The framing that `to_json` described; unknown or missing fields and wrong types are refused.
-
-        Raises:
-            ConfigError: it is not what `to_json` writes.
-        """
-        expected = {name: type(default) for name, default in asdict(Preprocessing()).items()}
-        if not isinstance(value, dict) or {name: type(field) for name, field in value.items()} != expected:
-            wanted = ", ".join(f"{name} ({kind.__name__})" for name, kind in expected.items())
-            raise ConfigError(f"a framing of {value!r:.200} is not one; its fields are {wanted}")
-        return Preprocessing(**value)
-
-
-def frame(picture: Image.Image, framing: Preprocessing) -> Image8:
-    """Bring any picture into the form of the training data.
-
-    With `centre` "mass" or "box": grey, uneven ground removed, ink found (dark or light), cropped, its
-    longer side fitted into `framing.box` pixels with antialiasing, and placed. With "none": resized as a
-    whole.
+    With `center` "mass" or "box": converted to grayscale, uneven background removed, ink detected (dark or
+    light), cropped, its longer side scaled to `fit_to` pixels with antialiasing, and centered. With "none"
+    the whole picture is resized.
 
     Args:
         picture: of any mode and size, upright; see `open_image`.
-        framing: what to make of it.
+        preprocessing: the training format.
 
     Returns:
         Bytes `(c, h, w)`.
 
     Raises:
-        DataError: no ink is to be seen.
+        DataError: no ink is detected.
 
     Example:
         >>> page = Image.new("L", (100, 80), 250)
         >>> page.paste(20, (45, 20, 55, 60))
-        >>> image = frame(page, Preprocessing())
+        >>> image = preprocess_picture(page, Preprocessing())
         >>> image.shape, int(image.max()), int((image > 127).any(axis=2).sum())
         ((1, 28, 28), 255, 20)
     """
-    if framing.centre == "none":
-        return _resized(picture, framing)
+    if preprocessing.is_resize_only:
+        return _resize_whole(picture, preprocessing)
     ink = find_foreground(gray_values(picture))
-    fitted = _fitted(_cropped(ink), framing.box)
-    image = _placed(fitted, framing)
-    return image if framing.light_on_dark else np.asarray(255 - image, np.uint8)
+    image = _place_in_center(_fit(_crop(ink), preprocessing.fit_to), preprocessing)
+    return image if preprocessing.light_on_dark else np.asarray(255 - image, np.uint8)
 
 
-def _resized(picture: Image.Image, framing: Preprocessing) -> Image8:
-    size = (framing.width, framing.height)
-    if framing.channels == 1:
-        grey = Image.fromarray(np.round(gray_values(picture)).astype(np.uint8))
-        return np.array(_scaled(grey, size))[None]
-    return np.array(_scaled(composite_on_background(picture).convert("RGB"), size)).transpose(2, 0, 1).copy()
+def _resize_whole(picture: Image.Image, preprocessing: Preprocessing) -> Image8:
+    size = (preprocessing.width, preprocessing.height)
+    if preprocessing.channels == 1:
+        gray = Image.fromarray(np.round(gray_values(picture)).astype(np.uint8))
+        return np.array(_resize(gray, size))[None]
+    return np.array(_resize(composite_on_background(picture).convert("RGB"), size)).transpose(2, 0, 1).copy()
 
 
-def _scaled(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+def _resize(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
     return picture if picture.size == size else picture.resize(size, Image.Resampling.BICUBIC)  # antialiases
 
 
-def _cropped(ink: Float64[np.ndarray, "h w"]) -> Image.Image:
-    rows = np.flatnonzero((ink > TRACE).any(axis=1))
-    columns = np.flatnonzero((ink > TRACE).any(axis=0))
+def _crop(ink: Float64[np.ndarray, "h w"]) -> Image.Image:
+    rows = np.flatnonzero((ink > MIN_INK).any(axis=1))
+    columns = np.flatnonzero((ink > MIN_INK).any(axis=0))
     if not len(rows) or not len(columns):
         raise DataError(
-            "no ink is to be seen in the picture; give one with a light sign on dark or a dark one on light"
+            "no ink is detected in the picture; use a picture of light strokes on dark, or dark ones on light"
         )
-    cut = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return Image.fromarray(np.round(255 * cut).astype(np.uint8))
+    cropped = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return Image.fromarray(np.round(255 * cropped).astype(np.uint8))
 
 
-def _fitted(cut: Image.Image, box: int) -> UInt8[np.ndarray, "h w"]:
-    scale = box / max(cut.size)
-    size = (max(1, round(cut.width * scale)), max(1, round(cut.height * scale)))
-    if scale > 1:  # enlarging: thin strokes stay smooth
-        cut = cut.filter(ImageFilter.SMOOTH) if scale > 2 else cut
-    return np.array(_scaled(cut, size))
+def _fit(cropped: Image.Image, fit_to: int) -> UInt8[np.ndarray, "h w"]:
+    scale = fit_to / max(cropped.size)
+    size = (max(1, round(cropped.width * scale)), max(1, round(cropped.height * scale)))
+    if scale > 2:  # enlarged strokes stay smooth
+        cropped = cropped.filter(ImageFilter.SMOOTH)
+    return np.array(_resize(cropped, size))
 
 
-def _placed(fitted: UInt8[np.ndarray, "a b"], framing: Preprocessing) -> Image8:
-    image = np.zeros(framing.shape, np.uint8)
+def _place_in_center(fitted: UInt8[np.ndarray, "a b"], preprocessing: Preprocessing) -> Image8:
+    image = np.zeros(preprocessing.shape, np.uint8)
     top, left = (
-        _start(fitted.sum(axis=axis, dtype=np.float64), room, framing.centre)
-        for axis, room in ((1, framing.height), (0, framing.width))
+        _offset(fitted.sum(axis=axis, dtype=np.float64), length, preprocessing.center)
+        for axis, length in ((1, preprocessing.height), (0, preprocessing.width))
     )
     image[0, top : top + fitted.shape[0], left : left + fitted.shape[1]] = fitted
     return image
 
 
-def _start(profile: Float64[np.ndarray, " side"], room: int, centre: str) -> int:
-    """Where a strip begins so that its centre comes to the middle of `room` pixels, but never outside."""
+def _offset(profile: Float64[np.ndarray, " side"], length: int, center: Center) -> int:
+    """Where a profile begins if its center is in the middle of `length` pixels; never outside them."""
     side = len(profile)
-    start = (room - side) / 2
-    if centre == "mass" and profile.sum() > 0:
-        # Pixel 14 of 0 to 27, not 13.5: there lies MNIST's mean centre of mass, measured 13.99 and 14.01.
-        start = room // 2 - float(np.average(np.arange(side), weights=profile))
-    return int(np.clip(round(start), 0, room - side))
+    offset = (length - side) / 2
+    if center == "mass" and profile.sum() > 0:
+        # Pixel 14 of 0 to 27, not 13.5: MNIST's mean center of mass, measured as 13.99 and 14.01.
+        offset = length // 2 - float(np.average(np.arange(side), weights=profile))
+    return int(np.clip(round(offset), 0, length - side))
+
+
+# ---------------------------------------------------------------- segmentation of ink: brightness is 0 to 255
+
+Plane = Float64[np.ndarray, "h w"]
+Reduced = Float64[np.ndarray, "a b"]
+WORKING_SIDE = 560  # pixels, 20 per pixel of an MNIST digit's bounding box; more takes longer without gain
+BACKGROUND_SIDE = 112  # pixels; light and shadow are smooth
+MIN_CONTRAST = 0.12  # of the range from background to full ink; the texture of paper is below
+MIN_SIGMAS = 4.0  # ink must stand out this far; halves of pure Gaussian noise differ by 1.6
+
+
+def find_foreground(gray: Plane) -> Reduced:
+    """How much ink is on each pixel: 0 on the background, 1 in the middle of a stroke.
+
+    The background is estimated from the border, then as a smooth surface through all pixels that are not ink,
+    so a shadow across the page does not matter. Ink is what differs most from it, darker or lighter, beyond
+    Otsu's threshold.
+
+    Args:
+        gray: brightness from 0 to 255, of any size.
+
+    Returns:
+        Ink in [0, 1]; downscaled if the picture was large.
+
+    Raises:
+        DataError: nothing differs enough from the background.
+    """
+    small = _reduce(gray, WORKING_SIDE)
+    difference = _difference(small, _background(small))
+    ink, noise = np.clip(difference, 0, 1), _noise(difference)
+    despeckled = _despeckle(ink)
+    threshold = _otsu(despeckled)
+    strong = despeckled > threshold
+    _check_contrast(ink, strong, noise)
+    full = np.quantile(ink[strong], 0.9)  # the middle of strokes, not their brightest pixel
+    empty = min(3 * noise, threshold)
+    near = _dilate(strong, reach=max(1, max(small.shape) // 64))
+    return np.where(near, np.clip((ink - empty) / (full - empty), 0, 1), 0.0)
+
+
+def _reduce(gray: Plane, max_side: int) -> Reduced:
+    longest = max(gray.shape)
+    if longest <= max_side:
+        return gray
+    height, width = (max(1, round(side * max_side / longest)) for side in gray.shape)
+    picture = Image.fromarray(gray.astype(np.float32))
+    return np.asarray(picture.resize((width, height), Image.Resampling.BOX), np.float64)
+
+
+def _background(gray: Plane) -> Plane:
+    """A smooth surface through the background, fitted to a downscaled picture, since it has no detail."""
+    coefficients = _fit_background(_reduce(gray, BACKGROUND_SIDE))
+    surface: Plane = _terms(gray.shape)[..., : len(coefficients)] @ coefficients
+    return np.asarray(np.clip(surface, 0, 255))
+
+
+def _terms(shape: tuple[int, ...]) -> Float64[np.ndarray, "h w 6"]:
+    height, width = shape
+    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+    return np.stack([np.ones_like(x), x, y, x * y, x * x, y * y], axis=-1)
+
+
+def _fit_background(gray: Plane) -> Float64[np.ndarray, " terms"]:
+    """A constant and a plane through the border, then a quadratic surface through all pixels near it."""
+    terms = _terms(gray.shape)
+    edge = max(1, min(gray.shape) // 20)
+    border = np.ones(gray.shape, bool)
+    border[edge:-edge, edge:-edge] = False
+    coefficients = np.array([np.median(gray[border])])
+    for count, where in ((1, border), (3, border), (6, np.ones_like(border)), (6, np.ones_like(border))):
+        residual = gray - terms[..., : len(coefficients)] @ coefficients
+        # 12 of 255: well below faint ink, several times the noise of a downscaled picture
+        use = where & (np.abs(residual) <= max(12.0, 3 * _robust_std(residual[border])))
+        if use.sum() < 4 * count:
+            break
+        x = terms[use][:, :count]
+        # Normal equations: twenty times faster than on all pixels, and well conditioned for terms in [-1, 1].
+        coefficients, *_ = np.linalg.lstsq(x.T @ x, x.T @ gray[use], rcond=None)
+    return coefficients
+
+
+def _difference(gray: Plane, background: Plane) -> Plane:
+    """How much a pixel differs from its background, in the direction of ink; 1 is full ink."""
+    residual = (gray - background) / 255
+    faint = MIN_CONTRAST / 2 + 3 * _robust_std(residual)
+    lighter, darker = (np.maximum(_despeckle(part) - faint, 0).sum() for part in (residual, -residual))
+    range_to_ink = 255 - background if lighter > darker else -background
+    difference: Plane = (gray - background) / np.where(np.abs(range_to_ink) < 1, 1, range_to_ink)
+    return difference
+
+
+def _noise(difference: Plane) -> float:
+    """The standard deviation of the background, from pixels that differ in the direction opposite to ink."""
+    opposite = -difference[difference < 0]
+    share = min(1.0, 2 * opposite.size / difference.size)  # a few outliers are not noise
+    return share * 1.4826 * float(np.median(opposite)) if opposite.size else 0.0
+
+
+def _despeckle(ink: Plane) -> Plane:
+    """Remove single pixels, unless strokes are so thin that they would be removed too."""
+    ink = np.clip(ink, 0, 1)
+    picture = Image.fromarray(np.uint8(ink * 255)).filter(ImageFilter.MedianFilter(3))
+    filtered = np.asarray(picture) / 255.0
+    return filtered if filtered.sum() >= 0.8 * ink.sum() else ink
+
+
+def _otsu(ink: Plane) -> float:
+    """The threshold that best separates two groups of brightness (Otsu 1979)."""
+    counts, edges = np.histogram(ink, bins=256, range=(0.0, 1.0))
+    below = np.cumsum(counts)[:-1].astype(float)
+    above = below[-1] + counts[-1] - below
+    total = np.cumsum(counts * np.arange(256))
+    gap = total[:-1] / np.maximum(below, 1) - (total[-1] - total[:-1]) / np.maximum(above, 1)
+    between = below * above * gap**2
+    best = np.flatnonzero(between == between.max())  # the middle of a plateau between two groups
+    return float(edges[1 + best[len(best) // 2]])
+
+
+def _robust_std(values: Float64[np.ndarray, "..."]) -> float:
+    """A standard deviation that some ink among the values does not change: 1.4826 median deviations."""
+    return 1.4826 * float(np.median(np.abs(values - np.median(values)))) if values.size else 0.0
+
+
+def _check_contrast(ink: Plane, strong: Bool[np.ndarray, "h w"], noise: float) -> None:
+    contrast = float(ink[strong].mean() - ink[~strong].mean()) if 0 < strong.sum() < strong.size else 0.0
+    if contrast < max(MIN_CONTRAST, MIN_SIGMAS * noise):
+        raise DataError(
+            f"no ink is detected in the picture (contrast {contrast:.2f} of 1, noise {noise:.2f}); use one "
+            "with clear strokes on an even background"
+        )
+
+
+def _dilate(mask: Bool[np.ndarray, "h w"], reach: int) -> Bool[np.ndarray, "h w"]:
+    picture = Image.fromarray(np.uint8(mask) * 255)
+    return np.asarray(picture.filter(ImageFilter.MaxFilter(2 * reach + 1))) > 0

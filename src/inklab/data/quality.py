@@ -1,139 +1,138 @@
-"""Is this data set all right? What to know before training on it."""
+"""Checks of a dataset before training on it: imbalance, duplicates, leakage and other issues."""
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float64
 
 from inklab.data.dataset import Dataset, ImageSet, Split
+from inklab.format import join_words, pluralize
+from inklab.records.record import Count, Counts, Names, Number, Record, Sha256, Shape
 from inklab.shapes import Pixels
 
-EXAMPLES = 5  # places that are named of whatever was found
-MIN_CLASS_IMAGES = 10  # training images; a class with fewer can hardly be learnt
+MAX_EXAMPLES = 5
+MIN_CLASS_IMAGES = 10  # training images; a class with fewer can hardly be learned
 MAX_CLASS_RATIO = 10.0  # largest over smallest class; beyond it accuracy says little
-ImageRef = tuple[str, int]
+ImageRef = tuple[str, Count]
+"""A set, and an index into it."""
 
 
-@dataclass(frozen=True)
-class DataIssue:
-    """Something that images share: how many, and the first few, as (set, place in it)."""
+class DataIssue(Record):
+    """Images that have an issue in common.
 
-    count: int
+    Attributes:
+        count: how many.
+        examples: the first few, as set and index.
+    """
+
+    count: Count
     examples: tuple[ImageRef, ...]
 
 
-@dataclass(frozen=True)
-class DataReport:
+class DataReport(Record):
     """What `check_data` found.
 
-    Args:
-        source: the data set's.
-        sha256: the data set's.
-        shape: channels, height, width.
+    Attributes:
+        dataset: its name.
+        sha256: of its content.
+        shape: channels, height, width of an image.
         labels: the names of the classes.
         counts: per set, images of each class.
-        balance: largest over smallest class of the training images; null if a class has none.
-        repeated: per set, images that equal an earlier one of the same set.
-        leaked: validation and test images that equal a training image.
-        conflicting: images that occur with different labels.
-        constant: images of one value only.
-        inverted: grey images whose border is light where most images' is dark, or the other way round.
-        remarks: what a person should know, as sentences; empty if all is well.
+        balance: largest over smallest class of the training set; None if a class has no image.
+        duplicates: per set, images that equal an earlier one of the same set.
+        train_test_overlap: validation and test images that equal a training image.
+        label_conflicts: images that occur with different labels.
+        constant_images: images with one value only.
+        inverted_polarity: grayscale images with a light border where most have a dark one, or vice versa.
+        notes: what a person should know, as sentences; () if there is no issue.
     """
 
-    source: str
-    sha256: str
-    shape: tuple[int, int, int]
-    labels: tuple[str, ...]
-    counts: dict[str, list[int]]
-    balance: float | None
-    repeated: dict[str, DataIssue]
-    leaked: DataIssue
-    conflicting: DataIssue
-    constant: DataIssue
-    inverted: DataIssue
-    remarks: tuple[str, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """The report by field, as JSON can hold it."""
-        return asdict(self)
+    dataset: str
+    sha256: Sha256
+    shape: Shape
+    labels: Names
+    counts: dict[str, Counts]
+    balance: Number | None
+    duplicates: dict[str, DataIssue]
+    train_test_overlap: DataIssue
+    label_conflicts: DataIssue
+    constant_images: DataIssue
+    inverted_polarity: DataIssue
+    notes: tuple[str, ...] = ()
 
 
 def check_data(dataset: Dataset, split: Split | None = None) -> DataReport:
-    """Look for what spoils a study: uneven classes, repeated, leaked and odd images.
+    """Look for what makes results wrong: imbalanced classes, duplicates, leakage and unusual images.
 
-    Images are the same if all their bytes are. Costs about a second for MNIST.
+    Images are equal if all their bytes are. Takes about a second for MNIST.
 
     Args:
-        dataset: what to look at.
-        split: look at its three sets, rather than at the data set's two.
+        dataset: what to check.
+        split: check its three sets, instead of the dataset's two.
 
     Example:
-        >>> from inklab.data.preprocessing import Preprocessing
+        >>> from inklab.records.components import Preprocessing
         >>> images = ImageSet(np.eye(4, dtype=np.uint8).reshape(4, 1, 2, 2), np.array([0, 1, 0, 1]))
-        >>> report = check_data(Dataset("tiny", images, images, ("a", "b"), Preprocessing.plain((1, 2, 2))))
-        >>> report.leaked.count, report.balance
+        >>> tiny = Dataset("tiny", images, images, ("a", "b"), Preprocessing.resize_only((1, 2, 2)))
+        >>> report = check_data(tiny)
+        >>> report.train_test_overlap.count, report.balance
         (4, 1.0)
     """
     sets = {"train": dataset.train, "test": dataset.test}
     if split is not None:
         sets = {"train": split.train, "validation": split.validation, "test": split.test}
-    places = _places_by_content(sets)
+    equal = _group_equal(sets)
     counts = {name: images.counts(len(dataset.labels)) for name, images in sets.items()}
-    found: dict[str, Any] = {
-        "repeated": {name: _finding(_repeats(places, name)) for name in sets},
-        "leaked": _finding(_leaks(places)),
-        "conflicting": _finding(_conflicts(places, sets)),
-        "constant": _finding(_where(sets, _is_constant)),
-        "inverted": _finding(_inverted(sets)),
-    }
     smallest = min(counts["train"])
-    return DataReport(
-        source=dataset.source,
+    report = DataReport(
+        dataset=dataset.name,
         sha256=dataset.sha256,
         shape=dataset.shape,
         labels=dataset.labels,
         counts=counts,
         balance=max(counts["train"]) / smallest if smallest else None,
-        remarks=(*_on_classes(dataset.labels, counts), *_on_images(found)),
-        **found,
+        duplicates={
+            name: _issue([ref for group in equal for ref in [ref for ref in group if ref[0] == name][1:]])
+            for name in sets
+        },
+        train_test_overlap=_issue(_overlap(equal)),
+        label_conflicts=_issue(_conflicts(equal, sets)),
+        constant_images=_issue(_where(sets, _is_constant)),
+        inverted_polarity=_issue(_inverted(sets)),
     )
+    return report.model_copy(update={"notes": (*_notes_on_classes(report), *_notes_on_images(report))})
 
 
-def _places_by_content(sets: Mapping[str, ImageSet]) -> list[list[ImageRef]]:
-    """The places of each picture that occurs more than once, in the order of the sets."""
-    places: defaultdict[bytes, list[ImageRef]] = defaultdict(list)
+def _group_equal(sets: Mapping[str, ImageSet]) -> list[list[ImageRef]]:
+    """All references to each image that occurs more than once, in the order of the sets."""
+    groups: defaultdict[bytes, list[ImageRef]] = defaultdict(list)
     for name, images in sets.items():
-        for place, image in enumerate(images.pixels):
-            # A digest in place of the bytes: a fortieth of the memory, and no two images share one by chance.
-            places[hashlib.blake2b(image.tobytes(), digest_size=16).digest()].append((name, place))
-    return [same for same in places.values() if len(same) > 1]
+        for index, image in enumerate(images.pixels):
+            # A digest takes a fortieth of the memory of the bytes, and collides for no two images.
+            groups[hashlib.blake2b(image.tobytes(), digest_size=16).digest()].append((name, index))
+    return [group for group in groups.values() if len(group) > 1]
 
 
-def _repeats(places: list[list[ImageRef]], name: str) -> list[ImageRef]:
-    return [place for same in places for place in [place for place in same if place[0] == name][1:]]
+def _overlap(equal: Sequence[Sequence[ImageRef]]) -> list[ImageRef]:
+    with_training = [group for group in equal if group[0][0] == "train"]  # the training set comes first
+    return [ref for group in with_training for ref in group if ref[0] != "train"]
 
 
-def _leaks(places: list[list[ImageRef]]) -> list[ImageRef]:
-    trained = [same for same in places if same[0][0] == "train"]  # training comes first
-    return [place for same in trained for place in same if place[0] != "train"]
-
-
-def _conflicts(places: list[list[ImageRef]], sets: Mapping[str, ImageSet]) -> list[ImageRef]:
+def _conflicts(equal: Sequence[Sequence[ImageRef]], sets: Mapping[str, ImageSet]) -> list[ImageRef]:
     return [
-        place
-        for same in places
-        if len({int(sets[name].labels[at]) for name, at in same}) > 1
-        for place in same
+        ref
+        for group in equal
+        if len({int(sets[name].labels[index]) for name, index in group}) > 1
+        for ref in group
     ]
 
 
-def _where(sets: Mapping[str, ImageSet], test: Any) -> list[ImageRef]:
-    return [(name, int(at)) for name, images in sets.items() for at in np.flatnonzero(test(images.pixels))]
+def _where(sets: Mapping[str, ImageSet], test: Callable[[Pixels], Bool[np.ndarray, " n"]]) -> list[ImageRef]:
+    return [
+        (name, int(index)) for name, images in sets.items() for index in np.flatnonzero(test(images.pixels))
+    ]
 
 
 def _is_constant(pixels: Pixels) -> Bool[np.ndarray, " n"]:
@@ -150,51 +149,51 @@ def _light_border(pixels: Pixels) -> Float64[np.ndarray, " n"]:
 
 def _inverted(sets: Mapping[str, ImageSet]) -> list[ImageRef]:
     if sets["train"].shape[0] != 1:
-        return []  # colour photographs have no ground
+        return []  # color photographs have no background
     if np.median(_light_border(sets["train"].pixels)) > 0.5:
         return _where(sets, lambda pixels: _light_border(pixels) < 0.25)
     return _where(sets, lambda pixels: _light_border(pixels) > 0.75)
 
 
-def _finding(places: list[ImageRef]) -> DataIssue:
-    return DataIssue(len(places), tuple(places[:EXAMPLES]))
+def _issue(refs: Sequence[ImageRef]) -> DataIssue:
+    return DataIssue(count=len(refs), examples=tuple(refs[:MAX_EXAMPLES]))
 
 
-def _on_classes(labels: tuple[str, ...], counts: Mapping[str, list[int]]) -> list[str]:
-    remarks = []
+def _notes_on_classes(report: DataReport) -> Iterable[str]:
     for name in ("train", "test"):
-        missing = [label for label, count in zip(labels, counts[name], strict=True) if not count]
-        if missing:
-            remarks.append(f"The {name} set has no image of {_listed(missing)}.")
-    few = [
-        label for label, count in zip(labels, counts["train"], strict=True) if 0 < count < MIN_CLASS_IMAGES
-    ]
-    if few:
-        remarks.append(f"Fewer than {MIN_CLASS_IMAGES} training images have {_listed(few)}.")
-    used = [count for count in counts["train"] if count]
-    if max(used) > MAX_CLASS_RATIO * min(used):
-        remarks.append(
-            f"The largest class has {max(used) / min(used):.0f} times the training images of the smallest: "
-            "look at each class, not at accuracy alone."
+        counts = zip(report.labels, report.counts[name], strict=True)
+        if missing := [label for label, count in counts if not count]:
+            yield f"The {name} set has no image of {_name_classes(missing)}."
+    train = report.counts["train"]
+    small = [label for label, n in zip(report.labels, train, strict=True) if 0 < n < MIN_CLASS_IMAGES]
+    if small:
+        yield f"Fewer than {MIN_CLASS_IMAGES} training images have {_name_classes(small)}."
+    ratio = max(train) / min(count for count in train if count)
+    if ratio > MAX_CLASS_RATIO:
+        yield (
+            f"The largest class has {ratio:.0f} times as many training images as the smallest: look at "
+            "recall per class, not at accuracy alone."
         )
-    return remarks
 
 
-def _listed(names: list[str]) -> str:
-    rest = f" and {len(names) - EXAMPLES} more" if len(names) > EXAMPLES else ""
-    return f"the class{'es' if len(names) > 1 else ''} {', '.join(map(repr, names[:EXAMPLES]))}{rest}"
+def _name_classes(names: Sequence[str]) -> str:
+    words = [repr(name) for name in names[:MAX_EXAMPLES]]
+    if len(names) > MAX_EXAMPLES:
+        words.append(f"{len(names) - MAX_EXAMPLES} more")
+    return f"the class{'es' if len(names) > 1 else ''} {join_words(words)}"
 
 
-def _on_images(found: Mapping[str, Any]) -> list[str]:
-    remarks = [
-        f"{finding.count} image(s) of the {name} set repeat an earlier one."
-        for name, finding in found["repeated"].items()
-        if finding.count
-    ]
-    sentences = {
-        "leaked": "{} image(s) held out also lie in the training set: scores on them are too good.",
-        "conflicting": "{} image(s) occur with different labels: at least some labels are wrong.",
-        "constant": "{} image(s) have one value only.",
-        "inverted": "{} image(s) have a light ground where most have a dark one, or the other way round.",
-    }
-    return remarks + [text.format(found[key].count) for key, text in sentences.items() if found[key].count]
+def _notes_on_images(report: DataReport) -> Iterable[str]:
+    for name, issue in report.duplicates.items():
+        if issue.count:
+            yield f"{pluralize(issue.count, 'duplicate')} in the {name} set."
+    leak = "held out and also in the training set: metrics on the test set are too good"
+    issues = (
+        (report.train_test_overlap, leak),
+        (report.label_conflicts, "with different labels for equal images: at least some labels are wrong"),
+        (report.constant_images, "with one value only"),
+        (report.inverted_polarity, "with a light background where most have a dark one, or vice versa"),
+    )
+    for issue, description in issues:
+        if issue.count:
+            yield f"{pluralize(issue.count, 'image')} {description}."

@@ -1,1 +1,1 @@
-"""What is computed from trained networks and images: scores, noise curves, new images."""
+"""Evaluation of trained networks: metrics, robustness curves, generated images."""

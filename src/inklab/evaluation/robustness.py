@@ -1,4 +1,4 @@
-"""How often a pipeline is right as its images get worse."""
+"""Robustness curves: how well a pipeline classifies images that get worse."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,35 +10,36 @@ from torch import Tensor
 
 from inklab.corruptions.corruption import Corruption
 from inklab.errors import DataError, ModelMismatchError
-from inklab.evaluation.scores import AnyPixels, ForwardFn, batches, inference_mode, true_positive_rates
+from inklab.evaluation.scores import AnyPixels, ForwardFn, batches, inference_mode, recall_per_class, to_bytes
 from inklab.seeding import Seed
 
-BLOCK = (
-    100  # images spoilt and classified at once, as in `scores`; part of what is drawn: a change moves numbers
-)
+BLOCK = 100  # images corrupted and classified at once; the noise depends on it, so a change moves numbers
+
+DenoiseFn = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class RobustnessCurve:
-    """What a pipeline said at each strength of a corruption.
+    """What a pipeline predicts at each strength of a corruption.
 
     Attributes:
         strengths: `s` strengths in the corruption's unit.
-        predicted: `(s, n)` the class given to each image.
-        tpr: `(s,)` the mean over classes of the true-positive rate: every class counts the same.
-        tpr_per_class: `(s, k)` of each class's images, the share recognised.
-        accuracy: `(s,)` share of images recognised.
-        shown: `(s, k, c, h, w)` one image a class as the corruption left it, always the class's first.
-        seen: `(s, k, c, h, w)` the same as it reached the classifier: cleaned, if the pipeline cleans.
+        predicted: `(s, n)` predicted class of each image.
+        recall: `(s,)` mean over classes of the true-positive rate (balanced accuracy).
+        recall_per_class: `(s, k)` true-positive rate of each class.
+        accuracy: `(s,)` share of images classified correctly.
+        corrupted: `(s, k, c, h, w)` one corrupted image per class, always the class's first.
+        denoised: `(s, k, c, h, w)` the same images as the classifier gets them; equal to `corrupted` without
+            a denoiser.
     """
 
     strengths: tuple[float, ...]
     predicted: UInt8[np.ndarray, "s n"]
-    tpr: Float64[np.ndarray, " s"]
-    tpr_per_class: Float64[np.ndarray, "s k"]
+    recall: Float64[np.ndarray, " s"]
+    recall_per_class: Float64[np.ndarray, "s k"]
     accuracy: Float64[np.ndarray, " s"]
-    shown: UInt8[np.ndarray, "s k c h w"]
-    seen: UInt8[np.ndarray, "s k c h w"]
+    corrupted: UInt8[np.ndarray, "s k c h w"]
+    denoised: UInt8[np.ndarray, "s k c h w"]
 
 
 def robustness_curve(
@@ -49,28 +50,28 @@ def robustness_curve(
     *,
     strengths: Sequence[float] | None = None,
     seed: Seed,
-    clean: Callable[[Tensor], Tensor] | None = None,
+    denoise: DenoiseFn | None = None,
 ) -> RobustnessCurve:
-    """Spoil images at each strength, clean them if the pipeline does, and classify them.
+    """Corrupt images at each strength, denoise them if the pipeline does, and classify them.
 
-    The noise depends on the seed, the corruption's name and the strength alone: every pipeline and replicate
-    sees the same pixels, so that their curves may be subtracted; and the first images of a longer test set
-    get the noise that they get in a shorter one. Memory does not grow with the images.
+    The noise depends on the seed, the corruption's name and the strength only: all pipelines and replicates
+    get the same pixels, so that their curves can be subtracted, and the first images of a longer test set get
+    the same noise as in a shorter one. Memory does not grow with the number of images.
 
     Args:
         classify: maps `(b, c, h, w)` images in [0, 1] to `(b, k)` logits, k at most 256.
         pixels: `(n, c, h, w)` bytes.
         labels: `(n,)` integers in [0, k), every class at least once.
-        corruption: how the images get worse.
+        corruption: of the images.
         strengths: in the corruption's unit; its own `strengths` if left out.
-        seed: where the noise comes from.
-        clean: stands in front of the classifier and maps images in [0, 1] to images in [0, 1] of the same
-            shape, as a denoiser with its sigmoid or a filter does. None: spoilt images are classified.
+        seed: the source of the noise.
+        denoise: maps images in [0, 1] to images in [0, 1] of the same shape, as a denoiser with its sigmoid
+            or a filter does. None: corrupted images are classified.
 
     Raises:
         OutOfRangeError: a strength is outside the corruption's range.
         DataError: images and labels differ in number, or a class has no images.
-        ModelMismatchError: `classify` or `clean` returns another shape.
+        ModelMismatchError: `classify` or `denoise` returns another shape.
 
     Example:
         >>> from inklab.corruptions.corruption import corruptions
@@ -78,98 +79,70 @@ def robustness_curve(
         >>> net = lambda images: torch.cat([1 - images, images], dim=1).flatten(1)
         >>> fading, labels = corruptions["contrast"], np.array([0, 1])
         >>> curve = robustness_curve(net, pixels, labels, fading, strengths=[0.0], seed=Seed(0))
-        >>> curve.tpr_per_class.tolist()
+        >>> curve.recall_per_class.tolist()
         [[1.0, 1.0]]
     """
     if len(pixels) != len(labels) or not len(labels):
         raise DataError(
-            f"{len(pixels)} images and {len(labels)} labels; there must be as many, and at least one"
+            f"there are {len(pixels)} images and {len(labels)} labels; there must be one label per image, "
+            "and at least one image"
         )
-    chosen = tuple(float(strength) for strength in (corruption.strengths if strengths is None else strengths))
-    for strength in chosen:
+    strengths = tuple(map(float, corruption.strengths if strengths is None else strengths))
+    for strength in strengths:
         corruption.check_strength(strength)  # all of them before the first is computed
-    examples = _first_of_each_class(labels)
-    with inference_mode(classify, clean):
+    recall_per_class(labels, labels, int(labels.max()) + 1)  # refuses missing classes now, not after the work
+    _, examples = np.unique(labels, return_index=True)
+    with inference_mode(classify, denoise):
         points = [
-            _Point.measure(classify, _pipeline(pixels, corruption, strength, seed, clean), examples)
-            for strength in chosen
+            _evaluate(classify, _corrupt_and_denoise(pixels, corruption, strength, seed, denoise), examples)
+            for strength in strengths
         ]
-    rates = [true_positive_rates(point.predicted, labels, len(examples)) for point in points]
+    predicted, corrupted, denoised = (np.stack(arrays) for arrays in zip(*points, strict=True))
+    recalls = np.stack([recall_per_class(row, labels, len(examples)) for row in predicted])
     return RobustnessCurve(
-        strengths=chosen,
-        predicted=np.stack([point.predicted for point in points]),
-        tpr=np.array([rate.mean() for rate in rates]),
-        tpr_per_class=np.stack(rates),
-        accuracy=np.array([np.mean(point.predicted == labels) for point in points]),
-        shown=np.stack([point.shown for point in points]),
-        seen=np.stack([point.seen for point in points]),
+        strengths=strengths,
+        predicted=predicted,
+        recall=np.array([recall.mean() for recall in recalls]),
+        recall_per_class=recalls,
+        accuracy=np.array([np.mean(row == labels) for row in predicted]),
+        corrupted=corrupted,
+        denoised=denoised,
     )
 
 
-@dataclass(frozen=True)
-class _Point:
-    """One strength of a curve."""
-
-    predicted: UInt8[np.ndarray, " n"]
-    shown: UInt8[np.ndarray, "k c h w"]
-    seen: UInt8[np.ndarray, "k c h w"]
-
-    @staticmethod
-    def measure(
-        classify: ForwardFn, blocks: Iterator[tuple[Tensor, Tensor]], examples: Int[np.ndarray, " k"]
-    ) -> "_Point":
-        predicted, shown, seen = [], [], []
-        order = np.argsort(examples)
-        start = 0
-        for spoilt, cleaned in blocks:
-            predicted.append(_classes(classify(cleaned), len(cleaned), len(examples)))
-            here = [int(examples[k]) - start for k in order if start <= examples[k] < start + len(spoilt)]
-            shown.append(_to_bytes(spoilt[here]))
-            seen.append(_to_bytes(cleaned[here]))
-            start += len(spoilt)
-        back = np.argsort(order)  # from the order of the images to the order of the classes
-        return _Point(np.concatenate(predicted), np.concatenate(shown)[back], np.concatenate(seen)[back])
+def _evaluate(
+    classify: ForwardFn, blocks: Iterator[tuple[Tensor, Tensor]], examples: Int[np.ndarray, " k"]
+) -> tuple[np.ndarray, ...]:
+    """Predictions for blocks of images, and those whose index is in `examples`: corrupted, denoised."""
+    predicted, kept = [], {}
+    for number, (corrupted, denoised) in enumerate(blocks):
+        predicted.append(_predict(classify(denoised), len(denoised), len(examples)))
+        for index in (examples - number * BLOCK).tolist():
+            if 0 <= index < len(corrupted):
+                kept[number * BLOCK + index] = corrupted[index], denoised[index]
+    pairs = zip(*(kept[index] for index in examples.tolist()), strict=True)
+    return np.concatenate(predicted), *(to_bytes(torch.stack(images)) for images in pairs)
 
 
-def _pipeline(
-    pixels: AnyPixels,
-    corruption: Corruption,
-    strength: float,
-    seed: Seed,
-    clean: Callable[[Tensor], Tensor] | None,
+def _corrupt_and_denoise(
+    pixels: AnyPixels, corruption: Corruption, strength: float, seed: Seed, denoise: DenoiseFn | None
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Blocks of images as spoilt, and as they reach the classifier."""
+    """Blocks of corrupted images, and of what the classifier gets."""
     rng = (seed / corruption.name / repr(strength)).generator()
     for images in batches(pixels, BLOCK):
-        spoilt = corruption(images, strength, rng)
-        cleaned = spoilt if clean is None else clean(spoilt)
-        if cleaned.shape != spoilt.shape:
+        corrupted = corruption(images, strength, rng)
+        denoised = corrupted if denoise is None else denoise(corrupted)
+        if denoised.shape != corrupted.shape:
             raise ModelMismatchError(
-                f"cleaning turns {tuple(spoilt.shape)} into {tuple(cleaned.shape)};"
-                " it must keep the shape of its images"
+                f"denoising maps {tuple(corrupted.shape)} to {tuple(denoised.shape)}; it must keep the shape"
             )
-        yield spoilt, cleaned
+        yield corrupted, denoised
 
 
-def _first_of_each_class(labels: Int[np.ndarray, " n"]) -> Int[np.ndarray, " k"]:
-    """The index of each class's first image, for classes 0 to the largest label."""
-    classes, first = np.unique(labels, return_index=True)
-    missing = sorted(set(range(int(classes[-1]) + 1)) - set(classes.tolist()))
-    if classes[0] < 0 or missing:
-        raise DataError(
-            f"no image of class {missing or classes[0]}; a noise curve needs every class: use more images"
-        )
-    return first
-
-
-def _classes(logits: Tensor, rows: int, classes: int) -> UInt8[np.ndarray, " b"]:
-    if logits.ndim != 2 or len(logits) != rows or not classes <= logits.shape[1] <= 256:
+def _predict(logits: Tensor, rows: int, n_classes: int) -> UInt8[np.ndarray, " b"]:
+    if logits.ndim != 2 or len(logits) != rows or not n_classes <= logits.shape[1] <= 256:
         raise ModelMismatchError(
-            f"the classifier turns {rows} images into {tuple(logits.shape)};"
-            f" expected ({rows}, k) logits with k from {classes} to 256"
+            f"the classifier maps {rows} images to {tuple(logits.shape)}; it must return ({rows}, k) logits "
+            f"with k from {n_classes} to 256"
         )
     return logits.argmax(dim=1).to(torch.uint8).cpu().numpy()
-
-
-def _to_bytes(images: Tensor) -> UInt8[np.ndarray, "b c h w"]:
-    return (images * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()

@@ -1,7 +1,8 @@
-"""What a network says of images, and how right it is.
+"""Predictions of networks for many images, and metrics of them.
 
-Nets are plain callables over images in [0, 1]; nothing here knows bundles or studies. A module is switched to
-evaluation mode while it is asked and put back after. The same arguments give the same bits on one machine.
+Networks are plain callables on images in [0, 1]; nothing here knows trained models or studies. A module is in
+evaluation mode meanwhile, and in its own mode again afterwards. The same arguments give the same bits on one
+machine.
 """
 
 import math
@@ -21,25 +22,26 @@ ForwardFn = Callable[[Tensor], Tensor]
 """Maps `(b, c, h, w)` floats in [0, 1] to `(b, k)` logits, `(b, f)` features, or images or their logits."""
 
 AnyPixels = UInt8[np.ndarray, "n c h w"] | UInt8[Tensor, "n c h w"]
-"""Bytes from a source, or the same as a tensor that lies on the device already."""
+"""Images as bytes, in an array or in a tensor on the device."""
 
-AnyLabels = Int[np.ndarray, " n"] | Int[Tensor, " n"]
+AnyImages = AnyPixels | Float[Tensor, "n ..."]
+"""The same, or floats in [0, 1] as they are; also codes."""
 
-# Images a forward pass: small enough for the cache (convolutions take half the time of 500); fixed, for the
-# last bits of a matmul depend on it.
+# Images per forward pass: they fit into the cache (convolutions take half the time per image that they take
+# with 500). Fixed, since the last bits of a matrix product depend on it.
 BATCH = 100
-MIN_ERROR = 1e-12  # mean squared error below which PSNR stops at 120 dB, so that it stays a number
+MIN_ERROR = 1e-12  # mean squared error; PSNR is at most 120 dB, so that it stays finite
 
 
 @dataclass(frozen=True)
 class ClassificationScores:
-    """How right a classifier is.
+    """Metrics of a classifier, and its predictions.
 
     Attributes:
-        accuracy: share of images whose most probable class is the right one.
-        loss: mean cross-entropy in nats, summed in float64; NaN if the net returned NaN.
+        accuracy: share of images whose most probable class is their label.
+        loss: mean cross-entropy in nats, summed in float64; NaN if the network returned NaN.
         predicted: `(n,)` the most probable class, the first of equals.
-        confidence: `(n,)` the probability that the net gave to it.
+        confidence: `(n,)` its probability.
     """
 
     accuracy: float
@@ -50,21 +52,23 @@ class ClassificationScores:
 
 @dataclass(frozen=True)
 class ReconstructionScores:
-    """How near a denoiser's or autoencoder's output is to the clean images.
+    """Metrics of a denoiser's output, compared with the clean images.
 
     Attributes:
-        bce: binary cross-entropy, mean over all pixels, in nats. Where pixels are grey, perfect output has
-            more than 0 as well.
+        bce: binary cross-entropy, mean over all pixels, in nats. A perfect output has more than 0
+            where pixels are gray.
         psnr: peak signal-to-noise ratio in dB, `-10 log10(mean squared error over all pixels of all images)`.
-            Not the mean of one PSNR an image, which a few nearly blank images would dominate. At most 120.
+            Not the mean over images, which a few nearly blank ones would dominate. At most 120.
     """
 
     bce: float
     psnr: float
 
 
-def classification_scores(net: ForwardFn, pixels: AnyPixels, labels: AnyLabels) -> ClassificationScores:
-    """Accuracy, loss and predictions of a classifier.
+def classification_scores(
+    net: ForwardFn, pixels: AnyPixels, labels: Int[np.ndarray, " n"] | Int[Tensor, " n"]
+) -> ClassificationScores:
+    """Compute accuracy, loss and predictions of a classifier.
 
     Args:
         net: maps `(b, c, h, w)` images in [0, 1] to `(b, k)` logits.
@@ -72,7 +76,7 @@ def classification_scores(net: ForwardFn, pixels: AnyPixels, labels: AnyLabels) 
         labels: `(n,)` integers in [0, k).
 
     Raises:
-        ModelMismatchError: the net's output is not `(n, k)`, or a label is not below k.
+        ModelMismatchError: the network's output is not `(n, k)`, or a label is not below k.
 
     Example:
         >>> pixels = np.array([0, 255], dtype=np.uint8).reshape(2, 1, 1, 1)
@@ -81,94 +85,90 @@ def classification_scores(net: ForwardFn, pixels: AnyPixels, labels: AnyLabels) 
         1.0
     """
     logits = predict_in_batches(net, pixels).double().cpu()
-    truth = torch.as_tensor(np.asarray(labels) if isinstance(labels, np.ndarray) else labels).long().cpu()
-    _check_logits(logits, truth)
+    targets = torch.as_tensor(labels).long().cpu()
+    _check_logits(logits, targets)
     confidence, predicted = logits.softmax(dim=1).max(dim=1)
     return ClassificationScores(
-        accuracy=(predicted == truth).double().mean().item(),
-        loss=functional.cross_entropy(logits, truth).item(),
+        accuracy=(predicted == targets).double().mean().item(),
+        loss=functional.cross_entropy(logits, targets).item(),
         predicted=predicted.numpy().astype(np.int16),
         confidence=confidence.numpy().astype(np.float32),
     )
 
 
-def reconstruction_scores(
-    net: ForwardFn, shown: AnyPixels | Float[Tensor, "n c h w"], images: AnyPixels | Float[Tensor, "n c h w"]
-) -> ReconstructionScores:
-    """How well a network gives back clean images from what it is shown.
+def reconstruction_scores(net: ForwardFn, inputs: AnyImages, images: AnyImages) -> ReconstructionScores:
+    """Compare a network's output for some inputs with the clean images.
 
     Args:
-        net: maps `(b, c, h, w)` images in [0, 1] to logits of the same shape, the output before its sigmoid.
-        shown: `(n, c, h, w)` what the network sees: bytes or floats in [0, 1].
+        net: maps `(b, c, h, w)` images in [0, 1] to logits of the same shape, before the sigmoid.
+        inputs: `(n, c, h, w)` what the network is given: bytes or floats in [0, 1].
         images: `(n, c, h, w)` the clean images: bytes or floats in [0, 1].
 
     Raises:
-        ModelMismatchError: the net's output has another shape than the images.
+        ModelMismatchError: the network's output has another shape than the images.
 
     Example:
         >>> images = torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1)
-        >>> reconstruction_scores(lambda shown: 0 * shown, images, images).psnr   # all grey, off by 0.5
+        >>> reconstruction_scores(lambda inputs: 0 * inputs, images, images).psnr  # all gray: off by 0.5
         6.020599913279624
     """
     bce = squares = 0.0
     with inference_mode(net):
-        for asked, clean in zip(batches(shown), batches(images), strict=True):
-            logits, truth = net(asked).double(), clean.double()
-            if logits.shape != truth.shape:
+        for batch, clean in zip(batches(inputs), batches(images), strict=True):
+            logits, targets = net(batch).double(), clean.double()
+            if logits.shape != targets.shape:
                 raise ModelMismatchError(
-                    f"the network turns images of shape {tuple(truth.shape)} into {tuple(logits.shape)};"
-                    " an autoencoder or denoiser must return the shape of its images"
+                    f"the network maps images of shape {tuple(targets.shape)} to {tuple(logits.shape)}; a "
+                    "denoiser must return the shape of its images"
                 )
-            bce += functional.binary_cross_entropy_with_logits(logits, truth, reduction="sum").item()
-            squares += (logits.sigmoid() - truth).square().sum().item()
+            bce += functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum").item()
+            squares += (logits.sigmoid() - targets).square().sum().item()
     count = math.prod(images.shape)
     return ReconstructionScores(bce / count, -10 * math.log10(max(squares / count, MIN_ERROR)))
 
 
-def true_positive_rates(
-    predicted: Int[np.ndarray, " n"] | UInt8[np.ndarray, " n"], labels: Int[np.ndarray, " n"], classes: int
+def recall_per_class(
+    predicted: Int[np.ndarray, " n"] | UInt8[np.ndarray, " n"], labels: Int[np.ndarray, " n"], n_classes: int
 ) -> Float64[np.ndarray, " k"]:
-    """Of each class's images, the share that was recognised as that class (recall).
+    """The true-positive rate of each class; their mean is the recall, or balanced accuracy.
 
     Args:
         predicted: `(n,)` predicted classes.
-        labels: `(n,)` true classes in [0, `classes`).
-        classes: k, the number of classes.
+        labels: `(n,)` true classes in [0, `n_classes`).
+        n_classes: k.
 
     Raises:
-        DataError: a class has no images, so that its rate means nothing, or a label is not below `classes`.
+        DataError: a class has no images, so that its recall is undefined, or a label is out of range.
 
     Example:
-        >>> true_positive_rates(np.array([0, 1, 0]), np.array([0, 1, 1]), 2).tolist()
+        >>> recall_per_class(np.array([0, 1, 0]), np.array([0, 1, 1]), 2).tolist()
         [1.0, 0.5]
     """
     labels = labels.astype(np.int64)
-    if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
-        raise DataError(f"labels from {labels.min()} to {labels.max()}; allowed: 0 to {classes - 1}")
-    images = np.bincount(labels, minlength=classes)
+    if len(labels) and not 0 <= labels.min() <= labels.max() < n_classes:
+        raise DataError(f"labels go from {labels.min()} to {labels.max()}; allowed: 0 to {n_classes - 1}")
+    images = np.bincount(labels, minlength=n_classes)
     if not images.all():
         missing = ", ".join(str(label) for label in np.flatnonzero(images == 0))
         raise DataError(
-            f"no image of class {missing} among {len(labels)}; a rate per class needs some: use more images"
+            f"no image of class {missing} among {len(labels)}; recall needs every class: use more images"
         )
-    hits = np.bincount(labels[predicted == labels], minlength=classes)
-    rates: Float64[np.ndarray, " k"] = hits / images
-    return rates
+    hits = np.bincount(labels[predicted == labels], minlength=n_classes)
+    recall: Float64[np.ndarray, " k"] = hits / images
+    return recall
 
 
-def predict_in_batches(
-    net: ForwardFn, images: AnyPixels | Float[Tensor, "n ..."], batch: int = BATCH
-) -> Float[Tensor, "n ..."]:
-    """What a network says of many images, asked in batches so that memory stays small.
+def predict_in_batches(net: ForwardFn, images: AnyImages, batch: int = BATCH) -> Float[Tensor, "n ..."]:
+    """A network's output for many images, in batches so that memory stays small.
 
     Args:
         net: maps `(b, ...)` floats to `(b, ...)`: logits, features, images; also codes to images.
-        images: `(n, c, h, w)` bytes, which become floats in [0, 1], or `(n, ...)` floats as they are.
-        batch: images a forward pass.
+        images: `(n, c, h, w)` bytes, which become floats in [0, 1], or `(n, ...)` floats.
+        batch: images per forward pass.
 
     Raises:
         DataError: there are no images.
-        ModelMismatchError: the net does not return one row an image.
+        ModelMismatchError: the network does not return one row per image.
 
     Example:
         >>> pixels = np.full((3, 1, 1, 2), 255, np.uint8)
@@ -176,50 +176,60 @@ def predict_in_batches(
         torch.Size([3, 2])
     """
     if not len(images):
-        raise DataError("there are no images to ask the network about; give at least one")
-    said = []
+        raise DataError("there are no images; give at least one")
+    outputs = []
     with inference_mode(net):
-        for shown in batches(images, batch):
-            said.append(net(shown))
-            if said[-1].shape[:1] != shown.shape[:1]:
+        for inputs in batches(images, batch):
+            output = net(inputs)
+            if output.shape[:1] != inputs.shape[:1]:
                 raise ModelMismatchError(
-                    f"the network turns {tuple(shown.shape)} into {tuple(said[-1].shape)};"
-                    " it must return one row an image"
+                    f"the network maps {tuple(inputs.shape)} to {tuple(output.shape)}; it must return one "
+                    "row per image"
                 )
-    return torch.cat(said)
+            outputs.append(output)
+    return torch.cat(outputs)
 
 
-def batches(images: AnyPixels | Float[Tensor, "n ..."], batch: int = BATCH) -> Iterator[Tensor]:
+def batches(images: AnyImages, batch: int = BATCH) -> Iterator[Tensor]:
     """Images in order, as floats: bytes are divided by 255, floats stay as they are."""
     for start in range(0, len(images), batch):
-        some = images[start : start + batch]
-        # np.array copies: arrays that are read-only or mapped from a file cannot be shared with torch.
-        shown = torch.from_numpy(np.array(some)) if isinstance(some, np.ndarray) else some
-        yield shown if shown.is_floating_point() else shown.float() / 255
+        part = images[start : start + batch]
+        # np.array copies: read-only arrays and arrays mapped from a file can't be shared with torch.
+        yield to_floats(torch.from_numpy(np.array(part)) if isinstance(part, np.ndarray) else part)
+
+
+def to_floats(pixels: Tensor) -> Tensor:
+    """Bytes as floats in [0, 1]; floats as they are."""
+    return pixels if pixels.is_floating_point() else pixels.float() / 255
+
+
+def to_bytes(images: Tensor) -> UInt8[np.ndarray, "..."]:
+    """Floats in [0, 1] as bytes."""
+    return (images * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
 
 
 @contextmanager
 def inference_mode(*nets: ForwardFn | None) -> Iterator[None]:
-    """No gradients, and every module among `nets` in evaluation mode; their modes are put back after."""
-    modules = [part for net in nets if isinstance(net, nn.Module) for part in net.modules()]
-    modes = [part.training for part in modules]
+    """No gradients, and every module among `nets` in evaluation mode; their modes are restored afterwards."""
+    modules = [module for net in nets if isinstance(net, nn.Module) for module in net.modules()]
+    modes = [module.training for module in modules]
     try:
-        for part in modules:
-            part.training = False
+        for module in modules:
+            module.training = False
         with torch.inference_mode():
             yield
     finally:
-        for part, mode in zip(modules, modes, strict=True):
-            part.training = mode
+        for module, mode in zip(modules, modes, strict=True):
+            module.training = mode
 
 
 def _check_logits(logits: Tensor, labels: Tensor) -> None:
     if logits.ndim != 2 or len(logits) != len(labels):
         raise ModelMismatchError(
-            f"{len(labels)} labels, and the network returns {tuple(logits.shape)};"
-            " a classifier returns (n, k) logits"
+            f"there are {len(labels)} labels, and the network returns {tuple(logits.shape)}; a classifier "
+            "returns (n, k) logits"
         )
     if not 0 <= labels.min() <= labels.max() < logits.shape[1]:
         raise ModelMismatchError(
-            f"labels from {labels.min()} to {labels.max()}, and the network knows {logits.shape[1]} classes"
+            f"labels go from {labels.min()} to {labels.max()}, but the network has {logits.shape[1]} classes"
         )

@@ -1,5 +1,5 @@
-"""Networks as ONNX files that are proved to compute the same, and such files read back with care.
+"""Networks as ONNX files that compute the same as the original.
 
-A bundle's network (`networks.py`) is converted (`convert.py`), compared with the original (`compare.py`) and
-described by a card (`card.py`). `reading.py` reads a file from anywhere, without torch.
+A graph (`graphs.py`) is converted (`onnx_export.py`), compared with the original (`verify.py`) and described
+by a model card (`card.py`). `onnx_file.py` reads and runs such files, and others, without torch.
 """

@@ -1,96 +1,471 @@
-"""An exported file from anywhere, read and asked without torch."""
+"""An ONNX file from anywhere: what it says about itself, and how it is read and run without torch.
 
-from collections.abc import Iterator, Mapping, Sequence
+A graph may never end or need any amount of memory (a few hundred bytes can ask for a terabyte). So
+`predict_file` reads and runs it in a process of its own, with limits of memory and time. That protects
+against accidents; it is not a sandbox, since onnxruntime itself is trusted.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float32, UInt8
+from pydantic import Field, model_validator
 
-from inklab.errors import CorruptFileError, DataError, ModelMismatchError
-from inklab.export.onnx_cost import FLOAT, UnsupportedGraphError
-from inklab.export.onnx_metadata import parse_metadata
-from inklab.export.onnx_policy import check_sandboxable
-from inklab.export.onnx_runtime import Session, need
-from inklab.export.protobuf_wire import bytes_besides_weights
-from inklab.io.atomic import read_limited
+import inklab
+from inklab.errors import EXIT_DATA, CorruptFileError, DataError, InklabError, ModelMismatchError
+from inklab.format import join_words
+from inklab.io.files import parse_json, read_bytes_capped, sha256_of
+from inklab.metrics import Task
+from inklab.records.components import NetworkConfig, NormalizeConfig, Preprocessing
+from inklab.records.manifest import Provenance
+from inklab.records.record import (
+    MAX_ENTRIES,
+    MIB,
+    Count,
+    Counts,
+    FailFast,
+    Names,
+    NonNegative,
+    Numbers,
+    Record,
+    Sha256,
+    Shape,
+)
 
 if TYPE_CHECKING:
     import onnx
 
-MAX_FILE = 512 * 1024**2  # bytes; the study's largest network has 6 million
-MAX_BESIDES = 1024**2  # bytes besides weights: graph and metadata; the study's have 20,000
-MAX_ENTRIES = 100  # of metadata
-ROUNDING = 1e-3  # by which probabilities may miss a sum of 1
+OPSET, IR = 18, 10
+"""What `torch.onnx` writes without translating; onnxruntime reads it since 1.18, also in browsers."""
 
-SAYS = ("logits", "probabilities")
-GIVES = {
-    "classifier": SAYS, "pipeline": ("cleaned", *SAYS), "denoiser": ("cleaned",), "encoder": ("codes",),
+DIGEST_KEY = "sha256"
+"""Entry with the SHA-256 of the whole file as it is without this entry."""
+
+MAX_CODE_SIZE = 2**20
+MAX_PARTS = 16
+
+GraphKind = Literal["classifier", "denoiser", "pipeline", "encoder", "decoder"]
+
+CLASSIFIER_OUTPUTS = ("logits", "probabilities")
+OUTPUT_NAMES: dict[GraphKind, tuple[str, ...]] = {
+    "classifier": CLASSIFIER_OUTPUTS,
+    "pipeline": ("denoised", *CLASSIFIER_OUTPUTS),
+    "denoiser": ("denoised",),
+    "encoder": ("codes",),
     "decoder": ("images",),
-}  # fmt: skip
-"""The outputs of each kind, in their order."""
+}
+"""The outputs of each kind of graph, in their order."""
+
+MAX_FILE_BYTES = 512 * MIB
+"""The largest network of the digits study has 24 MiB."""
+
+MAX_METADATA = 100
+"""Entries of a file."""
+
+MAX_MEMORY_BYTES = 4096 * MIB
+"""Of address space; onnxruntime and NumPy alone take about 1 GiB of it."""
+
+CPU_SECONDS = 60
+TIMEOUT_SECONDS = 90
+
+ROUNDING = 1e-3
+"""By which the sum of probabilities may differ from 1."""
+
+OWN_RISK = "was not written by inklab: it is run at your own risk"
+
+FATAL = 4
+"""Severity of what onnxruntime still prints."""
+
+Outputs = dict[str, np.ndarray]
+Shapes = dict[str, tuple[Any, ...]]
+"""Sizes by name; a free one is a text or None."""
+
+
+# ---------------------------------------------------------------- what a file says about itself
+
+
+class GraphPart(Record):
+    """A trained network or a filter in a graph.
+
+    Attributes:
+        name: its experiment, or the filter's name.
+        filter: what the filter does; None for a network, which has all the following.
+        network: that it is built from.
+        task: of the network.
+        normalize: in front of the network.
+        metrics: of this network, by name.
+        provenance: where it comes from.
+        weights_sha256: of its weights as safetensors: that of `weights.safetensors`.
+        source_sha256: of the user's file behind the network.
+    """
+
+    name: Annotated[str, Field(max_length=512)]
+    filter: str | None = None
+    network: NetworkConfig | None = None
+    task: Task | None = None
+    normalize: NormalizeConfig | None = None
+    metrics: Numbers = {}
+    provenance: Provenance | None = None
+    weights_sha256: Sha256 | None = None
+    source_sha256: Sha256 | None = None
+
+
+class ParityReport(Record):
+    """How near a graph comes to the original.
+
+    Attributes:
+        images: different inputs that were compared, each in batches of every size.
+        real_images: how many of them were real images, or their codes.
+        kinds: of inputs.
+        batch_sizes: that were compared.
+        max_difference: largest absolute difference by output.
+        max_relative: the same in the unit of `tolerance`.
+        tolerance: that was allowed.
+    """
+
+    images: Count
+    real_images: Count
+    kinds: Names
+    batch_sizes: Counts
+    max_difference: Numbers
+    max_relative: Numbers
+    tolerance: NonNegative
+
+
+class GraphMetadata(Record):
+    """What an exported file says about itself.
+
+    Attributes:
+        format: 2.
+        kind: of graph.
+        labels: a name for each class.
+        shape: channels, height, width of its images.
+        preprocessing: how any picture becomes such an image.
+        parts: in the order in which an image passes them.
+        data_sha256: of the data set that its last part was trained on.
+        inklab: version that exported it.
+        code_size: of a decoder, units of a code.
+        parity: the comparison with the original; None before it.
+    """
+
+    repair_advice: ClassVar[str] = "export it again with inklab export"
+
+    format: Literal[2] = 2
+    kind: GraphKind
+    labels: Annotated[tuple[str, ...], FailFast, Field(min_length=1, max_length=MAX_ENTRIES)]
+    shape: Shape
+    preprocessing: Preprocessing
+    parts: Annotated[tuple[GraphPart, ...], FailFast, Field(min_length=1, max_length=MAX_PARTS)]
+    data_sha256: Sha256 | None
+    inklab: str = inklab.__version__
+    code_size: Annotated[int, Field(ge=1, le=MAX_CODE_SIZE)] | None = None
+    parity: ParityReport | None = None
+
+    @model_validator(mode="after")
+    def _check_consistent(self) -> "GraphMetadata":
+        if (self.code_size is not None) != (self.kind == "decoder"):
+            raise ValueError("code_size is given exactly for a decoder")
+        if self.preprocessing.shape != self.shape:
+            raise ValueError(f"images are {self.shape}, but preprocessing makes {self.preprocessing.shape}")
+        return self
+
+    @property
+    def name(self) -> str:
+        """The names of its parts, joined by a plus."""
+        return "+".join(part.name for part in self.parts)
+
+    def to_entries(self) -> dict[str, str]:
+        """A JSON text for each field, in the order of their names."""
+        return {
+            key: json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True)
+            for key, value in sorted(self.to_json().items())
+        }
+
+    @classmethod
+    def from_entries(cls, entries: Mapping[str, str], path: Path) -> "GraphMetadata":
+        """What a file says about itself.
+
+        Args:
+            entries: field to JSON text.
+            path: of the file, for messages.
+
+        Raises:
+            CorruptFileError: an entry is missing, unknown, no JSON, or outside its range.
+        """
+        for key, text in entries.items():
+            parse_json(text.encode(), f"{path}: {key}")
+        members = ", ".join(f"{json.dumps(key)}: {text}" for key, text in entries.items())
+        return cls.parse_json(f"{{{members}}}".encode(), f"the metadata of '{path}'")
+
+
+# ---------------------------------------------------------------- running a graph
+
+
+def require_packages(*packages: str, extra: str = "onnx") -> None:
+    """Check that some packages are installed. Nothing is imported.
+
+    Args:
+        packages: names as they are imported.
+        extra: of inklab, which installs them.
+
+    Raises:
+        InklabError: one is not installed; the message says what to type.
+
+    Example:
+        >>> require_packages("json")
+        >>> require_packages("json", "tomlkit_")
+        Traceback (most recent call last):
+        inklab.errors.InklabError: this needs tomlkit_, which is not installed: pip install 'inklab[onnx]'
+    """
+    missing = [name for name in packages if not _is_installed(name)]
+    if missing:
+        verb = "is" if len(missing) == 1 else "are"
+        raise InklabError(
+            f"this needs {join_words(missing)}, which {verb} not installed: pip install 'inklab[{extra}]'"
+        )
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except (ImportError, ValueError):  # an import hook refuses it
+        return False
+
+
+class Session:
+    """A graph that is ready to run. Several threads may call it at once.
+
+    Args:
+        raw: the bytes of an ONNX model.
+        name: what messages call it.
+        threads: of each call.
+
+    Raises:
+        InklabError: onnxruntime is not installed.
+        CorruptFileError: onnxruntime does not accept the model.
+    """
+
+    def __init__(self, raw: bytes, *, name: str = "this graph", threads: int = 1) -> None:
+        require_packages("onnxruntime")
+        import onnxruntime
+
+        onnxruntime.disable_telemetry_events()  # sends on some systems only; nowhere from here
+        onnxruntime.set_default_logger_severity(FATAL)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.log_severity_level = FATAL
+        options.add_session_config_entry("session.load_model_format", "ONNX")  # not its own format
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads sleep
+        try:
+            self._session = onnxruntime.InferenceSession(raw, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its errors have no common class
+            raise CorruptFileError(
+                f"onnxruntime can't run {name}: {_one_line(error)}; restore it from a copy"
+            ) from error
+        self._name = name
+        self.inputs: Shapes = {value.name: tuple(value.shape) for value in self._session.get_inputs()}
+        self.outputs: Shapes = {value.name: tuple(value.shape) for value in self._session.get_outputs()}
+
+    @property
+    def input_name(self) -> str:
+        """Of its first input."""
+        return next(iter(self.inputs))
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Of all outputs, in their order."""
+        return tuple(self.outputs)
+
+    def __call__(self, inputs: np.ndarray) -> Outputs:
+        """Run the graph.
+
+        Args:
+            inputs: `(b, ...)`; converted to float32.
+
+        Returns:
+            Arrays `(b, ...)` by the name of each output.
+
+        Raises:
+            CorruptFileError: the graph fails on them.
+        """
+        feed = {self.input_name: np.ascontiguousarray(inputs, np.float32)}
+        try:
+            return dict(zip(self.output_names, self._session.run(None, feed), strict=True))
+        except Exception as error:
+            raise CorruptFileError(f"onnxruntime fails in {self._name}: {_one_line(error)}") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+# ---------------------------------------------------------------- a file and its predictions
+
+
+class PicturePrediction(Record):
+    """Class probabilities of one picture.
+
+    Attributes:
+        image: path of the picture.
+        label: the most probable class.
+        probabilities: by class.
+        input: the image that the network was given: channels, rows, values in [0, 255].
+    """
+
+    image: str
+    label: str
+    probabilities: dict[str, float]
+    input: tuple[tuple[tuple[int, ...], ...], ...]
+
+
+class FilePredictions(Record):
+    """What an ONNX file predicts.
+
+    Attributes:
+        note: what the user must know about the file.
+        predictions: one for each picture.
+    """
+
+    note: str | None = None
+    predictions: tuple[PicturePrediction, ...]
 
 
 @dataclass(frozen=True)
 class OnnxNetwork:
-    """A file's network. It is asked one image at a time: for that its costs are known and capped.
+    """A classifier or pipeline in an ONNX file.
 
     Attributes:
-        path: where it was read.
-        about: what it says of itself, as in `metadata.py`.
-        session: the graph for one image.
+        path: of the file.
+        session: the graph.
+        metadata: of a file that inklab wrote; None for any other.
     """
 
     path: Path
-    about: Mapping[str, Any]
     session: Session
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """A name for each class."""
-        return tuple(self.about["labels"])
+    metadata: GraphMetadata | None
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height and width of its images."""
-        channels, height, width = self.about["shape"]
+        if self.metadata is not None:
+            return self.metadata.shape
+        ((_, channels, height, width),) = self.session.inputs.values()
         return channels, height, width
 
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How a picture becomes an image; of a file by others it is resized as a whole."""
+        return self.metadata.preprocessing if self.metadata else Preprocessing.resize_only(self.shape)
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """A name for each class; None in a file by others."""
+        return self.metadata.labels if self.metadata else None
+
     def probabilities(self, pixels: UInt8[np.ndarray, "n c h w"]) -> Float32[np.ndarray, "n k"]:
-        """What a classifier or a pipeline makes of images, as bytes: rows that sum to 1.
+        """Class probabilities of images: rows that sum to 1. Of a file by others its first output is used.
 
         Raises:
-            ModelMismatchError: it is neither.
-            CorruptFileError: what comes out are no probabilities.
+            ModelMismatchError: it is no classifier.
+            CorruptFileError: what it computes are no probabilities.
         """
-        if "probabilities" not in self.session.gives:
-            raise ModelMismatchError(f"'{self.path}' holds {_kind(self.about['kind'])}; it gives no classes")
-        images = pixels.astype(np.float32) / 255
-        rows = [self.session(image[None])["probabilities"] for image in images]
-        said = np.concatenate(rows) if rows else np.zeros((0, len(self.labels)), np.float32)
-        sound = said.shape == (len(pixels), len(self.labels)) and (said >= 0).all()  # NaN is not
-        if not (sound and np.allclose(said.sum(axis=1), 1, atol=ROUNDING)):
-            raise CorruptFileError(
-                f"'{self.path}' is damaged: its probabilities are none; restore it from a copy"
+        if self.metadata and "probabilities" not in self.session.outputs:
+            raise ModelMismatchError(
+                f"'{self.path}' is a graph of kind {self.metadata.kind}, not a classifier"
             )
-        return said
+        output = "probabilities" if self.metadata else self.session.output_names[0]
+        images = pixels.astype(np.float32) / 255
+        rows = np.concatenate([self.session(image[None])[output] for image in images])
+        rows = rows if self.metadata else _to_probabilities(rows)
+        n_classes = len(self.labels) if self.labels else rows.shape[-1]
+        if rows.shape != (len(pixels), n_classes) or not _are_probabilities(rows):
+            raise CorruptFileError(
+                f"'{self.path}' does not compute class probabilities; export it again with inklab export"
+            )
+        return rows
+
+    def predict(self, pictures: Sequence[Path]) -> FilePredictions:
+        """Classify pictures.
+
+        Raises:
+            DataError: a picture can't be read.
+            InklabError: see `probabilities`.
+        """
+        return FilePredictions(
+            note=None if self.metadata else f"'{self.path}' {OWN_RISK}",
+            predictions=predict_pictures(pictures, self.preprocessing, self.probabilities, self.labels),
+        )
+
+
+def predict_pictures(
+    pictures: Sequence[Path],
+    preprocessing: Preprocessing,
+    infer: Callable[[np.ndarray], np.ndarray],
+    labels: Sequence[str] | None,
+) -> tuple[PicturePrediction, ...]:
+    """Classify pictures.
+
+    Args:
+        pictures: image files.
+        preprocessing: how a picture becomes an image.
+        infer: gives class probabilities `(n, k)` for bytes `(n, c, h, w)`; called after all were read.
+        labels: names of the classes; numbers if left out.
+
+    Raises:
+        DataError: a picture can't be read.
+        InklabError: what `infer` raises.
+    """
+    from inklab.data.preprocessing import open_image, preprocess_picture
+
+    images = np.stack([preprocess_picture(open_image(path), preprocessing) for path in pictures])
+    rows = infer(images)
+    names = labels or tuple(map(str, range(rows.shape[1])))
+    return tuple(
+        PicturePrediction(
+            image=str(path),
+            label=names[row.argmax()],
+            probabilities=dict(zip(names, row.tolist(), strict=True)),
+            input=image.tolist(),
+        )
+        for path, image, row in zip(pictures, images, rows, strict=True)
+    )
+
+
+def _are_probabilities(rows: np.ndarray) -> bool:
+    return bool((rows >= 0).all()) and np.allclose(rows.sum(axis=1), 1, atol=ROUNDING)  # NaN is not
+
+
+def _to_probabilities(rows: np.ndarray) -> np.ndarray:
+    """Rows that sum to 1 as they are; others are taken for logits."""
+    if rows.ndim != 2 or _are_probabilities(rows):
+        return rows
+    powers = np.exp(rows - rows.max(axis=1, keepdims=True))
+    probabilities: np.ndarray = powers / powers.sum(axis=1, keepdims=True)
+    return probabilities
+
+
+# ---------------------------------------------------------------- reading
 
 
 def read_onnx(path: Path) -> OnnxNetwork:
-    """Read a file that `inklab export` wrote. It is not believed: what could cost much is refused first.
-
-    Args:
-        path: the file.
+    """Read a file in this process. Use `predict_file` for a file that you don't trust.
 
     Raises:
         InklabError: onnx or onnxruntime is not installed.
         DataError: there is no such file, or it can't be read.
-        CorruptFileError: it is damaged, hostile, too large, or ONNX of somebody else.
+        CorruptFileError: it is damaged, too large, or needs other files.
+        ModelMismatchError: it was not written by inklab and does not take images.
     """
-    need("onnx", "onnxruntime")
+    require_packages("onnx", "onnxruntime")
     try:
-        raw = read_limited(path, MAX_FILE)
+        raw = read_bytes_capped(path, MAX_FILE_BYTES)
     except OSError as error:
         raise DataError(f"'{path}' can't be read: {error.strerror or error}") from error
     return parse_onnx(raw, path)
@@ -100,91 +475,146 @@ def parse_onnx(raw: bytes, path: Path) -> OnnxNetwork:
     """The network in the bytes of a file; `path` is for messages.
 
     Raises:
-        CorruptFileError: as `read_onnx`.
+        InklabError: as `read_onnx`.
     """
-    about, one = parts_of(raw, path)
-    try:
-        session = Session(one.SerializeToString())
-    except CorruptFileError as error:
-        raise CorruptFileError(f"'{path}' is damaged: {error}; restore it from a copy") from error
-    return OnnxNetwork(path, about, session)
+    model = _parse(raw, path)
+    if any(tensor.external_data or tensor.data_location for tensor in _tensors(model)):
+        raise CorruptFileError(f"'{path}' has weights in another file, which is not read; put them into it")
+    metadata = _read_metadata(model, path)
+    network = OnnxNetwork(path, Session(raw, name=f"'{path}'"), metadata)
+    _check_interface(network)
+    return network
 
 
-def parts_of(raw: bytes, path: Path) -> tuple[Mapping[str, Any], "onnx.ModelProto"]:
-    """What a file says of itself, and its graph for one image. Nothing is run.
-
-    Raises:
-        CorruptFileError: as `read_onnx`.
-    """
-    model = _parsed(raw, path)
-    if len(model.metadata_props) > MAX_ENTRIES:
-        raise CorruptFileError(f"'{path}' has {len(model.metadata_props):,} entries of metadata")
-    about = parse_metadata({each.key: each.value for each in model.metadata_props}, path)
-    try:
-        _refuse_other_sides(model, about)
-        return about, check_sandboxable(model)
-    except UnsupportedGraphError as error:
-        raise CorruptFileError(f"'{path}' {error}; make one with inklab export") from error
-
-
-def _parsed(raw: bytes, path: Path) -> "onnx.ModelProto":
+def _parse(raw: bytes, path: Path) -> "onnx.ModelProto":
     import onnx
     from google.protobuf.message import DecodeError
 
     try:
-        bytes_besides_weights(raw, MAX_BESIDES)
-        model = onnx.load_model_from_string(raw)  # weights in other files are not looked for
+        model = onnx.load_model_from_string(raw)  # external weights are not loaded
     except (ValueError, DecodeError) as error:
-        raise CorruptFileError(
-            f"'{path}' is not a sound ONNX file: {error}; restore it from a copy"
-        ) from error
-    if not all(isinstance(text, str) for text in _texts(model)):  # protobuf hands out such texts as bytes
-        raise CorruptFileError(
-            f"'{path}' is not a sound ONNX file: a name is not UTF-8; restore it from a copy"
-        )
+        raise CorruptFileError(f"'{path}' is not an ONNX file: {error}; restore it from a copy") from error
     if not model.graph.node:
-        raise CorruptFileError(f"'{path}' is not a sound ONNX file: it is empty; restore it from a copy")
+        raise CorruptFileError(f"'{path}' is not an ONNX file: it has no graph; restore it from a copy")
     return model
 
 
-def _texts(model: "onnx.ModelProto") -> Iterator[str | bytes]:
-    """Every text of a model that is looked at."""
-    graph = model.graph
-    for entry in model.metadata_props:
-        yield from (entry.key, entry.value)
-    for node in graph.node:
-        yield from (node.op_type, node.domain, node.name, *node.input, *node.output)
-        yield from (attribute.name for attribute in node.attribute)
-    for named in (*graph.initializer, *graph.input, *graph.output):
-        yield named.name
-    for opset in model.opset_import:
-        yield opset.domain
+def _tensors(model: "onnx.ModelProto") -> "Iterator[onnx.TensorProto]":
+    """Every tensor of a model, also in graphs within graphs and in functions."""
+    graphs = [model.graph]
+    nodes = [node for function in model.functions for node in function.node]
+    while graphs or nodes:
+        for graph in graphs:
+            yield from graph.initializer
+            nodes += graph.node
+        attributes = [attribute for node in nodes for attribute in node.attribute]
+        for attribute in attributes:
+            yield from (attribute.t, *attribute.tensors)
+        graphs = [
+            graph for attribute in attributes for graph in (attribute.g, *attribute.graphs) if graph.node
+        ]
+        nodes = []
 
 
-def _refuse_other_sides(model: "onnx.ModelProto", about: Mapping[str, Any]) -> None:
-    """Refuse a graph with other inputs or outputs than its metadata promises."""
-    kind, image = about["kind"], list(about["shape"])
-    given = {"codes": [about["code"]]} if kind == "decoder" else {"images": image}
-    classes = [len(about["labels"])]
-    sizes = {"logits": classes, "probabilities": classes, "cleaned": image, "images": image}
-    inputs = {each.name for each in model.graph.initializer}
-    found = {each.name: _sides(each) for each in model.graph.input if each.name not in inputs}
-    if found != given:
-        raise UnsupportedGraphError(f"takes {_told(found)}, not {_told(given)}")
-    made = {each.name: _sides(each) for each in model.graph.output}
-    if tuple(made) != GIVES[kind] or any(sizes.get(name, sides) != sides for name, sides in made.items()):
-        raise UnsupportedGraphError(f"is said to be {_kind(kind)}, but gives {_told(made)}")
+def _read_metadata(model: "onnx.ModelProto", path: Path) -> GraphMetadata | None:
+    """What a file says about itself, if inklab wrote it and nothing has changed since."""
+    if len(model.metadata_props) > MAX_METADATA:
+        raise CorruptFileError(
+            f"'{path}' has {len(model.metadata_props):,} entries of metadata; at most {MAX_METADATA} are read"
+        )
+    entries = {entry.key: entry.value for entry in model.metadata_props}
+    texts = (*entries, *entries.values())
+    if not all(isinstance(text, str) for text in texts):  # protobuf gives bytes if it is not UTF-8
+        raise CorruptFileError(f"'{path}' is not an ONNX file: its metadata is not UTF-8")
+    if "inklab" not in entries:
+        return None
+    digest = entries.pop(DIGEST_KEY, None)
+    bare = type(model)()
+    bare.CopyFrom(model)
+    del bare.metadata_props[:]
+    bare.metadata_props.extend(entry for entry in model.metadata_props if entry.key != DIGEST_KEY)
+    if digest != sha256_of(bare.SerializeToString(deterministic=True)):
+        raise CorruptFileError(
+            f"'{path}' is damaged or was changed: its SHA-256 is not the one in its metadata; "
+            f"{GraphMetadata.repair_advice}"
+        )
+    return GraphMetadata.from_entries(entries, path)
 
 
-def _sides(value: "onnx.ValueInfoProto") -> list[int]:
-    """The sides of one input or output, without that of the images; an impossible one if it has none."""
-    kind = value.type.tensor_type
-    return [side.dim_value for side in kind.shape.dim][1:] if kind.elem_type == FLOAT else [-1]
+def _check_interface(network: OnnxNetwork) -> None:
+    """Refuse a graph whose inputs or outputs differ from its metadata, or that does not take images."""
+    session, metadata, path = network.session, network.metadata, network.path
+    shapes = list(session.inputs.values())
+    if metadata is None:
+        if len(shapes) != 1 or len(shapes[0]) != 4 or not all(isinstance(n, int) for n in shapes[0][1:]):
+            raise ModelMismatchError(
+                f"'{path}' {OWN_RISK}, but it takes {shapes}; needed is one input "
+                "(batch, channels, height, width)"
+            )
+        return
+    input_shape = (metadata.code_size,) if metadata.kind == "decoder" else metadata.shape
+    outputs = OUTPUT_NAMES[metadata.kind]
+    if [shape[1:] for shape in shapes] != [input_shape] or session.output_names != outputs:
+        raise CorruptFileError(
+            f"'{path}' is damaged: its metadata describes a {metadata.kind} of {metadata.shape}, but it "
+            f"takes {session.inputs} and gives {session.outputs}; {GraphMetadata.repair_advice}"
+        )
 
 
-def _told(sides: Mapping[str, Sequence[int]]) -> str:
-    return ", ".join(f"{name[:20]!r} {tuple(each)}" for name, each in list(sides.items())[:4]) or "nothing"
+# ---------------------------------------------------------------- in a process of its own
 
 
-def _kind(kind: str) -> str:
-    return f"an {kind}" if kind[0] in "aeio" else f"a {kind}"
+def predict_file(path: Path, pictures: Sequence[Path]) -> FilePredictions:
+    """Classify pictures by an ONNX file, in a process with limits of memory and time.
+
+    Args:
+        path: of the file.
+        pictures: image files.
+
+    Raises:
+        InklabError: as `read_onnx` and `OnnxNetwork.predict`.
+        CorruptFileError: it takes more memory or time than is allowed.
+    """
+    require_packages("onnx", "onnxruntime")
+    command = [sys.executable, "-m", "inklab.export.onnx_file", str(path), *map(str, pictures)]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        raise CorruptFileError(f"'{path}' took more than {TIMEOUT_SECONDS} s and was stopped") from None
+    if done.returncode == 0:
+        return FilePredictions.parse_json(done.stdout, f"the output of '{path}'")
+    if not done.stdout:
+        raise CorruptFileError(
+            f"'{path}' was stopped: it needs more than {MAX_MEMORY_BYTES // MIB:,} MiB of memory or "
+            f"{CPU_SECONDS} s of computing, or onnxruntime crashed"
+        )
+    message = done.stdout.decode("utf-8", "replace")
+    raise (DataError if done.returncode == EXIT_DATA else InklabError)(message)
+
+
+def _limit_resources() -> None:
+    try:
+        import resource
+    except ImportError:  # Windows has none; the limit of time remains
+        return
+    for kind, limit in ((resource.RLIMIT_AS, MAX_MEMORY_BYTES), (resource.RLIMIT_CPU, CPU_SECONDS)):
+        try:
+            resource.setrlimit(kind, (limit, limit))
+        except (OSError, ValueError):  # macOS refuses to limit address space
+            continue
+
+
+def _main(path: str, *pictures: str) -> int:
+    """Print predictions as JSON, or an error as text; nothing after a crash."""
+    _limit_resources()
+    try:
+        predictions = read_onnx(Path(path)).predict([Path(picture) for picture in pictures])
+    except InklabError as error:
+        sys.stdout.write(str(error))
+        return error.exit_code
+    json.dump(predictions.to_json(), sys.stdout)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(*sys.argv[1:]))

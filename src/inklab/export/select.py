@@ -1,29 +1,36 @@
-"""What to export, chosen in a run or a folder, and where its file goes."""
+"""What to export, selected from a run or a model directory, and where its file goes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple
 
-from inklab.errors import ConfigError, DataError, UnknownNameError
-from inklab.results.experiment_summary import target_of
-from inklab.study.run_directory import RunDirectory
+import numpy as np
 
-Json = dict[str, Any]
-HAS = {"labels": "a classifier", "images": "a denoiser"}
+from inklab.errors import ConfigError, DataError, InklabError
+from inklab.metrics import Task
+from inklab.records.components import Pipeline
+from inklab.run import Run
+
+if TYPE_CHECKING:
+    from inklab.export.graphs import Exportable
+
+SUFFIX = ".onnx"
+CARD_MARK = "<!-- a model card of inklab export -->"
+"""First line of every card. A file that begins differently is not a card and is not overwritten."""
 
 
-@dataclass(frozen=True)
-class ModelRef:
-    """One part of what is exported.
+class SelectedPart(NamedTuple):
+    """A part of what is exported.
 
     Attributes:
-        name: its chapter, or the filter's name.
-        folder: of its bundle; None for a filter.
+        name: its experiment, or the filter's name; "" for a model outside a run.
+        trial: id of its trial; None for a filter and for a model outside a run.
     """
 
     name: str
-    folder: Path | None
+    trial: str | None
 
 
 @dataclass(frozen=True)
@@ -32,150 +39,150 @@ class Selection:
 
     Attributes:
         parts: one, or those of a pipeline, in the order in which an image passes them.
-        half: "" for the whole network, "decoder" for that half of it.
-        run: where it comes from; None for a bundle that lies by itself.
+        run: where they come from; None for a model outside a run.
+        folder: of the model, if there is one part.
+        decoder: whether only the decoder is exported.
     """
 
-    parts: tuple[ModelRef, ...]
-    half: str = ""
-    run: RunDirectory | None = None
+    parts: tuple[SelectedPart, ...]
+    run: Run | None
+    folder: Path | None
+    decoder: bool = False
+
+    @property
+    def pipeline(self) -> str:
+        """The names of its parts, joined by a plus."""
+        return "+".join(part.name for part in self.parts)
+
+    def load(self, trust_code: Collection[str] = ()) -> "Exportable":
+        """Load the networks.
+
+        Args:
+            trust_code: code of your own that may be run.
+
+        Raises:
+            InklabError: what `TrainedModel.load` and `Run.pipeline_models` raise, or the parts don't fit.
+        """
+        from inklab.export.graphs import NamedPart, decoder_graph, network_graph, pipeline_graph
+        from inklab.model import TrainedModel
+
+        if self.folder is None:
+            assert self.run is not None
+            models = self.run.pipeline_models(self.pipeline, trust_code=trust_code)
+            parts = [NamedPart(part.name, model) for part, model in zip(self.parts, models, strict=True)]
+            return pipeline_graph(parts[:-1], parts[-1])
+        model = TrainedModel.load(self.folder, trust_code=trust_code)
+        return (decoder_graph if self.decoder else network_graph)(model, self.parts[0].name)
+
+    def comparison_images(self, shape: tuple[int, ...], dataset: str | None = None) -> np.ndarray | None:
+        """Real images to compare on: test images of a data set if one is named, else the run's samples.
+
+        Args:
+            shape: of an image.
+            dataset: its name or path.
+
+        Raises:
+            DataError: the data set is not available, or its images have another shape.
+        """
+        if dataset is None:
+            samples = self.run.samples() if self.run else None
+            return None if samples is None else samples.pixels
+        from inklab.data.sources import load_dataset
+
+        pixels = load_dataset(dataset).test.pixels
+        if pixels.shape[1:] != shape:
+            raise DataError(f"'{dataset}' has images of {pixels.shape[1:]}, but the network takes {shape}")
+        return pixels
 
 
-def model_at(path: Path) -> Path | None:
-    """The bundle in a folder, or in a trial's folder, if there is one."""
-    return next((each for each in (path, path / "bundle") if (each / "bundle.json").is_file()), None)
-
-
-def of_bundle(folder: Path, half: str = "") -> Selection:
-    """A bundle's network; of the run in whose folder it lies, if it is one of that run's trials."""
+def select_model(folder: Path, *, decoder: bool = False) -> Selection:
+    """The trained model in a directory; if that belongs to a trial of a run, with that run."""
     trial = folder.resolve().parent
-    top = trial.parent.parent
-    if folder.name == "bundle" and trial.parent.name == "trials" and (top / "plan.json").is_file():
-        run = RunDirectory(top)
-        chapters = _trained(run.plan())
-        names = [name for name, told in chapters.items() if trial.name in _trials(told)]
-        if names:
-            return Selection((ModelRef(names[0], folder),), half, run)
-    return Selection((ModelRef("", folder),), half)
+    run_path = trial.parent.parent
+    if trial.parent.name == "trials" and (run_path / "plan.json").is_file():
+        run = Run(run_path)
+        if trial.name in run.plan.trials:
+            name = run.plan.setting_of(trial.name).experiment.name
+            return Selection((SelectedPart(name, trial.name),), run, folder, decoder)
+    return Selection((SelectedPart("", None),), None, folder, decoder)
 
 
-def of_run(run: RunDirectory, chapter: str | None = None, half: str = "") -> Selection:
-    """A chapter's network; if none is named, the first classifier, or for a decoder the first autoencoder.
+def select_experiment(run: Run, experiment: str | None = None, *, decoder: bool = False) -> Selection:
+    """The model of an experiment; if none is named, of the first classifier, or for a decoder denoiser.
 
-    Of its first setting's replicate 0, which is the one for use.
-
-    Raises:
-        UnknownNameError: there is no such chapter.
-        DataError: there is nothing of that kind, or no bundle of it yet.
-    """
-    trained = _trained(run.plan())
-    if chapter is not None and chapter not in trained:
-        raise UnknownNameError("train chapter", chapter, trained)
-    target = "images" if half else "labels"
-    fitting = [name for name, told in trained.items() if _target(told) == target]
-    if chapter is None and not fitting:
-        kind = "autoencoder" if half else "classifier"
-        raise DataError(
-            f"'{run.path}' trains no {kind}; name one of its chapters with --chapter: "
-            f"{', '.join(trained) or 'it has none'}"
-        )
-    name = chapter or next((each for each in fitting if _is_there(run, trained[each])), fitting[0])
-    return Selection((_place(run, name, trained[name]),), half, run)
-
-
-def of_pipeline(run: RunDirectory, pipeline: str) -> Selection:
-    """The parts of a pipeline such as `denoiser+cnn`; what is no chapter must be a filter.
+    Args:
+        run: that trained it.
+        experiment: its name, or one of its settings.
+        decoder: whether only the decoder is exported.
 
     Raises:
-        UnknownNameError: a part is neither a chapter nor a filter.
-        ConfigError: it is no pipeline: its last part is no classifier, or an earlier one gives no images.
-        DataError: there is no bundle of a part yet.
+        InklabError: as `Run.trial_for` and `default_experiment`.
     """
-    trained = _trained(run.plan())
-    names = pipeline.split("+")
-    _refuse_unknown(names, [*trained, *_filters(run)])
-    if len(names) < 2 or names[-1] not in trained:
+    name = experiment or default_experiment(run, "denoising" if decoder else "classification")
+    trial = run.trial_for(name)
+    return Selection((SelectedPart(name, trial),), run, run.model_dir(name), decoder)
+
+
+def select_pipeline(run: Run, pipeline: str) -> Selection:
+    """The parts of a pipeline such as `denoiser+cnn`; a part that is no experiment is a filter.
+
+    Raises:
+        ConfigError: it has only one part.
+        InklabError: as `Run.trial_for`.
+    """
+    names = Pipeline(pipeline).parts
+    if len(names) < 2:
         raise ConfigError(
-            f"pipeline '{pipeline}' must be cleaners and then a classifier, such as denoiser+cnn; a network "
-            "by itself is named with --chapter"
+            f"pipeline '{pipeline}' has one part, but denoisers and then a classifier are needed, such as "
+            "denoiser+cnn; name a single network with --experiment"
         )
-    for name, needs in zip(names, ["images"] * (len(names) - 1) + ["labels"], strict=True):
-        if name in trained and _target(trained[name]) != needs:
-            has = HAS[_target(trained[name])]
-            raise ConfigError(f"'{name}' trains {has}, but stands where {HAS[needs]} is needed")
-    parts = [_place(run, name, trained[name]) if name in trained else ModelRef(name, None) for name in names]
-    return Selection(tuple(parts), run=run)
+    trained = {experiment.name for experiment in run.plan.training}
+    parts = tuple(
+        SelectedPart(name, run.trial_for(name) if name.partition(":")[0] in trained else None)
+        for name in names
+    )
+    return Selection(parts, run, None)
 
 
-def _refuse_unknown(names: Sequence[str], known: Sequence[str]) -> None:
-    if set(names) <= set(known):
-        return
-    from inklab.corruptions.filters import filters  # torch's side of the house: asked last
+def default_experiment(run: Run, task: Task) -> str:
+    """The first experiment of a task that has a trained model; if none has, the first of that task.
 
-    known = list(dict.fromkeys([*known, *filters]))
+    Raises:
+        DataError: the run has no experiment of that task.
+    """
+    names = [experiment.name for experiment in run.plan.training if experiment.task == task]
+    if not names:
+        others = ", ".join(experiment.name for experiment in run.plan.training) or "none at all"
+        raise DataError(f"'{run.path}' has no experiment for {task}; its trained experiments: {others}")
     for name in names:
-        if name not in known:
-            raise UnknownNameError("train chapter or filter", name, known)
-
-
-def _filters(run: RunDirectory) -> list[str]:
-    """Filters that the run's own pipelines name."""
-    plan = run.plan()
-    planned = [each for told in plan["chapters"] for each in told.get("pipelines", [])]
-    return sorted({part for each in planned for part in each.split("+")[:-1]} - set(_trained(plan)))
-
-
-def _trained(plan: Mapping[str, Any]) -> dict[str, Json]:
-    return {told["name"]: told for told in plan["chapters"] if told["kind"] == "train"}
-
-
-def _trials(chapter: Json) -> list[str]:
-    return [trial for setting in chapter["settings"] for trial in setting["trials"]]
-
-
-def _target(chapter: Json) -> str:
-    return target_of(chapter["settings"][0])
-
-
-def _is_there(run: RunDirectory, chapter: Json) -> bool:
-    return (run.bundle(chapter["settings"][0]["trials"][0]) / "bundle.json").is_file()
-
-
-def _place(run: RunDirectory, name: str, chapter: Json) -> ModelRef:
-    if not _is_there(run, chapter):
-        raise DataError(
-            f"'{run.path}' has no bundle of '{name}' yet; finish it with inklab resume {run.path}"
-        )
-    return ModelRef(name, run.bundle(chapter["settings"][0]["trials"][0]))
-
-
-SUFFIX = ".onnx"
-MARK = "<!-- a model card of inklab export -->"
-"""First line of every card: a file that begins otherwise is somebody else's, and not written over."""
+        with suppress(InklabError):
+            run.trial_for(name)
+            return name
+    return names[0]
 
 
 def check_output(file: Path) -> None:
-    """Refuse a place where no file can be put, or where a card would take the place of another text.
+    """Refuse a path that no file can be written to, or whose card would overwrite another text.
 
     Raises:
-        ConfigError: it does not end in .onnx, is a folder, or somebody else's text lies where the card goes.
+        ConfigError: it does not end in .onnx, is a directory, or another text is where the card goes.
     """
     if file.suffix.lower() != SUFFIX:
         raise ConfigError(
             f"'{file}' does not end in {SUFFIX}; name a file such as {file.stem or 'net'}{SUFFIX}"
         )
-    if file.is_dir() or any(each.exists() and not each.is_dir() for each in file.parents):
-        raise ConfigError(f"'{file}' can't be a file there; name another with --to")
-    card = card_of(file)
+    if file.is_dir() or any(parent.exists() and not parent.is_dir() for parent in file.parents):
+        raise ConfigError(f"'{file}' can't be a file there; name another one with --output")
+    card = card_path(file)
     if card.exists() and not _is_card(card):
-        raise ConfigError(f"'{card}' is no card of inklab; move it away, or name another file with --to")
+        raise ConfigError(f"'{card}' is not a model card; move it, or name another file with --output")
 
 
-def card_of(file: Path) -> Path:
-    """Where the card of a file lies.
+def card_path(file: Path) -> Path:
+    """Where the card of a file is written.
 
     Example:
-        >>> card_of(Path("cnn.onnx")).name
+        >>> card_path(Path("cnn.onnx")).name
         'cnn.md'
     """
     return file.with_suffix(".md")
@@ -185,4 +192,4 @@ def _is_card(path: Path) -> bool:
     if not path.is_file():
         return False
     with path.open("rb") as file:
-        return file.read(len(MARK)) == MARK.encode()
+        return file.read(len(CARD_MARK)) == CARD_MARK.encode()

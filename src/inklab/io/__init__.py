@@ -1,1 +1,1 @@
-"""Files: written whole, read with care."""
+"""Files: written whole or not at all, read within size limits."""

@@ -1,1 +1,1 @@
-"""Networks. One decorated function a file; torch is imported only when one is built."""
+"""Networks: one decorated function each. torch is imported only when one is built."""

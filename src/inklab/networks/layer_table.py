@@ -2,33 +2,17 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from inklab.records.outcomes import LayerRow
+
 ACTIVATIONS = (nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.LeakyReLU, nn.ELU, nn.Softmax)
-SILENT = (nn.Identity,)
 
 
-@dataclass
-class Layer:
-    """One row of a layer table. `output` is one image's shape; multiply-adds count one image forward."""
-
-    layer: str
-    kind: str
-    activation: str | None
-    output: list[int]
-    parameters: int
-    multiply_adds: int
-
-    def to_json(self) -> dict[str, object]:
-        """As it stands in an outcome."""
-        return asdict(self)
-
-
-def layer_table(net: nn.Module, shape: tuple[int, int, int]) -> list[Layer]:
+def layer_table(net: nn.Module, shape: tuple[int, int, int]) -> list[LayerRow]:
     """List a network's layers in the order in which an image passes them.
 
     Args:
@@ -36,28 +20,26 @@ def layer_table(net: nn.Module, shape: tuple[int, int, int]) -> list[Layer]:
         shape: channels, height, width of one image.
 
     Returns:
-        One row a leaf module; an activation is named in the row of the last layer with weights before it.
+        One row per leaf module; an activation is named in the row of the last layer with weights before it.
 
     Example:
-        >>> from inklab.networks.mlp import mlp
-        >>> [row.multiply_adds for row in layer_table(mlp((1, 28, 28), 10), (1, 28, 28)) if row.parameters]
+        >>> from inklab.networks.classifiers import mlp
+        >>> [row.macs for row in layer_table(mlp((1, 28, 28), 10), (1, 28, 28)) if row.parameters]
         [50176, 4096, 640]
     """
-    rows: list[Layer] = []
+    rows: list[LayerRow] = []
 
-    def note(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> None:
+    def record_calls_of(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             if isinstance(module, ACTIVATIONS):
-                _activate(rows, type(module).__name__)
-            elif isinstance(out, Tensor) and not isinstance(module, SILENT):
-                parameters = sum(p.numel() for p in module.parameters())
-                cost = _multiply_adds(module, out)
-                rows.append(Layer(name, type(module).__name__, None, list(out.shape[1:]), parameters, cost))
+                _set_activation(rows, type(module).__name__)
+            elif isinstance(output, Tensor) and not isinstance(module, nn.Identity):
+                rows.append(_row(name, module, output))
 
         return hook
 
     leaves = [(name, module) for name, module in net.named_modules() if not list(module.children())]
-    hooks = [module.register_forward_hook(note(name)) for name, module in leaves]
+    hooks = [module.register_forward_hook(record_calls_of(name)) for name, module in leaves]
     training = net.training
     try:
         net.eval()
@@ -70,26 +52,37 @@ def layer_table(net: nn.Module, shape: tuple[int, int, int]) -> list[Layer]:
     return rows
 
 
-def _activate(rows: list[Layer], name: str) -> None:
-    for row in reversed(rows):
-        if row.parameters:
-            row.activation = name
+def _row(name: str, module: nn.Module, output: Tensor) -> LayerRow:
+    return LayerRow(
+        name=name,
+        type=type(module).__name__,
+        output_shape=tuple(output.shape[1:]),
+        parameters=sum(p.numel() for p in module.parameters()),
+        macs=_macs(module, output),
+    )
+
+
+def _set_activation(rows: list[LayerRow], name: str) -> None:
+    for index in reversed(range(len(rows))):
+        if rows[index].parameters:
+            rows[index] = rows[index].model_copy(update={"activation": name})
             return
 
 
-def _multiply_adds(module: nn.Module, out: Tensor) -> int:
+def _macs(module: nn.Module, output: Tensor) -> int:
     if isinstance(module, nn.Linear):
-        return module.in_features * math.prod(out.shape[1:])
+        return module.in_features * math.prod(output.shape[1:])
     if isinstance(module, nn.Conv2d):
-        return math.prod(out.shape[1:]) * module.in_channels // module.groups * math.prod(module.kernel_size)
+        kernel = module.in_channels // module.groups * math.prod(module.kernel_size)
+        return math.prod(output.shape[1:]) * kernel
     return 0
 
 
 def features_before_last(net: nn.Module) -> Callable[[Float[Tensor, "n c h w"]], Float[Tensor, "n f"]]:
-    """What enters a classifier's last dense layer, as a function of images.
+    """The inputs of a classifier's last dense layer, as a function of images.
 
     Args:
-        net: a classifier whose last `nn.Linear` makes the logits.
+        net: a classifier whose last `nn.Linear` computes the logits.
 
     Raises:
         ValueError: it has no `nn.Linear`.
@@ -99,12 +92,12 @@ def features_before_last(net: nn.Module) -> Callable[[Float[Tensor, "n c h w"]],
         raise ValueError("this network has no nn.Linear, so it has no features before one")
 
     def features(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n f"]:
-        caught: list[Tensor] = []
-        hook = dense[-1].register_forward_pre_hook(lambda _, given: caught.append(given[0]))
+        captured: list[Tensor] = []
+        hook = dense[-1].register_forward_pre_hook(lambda _, inputs: captured.append(inputs[0]))
         try:
             net(images)
         finally:
             hook.remove()
-        return caught[0].float()
+        return captured[0].float()
 
     return features

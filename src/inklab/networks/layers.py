@@ -1,5 +1,7 @@
-"""Layers that torch has not, or not in this form, and how weights begin."""
+"""Layers that torch does not have in this form, and initial weights."""
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import torch
@@ -7,16 +9,20 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
+from torch.nn import functional
+
+from inklab.networks.network import Shape
+from inklab.records.components import NormalizeConfig
 
 
 class MaxPool(nn.Module):
-    """The largest value of each window of `side x side` pixels; rows and columns that fill none are left out.
+    """Max-pooling by windows of `side x side` pixels that do not overlap. Rows and columns left over are cut.
 
-    The same function and gradient, to the bit, as `nn.MaxPool2d(side)`: of equal values, the first gets it
-    all. (Not so the gradient of a window with a NaN, where training has ended anyway.) Compiled, the gradient
-    of PyTorch's own takes 14 of 45 ms of a step of the study's cnn, since it asks of each pixel which windows
-    it might belong to. Here windows do not overlap, and it takes 1.3 ms. Not compiled, PyTorch's own is the
-    faster one, 3 ms against 31, and is used.
+    The same function and gradient, to the bit, as `nn.MaxPool2d(side)`: of equal values, the first gets the
+    whole gradient. (The gradient of a window with a NaN differs; training has diverged then.) Compiled, the
+    gradient of PyTorch's pooling takes 14 of 45 ms of a step of the study's cnn, since it looks up for each
+    pixel the windows that it may belong to; this one takes 1.3 ms. Without compilation PyTorch's is faster,
+    3 ms against 31, and is used.
 
     Args:
         side: of a window, and its stride; from 1 to 16.
@@ -24,43 +30,46 @@ class MaxPool(nn.Module):
 
     def __init__(self, side: int) -> None:
         super().__init__()
-        if not 1 <= side <= 16:  # bf16 counts places up to 256 exactly
-            raise ValueError(f"pool must lie in 1 to 16, but is {side}")
+        if not 1 <= side <= 16:  # bf16 represents positions up to 256 exactly
+            raise ValueError(f"pool must be in 1 to 16, but is {side}")
         self.side = side
 
     def forward(self, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
         """`(n, c, h, w)` to `(n, c, h // side, w // side)`."""
-        if get_proxy_mode() is None:  # nobody is tracing
-            return nn.functional.max_pool2d(features, self.side)
-        largest, _ = _Pooling.apply(features, self.side)  # type: ignore[no-untyped-call]
-        pooled: Tensor = largest
+        if get_proxy_mode() is None:  # not being traced
+            return functional.max_pool2d(features, self.side)
+        maxima, _ = _MaxPoolFunction.apply(features, self.side)  # type: ignore[no-untyped-call]
+        pooled: Tensor = maxima
         return pooled
 
     def extra_repr(self) -> str:
-        """Shown by print(net)."""
+        """What print(net) shows of it."""
         return f"side={self.side}"
 
 
-class LargestOfMap(nn.Module):
-    """The largest value of each feature map: whether something is there, wherever it is."""
+class GlobalMaxPool(nn.Module):
+    """The maximum of each feature map."""
 
     def forward(self, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c"]:
         """`(n, c, h, w)` to `(n, c)`."""
         return features.amax((2, 3))
 
 
-class _Pooling(Function):
-    """Windows' maxima and, for the way back, the place of each in its window."""
+class _MaxPoolFunction(Function):
+    """The maximum of each window, and for the gradient its position in the window.
+
+    Positions in a window with side 2 are 0 1 / 2 3. Each is a strided view of the features.
+    """
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(features: Tensor, side: int) -> tuple[Tensor, Tensor]:
-        largest = nn.functional.max_pool2d(features, side)
-        place = torch.zeros_like(largest)
-        for number, view in reversed(list(enumerate(_places(features, side)))):  # so that the first one wins
-            place = torch.where(view == largest, number, place)
-        return largest, place
+        maxima = functional.max_pool2d(features, side)
+        positions = torch.zeros_like(maxima)
+        for position, view in reversed(list(enumerate(_window_views(features, side)))):  # the first one wins
+            positions = torch.where(view == maxima, position, positions)
+        return maxima, positions
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: tuple[Tensor, Tensor]) -> None:
@@ -71,33 +80,33 @@ class _Pooling(Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        (place,) = ctx.saved_tensors
-        return _spread(grads[0], place, ctx.side, ctx.size), None
+        (positions,) = ctx.saved_tensors
+        return _scatter(grads[0], positions, ctx.side, ctx.size), None
 
 
-def _places(features: Tensor, side: int) -> list[Tensor]:
-    """The pixels at each place of a window: `side * side` views `(n, c, h // side, w // side)`."""
+def _window_views(features: Tensor, side: int) -> list[Tensor]:
+    """The pixels at each position of a window: `side * side` views `(n, c, h // side, w // side)`."""
     height, width = (length // side * side for length in features.shape[-2:])
     return [features[..., i:height:side, j:width:side] for i in range(side) for j in range(side)]
 
 
-def _spread(
-    grad: Float[Tensor, "n c p q"], place: Float[Tensor, "n c p q"], side: int, size: torch.Size
+def _scatter(
+    grad: Float[Tensor, "n c p q"], positions: Float[Tensor, "n c p q"], side: int, size: torch.Size
 ) -> Float[Tensor, "n c h w"]:
-    """Hand each window's gradient to the pixel that was its maximum; zero for all others."""
+    """Give each window's gradient to the pixel that was its maximum, and zero to all others."""
     right, below = size[1] - grad.shape[-1] * side, size[0] - grad.shape[-2] * side
-    number = torch.arange(side * side, dtype=place.dtype, device=grad.device).reshape(side, 1, side, 1)
-    # (n, p, 1, q, 1, c) against (side, 1, side, 1): channels stay innermost, as channels-last lies in memory.
-    grad, place = (each.permute(0, 2, 3, 1)[:, :, None, :, None, :] for each in (grad, place))
+    position = torch.arange(side * side, dtype=positions.dtype, device=grad.device).reshape(side, 1, side, 1)
+    # (n, p, 1, q, 1, c) against (side, 1, side, 1): channels stay innermost, the layout of channels-last.
+    grad, positions = (part.permute(0, 2, 3, 1)[:, :, None, :, None, :] for part in (grad, positions))
     zero = torch.zeros((), dtype=grad.dtype, device=grad.device)
-    spread = torch.where(place == number, grad, zero).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
-    return nn.functional.pad(spread, (0, right, 0, below)) if right or below else spread
+    pixels = torch.where(positions == position, grad, zero).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
+    return functional.pad(pixels, (0, right, 0, below)) if right or below else pixels
 
 
 class Flatten(nn.Module):
-    """One row of features an image, the channels innermost, as Keras orders them.
+    """One row of features per image, the channels innermost, as in Keras.
 
-    That is how channels-last lies in memory, so nothing is copied, and what follows reads in order.
+    This is the memory layout of channels-last, so nothing is copied.
     """
 
     def forward(self, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n f"]:
@@ -105,8 +114,72 @@ class Flatten(nn.Module):
         return features.permute(0, 2, 3, 1).flatten(1)
 
 
+class UNet(nn.Module):
+    """A U-Net from images to logits of pixels.
+
+    Args:
+        shape: channels, height, width of images.
+        channels: filters at each scale, the finest first.
+        space_to_depth: side of the pixel squares that become channels.
+        depth: 3x3 convolutions at each scale, on the way down and on the way up.
+    """
+
+    def __init__(self, shape: Shape, channels: Sequence[int], space_to_depth: int, depth: int) -> None:
+        super().__init__()
+        folded = shape[0] * space_to_depth**2
+        coarsest = space_to_depth * 2 ** (len(channels) - 1)
+        # As much padding as lets each scale have half the side of the one before.
+        missing = [-side % coarsest for side in shape[1:]]
+        left, top = missing[1] // 2, missing[0] // 2
+        self.padding = (left, missing[1] - left, top, missing[0] - top)
+        self.size = shape[1:]
+        self.space_to_depth = nn.PixelUnshuffle(space_to_depth)
+        self.down = nn.ModuleList(
+            _convolutions(before, after, depth) for before, after in pairwise([2 * folded, *channels])
+        )
+        self.pool = MaxPool(2)
+        finer = [(coarse, fine) for fine, coarse in pairwise(channels)][::-1]
+        self.narrow = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for coarse, fine in finer)
+        self.up = nn.ModuleList(_convolutions(fine, fine, depth) for _, fine in finer)
+        self.output = nn.Conv2d(channels[0], folded, 1)
+        self.depth_to_space = nn.PixelShuffle(space_to_depth)
+
+    def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Normalized images to logits of pixel values."""
+        pixels = self.space_to_depth(functional.pad(images, self.padding))
+        # How gray each pixel is: impulse noise is black or white, so a gray pixel is not noise.
+        features = torch.cat([pixels, 4 * pixels * (1 - pixels)], 1)
+        skips = []
+        for number, convolutions in enumerate(self.down):
+            features = convolutions(self.pool(features) if number else features)
+            skips.append(features)
+        for narrow, convolutions, skip in zip(self.narrow, self.up, reversed(skips[:-1]), strict=True):
+            # Added, not concatenated as in the paper: the next convolution has a third of the work.
+            features = convolutions(_upsample(narrow(features)) + skip)
+        logits: Tensor = self.depth_to_space(self.output(features))
+        left, _, top, _ = self.padding
+        return logits[..., top : top + self.size[0], left : left + self.size[1]]
+
+
+def _upsample(features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
+    """Nearest-neighbor upsampling by 2, with the bits and the speed of `interpolate`.
+
+    `interpolate` would be exported to ONNX as `Resize`, which `export/onnx_policy.py` does not accept.
+    """
+    rows = features.permute(0, 2, 3, 1)  # the memory layout of channels-last
+    rows = torch.stack([rows, rows], 3).flatten(2, 3)
+    return torch.stack([rows, rows], 2).flatten(1, 2).permute(0, 3, 1, 2)
+
+
+def _convolutions(before: int, after: int, depth: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for number in range(depth):
+        layers += [nn.Conv2d(after if number else before, after, 3, padding=1), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
 def glorot(net: nn.Module) -> nn.Module:
-    """Draw dense and convolutional weights Glorot uniform and set biases to zero, in place: what Keras does.
+    """Draw dense and convolutional weights Glorot uniform and set biases to zero, in place, as Keras does.
 
     Glorot and Bengio 2010, eq. 16: uniform on +-sqrt(6 / (fan_in + fan_out)).
 
@@ -124,7 +197,8 @@ def glorot(net: nn.Module) -> nn.Module:
 def he(net: nn.Module) -> nn.Module:
     """Draw convolutional weights He normal, dense ones Glorot uniform, and set biases to zero, in place.
 
-    He et al. 2015, eq. 10: normal with variance 2 / fan_in, which keeps the size of what goes through ReLUs.
+    He et al. 2015, eq. 10: normal with variance 2 / fan_in, which preserves the signal's variance through
+    ReLUs.
 
     Returns:
         The same network.
@@ -136,44 +210,54 @@ def he(net: nn.Module) -> nn.Module:
 
 
 class Normalize(nn.Module):
-    """`(images - mean) / spread`, with both as buffers: saved, lifted and exported with the weights.
+    """`(images - mean) / std`, with both as buffers: saved, stacked and exported with the weights.
 
     Args:
         mean: subtracted from every value, in image units (range 0 to 1).
-        spread: what is divided by; a standard deviation in image units, 1 for none.
+        std: what is divided by, a standard deviation in image units; 1 for none.
     """
 
     mean: Tensor
-    spread: Tensor
+    std: Tensor
 
-    def __init__(self, mean: float = 0.0, spread: float = 1.0) -> None:
+    def __init__(self, mean: float = 0.0, std: float = 1.0) -> None:
         super().__init__()
         self.register_buffer("mean", torch.tensor([mean], dtype=torch.float32))
-        self.register_buffer("spread", torch.tensor([spread], dtype=torch.float32))
+        self.register_buffer("std", torch.tensor([std], dtype=torch.float32))
 
     def forward(self, images: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
-        """Images in [0, 1] to what the network is trained on; same shape."""
-        return (images - self.mean) / self.spread
+        """Images in [0, 1] to the network's inputs, of the same shape."""
+        return (images - self.mean) / self.std
+
+    @classmethod
+    def from_config(cls, config: NormalizeConfig) -> "Normalize":
+        """The module that a configuration describes."""
+        return cls(config.mean, config.std)
+
+    @property
+    def config(self) -> NormalizeConfig:
+        """What it subtracts and divides by, as float32 holds it."""
+        return NormalizeConfig(mean=float(self.mean), std=float(self.std))
 
 
 class NormalizedModel(nn.Module):
-    """A network with its scaling in front: what is trained, saved, evaluated and exported.
+    """A network with normalization in front: what is trained, saved, evaluated and exported.
 
     Args:
-        scaling: the first thing that images meet.
+        normalize: what images pass first.
         net: any module from `(n, c, h, w)` to logits.
     """
 
-    def __init__(self, scaling: Normalize, net: nn.Module) -> None:
+    def __init__(self, normalize: Normalize, net: nn.Module) -> None:
         super().__init__()
-        self.scaling = scaling
+        self.normalize = normalize
         self.net = net
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Tensor:
         """Images in [0, 1] to logits, in the precision of the network's weights."""
-        weights = next((part for part in self.net.parameters() if part.dim() > 1), None)  # no norm's: fp32
-        scaled = self.scaling(images)
-        logits: Tensor = self.net(scaled if weights is None else scaled.to(weights.dtype))
+        kernel = next((part for part in self.net.parameters() if part.dim() > 1), None)  # biases may be fp32
+        inputs = self.normalize(images)
+        logits: Tensor = self.net(inputs if kernel is None else inputs.to(kernel.dtype))
         return logits
 
 
@@ -181,9 +265,9 @@ AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
 def for_inference(net: AnyModule) -> AnyModule:
-    """Set a network to evaluation mode and lay its kernels out for speed, in place.
+    """Set a network to evaluation mode and its kernels to channels-last, in place.
 
-    Channels-last is how oneDNN convolves fastest: 0.17 instead of 0.5 ms an image for the study's cnn.
+    oneDNN convolves fastest in that layout: 0.17 instead of 0.5 ms an image for the study's cnn.
     """
     return net.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
@@ -192,13 +276,13 @@ LOW_BITS = 0x7FFFFFFF
 
 
 class Dropout(nn.Module):
-    """Silence a share of the features in training and scale up the rest; the identity in evaluation.
+    """Set a share of the features to zero in training and scale up the rest; the identity in evaluation.
 
-    The mask depends on the buffer `key` (two int32) and a feature's place alone. The training loop sets the
-    key each step.
+    The mask is a function of the buffer `key` (two int32) and a feature's position alone. The trainer sets
+    the key each step.
 
     Args:
-        share: probability that a feature is silenced, in [0, 1).
+        share: probability that a feature is set to zero, in [0, 1).
     """
 
     key: Tensor
@@ -206,9 +290,9 @@ class Dropout(nn.Module):
     def __init__(self, share: float) -> None:
         super().__init__()
         if not 0 <= share < 1:
-            raise ValueError(f"dropout must lie in [0, 1), but is {share}")
+            raise ValueError(f"dropout must be in [0, 1), but is {share}")
         self.share = share
-        # Not persistent: a key says where training stands; it is no part of a network for use.
+        # Not persistent: a key is part of the training's state, not of the trained network.
         self.register_buffer("key", torch.zeros(2, dtype=torch.int32), persistent=False)
 
     def forward(self, features: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
@@ -220,18 +304,19 @@ class Dropout(nn.Module):
         return features * (kept / (1 - self.share))
 
     def extra_repr(self) -> str:
-        """Shown by print(net)."""
+        """What print(net) shows of it."""
         return f"share={self.share}"
 
 
 def keyed_bits(key: Int[Tensor, " 2"], count: int) -> Int[Tensor, " count"]:
-    """Random whole numbers in [0, 2**31), a function of the key and the place alone.
+    """Random integers in [0, 2**31), a function of the key and the position alone.
 
     Two rounds of the 32-bit mixer `lowbias32` (C. Wellons, "Prospecting for Hash Functions", 2018), one for
-    each half of the key. Costs about half of `bernoulli_` on a CPU and works under vmap, a key a member.
+    each half of the key. Costs about half of `bernoulli_` on a CPU and works under vmap, with one key per
+    member.
     """
-    places = torch.arange(count, dtype=torch.int32, device=key.device)
-    return _mix(_mix(places ^ key[0]) ^ key[1]) & LOW_BITS
+    positions = torch.arange(count, dtype=torch.int32, device=key.device)
+    return _mix(_mix(positions ^ key[0]) ^ key[1]) & LOW_BITS
 
 
 def _mix(bits: Tensor) -> Tensor:

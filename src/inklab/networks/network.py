@@ -1,16 +1,17 @@
-"""What a model is: a function that builds a plain `nn.Module`, found by name or in a user's own file.
+"""What a network is: a function that builds a plain `nn.Module`, registered by name or in a user's own file.
 
-Signatures are read without importing torch, so a misspelt setting is refused at once.
+Signatures are read without importing torch, so a misspelled argument is refused at once.
 """
 
 import inspect
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from reprlib import repr as shortened
-from typing import TYPE_CHECKING, Any, Literal
+from reprlib import repr as shorten
+from typing import TYPE_CHECKING, Any
 
-from inklab.errors import ConfigError, InklabError, ModelMismatchError, did_you_mean
+from inklab.errors import ConfigError, InklabError, ModelMismatchError, UnknownNameError, format_error
+from inklab.metrics import Task
+from inklab.records.components import NetworkConfig
 from inklab.registry import Registry
 from inklab.seeding import Seed
 from inklab.usercode import is_user_code, load_object, source_sha256
@@ -21,147 +22,147 @@ if TYPE_CHECKING:
 Shape = tuple[int, int, int]
 """Channels, height, width of one image."""
 
-MAX_SETTINGS = 4_000  # characters of a model's settings as Python writes them; each layer takes a few
+NetworkFn = Callable[..., "nn.Module"]
+"""`(shape, classes, *, ...kwargs) -> nn.Module`, a module from `(n, c, h, w)` to logits."""
+
+MAX_KWARGS = 4_000  # characters of a network's arguments as Python writes them; each layer takes a few
 
 
 @dataclass(frozen=True)
-class RegisteredModel:
+class RegisteredNetwork:
     """A way to build a network.
 
     Attributes:
         name: what studies and the command line call it.
-        build: `(shape, classes, **settings) -> nn.Module`, mapping `(n, c, h, w)` to logits.
-        about: one line for `inklab models`.
-        target: what the logits stand for, "labels" or "images", as in an objective: a model of images is
-            trained by the recipe `denoise` unless another is named.
+        fn: builds it.
+        task: what it is trained for; a network for denoising is trained by the recipe `denoise` unless
+            another is named.
     """
 
     name: str
-    build: Callable[..., "nn.Module"]
-    about: str
-    target: Literal["labels", "images"] = "labels"
+    fn: NetworkFn
+    task: Task = "classification"
 
     @property
-    def settings(self) -> dict[str, object]:
-        """What may be set, with its default."""
-        parameters = inspect.signature(self.build).parameters.values()
+    def description(self) -> str:
+        """The first line of the function's docstring, for listings."""
+        return (inspect.getdoc(self.fn) or "").partition("\n")[0]
+
+    @property
+    def defaults(self) -> dict[str, object]:
+        """Its keyword arguments with their defaults."""
+        parameters = inspect.signature(self.fn).parameters.values()
         return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
-    def check(self, settings: Mapping[str, object]) -> None:
-        """Refuse settings that this model does not have.
+    def check_kwargs(self, kwargs: Collection[str]) -> None:
+        """Refuse keyword arguments that this network does not have.
 
         Raises:
-            ConfigError: with the nearest right name.
+            UnknownNameError: with the nearest valid name.
         """
-        for key in settings:
-            if key not in self.settings:
-                allowed = ", ".join(self.settings) or "none"
-                raise ConfigError(
-                    f"model '{self.name}' has no setting '{key}'.{did_you_mean(key, self.settings)} "
-                    f"Allowed: {allowed}."
-                )
+        for key in kwargs:
+            if key not in self.defaults:
+                raise UnknownNameError(f"argument of network '{self.name}'", key, self.defaults)
 
 
-models: Registry[RegisteredModel] = Registry(
-    "model", "inklab.networks", skip=("layers", "layer_table", "unet_layers")
-)
+networks: Registry[RegisteredNetwork] = Registry("network", "inklab.networks", skip=("layers", "layer_table"))
+"""Every network by name."""
 
 
-def model(
-    name: str, *, target: Literal["labels", "images"] = "labels"
-) -> Callable[[Callable[..., "nn.Module"]], Callable[..., "nn.Module"]]:
-    """Register a function `(shape, classes, *, ...settings) -> nn.Module` as a model.
+def network(name: str, *, task: Task = "classification") -> Callable[[NetworkFn], NetworkFn]:
+    """Register a function `(shape, classes, *, ...kwargs) -> nn.Module` as a network.
 
-    Its docstring's first line is what `inklab models` prints; its keyword-only arguments are the settings.
+    The first line of its docstring is its listing; its keyword-only arguments are what a study may set.
+
+    Args:
+        name: what studies and the command line call it.
+        task: "denoising" if its logits are pixels.
     """
 
-    def register(build: Callable[..., "nn.Module"]) -> Callable[..., "nn.Module"]:
-        about = (inspect.getdoc(build) or "").partition("\n")[0]
-        models.add(name, RegisteredModel(name, build, about, target))
-        return build
+    def register(fn: NetworkFn) -> NetworkFn:
+        networks.add(name, RegisteredNetwork(name, fn, task))
+        return fn
 
     return register
 
 
-def check_model(settings: Mapping[str, Any]) -> str | None:
-    """Check a model's name and settings without torch; returns the SHA-256 of user source, if it is any.
+def check_network(config: NetworkConfig) -> str | None:
+    """Check a network's name and arguments without torch.
 
-    Args:
-        settings: `{"name": ..., ...settings}`.
+    Returns:
+        The SHA-256 of the user's file; None for a registered network.
 
     Raises:
-        ConfigError: unknown name or setting, a missing file, or values that no network has: numbers that are
-            not finite or beyond 64 bits, or thousands of them.
+        ConfigError: an unknown name or argument, a missing file, or arguments that no network has: thousands
+            of them, or integers beyond 64 bits.
     """
-    name = str(settings["name"])
-    if not _plain(settings) or len(repr(dict(settings))) > MAX_SETTINGS:
+    kwargs = config.kwargs
+    if not _fits_64_bits(kwargs) or len(repr(kwargs)) > MAX_KWARGS:
         raise ConfigError(
-            f"model '{name[:60]}' has settings that no network has: {shortened(dict(settings))}; allowed are "
-            f"finite numbers, texts, and lists and tables of them, {MAX_SETTINGS:,} characters in all"
+            f"network '{config.name[:60]}' has invalid arguments: {shorten(kwargs)}; allowed are numbers "
+            f"of 64 bits, strings, and lists and tables of them, at most {MAX_KWARGS:,} characters together"
         )
-    if is_user_code(name):
-        return source_sha256(name)
-    models[name].check({key: value for key, value in settings.items() if key != "name"})
+    if config.is_user_code:
+        return source_sha256(config.name)
+    networks[config.name].check_kwargs(kwargs)
     return None
 
 
-def _plain(value: object) -> bool:
-    """Whether a value is made of texts, truth values and numbers of 64 bits; of JSON that may be nested."""
+def _fits_64_bits(value: object) -> bool:
     if isinstance(value, Mapping):
-        return all(isinstance(key, str) and _plain(each) for key, each in value.items())
-    if isinstance(value, list | tuple):
-        return all(map(_plain, value))
-    if isinstance(value, float):
-        return math.isfinite(value)
-    return value is None or isinstance(value, str) or (isinstance(value, int) and abs(value) < 2**63)
+        return all(map(_fits_64_bits, value.values()))
+    if isinstance(value, list):
+        return all(map(_fits_64_bits, value))
+    return not isinstance(value, int) or abs(value) < 2**63
 
 
-def build_net(settings: Mapping[str, Any], shape: Shape, classes: int, seed: Seed) -> "nn.Module":
+def build_network(config: NetworkConfig, shape: Shape, n_classes: int, seed: Seed) -> "nn.Module":
     """Build a network with weights drawn from `seed`.
 
     Args:
-        settings: `{"name": a registered name or "file.py:Name", ...settings}`.
+        config: its name and arguments.
         shape: channels, height, width of the images.
-        classes: how many labels there are.
+        n_classes: how many classes there are.
         seed: where the initial weights come from; the same seed gives the same bits.
 
     Returns:
-        A module in training mode. A user's class gets `shape` and `classes` only if it asks for them.
+        A module in training mode. A user's class gets `shape` and `classes` only if it has such arguments.
 
     Raises:
-        ConfigError: unknown name or setting.
-        ModelMismatchError: the builder failed or did not return an `nn.Module`.
+        ConfigError: an unknown name or argument.
+        ModelMismatchError: building it failed, or did not give an `nn.Module`.
     """
     from torch import nn
 
-    rest = {key: value for key, value in settings.items() if key != "name"}
-    name = str(settings["name"])
-    given: dict[str, object] = {"shape": shape, "classes": classes}
+    facts: dict[str, object] = {"shape": shape, "classes": n_classes}
     with seed.as_global():
-        if not is_user_code(name):
-            models[name].check(rest)
-            registered: nn.Module = _called(name, models[name].build, {**given, **rest})
-            return registered
-        thing = load_object(name)
-        if not callable(thing):
-            raise ModelMismatchError(f"'{name}' is a {type(thing).__name__}; name a class or a function")
-        wanted = {key: value for key, value in given.items() if key in inspect.signature(thing).parameters}
-        net = _called(name, thing, {**wanted, **rest})
+        if not is_user_code(config.name):
+            registered = networks[config.name]
+            registered.check_kwargs(config.kwargs)
+            return _call(config.name, registered.fn, {**facts, **config.kwargs})
+        fn = load_object(config.name)
+        if not callable(fn):
+            raise ModelMismatchError(
+                f"'{config.name}' is a {type(fn).__name__}; name a class or a function "
+                "that returns an nn.Module"
+            )
+        accepted = inspect.signature(fn).parameters
+        arguments = {key: value for key, value in facts.items() if key in accepted}
+        net = _call(config.name, fn, {**arguments, **config.kwargs})
     if not isinstance(net, nn.Module):
         raise ModelMismatchError(
-            f"'{name}' gave a {type(net).__name__}, not an nn.Module; name a class or a function that "
-            "returns one"
+            f"'{config.name}' returned a {type(net).__name__}, not an nn.Module; name a class or a function "
+            "that returns one"
         )
     return net
 
 
-def _called(name: str, build: Callable[..., Any], arguments: dict[str, object]) -> Any:
+def _call(name: str, fn: NetworkFn, arguments: dict[str, Any]) -> "nn.Module":
     try:
-        return build(**arguments)
+        return fn(**arguments)
     except InklabError:
         raise
-    except Exception as error:  # whatever a builder raises is told in one line
-        told = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    except Exception as error:  # a builder may raise anything
         raise ModelMismatchError(
-            f"'{name}' can't be built with {str(arguments)[:300]}: {told[:300]}"
+            f"'{name}' can't be built with {str(arguments)[:300]}: {format_error(error)[:300]}"
         ) from error

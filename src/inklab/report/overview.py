@@ -1,201 +1,360 @@
-"""The first and the last of a report: headline numbers, findings, and how it was made."""
+"""Text of a report computed from the run: headline, findings, how each experiment and the run were made."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
-from inklab.report.figures.drawing import listing
-from inklab.report.figures.numerals import count, duration_text, percent, percent1, points, score_text
-from inklab.report.figures.result_access import chapter_results, is_number, read_score, slug
+from inklab.format import (
+    format_count,
+    format_delta,
+    format_duration,
+    format_metric,
+    format_percent,
+    format_value,
+    humanize,
+    join_words,
+    pluralize,
+)
+from inklab.metrics import SPLIT_LABELS
+from inklab.records.components import NetworkConfig, NormalizeConfig
+from inklab.records.plan import (
+    AnyExperimentPlan,
+    DataInfo,
+    DataPlan,
+    GenerationPlan,
+    Plan,
+    RobustnessPlan,
+    TrainingPlan,
+)
+from inklab.records.recipe import Augmentation, CorruptionConfig, Recipe
+from inklab.records.results import GenerationResults, RobustnessResults
+from inklab.report.figures.drawing import slug
 from inklab.report.tables import Table
-from inklab.run import Json, RunData
+from inklab.run import Run
+from inklab.training.objectives import objectives
 
-MAX_FINDING_LENGTH = 900  # characters of a finding at the top; all of it stands in its chapter
+MAX_FINDING_LENGTH = 900
+"""Characters of a finding at the top of the page; its section has all of it."""
+
+NO_BREAK_HYPHEN = "\u2011"
+
+OPTIMIZER_NAMES = {"sgd": "SGD", "adam": "Adam", "muon": "Muon"}
 
 
 @dataclass(frozen=True)
 class KeyFinding:
-    """A finding as the top of the page tells it, and the chapter that tells all of it."""
+    """A finding at the top of the page, with a link to its section.
+
+    Attributes:
+        text: its first sentences.
+        title: of its section; "" if it belongs to none.
+        anchor: of its section.
+    """
 
     text: str
-    chapter: str = ""
+    title: str = ""
     anchor: str = ""
 
 
-def key_findings(run: RunData) -> list[KeyFinding]:
-    """The findings of `results.json`: each under its chapter's title, in its first sentences."""
-    chapters = run.plan.get("chapters") or []
-    names = [str(one["name"]) for one in chapters if one.get("kind") == "findings"]
-    found: Any = next((told for name in [*names, "findings"] if (told := _told(run, name))), [])
-    return [_finding(str(text), chapters) for text in found if isinstance(text, str)]
+class TimeTable(NamedTuple):
+    """Computing times: a row for each experiment; and for each row its share of the longest experiment."""
+
+    table: Table
+    bars: list[float]
 
 
-def _told(run: RunData, name: str) -> Any:
-    found = (run.results.get("chapters") or {}).get(name)
-    return found if isinstance(found, list) else []
+def key_findings(run: Run) -> list[KeyFinding]:
+    """The findings of the results, each under the title of its section."""
+    return [_find_section(run, text) for text in run.results.findings]
 
 
-def _finding(text: str, chapters: list[Json]) -> KeyFinding:
-    for chapter in chapters:
-        name, question = str(chapter["name"]), str(chapter.get("question") or "").strip()
-        if text.startswith(f"{name}: "):
-            rest = text.removeprefix(f"{name}: ").removeprefix(question).strip()
-            return KeyFinding(first_sentences(rest), str(chapter.get("title") or name), slug(name))
+def _find_section(run: Run, text: str) -> KeyFinding:
+    for plan in run.plan.experiments:
+        prefix = f"{plan.name}: "
+        if text.startswith(prefix):
+            answer = text.removeprefix(prefix).removeprefix(plan.question.strip()).strip()
+            return KeyFinding(first_sentences(answer), plan.title or plan.name, slug(plan.name))
     return KeyFinding(text)
 
 
-def first_sentences(text: str, longest: int = MAX_FINDING_LENGTH) -> str:
-    """The first sentences of a text: about `longest` characters, at least a third of that.
+def first_sentences(text: str, max_length: int = MAX_FINDING_LENGTH) -> str:
+    """The first sentences of a text: about `max_length` characters, at least a third of that.
 
     Example:
         >>> first_sentences("One is 1.5. Two follows. Three is too much.", 30)
         'One is 1.5. Two follows.'
     """
-    sentences = re.split(r"(?<=[.!?]) (?=\S)", text)
-    kept = sentences[:1]
-    for sentence in sentences[1:]:
-        said = len(" ".join(kept))
-        if said >= longest / 3 and said + len(sentence) > longest:
+    first, *others = re.split(r"(?<=[.!?]) (?=\S)", text)
+    for sentence in others:
+        if len(first) >= max_length / 3 and len(first) + len(sentence) > max_length:
             break
-        kept.append(sentence)
-    return " ".join(kept)
+        first = f"{first} {sentence}"
+    return first
 
 
-def headline_text(run: RunData) -> str:
-    """The numbers in one paragraph: what recognises how much, what noise does, what can be drawn."""
-    chapters = run.plan.get("chapters") or []
-    sentences = [_recognized(run, [one for one in chapters if one.get("kind") == "train"])]
-    sentences += [_noise(run, one) for one in chapters if one.get("kind") == "noise"]
-    sentences += [_drawn(run, one) for one in chapters if one.get("kind") == "generator"]
-    said = " ".join(sentence for sentence in sentences if sentence)
-    return said or ("" if _anything_done(run) else "No chapter is finished yet.")
+# ---------------------------------------------------------------- headline
 
 
-def _anything_done(run: RunData) -> bool:
-    results = [chapter_results(run, one["name"]) for one in run.plan.get("chapters") or [] if _counts(one)]
-    return any((one.get("outcomes") or {}).get("done") for one in results)
+def headline_text(run: Run) -> str:
+    """The main numbers in one paragraph: accuracies, what denoising does, how good generated images are."""
+    sentences = [_describe_accuracy(run)]
+    for results in run.results.experiments.values():
+        match results:
+            case RobustnessResults():
+                sentences.append(_describe_denoising(results))
+            case GenerationResults():
+                sentences.append(_describe_generated(results))
+    text = " ".join(filter(None, sentences))
+    is_done = any(outcome.is_done for outcome in (*run.outcomes.values(), *run.evaluations.values()))
+    return text or ("" if is_done else "No experiment is finished yet.")
 
 
-def _counts(chapter: Json) -> bool:
-    return bool(chapter.get("settings") or chapter.get("evaluations"))
-
-
-def _recognized(run: RunData, chapters: list[Json]) -> str:
+def _describe_accuracy(run: Run) -> str:
+    """Test accuracies of classifiers with one setting and without a diagnosis."""
     parts = []
-    for chapter in chapters:
-        results = chapter_results(run, chapter["name"])
-        score = read_score(results.get("test_accuracy"))
-        if score and not results.get("verdicts"):
-            name = str(chapter["name"]).replace("-", "\u2011")  # a name should not break at its hyphens
-            parts.append(f"{name} {score_text(score, percent)}")
-    images = (run.plan.get("data") or {}).get("test")
-    return f"Accuracy on {count(images)} test images: {'; '.join(parts)}." if parts and images else ""
+    for name, results in run.results.training.items():
+        setting = results.settings[0]
+        accuracy = setting.metrics.get("test_accuracy")
+        if accuracy is not None and accuracy.n and not results.grid and not setting.diagnoses:
+            parts.append(f"{name.replace('-', NO_BREAK_HYPHEN)} {accuracy.format('test_accuracy')}")
+    images = pluralize(run.plan.data.test, "test image")
+    return f"Accuracy on {images}: {'; '.join(parts)}." if parts else ""
 
 
-def _noise(run: RunData, chapter: Json) -> str:
-    results = chapter_results(run, chapter["name"])
-    noise = str(results.get("corruption") or chapter.get("corruption") or "").replace("_", "-").capitalize()
-    if is_number(results.get("helps_from")):
-        start = f"{results['helps_from']:g}"
-        return f"{noise} noise: cleaning is shown to help from a strength of {start} on{_cost(results)}."
+def _describe_denoising(results: RobustnessResults) -> str:
+    comparison = results.denoising
+    if comparison is None or not comparison.differences:
+        return ""
+    corruption = humanize(results.corruption).capitalize()
+    if comparison.significant_from is None:
+        return f"{corruption}: at no strength does denoising first help significantly."
+    text = f"{corruption}: denoising first helps significantly from strength {comparison.significant_from:g}"
+    clean = comparison.cost_when_clean
+    is_worse = comparison.differences[0].strength == 0 and 0.0 in comparison.worse_at
+    if not is_worse or clean is None or clean.mean is None:
+        return f"{text}."
+    cost = format_delta(-clean.mean, "recall", signed=False)
+    return f"{text}; on clean images it costs {cost} of mean recall."
+
+
+def _describe_generated(results: GenerationResults) -> str:
+    shares = {
+        name: sampler.confident_share.mean
+        for name, sampler in results.samplers.items()
+        if sampler.confident_share.mean is not None and name != "perturbed"  # those are near real images
+    }
+    if not shares:
+        return ""
+    best, worst = max(shares, key=shares.__getitem__), min(shares, key=shares.__getitem__)
+    best_share, worst_share = (format_metric(shares[name], "confident_share") for name in (best, worst))
+    others = f", of those from {worst} codes {worst_share}" if worst != best else ""
     return (
-        f"{noise} noise: no strength is shown at which cleaning first helps."
-        if results.get("helps_by")
-        else ""
+        f"The classifier is confident about {best_share} of the images generated from {best} codes{others}."
     )
 
 
-def _cost(results: Json) -> str:
-    """What cleaning takes away from images that are clean, if that is shown."""
-    gaps = (results.get("helps_by") or {}).get("differences") or [{}]
-    clean = gaps[0].get("strength") == 0 and is_number(gaps[0].get("upper")) and gaps[0]["upper"] < 0
-    cost = points(-gaps[0]["mean"]).removeprefix("+") if clean else ""
-    return f"; on clean images it costs {cost} points of the mean true-positive rate" if clean else ""
+# ---------------------------------------------------------------- how it was made
 
 
-def _drawn(run: RunData, chapter: Json) -> str:
-    samplers = chapter_results(run, chapter["name"]).get("samplers") or {}
-    shares = {name: score for name, one in samplers.items() if (score := read_score(one.get("recognised")))}
-    shown = {name: score for name, score in shares.items() if name != "perturbed"}
-    if not shown:
-        return ""
-    best = max(shown, key=lambda name: shown[name].mean)
-    worst = min(shown, key=lambda name: shown[name].mean)
-    rest = f", of those from {worst} codes {percent1(shown[worst].mean)}" if worst != best else ""
-    return f"Of the images drawn from {best} codes {percent1(shown[best].mean)} are recognised{rest}."
-
-
-def environment_table(run: RunData) -> list[tuple[str, str]]:
-    """Everything that one needs to do it again: machine, versions, seed, data."""
-    plan, data = run.plan, run.plan.get("data") or {}
-    facts: list[tuple[str, Any]] = [
-        ("study", plan.get("study")),
-        ("profile", plan.get("profile")),
-        ("run", run.path.name),
-        ("root seed", plan.get("seed")),
-        ("data", data.get("source")),
-        ("SHA-256 of the data", data.get("sha256")),
-    ]
-    facts += list((plan.get("how") or {}).items())
-    facts += list((run.results.get("environment") or {}).items())
-    return [
-        (str(key).replace("_", " "), _said(value))
-        for key, value in dict(facts).items()
-        if value not in (None, "", {}, [])
-    ]
-
-
-def _said(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_said(one)}" for key, one in value.items())
-    if isinstance(value, list):
-        return listing([_said(one) for one in value])
-    return "yes" if value is True else "no" if value is False else str(value)
-
-
-def commands(run: RunData) -> list[tuple[str, str]]:
-    """What to type to repeat, redraw and read."""
+def environment_table(run: Run) -> list[tuple[str, str]]:
+    """Everything that is needed to reproduce the run: data, seed, execution, machine, versions."""
     plan = run.plan
-    parts = [
-        ("", plan.get("study")),
-        ("--profile ", plan.get("profile")),
-        ("--data ", (plan.get("data") or {}).get("source")),
+    rows: list[tuple[str, object]] = [
+        ("study", plan.study),
+        ("profile", plan.profile),
+        ("run", run.path.name),
+        ("root seed", plan.seed),
+        ("data set", plan.data.dataset),
+        ("SHA-256 of the data", plan.data.sha256),
+        ("largest population", plan.execution.max_population),
+        ("compile", plan.execution.compile),
+        *run.results.environment,
+        *((f"reason for {name}", reason) for name, reason in plan.execution.reasons.items()),
     ]
-    typed = " ".join(f"{flag}{value}" for flag, value in parts if value)
-    seed = f" --set seed={plan['seed']}" if plan.get("seed") else ""
-    repeat = plan.get("command") or f"inklab run {typed}{seed}"
-    folder = f"runs/{plan.get('study', 'study')}/{run.path.name}"
-    return [
-        ("Repeat the study", repeat),
-        ("Go on with an unfinished run", f"inklab resume {folder}"),
-        ("Redraw the figures and this page", f"inklab report {folder}"),
-        ("Read the numbers with a program", f"inklab show {folder} --json"),
-    ]
+    return [(key.replace("_", " "), str(value)) for key, value in rows if value not in (None, "")]
 
 
-def time_table(run: RunData) -> tuple[Table, list[float]] | None:
-    """Seconds of each chapter, and each one's share of the longest (for bars)."""
-    seconds = run.results.get("seconds") or {}
-    chapters = {
-        str(name): float(value) for name, value in (seconds.get("chapters") or {}).items() if is_number(value)
-    }
-    if not chapters:
+def commands(run: Run) -> Iterator[tuple[str, str]]:
+    """What to type to repeat, resume, redraw and read."""
+    plan = run.plan
+    arguments = f"{plan.study} --profile {plan.profile} --data {plan.data.dataset}"
+    seed = f" --set seed={plan.seed}" if plan.seed else ""
+    path = f"runs/{plan.study}/{run.path.name}"
+    yield "Repeat the study", plan.command or f"inklab run {arguments}{seed}"
+    yield "Resume an unfinished run", f"inklab resume {path}"
+    yield "Redraw the figures and this page", f"inklab report {path}"
+    yield "Read the numbers with a program", f"inklab show {path} --json"
+
+
+def time_table(run: Run) -> TimeTable | None:
+    """Seconds of each experiment; None before anything has been computed."""
+    timings = run.results.timings
+    if not any(timings.experiments.values()):
         return None
-    rows = [[name, duration_text(value)] for name, value in chapters.items()]
-    longest = max(chapters.values()) or 1.0
-    bars = [value / longest for value in chapters.values()]
-    if is_number(seconds.get("total")):
-        rows.append(["Waited", duration_text(seconds["total"])])
-        bars.append(0.0)
-    return (
-        Table(
-            caption=(
-                "Computing time of each chapter, added up over the workers (what two chapters share counts "
-                "in both); last, the time that somebody waited."
-            ),
-            head=("Chapter", "Time"),
-            rows=rows,
-            strong=frozenset({len(chapters)}),
+    longest = max(timings.experiments.values())
+    rows = [[name, format_duration(seconds)] for name, seconds in timings.experiments.items()]
+    table = Table(
+        caption=(
+            "Computing time of each experiment, summed over the workers (what two experiments share counts "
+            "in both), and the time from start to end."
         ),
-        bars,
+        header=("Experiment", "Time"),
+        rows=[*rows, ["Elapsed", format_duration(timings.total)]],
+        bold_rows=frozenset({len(rows)}),
+    )
+    return TimeTable(table, [*(seconds / longest for seconds in timings.experiments.values()), 0.0])
+
+
+# ---------------------------------------------------------------- how an experiment was done
+
+
+def describe_method(plan: Plan, experiment: AnyExperimentPlan) -> str:
+    """One or two sentences: network, optimizer, epochs, replicates and the like; "" where nothing is done."""
+    match experiment:
+        case TrainingPlan():
+            return _describe_training(plan, experiment)
+        case RobustnessPlan():
+            return _describe_robustness(experiment)
+        case GenerationPlan():
+            return _describe_generation(experiment)
+        case DataPlan():
+            return _describe_data(plan.data)
+        case _:
+            return ""
+
+
+def _describe_training(plan: Plan, experiment: TrainingPlan) -> str:
+    config = plan.configs[experiment.settings[0].config]
+    counts = sorted({len(setting.trials) for setting in experiment.settings})
+    replicates = f"{' or '.join(f'{n:,}' for n in counts)} replicate{'' if counts == [1] else 's'}"
+    varied = [
+        f"{key} in {{{', '.join(dict.fromkeys(format_value(s.values[key]) for s in experiment.settings))}}}"
+        for key in experiment.grid
+    ]
+    parts = [
+        describe_network(config.network, experiment.grid),
+        *describe_recipe(config.recipe, experiment.grid),
+        _describe_normalization(config.normalize),
+        *varied,
+        f"{format_count(plan.data.train)} training images",
+        config.precision,
+        f"{replicates}{' for each setting' if len(experiment.settings) > 1 else ''}",
+    ]
+    return f"{'; '.join(filter(None, parts))}."
+
+
+def describe_network(network: NetworkConfig, varied: tuple[str, ...] = ()) -> str:
+    """A network's name and its arguments, without what varies.
+
+    Example:
+        >>> describe_network(NetworkConfig.of("mlp", hidden=[64, 64]))
+        'Network mlp (hidden 64-64)'
+    """
+    arguments = {key: value for key, value in network.kwargs.items() if key not in varied}
+    listed = ", ".join(f"{key} {format_value(value)}" for key, value in arguments.items())
+    return f"Network {network.name}" + (f" ({listed})" if listed else "")
+
+
+def describe_recipe(recipe: Recipe, varied: tuple[str, ...] = ()) -> list[str]:
+    """How a network was trained, without what varies."""
+    parts = {
+        "optimizer": ", ".join(_describe_optimizer(recipe, varied)),
+        "batch_size": f"batches of {recipe.batch_size:,}",
+        "epochs": pluralize(recipe.epochs, "epoch"),
+        "objective": _describe_loss(recipe.objective),
+        "l2": f"L2 {format_value(recipe.l2)}" if recipe.l2 else "",
+        "augmentation": describe_augmentation(recipe.augmentation) if recipe.augmentation else "",
+        "corruption": describe_corruption(recipe.corruption) if recipe.corruption else "",
+        "eval_strength": (
+            "" if recipe.eval_strength is None else f"evaluated at strength {recipe.eval_strength:g}"
+        ),
+    }
+    return [part for key, part in parts.items() if part and key not in varied]
+
+
+def _describe_optimizer(recipe: Recipe, varied: tuple[str, ...]) -> Iterator[str]:
+    yield OPTIMIZER_NAMES[recipe.optimizer]
+    if "learning_rate" not in varied:
+        yield f"learning rate {format_value(recipe.learning_rate)}"
+    if recipe.momentum and "momentum" not in varied:
+        yield f"momentum {format_value(recipe.momentum)}"
+    if recipe.schedule != "constant" and "schedule" not in varied:
+        yield f"{recipe.schedule} schedule"
+    if recipe.warmup and "warmup" not in varied:
+        yield f"warmup over {format_percent(recipe.warmup, 0)} of the steps"
+
+
+def _describe_loss(objective: str) -> str:
+    """The label of an objective's loss; the bare name if this inklab does not have it."""
+    if objective not in objectives:
+        return objective
+    loss = objectives[objective]
+    return loss.label if loss.is_metric else f"{loss.label} (training loss only)"
+
+
+def describe_augmentation(augmentation: Augmentation) -> str:
+    """How training images were moved.
+
+    Example:
+        >>> describe_augmentation(Augmentation(shift=2, rotation=10, scale=0.1))
+        'random augmentation: shift up to 2 pixels, rotation up to 10 degrees, scale up to 10%'
+    """
+    descriptions = {
+        f"shift up to {pluralize(augmentation.shift, 'pixel')}": augmentation.shift,
+        f"rotation up to {augmentation.rotation:g} degrees": augmentation.rotation,
+        f"scale up to {format_percent(augmentation.scale, 0)}": augmentation.scale,
+        f"elastic with a standard deviation of {augmentation.elastic:g} pixels": augmentation.elastic,
+    }
+    listed = ", ".join(description for description, amount in descriptions.items() if amount)
+    return f"random augmentation: {listed}" if listed else ""
+
+
+def describe_corruption(corruption: CorruptionConfig) -> str:
+    """How training images were corrupted.
+
+    Example:
+        >>> describe_corruption(CorruptionConfig(name="salt_and_pepper", strength=(0.0, 0.9)))
+        'inputs corrupted with salt-and-pepper, strength 0 to 0.9, drawn anew for each image and step'
+    """
+    strengths = " to ".join(f"{strength:g}" for strength in dict.fromkeys(corruption.strength))
+    name = humanize(corruption.name)
+    return f"inputs corrupted with {name}, strength {strengths}, drawn anew for each image and step"
+
+
+def _describe_normalization(normalize: NormalizeConfig) -> str:
+    if normalize == NormalizeConfig():
+        return ""
+    mean = f" minus {format_value(normalize.mean)}," if normalize.mean else ""
+    return f"images in [0, 1]{mean} divided by {format_value(normalize.std)} in front of the network"
+
+
+def _describe_robustness(plan: RobustnessPlan) -> str:
+    n, low, high = len(plan.strengths), min(plan.strengths), max(plan.strengths)
+    span = f"strengths from {low:g} to {high:g}" if n > 1 else f"strength {low:g}"
+    return (
+        f"{format_count(plan.images)} test images corrupted with {humanize(plan.corruption)} at "
+        f"{f'{n} ' if n > 1 else ''}{span}, in the same way for every pipeline and replicate. Pipelines: "
+        f"{join_words(plan.pipelines)}; replicate k is paired with replicate k."
+    )
+
+
+def _describe_generation(plan: GenerationPlan) -> str:
+    return (
+        f"{format_count(plan.samples)} images per sampler, generated by the decoder of {plan.decoder} and "
+        f"scored by {plan.classifier}. Samplers: {join_words(plan.samplers)}. Distributions are fitted to "
+        f"the codes of at most {format_count(plan.max_fit_images)} clean training images; the mixture has "
+        f"{pluralize(plan.mixture_components, 'component')}."
+    )
+
+
+def _describe_data(data: DataInfo) -> str:
+    sizes = {"train": data.train, "validation": data.validation, "test": data.test}
+    splits = [
+        f"{format_count(sizes[split])} {label}" for split, label in SPLIT_LABELS.items() if sizes[split]
+    ]
+    shape = " × ".join(map(str, data.shape))
+    return (
+        f"Data set {data.dataset}: {join_words(splits)} images of {shape} (channels × height × width), "
+        f"{data.n_classes} classes."
     )

@@ -1,37 +1,58 @@
-"""The drawing pad of a report, with the networks that its page computes."""
+"""The drawing pad of a report, with the trained networks that its page runs."""
 
 import json
 import re
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, UInt8
+from pydantic import JsonValue
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
-from inklab.data.preprocessing import Preprocessing
+from inklab.data.dataset import ImageSet
 from inklab.errors import CorruptFileError, InklabError
-from inklab.io.atomic import read_limited
-from inklab.io.documents import parse_json, sha256_of
+from inklab.format import format_metric, pluralize
+from inklab.io.files import read_bytes_capped, sha256_of
 from inklab.io.tensor_file import check_header
-from inklab.report.figures.numerals import count, percent
-from inklab.report.figures.result_access import is_number, slug
-from inklab.results.summarize import best_first
-from inklab.run import Json, RunData
-from inklab.shapes import Pixels
-from inklab.web import MODULES, inlined, source
+from inklab.metrics import Task
+from inklab.records.manifest import MANIFEST, WEIGHTS, ModelManifest
+from inklab.records.outcomes import TrialOutcome
+from inklab.records.plan import TrainingPlan
+from inklab.report.figures.drawing import slug
+from inklab.run import Run
+from inklab.web import MODULES, inline_modules, source
 
-MAX_MANIFEST = 1024**2  # bytes
-LAYER = re.compile(r"net\.(?:[a-z]+\.)*(?:(\d+)\.)?weight")
+TEMPLATES = Path(__file__).parent / "templates"
+WEIGHT_NAME = re.compile(r"net\.(?:[a-z]+\.)*(?:(\d+)\.)?weight")
 PARTS = ("hidden", "encoder", "decoder", "output")
-"""Of a dense network, in the order in which an image passes through them."""
-OUTPUT_ACTIVATION = {"labels": "softmax", "images": "sigmoid"}
-"""What makes probabilities, or an image, of the last layer's sums."""
+"""Of a dense network, in the order in which an image passes them."""
+
+Activation = Literal["relu", "softmax", "sigmoid"]
+OUTPUT_ACTIVATION: dict[Task, Activation] = {"classification": "softmax", "denoising": "sigmoid"}
+NETWORKS: dict[Task, str] = {"classification": "mlp", "denoising": "autoencoder"}
+"""The networks with dense layers only."""
+
+MAX_WEIGHT_BYTES = 1_400_000
+"""Bytes of weights; base64 adds a third, and with script and style the pad stays below 2 MB."""
+
+MAX_CLASSES = 36
+"""Rows of bars beside the pad."""
+
+MAX_EXAMPLES = 10
+MIN_SAMPLES = 50
+"""Fewer samples do not give a threshold of the reconstruction error."""
+
+OOD_QUANTILE = 0.99
+"""Share of the run's own samples below the threshold of the reconstruction error (`ood_threshold`)."""
+
+
+# ---------------------------------------------------------------- dense networks
 
 
 @dataclass(frozen=True)
@@ -40,138 +61,116 @@ class DenseLayer:
 
     weights: Float32[np.ndarray, "outputs inputs"]
     bias: Float32[np.ndarray, " outputs"]
-    activation: str
+    activation: Activation
 
-    def to_json(self) -> dict[str, object]:
-        """As the page has it: the very floats, as base64 of their bytes, the weights row by row."""
-        return {"activation": self.activation, "weights": _packed(self.weights), "bias": _packed(self.bias)}
+    def to_json(self) -> JsonValue:
+        """As the page has it: base64 of the floats, the weights row by row."""
+        weights, bias = (encode_base64(array.astype("<f4").tobytes()) for array in (self.weights, self.bias))
+        return {"activation": self.activation, "weights": weights, "bias": bias}
 
 
 @dataclass(frozen=True)
 class DenseNetwork:
-    """A network whose every layer is dense, with its scaling in front.
+    """A network with dense layers only.
 
     Attributes:
-        target: "labels" of a classifier, "images" of a denoiser.
-        manifest: `bundle.json`.
+        mean: subtracted from the pixels.
+        std: that pixels are divided by.
+        layers: in their order.
+        manifest: of the trained model.
     """
 
-    target: str
     mean: float
-    spread: float
+    std: float
     layers: tuple[DenseLayer, ...]
-    manifest: dict[str, Any]
+    manifest: ModelManifest
 
     @property
     def parameters(self) -> int:
         """How many weights and biases."""
         return sum(layer.weights.size + layer.bias.size for layer in self.layers)
 
-    def to_json(self) -> dict[str, object]:
+    def to_json(self) -> JsonValue:
         """As the page has it."""
-        return {
-            "mean": self.mean,
-            "spread": self.spread,
-            "layers": [layer.to_json() for layer in self.layers],
-        }
+        return {"mean": self.mean, "std": self.std, "layers": [layer.to_json() for layer in self.layers]}
 
-    def of(self, pixels: UInt8[np.ndarray, "n c h w"]) -> Float32[np.ndarray, "n outputs"]:
-        """What it makes of images: probabilities of each class, or each pixel in [0, 1]."""
-        values = (pixels.reshape(len(pixels), -1) / np.float32(255) - self.mean) / self.spread
-        with np.errstate(all="ignore"):  # huge weights are somebody's joke, and no reason to warn
+    def forward(self, pixels: UInt8[np.ndarray, "n c h w"]) -> Float32[np.ndarray, "n outputs"]:
+        """Probabilities of each class, or denoised pixels in [0, 1]."""
+        values = (pixels.reshape(len(pixels), -1) / np.float32(255) - self.mean) / self.std
+        with np.errstate(all="ignore"):  # weights come from a file; huge ones are no reason to warn
             for layer in self.layers:
-                values = ACTIVATIONS[layer.activation](values @ layer.weights.T + layer.bias)
+                values = _activate(values @ layer.weights.T + layer.bias, layer.activation)
         return np.asarray(values, np.float32)
 
 
-def _softmax(sums: np.ndarray) -> np.ndarray:
-    shares = np.exp(sums - sums.max(axis=1, keepdims=True))
-    return np.asarray(shares / shares.sum(axis=1, keepdims=True))
+def _activate(sums: np.ndarray, activation: Activation) -> np.ndarray:
+    if activation == "relu":
+        return np.asarray(np.maximum(sums, 0))
+    if activation == "sigmoid":
+        return np.asarray(1 / (1 + np.exp(-np.clip(sums, -80, 80))))
+    exponentials = np.exp(sums - sums.max(axis=1, keepdims=True))
+    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
 
 
-ACTIVATIONS = {
-    "relu": lambda sums: np.maximum(sums, 0),
-    "sigmoid": lambda sums: 1 / (1 + np.exp(-np.clip(sums, -80, 80))),
-    "softmax": _softmax,
-}
-
-
-def read_dense(bundle: Path, *, largest: int) -> DenseNetwork:
-    """The network of a bundle of `mlp` or `autoencoder`, checked against the bundle's SHA-256.
+def read_dense(directory: Path, *, max_bytes: int) -> DenseNetwork:
+    """The network of a trained model, if all its layers are dense.
 
     Args:
-        bundle: its folder.
-        largest: bytes of weights that are read.
+        directory: of the trained model.
+        max_bytes: of weights that are read.
 
     Raises:
-        OSError: there is no bundle.
-        InklabError: it is larger, damaged, or not of dense layers.
+        OSError: there is no trained model.
+        InklabError: it is too large, damaged, or has other layers.
     """
-    path = bundle / "weights.safetensors"
-    manifest = parse_json(read_limited(bundle / "bundle.json", MAX_MANIFEST), str(bundle / "bundle.json"))
-    raw = read_limited(path, largest)
-    if not isinstance(manifest, dict) or manifest.get("weights_sha256") != sha256_of(raw):
-        raise CorruptFileError(f"'{path}' is damaged: its SHA-256 is not the one in bundle.json")
+    path = directory / WEIGHTS
+    manifest = ModelManifest.read(directory / MANIFEST)
+    raw = read_bytes_capped(path, max_bytes)
+    if manifest.weights_sha256 != sha256_of(raw):
+        raise CorruptFileError(f"'{path}' is damaged: its SHA-256 is not the one in {MANIFEST}")
     try:
-        return _network(manifest, dict(load(check_header(raw, str(path)))))
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise CorruptFileError(f"'{bundle}' holds no dense network: {error}") from error
+        return _build_network(manifest, dict(load(check_header(raw, str(path)))))
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise CorruptFileError(f"'{directory}' has no dense network: {error}") from error
 
 
-def _network(manifest: dict[str, Any], arrays: dict[str, np.ndarray]) -> DenseNetwork:
-    sizes = {"images": int(np.prod(manifest["shape"])), "labels": len(manifest["labels"])}
-    target = str(manifest["target"])
-    mean, spread = (float(arrays.pop(f"scaling.{name}").reshape(())) for name in ("mean", "spread"))
-    names = sorted((name for name in arrays if LAYER.fullmatch(name)), key=_place)
+def _build_network(manifest: ModelManifest, arrays: dict[str, np.ndarray]) -> DenseNetwork:
+    mean, std = (float(arrays.pop(f"normalize.{name}").reshape(())) for name in ("mean", "std"))
+    names = sorted((name for name in arrays if WEIGHT_NAME.fullmatch(name)), key=_layer_order)
     if len(arrays) != 2 * len(names) or any(array.dtype != np.float32 for array in arrays.values()):
-        raise ValueError("it has something else than weights and biases in fp32")
+        raise ValueError("it has tensors other than weights and biases in fp32")
+    if not np.isfinite([mean, std]).all() or not all(np.isfinite(array).all() for array in arrays.values()):
+        raise ValueError("a weight is not finite")
     layers = []
-    inputs = sizes["images"]
+    width = int(np.prod(manifest.shape))
     for name in names:
         weights, bias = arrays[name], arrays[f"{name.removesuffix('weight')}bias"]
-        if weights.shape != (len(bias), inputs) or bias.ndim != 1:
-            raise ValueError(f"'{name}' is {weights.shape}; {inputs} numbers come to it")
-        layers.append(DenseLayer(weights, bias, OUTPUT_ACTIVATION[target] if name == names[-1] else "relu"))
-        inputs = len(bias)
-    if inputs != sizes[target] or not np.isfinite([mean, spread]).all() or spread == 0:
-        raise ValueError(f"it makes {inputs} numbers, not {sizes[target]}, or can't be scaled")
-    if not all(np.isfinite(array).all() for array in arrays.values()):
-        raise ValueError("a weight is no number")
-    return DenseNetwork(target, mean, spread, tuple(layers), manifest)
+        if bias.ndim != 1 or weights.shape != (len(bias), width):
+            raise ValueError(f"'{name}' has the shape {weights.shape}, but its layer has {width} inputs")
+        activation = OUTPUT_ACTIVATION[manifest.task] if name == names[-1] else "relu"
+        layers.append(DenseLayer(weights, bias, activation))
+        width = len(bias)
+    n_outputs = int(np.prod(manifest.output_shape))
+    if width != n_outputs or std == 0:
+        raise ValueError(f"it has {width} outputs instead of {n_outputs}, or its std is 0")
+    return DenseNetwork(mean, std, tuple(layers), manifest)
 
 
-def _place(name: str) -> tuple[int, int]:
-    found = LAYER.fullmatch(name)
-    assert found
-    return PARTS.index(name.split(".")[1]), int(found[1] or 0)
+def _layer_order(name: str) -> tuple[int, int]:
+    match = WEIGHT_NAME.fullmatch(name)
+    return PARTS.index(name.split(".")[1]), int((match and match[1]) or 0)
 
 
-def _packed(array: np.ndarray) -> str:
-    return b64encode(array.astype("<f4").tobytes()).decode("ascii")
+def encode_base64(raw: bytes) -> str:
+    """Bytes as ASCII text."""
+    return b64encode(raw).decode("ascii")
 
 
-def data_block(value: object) -> str:
-    r"""A value as JSON that may stand in a `<script type="application/json">`: nothing in it can end that.
-
-    Example:
-        >>> data_block({"name": "</script>"})
-        '{"name":"\\u003c/script>"}'
-    """
-    return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+# ---------------------------------------------------------------- the section of the page
 
 
-TEMPLATES = Path(__file__).parent / "templates"
-MAX_WEIGHT_BYTES = 1_400_000  # bytes of weights; as base64 a third more, and with script and style below 2 MB
-MAX_CLASSES = 36  # rows of bars beside the pad
-EXAMPLES = 10
-FAMILIARITY_QUANTILE = 0.99
-"""Share of the run's own samples that count as familiar (`familiar` says in what)."""
-MIN_SAMPLES = 50  # fewer say too little about that
-
-
-@dataclass(frozen=True)
-class ModelFacts:
-    """A network that the pad has, as the page tells of it."""
+class ModelFacts(NamedTuple):
+    """A network of the pad as the page describes it: its experiment's section; replicate, size, accuracy."""
 
     anchor: str
     title: str
@@ -180,144 +179,138 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class PadSection:
-    """Everything that the page needs for its pad.
+    """Everything that the page needs for its drawing pad.
 
     Attributes:
-        what: what one draws, such as "digit".
+        subject: what one draws, such as "digit".
         labels: name of each class.
-        doubts: whether it can tell what is foreign to its networks.
-        data: the networks and examples, as JSON.
-        script: what runs in the page.
-        digest: its SHA-256 as a content security policy names it.
+        classifier: that predicts the class.
+        denoiser: in front of it; None if there is none.
+        detects_ood: whether drawings unlike the training images are recognized.
+        data: networks and examples, as JSON.
+        script: that runs in the page.
+        sha256: of the script, as a content security policy names it.
     """
 
-    what: str
-    labels: list[str]
+    subject: str
+    labels: tuple[str, ...]
     classifier: ModelFacts
     denoiser: ModelFacts | None
-    doubts: bool
+    detects_ood: bool
     data: str
     script: str
-    digest: str
+    sha256: str
 
 
-@dataclass(frozen=True)
-class _Candidate:
+class _Candidate(NamedTuple):
     network: DenseNetwork
-    chapter: Json
-    outcome: Json
+    experiment: TrainingPlan
+    outcome: TrialOutcome
 
-    def told(self) -> ModelFacts:
+    def describe(self) -> ModelFacts:
         """Whose network it is, how large, and how good."""
-        scores = self.outcome.get("scores") or {}
-        facts = f"replicate 0, {count(self.network.parameters)} parameters"
-        right = scores.get("test_accuracy")
-        if right is not None and is_number(right):
-            facts += f", {percent(right)} of the test images right"
-        name = str(self.chapter["name"])
-        return ModelFacts(slug(name), str(self.chapter.get("title") or name), facts)
+        facts = [f"replicate {self.outcome.replicate}", pluralize(self.network.parameters, "parameter")]
+        accuracy = (self.outcome.metrics or {}).get("test_accuracy")
+        if accuracy is not None:
+            facts.append(f"test accuracy {format_metric(accuracy, 'test_accuracy')}")
+        name = self.experiment.name
+        return ModelFacts(slug(name), self.experiment.title or name, ", ".join(facts))
 
 
-def build_pad(run: RunData) -> PadSection | None:
-    """The pad of a run; nothing where it has no small dense classifier of grey images, or that is damaged."""
-    data = run.plan.get("data") or {}
-    shape, labels = data.get("shape") or [], [str(label) for label in data.get("labels") or []]
-    if len(shape) != 3 or shape[0] != 1 or not 2 <= len(labels) <= MAX_CLASSES:
+def build_pad(run: Run) -> PadSection | None:
+    """The pad of a run; None unless it has a small dense classifier of gray images."""
+    data = run.plan.data
+    if data.shape[0] != 1 or data.n_classes > MAX_CLASSES:
         return None
-    classifier = next(_networks(run, "mlp", "labels", MAX_WEIGHT_BYTES), None)
+    classifier = next(_find_networks(run, "classification", MAX_WEIGHT_BYTES), None)
     if classifier is None:
         return None
-    room = MAX_WEIGHT_BYTES - 4 * classifier.network.parameters
-    denoiser = next(_networks(run, "autoencoder", "images", room), None)
-    facts = _data(run, classifier.network, denoiser.network if denoiser else None)
-    script = inlined(*map(source, MODULES), *(_script(name) for name in ("network.js", "trying.js")))
+    remaining = MAX_WEIGHT_BYTES - 4 * classifier.network.parameters
+    denoiser = next(_find_networks(run, "denoising", remaining), None)
+    images = run.samples()
+    threshold = ood_threshold(denoiser.network, images.pixels) if denoiser and images else None
+    templates = [(TEMPLATES / name).read_text(encoding="utf-8") for name in ("network.js", "pad-demo.js")]
+    script = inline_modules(*map(source, MODULES), *templates)
     return PadSection(
-        what="digit" if labels == list("0123456789") else "sign",
-        labels=labels,
-        classifier=classifier.told(),
-        denoiser=denoiser.told() if denoiser else None,
-        doubts=facts["familiar"] is not None,
-        data=data_block(facts),
+        subject="digit" if data.labels == tuple("0123456789") else "sign",
+        labels=data.labels,
+        classifier=classifier.describe(),
+        denoiser=denoiser.describe() if denoiser else None,
+        detects_ood=threshold is not None,
+        data=to_script_json(
+            {
+                "labels": list(data.labels),
+                "preprocessing": classifier.network.manifest.preprocessing.to_json(),
+                "classifier": classifier.network.to_json(),
+                "denoiser": denoiser.network.to_json() if denoiser else None,
+                "ood_threshold": threshold,
+                "examples": _encode_examples(images, data.labels) if images else [],
+            }
+        ),
         script=script,
-        digest=f"sha256-{b64encode(sha256(script.encode()).digest()).decode('ascii')}",
+        sha256=f"sha256-{encode_base64(sha256(script.encode()).digest())}",
     )
 
 
-def _script(name: str) -> str:
-    return (TEMPLATES / name).read_text(encoding="utf-8")
-
-
-def _networks(run: RunData, model: str, target: str, largest: int) -> Iterator[_Candidate]:
-    """Replicate 0 of each chapter that has such a network: sound, without a verdict, and small enough."""
-    data = run.plan["data"]
-    for chapter in run.plan.get("chapters") or []:
-        for setting in best_first(chapter, run.results) if chapter.get("kind") == "train" else ():
-            trial = str(next(iter(setting.get("trials") or []), ""))
-            outcome = run.outcome(trial) or {}
-            if outcome.get("state") != "done" or outcome.get("verdicts") or not _fits(setting, model, target):
+def _find_networks(run: Run, task: Task, max_bytes: int) -> Iterator[_Candidate]:
+    """The networks of a task that the page can run: done, without a diagnosis, small enough."""
+    for experiment in run.plan.training:
+        if experiment.task != task:
+            continue
+        try:
+            outcome = run.outcomes[run.trial_for(experiment.name)]
+            config = outcome.config
+            copies = task == "denoising" and config.recipe.corruption is None  # what such a denoiser learns
+            if outcome.diagnoses or config.network.name != NETWORKS[task] or copies:
                 continue
-            try:
-                found = read_dense(run.path / "trials" / trial / "bundle", largest=largest)
-                framing = Preprocessing.from_json(found.manifest.get("framing"))
-            except (InklabError, OSError):
-                continue  # a report is drawn of what there is
-            ours = framing.shape == tuple(data["shape"]) and found.target == target
-            if ours and all(found.manifest[key] == data[key] for key in ("shape", "labels")):
-                yield _Candidate(found, chapter, outcome)
+            network = read_dense(run.model_dir(experiment.name), max_bytes=max_bytes)
+        except (InklabError, OSError):
+            continue  # a report shows what there is
+        data, manifest = run.plan.data, network.manifest
+        has_data_format = manifest.preprocessing.shape == manifest.shape == data.shape
+        if manifest.task == task and manifest.labels == data.labels and has_data_format:
+            yield _Candidate(network, experiment, outcome)
 
 
-def _fits(setting: Mapping[str, Json], model: str, target: str) -> bool:
-    """Whether it is such a model; a denoiser must have been shown corrupted images."""
-    settings = setting["settings"]
-    noisy = bool((settings.get("recipe") or {}).get("corruption"))
-    return (settings.get("model") or {}).get("name") == model and (noisy or target == "labels")
+def _encode_examples(images: ImageSet, labels: tuple[str, ...]) -> list[JsonValue]:
+    """The first sample of each class."""
+    firsts = [int(np.argmax(images.labels == label)) for label in np.unique(images.labels)[:MAX_EXAMPLES]]
+    return [
+        {"label": labels[images.labels[i]], "image": encode_base64(images.pixels[i].tobytes())}
+        for i in firsts
+    ]
 
 
-def _data(run: RunData, classifier: DenseNetwork, denoiser: DenseNetwork | None) -> Json:
-    manifest = classifier.manifest
-    pixels, labels = _samples(run)
-    firsts = [int(np.flatnonzero(labels == label)[0]) for label in np.unique(labels)[:EXAMPLES]]
-    return {
-        "labels": manifest["labels"],
-        "framing": manifest["framing"],
-        "classifier": classifier.to_json(),
-        "denoiser": denoiser.to_json() if denoiser else None,
-        "familiar": familiar(denoiser, pixels) if denoiser else None,
-        "examples": [
-            {"label": manifest["labels"][labels[i]], "image": b64encode(pixels[i].tobytes()).decode("ascii")}
-            for i in firsts
-        ],
-    }
+def to_script_json(value: object) -> str:
+    r"""A value as JSON inside `<script type="application/json">`: nothing in it can end the script.
+
+    Example:
+        >>> to_script_json({"name": "</script>"})
+        '{"name":"\\u003c/script>"}'
+    """
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
-def _samples(run: RunData) -> tuple[Pixels, np.ndarray]:
-    found = run.samples()
-    shape = run.plan["data"]["shape"]
-    if found is None or list(found[0].shape[1:]) != shape:
-        return np.zeros((0, *shape), np.uint8), np.zeros(0, np.int64)
-    known = found[1] < len(run.plan["data"]["labels"])
-    return found[0][known], found[1][known]
+def ood_threshold(denoiser: DenseNetwork, pixels: UInt8[np.ndarray, "n 1 h w"]) -> float | None:
+    """The reconstruction error above which a drawing counts as out of distribution.
 
-
-def familiar(denoiser: DenseNetwork, pixels: Pixels) -> float | None:
-    """How far a picture may depart from what the denoiser makes of it, to count as of a kind that it knows.
-
-    A denoiser gives back what is like its training images, and bends everything else towards them. So the
-    sum of squared differences between a picture without noise and its cleaned one tells how foreign it is:
-    99 % of the run's samples lie below what is returned. Measured for the digits study in its quick profile:
-    it is exceeded by 2 % of MNIST's test digits, 70 % of random scribbles, 57 % of triangles, stars, hearts
-    and the like. By the classifier's own largest probability or energy at as few false alarms, 4 to 12 % of
-    the scribbles would be found out: it is sure of nonsense.
+    A denoiser returns what is like its training images, and changes everything else. So the sum of squared
+    differences between a clean image and the denoiser's output measures how unusual the image is: 99% of the
+    run's samples are below the threshold. Measured for the digits study in its quick profile: 2% of MNIST's
+    test digits are above it, 70% of random scribbles, and 57% of triangles, stars, hearts and the like. The
+    classifier's largest probability or its energy would detect only 4 to 12% of the scribbles at as few false
+    alarms, because it is confident about nonsense.
 
     Args:
-        denoiser: which it is.
-        pixels: `(n, 1, h, w)` bytes, the run's samples: training images.
+        denoiser: that reconstructs.
+        pixels: the run's samples, training images.
 
     Returns:
-        The sum of squares in [0, pixels an image], or nothing for fewer than fifty samples.
+        A sum of squares in [0, pixels per image]; None for fewer than `MIN_SAMPLES` samples.
     """
     if len(pixels) < MIN_SAMPLES:
         return None
-    departure = denoiser.of(pixels) - pixels.reshape(len(pixels), -1) / np.float32(255)
-    limit = np.quantile(np.square(departure).sum(axis=1), FAMILIARITY_QUANTILE)
-    return float(f"{limit:.4g}") if np.isfinite(limit) else None  # so far every machine's last bits agree
+    differences = denoiser.forward(pixels) - pixels.reshape(len(pixels), -1) / np.float32(255)
+    threshold = np.quantile(np.square(differences).sum(axis=1), OOD_QUANTILE)
+    # Four digits agree on all machines.
+    return float(f"{threshold:.4g}") if np.isfinite(threshold) else None

@@ -1,55 +1,270 @@
-"""The page: one file that opens offline. Nothing in it runs but the pad's script, known by its hash."""
+"""The page: one file that opens offline. Its only script is that of the drawing pad, allowed by its hash."""
 
-from base64 import b64encode
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
-from inklab.io.atomic import write_atomic
-from inklab.report.figures import Figure, Figures, RunData, draw_figures, write_figures
-from inklab.report.figures.numerals import typeset
-from inklab.report.figures.palette import DARK, LIGHT, variables
-from inklab.report.overview import commands, environment_table, headline_text, key_findings, time_table
-from inklab.report.pad_demo import build_pad
-from inklab.report.sections import TEMPLATES, Section, build_section
-from inklab.report.tables import Table
+from pydantic import JsonValue
 
-MAX_CSV = 1_000_000  # characters; the curves of 10,000 trainings would be nine times that
+from inklab.format import format_number, format_outcomes, format_setting, pluralize, typeset
+from inklab.io.files import write_atomic
+from inklab.records.outcomes import Diagnosis, TrialState
+from inklab.records.plan import (
+    AnyExperimentPlan,
+    FindingsPlan,
+    GenerationPlan,
+    RobustnessEvaluation,
+    RobustnessPlan,
+    TrainingPlan,
+)
+from inklab.records.results import (
+    DataResults,
+    ExperimentResults,
+    GenerationResults,
+    RobustnessResults,
+    TrainingResults,
+)
+from inklab.report.figures import Figure, Figures, draw_figures, write_figures
+from inklab.report.figures.drawing import DARK, LIGHT, slug, variables
+from inklab.report.overview import (
+    commands,
+    describe_method,
+    environment_table,
+    headline_text,
+    key_findings,
+    time_table,
+)
+from inklab.report.pad_demo import TEMPLATES, build_pad, encode_base64
+from inklab.report.tables import (
+    Table,
+    capitalize,
+    generation_tables,
+    reference_notes,
+    robustness_tables,
+    training_tables,
+)
+from inklab.results.narrative import sentence
+from inklab.run import Run
+
+MAX_CSV = 1_000_000
+"""Characters of a figure's data in the page; the curves of 10,000 trainings have nine times as many."""
+
+MAX_FAILURES = 6
+"""Failures that are listed; more are counted."""
 
 
-def build_report(run: RunData, figures: Figures | None = None) -> str:
+@dataclass(frozen=True)
+class Notice:
+    """A diagnosis as the page shows it.
+
+    Attributes:
+        name: of the diagnosis.
+        message: what was measured.
+        advice: what to do.
+        evidence: the numbers of the first trial, by name.
+        trials: how many trials have it, such as "1 of 3 trials".
+    """
+
+    name: str
+    message: str
+    advice: str
+    evidence: tuple[tuple[str, str], ...]
+    trials: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the page shows of one experiment.
+
+    Attributes:
+        anchor: id in the page.
+        title: heading.
+        question: of the study.
+        method: how it was done.
+        status: how far it is; "" if all is done.
+        sentence: what came out.
+        figures: its figures.
+        tables: its tables.
+        notices: diagnoses of its trials.
+        failures: a line for each trial or evaluation that failed.
+        explanations: names of written explanations.
+        reference_notes: what others reported without numbers.
+    """
+
+    anchor: str
+    title: str
+    question: str
+    method: str
+    status: str
+    sentence: str
+    figures: Sequence[Figure]
+    tables: list[Table]
+    notices: list[Notice]
+    failures: list[str]
+    explanations: list[str]
+    reference_notes: list[str]
+
+
+def build_section(run: Run, plan: AnyExperimentPlan, figures: Sequence[Figure]) -> Section:
+    """Everything that is known about an experiment of the plan."""
+    results = run.results.experiments.get(plan.name)
+    return Section(
+        anchor=slug(plan.name),
+        title=plan.title or plan.name,
+        question=plan.question,
+        method=describe_method(run.plan, plan),
+        status=describe_status(results),
+        sentence=sentence(plan, run.results),
+        figures=figures,
+        tables=_build_tables(run, plan, results),
+        notices=find_notices(run, plan, results),
+        failures=truncate([*failed_trials(run, plan), *failed_evaluations(run, plan)]),
+        explanations=[name for name in plan.explanations if name in known_explanations()],
+        reference_notes=reference_notes(plan),
+    )
+
+
+def _build_tables(run: Run, plan: AnyExperimentPlan, results: ExperimentResults | None) -> list[Table]:
+    match plan, results:
+        case TrainingPlan(), TrainingResults():
+            return training_tables(run, plan, results)
+        case _, RobustnessResults():
+            return robustness_tables(results)
+        case _, GenerationResults():
+            return generation_tables(results)
+    return []
+
+
+@cache
+def known_explanations() -> frozenset[str]:
+    """Names of the written explanations that a study may show."""
+    return frozenset(path.stem for path in (TEMPLATES / "explanations").glob("*.html"))
+
+
+def describe_status(results: ExperimentResults | None) -> str:
+    """How far an experiment is; "" if all of it is done."""
+    if results is None or isinstance(results, DataResults):
+        return ""
+    if results.outcomes.keys() <= {TrialState.WAITING}:
+        return "This experiment has not been run yet."
+    noun = "training" if isinstance(results, TrainingResults) else "evaluation"
+    states = format_outcomes(results.outcomes, noun, hide_complete=True)
+    has_means = TrialState.DONE in results.outcomes
+    end = "Means are over those that are done." if has_means else "So there are no means."
+    return f"{states}. {end}" if states else ""
+
+
+def find_notices(run: Run, plan: AnyExperimentPlan, results: ExperimentResults | None) -> list[Notice]:
+    """The diagnoses of an experiment's trials, each once, with the evidence of its first trial."""
+    if not isinstance(plan, TrainingPlan) or not isinstance(results, TrainingResults):
+        return []
+    total = pluralize(sum(results.outcomes.values()), "trial")
+    outcomes = [run.outcomes[trial] for trial in plan.trials if trial in run.outcomes]
+    diagnoses = [diagnosis for outcome in outcomes for diagnosis in outcome.diagnoses]
+    counts = Counter(diagnosis.name for diagnosis in diagnoses)
+    first = {diagnosis.name: diagnosis for diagnosis in reversed(diagnoses)}
+    return [_build_notice(first[name], f"{count:,} of {total}") for name, count in counts.items()]
+
+
+def _build_notice(diagnosis: Diagnosis, trials: str) -> Notice:
+    evidence = tuple(
+        (key.replace("_", " "), _format_evidence(value)) for key, value in diagnosis.evidence.items()
+    )
+    message, advice = _punctuate(diagnosis.message), _punctuate(diagnosis.advice)
+    return Notice(diagnosis.name, message, advice, evidence, trials)
+
+
+def _punctuate(text: str) -> str:
+    """A text with a capital first letter and a full stop."""
+    complete = capitalize(text.strip())
+    return complete if not complete or complete.endswith((".", "!", "?")) else f"{complete}."
+
+
+def _format_evidence(value: JsonValue) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_format_evidence, value))
+    return format_number(value, 5) if isinstance(value, float) else str(value)
+
+
+def failed_trials(run: Run, plan: AnyExperimentPlan) -> list[str]:
+    """A line for each trial that is not done, with its reason."""
+    lines = []
+    for setting in plan.settings if isinstance(plan, TrainingPlan) else ():
+        for trial in setting.trials:
+            outcome = run.outcomes.get(trial)
+            if outcome is not None and not outcome.is_done:
+                values = format_setting(setting.values)
+                name = f"{values}, replicate" if values else "Replicate"
+                lines.append(_describe_failure(f"{name} {outcome.replicate}", outcome.state, outcome.reason))
+    return lines
+
+
+def failed_evaluations(run: Run, plan: AnyExperimentPlan) -> list[str]:
+    """A line for each evaluation that is not done, with its reason."""
+    lines = []
+    for entry in plan.evaluations if isinstance(plan, RobustnessPlan | GenerationPlan) else ():
+        outcome = run.evaluations.get(entry.id)
+        if outcome is not None and not outcome.is_done:
+            name = entry.pipeline if isinstance(entry, RobustnessEvaluation) else entry.sampler
+            name = f"{name}, replicate {entry.replicate}"
+            lines.append(_describe_failure(name, outcome.state, outcome.reason))
+    return lines
+
+
+def _describe_failure(name: str, state: TrialState, reason: str | None) -> str:
+    return f"{name}: {state}; {(reason or 'the reason is unknown').rstrip('.')}."
+
+
+def truncate(lines: list[str]) -> list[str]:
+    """At most `MAX_FAILURES` lines, and how many more there are.
+
+    Example:
+        >>> truncate(["a."] * 8)[-1]
+        'And 2 more; see the outcomes in the run directory.'
+    """
+    more = len(lines) - MAX_FAILURES
+    rest = f"And {more:,} more; see the outcomes in the run directory."
+    return lines if more <= 0 else [*lines[:MAX_FAILURES], rest]
+
+
+# ---------------------------------------------------------------- page
+
+
+def build_report(run: Run, figures: Figures | None = None, *, has_pad: bool = True) -> str:
     """One self-contained HTML page with everything that a run has found out so far.
 
-    It asks for nothing from outside: no font, no script, no image; a content security policy in its head says
-    so to the browser too, and lets run one script only, by its SHA-256: that of the pad, where the run has a
-    network that is small enough. Every text of a study or an outcome is escaped.
+    It requests no font, script or image. A content security policy in its head enforces that and allows one
+    script only, by its SHA-256: that of the drawing pad, if the run has a network that is small enough. Every
+    text of a study or an outcome is escaped.
 
     Args:
-        run: the run; whatever it lacks is left out, or named as missing.
+        run: the run; what it lacks is left out, or named as missing.
         figures: those already drawn, so as not to draw them twice.
+        has_pad: whether the drawing pad is part of the page, if the run has a network for it.
 
     Returns:
-        The page, complete, UTF-8 when written.
+        The complete page, to be written as UTF-8.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    drawn = draw_figures(run) if figures is None else figures
-    chapters = _chapters(run, drawn)
-    pages = Environment(
+    environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    pages.filters |= {"csv_link": csv_link, "typeset": typeset}
-    return pages.get_template("report.html").render(
-        title=str(run.plan.get("title") or run.plan.get("study") or "Report"),
-        note=(run.plan.get("data") or {}).get("note"),
-        profile=run.plan.get("profile"),
+    environment.filters |= {"csv_link": csv_link, "typeset": typeset}
+    return environment.get_template("report.html").render(
+        title=run.plan.title or run.plan.study,
+        note=run.plan.data.note,
+        profile=run.plan.profile,
         headline=headline_text(run),
         findings=key_findings(run),
-        chapters=chapters,
-        pad=build_pad(run),
+        sections=_build_sections(run, draw_figures(run) if figures is None else figures),
+        pad=build_pad(run) if has_pad else None,
         environment=environment_table(run),
         commands=commands(run),
         time=time_table(run),
@@ -58,41 +273,41 @@ def build_report(run: RunData, figures: Figures | None = None) -> str:
     )
 
 
-def _chapters(run: RunData, figures: Figures) -> list[Section]:
-    """The chapters in order; a table that stood in an earlier one, such as a network's layers, is left out.
+def _build_sections(run: Run, figures: Figures) -> list[Section]:
+    """The sections in order. A table that an earlier one has, such as a network's layers, is left out.
 
-    Findings stand at the top of the page; their chapter comes only if it has written answers.
+    Findings are at the top of the page; their experiment has a section only if it has explanations.
     """
-    shown: list[Table] = []
-    told = []
-    for one in run.plan.get("chapters") or []:
-        chapter = build_section(run, one, figures.get(one["name"], []))
-        new = [table for table in chapter.tables if table not in shown]
-        shown += new
-        if one.get("kind") != "findings" or chapter.answers:
-            told.append(replace(chapter, tables=new))
-    return told
+    earlier: list[Table] = []
+    sections = []
+    for plan in run.plan.experiments:
+        section = build_section(run, plan, figures.get(plan.name, []))
+        tables = [table for table in section.tables if table not in earlier]
+        earlier += tables
+        if not isinstance(plan, FindingsPlan) or section.explanations:
+            sections.append(replace(section, tables=tables))
+    return sections
 
 
 def csv_link(figure: Figure) -> str:
-    """A figure's data as a link that holds them; empty where they would swell the page."""
-    if len(figure.csv()) > MAX_CSV:
+    """A figure's data as a data URI; "" if they are too large for the page."""
+    if len(figure.csv) > MAX_CSV:
         return ""
-    return "data:text/csv;charset=utf-8;base64," + b64encode(figure.csv().encode()).decode("ascii")
+    return "data:text/csv;charset=utf-8;base64," + encode_base64(figure.csv.encode())
 
 
-def write_report(run: RunData, to: Path | None = None) -> Path:
+def write_report(run: Run, directory: Path | None = None) -> Path:
     """Draw everything once; write `figures/` and `report.html`.
 
     Args:
         run: the run.
-        to: folder to write them to; the run's own if left out.
+        directory: where to; the run directory if left out.
 
     Returns:
-        Where the page is.
+        Path of the page.
     """
-    figures, folder = draw_figures(run), to or run.path
-    write_figures(run, folder / "figures", figures)
-    page = folder / "report.html"
-    write_atomic(page, build_report(run, figures))
-    return page
+    figures, directory = draw_figures(run), directory or run.path
+    write_figures(run, directory / "figures", figures)
+    path = directory / "report.html"
+    write_atomic(path, build_report(run, figures))
+    return path

@@ -1,30 +1,45 @@
-"""Tables, and those of a training chapter: scores, comparisons, layers, what others measured."""
+"""Tables of the report: metrics, comparisons, layers, and what others measured."""
 
-import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from inklab.report.figures.numerals import (
-    ABSENT,
-    THIN,
-    Writer,
-    count,
+from inklab.format import (
+    NOT_AVAILABLE,
+    format_count,
+    format_delta,
+    format_delta_interval,
+    format_interval,
     format_metric,
-    interval,
-    p_value,
-    points,
-    score_text,
+    format_p,
+    format_percent,
+    format_setting,
 )
-from inklab.report.figures.result_access import (
-    ScoreView,
-    chapter_results,
-    outcomes_of,
-    read_score,
-    settings_of,
+from inklab.metrics import REPORTED_METRIC, SELECTION_METRIC, TABLE_METRICS, get_metric
+from inklab.records.estimates import Difference, Estimate
+from inklab.records.outcomes import CONFIDENT, Outcomes, TrialState
+from inklab.records.plan import ExperimentPlan, TrainingPlan
+from inklab.records.results import (
+    GenerationResults,
+    PipelineComparison,
+    RobustnessResults,
+    SettingResults,
+    TrainingResults,
 )
-from inklab.results.phrases import format_value
-from inklab.run import Json, RunData
+from inklab.report.figures.evaluation_plots import recall_curves
+from inklab.report.figures.training_plots import grid_label
+from inklab.run import Run
+
+TABLE_STRENGTHS = (0.0, 0.1, 0.25, 0.4, 0.5, 0.75, 1.0)
+"""Strengths that tables show, as far as they were measured."""
+
+MIN_TABLE_STRENGTHS = 3
+MAX_SPACED_STRENGTHS = 7
+"""Rows of a table if too few of `TABLE_STRENGTHS` were measured: that many, evenly spaced."""
+
+MAX_SIDE_BY_SIDE = 3
+"""Pipelines with intervals beside their means; with more the table would be too wide for paper."""
+
+DIFFERENCE_COLUMNS = ("Difference", "95% CI", "p", "Minimum detectable effect", "n")
 
 
 @dataclass(frozen=True)
@@ -33,300 +48,328 @@ class Table:
 
     Attributes:
         caption: what it shows and how to read it.
-        head: one title a column; the first names the rows.
-        rows: text, one a column.
-        words: columns that hold words rather than numbers, besides the first.
-        strong: rows to be stressed.
+        header: a title for each column; the first column names the rows.
+        rows: text, one cell for each column.
+        text_columns: columns of text rather than numbers, besides the first.
+        bold_rows: rows in bold.
     """
 
     caption: str
-    head: Sequence[str]
+    header: Sequence[str]
     rows: Sequence[Sequence[str]]
-    words: frozenset[int] = frozenset()
-    strong: frozenset[int] = frozenset()
+    text_columns: frozenset[int] = frozenset()
+    bold_rows: frozenset[int] = frozenset()
 
 
-def cells(score: ScoreView | None, write: Writer) -> list[str]:
-    """A score as four cells: mean, 95 % interval, SD, n."""
-    if score is None:
-        return [ABSENT] * 4
-    span = interval(*score.interval, write) if score.interval else ABSENT
-    star = "*" if score.over == "images" else ""
-    return [write(score.mean), span + star, write(score.sd) if score.sd is not None else ABSENT, str(score.n)]
+# ---------------------------------------------------------------- cells
 
 
-def without_units(row: Sequence[str]) -> list[str]:
-    """Cells without their units, for columns whose title names it."""
-    return [re.sub(rf"{THIN}(%|dB)", "", cell) for cell in row]
-
-
-def short_cell(score: ScoreView | None, write: Writer, *, below: bool = False) -> str:
-    """A score as one cell: mean and interval, starred where all replicates gave the same.
-
-    The interval stands beside the mean, or on a line below it.
-    """
-    if score is None:
-        return ABSENT
-    star = "*" if score.equal else ""
-    apart = "\n" if below else " "
-    between = f"{apart}({interval(*score.interval, write)})" if score.interval else ""
-    return write(score.mean) + between + star
-
-
-def mark_best(scores: Sequence[ScoreView | None]) -> str:
-    """The note below a table that says what a star means; nothing without one."""
-    over = [score for score in scores if score is not None and score.over == "images"]
-    why = ["there is one replicate only"] if any(score.n == 1 for score in over) else []
-    why += ["all replicates gave the same"] if any(score.equal for score in over) else []
-    note = f" * Over test or validation images (Wilson), for {' or '.join(why)}." if why else ""
-    return note + (" No interval where all replicates gave the same number." if _without(scores) else "")
-
-
-def interval_basis(scores: Sequence[ScoreView | None], images: str = "test images") -> str:
-    """The note below a table whose cells are `short_cell`; nothing without a star."""
-    if not any(score is not None and score.equal for score in scores):
-        return ""
-    return f" * All replicates gave the same, so the interval is over {images} (Wilson), if there is one."
-
-
-def _without(scores: Sequence[ScoreView | None]) -> bool:
-    return any(score is not None and score.equal and not score.interval for score in scores)
-
-
-def train_tables(run: RunData, chapter: Json) -> list[Table]:
-    """Every table of a training chapter that has something in it."""
-    results = chapter_results(run, chapter["name"])
-    several = bool(results.get("settings"))
-    scores = (
-        [settings_table(chapter, results), *comparisons_tables(chapter, results)]
-        if several
-        else [scores_table(results)]
-    )
-    made = [*scores, reference_table(chapter, results), layer_rows(run, chapter)]
-    return [table for table in made if table is not None and table.rows]
-
-
-def scores_table(results: Json) -> Table:
-    """All scores of a chapter with one setting."""
-    from inklab.report.figures.numerals import MEASURES
-
-    found = {key: read_score(results.get(key)) for key in MEASURES if isinstance(results.get(key), dict)}
-    scores = {key: score for key, score in found.items() if score}
-    over = ", one replicate." if all(score.n == 1 for score in scores.values()) else "."
-    if any(score.over == "replicates" for score in scores.values()):
-        over = ". 95 % CI: confidence interval of the mean over replicates (Student’s t)."
-    return Table(
-        caption=f"Scores after the last epoch{over}{mark_best(list(scores.values()))}",
-        head=("ScoreView", "Mean", "95 % CI", "SD", "n"),
-        rows=[[format_metric(key)[0], *cells(score, format_metric(key)[1])] for key, score in scores.items()],
-    )
-
-
-def settings_table(chapter: Json, results: Json) -> Table:
-    """One row a setting: its trials, validation and test score."""
-    keys = (
-        ("validation_accuracy", "test_accuracy")
-        if _has(results, "test_accuracy")
-        else ("validation_bce", "test_bce")
-    )
-    vary = [str(key) for key in chapter.get("vary") or []]
-    rows, strong, scores = [], set(), []
-    for index, one in enumerate(results["settings"]):
-        pair = [read_score(one.get(key)) for key in keys]
-        scores += pair
-        text = [
-            cell
-            for score, key in zip(pair, keys, strict=True)
-            for cell in cells(score, format_metric(key)[1])[:3]
-        ]
-        rows.append(
-            [
-                ", ".join(format_value(one.get(key)) for key in vary),
-                outcomes_text(one.get("outcomes") or {}),
-                *without_units(text),
-            ]
-        )
-        if _value(one, vary) == results.get("best"):
-            strong.add(index)
-    unit = ", %" if keys[0].endswith("accuracy") else ""
-    titles = [title for key in keys for title in (format_metric(key)[0] + unit, "95 % CI", "SD")]
-    best = f" Stressed: the best by {format_metric(keys[0])[0].lower()}." if strong else ""
-    return Table(
-        caption=f"Every setting; means over the trials that are done.{best}{mark_best(scores)}",
-        head=(", ".join(vary), "Trials", *titles),
-        rows=rows,
-        words=frozenset({1}),
-        strong=frozenset(strong),
-    )
-
-
-def _has(results: Json, key: str) -> bool:
-    return any(read_score(one.get(key)) for one in results.get("settings") or [])
-
-
-def _value(one: Json, vary: list[str]) -> Any:
-    return one.get(vary[0]) if len(vary) == 1 else {key: one.get(key) for key in vary}
-
-
-def comparisons_tables(chapter: Json, results: Json) -> list[Table]:
-    """Each setting against the best by validation, paired by replicate, Holm-adjusted."""
-    vary = [str(key) for key in chapter.get("vary") or []]
-    compared = [one for one in results.get("comparisons") or [] if isinstance(one.get("difference"), dict)]
-    if not compared:
-        return []
-    name = str(compared[0].get("score") or "test_accuracy")
-    rate = name.endswith("accuracy")
-    write: Writer = points if rate else format_metric(name)[1]
-    unit = ", in percentage points" if rate else ""
-    rows = []
-    for one in compared:
-        gap = one["difference"]
-        rows.append([", ".join(format_value(one.get(key)) for key in vary), *difference_cells(gap, write)])
-    return [
-        Table(
-            caption=(
-                f"{format_metric(name)[0]} of each setting less that of the best "
-                f"({plain_value(compared[0].get('against'))}), paired by "
-                f"replicate{unit}. p: two-sided t test; Holm: adjusted for all comparisons of the table. "
-                "Smallest visible: the "
-                "true difference that this experiment would find four times out of five."
-            ),
-            head=(", ".join(vary), "Difference", "95 % CI", "p", "p (Holm)", "Smallest visible", "n"),
-            rows=rows,
-        )
-    ]
-
-
-def plain_value(value: Any) -> str:
-    """The value of a setting, or of several varied together.
+def estimate_cells(estimate: Estimate, metric: str) -> list[str]:
+    """An estimate as three cells: mean, 95% interval, SD; a star marks intervals over images.
 
     Example:
-        >>> plain_value(1e-5), plain_value({"l2": 1e-5, "rate": 0.1})
-        ('1e-5', 'l2 = 1e-5, rate = 0.1')
+        >>> estimate_cells(Estimate(mean=0.5, sd=None, n=1, ci95=None, values=(0.5,)), "test_accuracy")
+        ['50.00%', '—', '—']
     """
-    return (
-        ", ".join(f"{k} = {format_value(v)}" for k, v in value.items())
-        if isinstance(value, dict)
-        else format_value(value)
-    )
+    if estimate.mean is None:
+        return [NOT_AVAILABLE] * 3
+    interval = format_starred(estimate, metric) or NOT_AVAILABLE
+    sd = NOT_AVAILABLE if estimate.sd is None else format_delta(estimate.sd, metric, signed=False, unit=False)
+    return [format_metric(estimate.mean, metric), interval, sd]
 
 
-def difference_cells(gap: Json, write: Writer) -> list[str]:
-    """A paired difference as six cells: mean, interval, p, adjusted p, smallest visible, n."""
-    span = gap.get("ci95")
-    visible = gap.get("smallest_visible")
+def estimate_cell(estimate: Estimate, metric: str, *, separator: str = " ") -> str:
+    """An estimate as one cell: mean and interval; a star marks intervals over images."""
+    if estimate.mean is None:
+        return NOT_AVAILABLE
+    mean = format_metric(estimate.mean, metric)
+    interval = format_starred(estimate, metric, "(%s)")
+    return f"{mean}{separator}{interval}" if interval else mean
+
+
+def format_starred(estimate: Estimate, metric: str, pattern: str = "%s") -> str:
+    """The interval of an estimate, with a star if it is over images; "" if there is none."""
+    if estimate.interval is None:
+        return ""
+    return pattern % format_interval(estimate.interval, metric) + "*" * (estimate.basis == "images")
+
+
+def interval_note(estimates: Iterable[Estimate]) -> str:
+    """What a star means, and why an interval is missing; "" if there is neither."""
+    displayed = [estimate for estimate in estimates if estimate.n]
+    over_images = [estimate for estimate in displayed if estimate.basis == "images"]
+    reasons = ["there is one replicate"] if any(estimate.n == 1 for estimate in over_images) else []
+    reasons += ["all replicates are equal"] if any(e.has_zero_width for e in over_images) else []
+    note = f" * Interval over images (Wilson), because {' or '.join(reasons)}." if reasons else ""
+    if any(estimate.has_zero_width and estimate.interval is None for estimate in displayed):
+        which = " of the other metrics" if reasons else ""
+        note += f" No interval{which} where all replicates are equal."
+    return note
+
+
+def difference_cells(difference: Difference, metric: str) -> list[str]:
+    """A difference as five cells: mean, interval, p, minimum detectable effect, n."""
+    mean, interval, mde = difference.mean, difference.interval, difference.mde
+    p = difference.p if difference.p_holm is None else difference.p_holm
     return [
-        write(gap["mean"]) if gap.get("mean") is not None else ABSENT,
-        interval(span[0], span[1], write) if span else ABSENT,
-        p_value(gap["p"]) if gap.get("p") is not None else ABSENT,
-        p_value(gap["p_holm"]) if gap.get("p_holm") is not None else ABSENT,
-        write(visible).removeprefix("+") if visible is not None else ABSENT,
-        str(gap.get("n") or ABSENT),
+        NOT_AVAILABLE if mean is None else format_delta(mean, metric),
+        NOT_AVAILABLE if interval is None else format_delta_interval(interval, metric),
+        NOT_AVAILABLE if p is None else format_p(p, ""),
+        NOT_AVAILABLE if mde is None else format_delta(mde, metric, signed=False),
+        format_count(difference.n) if difference.n else NOT_AVAILABLE,
     ]
 
 
-def layer_rows(run: RunData, chapter: Json) -> Table | None:
-    """The layers of the network, as replicate 0 of the first setting counted them."""
-    trials = [trial for one in settings_of(chapter) for trial in one.get("trials") or []]
-    layers = next(
-        (found["layers"] for trial in trials if (found := run.outcome(trial) or {}).get("layers")), None
+def table_indices(strengths: Sequence[float]) -> list[int]:
+    """Which strengths a table shows: those of `TABLE_STRENGTHS`, or evenly spaced ones if these are few.
+
+    Example:
+        >>> table_indices([0.0, 0.05, 0.1, 0.5]), table_indices([0.0, 0.05])
+        ([0, 2, 3], [0, 1])
+    """
+    usual = [i for i, strength in enumerate(strengths) if strength in TABLE_STRENGTHS]
+    if len(usual) >= MIN_TABLE_STRENGTHS:
+        return usual
+    last, n = len(strengths) - 1, min(MAX_SPACED_STRENGTHS, len(strengths))
+    return sorted({round(last * i / max(1, n - 1)) for i in range(n)})
+
+
+# ---------------------------------------------------------------- training
+
+
+def training_tables(run: Run, plan: TrainingPlan, results: TrainingResults) -> list[Table]:
+    """Every table of a training experiment that has rows."""
+    if plan.grid:
+        tables = [settings_table(plan, results), comparisons_table(plan, results)]
+    else:
+        tables = [metrics_table(results.settings[0])]
+    tables += [reference_table(plan, results), layer_table(run, plan)]
+    return [table for table in tables if table.rows]
+
+
+def metrics_table(setting: SettingResults) -> Table:
+    """All metrics of an experiment with one setting."""
+    estimates = {
+        name: estimate
+        for name in TABLE_METRICS
+        if (estimate := setting.metrics.get(name)) is not None and estimate.n
+    }
+    is_t = any(estimate.basis == "replicates" for estimate in estimates.values())
+    basis = " 95% CI: confidence interval of the mean over replicates (Student's t)." if is_t else ""
+    return Table(
+        caption=f"Metrics after the last epoch.{basis}{interval_note(estimates.values())}",
+        header=("Metric", "Mean", "95% CI", "SD", "n"),
+        rows=[
+            [get_metric(name).title, *estimate_cells(estimate, name), format_count(estimate.n)]
+            for name, estimate in estimates.items()
+        ],
     )
-    if not layers:
-        return None
+
+
+def settings_table(plan: TrainingPlan, results: TrainingResults) -> Table:
+    """One row for each setting: its trials, validation and test metric."""
+    metrics = (SELECTION_METRIC[plan.task], REPORTED_METRIC[plan.task])
+    empty = Estimate.empty()
     rows = [
         [
-            str(one.get("layer", "")),
-            str(one.get("kind", "")),
-            str(one.get("activation") or ABSENT),
-            " × ".join(str(size) for size in one.get("output") or []),
-            count(one.get("parameters") or 0),
-            count(one.get("multiply_adds") or 0),
+            grid_label(setting.values),
+            _count_trials(setting.outcomes),
+            *(cell for name in metrics for cell in estimate_cells(setting.metrics.get(name, empty), name)),
         ]
-        for one in layers
+        for setting in results.settings
     ]
-    sums = [count(sum(one.get(key) or 0 for one in layers)) for key in ("parameters", "multiply_adds")]
+    best = {i for i, setting in enumerate(results.settings) if setting.values == results.best_setting}
+    note = f" Bold: the best by {get_metric(metrics[0]).label}." if best else ""
+    displayed = [estimate for setting in results.settings for estimate in setting.metrics.values()]
     return Table(
-        caption="Layers of the network. Output shape and multiply-adds are for one image.",
-        head=("Layer", "Kind", "Activation", "Output", "Parameters", "Multiply-adds"),
-        rows=[*rows, ["Sum", "", "", "", *sums]],
-        words=frozenset({1, 2}),
-        strong=frozenset({len(rows)}),
-    )
-
-
-def reference_table(chapter: Json, results: Json) -> Table | None:
-    """What others measured beside what was measured here, and what differs."""
-    reference = chapter.get("reference") or {}
-    others = [one for one in (reference, *(reference.get("also") or [])) if one.get("values")]
-    rows = []
-    for one in others:
-        for key, value in one["values"].items():
-            title, write = format_metric(key)
-            ours = (
-                score_text(score, write)
-                if key != "parameters" and (score := read_score(results.get(key)))
-                else None
-            )
-            if key == "parameters" and results.get(key):
-                ours = count(results[key])
-            theirs = write(value) if isinstance(value, int | float) else str(value)
-            rows.append(
-                [title, theirs, ours or ABSENT, str(one.get("who") or ""), str(one.get("differs") or "")]
-            )
-    return Table(
-        caption="What others report, beside what was measured here.",
-        head=("ScoreView", "Theirs", "Ours", "Who", "What differs"),
+        caption=f"Every setting; means over the trials that are done.{note}{interval_note(displayed)}",
+        header=(
+            ", ".join(plan.grid), "Trials",
+            *(title for name in metrics for title in (get_metric(name).title, "95% CI", "SD")),
+        ),
         rows=rows,
-        words=frozenset({2, 3, 4}),
+        text_columns=frozenset({1}),
+        bold_rows=frozenset(best),
+    )  # fmt: skip
+
+
+def _count_trials(outcomes: Outcomes) -> str:
+    """Trials that are done of all, and what became of the others."""
+    others = [f", {count:,} {state}" for state, count in outcomes.items() if state is not TrialState.DONE]
+    return f"{outcomes.get(TrialState.DONE, 0):,} of {sum(outcomes.values()):,}{''.join(others)}"
+
+
+def comparisons_table(plan: TrainingPlan, results: TrainingResults) -> Table:
+    """Each setting compared with the best by validation, in pairs of replicates."""
+    metric = get_metric(REPORTED_METRIC[plan.task])
+    best = format_setting(results.best_setting or {})
+    return Table(
+        caption=(
+            f"Differences of the {metric.label} of each setting from that of the best ({best}), paired by "
+            "replicate. Intervals and p (two-sided t test) are Holm-adjusted for all comparisons of the "
+            "table. Minimum detectable effect: the true difference that a single comparison detects with "
+            "80% power."
+        ),
+        header=(", ".join(plan.grid), *DIFFERENCE_COLUMNS),
+        rows=[
+            [grid_label(row.values), *difference_cells(row.difference, row.metric)]
+            for row in results.comparisons
+        ],
     )
 
 
-def remarks(chapter: Json) -> list[str]:
-    """What others reported without a number that could stand in a table.
+def layer_table(run: Run, plan: TrainingPlan) -> Table:
+    """The layers of the network, of the first trial that has them."""
+    outcomes = (run.outcomes.get(trial) for trial in plan.trials)
+    layers = next((outcome.layers for outcome in outcomes if outcome is not None and outcome.layers), ())
+    rows = [
+        (
+            layer.name,
+            layer.type,
+            layer.activation or NOT_AVAILABLE,
+            " × ".join(map(str, layer.output_shape)),
+            format_count(layer.parameters),
+            NOT_AVAILABLE if layer.macs is None else format_count(layer.macs),
+        )
+        for layer in layers
+    ]
+    parameters = format_count(sum(layer.parameters for layer in layers))
+    macs = format_count(sum(layer.macs or 0 for layer in layers))
+    return Table(
+        caption="Layers of the network. Output shape and multiply-accumulates (MACs) are for one image.",
+        header=("Layer", "Type", "Activation", "Output", "Parameters", "MACs"),
+        rows=[*rows, ("Total", "", "", "", parameters, macs)] if rows else [],
+        text_columns=frozenset({1, 2}),
+        bold_rows=frozenset({len(rows)}),
+    )
+
+
+def reference_table(plan: TrainingPlan, results: TrainingResults) -> Table:
+    """What others measured beside what was measured here, and what differs in protocol."""
+    setting = results.settings[0] if len(results.settings) == 1 else results.best
+    return Table(
+        caption="What was measured here and what others report.",
+        header=("Metric", "Here", "Reference", "Source", "Differences in protocol"),
+        rows=[
+            [
+                get_metric(name).title,
+                _measured_here(setting, name),
+                format_metric(value, name),
+                reference.source,
+                "; ".join(reference.notes) or NOT_AVAILABLE,
+            ]
+            for reference in plan.references
+            for name, value in reference.values.items()
+        ],
+        text_columns=frozenset({1, 3, 4}),
+    )
+
+
+def _measured_here(setting: SettingResults | None, metric: str) -> str:
+    if metric == "parameters" and setting is not None and setting.parameters is not None:
+        return format_count(setting.parameters)
+    estimate = setting.metrics.get(metric) if setting is not None else None
+    return NOT_AVAILABLE if estimate is None else estimate.format(metric)
+
+
+def reference_notes(plan: ExperimentPlan) -> list[str]:
+    """What others reported without a number for the table.
 
     Example:
-        >>> remarks({"reference": {"who": "the source", "values": {}, "differs": "it saw no gain"}})
-        ['The source: it saw no gain.']
+        >>> from inklab.records.plan import DataPlan, Reference
+        >>> reference = Reference(source="the student report", notes=("it saw no gain",))
+        >>> reference_notes(DataPlan(name="data", references=(reference,)))
+        ['The student report: it saw no gain.']
     """
-    reference = chapter.get("reference") or {}
-    others = [reference, *(reference.get("also") or [])]
-    told = [one for one in others if one.get("differs") and not one.get("values")]
     return [
-        f"{sentence_case(str(one.get('who') or 'others'))}: {str(one['differs']).rstrip('.')}."
-        for one in told
+        f"{capitalize(reference.source)}: {'; '.join(reference.notes).rstrip('.')}."
+        for reference in plan.references
+        if reference.notes and not reference.values
     ]
 
 
-def sentence_case(text: str) -> str:
-    """A text that begins with a capital.
+def capitalize(text: str) -> str:
+    """A text with a capital first letter, the rest as it is.
 
     Example:
-        >>> sentence_case("no input exceeds 0.004")
-        'No input exceeds 0.004'
+        >>> capitalize("no input exceeds ReLU's")
+        "No input exceeds ReLU's"
     """
     return text[:1].upper() + text[1:]
 
 
-def outcomes_text(outcomes: Json) -> str:
-    """How many trials came to what.
-
-    Example:
-        >>> outcomes_text({"done": 28, "diverged": 2}), outcomes_text({"waiting": 2})
-        ('28 of 30, 2 diverged', '0 of 2, 2 waiting')
-    """
-    total = sum(outcomes.values())
-    rest = [f"{n} {state}" for state, n in outcomes.items() if state != "done" and n]
-    return ", ".join([f"{outcomes.get('done', 0)} of {total}", *rest]) if total else "none"
+# ---------------------------------------------------------------- robustness
 
 
-def failures(run: RunData, chapter: Json) -> list[str]:
-    """Each trial of a chapter that came to nothing, with its reason."""
-    told = []
-    for setting in settings_of(chapter):
-        for outcome in outcomes_of(run, setting.get("trials") or []):
-            if outcome.get("state") != "done":
-                values = plain_value(setting["values"]) if setting.get("values") else ""
-                where = f"{values}, replicate" if values else "Replicate"
-                reason = outcome.get("reason") or "no reason is known"
-                told.append(f"{where} {outcome.get('replicate')}: {outcome.get('state')}; {reason}.")
-    return told
+def robustness_tables(results: RobustnessResults) -> list[Table]:
+    """Recall at some strengths, and the differences that denoising first makes there."""
+    tables = [recall_table(results), *([denoising_table(results.denoising)] if results.denoising else [])]
+    return [table for table in tables if table.rows]
+
+
+def recall_table(results: RobustnessResults) -> Table:
+    """Mean recall of each pipeline at some strengths."""
+    curves, strengths = recall_curves(results), results.strengths
+    indices = table_indices(strengths) if curves else []
+    separator = " " if len(curves) <= MAX_SIDE_BY_SIDE else "\n"
+    ns = {name: len(results.pipelines[name].replicates) for name in curves}
+    listed = ", ".join(f"{name} n = {n:,}" for name, n in ns.items())
+    replicates = listed if len(set(ns.values())) > 1 else f"n = {max(ns.values(), default=0):,}"
+    displayed = [estimates[i] for i in indices for estimates in curves.values()]
+    return Table(
+        caption=f"Mean recall (95% CI) at some strengths; {replicates}.{interval_note(displayed)}",
+        header=("Strength", *curves),
+        rows=[
+            [f"{strengths[i]:g}"]
+            + [estimate_cell(estimates[i], "recall", separator=separator) for estimates in curves.values()]
+            for i in indices
+        ],
+    )
+
+
+def denoising_table(comparison: PipelineComparison) -> Table:
+    """Differences of one pipeline from the baseline at some strengths."""
+    rows = comparison.differences
+    paired_over = "replicates" if comparison.paired_over == "replicates" else "test images"
+    return Table(
+        caption=(
+            f"Difference of the mean recall of {comparison.pipeline} from that of {comparison.baseline}, "
+            f"paired over {paired_over}. Intervals and p are Holm-adjusted for all {len(rows)} strengths. "
+            "Minimum detectable effect: the true difference that a single comparison detects with 80% power."
+        ),
+        header=("Strength", *DIFFERENCE_COLUMNS),
+        rows=[
+            [f"{rows[i].strength:g}", *difference_cells(rows[i].difference, comparison.metric)]
+            for i in table_indices([row.strength for row in rows])
+        ],
+    )
+
+
+# ---------------------------------------------------------------- generation
+
+
+def generation_tables(results: GenerationResults) -> list[Table]:
+    """Each sampler: confident share, Fréchet distance, distance to the nearest training image."""
+    empty = Estimate.empty()
+    entries = [
+        *(
+            (name, sampler.confident_share, sampler.frechet_distance, sampler.nn_distance)
+            for name, sampler in results.samplers.items()
+        ),
+        ("test images, reconstructed", results.confident_share_reconstructed, empty, empty),
+        ("real test images", results.confident_share_test, results.real_data_frechet, empty),
+    ]
+    rows = {name: row for name, *row in entries if any(estimate.n for estimate in row)}
+    metrics = ("confident_share", "frechet_distance", "nn_distance")
+    table = Table(
+        caption=(
+            "Samplers, with 95% CI. Confident share: images that the classifier gives to a class with a "
+            f"probability above {format_percent(CONFIDENT, 0)}. Fréchet distance: squared distance of the "
+            "classifier's features from those of training images, lower is better; real test images show "
+            "what is achievable. Nearest neighbor: mean distance to the nearest training image."
+            f"{interval_note(estimate for row in rows.values() for estimate in row)}"
+        ),
+        header=("Sampler", "Confident share", "Fréchet distance", "Nearest neighbor"),
+        rows=[[name, *map(estimate_cell, row, metrics)] for name, row in rows.items()],
+    )
+    return [table] if rows else []

@@ -1,364 +1,410 @@
-"""Sentences computed from the numbers: what was asked, what came out, how sure."""
+"""Sentences computed from results: what was asked, what came out, how certain it is.
 
-from collections.abc import Callable, Sequence
+Each function describes one thing in a list of sentences or clauses; empty ones are left out where they are
+joined. Numbers are written by `Estimate.format` and `Difference.format` alone.
+"""
+
+from collections.abc import Iterable, Sequence
 from math import isclose
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
-from inklab.results.phrases import (
-    best_interval,
+from inklab.format import (
+    format_count,
     format_delta,
-    format_difference,
     format_interval,
+    format_metric,
+    format_number,
     format_outcomes,
+    format_percent,
     format_ranges,
-    format_value,
-    has_zero_width,
+    format_setting,
     humanize,
-    is_significant,
     join_words,
-    metric_label,
-    number,
     pluralize,
-    score_text,
+)
+from inklab.metrics import FINDINGS_METRICS, SELECTION_METRIC, Metric, get_metric
+from inklab.records.components import Pipeline
+from inklab.records.estimates import Difference, Estimate
+from inklab.records.plan import ExperimentPlan, Plan, Reference
+from inklab.records.results import (
+    DataResults,
+    GenerationResults,
+    PipelineComparison,
+    Results,
+    RobustnessResults,
+    SettingComparison,
+    SettingResults,
+    SplitInfo,
+    TrainingResults,
 )
 from inklab.statistics import prediction_interval
 
-Json = dict[str, Any]
-
-Strengths = list[float | int]
-
-SentenceFn = Callable[[Json, Json], list[str]]
-"""From a chapter of the plan and the same chapter of the results to sentences."""
-
-REPORTED_METRICS = ("test_accuracy", "test_loss", "test_bce", "test_psnr")
-"""The scores of a training that are told, where it has them."""
+READING_NOTE = (
+    "Settings were chosen on the validation set; the test set only reports. An interval over replicates "
+    "shows how training again would vary, one over images how other images would; failed trials are counted "
+    "and never averaged in."
+)
+RECALL = "recall"
 
 
-def findings(results: Json, plan: Json) -> list[str]:
-    """One finding a chapter, and last how to read the intervals.
+def findings(results: Results, plan: Plan) -> tuple[str, ...]:
+    """One finding for each experiment with numbers, and last how to read the intervals.
 
-    Args:
-        results: as `summarize` makes them; its own findings are not looked at.
-        plan: `plan.json`.
+    Findings that the results already have are not read.
 
     Returns:
-        For each chapter with numbers `NAME: QUESTION ANSWER`, in the order of the plan; the answer is short,
-        what leads to it stands in the chapter (`sentence`).
+        `NAME: QUESTION ANSWER`, in the order of the plan. The answer is short; `sentence` has the whole one.
     """
-    told = []
-    for chapter in plan["chapters"]:
-        answer = _told(_SHORT, chapter, results["chapters"].get(chapter["name"]) or {})
-        if answer:
-            question = (chapter.get("question") or "").strip()
-            told.append(f"{chapter['name']}: {question + ' ' if question else ''}{answer}")
-    how = "Settings were chosen on the validation images; the test images only report. "
-    how += "An interval over replicates says what training again would give, one over images what other "
-    return [*told, how + "images would; failed trials are counted and never averaged in."]
-
-
-def sentence(chapter: Json, told: Json | list[str]) -> str:
-    """What came out of one chapter, in plain English; empty for a chapter without numbers.
-
-    Args:
-        chapter: the chapter of `plan.json`.
-        told: the same chapter of `results.json`; the list of findings tells nothing by itself.
-    """
-    return _told(_LONG, chapter, told)
-
-
-def _told(tell: dict[str, SentenceFn], chapter: Json, told: Json | list[str]) -> str:
-    kind = "sweep" if chapter.get("vary") else chapter["kind"]
-    if not isinstance(told, dict) or not told or kind not in tell:
-        return ""
-    return " ".join(part for part in tell[kind](chapter, told) if part)
-
-
-def _data(chapter: Json, told: Json) -> list[str]:
-    classes = told["classes"]
-    parts = [f"{told[part]:,} for {name}" for part, name in _SPLIT.items()]
-    shares = [count / max(1, told["train"]) for count in classes["train"]]
-    least, most = (f"{100 * end(shares):.1f}" for end in (min, max))
-    held = f"each holds {most} %" if least == most else f"a class holds {least} to {most} %"
-    balance = f"{held} of the training images"
-    sizes = f"{told['source']} has {join_words(parts)}, in {len(classes['labels'])} classes; "
-    return [sizes + balance + ".", f"{told['note'].rstrip('.')}." if told.get("note") else ""]
-
-
-_SPLIT = {"train": "training", "validation": "validation", "test": "testing"}
-
-
-def _train(chapter: Json, told: Json) -> list[str]:
-    scores = _scores(told, told)
-    size = f"; {told['parameters']:,} parameters" if told["parameters"] else ""
-    first = f"{_capital(scores)}{size}." if scores else ""
-    return [format_outcomes(told["outcomes"]), first, *_references(chapter, told), _verdicts(told)]
-
-
-def _train_shortly(chapter: Json, told: Json) -> list[str]:
-    """The first score, the first reference, and the names of the verdicts."""
-    scores = next(iter(_score_list(told, told)), "")
-    first = f"{_capital(scores)}." if scores else ""
-    return [format_outcomes(told["outcomes"]), first, *_references(chapter, told)[:1], _verdicts(told)]
-
-
-def _settings(chapter: Json, told: Json) -> list[str]:
-    """The best setting by validation, and every other one compared with it in pairs."""
-    states = format_outcomes(told["outcomes"])
-    best = next((each for each in told["settings"] if _names(each, told["vary"]) == told["best"]), None)
-    if best is None:
-        return [states, "Nothing can be chosen yet: no setting has a validation score."]
-    chosen = _named(best, told["vary"])
-    by = next(name for name in ("validation_accuracy", "validation_bce") if name in best)
-    first = f"By {metric_label(by)} the best is {chosen}: {score_text(best[by], by, _on(told, by))}"
-    first += f"; {_scores(best, told)}." if _scores(best, told) else "."
-    compared = _compared(told["comparisons"], told["vary"], chosen)
-    return [states, first, *compared, *_references(chapter, best | {"test_images": told["test_images"]})]
-
-
-def _compared(comparisons: Sequence[Json], vary: Sequence[str], chosen: str) -> list[str]:
-    """Differences that are shown, one by one; then those that are not, with what would have been seen."""
-    told = []
-    for each in comparisons:
-        if is_significant(each["difference"]):
-            change = format_difference(each["difference"], each["score"])
-            told.append(
-                f"{_named(each, vary)} differs from {chosen} in {metric_label(each['score'])} by {change}."
-            )
-    unseen = [
-        each for each in comparisons if each["difference"]["n"] and not is_significant(each["difference"])
+    answers = [
+        (experiment, _join(_describe(experiment, results, brief=True))) for experiment in plan.experiments
     ]
-    if not unseen:
-        return told
-    names, name = join_words([_named(each, vary) for each in unseen]), unseen[0]["score"]
-    visible = [each["difference"]["smallest_visible"] for each in unseen]
-    seen = [size for size in visible if size is not None]
-    power = "; the spread is unknown, so neither is what would have been seen"
-    if len(seen) == len(visible):
-        size = format_delta(max(seen), name, signed=False)
-        power = f"; a difference of at least {size} would have been seen (with power 0.8)"
-    return [*told, f"No difference in {metric_label(name)} is shown between {chosen} and {names}{power}."]
+    lines = [
+        f"{experiment.name}: {_join([experiment.question.strip(), answer])}"
+        for experiment, answer in answers
+        if answer
+    ]
+    return (*lines, READING_NOTE)
 
 
-def _noise(chapter: Json, told: Json) -> list[str]:
-    alone, strengths = told["pipelines"][told["alone"]]["tpr"], told["strengths"]
-    parts = [format_outcomes(told["outcomes"], "evaluation")]
-    if not alone or not alone[0]["n"]:
-        return parts
-    first = f"The {metric_label('tpr')} of {told['alone']} alone is "
-    first += f"{score_text(alone[0], 'tpr', pluralize(told['images'], 'test image'))} at strength "
-    first += f"{strengths[0]:g} of {humanize(told['corruption'])}, and {number(alone[-1]['mean'], 'tpr')} at "
-    parts += [first + f"{strengths[-1]:g}.", _best_by_strength(told)]
-    main = told["helps_by"]["pipeline"] if told["helps_by"] else None
-    ordered = sorted(told["comparisons"], key=lambda each: each["pipeline"] != main)
-    return parts + [_helps(each, strengths, told["images"]) for each in ordered if each["differences"]]
+def sentence(experiment: ExperimentPlan, results: Results) -> str:
+    """What came out of one experiment; empty for one without numbers."""
+    return _join(_describe(experiment, results, brief=False))
 
 
-def _helps(comparison: Json, strengths: Sequence[float | int], images: int) -> str:
-    """Where a pipeline is better than the classifier alone, by how much at best, its price when clean."""
-    rows, name = comparison["differences"], comparison["pipeline"]
-    alone, over = f"{comparison['against']} alone", pluralize(len(comparison["replicates"]), "replicate")
-    how = f"over {over}" if comparison["over"] == "replicates" else f"over {images:,} test images, {over}"
-    if comparison["helps_from"] is None:
-        text = f"{name} is not shown to be better than {alone} at any strength ({how})"
-    else:
-        best = max((row for row in rows if row["strength"] in comparison["helps_at"]), key=_mean)
-        start = f"{comparison['helps_from']:g}"
-        text = f"{name} is shown to be better than {alone} from strength {start} on ({how}; "
-        text += f"Holm-adjusted; at {format_ranges(comparison['helps_at'], strengths)}), most of all at "
-        text += f"{best['strength']:g}: "
-        text += format_difference(best, "tpr")
-        text += _crossing(rows, comparison["helps_from"])
-    if set(comparison["hurts_at"]) - {strengths[0]}:
-        text += f"; it is worse at {format_ranges(comparison['hurts_at'], strengths)}"
-    return f"{text}; at strength {strengths[0]:g} {_cost_when_clean(rows[0])}."
+def _join(sentences: Iterable[str]) -> str:
+    return " ".join(filter(None, sentences))
 
 
-def _crossing(rows: Sequence[Json], helps_from: float | int) -> str:
-    """From where on the means are better, if that is before it is shown: few replicates show little."""
-    worse = [row["strength"] for row in rows if row["mean"] <= 0 and row["strength"] < helps_from]
-    better = [row["strength"] for row in rows if row["strength"] > max(worse, default=-1.0)]
-    return f"; the means are better from {better[0]:g} on" if better and better[0] < helps_from else ""
+def _describe(experiment: ExperimentPlan, results: Results, *, brief: bool) -> list[str]:
+    match results.experiments.get(experiment.name):
+        case DataResults():
+            return _describe_data(results.data)
+        case TrainingResults() as entry:
+            describe = _describe_grid if entry.grid else _describe_training
+            return describe(entry, experiment.references, results.data, brief)
+        case RobustnessResults() as entry:
+            return _describe_robustness(entry, brief)
+        case GenerationResults() as entry:
+            return _describe_generation(entry)
+    return []
 
 
-def _noise_shortly(chapter: Json, told: Json) -> list[str]:
-    """What the chapter asks: where cleaning helps."""
-    main = told["helps_by"]["pipeline"] if told["helps_by"] else None
-    chosen = [each for each in told["comparisons"] if each["pipeline"] == main] or told["comparisons"][:1]
-    told_of = [_helps(each, told["strengths"], told["images"]) for each in chosen if each["differences"]]
-    return [format_outcomes(told["outcomes"], "evaluation"), *told_of, _best_by_strength(told)]
-
-
-def _best_by_strength(told: Json) -> str:
-    """Which pipeline has the highest mean at which strengths, and where it is shown to beat the one alone."""
-    curves = {name: each["tpr"] for name, each in told["pipelines"].items() if each["replicates"]}
-    if len(curves) < 2:
-        return ""
-    led, equal_at, chance_at = _led(told, curves)
-    parts: list[str] = []
-    for name in sorted((name for name in led if led[name]), key=lambda name: -len(led[name])):
-        where = f"{format_ranges(led[name], told['strengths'])}{_helps_above(told, name, led[name])}"
-        if parts:
-            parts.append(f"{name} at {len(led[name])} ({where})")
-        else:
-            of = pluralize(len(told["strengths"]), "strength")
-            parts.append(
-                f"{name} has the highest {metric_label('tpr')} at {len(led[name])} of {of} ({where})"
-            )
-    parts += [f"several are equal at {format_ranges(equal_at, told['strengths'])}"] if equal_at else []
-    parts += (
-        [f"none is shown to be above chance at {format_ranges(chance_at, told['strengths'])}"]
-        if chance_at
-        else []
-    )
-    return f"By the means, {', '.join(parts)}; leads over the second best are not tested."
-
-
-def _helps_above(told: Json, name: str, led: Sequence[float | int]) -> str:
-    """At which of the strengths that it leads a pipeline is shown to beat the classifier alone."""
-    if name == told["alone"]:
-        return ""
-    helps = [at for each in told["comparisons"] if each["pipeline"] == name for at in each["helps_at"]]
-    above = [strength for strength in led if strength in helps]
-    where = f"at {format_ranges(above, told['strengths'])}" if above else "nowhere"
-    return f"; shown to be above {told['alone']} alone {'everywhere there' if above == led else where}"
-
-
-def _led(told: Json, curves: dict[str, list[Json]]) -> tuple[dict[str, Strengths], Strengths, Strengths]:
-    """Pipeline -> strengths at which it alone has the highest mean; where several have; where luck would do.
-
-    Guessing has a mean true-positive rate of 1 / classes: a strength counts for nobody where the interval of
-    the best reaches down to that.
-    """
-    led: dict[str, Strengths] = {name: [] for name in curves}
-    equal_at: Strengths = []
-    chance_at: Strengths = []
-    for place, strength in enumerate(told["strengths"]):
-        best = max((each[place] for each in curves.values()), key=_mean)
-        first = [name for name, each in curves.items() if isclose(_mean(each[place]), _mean(best))]
-        classes = len(told["pipelines"][first[0]]["tpr_per_class"][place])
-        if (best_interval(best) or [_mean(best)])[0] <= 1 / classes:
-            chance_at.append(strength)
-        elif len(first) > 1:
-            equal_at.append(strength)
-        else:
-            led[first[0]].append(strength)
-    return led, equal_at, chance_at
-
-
-def _cost_when_clean(row: Json) -> str:
-    change = format_difference(row, "tpr")
-    if not is_significant(row):
-        return f"no difference is shown: {change}"
-    return f"it {'costs' if row['mean'] < 0 else 'gains'} something: {change}"
-
-
-def _generator(chapter: Json, told: Json) -> list[str]:
-    """Which sampler the judge recognises most often, which lies nearest, and the floor."""
-    parts = [format_outcomes(told["outcomes"], "evaluation")]
-    rated = {name: each for name, each in told["samplers"].items() if each["recognised"]["n"]}
-    if rated:
-        ranked = sorted(rated, key=lambda name: -float(rated[name]["recognised"]["mean"]))
-        first = score_text(rated[ranked[0]]["recognised"], "recognised", pluralize(told["samples"], "sample"))
-        rest = [f"{name} {number(rated[name]['recognised']['mean'], 'recognised')}" for name in ranked[1:]]
-        others = f"; {join_words(rest)}" if rest else ""
-        parts.append(f"Of what {ranked[0]} draws {told['judge']} recognises most: {first}{others}.")
-    near = {name: each["frechet"]["mean"] for name, each in rated.items() if each["frechet"]["n"]}
-    if near:
-        nearest = min(near, key=lambda name: float(near[name]))
-        floor = f", beside a floor of {told['floor']['mean']:.4g}" if told["floor"]["n"] else ""
-        parts.append(f"The smallest Fréchet distance is that of {nearest}, {near[nearest]:.4g}{floor}.")
-    for name, what in _REAL.items():
-        if told[name]["n"]:
-            on = pluralize(told["test_images"], "test image")
-            parts.append(f"Of {what} it recognises {score_text(told[name], name, on)}.")
-    return parts
-
-
-_REAL = {"recognised_test": "the test images themselves", "reconstructed": "their reconstructions"}
-
-
-def _scores(scores: Json, told: Json) -> str:
-    return "; ".join(_score_list(scores, told))
-
-
-def _score_list(scores: Json, told: Json) -> list[str]:
+def _describe_data(data: SplitInfo) -> list[str]:
+    shares = [count / data.train for count in data.counts.train]
+    least, most = format_percent(min(shares), 1), format_percent(max(shares), 1)
+    balance = f"each class has {least}" if least == most else f"a class has {least} to {most}"
     return [
-        f"{metric_label(name)} {score_text(scores[name], name, _on(told, name))}"
-        for name in REPORTED_METRICS
-        if name in scores and scores[name]["n"]
+        f"{data.dataset} has {data.train:,} training, {data.validation:,} validation and {data.test:,} test "
+        f"images in {len(data.labels)} classes; {balance} of the training images.",
+        f"{data.note.rstrip('.')}." if data.note else "",
     ]
 
 
-def _references(chapter: Json, told: Json) -> list[str]:
-    """What others measured, and on which side of what one run here would give it lies."""
-    reference = chapter.get("reference") or {}
-    sources = [reference, *reference.get("also", [])]
-    texts = []
-    for source in sources:
-        parts = [_vs_reference(told, name, value) for name, value in (source.get("values") or {}).items()]
-        parts = [part for part in parts if part]
-        if parts:
-            texts.append(f"{_capital(source['who'])}: {'; '.join(parts)}.")
-    return texts
+# ---------------------------------------------------------------- trained networks
 
 
-def _vs_reference(told: Json, name: str, value: float | int) -> str:
-    if name == "parameters" and told.get("parameters"):
-        same = "as here" if told["parameters"] == value else f"not {told['parameters']:,}"
-        return f"{value:,} parameters, {same}"
-    score = told.get(name)
-    if not isinstance(score, dict) or not score.get("n"):
-        return ""
-    text = f"{metric_label(name)} {number(value, name)}"
-    # Theirs is one run, so it is held against one more run of ours, not against the interval of our mean.
-    interval = prediction_interval(np.array(score["values"], dtype=float))
-    if interval is None:
-        side = "above" if value > score["mean"] else "below" if value < score["mean"] else "equal to"
-        return f"{text}, {side} the one run here"
-    if has_zero_width(score):
-        side = (
-            "above"
-            if value > max(score["values"])
-            else "below"
-            if value < min(score["values"])
-            else "equal to"
+def _describe_training(
+    entry: TrainingResults, references: Sequence[Reference], data: SplitInfo, brief: bool
+) -> list[str]:
+    """The metrics, the references and the diagnoses; briefly the first metric and the first reference."""
+    setting = entry.settings[0]
+    clauses = _metric_clauses(setting, data)
+    if setting.parameters and clauses:
+        clauses.append(f"{format_count(setting.parameters)} parameters")
+    texts = _compare_references(setting, references)
+    trials = pluralize(sum(entry.outcomes.values()), "trial")
+    return [
+        _outcome_sentence(entry, "trial"),
+        _sentence_of(clauses[:1] if brief else clauses),
+        *(texts[:1] if brief else texts),
+        *(f"Diagnosis {row.name} in {row.trials:,} of {trials}." for row in setting.diagnoses),
+    ]
+
+
+def _describe_grid(
+    entry: TrainingResults, references: Sequence[Reference], data: SplitInfo, brief: bool
+) -> list[str]:
+    """The best setting by validation, and every other one compared with it."""
+    best, outcomes = entry.best, _outcome_sentence(entry, "trial")
+    if best is None:
+        return [outcomes, "Nothing can be chosen yet: no setting has a metric on the validation set."]
+    metric = SELECTION_METRIC[entry.task]
+    selected = best.metrics[metric].format(metric, images=data.images_of(metric))
+    choice = f"the best by {get_metric(metric).label} is {best.label}: {selected}"
+    return [
+        outcomes,
+        _sentence_of([choice, *_metric_clauses(best, data)]),
+        *_describe_comparisons(entry.comparisons, best.label),
+        *_compare_references(best, references),
+    ]
+
+
+def _metric_clauses(setting: SettingResults, data: SplitInfo) -> list[str]:
+    return [
+        f"{get_metric(name).label} {estimate.format(name, images=data.images_of(name))}"
+        for name in FINDINGS_METRICS
+        if (estimate := setting.metrics.get(name)) is not None and estimate.n
+    ]
+
+
+def _describe_comparisons(comparisons: Sequence[SettingComparison], best: str) -> list[str]:
+    """Significant differences one by one; then the others together, with what could have been detected."""
+    significant = [row for row in comparisons if row.difference.significant]
+    others = [row for row in comparisons if row.difference.n and not row.difference.significant]
+    sentences = [
+        f"{format_setting(row.values)} differs from {best} in {get_metric(row.metric).label} by "
+        f"{row.difference.format(row.metric)}."
+        for row in significant
+    ]
+    if others:
+        metric, settings = others[0].metric, join_words([format_setting(row.values) for row in others])
+        detectable = _detectable([row.difference for row in others], metric)
+        sentences.append(
+            f"No significant difference in {get_metric(metric).label} between {best} and {settings}; "
+            f"{detectable}."
         )
-        return f"{text}, {side} every run here"
-    side = "below" if value < interval[0] else "above" if value > interval[1] else "within"
-    return f"{text}, {side} what one run here would give ({format_interval(interval, name)})"
+    return sentences
 
 
-def _verdicts(told: Json) -> str:
-    """Their names; finding, evidence and advice stand in the report's callout and in `verdict_details`."""
-    total = pluralize(sum(told["outcomes"].values()), "trial")
-    seen = told.get("verdict_details", [])
-    return " ".join(f"Verdict {each['name']} in {each['trials']} of {total}." for each in seen)
+def _detectable(differences: Sequence[Difference], metric: str) -> str:
+    effects = [difference.mde for difference in differences if difference.mde is not None]
+    if len(effects) < len(differences):
+        return "the spread is unknown, and so is the minimum detectable effect"
+    return f"minimum detectable effect {format_delta(max(effects), metric, signed=False)} (80% power)"
 
 
-def _on(told: Json, name: str) -> str:
-    part = name.split("_")[0]
-    return pluralize(told[f"{part}_images"], f"{part} image") if told.get(f"{part}_images") else ""
+def _compare_references(setting: SettingResults, references: Sequence[Reference]) -> list[str]:
+    """What others measured, and on which side of what one run here would give it lies."""
+    measured = {name for name, estimate in setting.metrics.items() if estimate.n}
+    measured |= {"parameters"} if setting.parameters else set()
+    sentences = []
+    for reference in references:
+        values = {name: value for name, value in reference.values.items() if name in measured}
+        clauses = [_compare_reference(setting, name, value) for name, value in values.items()]
+        if clauses:
+            sentences.append(f"{_capitalize(reference.source)}: {'; '.join(clauses)}.")
+    return sentences
 
 
-def _names(setting: Json, vary: Sequence[str]) -> Any:
-    return setting[vary[0]] if len(vary) == 1 else {key: setting[key] for key in vary}
+def _compare_reference(setting: SettingResults, name: str, value: float) -> str:
+    if name == "parameters":
+        same = setting.parameters == value
+        here = "as here" if same else f"here {format_count(setting.parameters or 0)}"
+        return f"{format_count(value)} parameters, {here}"
+    metric = get_metric(name)
+    return f"{metric.label} {format_metric(value, metric)}, {_side(value, setting.metrics[name], metric)}"
 
 
-def _named(setting: Json, vary: Sequence[str]) -> str:
-    return ", ".join(f"{key} = {format_value(setting[key])}" for key in vary)
+def _side(value: float, estimate: Estimate, metric: Metric) -> str:
+    """A reference is one run, so it is compared with one more run here, not with the interval of the mean."""
+    interval = prediction_interval(np.array(estimate.values, dtype=float))
+    if interval is None or estimate.has_zero_width:
+        runs = "the one run" if interval is None else "every run"
+        return f"{_relation(value, (min(estimate.values), max(estimate.values)), 'equal to')} {runs} here"
+    relation = _relation(value, interval, "within")
+    return f"{relation} the 95% prediction interval of one run here ({format_interval(interval, metric)})"
 
 
-def _mean(row: Json) -> float:
-    return float(row["mean"])
+def _relation(value: float, interval: tuple[float, float], inside: str) -> str:
+    low, high = interval
+    return "below" if value < low else "above" if value > high else inside
 
 
-def _capital(text: str) -> str:
+# ---------------------------------------------------------------- robustness
+
+
+class Leaders(NamedTuple):
+    """Which pipeline has the highest mean recall at which strengths.
+
+    Attributes:
+        sole: pipeline to the strengths at which it has the highest mean, and no other has it too.
+        tied: strengths at which several have it.
+        chance: strengths at which the interval of the highest reaches down to 1 / classes, what guessing has.
+    """
+
+    sole: dict[Pipeline, list[float]]
+    tied: list[float]
+    chance: list[float]
+
+
+def find_leaders(entry: RobustnessResults) -> Leaders:
+    """The leading pipelines among those with replicates; ties and chance count for nobody."""
+    curves = {name: pipeline.recall for name, pipeline in entry.pipelines.items() if pipeline.replicates}
+    leaders = Leaders({name: [] for name in curves}, [], [])
+    for position, strength in enumerate(entry.strengths if curves else ()):
+        estimates = {name: curve[position] for name, curve in curves.items()}
+        best = max(estimates.values(), key=_mean)
+        first = [name for name, estimate in estimates.items() if isclose(_mean(estimate), _mean(best))]
+        n_classes = len(entry.pipelines[first[0]].recall_per_class[position])
+        lower = best.interval[0] if best.interval else _mean(best)
+        if lower <= 1 / n_classes:
+            leaders.chance.append(strength)
+        elif len(first) > 1:
+            leaders.tied.append(strength)
+        else:
+            leaders.sole[first[0]].append(strength)
+    return leaders
+
+
+def _mean(estimate: Estimate) -> float:
+    return estimate.mean or 0.0
+
+
+def _describe_robustness(entry: RobustnessResults, brief: bool) -> list[str]:
+    """The baseline, who leads where, and each comparison; briefly the main comparison, and who leads."""
+    denoised = entry.denoised_pipeline
+    comparisons = sorted(entry.comparisons, key=lambda row: row.pipeline != denoised)
+    texts = [_describe_comparison(row, entry) for row in comparisons if row.differences]
+    outcomes, leaders = _outcome_sentence(entry, "evaluation"), _describe_leaders(entry)
+    if brief:
+        return [outcomes, *texts[:1], leaders]
+    return [outcomes, _describe_baseline(entry), leaders, *texts]
+
+
+def _describe_baseline(entry: RobustnessResults) -> str:
+    recall, strengths = entry.pipelines[entry.baseline].recall, entry.strengths
+    if not recall[0].n:
+        return ""
+    first = recall[0].format(RECALL, images=pluralize(entry.images, "test image"))
+    last = format_metric(_mean(recall[-1]), RECALL)
+    return (
+        f"The {get_metric(RECALL).label} of {entry.baseline} is {first} at strength {strengths[0]:g} of "
+        f"{humanize(entry.corruption)}, and {last} at {strengths[-1]:g}."
+    )
+
+
+def _describe_comparison(row: PipelineComparison, entry: RobustnessResults) -> str:
+    """Where a pipeline is better than the baseline, by how much at most, and what it costs when clean."""
+    strengths, first = entry.strengths, entry.strengths[0]
+    worse_at = format_ranges(row.worse_at, strengths) if set(row.worse_at) - {first} else ""
+    clean = row.differences[0].difference
+    clauses = [
+        _gain(row, entry),
+        f"it is significantly worse at {worse_at}" if worse_at else "",
+        f"at strength {first:g} {_clean_change(clean)}: {clean.format(RECALL)}",
+    ]
+    return f"{'; '.join(filter(None, clauses))}."
+
+
+def _gain(row: PipelineComparison, entry: RobustnessResults) -> str:
+    pairs = pluralize(len(row.replicates), "replicate")
+    if row.paired_over == "images":
+        pairs = f"{entry.images:,} test images, {pairs}"
+    best = row.best
+    if best is None or row.significant_from is None:
+        return f"{row.pipeline} is not significantly better than {row.baseline} at any strength ({pairs})"
+    text = (
+        f"{row.pipeline} is significantly better than {row.baseline} from strength "
+        f"{row.significant_from:g} ({pairs}; at {format_ranges(row.better_at, entry.strengths)}), most at "
+        f"{best.strength:g}: {best.difference.format(RECALL)}"
+    )
+    crossing = _crossing(row)
+    return text if crossing is None else f"{text}; its means are better from {crossing:g}"
+
+
+def _crossing(row: PipelineComparison) -> float | None:
+    """The strength from which the means are better, if that is below the first significant one."""
+    below = [entry for entry in row.differences if entry.strength < (row.significant_from or 0.0)]
+    not_better = [index for index, entry in enumerate(below) if (entry.difference.mean or 0.0) <= 0]
+    better = below[max(not_better, default=-1) + 1 :]
+    return better[0].strength if better else None
+
+
+def _clean_change(difference: Difference) -> str:
+    if not difference.significant:
+        return "there is no significant difference"
+    return "it is worse" if (difference.mean or 0.0) < 0 else "it is better"
+
+
+def _describe_leaders(entry: RobustnessResults) -> str:
+    """Which pipeline leads at which strengths, and where it is significantly better than the baseline."""
+    leaders, strengths = find_leaders(entry), entry.strengths
+    if len(leaders.sole) < 2:
+        return ""
+    ranked = sorted(leaders.sole.items(), key=lambda item: -len(item[1]))
+    clauses = [
+        f"{name} at {len(led)} of {len(strengths)} strengths ({format_ranges(led, strengths)}"
+        f"{_lead_over_baseline(entry, name, led)})"
+        for name, led in ranked
+        if led
+    ]
+    if leaders.tied:
+        clauses.append(f"several are equal at {format_ranges(leaders.tied, strengths)}")
+    if leaders.chance:
+        clauses.append(f"none is significantly above chance at {format_ranges(leaders.chance, strengths)}")
+    return (
+        f"Highest {get_metric(RECALL).label}: {'; '.join(clauses)}. "
+        "Leads over the second best are not tested."
+    )
+
+
+def _lead_over_baseline(entry: RobustnessResults, name: Pipeline, led: Sequence[float]) -> str:
+    comparison = entry.comparison(name)
+    if comparison is None:
+        return ""
+    better_at = [strength for strength in led if strength in comparison.better_at]
+    where = f"at {format_ranges(better_at, entry.strengths)}" if better_at else "nowhere"
+    return f", significantly above {entry.baseline} {'at all of these' if better_at == list(led) else where}"
+
+
+# ---------------------------------------------------------------- generation
+
+
+def _describe_generation(entry: GenerationResults) -> list[str]:
+    """About which images the classifier is confident, real ones among them; and which are nearest to real."""
+    clauses = [*_confident_samples(entry), *_confident_real_images(entry)]
+    confidence = f"Confident share by {entry.classifier}: {'; '.join(clauses)}." if clauses else ""
+    return [_outcome_sentence(entry, "evaluation"), confidence, _describe_frechet(entry)]
+
+
+def _confident_samples(entry: GenerationResults) -> list[str]:
+    """The samplers, the best first; only that one with its interval."""
+    shares = {
+        name: sampler.confident_share for name, sampler in entry.samplers.items() if sampler.confident_share.n
+    }
+    if not shares:
+        return []
+    first, *others = sorted(shares, key=lambda name: -_mean(shares[name]))
+    best = shares[first].format("confident_share", images=pluralize(entry.samples, "sample"))
+    rest = [f"{name} {format_metric(_mean(shares[name]), 'confident_share')}" for name in others]
+    return [f"{first} {best}", *([join_words(rest)] if rest else [])]
+
+
+def _confident_real_images(entry: GenerationResults) -> list[str]:
+    images = pluralize(entry.test_images, "test image")
+    test, rebuilt = entry.confident_share_test, entry.confident_share_reconstructed
+    shares = {"test images": test, "their reconstructions": rebuilt}
+    return [
+        f"{name} {share.format('confident_share', images=images)}"
+        for name, share in shares.items()
+        if share.n
+    ]
+
+
+def _describe_frechet(entry: GenerationResults) -> str:
+    means = {name: sampler.frechet_distance.mean for name, sampler in entry.samplers.items()}
+    distances = {name: mean for name, mean in means.items() if mean is not None}
+    if not distances:
+        return ""
+    nearest = min(distances, key=lambda name: distances[name])
+    real = entry.real_data_frechet.mean
+    beside = "" if real is None else f"; test images have {format_number(real)}"
+    return f"The smallest Fréchet distance is that of {nearest}, {format_number(distances[nearest])}{beside}."
+
+
+# ---------------------------------------------------------------- clauses
+
+
+def _outcome_sentence(entry: TrainingResults | RobustnessResults | GenerationResults, noun: str) -> str:
+    text = format_outcomes(entry.outcomes, noun, hide_complete=True)
+    return f"{text}." if text else ""
+
+
+def _sentence_of(clauses: Sequence[str]) -> str:
+    return f"{_capitalize('; '.join(clauses))}." if clauses else ""
+
+
+def _capitalize(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-_LONG: dict[str, SentenceFn] = {
-    "data": _data, "train": _train, "sweep": _settings, "noise": _noise, "generator": _generator
-}  # fmt: skip
-_SHORT: dict[str, SentenceFn] = _LONG | {"train": _train_shortly, "noise": _noise_shortly}

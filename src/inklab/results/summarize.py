@@ -1,179 +1,463 @@
-"""The study's results: every number of results.json, computed from the outcomes."""
+"""From outcomes to `results.json`: every number of a run."""
 
-from collections.abc import Iterable, Mapping
-from importlib.metadata import version
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from math import isclose
 from pathlib import Path
-from typing import Any
 
-from inklab.hardware import environment
-from inklab.io.documents import read_json, write_json
-from inklab.results.experiment_summary import (
-    Arrays,
-    Json,
-    Records,
-    summarize_generation,
-    summarize_robustness,
-    summarize_training,
-    target_of,
+import numpy as np
+from jaxtyping import Float, Integer
+
+from inklab.metrics import REPORTED_METRIC, SELECTION_METRIC, TASK_METRICS, get_metric
+from inklab.records.components import Pipeline
+from inklab.records.estimates import Difference, Estimate
+from inklab.records.outcomes import (
+    Environment,
+    EvaluationOutcome,
+    GenerationOutcome,
+    RobustnessOutcome,
+    Snapshot,
+    TrialOutcome,
+    TrialState,
+    count_outcomes,
 )
+from inklab.records.plan import (
+    REAL_DATA,
+    AnyExperimentPlan,
+    DataInfo,
+    DataPlan,
+    GenerationPlan,
+    RobustnessPlan,
+    Setting,
+    TrainingPlan,
+)
+from inklab.records.results import (
+    ConfusionMatrices,
+    DataResults,
+    DiagnosisCount,
+    ExperimentResults,
+    GenerationResults,
+    PipelineComparison,
+    PipelineResults,
+    Results,
+    RobustnessResults,
+    SamplerResults,
+    SettingComparison,
+    SettingResults,
+    SplitInfo,
+    StrengthDifference,
+    Timings,
+    TrainingResults,
+)
+from inklab.records.status import ElapsedTime
+from inklab.results.arrays import Arrays, StoredArrays
 from inklab.results.narrative import findings
-from inklab.study.forms.arrays import StoredArrays
-from inklab.study.forms.results import check_clock
-from inklab.study.run_directory import RunDirectory, Snapshot
+from inklab.statistics import (
+    adjust_family,
+    estimate,
+    family_alpha,
+    paired_difference,
+    paired_images_difference,
+)
 
-FORMAT = 1
+TrialOutcomes = Mapping[str, TrialOutcome]
+"""By id; trials that are missing wait."""
 
+EvaluationOutcomes = Mapping[str, EvaluationOutcome]
+"""By id; evaluations that are missing wait."""
 
-def summarize(
-    plan: Json,
-    outcomes: Mapping[str, Json],
-    evaluations: Mapping[str, Json],
-    arrays: Arrays,
-    *,
-    environment: Json,
-    seconds: Json | None = None,
-) -> Json:
-    """Everything that a run has found out so far.
+OutcomePair = tuple[RobustnessOutcome, RobustnessOutcome]
+"""Of a pipeline and of the baseline, in the same replicate."""
 
-    What is not finished counts as "waiting"; what failed is counted and never averaged in.
+ReadArrays = Callable[[str], Arrays]
+"""From the id of an evaluation that is done to its arrays."""
 
-    Args:
-        plan: `plan.json`.
-        outcomes: trial id -> its `outcome.json`, as far as there.
-        evaluations: evaluation id -> its `outcome.json`, as far as there.
-        arrays: evaluation id -> its arrays; asked only for evaluations that are done.
-        environment: versions, processor, threads, precision.
-        seconds: `{"total", "chapters"}`; the sums of what trials and evaluations took where left out.
-
-    Returns:
-        `results.json`: a JSON value without NaN or infinity, valid under the schema.
-    """
-    data = _data(plan["data"])
-    chapters: Json = {}
-    for chapter in plan["chapters"]:
-        told = _chapter(chapter, plan, outcomes, evaluations, arrays)
-        if told is not None:
-            chapters[chapter["name"]] = told
-    results: Json = {"format": FORMAT, "study": plan["study"], "title": plan.get("title", plan["study"])}
-    results |= {"profile": plan["profile"], "seed": plan["seed"], "data": data, "chapters": chapters}
-    results |= {"environment": environment, "seconds": seconds or _seconds(plan, outcomes, evaluations)}
-    chapters[_findings_name(plan)] = findings(results, plan)
-    return results
+MIN_REPLICATES = 3
+"""For pairs of replicates: with two, t needs 12.7 standard errors at 95%, and 267 at Holm's first of 21."""
 
 
-def _chapter(
-    chapter: Json, plan: Json, outcomes: Records, evaluations: Records, arrays: Arrays
-) -> Json | None:
-    """One chapter's numbers; None for a kind that has none."""
-    data, kind = plan["data"], chapter["kind"]
-    if kind == "train":
-        return summarize_training(chapter, outcomes, data)
-    if kind == "noise":
-        return summarize_robustness(chapter, evaluations, arrays, data, _denoisers(plan))
-    if kind == "generator":
-        return summarize_generation(chapter, evaluations, data)
-    return {"kind": "data"} | _data(data) if kind == "data" else None
+# ---------------------------------------------------------------- a run
 
 
-def _denoisers(plan: Json) -> list[str]:
-    """The chapters that train something which gives back an image."""
-    trained = [each for each in plan["chapters"] if each["kind"] == "train"]
-    return [each["name"] for each in trained if target_of(each["settings"][0]) == "images"]
-
-
-def _data(data: Json) -> Json:
-    told = {key: data[key] for key in ("source", "sha256", "train", "validation", "test")}
-    told["classes"] = {"labels": data["labels"]} | data["counts"]
-    return told | ({"note": data["note"]} if data.get("note") else {})
-
-
-def _findings_name(plan: Json) -> str:
-    return next((each["name"] for each in plan["chapters"] if each["kind"] == "findings"), "findings")
-
-
-def trials_of(chapter: Json) -> list[str]:
-    """The ids of the trials that a chapter shows, without repetition."""
-    return list(dict.fromkeys(t for setting in chapter.get("settings", []) for t in setting["trials"]))
-
-
-def best_first(chapter: Json, results: Json) -> list[Json]:
-    """A train chapter's settings, the one that is best by validation in front; as planned until it is known.
-
-    Args:
-        chapter: of the plan.
-        results: of the whole run, as far as there.
-
-    Example:
-        >>> sweep = {"name": "sweep", "settings": [{"values": {"l2": 0.0}}, {"values": {"l2": 1e-3}}]}
-        >>> [each["values"] for each in best_first(sweep, {"chapters": {"sweep": {"best": 1e-3}}})]
-        [{'l2': 0.001}, {'l2': 0.0}]
-    """
-    told = (results.get("chapters") or {}).get(chapter["name"]) or {}
-    settings = chapter.get("settings") or []
-    return sorted(settings, key=lambda each: not is_best(each.get("values") or {}, told.get("best")))
-
-
-def is_best(values: Mapping[str, Any], best: Any) -> bool:
-    """Whether a setting's values are what results.json calls best: a value where one varies, else a table."""
-    return best in (values, *(values.values() if len(values) == 1 else ()))
-
-
-def evaluations_of(chapter: Json) -> list[str]:
-    """The ids of the evaluations that a chapter shows, without repetition."""
-    return list(dict.fromkeys(each["id"] for each in chapter.get("evaluations", [])))
-
-
-def _seconds(plan: Json, outcomes: Records, evaluations: Records) -> Json:
-    """What the chapters took; a training that two chapters share counts in both, and once in the total."""
-    spent: dict[str, float] = {}
-    for records in (outcomes, evaluations):
-        spent |= {each: float(record.get("seconds") or 0) for each, record in records.items()}
-
-    def total(ids: Iterable[str]) -> float:
-        return sum(spent.get(each, 0.0) for each in ids)
-
-    shown: dict[str, list[str]] = {
-        chapter["name"]: trials_of(chapter) + evaluations_of(chapter) for chapter in plan["chapters"]
-    }
-    chapters: dict[str, Any] = {name: total(ids) for name, ids in shown.items() if ids}
-    return {"total": total({each for ids in shown.values() for each in ids}), "chapters": chapters}
-
-
-def write_results(
-    folder: RunDirectory, snapshot: Snapshot | None = None, to: Path | None = None
-) -> dict[str, Any]:
-    """Compute results.json from what stands in a run folder, and write it.
-
-    Args:
-        folder: the run.
-        snapshot: what was read of it already, so as not to read it twice.
-        to: folder to write it to; the run's own if left out.
-    """
-    results = results_of(folder, snapshot)
-    write_json((to or folder.path) / "results.json", results)
-    return results
-
-
-def results_of(folder: RunDirectory, snapshot: Snapshot | None = None) -> dict[str, Any]:
-    """What a run found out so far, computed from its outcomes.
-
-    Args:
-        folder: the run.
-        snapshot: what was read of it already, so as not to read it twice.
+def write_results(path: Path, snapshot: Snapshot) -> Results:
+    """Compute `results.json` from what was read of a run directory, and write it there.
 
     Raises:
-        CorruptFileError: one of its files is damaged; it is named.
+        CorruptFileError: a file of the run is damaged.
     """
-    read = snapshot or folder.snapshot()
-    how = read.plan["how"]
-    ran: Iterable[dict[str, Any]] = (each.get("ran") or {} for each in read.outcomes.values())
-    measured = next((each for each in ran if each), environment(how["threads"], version("torch")))
-    told = {**measured, **{key: how[key] for key in ("precision", "threads", "workers")}}
-    for key in ("members", "lifted", "compiled"):
-        told.pop(key, None)
-    arrays = StoredArrays(folder.path, read.plan).finished
-    results = summarize(read.plan, read.outcomes, read.evaluations, arrays, environment=told)
-    clock = folder.path / "clock.json"
-    if clock.is_file():
-        results["seconds"]["total"] = check_clock(read_json(clock), clock)["seconds"]
+    results = results_of(path, snapshot)
+    results.write(path / "results.json")
     return results
+
+
+def results_of(path: Path, snapshot: Snapshot) -> Results:
+    """What a run has found out so far, computed from what was read of its directory.
+
+    Raises:
+        CorruptFileError: a file of the run is damaged.
+    """
+    arrays = StoredArrays(path, snapshot.plan).finished
+    return summarize(snapshot, arrays, _read_elapsed(path / "timer.json"))
+
+
+def summarize(snapshot: Snapshot, arrays: ReadArrays, elapsed: float | None = None) -> Results:
+    """The results of a run. Failed trials are counted and never averaged in.
+
+    Args:
+        snapshot: the plan, and outcomes as far as they are there.
+        arrays: reads the arrays of an evaluation that is done.
+        elapsed: seconds that somebody waited; None for the sum over trials and evaluations.
+    """
+    plan = snapshot.plan
+    summaries = {experiment.name: _summarize(experiment, snapshot, arrays) for experiment in plan.experiments}
+    results = Results(
+        study=plan.study,
+        title=plan.title or plan.study,
+        profile=plan.profile,
+        seed=plan.seed,
+        data=SplitInfo.from_data(plan.data),
+        experiments={name: summary for name, summary in summaries.items() if summary is not None},
+        environment=_environment(snapshot),
+        timings=_timings(snapshot, elapsed),
+    )
+    return results.model_copy(update={"findings": findings(results, plan)})
+
+
+def _summarize(
+    experiment: AnyExperimentPlan, snapshot: Snapshot, arrays: ReadArrays
+) -> ExperimentResults | None:
+    data, evaluations = snapshot.plan.data, snapshot.evaluations
+    match experiment:
+        case TrainingPlan():
+            return summarize_training(experiment, snapshot.outcomes, data)
+        case RobustnessPlan():
+            return _Robustness(experiment, evaluations, arrays, data).summarize(snapshot.plan.denoisers)
+        case GenerationPlan():
+            return _summarize_generation(experiment, evaluations, data)
+        case DataPlan():
+            return DataResults()
+    return None
+
+
+def _timings(snapshot: Snapshot, elapsed: float | None) -> Timings:
+    """A training that two experiments share counts in both of them, and once in the total."""
+    plan = snapshot.plan
+    outcomes = (*snapshot.outcomes.items(), *snapshot.evaluations.items())
+    seconds = {id: outcome.seconds for id, outcome in outcomes}
+    ids = {
+        experiment.name: (*plan.trials_of(experiment.name), *plan.evaluations_of(experiment.name))
+        for experiment in plan.experiments
+    }
+    return Timings(
+        total=sum(seconds.get(id, 0.0) for id in plan.ids) if elapsed is None else elapsed,
+        experiments={name: sum(seconds.get(id, 0.0) for id in own) for name, own in ids.items() if own},
+    )
+
+
+def _environment(snapshot: Snapshot) -> Environment:
+    """That of the first trial that says it, else of this process; with what holds for the whole run."""
+    execution = snapshot.plan.execution
+    recorded = (outcome.environment for outcome in snapshot.outcomes.values())
+    environment = next(filter(None, recorded), None) or Environment.current(execution.threads)
+    of_run = {"precision": execution.precision, "threads": execution.threads, "workers": execution.workers}
+    of_trial = dict.fromkeys(("members", "stacked", "compiled"))
+    return environment.model_copy(update={**of_run, **of_trial})
+
+
+def _read_elapsed(path: Path) -> float | None:
+    try:
+        return ElapsedTime.read(path).seconds
+    except FileNotFoundError:
+        return None
+
+
+# ---------------------------------------------------------------- experiments that train networks
+
+
+def summarize_training(experiment: TrainingPlan, outcomes: TrialOutcomes, data: DataInfo) -> TrainingResults:
+    """The results of an experiment that trains networks; trials without an outcome count as waiting."""
+    settings = [_summarize_setting(setting, experiment, outcomes, data) for setting in experiment.settings]
+    best = _find_best(settings, SELECTION_METRIC[experiment.task]) if experiment.grid else 0
+    return TrainingResults(
+        task=experiment.task,
+        grid=experiment.grid,
+        settings=tuple(settings),
+        outcomes=count_outcomes(experiment.trials, outcomes),
+        best_setting=None if best is None else settings[best].values,
+        comparisons=() if best is None else _compare_with_best(experiment, best, outcomes),
+    )
+
+
+def _summarize_setting(
+    setting: Setting, experiment: TrainingPlan, outcomes: TrialOutcomes, data: DataInfo
+) -> SettingResults:
+    recorded = [outcomes[trial] for trial in setting.trials if trial in outcomes]
+    metrics = [outcome.metrics for outcome in recorded if outcome.is_done and outcome.metrics is not None]
+    names = dict.fromkeys([*TASK_METRICS[experiment.task], *(name for row in metrics for name in row)])
+    return SettingResults(
+        values=setting.values,
+        parameters=next((outcome.parameters for outcome in recorded if outcome.parameters), None),
+        outcomes=count_outcomes(setting.trials, outcomes),
+        metrics={
+            name: _estimate_metric(name, [row[name] for row in metrics if name in row], data)
+            for name in names
+        },
+        diagnoses=_count_diagnoses(recorded),
+    )
+
+
+def _estimate_metric(name: str, values: Sequence[float], data: DataInfo) -> Estimate:
+    metric = get_metric(name)
+    images: int = getattr(data, metric.split) if metric.is_share and metric.split else 0
+    return estimate(values, images=images or None)
+
+
+def _count_diagnoses(outcomes: Iterable[TrialOutcome]) -> tuple[DiagnosisCount, ...]:
+    """Diagnoses in the order in which they first occur, each with its number of trials."""
+    all_diagnoses = [diagnosis for outcome in outcomes for diagnosis in outcome.diagnoses]
+    first = {diagnosis.name: diagnosis for diagnosis in reversed(all_diagnoses)}
+    names = [diagnosis.name for diagnosis in all_diagnoses]
+    return tuple(
+        DiagnosisCount(
+            name=name, message=first[name].message, advice=first[name].advice, trials=names.count(name)
+        )
+        for name in dict.fromkeys(names)
+    )
+
+
+def _find_best(settings: Sequence[SettingResults], name: str) -> int | None:
+    """The setting with the best mean on the validation set; None while there is no mean.
+
+    A setting of which trials diverged is chosen only if there is no other: its mean is that of the survivors.
+    """
+    sign = -1.0 if get_metric(name).higher_is_better else 1.0
+    candidates = [
+        (TrialState.DIVERGED in setting.outcomes, sign * mean, index)
+        for index, setting in enumerate(settings)
+        if (mean := setting.metrics[name].mean) is not None
+    ]
+    return min(candidates)[2] if candidates else None
+
+
+def _compare_with_best(
+    experiment: TrainingPlan, best: int, outcomes: TrialOutcomes
+) -> tuple[SettingComparison, ...]:
+    """On the test set, which had no part in the choice."""
+    baseline = experiment.settings[best]
+    others = [setting for index, setting in enumerate(experiment.settings) if index != best]
+    metric = REPORTED_METRIC[experiment.task]
+    differences = [
+        compare_trials(other.trials, baseline.trials, outcomes, metric, comparisons=len(others))[0]
+        for other in others
+    ]
+    return tuple(
+        SettingComparison(values=other.values, baseline=baseline.values, metric=metric, difference=difference)
+        for other, difference in zip(others, adjust_family(differences), strict=True)
+    )
+
+
+def compare_trials(
+    a: Sequence[str], b: Sequence[str], outcomes: TrialOutcomes, metric: str, *, comparisons: int = 1
+) -> tuple[Difference, tuple[int, ...]]:
+    """The difference a - b of a metric over the replicates that are done in both, and which those are.
+
+    Args:
+        a: ids of trials; entry k is replicate k.
+        b: ids of trials; entry k is replicate k. There may be more or fewer of them.
+        outcomes: of trials by id.
+        metric: its name.
+        comparisons: how many of them make up the family.
+    """
+    values = {}
+    for replicate, pair in enumerate(zip(a, b, strict=False)):
+        metrics = [outcomes[trial].metrics or {} for trial in pair if trial in outcomes]
+        if len(metrics) == 2 and all(metric in row for row in metrics):
+            values[replicate] = [row[metric] for row in metrics]
+    first, second = zip(*values.values(), strict=True) if values else ((), ())
+    return paired_difference(first, second, alpha=family_alpha(comparisons)), tuple(values)
+
+
+# ---------------------------------------------------------------- experiments that compare pipelines
+
+
+class _Robustness:
+    """An experiment with its outcomes sorted by pipeline and replicate."""
+
+    def __init__(
+        self, experiment: RobustnessPlan, outcomes: EvaluationOutcomes, arrays: ReadArrays, data: DataInfo
+    ) -> None:
+        self.experiment = experiment
+        self.arrays = lru_cache(maxsize=None)(arrays)
+        self.n_classes = data.n_classes
+        self.outcomes = count_outcomes([planned.id for planned in experiment.evaluations], outcomes)
+        self.done: dict[Pipeline, dict[int, RobustnessOutcome]] = {name: {} for name in experiment.pipelines}
+        for planned in sorted(experiment.evaluations, key=lambda planned: planned.replicate):
+            outcome = outcomes.get(planned.id)
+            if isinstance(outcome, RobustnessOutcome) and outcome.is_done:
+                self.done[planned.pipeline][planned.replicate] = outcome
+
+    def summarize(self, denoisers: Sequence[str]) -> RobustnessResults:
+        """The results; denoisers are experiments whose networks may stand in front of the classifier."""
+        experiment, baseline = self.experiment, self.experiment.baseline
+        others = [name for name in experiment.pipelines if name != baseline]
+        denoised = (
+            name for name in others if name.parts[0] in denoisers and name.parts[1:] == baseline.parts
+        )
+        return RobustnessResults(
+            corruption=experiment.corruption,
+            strengths=experiment.strengths,
+            images=experiment.images,
+            baseline=baseline,
+            outcomes=self.outcomes,
+            pipelines={name: self.pipeline(name) for name in experiment.pipelines},
+            confusion_matrices={name: self.confusion_matrices(name) for name in experiment.pipelines},
+            comparisons=tuple(self.compare(name) for name in others),
+            denoised_pipeline=next(denoised, None),
+        )
+
+    def pipeline(self, name: Pipeline) -> PipelineResults:
+        """Estimates at each strength."""
+        done, positions = self.done[name].values(), range(len(self.experiment.strengths))
+        return PipelineResults(
+            replicates=tuple(self.done[name]),
+            recall=tuple(self._estimate([outcome.recall[i] for outcome in done]) for i in positions),
+            recall_per_class=tuple(
+                _mean_rows([outcome.recall_per_class[i] for outcome in done]) for i in positions
+            ),
+            accuracy=tuple(self._estimate([outcome.accuracy[i] for outcome in done]) for i in positions),
+        )
+
+    def _estimate(self, values: Sequence[float]) -> Estimate:
+        return estimate(values, images=self.experiment.images)
+
+    def confusion_matrices(self, name: Pipeline) -> ConfusionMatrices:
+        """Counts of (true class, predicted class), summed over replicates."""
+        done, by_strength = self.done[name], {}
+        for strength in self.experiment.confusion_at if done else ():
+            position = _position(strength, self.experiment.strengths)
+            if position is not None:
+                arrays = [self.arrays(outcome.id) for outcome in done.values()]
+                counts = sum(
+                    confusion_matrix(stored["labels"], stored["predicted"][position], self.n_classes)
+                    for stored in arrays
+                )
+                by_strength[f"{strength:g}"] = tuple(map(tuple, np.asarray(counts).tolist()))
+        return ConfusionMatrices(replicates=tuple(done), by_strength=by_strength)
+
+    def compare(self, name: Pipeline) -> PipelineComparison:
+        """A pipeline less the baseline at each strength: one family for Holm's procedure.
+
+        In pairs of replicates where there are enough, else of test images.
+        """
+        first, second = self.done[name], self.done[self.experiment.baseline]
+        common = [replicate for replicate in first if replicate in second]
+        pairs = [(first[replicate], second[replicate]) for replicate in common]
+        over_replicates = len(common) >= MIN_REPLICATES
+        differences = adjust_family(
+            self._replicate_differences(pairs) if over_replicates else self._image_differences(pairs)
+        )
+        strengths = self.experiment.strengths[: len(differences)]
+        rows = tuple(
+            StrengthDifference(strength=strength, difference=difference)
+            for strength, difference in zip(strengths, differences, strict=True)
+        )
+        better_at = tuple(row.strength for row in rows if (row.difference.lower or 0) > 0)
+        return PipelineComparison(
+            pipeline=name,
+            baseline=self.experiment.baseline,
+            paired_over="replicates" if over_replicates else "images",
+            replicates=tuple(common),
+            differences=rows,
+            significant_from=min(better_at, default=None),
+            better_at=better_at,
+            worse_at=tuple(row.strength for row in rows if (row.difference.upper or 0) < 0),
+        )
+
+    def _replicate_differences(self, pairs: Sequence[OutcomePair]) -> list[Difference]:
+        columns = range(len(self.experiment.strengths))
+        recalls = [([a.recall[i] for a, _ in pairs], [b.recall[i] for _, b in pairs]) for i in columns]
+        return [paired_difference(a, b, alpha=family_alpha(len(columns))) for a, b in recalls]
+
+    def _image_differences(self, pairs: Sequence[OutcomePair]) -> list[Difference]:
+        """For each image the share of replicates that classified it rightly, paired over the images."""
+        if not pairs:
+            return []
+        labels = self.arrays(pairs[0][0].id)["labels"]
+        first, second = (self._share_right(side, labels) for side in zip(*pairs, strict=True))
+        alpha = family_alpha(len(first))
+        return [
+            paired_images_difference(a, b, labels, alpha=alpha) for a, b in zip(first, second, strict=True)
+        ]
+
+    def _share_right(
+        self, outcomes: Sequence[RobustnessOutcome], labels: Integer[np.ndarray, " n"]
+    ) -> Float[np.ndarray, "s n"]:
+        return np.asarray(
+            np.mean([self.arrays(outcome.id)["predicted"] == labels for outcome in outcomes], axis=0)
+        )
+
+
+def confusion_matrix(
+    labels: Integer[np.ndarray, " n"], predicted: Integer[np.ndarray, " n"], n_classes: int
+) -> Integer[np.ndarray, "k k"]:
+    """How often an image of class `row` was classified as class `column`.
+
+    Example:
+        >>> confusion_matrix(np.array([0, 0, 1]), np.array([0, 1, 1]), 2).tolist()
+        [[1, 1], [0, 1]]
+    """
+    cells = labels.astype(np.int64) * n_classes + predicted.astype(np.int64)
+    return np.bincount(cells, minlength=n_classes * n_classes).reshape(n_classes, n_classes)
+
+
+def _mean_rows(rows: Sequence[Sequence[float | None]]) -> tuple[float | None, ...]:
+    """Column by column the mean over those rows that have a number there."""
+    columns = zip(*rows, strict=True)
+    return tuple(estimate([value for value in column if value is not None]).mean for column in columns)
+
+
+def _position(strength: float, strengths: Sequence[float]) -> int | None:
+    return next((i for i, other in enumerate(strengths) if isclose(other, strength, abs_tol=1e-9)), None)
+
+
+# ---------------------------------------------------------------- experiments that draw new images
+
+
+def _summarize_generation(
+    experiment: GenerationPlan, outcomes: EvaluationOutcomes, data: DataInfo
+) -> GenerationResults:
+    """Shares of real images are over the test set."""
+    done: dict[str, list[GenerationOutcome]] = {name: [] for name in (REAL_DATA, *experiment.samplers)}
+    for evaluation in experiment.evaluations:
+        outcome = outcomes.get(evaluation.id)
+        if isinstance(outcome, GenerationOutcome) and outcome.is_done:
+            done[evaluation.sampler].append(outcome)
+    real = done[REAL_DATA]
+    return GenerationResults(
+        decoder=experiment.decoder,
+        classifier=experiment.classifier,
+        outcomes=count_outcomes([evaluation.id for evaluation in experiment.evaluations], outcomes),
+        samples=experiment.samples,
+        test_images=data.test,
+        real_data_frechet=_estimate_present([outcome.frechet_distance for outcome in real]),
+        confident_share_test=_estimate_present([outcome.confident_share for outcome in real], data.test),
+        confident_share_reconstructed=_estimate_present(
+            [outcome.confident_share_reconstructed for outcome in real], data.test
+        ),
+        samplers={name: _summarize_sampler(done[name], experiment) for name in experiment.samplers},
+    )
+
+
+def _summarize_sampler(done: Sequence[GenerationOutcome], experiment: GenerationPlan) -> SamplerResults:
+    return SamplerResults(
+        confident_share=_estimate_present([outcome.confident_share for outcome in done], experiment.samples),
+        frechet_distance=_estimate_present([outcome.frechet_distance for outcome in done]),
+        nn_distance=_estimate_present([outcome.nn_distance for outcome in done]),
+        class_shares=_mean_rows(
+            [outcome.class_shares for outcome in done if outcome.class_shares is not None]
+        ),
+    )
+
+
+def _estimate_present(values: Iterable[float | None], images: int | None = None) -> Estimate:
+    return estimate([value for value in values if value is not None], images=images)

@@ -1,4 +1,4 @@
-"""A server on one's own machine: a run's networks to draw for, its study while it runs (docs/serving.md).
+"""A local server: a page and an API for the trained models of a run, and its progress (docs/serving.md).
 
 Imported only where something is served: it needs the packages of `inklab[serve]`.
 """

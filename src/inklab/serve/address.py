@@ -1,18 +1,22 @@
-"""Where the server listens, and who may ask: its address, the names it answers to, its token."""
+"""Where the server listens, and who may ask: its address, its host names, its token."""
 
 import hashlib
 import hmac
 import re
 import secrets
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
 from ipaddress import ip_address
 
 from inklab.errors import ConfigError
 
-BACKLOG = 1024  # connections that the system keeps while the server is busy
+BACKLOG = 1024  # connections that the system queues while the server is busy
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+ANY_ADDRESS = ("0.0.0.0", "::")  # addresses to bind to that are no names of a server
+MIN_TOKEN_LENGTH = 16  # characters
+TOKEN = re.compile(rf"[\w.~-]{{{MIN_TOKEN_LENGTH},200}}", re.ASCII)
+HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\]")
 
 
 @dataclass(frozen=True)
@@ -20,60 +24,60 @@ class BindAddress:
     """Where to listen, and for whom.
 
     Attributes:
-        host: an address of this machine; loopback, or there must be a token.
+        host: an address of this machine; with any but a loopback address, a token is needed.
         port: 0 takes a free one.
-        token: what must be given, if anything.
-        allowed: names under which others may ask, beside the loopback's and `host`.
+        token: that requests must have; None if they need none.
+        allowed_hosts: names of the server, besides those of the loopback and `host`.
     """
 
     host: str = "127.0.0.1"
     port: int = 8470
     token: str | None = None
-    allowed: Sequence[str] = ()
+    allowed_hosts: Sequence[str] = ()
+
+    def check(self) -> None:
+        """Refuse an address that other machines reach without a token, and host names that are none.
+
+        Raises:
+            ConfigError: see above.
+        """
+        if self.token is None and not is_loopback(self.host):
+            raise ConfigError(
+                f"--host {self.host} lets other machines use the server, so a token is needed: add "
+                "--token auto, or use --host 127.0.0.1",
+                key="token",
+            )
+        AllowedHosts.of(self, self.port)
 
 
-def listen(place: BindAddress) -> socket.socket:
-    """A socket at the place.
+def listen(address: BindAddress) -> socket.socket:
+    """A socket that listens at an address.
 
     Raises:
-        ConfigError: the port is taken, or the address is not this machine's.
+        ConfigError: the port is in use, or the address is not this machine's.
     """
-    kind = socket.AF_INET6 if ":" in place.host else socket.AF_INET
-    listener = socket.socket(kind, socket.SOCK_STREAM)
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((place.host, place.port))
+        listener.bind((address.host, address.port))
         listener.listen(BACKLOG)
     except (OSError, OverflowError) as error:
         listener.close()
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(
-            f"can't listen at {place.host}, port {place.port}: {reason}; choose another --port, or 0, which "
-            "takes a free one"
+            f"can't listen at {address.host}, port {address.port}: {reason}; choose another --port, or 0 for "
+            "a free one",
+            key="port",
         ) from error
     return listener
-
-
-LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
-
-
-MIN_TOKEN_LENGTH = 16  # characters
-
-
-TOKEN = re.compile(rf"[\w.~-]{{{MIN_TOKEN_LENGTH},200}}", re.ASCII)
-
-
-NAME = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\]")
-
-
-ANY_ADDRESS = ("0.0.0.0", "::")  # addresses to bind to that nobody asks for
 
 
 def is_loopback(address: str) -> bool:
     """Whether only this machine reaches an address.
 
     Example:
-        >>> [is_loopback(each) for each in ("127.0.0.1", "localhost", "::1", "0.0.0.0", "192.168.0.7")]
+        >>> [is_loopback(host) for host in ("127.0.0.1", "localhost", "::1", "0.0.0.0", "192.168.0.7")]
         [True, True, True, False, False]
     """
     if address == "localhost":
@@ -84,76 +88,71 @@ def is_loopback(address: str) -> bool:
         return False
 
 
-def check_address(address: str, token: str | None) -> None:
-    """Refuse to be reached from other machines without a token.
+def parse_token(text: str | None) -> str | None:
+    """The token that a user chose; "auto" makes a random one.
 
     Raises:
-        ConfigError: `address` is no loopback address, and there is no token.
+        ConfigError: it is too short or too long, or has characters that a link can't contain as they are.
     """
-    if token is None and not is_loopback(address):
-        raise ConfigError(
-            f"--host {address} lets other machines ask, so a token is needed: add --token auto, or use "
-            "--host 127.0.0.1"
-        )
-
-
-def token_of(asked: str | None) -> str | None:
-    """The token that was asked for; "auto" makes one.
-
-    Raises:
-        ConfigError: it is too short, or has characters that don't stand in a link as they are.
-    """
-    if asked == "auto":
+    if text == "auto":
         return secrets.token_urlsafe(24)
-    if asked is not None and not TOKEN.fullmatch(asked):
+    if text is not None and not TOKEN.fullmatch(text):
         raise ConfigError(
-            f"the token has {len(asked)} characters; allowed are {MIN_TOKEN_LENGTH} to 200 letters, digits, "
-            "and any of - _ . ~, or 'auto'"
+            f"the token has {len(text)} characters; allowed are {MIN_TOKEN_LENGTH} to 200 letters, digits, "
+            "and any of - _ . ~, or 'auto'",
+            key="token",
         )
-    return asked
+    return text
 
 
 @dataclass(frozen=True)
 class AllowedHosts:
-    """Names under which a server may be asked; by others, foreign pages get round a browser's rules.
+    """Names of a server; a request for another name comes from a page that pretends to be the server's.
 
     Attributes:
         port: where it listens.
-        own: names with that port: the loopback's, and the address it is bound to.
-        also: names that the user allows, with any port or none: a proxy may stand in front.
+        bound: names with that port: the loopback's, and the address that it is bound to.
+        extra: names that the user allows, with any port or none: a proxy may be in front.
     """
 
     port: int
-    own: frozenset[str]
-    also: frozenset[str] = frozenset()
+    bound: frozenset[str]
+    extra: frozenset[str] = frozenset()
 
-    @staticmethod
-    def of(address: str, port: int, allowed: Sequence[str] = ()) -> "AllowedHosts":
+    @classmethod
+    def of(cls, address: BindAddress, port: int) -> "AllowedHosts":
         """Names of a server that listens at an address.
 
+        Args:
+            address: with the names that the user allows.
+            port: that it got.
+
         Raises:
-            ConfigError: one that is to be allowed is no name of a machine.
+            ConfigError: one of them is no host name.
         """
-        for name in allowed:
-            if not NAME.fullmatch(_bracketed(name)):
+        for name in address.allowed_hosts:
+            if not HOST_NAME.fullmatch(_bracketed(name)):
                 raise ConfigError(
-                    f"--allow-host '{name[:60]}' is no name of a machine; give one such as lab.example"
+                    f"--allowed-host '{name[:60]}' is no host name; write one such as lab.example",
+                    key="allowed-host",
                 )
-        bound = () if address in ANY_ADDRESS else (_bracketed(address),)
-        return AllowedHosts(port, frozenset((*LOOPBACK, *bound)), frozenset(map(_bracketed, allowed)))
+        bound = () if address.host in ANY_ADDRESS else (_bracketed(address.host),)
+        return cls(port, frozenset((*LOOPBACK, *bound)), frozenset(map(_bracketed, address.allowed_hosts)))
 
     def allow(self, host: str) -> bool:
         """Whether a Host header names this server.
 
         Example:
-            >>> here = AllowedHosts.of("127.0.0.1", 8470)
-            >>> [here.allow(host) for host in ("localhost:8470", "[::1]:8470", "localhost", "evil.example")]
+            >>> hosts = AllowedHosts.of(BindAddress(), 8470)
+            >>> [hosts.allow(host) for host in ("localhost:8470", "[::1]:8470", "localhost", "evil.example")]
             [True, True, False, False]
         """
-        name, port = _split(host.lower())
-        if name in self.also:
-            return port is None or port.isdecimal()
-        return name in self.own and (port or "80") == str(self.port)
+        name, colon, port = host.lower().rpartition(":")
+        if not colon or port.endswith("]"):  # no port; the colon is of an IPv6 address
+            name, port = host.lower(), "80"
+        if name in self.extra:
+            return port.isdecimal()
+        return name in self.bound and (port or "80") == str(self.port)
 
 
 def _bracketed(name: str) -> str:
@@ -161,18 +160,13 @@ def _bracketed(name: str) -> str:
     return f"[{name}]" if ":" in name and not name.startswith("[") else name
 
 
-def _split(host: str) -> tuple[str, str | None]:
-    name, colon, port = host.rpartition(":")
-    return (name, port) if colon and not port.endswith("]") else (host, None)
-
-
 @dataclass(frozen=True)
 class AuthToken:
-    """The token of a server, as it is asked for.
+    """The token of a server.
 
     Attributes:
         token: the text.
-        port: where it listens; cookies don't tell ports apart, so it is part of the cookie's name.
+        port: where the server listens; cookies ignore ports, so it is part of the cookie's name.
     """
 
     token: str
@@ -180,28 +174,25 @@ class AuthToken:
 
     @property
     def cookie(self) -> str:
-        """The cookie that is set in a browser that came with the token; the token can't be had from it."""
+        """Name of the cookie that a browser gets when it opens the link with the token."""
         return f"inklab_{self.port}"
 
     @property
-    def secret(self) -> str:
-        """What stands in the cookie."""
+    def cookie_value(self) -> str:
+        """Value of that cookie; the token can't be computed from it."""
         return hashlib.sha256(f"inklab page {self.token}".encode()).hexdigest()
 
-    def fits(self, given: str) -> bool:
-        """Whether somebody gave the token; takes as long for a wrong one."""
-        return hmac.compare_digest(given.encode(), self.token.encode())
+    def matches(self, text: str) -> bool:
+        """Whether a text is the token; takes as long for a wrong one."""
+        return _is_equal(text, self.token)
 
-    def opens(self, authorization: str, cookies: Iterable[str]) -> bool:
-        """Whether a request's headers have it: `Authorization: Bearer TOKEN`, or the cookie."""
-        kind, _, given = authorization.partition(" ")
-        if kind.lower() == "bearer" and self.fits(given.strip()):
+    def authorizes(self, headers: Mapping[str, str], cookies: Mapping[str, str]) -> bool:
+        """Whether a request has the token: `Authorization: Bearer TOKEN`, or the cookie."""
+        scheme, _, text = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and self.matches(text.strip()):
             return True
-        return any(hmac.compare_digest(each.encode(), self.secret.encode()) for each in self._values(cookies))
+        return _is_equal(cookies.get(self.cookie, ""), self.cookie_value)
 
-    def _values(self, cookies: Iterable[str]) -> list[str]:
-        try:
-            jars = [SimpleCookie(each) for each in cookies]
-        except CookieError:
-            return []
-        return [jar[self.cookie].value for jar in jars if self.cookie in jar]
+
+def _is_equal(text: str, secret: str) -> bool:
+    return hmac.compare_digest(text.encode(), secret.encode())

@@ -1,284 +1,299 @@
-"""The answers of the API: what is served, predictions, denoising, new images."""
+"""The routes of the API: predictions, denoising, new images; what is served, and the study."""
 
 import asyncio
-import json
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import AsyncIterator, Sequence
+from typing import Annotated, NamedTuple
 
 import numpy as np
+from fastapi import Depends, Request
+from fastapi.responses import StreamingResponse
 
-from inklab.corruptions.corruption import Corruption, corruptions
+import inklab
 from inklab.errors import UnknownNameError
+from inklab.records.components import Pipeline
+from inklab.serve import schemas
 from inklab.serve.app_state import AppState
 from inklab.serve.catalog import Catalog
-from inklab.serve.inputs import available_corruptions, corrupt_bytes, to_uint8
-from inklab.serve.latents import DEFAULT_SAMPLER, available_samplers
-from inklab.serve.limits import HttpError
-from inklab.serve.model_registry import decoder_id, encoder_id
-from inklab.serve.ood import NEAREST, is_empty
-from inklab.serve.schemas import (
-    CorruptionRequest,
-    DenoiseRequest,
-    GenerateRequest,
-    PredictRequest,
-    decode_images,
-    encode_images,
-    pixels_of,
+from inklab.serve.inputs import (
+    DEFAULT_SAMPLER,
+    available_corruptions,
+    available_samplers,
+    corrupt_pixels,
+    default_corruption,
+    to_uint8,
 )
+from inklab.serve.middleware import HttpError
+from inklab.serve.model_registry import AutoencoderHalves, decoder_id, encoder_id
+from inklab.serve.ood import NEAREST, is_empty
+from inklab.serve.schemas import decode_base64, decode_images, encode_image
 
-USUAL_CORRUPTION = "salt_and_pepper"  # of a lone bundle, and of a study without noise
+
+async def _app_state(request: Request) -> AppState:
+    state: AppState = request.app.state.inklab
+    return state
+
+
+State = Annotated[AppState, Depends(_app_state)]
+
+
+# ---------------------------------------------------------------- images
 
 
 class PipelineOutput(NamedTuple):
-    """Of a pipeline: what reached the classifier, and what that said."""
+    """What a pipeline computes from some images: the inputs of its classifier, and its outputs."""
 
-    seen: np.ndarray
+    denoised: np.ndarray
     logits: np.ndarray
     probabilities: np.ndarray
 
 
-class ApiHandlers:
-    """Answers about images.
-
-    Args:
-        service: what they are made of.
-    """
-
-    def __init__(self, service: AppState) -> None:
-        self._service = service
-
-    async def predict(self, asked: PredictRequest) -> bytes:
-        """What pipelines say of images: JSON as `forms.PredictAnswer`.
-
-        Raises:
-            HttpError, InklabError: something in the request doesn't exist.
-        """
-        chosen = self._pipelines(asked.pipelines)
-        images = await self._images(asked)
-        shown = await self._shown(images, asked.noise)
-        judging, ask = self._service.judging, self._service.batcher.ask
-        near = ask(NEAREST, images) if judging.near is not None else None
-        if len(chosen) == 1 and len(chosen[0]) == 1:  # the usual question, without a task of its own
-            said = [PipelineOutput(shown, *await ask(chosen[0][0], shown))]
-        else:
-            said = await self._passed(chosen, shown)
-        nearness = None if near is None else (await near)[0]
-        return self._judged(images, shown, chosen, said, nearness)
-
-    async def denoise(self, asked: DenoiseRequest) -> bytes:
-        """What a denoiser makes of images: JSON as `forms.DenoiseAnswer`.
-
-        Raises:
-            HttpError, InklabError: something in the request doesn't exist.
-        """
-        name = _one_of("denoiser", asked.denoiser, self._service.shelf.denoisers)
-        images = await self._images(asked)
-        shown = await self._shown(images, asked.noise)
-        (cleaned,) = await self._service.batcher.ask(name, shown)
-        told = [map(encode_images, each) for each in (images, to_uint8(shown), to_uint8(cleaned))]
-        rows = (dict(zip(("image", "shown", "cleaned"), row, strict=True)) for row in zip(*told, strict=True))
-        return json.dumps({"images": list(rows)}).encode()
-
-    async def generate(self, asked: GenerateRequest) -> bytes:
-        """New images and what a classifier sees in them: JSON as `forms.GenerateAnswer`.
-
-        Raises:
-            HttpError, InklabError: something in the request doesn't exist.
-        """
-        shelf, ask = self._service.shelf, self._service.batcher.ask
-        known = [name for name in shelf.denoisers if name in self._service.stock.halves]
-        usual = shelf.generator.get("decoder")
-        name = _one_of("decoder", asked.decoder or (usual if usual in known else None), known)
-        samplers = [each.name for each in available_samplers(shelf.generator)]
-        sampler = _one_of(
-            "sampler", asked.sampler or (DEFAULT_SAMPLER if DEFAULT_SAMPLER in samplers else None), samplers
-        )
-        near = None if asked.near is None else pixels_of([asked.near], shelf.shape, "near")
-        codes = await self._service.decoder(name)
-        if near is not None:
-            (code,) = await ask(encoder_id(name), near)
-            drawn = codes.around(code, asked.count, asked.spread, asked.seed)
-        elif asked.at is not None:
-            drawn = codes.walk(sampler, asked.at, asked.seed)
-        else:
-            drawn = codes.drawn(sampler, asked.count, asked.seed)
-        (images,) = await ask(decoder_id(name), drawn)
-        told = {
-            "images": [encode_images(each) for each in to_uint8(images)],
-            "recognised": await self._recognised(images),
-        }
-        return json.dumps(told).encode()
-
-    async def _recognised(self, images: np.ndarray) -> list[dict[str, Any]]:
-        shelf = self._service.shelf
-        judge = next(
-            (
-                name
-                for name in (shelf.generator.get("judge"), *shelf.classifiers)
-                if name in shelf.classifiers
-            ),
-            None,
-        )
-        if judge is None:
-            return []
-        _, probabilities = await self._service.batcher.ask(judge, images)
-        rows = zip(probabilities.argmax(axis=1), probabilities.max(axis=1), strict=True)
-        return [{"label": shelf.labels[k], "probability": round(float(share), 6)} for k, share in rows]
-
-    def _pipelines(self, asked: Sequence[str] | None) -> list[tuple[str, ...]]:
-        known = self._service.shelf.pipelines
-        if not known:
-            raise HttpError(
-                404, "there is no classifier to ask; if the study runs, one will come: see /api/networks"
+async def predict(body: schemas.PredictRequest, state: State) -> schemas.PredictResponse:
+    """What pipelines predict for images."""
+    pipelines = _find_pipelines(body.pipelines, state.catalog)
+    images = await _read_images(body, state)
+    corrupted = await _corrupt(images, body.corruption, state)
+    similar = state.batcher.run(NEAREST, images) if state.ood.neighbors is not None else None
+    outputs = await _run_pipelines(pipelines, corrupted, state)
+    similarity = None if similar is None else (await similar)[0]
+    config = state.catalog.preprocessing
+    empty = is_empty(images, None if config.is_resize_only else config.light_on_dark)
+    predictions = [
+        _predictions(pipeline, output, similarity, empty, state)
+        for pipeline, output in zip(pipelines, outputs, strict=True)
+    ]
+    rows = zip(images, to_uint8(corrupted), zip(*predictions, strict=True), strict=True)
+    return schemas.PredictResponse(
+        images=[
+            schemas.ImagePredictions(
+                input=encode_image(image), corrupted=encode_image(after), predictions=list(row)
             )
-        if asked is None:
-            return [known[0]]
-        chosen = [tuple(each.split("+")) for each in dict.fromkeys(asked)]
-        for each in chosen:
-            if each not in known:
-                raise UnknownNameError("pipeline", "+".join(each), ["+".join(parts) for parts in known])
-        return chosen
-
-    async def _images(self, asked: PredictRequest | DenoiseRequest) -> np.ndarray:
-        framing = self._service.shelf.framing
-        if asked.images is not None:
-            return pixels_of(asked.images, framing.shape)
-        assert asked.picture is not None
-        return await self._service.pictures.framed(decode_images(asked.picture, "picture"), framing)
-
-    async def _shown(self, images: np.ndarray, noise: CorruptionRequest | None) -> np.ndarray:
-        """The images with noise, as floats; without any, as they are."""
-        if noise is None:
-            return images
-        name = noise.corruption or _usual_corruption(self._service.shelf.corruption)
-        return await self._service.in_background(
-            lambda: corrupt_bytes(images, name, noise.strength, noise.seed)
-        )
-
-    async def _passed(self, chosen: Sequence[tuple[str, ...]], shown: np.ndarray) -> list[PipelineOutput]:
-        """What each pipeline says; what several have in common is computed once."""
-        ask = self._service.batcher.ask
-        seen: dict[tuple[str, ...], np.ndarray] = {(): shown}
-        for depth in range(1, max(map(len, chosen))):
-            cleaners = list(dict.fromkeys(parts[:depth] for parts in chosen if len(parts) > depth))
-            made = await asyncio.gather(*(ask(each[-1], seen[each[:-1]]) for each in cleaners))
-            seen |= {each: cleaned for each, (cleaned,) in zip(cleaners, made, strict=True)}
-        found = await asyncio.gather(*(ask(parts[-1], seen[parts[:-1]]) for parts in chosen))
-        return [PipelineOutput(seen[parts[:-1]], *each) for parts, each in zip(chosen, found, strict=True)]
-
-    def _judged(
-        self,
-        images: np.ndarray,
-        shown: np.ndarray,
-        chosen: Sequence[tuple[str, ...]],
-        said: Sequence[PipelineOutput],
-        nearness: np.ndarray | None,
-    ) -> bytes:
-        """The answer as JSON, written by hand: the json module takes longer than a network."""
-        shelf = self._service.shelf
-        empty = is_empty(images, None if shelf.framing.centre == "none" else shelf.framing.light_on_dark)
-        judged = [
-            self._judgements("+".join(parts), each, nearness, empty)
-            for parts, each in zip(chosen, said, strict=True)
+            for image, after, row in rows
         ]
-        rows = zip(
-            map(encode_images, images),
-            map(encode_images, to_uint8(shown)),
-            zip(*judged, strict=True),
-            strict=True,
-        )
-        told = [
-            f'{{"image":"{image}","shown":"{after}","judgements":[{",".join(each)}]}}'
-            for image, after, each in rows
-        ]
-        return f'{{"images":[{",".join(told)}]}}'.encode()
+    )
 
-    def _judgements(
-        self, pipeline: str, said: PipelineOutput, nearness: np.ndarray | None, empty: Sequence[bool]
-    ) -> list[str]:
-        """What one pipeline says of each image, as JSON."""
-        seen, logits, probabilities = said
-        if not np.isfinite(probabilities).all():
-            raise HttpError(500, f"'{pipeline}' gives no numbers for these images")
-        familiar = self._service.judging.familiar(pipeline.split("+")[-1], nearness, logits, probabilities)
-        form = ",".join(["%.6g"] * probabilities.shape[1])
-        labels = [json.dumps(label) for label in self._service.shelf.labels]
-        told = []
-        for place, image in enumerate(to_uint8(seen)):
-            share = None if familiar is None else float(familiar[place])
-            abstains = "empty" if empty[place] else "unfamiliar" if share is not None and share < 0 else None
-            label = labels[int(probabilities[place].argmax())] if abstains is None else "null"
-            told.append(
-                f'{{"pipeline":{json.dumps(pipeline)},"seen":"{encode_images(image)}","label":{label},'
-                f'"probabilities":[{form % tuple(probabilities[place])}],'
-                f'"abstains":{json.dumps(abstains)},"familiarity":{json.dumps(share and round(share, 4))}}}'
+
+async def denoise(body: schemas.DenoiseRequest, state: State) -> schemas.DenoiseResponse:
+    """What a denoiser makes of images."""
+    name = _find_name("denoiser", body.denoiser, state.catalog.denoisers)
+    images = await _read_images(body, state)
+    corrupted = await _corrupt(images, body.corruption, state)
+    (denoised,) = await state.batcher.run(name, corrupted)
+    rows = zip(images, to_uint8(corrupted), to_uint8(denoised), strict=True)
+    return schemas.DenoiseResponse(
+        images=[
+            schemas.DenoisedImage(input=encode_image(a), corrupted=encode_image(b), denoised=encode_image(c))
+            for a, b, c in rows
+        ]
+    )
+
+
+async def generate(body: schemas.GenerateRequest, state: State) -> schemas.GenerateResponse:
+    """New images from a decoder, and what a classifier predicts for them."""
+    catalog, run = state.catalog, state.batcher.run
+    decoder = _find_name("decoder", body.decoder, list(_decoders(state)))
+    samplers = [sampler.name for sampler in available_samplers(catalog.generation)]
+    sampler = _find_name("sampler", body.sampler, sorted(samplers, key=lambda name: name != DEFAULT_SAMPLER))
+    image = decode_images([body.neighbors_of], catalog.shape, "neighbors_of") if body.neighbors_of else None
+    latents = await state.latents(decoder)
+    if image is not None:
+        (code,) = await run(encoder_id(decoder), image)
+        codes = latents.perturb(code, body.count, body.sigma, body.seed)
+    elif body.positions is not None:
+        codes = latents.interpolate(sampler, body.positions, body.seed)
+    else:
+        codes = latents.sample(sampler, body.count, body.seed)
+    (images,) = await run(decoder_id(decoder), codes)
+    labels = await _label_samples(images, state)
+    return schemas.GenerateResponse(images=[encode_image(image) for image in to_uint8(images)], labels=labels)
+
+
+async def _label_samples(images: np.ndarray, state: AppState) -> list[schemas.SampleLabel]:
+    classifier = state.catalog.sample_classifier
+    if classifier is None:
+        return []
+    _, probabilities = await state.batcher.run(classifier, images)
+    labels = state.catalog.labels
+    return [
+        schemas.SampleLabel(label=labels[int(row.argmax())], probability=_six_digits(row.max()))
+        for row in probabilities
+    ]
+
+
+async def _read_images(body: schemas.ImagesRequest, state: AppState) -> np.ndarray:
+    preprocessing = state.catalog.preprocessing
+    if body.picture is not None:
+        return await state.pictures.preprocess(decode_base64(body.picture, "picture"), preprocessing)
+    return decode_images(body.images or [], preprocessing.shape)
+
+
+async def _corrupt(
+    images: np.ndarray, corruption: schemas.CorruptionRequest | None, state: AppState
+) -> np.ndarray:
+    """The corrupted images as floats; without a corruption, the images themselves."""
+    if corruption is None:
+        return images
+    name = corruption.name or default_corruption(state.catalog.corruption)
+    return await state.run_briefly(lambda: corrupt_pixels(images, name, corruption.strength, corruption.seed))
+
+
+async def _run_pipelines(
+    pipelines: Sequence[Pipeline], images: np.ndarray, state: AppState
+) -> list[PipelineOutput]:
+    """What each pipeline computes; what several have in common is computed once."""
+    run = state.batcher.run
+    denoised: dict[tuple[str, ...], np.ndarray] = {(): images}
+    for depth in range(1, 1 + max(len(pipeline.denoisers) for pipeline in pipelines)):
+        prefixes = list(dict.fromkeys(p.denoisers[:depth] for p in pipelines if len(p.denoisers) >= depth))
+        outputs = await asyncio.gather(*(run(prefix[-1], denoised[prefix[:-1]]) for prefix in prefixes))
+        denoised |= {prefix: output for prefix, (output,) in zip(prefixes, outputs, strict=True)}
+    inputs = [denoised[pipeline.denoisers] for pipeline in pipelines]
+    if len(pipelines) == 1:  # the usual request, without a task of its own
+        return [PipelineOutput(inputs[0], *await run(pipelines[0].classifier, inputs[0]))]
+    classified = await asyncio.gather(
+        *(run(pipeline.classifier, rows) for pipeline, rows in zip(pipelines, inputs, strict=True))
+    )
+    return [PipelineOutput(rows, *output) for rows, output in zip(inputs, classified, strict=True)]
+
+
+def _predictions(
+    pipeline: Pipeline,
+    output: PipelineOutput,
+    similarity: np.ndarray | None,
+    empty: np.ndarray,
+    state: AppState,
+) -> list[schemas.Prediction]:
+    """What one pipeline predicts for each image."""
+    if not np.isfinite(output.probabilities).all():
+        raise HttpError(500, f"'{pipeline}' computes no finite probabilities for these images")
+    scores = state.ood.score(pipeline.classifier, similarity, output.logits, output.probabilities)
+    rounded = [None] * len(empty) if scores is None else [round(score, 4) for score in scores.tolist()]
+    predictions = []
+    for index, image in enumerate(to_uint8(output.denoised)):
+        abstained = _why_abstained(bool(empty[index]), rounded[index])
+        probabilities = output.probabilities[index]
+        label = state.catalog.labels[int(probabilities.argmax())] if abstained is None else None
+        predictions.append(
+            schemas.Prediction(
+                pipeline=pipeline,
+                denoised=encode_image(image),
+                label=label,
+                probabilities=[_six_digits(probability) for probability in probabilities],
+                abstained=abstained,
+                ood_score=rounded[index],
             )
-        return told
+        )
+    return predictions
 
 
-def _one_of(kind: str, asked: str | None, known: Sequence[str]) -> str:
-    """What was asked for, or the first."""
+def _why_abstained(is_empty_image: bool, ood_score: float | None) -> schemas.Abstained | None:
+    if is_empty_image:
+        return "empty"
+    return "ood" if ood_score is not None and ood_score > 1 else None
+
+
+def _six_digits(probability: np.float32) -> float:
+    return float(f"{probability:.6g}")
+
+
+def _find_pipelines(names: Sequence[str] | None, catalog: Catalog) -> list[Pipeline]:
+    known = catalog.pipelines
+    if not known:
+        raise HttpError(404, "there is no classifier yet; while the study runs, see /api/networks")
+    if names is None:
+        return [known[0]]
+    for name in names:
+        if name not in known:
+            raise UnknownNameError("pipeline", name, known)
+    return [Pipeline(name) for name in dict.fromkeys(names)]
+
+
+def _find_name(kind: str, name: str | None, known: Sequence[str]) -> str:
+    """The name of a request, or the first known one."""
     if not known:
         raise HttpError(404, f"there is no {kind} here; see /api/networks")
-    if asked is not None and asked not in known:
-        raise UnknownNameError(kind, asked, known)
-    return known[0] if asked is None else asked
+    if name is not None and name not in known:
+        raise UnknownNameError(kind, name, known)
+    return known[0] if name is None else name
 
 
-def _usual_corruption(study: str | None) -> str:
-    """The study's own corruption, if it is a registered one."""
-    return study if study is not None and study in corruptions else USUAL_CORRUPTION
+def _decoders(state: AppState) -> dict[str, AutoencoderHalves]:
+    """Halves of denoisers that have some, the study's own one first."""
+    generation = state.catalog.generation
+    own = generation.decoder if generation else None
+    names = sorted(state.catalog.denoisers, key=lambda name: name != own)
+    return {name: halves for name in names if (halves := state.registry[name].halves)}
 
 
-Json = dict[str, Any]
+# ---------------------------------------------------------------- what is served, and the study
 
 
-async def network_catalog(service: AppState) -> Json:
-    """Everything that a page must know to ask. Waits, after the start, for the images to be found.
-
-    Raises:
-        InklabError: the run is damaged.
-    """
-    shelf = await service.current()
-    references = await service.references()
-    channels, height, width = shelf.shape
-    return {
-        **shelf.about,
-        "labels": list(shelf.labels),
-        "image": {"channels": channels, "height": height, "width": width},
-        "framing": shelf.framing.to_json(),
-        "pipelines": [_pipeline(parts, shelf) for parts in shelf.pipelines],
-        "corruptions": [_corruption(each) for each in available_corruptions(shelf.corruption)],
-        "strengths": shelf.strengths,
-        "denoisers": shelf.denoisers,
-        "decoders": [] if references is None else _decoders(service, references.source),
-        "limits": {
-            "images": service.limits.images, "draws": service.limits.draws, "body": service.limits.body,
-            "pixels": service.limits.pixels,
-        },
-        "curves": shelf.curves,
-    }  # fmt: skip
-
-
-def _pipeline(parts: tuple[str, ...], shelf: Catalog) -> Json:
-    name = "+".join(parts)
-    return {"id": name, "parts": list(parts), "accuracy": shelf.accuracy.get(name)}
-
-
-def _corruption(each: Corruption) -> Json:
-    return {"id": each.name, "unit": each.unit, "largest": each.largest, "description": each.description}
-
-
-def _decoders(service: AppState, source: str) -> list[Json]:
-    shelf = service.shelf
-    samplers = [
-        {"id": each.name, "description": each.description} for each in available_samplers(shelf.generator)
-    ]
-    usual = shelf.generator.get("decoder")
-    names = sorted(
-        (name for name in shelf.denoisers if name in service.stock.halves), key=lambda each: each != usual
+async def networks(state: State) -> schemas.NetworksResponse:
+    """What is served. After the start, it waits for the training images to be read."""
+    catalog = await state.current_catalog()
+    references = await state.references()
+    return schemas.NetworksResponse(
+        **catalog.info.model_dump(),
+        labels=list(catalog.labels),
+        image=schemas.ImageInfo.model_validate(catalog.preprocessing, from_attributes=True),
+        preprocessing=catalog.preprocessing,
+        pipelines=[_pipeline_info(pipeline, catalog) for pipeline in catalog.pipelines],
+        corruptions=[
+            schemas.CorruptionInfo(
+                id=entry.name, unit=entry.unit, max_strength=entry.max_strength, description=entry.description
+            )
+            for entry in available_corruptions(catalog.corruption)
+        ],
+        strengths=list(catalog.robustness.strengths) if catalog.robustness else None,
+        denoisers=catalog.denoisers,
+        decoders=[] if references is None else _decoder_infos(state, references.source),
+        ood_known=state.ood.ready,
+        skipped=dict(catalog.skipped),
+        limits=schemas.LimitsInfo.model_validate(state.limits, from_attributes=True),
+        robustness_curves=catalog.curves,
     )
-    return [
-        {"id": name, "code": service.stock.halves[name].code, "samplers": samplers, "codes_from": source}
-        for name in names
+
+
+def _pipeline_info(pipeline: Pipeline, catalog: Catalog) -> schemas.PipelineInfo:
+    accuracy = catalog.accuracies.get(pipeline)
+    return schemas.PipelineInfo(
+        id=pipeline,
+        parts=list(pipeline.parts),
+        accuracy=accuracy,
+        accuracy_text="" if accuracy is None else accuracy.format("test_accuracy", images="test images"),
+    )
+
+
+def _decoder_infos(state: AppState, source: str) -> list[schemas.DecoderInfo]:
+    samplers = [
+        schemas.SamplerInfo(id=sampler.name, description=sampler.description)
+        for sampler in available_samplers(state.catalog.generation)
     ]
+    return [
+        schemas.DecoderInfo(id=name, code_size=halves.code_size, samplers=samplers, latents_from=source)
+        for name, halves in _decoders(state).items()
+    ]
+
+
+async def health(state: State) -> schemas.HealthResponse:
+    """Whether the server answers."""
+    return schemas.HealthResponse(inklab=inklab.__version__, study=state.catalog.info.study)
+
+
+async def study(state: State) -> schemas.StudyResponse:
+    """Results of the study, and its progress."""
+    return schemas.StudyResponse() if state.progress_stream is None else await state.progress_stream.study()
+
+
+async def events(state: State) -> StreamingResponse:
+    """Progress of the study, as server-sent events."""
+    if state.progress_stream is None:
+        raise HttpError(404, "one model is served, so there is no study to follow; serve a run instead")
+    stream = state.progress_stream.events()
+    first = await anext(stream)  # too many subscribers are refused before a response begins
+    return StreamingResponse(_chain(first, stream), media_type="text/event-stream")
+
+
+async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for event in rest:
+        yield event

@@ -1,4 +1,4 @@
-"""What is behind the routes: what there is, networks asked in batches, what is learnt in the background."""
+"""What is behind the routes: the catalog, networks run in batches, what is learned in the background."""
 
 import asyncio
 import logging
@@ -11,20 +11,18 @@ from typing import TypeVar
 import torch
 
 from inklab.errors import InklabError
+from inklab.run import Run
 from inklab.serve.batcher import Batcher
-from inklab.serve.catalog import Catalog, catalog_of_bundle, catalog_of_run
-from inklab.serve.inputs import ImagePreprocessor
-from inklab.serve.latents import LatentSampler, latent_sampler
-from inklab.serve.limits import HttpError, Limits, service_unavailable
-from inklab.serve.model_registry import ModelRegistry
-from inklab.serve.network_cache import network
-from inklab.serve.ood import NEAREST, OodDetector, ReferenceImages, references_of
+from inklab.serve.catalog import Catalog, catalog_of_model, catalog_of_run
+from inklab.serve.inputs import ImagePreprocessor, LatentSampler, fit_latent_sampler
+from inklab.serve.middleware import HttpError, Limits, service_unavailable
+from inklab.serve.model_registry import THREADS, ModelRegistry
+from inklab.serve.ood import NEAREST, OodDetector, ReferenceImages
 from inklab.serve.progress_stream import ProgressStream
-from inklab.study.run_directory import RunDirectory
+from inklab.study.run_directory import PLAN, RunDirectory
 
-REFRESH_INTERVAL = 2.0  # seconds between two looks at what there is
-REFRESH_TIMEOUT = 2.0  # seconds that somebody who asks waits for a look
-THREADS = 1  # of a pass: the event loop has the other core
+REFRESH_SECONDS = 2.0  # between two refreshes of the catalog
+MAX_REFRESH_WAIT = 2.0  # seconds that a request waits for a refresh
 
 T = TypeVar("T")
 
@@ -32,169 +30,180 @@ log = logging.getLogger("inklab.serve")
 
 
 class AppState:
-    """Everything that answers are made of.
+    """Everything that responses are made from.
 
     Args:
-        folder: a run or a bundle.
-        trusted: code of one's own that may be run.
-        limits: of what is taken.
+        path: a run directory, or the directory of a trained model.
+        trust_code: code of your own that may be run.
+        limits: of requests.
+
+    Attributes:
+        refresh_seconds: between two refreshes of the catalog.
+        max_refresh_wait: seconds that a request waits for one.
 
     Raises:
         InklabError: it is damaged, or a package is missing.
     """
 
-    def __init__(self, folder: Path, trusted: Collection[str] = (), limits: Limits | None = None) -> None:
+    def __init__(self, path: Path, trust_code: Collection[str] = (), limits: Limits | None = None) -> None:
         torch.set_num_threads(THREADS)
         self.limits = limits or Limits()
-        self.run = RunDirectory.existing(folder) if (folder / "plan.json").is_file() else None
-        self._folder = folder
-        self.batcher = Batcher(self.limits.waiting)
-        self.stock = ModelRegistry(self.run, trusted, THREADS, self.batcher.networks)
-        self.pictures = ImagePreprocessor(self.limits.pixels, self.limits.pictures)
-        self.judging = OodDetector()
-        self.follower = None if self.run is None else ProgressStream(self.run, self.limits.listeners)
-        self.shelf = self._look()
-        self._noise = ThreadPoolExecutor(1, "inklab noise")
-        self._slow = ThreadPoolExecutor(1, "inklab learning")
-        self._looking: asyncio.Task[None] | None = None
-        self._looked = time.monotonic()
-        self._decoders: dict[str, asyncio.Future[LatentSampler]] = {}
-        self._references: asyncio.Future[ReferenceImages | None]
+        self.refresh_seconds, self.max_refresh_wait = REFRESH_SECONDS, MAX_REFRESH_WAIT
+        self._path = path
+        run = Run(path) if (path / PLAN).is_file() else None
+        samples = run.samples() if run else None
+        self.batcher = Batcher(self.limits.max_queued_bytes)
+        self.registry = ModelRegistry(samples.pixels if samples else None, trust_code, self.batcher.networks)
+        self.pictures = ImagePreprocessor(self.limits.max_picture_pixels, self.limits.max_queued_pictures)
+        self.ood = OodDetector()
+        self.batcher.networks[NEAREST] = self.ood.similarity
+        self.progress_stream = (
+            ProgressStream(RunDirectory(path), self.limits.max_subscribers) if run else None
+        )
+        self.catalog = self.load_catalog()
+        self._corrupting = ThreadPoolExecutor(1, "inklab corruptions")
+        self._background = ThreadPoolExecutor(1, "inklab learning")
+        self._refresh: asyncio.Task[None] | None = None
+        self._refreshed_at = time.monotonic()
+        self._latents: dict[str, asyncio.Task[LatentSampler]] = {}
+        self._references: asyncio.Task[ReferenceImages | None]
         self._learning: asyncio.Task[None]
 
-    def _look(self) -> Catalog:
-        if self.run is None:
-            return catalog_of_bundle(self._folder, self.stock.usable)
-        return catalog_of_run(self.run, self.stock.usable)
+    @property
+    def is_learning(self) -> bool:
+        """Whether something is still learned in the background."""
+        return not self._learning.done()
+
+    def load_catalog(self) -> Catalog:
+        """What there is now.
+
+        Raises:
+            InklabError: the run or the model is damaged.
+        """
+        if self.progress_stream is None:
+            return catalog_of_model(self._path, self.registry)
+        return catalog_of_run(Run(self._path), self.registry)
 
     async def start(self) -> None:
         """Begin to answer, and to learn."""
         self.batcher.start()
-        self._references = asyncio.get_running_loop().create_future()
+        self._references = asyncio.create_task(self._read_references())
         self._learning = asyncio.create_task(self._learn())
 
     async def stop(self) -> None:
-        """End what runs, as far as it can be ended."""
-        if self.follower is not None:
-            await self.follower.close()
-        self._learning.cancel()
-        if self._looking is not None:
-            self._looking.cancel()
+        """End everything that can be ended."""
+        if self.progress_stream is not None:
+            await self.progress_stream.close()
+        for task in (self._references, self._learning, self._refresh, *self._latents.values()):
+            if task is not None:
+                task.cancel()
         self.batcher.stop()
         self.pictures.stop()
-        for pool in (self._noise, self._slow):
+        for pool in (self._corrupting, self._background):
             pool.shutdown(wait=False, cancel_futures=True)
 
-    async def current(self) -> Catalog:
-        """What there is now: networks appear when their trainings end.
+    # ------------------------------------------------------------ the catalog
 
-        One that must be converted first is not waited for long: it is there when one asks again.
+    async def current_catalog(self) -> Catalog:
+        """What there is now: models appear when their trainings end.
+
+        One that must be converted first is not waited for long; it is there at a later request.
 
         Raises:
             InklabError: the run is damaged.
         """
-        if self._is_due():
-            self._looking = asyncio.create_task(self._look_again())
-        if self._looking is not None:
-            await asyncio.wait([self._looking], timeout=REFRESH_TIMEOUT)
-            if self._looking.done():
-                self._looking.result()
-        return self.shelf
+        is_idle = self._refresh is None or self._refresh.done()
+        is_old = time.monotonic() - self._refreshed_at > self.refresh_seconds
+        if self.progress_stream is not None and is_idle and is_old and not self.is_learning:
+            self._refresh = asyncio.create_task(self._refresh_catalog())
+        if self._refresh is not None:
+            await asyncio.wait([self._refresh], timeout=self.max_refresh_wait)
+            if self._refresh.done():
+                self._refresh.result()
+        return self.catalog
 
-    def _is_due(self) -> bool:
-        """Whether it is time to look again, and nobody is at it."""
-        idle = self._looking is None or self._looking.done()
-        late = time.monotonic() - self._looked > REFRESH_INTERVAL
-        return self.run is not None and idle and late and self._learning.done()
-
-    async def _look_again(self) -> None:
-        before = dict(self.shelf.bundles)
-        self.shelf = await asyncio.to_thread(self._look)
-        self._looked = time.monotonic()
-        for name, bundle in self.shelf.bundles.items():
-            if before.get(name) is not bundle:
-                self.judging.energies.pop(name, None)
-                self._decoders.pop(name, None)
-        if {*map(id, self.shelf.bundles.values())} - {*map(id, before.values())}:
+    async def _refresh_catalog(self) -> None:
+        before = self.catalog.models
+        self.catalog = await asyncio.to_thread(self.load_catalog)
+        self._refreshed_at = time.monotonic()
+        new = [name for name, model in self.catalog.models.items() if before.get(name) is not model]
+        for name in new:
+            self.ood.energies.pop(name, None)
+            self._latents.pop(name, None)
+        if new:
             self._learning = asyncio.create_task(self._learn())
+
+    # ------------------------------------------------------------ what requests wait for
 
     async def references(self) -> ReferenceImages | None:
         """Images to compare with; read in the background after the start."""
         return await asyncio.shield(self._references)
 
-    async def in_background(self, do: Callable[[], T]) -> T:
-        """Something short that would hold up the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._noise, do)
-
-    async def decoder(self, name: str) -> LatentSampler:
-        """A decoder's codes, as soon as they are there.
+    async def latents(self, decoder: str) -> LatentSampler:
+        """The latent codes of a decoder, as soon as they are there.
 
         Raises:
-            HttpError: there are no images whose codes could be learnt from (503).
+            HttpError: they can't be learned (503).
         """
-        if name not in self._decoders:
-            self._decoders[name] = asyncio.get_running_loop().create_future()
-        return await asyncio.shield(self._decoders[name])
+        return await asyncio.shield(self._latent_task(decoder))
+
+    async def run_briefly(self, compute: Callable[[], T]) -> T:
+        """Something short that would hold up the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._corrupting, compute)
+
+    # ------------------------------------------------------------ learning in the background
 
     async def _learn(self) -> None:
-        """Find out what images and codes are like. What goes wrong is told, and nothing waits for it."""
-        references = await self._read()
+        """Learn what images and codes look like. Failures are logged, and nothing depends on it."""
+        references = await self.references()
         try:
             if references is not None:
-                await self._learn_images(references)
-                for name in self.shelf.classifiers:
-                    await self._learn_classifier(name, references)
+                await self._in_background(lambda: self._calibrate(references))
         except Exception as error:
-            _tell("unfamiliar images are known by the largest probability only", error)
-        self.judging.learnt = True
-        for name in self.shelf.denoisers:
-            if name in self.stock.halves:
-                await self._learn_codes(name, references)
+            _log("inputs out of distribution are detected by the largest probability only", error)
+        self.ood.ready = True
+        decoders = [name for name in self.catalog.denoisers if self.registry[name].halves is not None]
+        await asyncio.gather(*map(self._latent_task, decoders), return_exceptions=True)
 
-    async def _read(self) -> ReferenceImages | None:
-        if not self._references.done():
-            try:
-                self._references.set_result(await self._slowly(lambda: references_of(self.run)))
-            except Exception as error:
-                self._references.set_result(None)
-                _tell("no training images are at hand", error)
-        return self._references.result()
-
-    async def _learn_images(self, references: ReferenceImages) -> None:
-        if self.judging.near is None:
-            session = await self._slowly(
-                lambda: self.judging.fit_distance(references, self.shelf.shape, THREADS)
-            )
-            self.batcher.networks[NEAREST] = network(session, "logits")
-            await self._slowly(lambda: self.judging.calibrate_images(references, session))
-
-    async def _learn_classifier(self, name: str, references: ReferenceImages) -> None:
-        if name not in self.judging.energies:
-            weights, session = self.stock.weights[name], self.stock.sessions[name]
-            await self._slowly(lambda: self.judging.fit_energy(name, weights, session, references))
-
-    async def _learn_codes(self, name: str, references: ReferenceImages | None) -> None:
-        known = self._decoders.setdefault(name, asyncio.get_running_loop().create_future())
-        if known.done():
-            return
-        half, weights, chapter = self.stock.halves[name], self.stock.weights[name], self.shelf.generator
+    async def _read_references(self) -> ReferenceImages | None:
         try:
-            if references is None:
-                raise service_unavailable("there are no images whose codes could be learnt from", 60)
-            known.set_result(
-                await self._slowly(lambda: latent_sampler(half.encode, weights, references, chapter))
-            )
-        except HttpError as error:
-            known.set_exception(error)
+            if self.progress_stream is not None:
+                return await self._in_background(lambda: ReferenceImages.of(Run(self._path)))
         except Exception as error:
-            _tell(f"no images come from '{name}'", error)
-            known.set_exception(HttpError(503, f"no images come from '{name}': {error}"))
-        known.exception()  # looked at: asyncio would complain of one that nobody asks for
+            _log("no training images are at hand", error)
+        return None
 
-    async def _slowly(self, do: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._slow, do)
+    def _calibrate(self, references: ReferenceImages) -> None:
+        if self.ood.neighbors is None:
+            self.ood.fit_distance(references)
+        for name in self.catalog.classifiers:
+            if name not in self.ood.energies:
+                ready = self.registry[name]
+                self.ood.fit_energy(name, ready.weights_sha256, ready.session, references)
+
+    def _latent_task(self, name: str) -> asyncio.Task[LatentSampler]:
+        if name not in self._latents:
+            self._latents[name] = asyncio.create_task(self._learn_latents(name))
+        return self._latents[name]
+
+    async def _learn_latents(self, name: str) -> LatentSampler:
+        ready, references = self.registry[name], await self.references()
+        if references is None:
+            raise service_unavailable("there are no images to learn latent codes from", 60)
+        halves, weights_sha256 = ready.halves, ready.weights_sha256
+        assert halves is not None
+        try:
+            return await self._in_background(
+                lambda: fit_latent_sampler(halves.encode, weights_sha256, references, self.catalog.generation)
+            )
+        except Exception as error:
+            _log(f"'{name}' generates no images", error)
+            raise HttpError(503, f"'{name}' generates no images: {error}") from error
+
+    async def _in_background(self, compute: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._background, compute)
 
 
-def _tell(what: str, error: Exception) -> None:
-    """Say what went wrong in the background; where it is a bug, from where it came."""
-    log.warning("%s: %s", what, error, exc_info=None if isinstance(error, InklabError) else error)
+def _log(consequence: str, error: Exception) -> None:
+    """Log a failure in the background, with its traceback if it is a bug."""
+    log.warning("%s: %s", consequence, error, exc_info=None if isinstance(error, InklabError) else error)

@@ -1,4 +1,4 @@
-"""Requests that wait for the same network are answered in one pass, by one thread."""
+"""Dynamic batching: requests that wait for the same network are computed in one pass, by one thread."""
 
 import asyncio
 import logging
@@ -9,54 +9,70 @@ from queue import Empty, SimpleQueue
 
 import numpy as np
 
-from inklab.serve.limits import HttpError, service_unavailable
+from inklab.serve.middleware import HttpError, service_unavailable
 
-Network = Callable[[np.ndarray], tuple[np.ndarray, ...]]
+Outputs = tuple[np.ndarray, ...]
+BatchFn = Callable[[np.ndarray], Outputs]
 """Maps `(b, ...)` floats to arrays of b rows each."""
 
-Answer = tuple[np.ndarray, ...]
 MAX_BATCH = 16
 """Rows of one pass, unless one request has more. The study's cnn takes 0.29 ms for one, 0.23 a row for 8 and
-0.26 for 64: larger passes gain nothing, and answers of small ones are written while the next is computed."""
+0.26 for 64: larger passes gain nothing, and small responses are written while the next pass is computed."""
+
+FLOAT_BYTES = 4
 
 log = logging.getLogger("inklab.serve")
 
 
 @dataclass(eq=False, slots=True)
-class _Job:
+class QueuedRows:
+    """Rows that wait for a network.
+
+    Attributes:
+        network: its id.
+        rows: its input.
+        outputs: of these rows, once they are computed.
+    """
+
     network: str
     rows: np.ndarray
-    answer: "asyncio.Future[Answer]"
+    outputs: "asyncio.Future[Outputs]"
+
+    @property
+    def n_bytes(self) -> int:
+        """Of the rows as floats."""
+        return FLOAT_BYTES * self.rows.size
 
 
 class Batcher:
-    """Networks by id, and a thread that asks them.
+    """Networks by id, and a thread that runs them.
 
-    A job that finds the thread idle is run at once, alone; those that come meanwhile gather and go together.
-    So nothing waits for company, and passes grow with the load. Jobs of cancelled requests are left out.
+    Rows that find the thread idle are computed at once, alone; those that arrive meanwhile are computed
+    together. So nothing waits for others, and batches grow with the load. Cancelled requests are left out.
 
     Args:
-        waiting: bytes of rows, as floats, that may wait; what comes on top is refused.
+        max_queued_bytes: of rows, as floats, that may wait; further ones are refused.
     """
 
-    def __init__(self, waiting: int) -> None:
-        self.networks: dict[str, Network] = {}
-        self._most_waiting, self._waiting = waiting, 0
-        self._queue: SimpleQueue[_Job | None] = SimpleQueue()
+    def __init__(self, max_queued_bytes: int) -> None:
+        self.networks: dict[str, BatchFn] = {}
+        self.queued_bytes = 0
+        self._max_queued_bytes = max_queued_bytes
+        self._queue: SimpleQueue[QueuedRows | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="inklab networks", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self) -> None:
-        """Begin to answer; called in the event loop that will ask."""
+        """Start the thread; called in the event loop of the requests."""
         self._loop = asyncio.get_running_loop()
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread after what it is at."""
+        """End the thread after its current pass."""
         self._queue.put(None)
 
-    def ask(self, network: str, rows: np.ndarray) -> "asyncio.Future[Answer]":
-        """What a network makes of some rows; called in the event loop.
+    def run(self, network: str, rows: np.ndarray) -> "asyncio.Future[Outputs]":
+        """What a network computes from some rows; called in the event loop.
 
         Args:
             network: its id.
@@ -66,69 +82,72 @@ class Batcher:
             HttpError: too much waits already (503).
         """
         assert self._loop is not None
-        if self._waiting + 4 * rows.size > self._most_waiting and self._waiting:
+        queued = QueuedRows(network, rows, self._loop.create_future())
+        if self.queued_bytes and self.queued_bytes + queued.n_bytes > self._max_queued_bytes:
             raise service_unavailable("too many images wait for the networks")
-        self._waiting += 4 * rows.size
-        answer: asyncio.Future[Answer] = self._loop.create_future()
-        self._queue.put(_Job(network, rows, answer))
-        return answer
+        self.queued_bytes += queued.n_bytes
+        self._queue.put(queued)
+        return queued.outputs
 
     def _work(self) -> None:
-        waiting: list[_Job] = []
+        waiting: list[QueuedRows] = []
         while True:
             try:
-                job = self._queue.get(block=not waiting)
+                queued = self._queue.get(block=not waiting)
             except Empty:
-                waiting = self._pass(waiting)
+                waiting = self._run_batch(waiting)
                 continue
-            if job is None:
+            if queued is None:
                 return
-            waiting.append(job)
+            waiting.append(queued)
 
-    def _pass(self, waiting: Sequence[_Job]) -> list[_Job]:
-        """Ask the network that has been waited for longest; what is left waits on."""
-        chosen: list[_Job] = []
-        left: list[_Job] = []
-        rows = 0
-        for job in waiting:
-            fits = job.network == waiting[0].network and (not chosen or rows + len(job.rows) <= MAX_BATCH)
-            (chosen if fits else left).append(job)
-            rows += len(job.rows) if fits else 0
-        wanted = [job for job in chosen if not job.answer.cancelled()]
-        found = self._answers(wanted) if wanted else []
+    def _run_batch(self, waiting: Sequence[QueuedRows]) -> list[QueuedRows]:
+        """Run the network that has been waited for longest; returns what remains."""
+        batch: list[QueuedRows] = []
+        remaining: list[QueuedRows] = []
+        n_rows = 0
+        for queued in waiting:
+            is_same = queued.network == waiting[0].network
+            fits = is_same and (not batch or n_rows + len(queued.rows) <= MAX_BATCH)
+            (batch if fits else remaining).append(queued)
+            n_rows += len(queued.rows) if fits else 0
+        results = self._compute([queued for queued in batch if not queued.outputs.cancelled()])
         assert self._loop is not None
         try:
-            self._loop.call_soon_threadsafe(self._hand_out, chosen, wanted, found)
+            self._loop.call_soon_threadsafe(self._deliver, batch, results)
         except RuntimeError:  # the loop has ended: nobody waits any more
             return []
-        return left
+        return remaining
 
-    def _answers(self, jobs: Sequence[_Job]) -> list[Answer] | Exception:
+    def _compute(self, batch: Sequence[QueuedRows]) -> list[tuple[QueuedRows, Outputs | HttpError]]:
+        if not batch:
+            return []
+        network = batch[0].network
         try:
-            rows = [_floats(job.rows) for job in jobs]
-            made = self.networks[jobs[0].network](rows[0] if len(rows) == 1 else np.concatenate(rows))
-        except Exception as error:  # told to those who asked; the thread goes on
+            rows = [_to_floats(queued.rows) for queued in batch]
+            outputs = self.networks[network](rows[0] if len(rows) == 1 else np.concatenate(rows))
+        except Exception as error:  # goes to those who asked; the thread continues
             log.exception("a network failed")
-            return error
-        ends = np.cumsum([len(job.rows) for job in jobs])
+            return [(queued, HttpError(500, f"the network '{network}' failed: {error}")) for queued in batch]
+        ends = np.cumsum([len(queued.rows) for queued in batch])
         return [
-            tuple(part[end - len(job.rows) : end] for part in made)
-            for job, end in zip(jobs, ends, strict=True)
+            (queued, tuple(output[end - len(queued.rows) : end] for output in outputs))
+            for queued, end in zip(batch, ends, strict=True)
         ]
 
-    def _hand_out(
-        self, done: Sequence[_Job], wanted: Sequence[_Job], found: Sequence[Answer] | Exception
+    def _deliver(
+        self, batch: Sequence[QueuedRows], results: Sequence[tuple[QueuedRows, Outputs | HttpError]]
     ) -> None:
-        self._waiting -= sum(4 * job.rows.size for job in done)
-        for place, job in enumerate(wanted):
-            if job.answer.done():  # cancelled meanwhile
+        self.queued_bytes -= sum(queued.n_bytes for queued in batch)
+        for queued, result in results:
+            if queued.outputs.done():  # cancelled meanwhile
                 continue
-            if isinstance(found, Exception):
-                job.answer.set_exception(HttpError(500, f"the network '{job.network}' failed: {found}"))
+            if isinstance(result, HttpError):
+                queued.outputs.set_exception(result)
             else:
-                job.answer.set_result(found[place])
+                queued.outputs.set_result(result)
 
 
-def _floats(rows: np.ndarray) -> np.ndarray:
+def _to_floats(rows: np.ndarray) -> np.ndarray:
     """Bytes divided by 255, once, as everywhere; floats as they are."""
     return rows.astype(np.float32) / np.float32(255) if rows.dtype == np.uint8 else rows

@@ -1,76 +1,102 @@
-"""Images as requests give them: framed pictures and corrupted images."""
+"""What requests are computed from: preprocessed pictures, corrupted images, latent codes of new images."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
+from safetensors.numpy import load, save
 
+import inklab
 from inklab.corruptions.corruption import Corruption, corruptions
-from inklab.data.image_file import open_image
-from inklab.data.preprocessing import Preprocessing, frame
+from inklab.data.preprocessing import open_image, preprocess_picture
 from inklab.errors import DataError
+from inklab.evaluation.samplers import Sampler, SamplerParams, samplers
+from inklab.export.onnx_file import Session
+from inklab.io.files import fingerprint
+from inklab.io.tensor_file import check_header
+from inklab.records.components import Preprocessing
+from inklab.records.plan import GenerationPlan
 from inklab.seeding import Seed
-from inklab.serve.limits import HttpError, service_unavailable
+from inklab.serve.middleware import HttpError, service_unavailable
+from inklab.serve.model_registry import cached
+from inklab.serve.ood import ReferenceImages, float_batches
+
+DEFAULT_CORRUPTION = "salt_and_pepper"  # of a lone model, and of a study without a robustness experiment
+DEFAULT_SAMPLER = "mixture"
+POOL_SIZE = 4096  # codes of each sampler, drawn once: fitting a mixture takes seconds, choosing nothing
+MIN_CODES_PER_COMPONENT = 10  # where there are the samples only, the mixture gets fewer components
+VERSION = 2  # of the latent codes; a change invalidates caches
+
+Latents = Float32[np.ndarray, "n d"]
 
 
 class ImagePreprocessor:
-    """Frames pictures.
+    """Makes images of pictures, one at a time.
 
     Args:
-        pixels: that a picture may have.
-        waiting: pictures that may wait.
+        max_pixels: of a picture.
+        max_queued: pictures that may wait.
     """
 
-    def __init__(self, pixels: int, waiting: int) -> None:
-        self._most, self._room = pixels, waiting
+    def __init__(self, max_pixels: int, max_queued: int) -> None:
+        self._max_pixels, self._free_slots = max_pixels, max_queued
         self._pool = ThreadPoolExecutor(1, "inklab pictures")
 
     def stop(self) -> None:
         """Take no more."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def framed(self, content: bytes, framing: Preprocessing) -> np.ndarray:
-        """A picture as an image `(1, c, h, w)`; where no ink is found, as an empty one.
+    async def preprocess(self, content: bytes, config: Preprocessing) -> UInt8[np.ndarray, "1 c h w"]:
+        """A picture as an image; an empty one where no strokes are found.
 
         Raises:
             HttpError: it is no picture or has too many pixels (422), or too many wait (503).
         """
-        if self._room <= 0:
-            raise service_unavailable("too many pictures wait to be framed")
-        self._room -= 1
+        if self._free_slots <= 0:
+            raise service_unavailable("too many pictures wait for preprocessing")
+        self._free_slots -= 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(
-                self._pool, self._framed, content, framing
-            )
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._pool, self._preprocess, content, config)
         finally:
-            self._room += 1
+            self._free_slots += 1
 
-    def _framed(self, content: bytes, framing: Preprocessing) -> np.ndarray:
+    def _preprocess(self, content: bytes, config: Preprocessing) -> UInt8[np.ndarray, "1 c h w"]:
         try:
-            picture = open_image(content, most=self._most)
+            picture = open_image(content, max_pixels=self._max_pixels)
         except DataError as error:
             raise HttpError(422, str(error)) from error
         try:
-            return frame(picture, framing)[None]
-        except DataError:  # no ink: that is something to be told, not a mistake
-            ground = 0 if framing.light_on_dark else 255
-            return np.full((1, *framing.shape), ground, np.uint8)
+            return preprocess_picture(picture, config)[None]
+        except DataError:  # no strokes: the prediction says so
+            return np.full((1, *config.shape), 0 if config.light_on_dark else 255, np.uint8)
 
 
-def available_corruptions(first: str | None) -> list[Corruption]:
-    """Every registered corruption, the study's own one first.
+# ---------------------------------------------------------------- corruptions
+
+
+def default_corruption(study_corruption: str | None) -> str:
+    """The study's own corruption, if it is a registered one.
 
     Code of a user's own that a plan names as its corruption is never run: a plan may come from anywhere.
     """
-    return sorted(corruptions.all().values(), key=lambda each: (each.name != first, each.name))
+    own = study_corruption or DEFAULT_CORRUPTION
+    return own if own in corruptions else DEFAULT_CORRUPTION
 
 
-def corrupt_bytes(
+def available_corruptions(study_corruption: str | None) -> list[Corruption]:
+    """Every registered corruption, the study's own one first."""
+    return sorted(corruptions.all().values(), key=lambda entry: (entry.name != study_corruption, entry.name))
+
+
+def corrupt_pixels(
     pixels: UInt8[np.ndarray, "n c h w"], name: str, strength: float, seed: int
 ) -> Float32[np.ndarray, "n c h w"]:
-    """Some images with noise, as floats in [0, 1].
+    """Corrupted images, as floats in [0, 1].
 
     The draws depend on the seed, the corruption and the number and size of the images, not on the strength:
     with one seed, a pixel that salt and pepper replaces is replaced at every larger strength too.
@@ -79,26 +105,111 @@ def corrupt_bytes(
         pixels: bytes.
         name: of a registered corruption.
         strength: in its unit.
-        seed: where the draws come from.
+        seed: of the draws.
 
     Raises:
-        UnknownNameError: no corruption is called so.
+        UnknownNameError: there is no such corruption.
         OutOfRangeError: the strength is too large.
 
     Example:
-        >>> grey = np.full((1, 1, 2, 2), 51, np.uint8)
-        >>> corrupt_bytes(grey, "salt_and_pepper", 0.0, 7).ravel().tolist() == [51 / np.float32(255)] * 4
+        >>> gray = np.full((1, 1, 2, 2), 51, np.uint8)
+        >>> corrupt_pixels(gray, "salt_and_pepper", 0.0, 7).ravel().tolist() == [51 / np.float32(255)] * 4
         True
     """
     corruption = corruptions[name]
     rng = (Seed(seed) / "page" / name).generator()
     images = torch.from_numpy(pixels.astype(np.float32) / np.float32(255))
-    found: Float32[np.ndarray, "n c h w"] = corruption(images, strength, rng).numpy()
-    return found
+    corrupted: Float32[np.ndarray, "n c h w"] = corruption(images, strength, rng).numpy()
+    return corrupted
 
 
-def to_uint8(images: np.ndarray) -> np.ndarray:
+def to_uint8(images: np.ndarray) -> UInt8[np.ndarray, "n c h w"]:
     """Floats in [0, 1] as the nearest bytes; bytes as they are."""
     if images.dtype == np.uint8:
         return images
     return np.asarray(np.rint(images * 255).clip(0, 255), np.uint8)
+
+
+# ---------------------------------------------------------------- latent codes
+
+
+@dataclass(frozen=True)
+class LatentSampler:
+    """The latent codes of a decoder: each sampler has drawn a pool of them, and requests choose among these.
+
+    Attributes:
+        pools: codes by sampler.
+        std: of each unit over training images.
+        lower_bound: of all units over training images: 0 behind a ReLU, else minus infinity.
+    """
+
+    pools: Mapping[str, Latents]
+    std: Float32[np.ndarray, " d"]
+    lower_bound: float
+
+    def sample(self, sampler: str, count: int, seed: int) -> Latents:
+        """Different codes out of a sampler's pool."""
+        codes: Latents = self.pools[sampler][_rng(seed).permutation(POOL_SIZE)[:count]]
+        return codes
+
+    def interpolate(self, sampler: str, positions: Sequence[Sequence[float]], seed: int) -> Latents:
+        """Codes between four that a sampler drew, which are at (0, 0), (1, 0), (0, 1) and (1, 1)."""
+        corners = self.sample(sampler, 4, seed)
+        x, y = np.array(positions, np.float32).T
+        weights = np.stack([(1 - x) * (1 - y), x * (1 - y), (1 - x) * y, x * y], axis=1)
+        return np.asarray(weights @ corners, np.float32)
+
+    def perturb(self, code: Float32[np.ndarray, "1 d"], count: int, sigma: float, seed: int) -> Latents:
+        """Codes near one: normal noise of so many standard deviations is added to each unit."""
+        noise = sigma * self.std * _rng(seed).standard_normal((count, code.shape[1]))
+        return np.asarray(np.maximum(code + noise, self.lower_bound), np.float32)
+
+
+def _rng(seed: int) -> np.random.Generator:
+    return (Seed(seed) / "page" / "codes").rng()
+
+
+def available_samplers(generation: GenerationPlan | None) -> list[Sampler]:
+    """The study's samplers, then every other that is registered."""
+    own = [name for name in generation.samplers if name in samplers] if generation else []
+    return [samplers[name] for name in dict.fromkeys((*own, *samplers))]
+
+
+def fit_latent_sampler(
+    encode: Session, weights_sha256: str, references: ReferenceImages, generation: GenerationPlan | None
+) -> LatentSampler:
+    """Fit every sampler to the codes of training images, or take its codes from the cache.
+
+    Args:
+        encode: the encoder.
+        weights_sha256: of its network.
+        references: training images.
+        generation: the study's experiment, for the settings of samplers; None if it has none.
+    """
+    n_images = len(references.training)
+    settings = {name: _sampler_params(entry, generation, n_images) for name, entry in samplers.all().items()}
+    key = [VERSION, inklab.__version__, POOL_SIZE, weights_sha256, references.identity, settings]
+
+    def draw() -> bytes:
+        codes = np.concatenate([encode(batch)["codes"] for batch in float_batches(references.training)])
+        pools = {
+            name: samplers[name](codes, POOL_SIZE, (Seed(0) / "page" / "pool" / name).rng(), params).codes
+            for name, params in settings.items()
+        }
+        return save({**pools, "std ": codes.std(axis=0), "min ": codes.min(axis=0)})
+
+    name = f"codes-{fingerprint(key)}.safetensors"
+    arrays = load(check_header(cached(name, draw), name))
+    std, lowest = arrays.pop("std "), arrays.pop("min ")  # no sampler has such a name, for the space
+    return LatentSampler(arrays, std, 0.0 if (lowest >= 0).all() else -np.inf)
+
+
+def _sampler_params(sampler: Sampler, generation: GenerationPlan | None, n_images: int) -> SamplerParams:
+    """A sampler's parameters as the study has them; fewer components where there are few images."""
+    params = dict(sampler.params)
+    if "max_fit_images" in params and generation:
+        params["max_fit_images"] = generation.max_fit_images
+    if "mixture_components" in params:
+        components = generation.mixture_components if generation else params["mixture_components"]
+        params["mixture_components"] = max(1, min(int(components), n_images // MIN_CODES_PER_COMPONENT))
+    return params

@@ -1,102 +1,136 @@
-"""Bundles that are loaded, and their networks as sessions: each once, however often is looked."""
+"""Trained models that are loaded, and their networks as sessions: each converted once, cached, checked."""
 
-from collections.abc import Collection
+import logging
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 
+import inklab
 from inklab.corruptions.filters import Filter, filters
-from inklab.errors import ModelMismatchError
-from inklab.export.graphs import Exportable, decoder, encoder
-from inklab.export.graphs import network as whole
-from inklab.export.onnx_runtime import Session
+from inklab.errors import CorruptFileError, DataError, ModelMismatchError, WriteError
+from inklab.export.graphs import Exportable, decoder_graph, encoder_graph, network_graph
+from inklab.export.onnx_export import to_onnx
+from inklab.export.onnx_file import OUTPUT_NAMES, Session
+from inklab.export.verify import compare_outputs
+from inklab.io.files import cache_dir, fingerprint, read_bytes_capped, sha256_of, write_atomic
 from inklab.model import TrainedModel
-from inklab.serve.batcher import Network
-from inklab.serve.network_cache import load_or_convert, network
-from inklab.serve.ood import samples_of
-from inklab.study.run_directory import RunDirectory
+from inklab.serve.batcher import BatchFn
+from inklab.shapes import Pixels
 from inklab.usercode import is_user_code
 
-LONE_ID = "network"  # the id of a lone bundle whose model is code of a user's own
-OUTPUTS = {"labels": ("logits", "probabilities"), "images": ("cleaned",)}
+USER_MODEL_ID = "network"  # the id of a lone model whose network is code of a user's own
+THREADS = 1  # of a pass: the event loop has the other core
+DIGEST_LENGTH = 64  # hex digits in front of the content of a cached file
+MAX_FILE_BYTES = 1024**3
+
+log = logging.getLogger("inklab.serve")
 
 
-class AutoencoderHalves(NamedTuple):
+@dataclass(frozen=True)
+class AutoencoderHalves:
     """An autoencoder's two halves.
 
     Attributes:
-        encode, decode: sessions.
-        code: units of a code.
+        encode: images to latent codes.
+        decode: latent codes to images.
+        code_size: units of a code.
     """
 
     encode: Session
     decode: Session
-    code: int
+    code_size: int
+
+
+@dataclass(frozen=True)
+class ReadyModel:
+    """A trained model that can be asked.
+
+    Attributes:
+        path: where it was loaded from.
+        model: the trained model.
+        session: its network.
+        weights_sha256: of its network.
+        halves: of an autoencoder; None for other networks.
+    """
+
+    path: Path
+    model: TrainedModel
+    session: Session
+    weights_sha256: str
+    halves: AutoencoderHalves | None
 
 
 class ModelRegistry:
     """What is ready to be asked.
 
     Args:
-        run: the run that is served, if it is one; its samples are what converted networks are compared on.
-        trusted: code of one's own that may be run.
-        threads: of a pass.
-        networks: where networks are put by their id, for the batcher.
+        samples: images of the run that converted networks are compared on; None if there are none.
+        trust_code: code of your own that may be run.
+        networks: where networks are registered by id, for the batcher.
     """
 
     def __init__(
-        self, run: RunDirectory | None, trusted: Collection[str], threads: int, networks: dict[str, Network]
+        self, samples: Pixels | None, trust_code: Collection[str], networks: dict[str, BatchFn]
     ) -> None:
-        self._samples, self._trusted, self._threads = samples_of(run), tuple(trusted), threads
-        self._networks = networks
-        self._loaded: dict[str, tuple[Path, TrainedModel]] = {}
-        self.sessions: dict[str, Session] = {}
-        self.weights: dict[str, str] = {}
-        self.halves: dict[str, AutoencoderHalves] = {}
-        for name, each in filters.all().items():
-            networks[name] = _filtering(each)
+        self._samples, self._trust_code, self._networks = samples, tuple(trust_code), networks
+        self._ready: dict[str, ReadyModel] = {}
+        networks.update({name: _filter_fn(entry) for name, entry in filters.all().items()})
 
-    def usable(self, name: str | None, folder: Path) -> tuple[str, TrainedModel]:
-        """Load a bundle and make it ready; see `shelf.Usable`.
+    def __getitem__(self, name: str) -> ReadyModel:
+        return self._ready[name]
+
+    def load(self, path: Path, name: str | None = None) -> tuple[str, TrainedModel]:
+        """Load a trained model and make it ready, unless it is already.
+
+        Args:
+            path: its directory.
+            name: its id; that of its network if left out.
+
+        Returns:
+            Its id and the model.
 
         Raises:
             InklabError: it can't be loaded or converted.
         """
-        known = self._loaded.get(name or "")
-        if known and known[0] == folder:
-            return name or "", known[1]
-        bundle = TrainedModel.load(folder, trusted=self._trusted)
-        model = bundle.model["name"]
-        name = name or (LONE_ID if is_user_code(model) else model)
-        wanted = whole(bundle, name)
-        session = self._ready(wanted)
-        if bundle.target == "images":
-            self._split(bundle, name)
-        self.weights[name] = wanted.about["parts"][0]["weights_sha256"]
-        self.sessions[name] = session
-        self._networks[name] = network(session, *OUTPUTS[bundle.target])
-        self._loaded[name] = (folder, bundle)
-        return name, bundle
+        if name in self._ready and self._ready[name].path == path:
+            return name, self._ready[name].model
+        model = TrainedModel.load(path, trust_code=self._trust_code)
+        if model.preprocessing.shape != model.shape:
+            raise CorruptFileError(f"'{path}' is damaged: its preprocessing makes images of another shape")
+        name = name or (USER_MODEL_ID if is_user_code(model.name) else model.name)
+        graph = network_graph(model, name)
+        session = self._register(name, graph)
+        weights_sha256 = graph.metadata.parts[0].weights_sha256
+        assert weights_sha256 is not None
+        halves = self._load_halves(model, name) if model.task == "denoising" else None
+        self._ready[name] = ReadyModel(path, model, session, weights_sha256, halves)
+        return name, model
 
-    def _split(self, bundle: TrainedModel, name: str) -> None:
-        """Make an autoencoder's halves ready; other denoisers have none."""
+    def _load_halves(self, model: TrainedModel, name: str) -> AutoencoderHalves | None:
         try:
-            first, second = encoder(bundle, name), decoder(bundle, name)
-        except ModelMismatchError:
-            return
-        halves = AutoencoderHalves(self._ready(first), self._ready(second), second.about["code"])
-        self._networks[encoder_id(name)] = network(halves.encode, "codes")
-        self._networks[decoder_id(name)] = network(halves.decode, "images")
-        self.halves[name] = halves
+            encoder, decoder = encoder_graph(model, name), decoder_graph(model, name)
+        except ModelMismatchError:  # a denoiser without halves
+            return None
+        sessions = self._register(encoder_id(name), encoder), self._register(decoder_id(name), decoder)
+        return AutoencoderHalves(*sessions, code_size=decoder.input_shape[0])
 
-    def _ready(self, wanted: Exportable) -> Session:
-        return load_or_convert(wanted, self._samples, self._threads)
+    def _register(self, name: str, graph: Exportable) -> Session:
+        session = load_or_convert(graph, self._samples)
+
+        def run(rows: np.ndarray) -> tuple[np.ndarray, ...]:
+            arrays = session(rows)
+            return tuple(arrays[output] for output in OUTPUT_NAMES[graph.kind])
+
+        self._networks[name] = run
+        return session
 
 
 def encoder_id(name: str) -> str:
-    """The id of a denoiser's encoder; no chapter is called so, for the space."""
+    """The id of a denoiser's encoder; no experiment has such a name, for the space."""
     return f"{name} encoder"
 
 
@@ -105,8 +139,50 @@ def decoder_id(name: str) -> str:
     return f"{name} decoder"
 
 
-def _filtering(each: Filter) -> Network:
-    def run(rows: np.ndarray) -> tuple[np.ndarray, ...]:
-        return (each(torch.from_numpy(rows)).numpy(),)
+def _filter_fn(entry: Filter) -> BatchFn:
+    return lambda rows: (entry(torch.from_numpy(rows)).numpy(),)
 
-    return run
+
+# ---------------------------------------------------------------- the cache
+
+
+def load_or_convert(graph: Exportable, samples: Pixels | None) -> Session:
+    """A network as a session: converted once, compared with the original, and cached.
+
+    Args:
+        graph: the network.
+        samples: images to compare on, if any are at hand.
+
+    Raises:
+        ModelMismatchError: it can't be converted, or computes something else then.
+        InklabError: a package that it needs is not installed.
+    """
+
+    def convert() -> bytes:
+        raw = to_onnx(graph)
+        compare_outputs(graph, Session(raw), samples)
+        return raw
+
+    name = fingerprint([graph.metadata.to_json(), inklab.__version__, str(torch.__version__)])
+    return Session(cached(f"{name}.onnx", convert), threads=THREADS)
+
+
+def cached(name: str, compute: Callable[[], bytes]) -> bytes:
+    """The bytes that `compute` returns, from the cache if they are there and whole.
+
+    Args:
+        name: of everything that the bytes depend on.
+        compute: called if they are not.
+    """
+    path = cache_dir("onnx") / name
+    with suppress(OSError, DataError):  # not there, or not readable: they are computed again
+        raw = read_bytes_capped(path, MAX_FILE_BYTES)
+        digest, content = raw[:DIGEST_LENGTH], raw[DIGEST_LENGTH:]
+        if sha256_of(content).encode() == digest:
+            return content
+    content = compute()
+    try:
+        write_atomic(path, sha256_of(content).encode() + content)
+    except WriteError as error:  # a full disk is no reason not to serve
+        log.warning("%s", error)
+    return content

@@ -1,123 +1,139 @@
-"""The study while it runs: one look at its folder for all who follow it, sent as server-sent events."""
+"""The progress of a study as server-sent events: one poll of the run directory for all subscribers."""
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import AsyncIterator
-from typing import Any
 
 from inklab.errors import InklabError
-from inklab.serve.catalog import read_results
-from inklab.serve.limits import HttpError, service_unavailable
+from inklab.records.results import Results
+from inklab.records.status import Progress
+from inklab.run import RESULTS
+from inklab.serve.middleware import service_unavailable
+from inklab.serve.schemas import StudyResponse
 from inklab.study.monitor import RunMonitor
 from inklab.study.run_directory import RunDirectory
 
-POLL_INTERVAL = 1.0  # seconds between two looks, as long as somebody follows
-MAX_CPU_SHARE = (
-    0.1  # of a core that looking may take at most: a run with 10,000 trials is looked at less often
-)
-HEARTBEAT = 15.0  # seconds after which a line is sent so that a dead connection is noticed
+POLL_SECONDS = 1.0  # between two polls, while there are subscribers
+MAX_CPU_SHARE = 0.1  # of a core for polling: a run with 10,000 trials is polled less often
+HEARTBEAT_SECONDS = 15.0  # after which a comment is sent, so that a dead connection is noticed
 
 log = logging.getLogger("inklab.serve")
 
 
 class ProgressStream:
-    """Looks at a run while somebody follows it.
+    """Polls a run while somebody subscribes to it.
 
     Args:
-        folder: the run.
-        listeners: that may follow at once.
+        directory: of the run.
+        max_subscribers: at once.
+        heartbeat_seconds: after which a silent stream sends a comment.
     """
 
-    def __init__(self, folder: RunDirectory, listeners: int) -> None:
-        self._folder, self._most = folder, listeners
-        self._onlooker = RunMonitor(folder)
-        self._looking = asyncio.Lock()
-        self._looked, self._cost = -1e9, 0.0
-        self._progress: dict[str, Any] = {}
-        self._text = ""
-        self._news = asyncio.Condition()
-        self._task: asyncio.Task[None] | None = None
-        self.listeners, self.looks, self.closed = 0, 0, False
+    def __init__(
+        self,
+        directory: RunDirectory,
+        max_subscribers: int,
+        heartbeat_seconds: float = HEARTBEAT_SECONDS,
+    ) -> None:
+        self.heartbeat_seconds = heartbeat_seconds
+        self.subscribers, self.polls, self.closed = 0, 0, False
+        self._directory, self._max_subscribers = directory, max_subscribers
+        self._monitor = RunMonitor(directory)
+        self._polling = asyncio.Lock()
+        self._polled_at, self._poll_cost = -1e9, 0.0
+        self._progress: Progress | None = None
+        self._changed = asyncio.Condition()
+        self._watcher: asyncio.Task[None] | None = None
 
-    async def study(self) -> dict[str, Any]:
-        """Results and progress, as the page asks for them.
+    @property
+    def is_watching(self) -> bool:
+        """Whether it polls by itself."""
+        return self._watcher is not None and not self._watcher.done()
+
+    async def study(self) -> StudyResponse:
+        """Results, if they are written, and progress.
 
         Raises:
             CorruptFileError: the run is damaged.
         """
         progress = await self.progress()
-        return {"results": await asyncio.to_thread(read_results, self._folder) or None, "progress": progress}
+        return StudyResponse(results=await asyncio.to_thread(self._read_results), progress=progress)
 
-    async def progress(self) -> dict[str, Any]:
-        """How far the run is; at most a second old."""
-        async with self._looking:
-            if time.monotonic() - self._looked >= max(POLL_INTERVAL, self._cost / MAX_CPU_SHARE):
-                began = time.monotonic()
-                self._progress = await asyncio.to_thread(self._onlooker.look)
-                self._looked, self.looks = time.monotonic(), self.looks + 1
-                self._cost = self._looked - began
-            return self._progress
+    def _read_results(self) -> Results | None:
+        try:
+            return Results.read(self._directory.path / RESULTS)
+        except FileNotFoundError:
+            return None
 
-    async def events(self) -> AsyncIterator[bytes]:
-        """Progress as events: one at once, one whenever it changed; ends with the run, or when all is closed.
+    async def progress(self) -> Progress:
+        """How far the run is; at most about a second old.
 
         Raises:
-            HttpError: too many follow already (503), or the server ends.
+            CorruptFileError: the run is damaged.
         """
-        if self.closed or self.listeners >= self._most:
-            raise service_unavailable("too many follow this study already", 10)
-        self.listeners += 1
-        try:
-            await self._look_again()
-            if self._task is None or self._task.done():
-                self._task = asyncio.create_task(self._watch())
-            sent = ""
-            while not self.closed:
-                if self._text != sent:
-                    sent = self._text
-                    yield f"event: progress\ndata: {sent}\n\n".encode()
-                if self._progress.get("state") == "finished":
-                    return
-                if not await self._changed(sent):
-                    yield b": still here\n\n"
-        finally:
-            self.listeners -= 1
+        async with self._polling:
+            if self._progress is None or time.monotonic() - self._polled_at >= self._interval:
+                started = time.monotonic()
+                progress = await asyncio.to_thread(self._monitor.poll)
+                self._polled_at, self.polls = time.monotonic(), self.polls + 1
+                self._poll_cost = self._polled_at - started
+                if progress != self._progress:
+                    self._progress = progress
+                    async with self._changed:
+                        self._changed.notify_all()
+            return self._progress
 
-    async def _changed(self, sent: str) -> bool:
-        """Wait for news, but not for ever."""
+    @property
+    def _interval(self) -> float:
+        return max(POLL_SECONDS, self._poll_cost / MAX_CPU_SHARE)
+
+    async def events(self) -> AsyncIterator[bytes]:
+        """Progress as events: one at once and one for each change, until the run or the server ends.
+
+        Raises:
+            HttpError: there are too many subscribers, or the server ends (503).
+        """
+        if self.closed or self.subscribers >= self._max_subscribers:
+            raise service_unavailable("too many clients follow this study already", 10)
+        self.subscribers += 1
         try:
-            async with asyncio.timeout(HEARTBEAT), self._news:
-                await self._news.wait_for(lambda: self.closed or self._text != sent)
+            progress = await self.progress()
+            if not self.is_watching:
+                self._watcher = asyncio.create_task(self._watch())
+            yield _event(progress)
+            while progress.state != "finished" and not self.closed:
+                latest = await self._wait_for_change(progress)
+                yield b": still here\n\n" if latest is progress else _event(latest)
+                progress = latest
+        finally:
+            self.subscribers -= 1
+
+    async def _wait_for_change(self, progress: Progress) -> Progress:
+        """The next progress; the same after a while without any, and when all streams are closed."""
+        try:
+            async with asyncio.timeout(self.heartbeat_seconds), self._changed:
+                await self._changed.wait_for(lambda: self.closed or self._progress is not progress)
         except TimeoutError:
-            return False
-        return True
+            pass
+        return self._progress or progress
 
     async def _watch(self) -> None:
-        while self.listeners and not self.closed:
-            await asyncio.sleep(max(POLL_INTERVAL, self._cost / MAX_CPU_SHARE))
+        while self.subscribers and not self.closed:
+            await asyncio.sleep(self._interval)
             try:
-                await self._look_again()
-            except InklabError as error:  # half written by something else, or deleted: the next look may do
+                await self.progress()
+            except InklabError as error:  # half written, or deleted; the next poll may succeed
                 log.warning("%s", error)
 
-    async def _look_again(self) -> None:
-        text = json.dumps(await self.progress(), allow_nan=False)
-        if text != self._text:
-            async with self._news:
-                self._text = text
-                self._news.notify_all()
-
     async def close(self) -> None:
-        """End all who follow."""
-        async with self._news:
+        """End all streams."""
+        async with self._changed:
             self.closed = True
-            self._news.notify_all()
-        if self._task is not None:
-            self._task.cancel()
+            self._changed.notify_all()
+        if self._watcher is not None:
+            self._watcher.cancel()
 
 
-def no_study() -> HttpError:
-    """What is answered where a lone bundle is served."""
-    return HttpError(404, "a bundle alone is served, so there is no study to follow; serve a run instead")
+def _event(progress: Progress) -> bytes:
+    return f"event: progress\ndata: {progress.model_dump_json()}\n\n".encode()

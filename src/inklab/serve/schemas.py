@@ -1,158 +1,279 @@
-"""What requests and answers look like: checked when they come in, and described in /openapi.json."""
+"""Requests and responses of the API: validated by FastAPI, and described in /openapi.json."""
 
 import base64
 import binascii
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from fastapi.exceptions import RequestValidationError
+from jaxtyping import UInt8
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from inklab.serve.limits import HttpError, Limits
+from inklab.records.components import Pipeline, Preprocessing
+from inklab.records.estimates import Estimate
+from inklab.records.record import Share
+from inklab.records.results import Results
+from inklab.records.status import Progress
+from inklab.serve.middleware import HttpError, Limits
 
 DEFAULT_LIMITS = Limits()
 MAX_SEED = 2**31 - 1
 
 Base64 = Annotated[str, Field(description="base64 of bytes", json_schema_extra={"contentEncoding": "base64"})]
-Id = Annotated[str, Field(max_length=200)]
-Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Images = Annotated[
+Name = Annotated[str, Field(max_length=200)]
+SeedNumber = Annotated[int, Field(ge=0, le=MAX_SEED)]
+EncodedImages = Annotated[
     list[Base64],
     Field(
-        min_length=1, max_length=DEFAULT_LIMITS.images,
+        min_length=1,
+        max_length=DEFAULT_LIMITS.max_images,
+        fail_fast=True,  # millions of wrong entries give one error
         description="each base64 of channels x height x width bytes, row by row, as training images are",
     ),
-]  # fmt: skip
+]
+PipelineNames = Annotated[
+    list[Name], Field(min_length=1, max_length=DEFAULT_LIMITS.max_images, fail_fast=True)
+]
+Position = Annotated[list[Share], Field(min_length=2, max_length=2, description="[x, y]")]
+
+# ---------------------------------------------------------------- requests
 
 
 class ApiRequest(BaseModel):
-    """What a request may hold; anything else is refused, and so is what would have to be converted."""
+    """A request. Unknown keys are errors, and so are values of another type."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
 
 
 class CorruptionRequest(ApiRequest):
-    """Noise to put on images before they are judged."""
+    """How images are corrupted before they are classified or denoised."""
 
-    corruption: Id | None = Field(None, description="its id; the study's own one if left out")
+    name: Name | None = Field(None, description="of a corruption; the study's own if left out")
     strength: Annotated[float, Field(ge=0, le=1e6, description="in the corruption's unit")]
-    seed: Seed = Field(0, description="the same seed draws the same noise, at every strength")
+    seed: SeedNumber = Field(0, description="the same seed draws the same noise, at every strength")
 
 
-class _WithImages(ApiRequest):
-    images: Images | None = None
+class ImagesRequest(ApiRequest):
+    """Images, or one picture."""
+
+    images: EncodedImages | None = None
     picture: Base64 | None = Field(
-        None, description="base64 of a PNG, JPEG, BMP or WebP file, which is framed as training images were"
+        None, description="base64 of a PNG, JPEG, BMP or WebP file, preprocessed like training images"
     )
-    noise: CorruptionRequest | None = None
+    corruption: CorruptionRequest | None = None
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> Any:
+    def _check_one(self) -> "ImagesRequest":
         if (self.images is None) == (self.picture is None):
             raise ValueError("give either images or a picture")
         return self
 
 
-class PredictRequest(_WithImages):
-    """Images, and by which pipelines they are to be judged."""
+class PredictRequest(ImagesRequest):
+    """Images to classify, and by which pipelines."""
 
-    pipelines: Annotated[list[Id], Field(min_length=1, max_length=DEFAULT_LIMITS.images)] | None = Field(
-        None, description="ids of /api/networks; the first one if left out"
+    pipelines: PipelineNames | None = Field(
+        None, description="ids from /api/networks; the first one if left out"
     )
 
 
-class DenoiseRequest(_WithImages):
-    """Images to clean."""
+class DenoiseRequest(ImagesRequest):
+    """Images to denoise."""
 
-    denoiser: Id | None = Field(None, description="its id; the first one if left out")
+    denoiser: Name | None = Field(None, description="from /api/networks; the first one if left out")
 
 
 class GenerateRequest(ApiRequest):
-    """New images to draw: anywhere, on a walk between four codes, or near an image."""
+    """New images: from a sampler, between four of its latent codes, or near an image."""
 
-    decoder: Id | None = Field(None, description="its id; the first one if left out")
-    sampler: Id | None = Field(None, description="its id; 'mixture' if left out")
-    count: Annotated[int, Field(ge=1, le=DEFAULT_LIMITS.draws)] = Field(16, description="with `at`: not used")
-    seed: Seed = 0
-    at: Annotated[list[tuple[Share, Share]], Field(min_length=1, max_length=DEFAULT_LIMITS.draws)] | None = (
-        Field(None, description="places [x, y] of a walk between four codes, one image each")
+    decoder: Name | None = Field(None, description="id from /api/networks; the first one if left out")
+    sampler: Name | None = Field(None, description="its name; 'mixture' if left out")
+    count: Annotated[int, Field(ge=1, le=DEFAULT_LIMITS.max_samples)] = Field(
+        16, description="ignored with `positions`"
     )
-    near: Base64 | None = Field(None, description="an image as in `images`; its code is varied")
-    spread: Annotated[float, Field(ge=0, le=2)] = Field(0.5, description="of `near`, in standard deviations")
+    seed: SeedNumber = 0
+    positions: (
+        Annotated[list[Position], Field(min_length=1, max_length=DEFAULT_LIMITS.max_samples, fail_fast=True)]
+        | None
+    ) = Field(None, description="in the unit square, with a latent code at each corner; an image for each")
+    neighbors_of: Base64 | None = Field(None, description="an image as in `images`, whose code is perturbed")
+    sigma: Annotated[float, Field(ge=0, le=2)] = Field(
+        0.5, description="of that noise, in standard deviations of each unit"
+    )
 
     @model_validator(mode="after")
-    def _not_both(self) -> Any:
-        if self.at is not None and self.near is not None:
-            raise ValueError("give either at or near, not both")
+    def _check_at_most_one(self) -> "GenerateRequest":
+        if self.positions is not None and self.neighbors_of is not None:
+            raise ValueError("give either positions or neighbors_of, not both")
         return self
 
 
-class PredictionItem(BaseModel):
-    """What one pipeline says of one image."""
+# ---------------------------------------------------------------- responses
+
+Abstained = Literal["empty", "ood"]
+
+
+class Prediction(BaseModel):
+    """What one pipeline predicts for one image."""
 
     pipeline: str
-    seen: Base64 = Field(description="the image as it reached the classifier")
-    label: str | None = Field(description="the most probable class; null where it abstains")
+    denoised: Base64 = Field(description="the input of the classifier")
+    label: str | None = Field(description="the most probable class; null where the pipeline abstains")
     probabilities: list[float] = Field(description="in the order of labels")
-    abstains: Literal["empty", "unfamiliar"] | None
-    familiarity: float | None = Field(
-        description="0 and more: familiar; 1: as validation images typically are; null while it isn't known"
+    abstained: Abstained | None = Field(description="why: the image is empty, or out of distribution")
+    ood_score: float | None = Field(
+        description="0: typical of training images; above 1: out of distribution; null while it is not known"
     )
 
 
-class PredictedImage(BaseModel):
-    """One image, and what is said of it."""
+class ImagePredictions(BaseModel):
+    """One image, and what pipelines predict for it."""
 
-    image: Base64
-    shown: Base64 = Field(description="with noise")
-    judgements: list[PredictionItem]
+    input: Base64
+    corrupted: Base64
+    predictions: list[Prediction]
 
 
 class PredictResponse(BaseModel):
-    """One entry an image."""
+    """One entry for each image."""
 
-    images: list[PredictedImage]
+    images: list[ImagePredictions]
 
 
 class DenoisedImage(BaseModel):
-    """One image, with noise, and cleaned."""
+    """One image, corrupted and denoised."""
 
-    image: Base64
-    shown: Base64
-    cleaned: Base64
+    input: Base64
+    corrupted: Base64
+    denoised: Base64
 
 
 class DenoiseResponse(BaseModel):
-    """One entry an image."""
+    """One entry for each image."""
 
     images: list[DenoisedImage]
 
 
 class SampleLabel(BaseModel):
-    """What the judge sees in a new image."""
+    """What the classifier predicts for a new image."""
 
     label: str
     probability: float
 
 
 class GenerateResponse(BaseModel):
-    """New images, and what a classifier sees in them; nothing if there is none."""
+    """New images, and what a classifier predicts for each; no labels if there is no classifier."""
 
     images: list[Base64]
-    recognised: list[SampleLabel]
+    labels: list[SampleLabel]
+
+
+class ImageInfo(BaseModel):
+    """Form of an image."""
+
+    channels: int
+    height: int
+    width: int
+
+
+class PipelineInfo(BaseModel):
+    """A pipeline that can be asked, and its accuracy on the clean test set where that is known."""
+
+    id: Pipeline
+    parts: list[str]
+    accuracy: Estimate | None
+    accuracy_text: str = Field(description="the same as text; empty where it is not known")
+
+
+class CorruptionInfo(BaseModel):
+    """A corruption and the unit of its strength."""
+
+    id: str
+    unit: str
+    max_strength: float
+    description: str
+
+
+class SamplerInfo(BaseModel):
+    """A way of drawing latent codes."""
+
+    id: str
+    description: str
+
+
+class DecoderInfo(BaseModel):
+    """A network that makes images from latent codes."""
+
+    id: str
+    code_size: int
+    samplers: list[SamplerInfo]
+    latents_from: str = Field(description="what samplers are fitted to: 'training images' or 'samples'")
+
+
+class LimitsInfo(BaseModel):
+    """The limits that a client should know."""
+
+    max_images: int
+    max_samples: int
+    max_body_bytes: int
+    max_picture_pixels: int
+
+
+class RecallCurve(BaseModel):
+    """Mean recall of a pipeline at each strength, with the bounds of 95% intervals where all have some."""
+
+    recall: list[float | None]
+    low: list[float] | None
+    high: list[float] | None
+
+
+class RobustnessCurves(BaseModel):
+    """Curves of the study's first robustness experiment that has results."""
+
+    experiment: str
+    corruption: str
+    strengths: list[float]
+    pipelines: dict[str, RecallCurve]
+
+
+class CatalogInfo(BaseModel):
+    """What is served: a run, or one trained model."""
+
+    kind: Literal["run", "model"]
+    title: str
+    study: str | None = None
+    profile: str | None = None
+
+
+class NetworksResponse(CatalogInfo):
+    """Everything that a client needs to know for its requests."""
+
+    labels: list[str]
+    image: ImageInfo
+    preprocessing: Preprocessing
+    pipelines: list[PipelineInfo]
+    corruptions: list[CorruptionInfo]
+    strengths: list[float] | None = Field(description="that the study measured")
+    denoisers: list[str]
+    decoders: list[DecoderInfo]
+    ood_known: bool = Field(description="whether OOD scores are there; they are learned after the start")
+    skipped: dict[str, str] = Field(description="experiments whose model can't be used, and why")
+    limits: LimitsInfo
+    robustness_curves: RobustnessCurves | None
 
 
 class StudyResponse(BaseModel):
-    """The run's results.json, and how far it is (docs/run-folder.md, docs/serving.md)."""
+    """The run's results.json, and its progress; null where one model is served, or there are none yet."""
 
-    results: dict[str, Any] | None
-    progress: dict[str, Any] | None
+    results: Results | None = None
+    progress: Progress | None = None
 
 
-class Health(BaseModel):
+class HealthResponse(BaseModel):
     """That the server answers."""
 
-    status: Literal["ok"]
+    status: Literal["ok"] = "ok"
     inklab: str
     study: str | None
 
@@ -163,45 +284,50 @@ class ErrorResponse(BaseModel):
     error: str
 
 
-def format_errors(error: ValidationError) -> str:
+# ---------------------------------------------------------------- values
+
+
+def format_validation_error(error: RequestValidationError) -> str:
     """The first thing that is wrong with a request, in one line."""
-    first = error.errors(include_url=False, include_context=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
-    given = first.get("input")
-    shown = (
-        ""
-        if isinstance(given, dict | list) or first["type"] == "missing"
-        else f" (given: {repr(given)[:60]})"
-    )
-    return f"{place or 'the body'}: {first['msg'].removeprefix('Value error, ')}{shown}; see /openapi.json"
+    first = error.errors()[0]
+    location = ".".join(str(part) for part in first["loc"][1:])  # the first part is "body"
+    if first["type"] == "json_invalid":
+        return f"the body is not JSON: {first['ctx']['error']} at character {first['loc'][-1]}"
+    value = first.get("input")
+    is_short = first["type"] != "missing" and not isinstance(value, dict | list)
+    note = f" (given: {repr(value)[:60]})" if is_short else ""
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{location or 'the body'}: {message}{note}; see /openapi.json"
 
 
-def pixels_of(images: list[str], shape: tuple[int, int, int], name: str = "images") -> np.ndarray:
-    """Bytes `(n, c, h, w)` of images in base64.
+def decode_images(
+    images: Sequence[str], shape: tuple[int, int, int], name: str = "images"
+) -> UInt8[np.ndarray, "n c h w"]:
+    """Images from base64.
 
     Raises:
         HttpError: one is no base64, or has another size (422).
 
     Example:
-        >>> pixels_of(["AAD/"], (1, 1, 3)).tolist()
+        >>> decode_images(["AAD/"], (1, 1, 3)).tolist()
         [[[[0, 0, 255]]]]
     """
     size = shape[0] * shape[1] * shape[2]
-    found = bytearray()
-    for place, text in enumerate(images):
-        raw = decode_images(text, f"{name}[{place}]" if name == "images" else name)
+    pixels = bytearray()
+    for index, text in enumerate(images):
+        raw = decode_base64(text, f"{name}[{index}]")
         if len(raw) != size:
             raise HttpError(
                 422,
-                f"{name}[{place}] has {len(raw):,} bytes; an image of {' x '.join(map(str, shape))} "
+                f"{name}[{index}] has {len(raw):,} bytes; an image of {' x '.join(map(str, shape))} "
                 f"(channels, height, width) has {size:,}",
             )
-        found += raw
-    return np.frombuffer(found, np.uint8).reshape(-1, *shape)
+        pixels += raw
+    return np.frombuffer(pixels, np.uint8).reshape(-1, *shape)
 
 
-def decode_images(text: str, name: str) -> bytes:
-    """The bytes of a text in base64.
+def decode_base64(text: str, name: str) -> bytes:
+    """Bytes from base64.
 
     Raises:
         HttpError: it is none (422).
@@ -212,6 +338,6 @@ def decode_images(text: str, name: str) -> bytes:
         raise HttpError(422, f"{name} is not base64: {error}") from error
 
 
-def encode_images(image: np.ndarray) -> str:
-    """Bytes as base64."""
+def encode_image(image: UInt8[np.ndarray, "c h w"]) -> str:
+    """An image as base64."""
     return base64.b64encode(image.tobytes()).decode("ascii")

@@ -6,124 +6,50 @@ import signal
 import time
 import traceback
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
+from enum import Enum
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from inklab.errors import InklabError, WriteError
 from inklab.hardware import disable_malloc_trim
-from inklab.io.atomic import make_dir
-from inklab.io.documents import fingerprint
-from inklab.study.job_context import JobContext
+from inklab.io.files import fingerprint
+from inklab.study.jobs import EpochEnded, Failed, Job, JobContext, JobEvent, Lost, Retried, Started, Warned
+from inklab.study.run_directory import new_attempt_dir
 
-HEARTBEAT_INTERVAL = 5.0  # seconds between two signs of life
+HEARTBEAT_SECONDS = 5.0
+"""Between two heartbeats of a training."""
 
+HANG_TIMEOUT_SECONDS = 1800.0
+"""Without a message until a worker is killed. An evaluation says nothing until it ends."""
 
-@dataclass
-class PipeReporter:
-    """A job's line to the driver, through a pipe. A driver that is gone has asked to stop."""
+SHUTDOWN_GRACE_SECONDS = 30.0
+"""That a training gets for its last step and checkpoint."""
 
-    pipe: Connection
-    gone: bool = False
-    beat: float = 0.0
+POLL_SECONDS = 5.0
+"""Between two searches for workers that hang."""
 
-    def send(self, kind: str, value: object = None) -> None:
-        """Send something to the driver."""
-        try:
-            self.pipe.send((kind, value))
-        except OSError:
-            self.gone = True
+JOIN_SECONDS = 5.0
+"""That a worker gets to end after it has closed its pipe."""
 
-    def epoch(self, epoch: int, epochs: int, loss: float) -> None:
-        """An epoch of a training has ended."""
-        self.send("epoch", (epoch, epochs, loss))
-
-    def warn(self, text: str) -> None:
-        """Something that the user should know."""
-        self.send("warned", text)
-
-    def asked_to_stop(self) -> bool:
-        """Whether the driver has said something, which during a job can only be that, or has died."""
-        if time.monotonic() >= self.beat:
-            self.beat = time.monotonic() + HEARTBEAT_INTERVAL
-            self.send("training")
-        return self.gone or self.pipe.poll()
-
-
-def run_worker(pipe: Connection, bench: JobContext) -> None:
-    """A worker's life."""
-    # Ctrl-C and a SIGTERM for the whole group reach it too; the driver decides, and kills what must end.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    import torch
-
-    torch.set_num_threads(bench.threads)
-    disable_malloc_trim()
-    while True:
-        try:
-            task = pipe.recv()
-        except (EOFError, OSError):
-            return
-        if task is None:
-            return
-        job, draft = task
-        line = PipeReporter(pipe)
-        line.send(*_done(job, bench, Path(draft), line))
-
-
-def _done(job: dict[str, Any], bench: JobContext, draft: Path, line: PipeReporter) -> tuple[Any, ...]:
-    """Do a job; what to say of it."""
-    from inklab.study.jobs import run_job
-    from inklab.training.checkpoint import TrainingInterrupted
-
-    try:
-        return "done", run_job(job, bench, draft, line)
-    except TrainingInterrupted:
-        return "stopped", None
-    except WriteError as error:
-        return "unwritable", (error.filename, error.errno)
-    except InklabError as error:
-        return "failed", str(error)
-    except Exception:  # a crash becomes an outcome, so that no failure is lost
-        return "failed", traceback.format_exc()
-
+MAX_ATTEMPTS = 2
+"""At a job whose worker dies; then it is lost."""
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-ATTEMPTS = 2  # a job whose worker dies is tried once more, then it is lost
-HANG_TIMEOUT = (
-    1800.0  # seconds; a training says every few that it goes on, an evaluation nothing until it ends
-)
-SHUTDOWN_GRACE = 30.0  # seconds that a training gets for its last step and checkpoint
-WATCH_INTERVAL = 5.0  # seconds between two looks for workers that hang
-
-
-class Event(NamedTuple):
-    """Something that happened to a job.
-
-    Attributes:
-        kind: what happened. "probing" and "planned" come from the driver, at most once.
-        job: the job's name.
-        value: of "planned" an estimate, of "epoch" `(epoch, epochs, loss)`, of "done" what the job returned
-            and its draft folder, of "warned", "retried", "failed" and "lost" what a person should know.
-    """
-
-    kind: Literal["probing", "planned", "started", "epoch", "warned", "retried", "done", "failed", "lost"]
-    job: str
-    value: Any = None
 
 
 @runtime_checkable
 class Executor(Protocol):
-    """Runs jobs. Exactly one of "done", "failed" and "lost" comes for each; it never raises for a job."""
+    """Runs jobs. Each job has exactly one event that is terminal; no error of a job is raised here."""
 
-    def submit(self, job: dict[str, Any]) -> None:
+    def submit(self, job: Job) -> None:
         """Queue a job; jobs start in the order in which they are submitted."""
 
-    def events(self) -> Iterator[Event]:
+    def events(self) -> Iterator[JobEvent]:
         """What happens, until every submitted job has ended. More may be submitted meanwhile.
 
         Raises:
@@ -131,23 +57,115 @@ class Executor(Protocol):
         """
 
 
+ExecutorFactory = Callable[[JobContext, Path, int], AbstractContextManager[Executor]]
+"""Of the context of all jobs, a directory for attempts and how many jobs may run side by side."""
+
+
+# ---------------------------------------------------------------- in the worker
+
+
+class WorkerSignal(Enum):
+    """What a worker sends besides events."""
+
+    HEARTBEAT = "a training takes steps, so it can be stopped with a checkpoint"
+    STOPPED = "a training was to stop, and has left a checkpoint"
+
+
+@dataclass(frozen=True)
+class WriteRefused:
+    """The disk refuses a file, with an error number of the system's."""
+
+    path: str
+    errno: int
+
+
+Message = JobEvent | WorkerSignal | WriteRefused
+"""What a worker sends."""
+
+
+@dataclass
+class PipeReporter:
+    """Connects a job with the process that drives the run. If that process is gone, the job is to stop."""
+
+    pipe: Connection
+    job: Job
+    _is_closed: bool = False
+    _next_heartbeat: float = 0.0
+
+    def send(self, message: Message) -> None:
+        """Send a message."""
+        try:
+            self.pipe.send(message)
+        except OSError:
+            self._is_closed = True
+
+    def epoch_ended(self, epoch: int, epochs: int, train_loss: float) -> None:
+        """Report an epoch of a training."""
+        self.send(EpochEnded(self.job, epoch, epochs, train_loss))
+
+    def warn(self, message: str) -> None:
+        """Report something that the user should know."""
+        self.send(Warned(self.job, message))
+
+    def should_stop(self) -> bool:
+        """Whether the job is to end; asking also counts as a heartbeat.
+
+        During a job, the only message that arrives is the one to stop.
+        """
+        if time.monotonic() >= self._next_heartbeat:
+            self._next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS
+            self.send(WorkerSignal.HEARTBEAT)
+        return self._is_closed or self.pipe.poll()
+
+
+def run_worker(pipe: Connection, context: JobContext) -> None:
+    """Run jobs that arrive, until None arrives or the pipe is closed."""
+    # Ctrl-C and a SIGTERM for the whole process group reach workers, too. The parent decides what to do.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    import torch
+
+    torch.set_num_threads(context.threads)
+    disable_malloc_trim()
+    while True:
+        task: tuple[Job, Path] | None = None
+        with suppress(EOFError, OSError):
+            task = pipe.recv()
+        if task is None:
+            return
+        reporter = PipeReporter(pipe, task[0])
+        reporter.send(_run_job(*task, context, reporter))
+
+
+def _run_job(job: Job, attempt_dir: Path, context: JobContext, reporter: PipeReporter) -> Message:
+    """Run a job; the message that it ends with."""
+    from inklab.study.worker import run_job
+    from inklab.training.checkpoint import TrainingInterrupted
+
+    try:
+        return run_job(job, context, attempt_dir, reporter)
+    except TrainingInterrupted:
+        return WorkerSignal.STOPPED
+    except WriteError as error:
+        return WriteRefused(error.filename, error.errno or 0)
+    except InklabError as error:
+        return Failed(job, str(error))
+    except Exception:  # a crash becomes an outcome, so that no failure is lost
+        return Failed(job, traceback.format_exc())
+
+
+# ---------------------------------------------------------------- in the parent
+
+
 @dataclass
 class _Worker:
-    """A process and what it does.
-
-    Attributes:
-        job: its name; None while there is nothing to do.
-        draft: the folder of this attempt.
-        heard: when it said something last.
-        training: it takes steps, so that it can stop with a checkpoint.
-    """
+    """A process and what it does."""
 
     process: BaseProcess
     pipe: Connection
-    job: str | None = None
-    draft: Path = Path()
-    heard: float = 0.0
-    training: bool = False
+    job: Job | None = None  # while it is busy
+    last_message_at: float = 0.0
+    can_checkpoint: bool = False  # it takes steps of a training
 
 
 @dataclass
@@ -158,19 +176,17 @@ class LocalExecutor:
     at once.
 
     Args:
-        bench: handed to every job; gives the threads of each worker.
-        work: folder for drafts; each attempt of each session has its own, so a given-up worker can't
-            overwrite anything.
+        context: handed to every job; gives the threads of each worker.
+        work_dir: for attempts; each has a directory of its own.
         workers: at most so many processes; one is started only when a job waits for it.
-        silence: seconds after which a worker that says nothing is taken to hang.
+        hang_timeout: seconds without a message after which a worker is killed.
     """
 
-    bench: JobContext
-    work: Path
+    context: JobContext
+    work_dir: Path
     workers: int
-    silence: float = HANG_TIMEOUT
-    _queue: deque[str] = field(default_factory=deque, init=False)
-    _jobs: dict[str, dict[str, Any]] = field(default_factory=dict, init=False)
+    hang_timeout: float = HANG_TIMEOUT_SECONDS
+    _queue: deque[Job] = field(default_factory=deque, init=False)
     _attempts: dict[str, int] = field(default_factory=dict, init=False)
     _pool: list[_Worker] = field(default_factory=list, init=False)
 
@@ -193,110 +209,104 @@ class LocalExecutor:
 
     def _shutdown(self) -> None:
         """Wait for trainings to leave a checkpoint."""
-        until = time.monotonic() + SHUTDOWN_GRACE
+        deadline = time.monotonic() + SHUTDOWN_GRACE_SECONDS
         for worker in self._pool:
-            if worker.job and (worker.training or worker.pipe.poll()):
-                worker.process.join(max(0.0, until - time.monotonic()))
+            if worker.job and (worker.can_checkpoint or worker.pipe.poll()):
+                worker.process.join(max(0.0, deadline - time.monotonic()))
 
-    def submit(self, job: dict[str, Any]) -> None:
+    def submit(self, job: Job) -> None:
         """Queue a job."""
-        self._jobs[job["name"]] = job
-        self._attempts[job["name"]] = 0
-        self._queue.append(job["name"])
+        self._attempts[job.name] = 0
+        self._queue.append(job)
 
-    def events(self) -> Iterator[Event]:
+    def events(self) -> Iterator[JobEvent]:
         """What happens, until every submitted job has ended."""
-        while self._queue or any(worker.job for worker in self._pool):
+        while self._queue or self._busy:
             yield from self._dispatch()
-            busy = {worker.pipe: worker for worker in self._pool if worker.job}
-            for pipe in wait(list(busy), timeout=min(WATCH_INTERVAL, self.silence)):
-                yield from self._on_message(busy[pipe])  # type: ignore[index]
-            for worker in [worker for worker in self._pool if worker.job]:
-                if time.monotonic() - worker.heard > self.silence:
+            by_pipe = {worker.pipe: worker for worker in self._busy}
+            for pipe in wait(list(by_pipe), timeout=min(POLL_SECONDS, self.hang_timeout)):
+                assert isinstance(pipe, Connection)
+                yield from self._on_message(by_pipe[pipe])
+            for worker in self._busy:
+                if time.monotonic() - worker.last_message_at > self.hang_timeout:
                     worker.process.kill()
-                    yield self._on_exit(worker, f"its worker process said nothing for {self.silence:.0f} s")
+                    yield self._on_exit(
+                        worker, f"its worker process sent nothing for {self.hang_timeout:g} s"
+                    )
 
-    def _dispatch(self) -> Iterator[Event]:
-        for place, worker in enumerate(self._pool):
+    @property
+    def _busy(self) -> list[_Worker]:
+        return [worker for worker in self._pool if worker.job]
+
+    def _dispatch(self) -> Iterator[Started]:
+        """Give each idle worker a job, if one waits."""
+        for index, worker in enumerate(self._pool):
             if not worker.job and not worker.process.is_alive():  # killed while idle: no job's fault
-                self._pool[place] = self._started()
-        while len(self._pool) < self.workers and len(self._pool) < len(self._queue) + self._busy():
-            self._pool.append(self._started())
-        for worker in [worker for worker in self._pool if not worker.job]:
-            if not self._queue:
-                return
-            name = self._queue.popleft()
-            self._attempts[name] += 1
-            worker.job, worker.draft = name, self._attempt_folder(name)
-            worker.heard, worker.training = time.monotonic(), False
-            with suppress(OSError):  # it died just now: events() will hear its end of file
-                worker.pipe.send((self._jobs[name], str(worker.draft)))
-            yield Event("started", name)
+                self._pool[index] = self._start_worker()
+        while len(self._pool) < self.workers and len(self._pool) < len(self._queue) + len(self._busy):
+            self._pool.append(self._start_worker())
+        for worker in self._pool:
+            if self._queue and not worker.job:
+                worker.job = self._queue.popleft()
+                self._attempts[worker.job.name] += 1
+                worker.last_message_at, worker.can_checkpoint = time.monotonic(), False
+                attempt_dir = new_attempt_dir(self.work_dir / fingerprint(worker.job.name))
+                with suppress(OSError):  # it died just now: events() will read the end of its pipe
+                    worker.pipe.send((worker.job, attempt_dir))
+                yield Started(worker.job)
 
-    def _on_message(self, worker: _Worker) -> Iterator[Event]:
-        assert worker.job
-        name, worker.heard = worker.job, time.monotonic()
+    def _on_message(self, worker: _Worker) -> Iterator[JobEvent]:
+        worker.last_message_at = time.monotonic()
         try:
-            kind, value = worker.pipe.recv()
+            message: Message = worker.pipe.recv()
         except (EOFError, OSError):
-            worker.process.join(5)
-            ending = f"its worker process ended with {_exit_reason(worker.process.exitcode)}"
-            yield self._on_exit(worker, ending)
+            worker.process.join(JOIN_SECONDS)
+            reason = f"its worker process ended with {_exit_reason(worker.process.exitcode)}"
+            yield self._on_exit(worker, reason)
             return
-        if kind == "unwritable":
-            path, number = value
-            raise WriteError(Path(path), OSError(number, os.strerror(number)))
-        if kind == "training":
-            worker.training = True
-        elif kind in ("epoch", "warned"):
-            yield Event(kind, name, value)
-        else:
-            worker.job = None
-            yield Event(kind, name, (value, worker.draft) if kind == "done" else value)
+        match message:
+            case WriteRefused(path, number):
+                raise WriteError(Path(path), OSError(number, os.strerror(number)))
+            case WorkerSignal.HEARTBEAT:
+                worker.can_checkpoint = True
+            case WorkerSignal.STOPPED:
+                worker.job = None
+            case event:
+                if event.is_terminal:
+                    worker.job = None
+                yield event
 
-    def _on_exit(self, worker: _Worker, reason: str) -> Event:
+    def _on_exit(self, worker: _Worker, reason: str) -> Retried | Lost:
         """Replace a dead worker; its job gets one more attempt, from its checkpoint if there is one."""
         assert worker.job
-        name = worker.job
+        job = worker.job
         worker.process.join()
         worker.pipe.close()
-        self._pool[self._pool.index(worker)] = self._started()
-        if self._attempts[name] >= ATTEMPTS:
-            return Event("lost", name, f"{reason}, {ATTEMPTS} times")
-        self._queue.appendleft(name)
-        return Event("retried", name, reason)
+        self._pool[self._pool.index(worker)] = self._start_worker()
+        if self._attempts[job.name] >= MAX_ATTEMPTS:
+            return Lost(job, f"{reason}, {MAX_ATTEMPTS} times")
+        self._queue.appendleft(job)
+        return Retried(job, reason)
 
-    def _busy(self) -> int:
-        return sum(1 for worker in self._pool if worker.job)
-
-    def _attempt_folder(self, name: str) -> Path:
-        """A new folder: also a worker that a killed driver left behind writes elsewhere."""
-        folder = self.work / fingerprint(name)
-        make_dir(folder)
-        number = 1 + max((int(each.name) for each in folder.iterdir() if each.name.isdigit()), default=0)
-        make_dir(folder / str(number))
-        return folder / str(number)
-
-    def _started(self) -> _Worker:
+    def _start_worker(self) -> _Worker:
         # Spawned: forking after OpenMP has started threads is unsafe.
         context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=run_worker, args=(theirs, self.bench), daemon=True)
-        with _environment({name: str(self.bench.threads) for name in THREAD_VARIABLES}):
+        pipe, worker_pipe = context.Pipe()
+        process = context.Process(target=run_worker, args=(worker_pipe, self.context), daemon=True)
+        with _environment({name: str(self.context.threads) for name in THREAD_VARIABLES}):
             process.start()
-        theirs.close()
-        return _Worker(process, ours)
+        worker_pipe.close()
+        return _Worker(process, pipe)
 
 
 def _exit_reason(code: int | None) -> str:
     if code is None or code >= 0:
         return f"exit code {code}"
     try:
-        return f"signal {signal.Signals(-code).name}" + (
-            " (out of memory?)" if code == -signal.SIGKILL else ""
-        )
+        name = signal.Signals(-code).name
     except ValueError:
         return f"signal {-code}"
+    return f"signal {name} (out of memory?)" if code == -signal.SIGKILL else f"signal {name}"
 
 
 @contextmanager

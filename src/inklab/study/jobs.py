@@ -1,254 +1,285 @@
-"""What a worker does: check, rehearse, train a group, compute an evaluation. It makes drafts only."""
+"""Jobs that an executor runs, what each of them needs, and the events of a run. Imports no torch."""
 
-import functools
-import json
-import math
-import time
-import traceback
+import io
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import ClassVar
 
 import numpy as np
-import torch
 
-from inklab.corruptions.corruption import get_corruption
-from inklab.corruptions.filters import filters
-from inklab.data.dataset import stratified_split
-from inklab.errors import WriteError
-from inklab.evaluation.frechet import Moments
-from inklab.evaluation.generation import evaluate_generation, reference_moments
-from inklab.evaluation.robustness import robustness_curve
-from inklab.hardware import environment
-from inklab.io.documents import write_json
+from inklab.data.dataset import ImageSet, Split
+from inklab.format import pluralize
+from inklab.io.files import write_atomic
 from inklab.io.tensor_file import write_arrays
-from inklab.model import TrainedModel
-from inklab.networks.layer_table import layer_table
-from inklab.seeding import Seed
-from inklab.study.job_context import ARRAYS, SPLITS, JobContext, array_path
-from inklab.study.load import check_names
-from inklab.study.run_directory import CHECKPOINTS
+from inklab.records.components import Preprocessing
+from inklab.records.outcomes import TrialIdentity
+from inklab.records.plan import GenerationEvaluation, GroupPlan, NetworkTraits, RobustnessEvaluation, Trial
+from inklab.records.recipe import TrialConfig
+from inklab.records.status import Draft
+from inklab.study.resources import Cost
+from inklab.study.run_directory import RunDirectory
 from inklab.study.spec import StudySpec
-from inklab.training.batches import TensorSet, TrainingData, to_tensor_set
-from inklab.training.checkpoint import CheckpointManager
-from inklab.training.diagnostics import diagnose, trace_forward
-from inklab.training.evaluate import evenly_spaced, final_scores
-from inklab.training.objectives import objectives
-from inklab.training.preflight import preflight
-from inklab.training.trainer import PopulationJob, TrainingResult, Trial, train_population
 
-DIAGNOSTIC_IMAGES = 2_000  # training images behind a verdict
-
-Job = dict[str, Any]
-"""`{"name", "kind": "check", "rehearse", "train", "noise" or "generator", ...}`: JSON for a worker."""
+SPLITS = ("train", "validation", "test")
+SAMPLES_PER_CLASS = 10
+ARRAYS = ("pixels", "labels")
 
 
-@runtime_checkable
-class JobReporter(Protocol):
-    """What a job can tell the driver, and ask it."""
+@dataclass(frozen=True)
+class CheckJob:
+    """Checks the names and strengths in a study, which needs the registries and so torch.
 
-    def epoch(self, epoch: int, epochs: int, loss: float) -> None:
-        """An epoch of a training has ended."""
-
-    def warn(self, text: str) -> None:
-        """Something that the user should know."""
-
-    def asked_to_stop(self) -> bool:
-        """Whether the job is to end; asking also shows that it goes on."""
-
-
-def run_job(job: Job, bench: JobContext, draft: Path, line: JobReporter) -> Any:
-    """Do one job.
-
-    Args:
-        job: what to do.
-        bench: what it needs.
-        draft: folder of this attempt, for what it makes: `trials/<id>/...`, `evaluations/<id>/...` and
-            checkpoints.
-        line: to the driver.
-
-    Returns:
-        Facts of a rehearsal; otherwise the `(kind, id)` of each draft.
-
-    Raises:
-        TrainingInterrupted: a training was asked to stop, and has left a checkpoint.
-        WriteError: the disk refuses.
+    Every job has a `name`, unique within a run; a `label`, what a person calls it; and the `ids` of the
+    trials or evaluations that it computes.
     """
-    if job["kind"] == "check":
-        return check_names(StudySpec.model_validate(job["spec"]))
-    if job["kind"] == "rehearse":
-        data = training_data(bench)
-        return preflight(job["settings"], data.shape, len(bench.labels)).to_json()
-    if job["kind"] == "train":
-        return _train(job, bench, draft, line)
-    return _evaluate(job["evaluation"], bench, draft)
+
+    name: ClassVar[str] = "check"
+    label: ClassVar[str] = "check of the study"
+    ids: ClassVar[tuple[str, ...]] = ()
+    spec: StudySpec
 
 
-@functools.lru_cache(maxsize=1)
-def training_data(bench: JobContext) -> TrainingData:
-    """The run's images as tensors; read once a process."""
+@dataclass(frozen=True)
+class PreflightJob:
+    """Trains one step of a network, to find out whether it fits and how it may be trained.
 
-    def part(name: str) -> TensorSet:
-        pixels, labels = (
-            np.load(array_path(bench.folder, name, what), allow_pickle=False) for what in ARRAYS
-        )
-        return to_tensor_set(pixels, labels)
+    Attributes:
+        key: of `Plan.networks`.
+        config: one of those with this key.
+    """
 
-    train, validation, test = (part(name) for name in SPLITS)
-    return TrainingData(train, validation, test, bench.labels)
+    ids: ClassVar[tuple[str, ...]] = ()
+    key: str
+    config: TrialConfig
 
+    @property
+    def name(self) -> str:
+        """Unique within a run."""
+        return f"preflight {self.key}"
 
-# ---------------------------------------------------------------- training
-
-
-def _train(job: Job, bench: JobContext, draft: Path, line: JobReporter) -> list[tuple[str, str]]:
-    data = training_data(bench)
-    trials = [Trial(each["id"], each["settings"], each["replicate"]) for each in job["trials"]]
-    group = PopulationJob(trials, job["lifted"], job["random"], bench.seed, job["slots"], job["compiled"])
-    ran = {
-        **environment(bench.threads, torch.__version__), "precision": trials[0].settings["precision"],
-        "members": len(trials) if group.lifted else 1, "lifted": group.lifted,
-    }  # fmt: skip
-    done = train_population(group, data, line.epoch, _checkpoint_manager(bench, draft, line))
-    if group.compiled and not all(trained.compiled for trained in done):
-        line.warn("its program could not be compiled, so it ran uncompiled; see inklab doctor")
-    for trained in done:
-        told = {**ran, "compiled": trained.compiled}
-        _write_trial(trained, data, bench, draft / "trials" / trained.trial.id, told)
-    return [("trials", trial.id) for trial in trials]
+    @property
+    def label(self) -> str:
+        """What a person calls it."""
+        return f"preflight of {self.config.network.name}"
 
 
-def _checkpoint_manager(bench: JobContext, draft: Path, line: JobReporter) -> CheckpointManager:
-    """Goes on from what earlier attempts at this job left, also those of another session."""
-    before = sorted(draft.parent.glob(f"*/{CHECKPOINTS}"))
-    return CheckpointManager(
-        draft / CHECKPOINTS, before, bench.checkpoint_every, line.asked_to_stop, line.warn
-    )
+@dataclass(frozen=True)
+class TrainingJob:
+    """Trains those trials of a group that have no final outcome.
+
+    Attributes:
+        group: how they are trained; it may have more trials.
+        experiments: names of those that the trials belong to.
+        seconds: estimated, on one core.
+    """
+
+    group: GroupPlan
+    trials: tuple[Trial, ...]
+    experiments: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """Unique within a run."""
+        return f"train {self.trials[0].id}"
+
+    @property
+    def label(self) -> str:
+        """What a person calls it."""
+        return f"{', '.join(self.experiments)}: {pluralize(len(self.trials), 'trial')}"
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Of trials and evaluations that it computes."""
+        return tuple(trial.id for trial in self.trials)
 
 
-def _write_trial(
-    trained: TrainingResult, data: TrainingData, bench: JobContext, folder: Path, ran: dict[str, Any]
-) -> None:
-    trial = trained.trial
-    outcome: dict[str, Any] = {
-        "format": 1, "id": trial.id, "settings": trial.settings, "replicate": trial.replicate,
-        "seed": bench.seed,
-        "data_sha256": bench.data_sha256, "numerics": bench.numerics,
-        "state": "diverged" if trained.diverged else "done", "reason": trained.diverged,
-        "parameters": sum(p.numel() for p in trained.net.parameters()),
-        "layers": [row.to_json() for row in layer_table(trained.net.net, data.shape)],
-        "history": trained.history, "scores": None, "verdicts": [], "weights_sha256": None,
-        "seconds": trained.seconds, "ran": ran,
-    }  # fmt: skip
-    if not trained.diverged:
-        try:
-            outcome |= _scored(trained, data, bench, folder, outcome)
-        except WriteError:
-            raise
-        except Exception:  # one trial's scoring must not cost its group the training
-            outcome |= {"state": "failed", "reason": traceback.format_exc()}
-    write_json(folder / "outcome.json", outcome)
+@dataclass(frozen=True)
+class EvaluationJob:
+    """Computes an evaluation from models that are trained."""
+
+    evaluation: RobustnessEvaluation | GenerationEvaluation
+
+    @property
+    def name(self) -> str:
+        """Unique within a run."""
+        return f"evaluate {self.evaluation.id}"
+
+    @property
+    def label(self) -> str:
+        """What a person calls it."""
+        evaluation = self.evaluation
+        subject = evaluation.pipeline if isinstance(evaluation, RobustnessEvaluation) else evaluation.sampler
+        return f"{evaluation.kind}: {subject}, replicate {evaluation.replicate}"
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Of trials and evaluations that it computes."""
+        return (self.evaluation.id,)
 
 
-def _scored(
-    trained: TrainingResult, data: TrainingData, bench: JobContext, folder: Path, outcome: dict[str, Any]
-) -> dict[str, Any]:
-    """Score a trained network and write its bundle; what changes in its outcome."""
-    trial, objective = trained.trial, objectives[trained.trial.recipe.objective]
-    scores, arrays = final_scores(trained.net, objective, trial.recipe, data, Seed(bench.seed))
-    if not all(math.isfinite(score) for score in scores.values()):
-        return {"state": "diverged", "reason": "its scores after the last epoch are NaN or infinite"}
-    classifier = objective.target == "labels"
-    found = []
-    if classifier:
-        index = evenly_spaced(len(data.train.labels), DIAGNOSTIC_IMAGES)
-        found = diagnose(trace_forward(trained.net, data.train.images(index), data.train.labels[index]))
-    made_by = {key: outcome[key] for key in ("id", "replicate", "seed", "data_sha256", "ran")}
-    model, framing = trial.settings["model"], json.loads(bench.framing)
-    bundle = TrainedModel(
-        trained.net, model, data.shape, bench.labels, objective.target, framing, made_by, scores
-    )
-    digest = bundle.save(folder / "bundle")
-    name = "predictions" if classifier else "examples"
-    write_arrays(folder / f"{name}.safetensors", {key: np.asarray(value) for key, value in arrays.items()})
-    return {"scores": scores, "verdicts": [each.to_json() for each in found], "weights_sha256": digest}
+Job = CheckJob | PreflightJob | TrainingJob | EvaluationJob
 
 
-# ---------------------------------------------------------------- evaluations
+# ---------------------------------------------------------------- events
 
 
-def _evaluate(evaluation: dict[str, Any], bench: JobContext, draft: Path) -> list[tuple[str, str]]:
-    began = time.perf_counter()
-    compute = {"noise": _robustness, "generator": _generation}[evaluation["kind"]]
-    numbers, arrays = compute(evaluation, bench)
-    folder = draft / "evaluations" / evaluation["id"]
-    write_arrays(folder / "arrays.safetensors", arrays)
-    outcome = {
-        "format": 1, **evaluation, "state": "done", "reason": None, **numbers,
-        "seconds": time.perf_counter() - began, "ran": environment(bench.threads, torch.__version__),
-    }  # fmt: skip
-    write_json(folder / "outcome.json", outcome)
-    return [("evaluations", evaluation["id"])]
+@dataclass(frozen=True)
+class Probing:
+    """The machine is about to be measured, which is done once and takes about 40 s."""
 
 
-def _robustness(
-    evaluation: dict[str, Any], bench: JobContext
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    data = training_data(bench)
-    labels = data.test.labels.numpy()
-    seed = Seed(bench.seed)
-    indices = stratified_split(labels, evaluation["images"], seed / "noise images")
-    bundles = iter([bench.folder.bundle(trial) for trial in evaluation["needs"]])
-    load = functools.partial(TrainedModel.load, trusted=bench.codes)
-    parts = evaluation["pipeline"].split("+")
-    cleaners = [filters[part].run if part in filters else load(next(bundles)).cleaned for part in parts[:-1]]
-    curve = robustness_curve(
-        load(next(bundles)).net,
-        data.test.pixels[torch.from_numpy(indices)],
-        labels[indices],
-        get_corruption(evaluation["corruption"]),
-        strengths=evaluation["strengths"],
-        seed=seed / "noise",
-        clean=_compose(cleaners),
-    )
-    numbers = {name: getattr(curve, name).tolist() for name in ("tpr", "tpr_per_class", "accuracy")}
-    arrays = {
-        "predicted": curve.predicted,
-        "labels": labels[indices].astype(np.uint8),
-        "indices": indices,
-        "shown": curve.shown,
-        "seen": curve.seen,
-    }
-    return numbers, arrays
+@dataclass(frozen=True)
+class Planned:
+    """It is known what is still to be done, and what that costs."""
+
+    estimate: Cost
 
 
-def _compose(
-    cleaners: list[Callable[[torch.Tensor], torch.Tensor]],
-) -> Callable[[torch.Tensor], torch.Tensor] | None:
-    if not cleaners:
-        return None
-    return lambda images: functools.reduce(lambda shown, clean: clean(shown), cleaners, images)
+@dataclass(frozen=True)
+class _OfJob:
+    """An event of a job; the last one of each job is terminal."""
+
+    is_terminal: ClassVar[bool] = False
+    job: Job
 
 
-def _generation(
-    evaluation: dict[str, Any], bench: JobContext
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    decoder, judge = (
-        TrainedModel.load(bench.folder.bundle(trial), trusted=bench.codes) for trial in evaluation["needs"]
-    )
-    replicate = evaluation["replicate"]
-    reference = _reference(bench, evaluation["needs"][1], replicate)
-    return evaluate_generation(
-        evaluation, decoder, judge, training_data(bench), _sampler_seed(bench, replicate), reference
-    )
+@dataclass(frozen=True)
+class Started(_OfJob):
+    """A worker began with a job; it does so again after `Retried`."""
 
 
-def _sampler_seed(bench: JobContext, replicate: int) -> Seed:
-    return Seed(bench.seed) / "generator" / replicate
+@dataclass(frozen=True)
+class EpochEnded(_OfJob):
+    """An epoch of a training has ended.
+
+    Attributes:
+        epoch: from 1; trials that are trained one after the other begin at 1 again.
+        epochs: of the recipe.
+        train_loss: mean over the epoch and the population; it may be NaN or infinite.
+    """
+
+    epoch: int
+    epochs: int
+    train_loss: float
 
 
-@functools.lru_cache(maxsize=2)
-def _reference(bench: JobContext, judge: str, replicate: int) -> Moments:
-    """Kept in the process: a third of the work of a sampler's evaluation, and the same for all of them."""
-    bundle = TrainedModel.load(bench.folder.bundle(judge), trusted=bench.codes)
-    return reference_moments(bundle, training_data(bench), _sampler_seed(bench, replicate))
+@dataclass(frozen=True)
+class Warned(_OfJob):
+    """A job goes on, but the user should know something."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class Retried(_OfJob):
+    """A job's worker died, and the job is queued once more."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Done(_OfJob):
+    """A job has ended, and left what it was to make.
+
+    Attributes:
+        drafts: that it made, each in `attempt_dir/<kind>/<id>`.
+        attempt_dir: directory of the attempt that ended.
+        traits: result of a preflight check; None for other jobs.
+    """
+
+    is_terminal: ClassVar[bool] = True
+    drafts: tuple[Draft, ...]
+    attempt_dir: Path
+    traits: NetworkTraits | None = None
+
+
+@dataclass(frozen=True)
+class Failed(_OfJob):
+    """A job raised an error; the reason is one line for a mistake of the user's, else a traceback."""
+
+    is_terminal: ClassVar[bool] = True
+    reason: str
+
+
+@dataclass(frozen=True)
+class Lost(_OfJob):
+    """A job's worker died as often as a job is tried."""
+
+    is_terminal: ClassVar[bool] = True
+    reason: str
+
+
+JobEvent = Started | EpochEnded | Warned | Retried | Done | Failed | Lost
+"""What an executor reports."""
+
+Event = Probing | Planned | JobEvent
+EventCallback = Callable[[Event], None]
+
+
+def ignore_event(event: Event) -> None:
+    """Do nothing: the callback of whoever does not want to know."""
+
+
+# ---------------------------------------------------------------- what jobs need
+
+
+@dataclass(frozen=True)
+class JobContext:
+    """What every job of a run needs; small, since it is sent to each worker.
+
+    Attributes:
+        seed: root of all randomness.
+        labels: names of the classes.
+        numerics: version of the computation.
+        threads: of each worker.
+        trust_code: the user's own code that the study names, and that may therefore be run.
+        checkpoint_every: seconds; None leaves it to what a checkpoint costs.
+    """
+
+    run_path: Path
+    seed: int
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing
+    data_sha256: str
+    numerics: int
+    threads: int
+    trust_code: tuple[str, ...] = ()
+    checkpoint_every: float | None = None
+
+    @property
+    def run_directory(self) -> RunDirectory:
+        """The run directory."""
+        return RunDirectory(self.run_path)
+
+    def identity(self, trial: Trial) -> TrialIdentity:
+        """What the outcome of a trial says whatever became of it."""
+        return TrialIdentity(
+            id=trial.id, config=trial.config, replicate=trial.replicate,
+            seed=self.seed, data_sha256=self.data_sha256, numerics=self.numerics,
+        )  # fmt: skip
+
+
+def write_samples(run_directory: RunDirectory, training_set: ImageSet) -> None:
+    """Write the first training images of each class into the run directory, for the report and the page."""
+    labels = training_set.labels
+    firsts = [np.flatnonzero(labels == label)[:SAMPLES_PER_CLASS] for label in np.unique(labels)]
+    samples = training_set.take(np.concatenate(firsts))
+    arrays = {"pixels": samples.pixels, "labels": samples.labels}
+    write_arrays(run_directory.path / "samples.safetensors", arrays)
+
+
+def array_path(run_directory: RunDirectory, split: str, array: str) -> Path:
+    """The file of one of the `ARRAYS` of one of the `SPLITS` while a run is computed."""
+    return run_directory.work / "data" / f"{split}_{array}.npy"
+
+
+def write_split_arrays(run_directory: RunDirectory, split: Split) -> None:
+    """Write the images for the workers: read and checked once by the runner, the same for all."""
+    for name in SPLITS:
+        images = getattr(split, name)
+        for array in ARRAYS:
+            buffer = io.BytesIO()
+            np.save(buffer, getattr(images, array), allow_pickle=False)
+            write_atomic(array_path(run_directory, name, array), buffer.getvalue())

@@ -1,422 +1,541 @@
-"""Studies read from TOML and made ready to run; every mistake in one message."""
+"""Studies read from TOML and made ready to run; all mistakes in one message."""
 
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
-from pydantic import ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails, to_jsonable_python
 
 from inklab.data.dataset import Dataset, Split, split
-from inklab.data.sources import load, load_default
-from inklab.errors import ConfigError, UnknownNameError, did_you_mean
+from inklab.data.sources import load_dataset, load_default
+from inklab.errors import ConfigError, UnknownNameError, did_you_mean, nearest_name
 from inklab.evaluation.samplers import samplers
-from inklab.io.documents import check_depth, parse_toml, read_toml
-from inklab.study.plan import DataIdentity, default_validation, run_id
+from inklab.io.files import parse_toml, read_toml
+from inklab.metrics import Task
+from inklab.records.components import NetworkConfig, NormalizeConfig, Pipeline
+from inklab.records.plan import DataInfo, SplitCounts
+from inklab.records.recipe import Augmentation, CorruptionConfig, Recipe
+from inklab.study.planner import run_id
 from inklab.study.spec import (
-    FIELDS,
+    DataExperiment,
+    DataSpec,
+    FindingsExperiment,
     GenerationExperiment,
+    ReferenceSpec,
     RobustnessExperiment,
     SmallDataRule,
     StudySpec,
     TrainingExperiment,
-    kind_of,
 )
 from inklab.training.objectives import objectives
-from inklab.training.recipe import Recipe, read_recipe
+from inklab.training.recipe_files import read_recipe_file
 
-CONTAINERS = {
-    "recipe": "recipe",
-    "augmentation": "augmentation",
-    "corruption": "corruption",
-    "references": "reference",
-    "ScalingSpec": "scaling",
-}
+DEFAULT_VALIDATION_SHARE = 12
+"""One training image in so many is held out: 5,000 of MNIST's 60,000."""
+
+MIN_VALIDATION = 500
+"""But so many where that is no more than an eighth: mnist-5k's 350 / 50 / 100 a class."""
 
 MAX_REPORTED = 10
-MAX_SHOWN_LENGTH = 60  # characters of what was given, and of each part of its place
-KINDS = ("data", "train", "noise", "generator", "findings")
-SCALING_WORDS = "literal['none','standard']"  # what pydantic calls that half of a union
-A_TABLE, A_LIST = "it must be a table, such as { key = 1 }", "it must be a list, such as [1, 2]"
-PLAIN = {
-    "model_type": A_TABLE, "dict_type": A_TABLE, "model_attributes_type": A_TABLE, "tuple_type": A_LIST,
-    "too_short": "it needs at least one entry",
-}  # fmt: skip
-"""Words for mistakes that pydantic tells in Python's."""
+MAX_VALUE_LENGTH = 60
+"""Characters of a value, and of each part of a key, that a message shows."""
+
+BUILTIN = resources.files("inklab.study") / "studies"
+"""Directory of the studies that come with inklab."""
+
+Table = dict[str, object]
+"""A TOML table, of which nothing is validated yet."""
+
+# ---------------------------------------------------------------- reading
 
 
-def format_validation_error(error: ValidationError, fields: Mapping[str, Sequence[str]]) -> str:
-    """The mistakes of a validation, one after the other; of very many the first ten.
+@dataclass(frozen=True)
+class LoadedSpec:
+    """A study file, read once, with a profile and overrides applied.
 
-    Args:
-        error: what pydantic found.
-        fields: what may stand in each kind of table.
+    Attributes:
+        spec: as it stands for data sets that are not small.
+        profile: whose changes were applied.
+        small_data: changes on few images, if any.
+        fixed_epochs: experiments whose epochs were overridden, so that `small_data` leaves them.
     """
-    found = [detail for detail in error.errors() if not _is_secondary(detail)]
-    lines = [_format_issue(detail, fields) for detail in found[:MAX_REPORTED]]
-    more = [f"and {len(found) - MAX_REPORTED:,} more"] if len(found) > MAX_REPORTED else []
-    return "; ".join([*dict.fromkeys(lines), *more])
+
+    spec: StudySpec
+    profile: str
+    small_data: SmallDataRule | None = None
+    fixed_epochs: frozenset[str] = frozenset()
 
 
-def _is_secondary(detail: ErrorDetails) -> bool:
-    """Whether it tells of the other form that scaling may have: a word or a table."""
-    form = str(detail["loc"][-1]) if detail["loc"] else ""
-    if form == "ScalingSpec":
-        return not isinstance(detail["input"], Mapping)
-    return form == SCALING_WORDS and isinstance(detail["input"], Mapping)
+def with_data(loaded: LoadedSpec, n_train_images: int) -> LoadedSpec:
+    """The study for a data set of so many training images, validation images among them.
 
+    Few images make few steps, so `[small_data]` has it trained longer.
 
-def _format_issue(detail: ErrorDetails, fields: Mapping[str, Sequence[str]]) -> str:
-    place, table = _location(detail["loc"], fields)
-    last = str(detail["loc"][-1]) if detail["loc"] else ""
-    if detail["type"] == "extra_forbidden":
-        allowed = fields[table]
-        hint = did_you_mean(last, allowed) or _at_parent(last, table, fields)
-        return f"{place} is unknown.{hint} Allowed here: {', '.join(allowed)}"
-    if detail["type"] == "missing":
-        return f"{place} is missing"
-    if detail["type"] == "union_tag_invalid":
-        kind = str(detail["ctx"]["tag"])[:MAX_SHOWN_LENGTH]
-        return f"{place} has the kind '{kind}'.{did_you_mean(kind, KINDS)} Known: {', '.join(KINDS)}"
-    message = PLAIN.get(detail["type"], detail["msg"].removeprefix("Value error, "))
-    given = repr(detail["input"])
-    shown = given if len(given) <= MAX_SHOWN_LENGTH else given[: MAX_SHOWN_LENGTH - 3] + "..."
-    return f"{place} is {shown}: {message[0].lower()}{message[1:]}{_hint(detail)}"
-
-
-def _hint(detail: ErrorDetails) -> str:
-    """The hint for a value that is one of a few words."""
-    if detail["type"] != "literal_error":
-        return ""
-    hint = did_you_mean(str(detail["input"]), re.findall(r"'(\w+)'", detail["ctx"]["expected"]))
-    return hint and f".{hint}"
-
-
-def _at_parent(name: str, table: str, fields: Mapping[str, Sequence[str]]) -> str:
-    """`cnn.epocs`: what is meant lies in the chapter's recipe."""
-    return did_you_mean(name, fields["recipe"]).replace("'", "'recipe.", 1) if table == "train" else ""
-
-
-def _location(loc: tuple[int | str, ...], fields: Mapping[str, Sequence[str]]) -> tuple[str, str]:
-    """The dotted place as the user writes it, and the kind of table that it lies in."""
-    parts = [str(part) for part in loc]
-    table = "study"
-    if parts[:1] == ["chapters"]:
-        shown = parts[1:2] + parts[3:] or parts  # pydantic puts the kind after the chapter's name
-        table = parts[2] if len(parts) > 2 else "train"
-    else:
-        shown = parts
-        table = "data source" if parts[:1] == ["data"] and len(parts) > 1 else table
-    for part in parts[2:-1]:
-        table = CONTAINERS.get(part, table)
-    hidden = ("ScalingSpec", SCALING_WORDS, "[key]")
-    return (
-        f"'{'.'.join(part[:MAX_SHOWN_LENGTH] for part in shown if part not in hidden)}'",
-        table if table in fields else "study",
-    )
+    Raises:
+        ConfigError: an experiment gets more epochs than are allowed.
+    """
+    rule = loaded.small_data
+    if rule is None or n_train_images >= rule.fewer_than:
+        return replace(loaded, small_data=None)
+    longer = {
+        name: experiment.with_epochs(experiment.recipe.epochs * rule.epochs_factor)
+        for name, experiment in loaded.spec.training.items()
+        if name not in loaded.fixed_epochs
+    }
+    experiments = {**loaded.spec.experiments, **longer}  # keeps their order
+    spec = loaded.spec.model_copy(update={"experiments": experiments})
+    return replace(loaded, spec=spec, small_data=None)
 
 
 def builtin_studies() -> list[str]:
     """Names of the studies that come with inklab."""
-    return sorted(
-        entry.name.removesuffix(".toml") for entry in _builtin().iterdir() if entry.name.endswith(".toml")
-    )
+    return sorted(Path(entry.name).stem for entry in BUILTIN.iterdir() if entry.name.endswith(".toml"))
 
 
-def read_study(
-    study: str, *, profile: str | None = None, sets: Sequence[str] = (), train_images: int | None = None
-) -> tuple[StudySpec, str]:
-    """Read a study, with a profile and changes applied.
+def read_study(study: str, *, profile: str | None = None, overrides: Sequence[str] = ()) -> LoadedSpec:
+    """Read a study once, with a profile and overrides applied.
 
     Args:
         study: a built-in name or the path of a TOML file.
-        profile: one of the study's profiles; its first if left out, "plain" if it has none.
-        sets: changes such as "l2-sweep.replicates=40", applied last.
-        train_images: of the source, if known; few of them bring in the study's table `small`.
-
-    Returns:
-        The study and the name of the profile.
+        profile: one of the study's profiles; its first if left out, "plain" (no changes) if it has none.
+        overrides: changes such as "l2-sweep.replicates=40", applied last.
 
     Raises:
         ConfigError: all mistakes in one message.
     """
-    raw, folder = _read_toml(study)
-    profiles = raw.pop("profiles", {})
-    if not isinstance(profiles, dict) or not all(isinstance(changes, dict) for changes in profiles.values()):
-        raise ConfigError(f"study '{study}': profiles must be tables, such as [profiles.quick]")
+    table, folder = _read_file(study)
+    profiles = _parse_profiles(table.pop("profiles", {}), study)
     profile = profile or next(iter(profiles), "plain")
     if profile != "plain" and profile not in profiles:
         raise UnknownNameError("profile", profile, [*profiles, "plain"])
     for key, value in profiles.get(profile, {}).items():
-        set_dotted(raw, key, value, f"profile '{profile}'")
-    small = raw.pop("small", None)
-    changes = {change: parse_override(change) for change in sets}
-    for change, (key, value) in changes.items():
-        set_dotted(raw, key, value, f"--set {change}")
-    _scale_epochs_for_small_data(
-        raw, _parse_small_rule(small, study), train_images, {key for key, _ in changes.values()}, folder
-    )
-    return parse_study(raw, study, folder), profile
+        set_dotted(table, key, value, f"profile '{profile}'")
+    small_data = _parse_small_data(table.pop("small_data", None), study)
+    changes = {override: parse_override(override) for override in overrides}
+    for override, (key, value) in changes.items():
+        set_dotted(table, key, value, f"--set {override}")
+    keys = {key.removeprefix("experiments.") for key, _ in changes.values()}
+    fixed = {key.removesuffix(".recipe.epochs") for key in keys if key.endswith(".recipe.epochs")}
+    return LoadedSpec(parse_study(table, study, folder), profile, small_data, frozenset(fixed))
 
 
-def parse_study(raw: dict[str, Any], origin: str, folder: Path | None = None) -> StudySpec:
-    """Check a study's tables.
+def _read_file(study: str) -> tuple[Table, Path]:
+    """The tables of a study, and the folder where the paths of its recipe files start."""
+    names = builtin_studies()
+    if study in names:
+        text = (BUILTIN / f"{study}.toml").read_text(encoding="utf-8")
+        return parse_toml(text, study), Path()
+    path = Path(study)
+    if not path.suffix:
+        raise UnknownNameError("study", study, names)
+    if not os.path.isfile(path):
+        raise ConfigError(
+            f"there is no study file '{study}'; built-in studies: {', '.join(names)}",
+            key=study,
+            suggestion=nearest_name(path.stem, names),
+        )
+    return read_toml(path), path.parent
+
+
+def _parse_profiles(value: object, study: str) -> dict[str, Table]:
+    profiles = value if isinstance(value, dict) else {"": value}
+    tables = {name: changes for name, changes in profiles.items() if isinstance(changes, dict)}
+    if len(tables) < len(profiles):
+        raise ConfigError(
+            f"study '{study}': profiles must be tables, such as [profiles.quick]", key="profiles"
+        )
+    return tables
+
+
+def _parse_small_data(value: object, study: str) -> SmallDataRule | None:
+    try:
+        return None if value is None else SmallDataRule.model_validate(value)
+    except ValidationError as error:
+        raise validation_error(error, f"study '{study}'", SmallDataRule, "small_data") from None
+
+
+def parse_study(table: Mapping[str, object], name: str, folder: Path | None = None) -> StudySpec:
+    """Validate a study's tables, which are left as they are.
 
     Args:
-        raw: as read from TOML; recipes may name a base.
-        origin: named in messages.
-        folder: where relative recipe files start.
+        table: as read from TOML; recipes may name a base.
+        name: of the study in messages.
+        folder: that paths of recipe files are relative to; the working directory if left out.
 
     Raises:
         ConfigError: all mistakes in one message.
     """
     try:
-        check_depth(raw)
-        raw = json.loads(json.dumps(raw, default=str))  # a copy, with dates and the like as text
-    except ValueError as error:  # also whole numbers of thousands of digits
-        raise ConfigError(f"study '{origin}': {error}") from error
-    chapters = raw.get("chapters")
-    for name, chapter in chapters.items() if isinstance(chapters, dict) else ():
+        copy = json.loads(json.dumps(table, default=str))  # dates and the like become text
+    except (ValueError, RecursionError) as error:  # also integers of thousands of digits
+        raise ConfigError(f"study '{name}': {error}") from error
+    experiments = copy.get("experiments")
+    for key, experiment in experiments.items() if isinstance(experiments, dict) else ():
         try:
-            _resolve_recipe(chapter, folder)
+            experiments[key] = merge_recipe_file(experiment, folder)
         except ConfigError as error:
-            raise ConfigError(f"study '{origin}': '{name}.recipe': {error}") from error
+            message = f"study '{name}': '{key}.recipe': {error}"
+            raise ConfigError(message, key=f"{key}.recipe", suggestion=error.suggestion) from error
     try:
-        return StudySpec.model_validate(raw)
+        return StudySpec.model_validate(copy)
     except ValidationError as error:
-        raise ConfigError(f"study '{origin}': {format_validation_error(error, FIELDS)}") from None
+        raise validation_error(error, f"study '{name}'") from None
 
 
-def _parse_small_rule(told_small: object, study: str) -> SmallDataRule | None:
-    try:
-        return None if told_small is None else SmallDataRule.model_validate(told_small)
-    except ValidationError as error:
-        mistakes = format_validation_error(error, {**FIELDS, "study": [*SmallDataRule.model_fields]})
-        raise ConfigError(f"study '{study}', small: {mistakes}") from None
+def merge_recipe_file(experiment: object, folder: Path | None = None) -> object:
+    """An experiment with the recipe file that it names put in; what is no such table stays as it is.
 
+    Which value holds, the first that there is:
 
-def _scale_epochs_for_small_data(
-    raw: dict[str, Any],
-    small: SmallDataRule | None,
-    train_images: int | None,
-    changed: set[str],
-    folder: Path,
-) -> None:
-    """Multiply the epochs of every chapter whose epochs nobody set, if the source is small."""
-    chapters = raw.get("chapters")
-    if small is None or train_images is None or train_images >= small.below or not isinstance(chapters, dict):
-        return
-    for name, chapter in chapters.items():
-        if (
-            isinstance(chapter, dict)
-            and kind_of(chapter) == "train"
-            and f"{name}.recipe.epochs" not in changed
-        ):
-            _resolve_recipe(chapter, folder)
-            recipe = chapter.setdefault("recipe", {})
-            epochs = recipe.get("epochs", Recipe().epochs) if isinstance(recipe, dict) else None
-            if isinstance(epochs, int):  # anything else is told as a mistake by parse_study
-                recipe["epochs"] = epochs * small.epochs_times
+    * keys of a recipe: the experiment's `recipe` table, the file;
+    * network: the experiment's `network` if it has a name, else the experiment's arguments, then the file's;
+    * normalize: the experiment's; the file's, unless the experiment names a network of its own, for which
+      the file was not made.
 
+    Args:
+        experiment: its table, not validated yet; its recipe's base is removed.
+        folder: that the path of a recipe file is relative to.
 
-def _resolve_recipe(chapter: Any, folder: Path | None) -> None:
-    """Put a named recipe's fields in place of its name, and its network where the chapter names none.
-
-    What stands beside `base` wins.
+    Raises:
+        ConfigError: there is no such recipe, or the file is wrong.
     """
-    recipe = chapter.get("recipe") if isinstance(chapter, dict) else None
+    if not isinstance(experiment, dict):
+        return experiment
+    recipe = experiment.get("recipe")
     if isinstance(recipe, str):
         recipe = {"base": recipe}
     if not isinstance(recipe, dict) or "base" not in recipe:
-        return
-    file = read_recipe(str(recipe.pop("base")), folder)
-    chapter["recipe"] = {**file.fields, **recipe}
-    own = chapter.get("model", {})
-    if file.network and isinstance(own, dict) and "name" not in own:  # settings alone are set on the file's
-        own = {**file.network["model"], **own} if isinstance(file.network.get("model"), dict) else own
-        chapter.update({**file.network, **chapter, "model": own})
+        return experiment
+    file = read_recipe_file(str(recipe.pop("base")), folder)
+    merged: Table = {**experiment, "recipe": {**file.fields, **recipe}}
+    network = experiment.get("network", {})
+    if isinstance(network, dict) and "name" not in network:
+        if file.network:
+            merged["network"] = {**file.network.to_json(), **network}
+        if file.normalize and "normalize" not in experiment:
+            merged["normalize"] = to_jsonable_python(file.normalize)
+    return merged
 
 
-def parse_override(change: str) -> tuple[str, object]:
+# ---------------------------------------------------------------- overrides
+
+
+def parse_override(override: str) -> tuple[str, object]:
     """Split `key=value`; the value is read as TOML, and as text where it is none.
 
     Example:
-        >>> parse_override("l2-sweep.replicates=40"), parse_override("data.source=mnist-5k")
-        (('l2-sweep.replicates', 40), ('data.source', 'mnist-5k'))
+        >>> parse_override("l2-sweep.replicates=40"), parse_override("data.dataset=mnist-5k")
+        (('l2-sweep.replicates', 40), ('data.dataset', 'mnist-5k'))
 
     Raises:
         ConfigError: there is no `=`.
     """
-    key, sign, text = change.partition("=")
+    key, sign, text = override.partition("=")
     if not sign or not key.strip():
-        raise ConfigError(f"--set '{change}' is not key=value; write for example --set cnn.recipe.epochs=3")
+        raise ConfigError(
+            f"--set '{override}' is not key=value; write for example --set cnn.recipe.epochs=3", key=override
+        )
     try:
-        value = parse_toml(f"value = {text.strip()}", change)["value"]
+        value = parse_toml(f"value = {text.strip()}", override)["value"]
     except ConfigError:
         value = text.strip()
     return key.strip(), value
 
 
-def _read_toml(study: str) -> tuple[dict[str, Any], Path]:
-    if study in builtin_studies():
-        return parse_toml((_builtin() / f"{study}.toml").read_text(encoding="utf-8"), study), Path()
-    path = Path(study)
-    if not path.suffix:
-        raise UnknownNameError("study", study, builtin_studies())
-    if not os.path.isfile(path):
-        raise ConfigError(
-            f"there is no study file '{study}'; built-in studies: {', '.join(builtin_studies())}"
-        )
-    return read_toml(path), path.parent
+def set_dotted(table: Table, key: str, value: object, origin: str) -> None:
+    """Set a dotted key of a study; its first part is an experiment or a field of the study.
 
+    Args:
+        table: of the study, which is changed.
+        key: such as "cnn.recipe.epochs".
+        value: to set.
+        origin: of the change, for messages.
 
-def set_dotted(raw: dict[str, Any], key: str, value: object, where: str) -> None:
-    """Set a dotted key; its first part is a chapter or a field of the study."""
-    parts = key.split(".")
-    chapters = raw.get("chapters")
-    chapters = chapters if isinstance(chapters, dict) else {}
-    if parts[0] not in StudySpec.model_fields:  # fields first: a chapter may be called "data"
-        if parts[0] not in chapters:
-            known = {*chapters, *StudySpec.model_fields} - {"chapters"}
-            raise ConfigError(f"{where}: {UnknownNameError('chapter or field', parts[0], known)}")
-        parts = ["chapters", *parts]
-    if parts[0] == "chapters" and len(parts) == 2 and parts[1] in chapters:
-        raise ConfigError(
-            f"{where}: '{parts[1]}' is a chapter; set something in it, such as {parts[1]}.title"
-        )
-    if parts[0] == "chapters" and parts[2:3] == ["vary"] and len(parts) > 3:
-        parts = [*parts[:3], ".".join(parts[3:])]  # keys of vary have dots themselves
-    table = raw
+    Raises:
+        ConfigError: the first part is unknown, or a part in between is no table.
+    """
+    parts = _full_key(table, key, origin)
     for part in parts[:-1]:
-        table = table.setdefault(part, {})
-        if not isinstance(table, dict):
-            raise ConfigError(f"{where}: '{part}' is a single value, so nothing can be set below it")
+        inner = table.setdefault(part, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(
+                f"{origin}: '{part}' is a single value, so nothing can be set below it", key=key
+            )
+        table = inner
     table[parts[-1]] = value
 
 
-def _builtin() -> Any:
-    return resources.files("inklab.study") / "studies"
+def _full_key(table: Table, key: str, origin: str) -> list[str]:
+    """The parts of a key from the top of the study; keys of a grid have dots themselves."""
+    parts = key.split(".")
+    experiments = table.get("experiments")
+    names = list(experiments) if isinstance(experiments, dict) else []
+    if parts[0] not in StudySpec.model_fields:  # fields first: an experiment may be called "data"
+        if parts[0] not in names:
+            known = {*names, *StudySpec.model_fields} - {"experiments"}
+            unknown = UnknownNameError("experiment or field", parts[0], known)
+            raise ConfigError(f"{origin}: {unknown}", key=key, suggestion=unknown.suggestion)
+        parts = ["experiments", *parts]
+    match parts:
+        case ["experiments", name] if name in names:
+            raise ConfigError(
+                f"{origin}: '{name}' is an experiment; set something in it, such as {name}.title", key=key
+            )
+        case ["experiments", name, "grid", *rest] if rest:
+            return ["experiments", name, "grid", ".".join(rest)]
+    return parts
+
+
+# ---------------------------------------------------------------- validation errors
+
+EXPERIMENTS: dict[str, type[BaseModel]] = {
+    "data": DataExperiment, "training": TrainingExperiment, "robustness": RobustnessExperiment,
+    "generation": GenerationExperiment, "findings": FindingsExperiment,
+}  # fmt: skip
+"""Experiments by kind."""
+
+CONTAINERS: dict[str, type[BaseModel]] = {
+    "recipe": Recipe, "augmentation": Augmentation, "corruption": CorruptionConfig,
+    "references": ReferenceSpec, "network": NetworkConfig, "normalize": NormalizeConfig,
+}  # fmt: skip
+"""Tables below an experiment by their key."""
+
+HIDDEN_PARTS = ("table", "word", "[key]")
+"""Parts of pydantic's locations that the user did not write: tags of unions, and that a key is wrong."""
+
+MESSAGES = {
+    **dict.fromkeys(
+        ("model_type", "dict_type", "model_attributes_type"), "it must be a table, such as { key = 1 }"
+    ),
+    "tuple_type": "it must be a list, such as [1, 2]",
+    "too_short": "it needs at least one entry",
+}
+"""Messages in TOML's words for types of errors that pydantic describes in Python's."""
+
+
+@dataclass(frozen=True)
+class ConfigIssue:
+    """One mistake in a study file.
+
+    Attributes:
+        key: dotted, as the user writes it.
+        message: what was given, and what is allowed.
+        suggestion: the nearest valid key or value; "" if none is near.
+    """
+
+    key: str
+    message: str
+    suggestion: str = ""
+
+
+def validation_error(
+    error: ValidationError, name: str, model: type[BaseModel] = StudySpec, prefix: str = ""
+) -> ConfigError:
+    """The error that reports all mistakes of a validation, of very many the first ten.
+
+    Args:
+        error: of a validation.
+        name: of the file in the message.
+        model: that it was validated as.
+        prefix: key of the table in its file.
+    """
+    # A key that is unknown explains one that is missing.
+    details = sorted(error.errors(include_url=False), key=lambda detail: detail["type"] == "missing")
+    issues = [_issue(detail, model, prefix) for detail in details]
+    messages = [*dict.fromkeys(issue.message for issue in issues[:MAX_REPORTED])]
+    if len(issues) > MAX_REPORTED:
+        messages.append(f"and {len(issues) - MAX_REPORTED:,} more")
+    return ConfigError(f"{name}: {'; '.join(messages)}", key=issues[0].key, suggestion=issues[0].suggestion)
+
+
+def _issue(detail: ErrorDetails, model: type[BaseModel], prefix: str) -> ConfigIssue:
+    parts, table = _locate(detail["loc"], model)
+    key = ".".join(part[:MAX_VALUE_LENGTH] for part in ([prefix] if prefix else []) + parts)
+    last = parts[-1] if parts else ""
+    match detail["type"]:
+        case "missing":
+            return ConfigIssue(key, f"'{key}' is missing")
+        case "extra_forbidden":
+            return _unknown_key(key, last, table)
+        case "union_tag_invalid":
+            kind = str(detail["ctx"]["tag"])[:MAX_VALUE_LENGTH]
+            known = ", ".join(EXPERIMENTS)
+            message = f"'{key}' has the kind '{kind}'.{did_you_mean(kind, EXPERIMENTS)} Known: {known}"
+            return ConfigIssue(key, message, nearest_name(kind, EXPERIMENTS))
+    reason = MESSAGES.get(detail["type"], detail["msg"].removeprefix("Value error, ").removeprefix("Input "))
+    words = re.findall(r"'(\w+)'", detail["ctx"]["expected"]) if detail["type"] == "literal_error" else []
+    suggestion = nearest_name(str(detail["input"]), words)
+    hint = f". Did you mean '{suggestion}'?" if suggestion else ""
+    message = f"'{key}'{_shorten_input(detail)}: {reason[0].lower()}{reason[1:]}{hint}"
+    return ConfigIssue(key, message, suggestion)
+
+
+def _shorten_input(detail: ErrorDetails) -> str:
+    """What was given, for a message; nothing where it is a whole table that is wrong as a whole."""
+    if detail["type"] == "value_error" and isinstance(detail["input"], Mapping):
+        return ""
+    value = repr(detail["input"])
+    return f" is {value if len(value) <= MAX_VALUE_LENGTH else value[: MAX_VALUE_LENGTH - 3] + '...'}"
+
+
+def _unknown_key(key: str, last: str, table: type[BaseModel]) -> ConfigIssue:
+    allowed = [*table.model_fields, *(["base"] if table is Recipe else [])]
+    suggestion = nearest_name(last, allowed)
+    if not suggestion and table is TrainingExperiment:  # `cnn.epocs`: the key is one of the recipe's
+        in_recipe = nearest_name(last, Recipe.model_fields)
+        suggestion = in_recipe and f"recipe.{in_recipe}"
+    hint = f" Did you mean '{suggestion}'?" if suggestion else ""
+    message = f"'{key}' is unknown.{hint} Allowed here: {', '.join(allowed)}"
+    return ConfigIssue(key, message, suggestion)
+
+
+def _locate(loc: tuple[int | str, ...], model: type[BaseModel]) -> tuple[list[str], type[BaseModel]]:
+    """The parts of a key as the user writes them, and the model of the table that the key is in."""
+    match loc:
+        case ("experiments", name, str(kind), *rest) if kind in EXPERIMENTS:
+            parts, model = [str(name), *map(str, rest)], EXPERIMENTS[kind]
+        case ("experiments", name, *rest):
+            parts = [str(name), *map(str, rest)]
+        case ("data", _, *_):
+            parts, model = [*map(str, loc)], DataSpec
+        case _:
+            parts = [*map(str, loc)]
+    parts = [part for part in parts if part not in HIDDEN_PARTS]
+    for part in parts[1:-1]:
+        model = CONTAINERS.get(part, model)
+    return parts, model
+
+
+# ---------------------------------------------------------------- names
 
 
 def check_names(spec: StudySpec) -> None:
-    """Refuse names that mean nothing, and strengths that a corruption does not have, before training.
+    """Refuse unknown names, and strengths that a corruption does not have, before anything is trained.
 
     Raises:
-        UnknownNameError: with the nearest right name.
-        ConfigError: a train chapter is called like a filter, or trains what its place in a pipeline can't
-            use.
+        UnknownNameError: with the nearest valid name.
+        ConfigError: a training experiment has the name of a filter, or trains what its position in a
+            pipeline can't use.
         OutOfRangeError: a strength is too large.
     """
-    from inklab.corruptions.corruption import get_corruption  # torch: not needed to read a study
-    from inklab.corruptions.filters import filters
+    from inklab.corruptions.filters import filters  # torch: not needed to read a study
 
-    chapters = spec.train_chapters()
-    if taken := sorted(set(chapters) & set(filters)):
-        raise ConfigError(
-            f"'{taken[0]}' is a filter in pipelines, so no train chapter may be called so; rename it"
-        )
-    for chapter in chapters.values():
-        objectives[chapter.recipe.objective]
-        if chapter.recipe.corruption:
-            corruption = get_corruption(chapter.recipe.corruption.name)
-            for strength in (chapter.recipe.corruption.strength[1], chapter.recipe.scored_at or 0.0):
-                corruption.check_strength(strength)
-    for told in spec.chapters.values():
-        if isinstance(told, RobustnessExperiment):
-            _check_noise(told, chapters)
-        if isinstance(told, GenerationExperiment):
-            for name in told.samplers:
+    training = spec.training
+    for name, trained in training.items():
+        if name in filters:
+            raise ConfigError(
+                f"'{name}' is a filter in pipelines, so no training experiment may have that name; rename it",
+                key=name,
+            )
+        objectives[trained.recipe.objective]
+        if corruption := trained.recipe.corruption:
+            strengths = (corruption.strength[1], trained.recipe.eval_strength or 0.0)
+            _check_corruption(corruption.name, strengths)
+    for experiment in spec.experiments.values():
+        if isinstance(experiment, RobustnessExperiment):
+            _check_corruption(experiment.corruption, experiment.strengths)
+            for pipeline in experiment.pipelines:
+                _check_pipeline(pipeline, training, filters)
+        elif isinstance(experiment, GenerationExperiment):
+            for name in experiment.samplers:
                 samplers[name]
-            _check_target(told.decoder, "images", chapters)
-            _check_target(told.judge, "labels", chapters)
+            _check_task(experiment.decoder, "denoising", training)
+            _check_task(experiment.classifier, "classification", training)
 
 
-def _check_noise(chapter: RobustnessExperiment, trained: Mapping[str, TrainingExperiment]) -> None:
+def _check_corruption(name: str, strengths: Sequence[float]) -> None:
     from inklab.corruptions.corruption import get_corruption  # torch: not needed to read a study
-    from inklab.corruptions.filters import filters
 
-    corruption = get_corruption(chapter.corruption)
-    for strength in chapter.strengths:
+    corruption = get_corruption(name)
+    for strength in strengths:
         corruption.check_strength(strength)
-    for part in {part for pipeline in chapter.pipelines for part in pipeline.split("+")}:
-        if part not in trained and part not in filters:
-            raise UnknownNameError("train chapter or filter", part, [*trained, *filters])
-    for pipeline in chapter.pipelines:
-        *cleaners, classifier = pipeline.split("+")
-        _check_target(classifier, "labels", trained)
-        for part in cleaners:
-            _check_target(part, "images", trained)
 
 
-def _check_target(name: str, target: str, trained: Mapping[str, TrainingExperiment]) -> None:
+def _check_pipeline(
+    pipeline: Pipeline, training: Mapping[str, TrainingExperiment], filters: Collection[str]
+) -> None:
+    for part in pipeline.parts:
+        if part not in training and part not in filters:
+            raise UnknownNameError("training experiment or filter", part, [*training, *filters])
+    _check_task(pipeline.classifier, "classification", training)
+    for part in pipeline.denoisers:
+        _check_task(part, "denoising", training)
+
+
+def _check_task(name: str, task: Task, training: Mapping[str, TrainingExperiment]) -> None:
     """Refuse a denoiser where a classifier is needed, and the other way round. Filters give images."""
-    if name in trained and objectives[trained[name].recipe.objective].target != target:
-        has, needs = ("a classifier", "a denoiser") if target == "images" else ("a denoiser", "a classifier")
-        raise ConfigError(f"'{name}' trains {has}, but stands where {needs} is needed")
+    if name in training and objectives[training[name].recipe.objective].task != task:
+        other = "denoiser" if task == "classification" else "classifier"
+        needed = "classifier" if task == "classification" else "denoiser"
+        raise ConfigError(f"'{name}' trains a {other}, but a {needed} is needed in its position", key=name)
+
+
+# ---------------------------------------------------------------- data
 
 
 @dataclass(frozen=True)
 class LoadedStudy:
-    """A study with its data, ready to be planned.
-
-    Attributes:
-        spec: the question.
-        profile: whose changes were applied.
-        dataset: the images.
-        split: the same, split.
-        identity: what the plan knows of them.
-    """
+    """A study with its data and their description for the plan."""
 
     spec: StudySpec
     profile: str
     dataset: Dataset
     split: Split
-    identity: DataIdentity
+    data: DataInfo
 
     @property
     def id(self) -> str:
-        """The run folder's name."""
-        return run_id(self.spec.name, self.profile, self.identity.sha256, self.spec.seed)
+        """Name of the run directory."""
+        return run_id(self.spec.name, self.profile, self.data.sha256, self.spec.seed)
 
 
 def load_data(spec: StudySpec) -> Dataset:
-    """Load the source that a study names.
+    """Load the data set that a study names.
 
     Raises:
-        DataError: the images can't be had or are not what they should be.
+        DataError: the images are not available, or not what they should be.
     """
-    source = spec.data.source
-    return load_default() if source == "default" else load(source, seed=spec.seed)
+    name = spec.data.dataset
+    return load_default() if name == "default" else load_dataset(name, seed=spec.seed)
 
 
-def load_study(spec: StudySpec, profile: str, dataset: Dataset | None = None) -> LoadedStudy:
-    """Load a study's data, unless it is given, and split it.
+def open_study(loaded: LoadedSpec, dataset: Dataset | None = None) -> LoadedStudy:
+    """Load a study's data, unless a data set is given in its place, adapt the study to its size and split it.
 
     Raises:
-        DataError: the images can't be had or are not what they should be.
+        DataError: the images are not available, or not what they should be.
         ConfigError: more validation images than there are.
     """
-    dataset = load_data(spec) if dataset is None else dataset
-    held = spec.data.validation
-    parts = split(
-        dataset, validation=default_validation(len(dataset.train)) if held is None else held, seed=spec.seed
-    )
-    classes = len(dataset.labels)
-    images = parts.train.pixels
-    identity = DataIdentity(
-        source=dataset.source,
-        sha256=dataset.sha256,
-        shape=dataset.shape,
-        labels=tuple(dataset.labels),
-        counts={name: getattr(parts, name).counts(classes) for name in ("train", "validation", "test")},
-        mean=float(images.mean()) / 255,
-        spread=float(images.std()) / 255,
-        framing=dataset.framing.to_json(),
-        note=dataset.note,
-    )
-    return LoadedStudy(spec, profile, dataset, parts, identity)
+    dataset = dataset or load_data(loaded.spec)
+    loaded = with_data(loaded, len(dataset.train))
+    spec, n_validation = loaded.spec, loaded.spec.data.validation
+    if n_validation is None:
+        n_validation = default_validation(len(dataset.train))
+    parts = split(dataset, validation=n_validation, seed=spec.seed)
+    return LoadedStudy(spec, loaded.profile, dataset, parts, _data_info(dataset, parts))
+
+
+def default_validation(n_train_images: int) -> int:
+    """How many training images are held out unless the study says so.
+
+    Example:
+        >>> default_validation(60_000), default_validation(4_000), default_validation(100)
+        (5000, 500, 12)
+    """
+    return max(n_train_images // DEFAULT_VALIDATION_SHARE, min(MIN_VALIDATION, n_train_images // 8))
+
+
+def _data_info(dataset: Dataset, parts: Split) -> DataInfo:
+    n_classes = len(dataset.labels)
+    pixels = parts.train.pixels
+    counts = {name: getattr(parts, name).counts(n_classes) for name in ("train", "validation", "test")}
+    return DataInfo(
+        dataset=dataset.name, sha256=dataset.sha256, shape=dataset.shape, labels=tuple(dataset.labels),
+        counts=SplitCounts(**counts), mean=float(pixels.mean()) / 255, std=float(pixels.std()) / 255,
+        preprocessing=dataset.preprocessing, note=dataset.note,
+    )  # fmt: skip

@@ -1,296 +1,273 @@
-"""How far a run has come: the file that its driver keeps up to date, and what is read from it."""
+"""How far a run is: the status file that its process keeps up to date, and the progress read from it."""
 
 import math
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any
 
 from inklab.errors import DataError, WriteError
-from inklab.io.documents import read_json, write_json
-from inklab.results.experiment_summary import counts_of
-from inklab.results.summarize import evaluations_of, trials_of
-from inklab.study.executor import Event
-from inklab.study.forms.live import check_live
-from inklab.study.resources import cost_of, estimate, group_seconds
-from inklab.study.run_directory import FINAL, RunDirectory
+from inklab.records.outcomes import (
+    EvaluationOutcome,
+    History,
+    Snapshot,
+    TrialOutcome,
+    TrialState,
+    count_states,
+)
+from inklab.records.plan import AnyExperimentPlan, GroupPlan, Plan, Setting, TrainingPlan
+from inklab.records.status import (
+    ExperimentProgress,
+    JobProgress,
+    LearningCurve,
+    LiveStatus,
+    Progress,
+    RunningJob,
+)
+from inklab.study.jobs import (
+    EpochEnded,
+    Event,
+    EventCallback,
+    Job,
+    Planned,
+    Probing,
+    Started,
+    TrainingJob,
+    Warned,
+)
+from inklab.study.resources import estimate_cost, group_seconds
+from inklab.study.run_directory import RunDirectory, without_none
 
-WRITE_INTERVAL = 1.0  # seconds from a write to one for a further epoch; it costs the driver some milliseconds
-MAX_STATUS_BYTES = 4 * 1024**2  # bytes; 100,000 epochs of a job have 2 MB
-REMOTE_TIMEOUT = 900.0  # seconds for which a driver on another machine is believed to go on without a sign
+WRITE_SECONDS = 1.0
+"""From a write to one for a further epoch. A write takes the process that drives the run milliseconds."""
 
-LiveEventCallback = Callable[[Event, dict[str, Any]], None]
+REMOTE_TIMEOUT_SECONDS = 900.0
+"""Without a sign of life that a process on another machine is believed to go on."""
+
+MIN_MEASURED_SHARE, MIN_MEASURED_SECONDS = 0.05, 10.0
+"""Of what was to be done: before that, the estimate is not corrected by the speed so far."""
+
+MAX_CURVES = 60
+"""Of an experiment: more can't be distinguished, and a sweep of 10,000 trials would be 20 MB a poll."""
 
 
-@dataclass
+# ---------------------------------------------------------------- writing
+
+
+def _running_job(job: Job) -> RunningJob:
+    trials = job.ids if isinstance(job, TrainingJob) else ()
+    return RunningJob(
+        job=job.name, label=job.label, trials=trials, index_in_group=0, epochs=None, epoch=(), train_loss=()
+    )  # fmt: skip
+
+
+def _with_epoch(job: RunningJob, event: EpochEnded) -> RunningJob:
+    """A job after another epoch. Trials that are trained one after the other begin at 1 again, one by one."""
+    index, epoch, train_loss = job.index_in_group, job.epoch, job.train_loss
+    if epoch and event.epoch <= epoch[-1]:
+        index, epoch, train_loss = index + 1, (), ()
+    loss = event.train_loss if math.isfinite(event.train_loss) else None
+    update = {
+        "index_in_group": index, "epochs": event.epochs,
+        "epoch": (*epoch, event.epoch), "train_loss": (*train_loss, loss),
+    }  # fmt: skip
+    return job.model_copy(update=update)
+
+
 class StatusFile:
-    """A watcher that keeps `work/live.json`, in front of another one.
+    """An event callback that keeps `work/status.json` up to date, and first passes every event on."""
 
-    Args:
-        folder: the run that is driven.
-        watcher: told everything first.
-    """
+    def __init__(
+        self, run_directory: RunDirectory, on_event: EventCallback, write_seconds: float = WRITE_SECONDS
+    ) -> None:
+        self._run_directory, self._on_event, self._write_seconds = run_directory, on_event, write_seconds
+        self._status = LiveStatus(process=os.getpid(), host=socket.gethostname(), started_at=time.time())
+        self._running: dict[str, RunningJob] = {}
+        self._written_at = -math.inf
 
-    folder: RunDirectory
-    watcher: LiveEventCallback
-    _jobs: dict[str, dict[str, Any]] = field(default_factory=dict, init=False)
-    _told: dict[str, Any] = field(default_factory=dict, init=False)
-    _written: float = field(default=-math.inf, init=False)
-
-    def __post_init__(self) -> None:
-        self._told = {
-            "format": 1, "process": os.getpid(), "host": socket.gethostname(), "since": time.time(),
-            "planned": None, "estimate": None,
-        }  # fmt: skip
-
-    def __call__(self, event: Event, job: dict[str, Any]) -> None:
-        """Note what happened."""
-        self.watcher(event, job)
-        if event.kind == "planned":
-            self._told |= {"planned": time.time(), "estimate": event.value["seconds"]}
-        elif event.kind == "started":
-            self._jobs[event.job] = _begun(job)
-        elif event.kind == "epoch":
-            _add(self._jobs[event.job], *event.value)
-        elif event.kind in ("done", "failed", "lost", "retried"):
-            self._jobs.pop(event.job, None)
-        # Jobs are written at once: one that says nothing until it ends would not be seen at all.
-        if event.kind != "epoch" or time.monotonic() - self._written >= WRITE_INTERVAL:
+    def __call__(self, event: Event) -> None:
+        """Take note of an event."""
+        self._on_event(event)
+        if isinstance(event, Planned):
+            update = {"planned_at": time.time(), "estimated_seconds": event.estimate.seconds}
+            self._status = self._status.model_copy(update=update)
+        elif isinstance(event, Started):
+            self._running[event.job.name] = _running_job(event.job)
+        elif isinstance(event, EpochEnded):
+            self._running[event.job.name] = _with_epoch(self._running[event.job.name], event)
+        elif not isinstance(event, Probing | Warned):
+            self._running.pop(event.job.name, None)
+        # Jobs are written at once: a job without epochs would not be seen at all.
+        is_due = time.monotonic() - self._written_at >= self._write_seconds
+        if is_due or not isinstance(event, EpochEnded):
             self._write()
 
     def _write(self) -> None:
+        status = self._status.model_copy(update={"running": tuple(self._running.values())})
         with suppress(WriteError):
-            write_json(self.folder.live, {**self._told, "running": list(self._jobs.values())})
-        self._written = time.monotonic()
+            status.write(self._run_directory.status_path)
+        self._written_at = time.monotonic()
 
 
-def _begun(job: dict[str, Any]) -> dict[str, Any]:
-    trials = [each["id"] for each in job.get("trials", [])]
-    return {
-        "job": job["name"], "label": job["label"], "trials": trials, "turn": 0,
-        "epochs": None, "epoch": [], "train_loss": [],
-    }  # fmt: skip
+# ---------------------------------------------------------------- reading
 
 
-def _add(job: dict[str, Any], epoch: int, epochs: int, loss: float) -> None:
-    """An epoch of a job. Trials that are not trained together begin at 1 again, each in its turn."""
-    if job["epoch"] and epoch <= job["epoch"][-1]:
-        job |= {"turn": job["turn"] + 1, "epoch": [], "train_loss": []}
-    job["epochs"] = epochs
-    job["epoch"].append(epoch)
-    job["train_loss"].append(loss if math.isfinite(loss) else None)
-
-
-def read_live(folder: RunDirectory) -> dict[str, Any] | None:
-    """What the driver of a run is at; None if none is at work, as far as can be told.
-
-    Args:
-        folder: the run.
-
-    Returns:
-        `work/live.json`: `since`, `planned` (seconds of the epoch, or None), `estimate` (seconds, or None)
-        and `running`, the jobs that are under way.
-    """
+def read_status(run_directory: RunDirectory) -> LiveStatus | None:
+    """What the process that drives a run is at; None if there is none, as far as can be known."""
+    path = run_directory.status_path
     try:
-        found = check_live(read_json(folder.live, largest=MAX_STATUS_BYTES), folder.live)
-        at_work = _driver_is_alive(found, folder.live.stat().st_mtime)
-    except (OSError, DataError):  # not there, or damaged: it is for looking on only
+        status = LiveStatus.read(path)
+        is_alive = _is_alive(status, path.stat().st_mtime)
+    except (OSError, DataError):  # not there, or damaged: nothing depends on it
         return None
-    return found if at_work else None
+    return status if is_alive else None
 
 
-def _driver_is_alive(found: dict[str, Any], changed: float) -> bool:
-    if found["host"] != socket.gethostname():
-        return time.time() - changed < REMOTE_TIMEOUT
+def _is_alive(status: LiveStatus, changed_at: float) -> bool:
+    if status.host != socket.gethostname():
+        return time.time() - changed_at < REMOTE_TIMEOUT_SECONDS
     try:
-        os.kill(found["process"], 0)
-    except PermissionError:  # somebody else's, and there
+        os.kill(status.process, 0)
+    except PermissionError:  # another user's process
         return True
     except (ProcessLookupError, OverflowError):
         return False
     return True
 
 
-Json = dict[str, Any]
-
-MIN_SHARE, MIN_SECONDS = 0.05, 10.0  # of what was to be done: before that, what was estimated is told
-MAX_CURVES = 60  # a chapter: more can't be told apart, and a sweep of 10,000 would be 20 MB a look
-CURVES = ("epoch", "train_loss", "validation_loss", "validation_accuracy")
-
-
 class RunMonitor:
-    """Looks at a run again and again, and reads what is final only once.
+    """Looks at a run again and again, and reads final outcomes only once. It writes and locks nothing."""
 
-    Nothing is written and no lock is taken.
+    def __init__(self, run_directory: RunDirectory, max_curves: int = MAX_CURVES) -> None:
+        self._run_directory, self._max_curves = run_directory, max_curves
+        self._trials: dict[str, TrialOutcome] = {}
+        self._evaluations: dict[str, EvaluationOutcome] = {}
 
-    Args:
-        folder: the run.
-    """
+    def poll(self) -> Progress:
+        """How far the run is now.
 
-    def __init__(self, folder: RunDirectory) -> None:
-        self.folder = folder
-        self._final: dict[str, Json] = {}
+        Raises:
+            CorruptFileError: the plan or an outcome is damaged.
+        """
+        return _progress(self._snapshot(), read_status(self._run_directory), self._max_curves)
 
-    def look(self) -> Json:
-        """How far the run is now; see `progress_of`."""
-        plan = self.folder.plan()
-        trials = self._outcomes(plan["trials"], self.folder.outcome)
-        evaluations = self._outcomes(_evaluations(plan), self.folder.evaluation)
-        return _snapshot(plan, trials, evaluations, read_live(self.folder))
-
-    def _outcomes(self, names: Iterable[str], read: Callable[[str], Json | None]) -> dict[str, Json]:
-        found = {}
-        for name in names:
-            outcome = self._final.get(name) or read(name)
-            if outcome is not None:
-                found[name] = outcome
-                if outcome["state"] in FINAL:
-                    self._final[name] = outcome
-        return found
+    def _snapshot(self) -> Snapshot:
+        directory, plan = self._run_directory, self._run_directory.plan()
+        outcomes = {id: self._trials.get(id) or directory.outcome(id) for id in plan.trials}
+        evaluations = {
+            id: self._evaluations.get(id) or directory.evaluation(job, plan.data.n_classes)
+            for id, job in plan.evaluations.items()
+        }
+        snapshot = Snapshot(plan, without_none(outcomes), without_none(evaluations))
+        self._trials = {id: row for id, row in snapshot.outcomes.items() if row.state.is_final}
+        self._evaluations = {id: row for id, row in snapshot.evaluations.items() if row.state.is_final}
+        return snapshot
 
 
-def progress_of(folder: RunDirectory) -> Json:
-    """How far a run is.
-
-    Args:
-        folder: the run. Nothing is written and no lock is taken.
-
-    Returns:
-        `state`: "running" (a driver is at work), "finished" or "stopped"; `since`: when its driver began, in
-        seconds of the epoch, or None; `seconds_left`: None unless it is running and planned; `done` of
-        `total` trials and evaluations; `chapters` with their outcomes; what is `running`, with its epoch; and
-        `curves`, an entry a trial: whole ones of trials that have ended, and the training loss so far of
-        those that are under way.
-
-    Raises:
-        CorruptFileError: plan or outcomes are damaged.
-    """
-    return RunMonitor(folder).look()
-
-
-def _snapshot(
-    plan: Json, trials: Mapping[str, Json], evaluations: Mapping[str, Json], live: Json | None
-) -> Json:
-    states = {name: str(each["state"]) for name, each in [*trials.items(), *evaluations.items()]}
-    waiting = waiting_of(plan, states)
-    total, under_way = len(_wanted(plan)), _half_curves(plan, live) if live else {}
-    return {
-        "state": "running" if live else "stopped" if waiting else "finished",
-        **is_running(plan, waiting, live),
-        "done": total - len(waiting),
-        "total": total,
-        "chapters": [_chapter(chapter, states) for chapter in plan["chapters"]],
-        "curves": [curve for chapter in plan["chapters"] for curve in _curves(chapter, trials, under_way)],
-    }
+def _progress(snapshot: Snapshot, status: LiveStatus | None, max_curves: int) -> Progress:
+    plan, states = snapshot.plan, snapshot.states
+    pending = {id for id in plan.ids if id not in states or not states[id].is_final}
+    partial = _partial_histories(plan, status) if status else {}
+    return Progress(
+        state="running" if status else "stopped" if pending else "finished",
+        started_at=status.started_at if status else None,
+        seconds_left=_seconds_left(plan, pending, status) if status and pending else None,
+        done=len(set(plan.ids)) - len(pending),
+        total=len(set(plan.ids)),
+        experiments=tuple(_experiment_progress(plan, experiment, states) for experiment in plan.experiments),
+        running=tuple(map(_job_progress, status.running)) if status else (),
+        curves=tuple(
+            curve
+            for experiment in plan.training
+            for curve in _curves(experiment, snapshot.outcomes, partial, max_curves)
+        ),
+    )
 
 
-def waiting_of(plan: Json, states: Mapping[str, str]) -> set[str]:
-    """Ids of the plan's trials and evaluations that have no final outcome."""
-    return {each for each in _wanted(plan) if states.get(each) not in FINAL}
+def _experiment_progress(
+    plan: Plan, experiment: AnyExperimentPlan, states: Mapping[str, TrialState]
+) -> ExperimentProgress:
+    ids = (*plan.trials_of(experiment.name), *plan.evaluations_of(experiment.name))
+    return ExperimentProgress(
+        name=experiment.name, title=experiment.title or experiment.name, kind=experiment.kind,
+        outcomes=count_states(map(states.get, ids)), total=len(ids),
+    )  # fmt: skip
 
 
-def _wanted(plan: Json) -> set[str]:
-    return {*plan["trials"], *_evaluations(plan)}
+def _job_progress(job: RunningJob) -> JobProgress:
+    return JobProgress(
+        job=job.job, label=job.label, epochs=job.epochs, epoch=job.epoch[-1] if job.epoch else None,
+        train_loss=job.train_loss[-1] if job.train_loss else None,
+    )  # fmt: skip
 
 
-def _evaluations(plan: Json) -> set[str]:
-    return {each for chapter in plan["chapters"] for each in evaluations_of(chapter)}
-
-
-def is_running(plan: Json, waiting: set[str], live: Json | None) -> Json:
-    """What a run's driver is at.
-
-    Args:
-        plan: of the run.
-        waiting: ids of trials and evaluations without a final outcome.
-        live: as of `read_live`.
-
-    Returns:
-        `since`, `seconds_left` and `running`, as of `progress_of`.
-    """
-    if live is None:
-        return {"since": None, "seconds_left": None, "running": []}
-    left = _seconds_left(plan, waiting, live) if waiting else None
-    return {
-        "since": live["since"],
-        "seconds_left": left,
-        "running": [_running(job) for job in live["running"]],
-    }
-
-
-def _chapter(chapter: Json, states: Mapping[str, str]) -> Json:
-    ids = [*trials_of(chapter), *evaluations_of(chapter)]
-    return {
-        "name": chapter["name"], "title": chapter.get("title") or chapter["name"], "kind": chapter["kind"],
-        "outcomes": counts_of(ids, states), "total": len(ids),
-    }  # fmt: skip
-
-
-def _running(job: Json) -> Json:
-    return {
-        "job": job["job"], "label": job["label"], "epochs": job["epochs"],
-        "epoch": job["epoch"][-1] if job["epoch"] else None,
-        "loss": job["train_loss"][-1] if job["train_loss"] else None,
-    }  # fmt: skip
-
-
-def _seconds_left(plan: Json, waiting: set[str], live: Json) -> float | None:
-    """What is estimated for the rest, at the speed at which what is done was done."""
-    if live["planned"] is None:
+def _seconds_left(plan: Plan, pending: Collection[str], status: LiveStatus) -> float | None:
+    """The estimate for what is left, corrected by the speed at which the rest was done."""
+    if status.planned_at is None or status.estimated_seconds is None:
         return None
-    left = max(0.0, estimate(plan, waiting, cost_of(plan["facts"]))["seconds"] - _under_way(plan, live))
-    spent, done = time.time() - live["planned"], live["estimate"] - left
-    if spent < MIN_SECONDS or done < MIN_SHARE * live["estimate"]:
-        return float(left)
-    return float(left * spent / done)
+    left = max(0.0, estimate_cost(plan, pending).seconds - _trained_seconds(plan, status))
+    elapsed, done = time.time() - status.planned_at, status.estimated_seconds - left
+    if elapsed < MIN_MEASURED_SECONDS or done < MIN_MEASURED_SHARE * status.estimated_seconds:
+        return left
+    return left * elapsed / done
 
 
-def _under_way(plan: Json, live: Json) -> float:
-    """Estimated seconds of those epochs that are done of trainings which have not ended."""
-    images, cost, seconds = sum(plan["data"]["counts"]["train"]), cost_of(plan["facts"]), 0.0
-    for job in live["running"]:
-        trials = [trial for trial in job["trials"] if trial in plan["trials"]]
-        if trials and job["epoch"] and job["epochs"]:
-            whole = group_seconds(plan["trials"][trials[0]]["settings"], len(trials), images, cost)
-            apart = 1 if _average_curves(plan, trials) else len(trials)
-            seconds += whole * (job["turn"] + job["epoch"][-1] / job["epochs"]) / apart
-    return seconds / float(plan["how"]["workers"])
+def _trained_seconds(plan: Plan, status: LiveStatus) -> float:
+    """Estimated seconds of the epochs that are done of trainings which have not ended."""
+    groups, seconds = _groups_by_trial(plan), 0.0
+    for job in status.running:
+        trials = [trial for trial in job.trials if trial in groups]
+        if trials and job.epoch and job.epochs:
+            group = groups[trials[0]]
+            whole = group_seconds(plan, group, len(trials))
+            one_by_one = 1 if group.stacked else len(trials)
+            seconds += whole * (job.index_in_group + job.epoch[-1] / job.epochs) / one_by_one
+    return seconds / plan.execution.workers
 
 
-def _average_curves(plan: Json, trials: list[str]) -> bool:
-    """Whether these trials are one population."""
-    return any(group["lifted"] and trials[0] in group["trials"] for group in plan["groups"])
+def _groups_by_trial(plan: Plan) -> dict[str, GroupPlan]:
+    return {trial: group for group in plan.groups for trial in group.trials}
 
 
-def _curves(chapter: Json, outcomes: Mapping[str, Json], under_way: Mapping[str, Json]) -> list[Json]:
-    """Those of a chapter's trials that there are: of each setting the first replicates."""
-    curves: list[Json] = []
-    for replicate, setting, trial in _by_replicate(chapter):
-        ended = trial in outcomes
-        told = outcomes[trial].get("history", {}) if ended else under_way.get(trial)
-        if told and len(curves) < MAX_CURVES:
-            place = {"trial": trial, "chapter": chapter["name"], "setting": setting["values"]}
-            known = {key: told[key] for key in CURVES if key in told}
-            curves.append({**place, "replicate": replicate, "finished": ended, **known})
+# ---------------------------------------------------------------- learning curves
+
+
+def _curves(
+    experiment: TrainingPlan,
+    outcomes: Mapping[str, TrialOutcome],
+    partial: Mapping[str, History],
+    max_curves: int,
+) -> list[LearningCurve]:
+    """The curves of an experiment that there are: of each setting the first replicates."""
+    curves: list[LearningCurve] = []
+    for replicate, setting, trial in _replicates_first(experiment):
+        history = outcomes[trial].history if trial in outcomes else partial.get(trial)
+        if history and history.epoch and len(curves) < max_curves:
+            curve = LearningCurve(
+                trial=trial, experiment=experiment.name, setting=setting.values, replicate=replicate,
+                finished=trial in outcomes, epoch=history.epoch, train_loss=history.train_loss,
+                validation_loss=history.validation_loss, validation_accuracy=history.validation_accuracy,
+            )  # fmt: skip
+            curves.append(curve)
     return curves
 
 
-def _by_replicate(chapter: Json) -> list[tuple[int, Json, str]]:
-    """Replicate, setting and id of each trial of a chapter, replicate 0 of every setting first."""
-    settings = chapter.get("settings", [])
-    found = [(k, each, trial) for each in settings for k, trial in enumerate(each["trials"])]
-    return sorted(found, key=lambda one: one[0])
+def _replicates_first(experiment: TrainingPlan) -> Iterator[tuple[int, Setting, str]]:
+    """Replicate, setting and id of each trial, replicate 0 of every setting first."""
+    for replicate in range(max(len(setting.trials) for setting in experiment.settings)):
+        for setting in experiment.settings:
+            if replicate < len(setting.trials):
+                yield replicate, setting, setting.trials[replicate]
 
 
-def _half_curves(plan: Json, live: Json) -> dict[str, Json]:
+def _partial_histories(plan: Plan, status: LiveStatus) -> dict[str, History]:
     """The mean training loss of each job that is under way, by the trial that shows it."""
-    found = {}
-    for job in live["running"]:
-        if job["trials"] and job["epoch"]:
-            place = 0 if _average_curves(plan, job["trials"]) else min(job["turn"], len(job["trials"]) - 1)
-            told = {"epoch": job["epoch"], "train_loss": job["train_loss"], "validation_loss": []}
-            found[job["trials"][place]] = told
-    return found
+    groups, histories = _groups_by_trial(plan), {}
+    for job in status.running:
+        if job.trials and job.epoch:
+            group = groups.get(job.trials[0])
+            is_stacked = group is not None and group.stacked
+            index = 0 if is_stacked else min(job.index_in_group, len(job.trials) - 1)
+            histories[job.trials[index]] = History(epoch=job.epoch, train_loss=job.train_loss)
+    return histories

@@ -1,4 +1,4 @@
-"""What a run may use: what the machine can do, what a job costs, and what follows from both."""
+"""What a run may use: what the machine is fast at, what a job costs, and what follows from both."""
 
 import json
 import os
@@ -6,126 +6,166 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from inklab.errors import CorruptFileError, RunError
 from inklab.hardware import cores, cpu_name, cpuinfo_field, free_memory, preferred_dtype
-from inklab.io.atomic import cache_dir
-from inklab.io.documents import fingerprint, read_json, write_json
-from inklab.study.grouping import ExecutionConfig
-from inklab.study.plan import traits_key
+from inklab.io.files import cache_dir, fingerprint
+from inklab.records.plan import (
+    ExecutionConfig,
+    GenerationEvaluation,
+    GroupPlan,
+    NetworkTraits,
+    Plan,
+    RobustnessEvaluation,
+)
+from inklab.records.recipe import Precision, TrialConfig
+from inklab.records.record import Count, NonNegative, Record
 from inklab.training.objectives import objectives
 
-BENCHMARK_TIMEOUT = 120  # seconds for everything; what is not known by then is taken to be slow
+BENCHMARK_SECONDS = 120.0
+"""For the whole benchmark; what is not known by then is taken to be slow."""
+
+BENCHMARK_VERSION = 3
+"""Raised when the benchmark measures something else."""
+
+BENCHMARK_COMMAND = (sys.executable, "-m", "inklab.training.throughput")
 COMPILERS = ("c++", "g++", "clang++")
-BENCHMARK_VERSION = 2  # raised when the probe asks something else
+
+WORKER_BYTES = 1 << 30
+"""Torch, the images, a cnn in training: 0.9 GB measured."""
+
+MIN_BF16_SPEEDUP = 1.1
+"""Of a matrix product in bf16; below, bf16 is not worth its three digits."""
+
+MIN_PARALLEL_SPEEDUP = 0.85
+"""Of convolutions in processes side by side: dense networks gain from that in any case."""
+
+REQUESTED = "requested"
+
+# ---------------------------------------------------------------- what the machine is fast at
 
 
-@dataclass(frozen=True)
-class MachineProfile:
+class MachineProfile(Record):
     """What was measured on this machine.
 
     Attributes:
-        bf16: how many times as fast as in fp32 a matrix product is in bf16.
-        compile_seconds: what compiling a small step takes; None if it can't be done.
-        side_by_side: how much more as many one-thread processes as there are cores get done than one process
-            with as many threads.
-        why_not: why nothing can be compiled.
+        bf16_speedup: of a matrix product in bf16 over fp32.
+        compile_seconds: that compiling a small step takes; None if nothing can be compiled.
+        parallel_speedup: work done by as many one-thread processes as there are cores, over that of one
+            process with as many threads.
+        compile_error: why nothing can be compiled.
     """
 
-    bf16: float
-    compile_seconds: float | None
-    side_by_side: float
-    why_not: str = ""
+    bf16_speedup: NonNegative
+    compile_seconds: NonNegative | None
+    parallel_speedup: NonNegative
+    compile_error: str = ""
 
 
 def default_profile() -> MachineProfile:
-    """What is taken to be so before anything was measured: bf16 by the processor's word, no compiler."""
-    return MachineProfile(2.0 if preferred_dtype() == "bf16" else 0.0, None, 1.0, "it was not tried")
+    """What is assumed before anything was measured: bf16 by the processor's flags, no compiler."""
+    return MachineProfile(
+        bf16_speedup=2.0 if preferred_dtype() == "bf16" else 0.0,
+        compile_seconds=None,
+        parallel_speedup=1.0,
+        compile_error="it was not tried",
+    )
 
 
-def load_cached_profile() -> MachineProfile | None:
-    """What was found out before on a machine like this one, with the same torch and compiler."""
-    with suppress(OSError, CorruptFileError, TypeError, ValueError):
-        return MachineProfile(**read_json(profile_path()))
+def machine_identity() -> tuple[str | int | None, ...]:
+    """Everything that a profile depends on: processor, cores, torch, Python, compiler."""
+    compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
+    flags = cpuinfo_field("flags")
+    return BENCHMARK_VERSION, cpu_name(), flags, cores(), version("torch"), sys.version, compiler
+
+
+def profile_path(identity: Sequence[str | int | None] | None = None) -> Path:
+    """The file that keeps the profile of a machine, of this one if none is given."""
+    return cache_dir("machine") / f"{fingerprint(list(identity or machine_identity()))}.json"
+
+
+def load_cached_profile(path: Path | None = None) -> MachineProfile | None:
+    """The profile that was measured before on a machine like this one; None if there is none."""
+    with suppress(OSError, CorruptFileError):
+        return MachineProfile.read(path or profile_path())
     return None
 
 
-def load_or_measure_profile(note: Callable[[], None] = lambda: None) -> MachineProfile:
-    """What is known, or else found out now, in a process of its own: about 40 s, once a machine.
+def run_benchmark(
+    command: Sequence[str] = BENCHMARK_COMMAND, timeout: float = BENCHMARK_SECONDS
+) -> dict[str, object]:
+    """Measure this machine in a process of its own, which prints one JSON object a line.
 
-    What is found while others keep over half of the cores busy serves this run and is not kept.
-
-    Args:
-        note: called before the machine is looked at.
+    Returns:
+        Fields of `MachineProfile`, as far as they were printed before the timeout.
     """
-    known = load_cached_profile()
-    if known:
-        return known
-    note()
-    busy = os.getloadavg()[0] > cores() / 2
-    found = MachineProfile(
-        **{**asdict(default_profile()), "why_not": "the look at it failed", **_run_benchmark()}
-    )
-    if found.compile_seconds is not None:
-        found = replace(found, why_not="")
-    if not busy:
-        with suppress(OSError):  # no place to keep it: the next run looks again
-            write_json(profile_path(), asdict(found))
-    return found
-
-
-def profile_path() -> Path:
-    """Where they are kept; the name holds everything that they depend on."""
-    compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
-    told = [
-        BENCHMARK_VERSION,
-        cpu_name(),
-        cpuinfo_field("flags"),
-        cores(),
-        version("torch"),
-        sys.version,
-        compiler,
-    ]
-    return cache_dir("machine") / f"{fingerprint(told)}.json"
-
-
-def _run_benchmark() -> dict[str, Any]:
-    command = [sys.executable, "-m", "inklab.training.throughput"]
     # A session of its own, so that a compiler that hangs ends with it.
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
     ) as process:
         try:
-            said = process.communicate(timeout=BENCHMARK_TIMEOUT)[0]
+            output = process.communicate(timeout=timeout)[0]
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
-            said = process.communicate()[0]
-            said += f'\n{{"why_not": "it took more than {BENCHMARK_TIMEOUT} s"}}'
-    found: dict[str, Any] = {}
-    for line in said.splitlines():
-        with suppress(json.JSONDecodeError, TypeError):  # a library's remark on stdout
-            found |= json.loads(line)
-    return {key: value for key, value in found.items() if key in MachineProfile.__dataclass_fields__}
+            output = process.communicate()[0]
+            output += f'\n{{"compile_error": "it took more than {timeout:g} s"}}'
+    measured: dict[str, object] = {}
+    for line in output.splitlines():
+        with suppress(ValueError, TypeError):  # a library may print to stdout, too
+            measured |= json.loads(line)
+    return {key: value for key, value in measured.items() if key in MachineProfile.model_fields}
 
 
-WORKER_BYTES = 1 << 30  # torch, the images, a cnn in training: 0.9 GB measured
-MIN_BF16_SPEEDUP = 1.1  # bf16 must be so many times as fast, or it is not worth its three digits
-MIN_PARALLEL_SPEEDUP = (
-    0.85  # side by side convolutions must get at least so much done: dense nets gain by it in any case
-)
+def load_or_measure_profile(
+    on_measure: Callable[[], None] = lambda: None,
+    *,
+    run_benchmark: Callable[[], dict[str, object]] = run_benchmark,
+    load_average: Callable[[], tuple[float, float, float]] = os.getloadavg,
+) -> MachineProfile:
+    """The profile of this machine, measured now if it is not cached: about 40 s, once a machine.
+
+    It serves this run only if others keep over half of the cores busy, or if the benchmark did not come to
+    its end: a loaded machine would be believed to be slow, or unable to compile, for good.
+
+    Args:
+        on_measure: called before the measurement.
+        run_benchmark: returns the fields that were measured.
+        load_average: processes that want to run, over 1, 5 and 15 minutes.
+    """
+    if cached := load_cached_profile():
+        return cached
+    on_measure()
+    is_busy = load_average()[0] > cores() / 2
+    assumed = {**default_profile().to_json(), "compile_error": "the benchmark failed"}
+    measured = run_benchmark()
+    profile = MachineProfile.parse(assumed | measured, "benchmark")
+    if profile.compile_seconds is not None:
+        profile = profile.model_copy(update={"compile_error": ""})
+    if not is_busy and "compile_seconds" in measured:  # the last thing that it prints, None if it can't
+        with suppress(OSError):  # an unwritable cache: the next run measures again
+            profile.write(profile_path())
+    return profile
+
+
+# ---------------------------------------------------------------- how a run is carried out
 
 
 @dataclass(frozen=True)
 class ExecutionOptions:
-    """What the user wants of how a run is carried out; None and "auto" leave it to the machine.
+    """What the user requests of how a run is carried out; None and "auto" leave it to the machine.
 
-    `checkpoint_every` is in seconds.
+    Attributes:
+        workers: processes side by side.
+        threads: for each trial.
+        precision: of networks whose study says "auto".
+        compile: whether training steps are compiled.
+        checkpoint_every: seconds between checkpoints; None for the default.
     """
 
     workers: int | None = None
@@ -136,180 +176,176 @@ class ExecutionOptions:
 
 
 def choose_execution(
-    facts: MachineProfile, asked: ExecutionOptions, *, processors: int = 0, memory: int = 0
+    profile: MachineProfile, options: ExecutionOptions, *, n_cores: int = 0, memory: int = 0
 ) -> ExecutionConfig:
-    """Decide how a run is carried out; a pure function of its arguments.
-
-    Args:
-        facts: what the machine does fast.
-        asked: what the user wants; it is obeyed.
-        processors: cores; this machine's if 0.
-        memory: bytes to be had; this machine's if 0.
-    """
-    processors, memory = processors or cores(), memory or free_memory()
-    precision, why_precision = _precision(facts, asked)
-    threads, why_threads = _threads(facts, asked, processors)
-    workers, why_workers = _workers(asked, processors // threads, memory)
-    compiled, why_compiled = _compile(facts, asked)
+    """Decide how a run is carried out; `n_cores` and free `memory` in bytes are this machine's if 0."""
+    n_cores, memory = n_cores or cores(), memory or free_memory()
+    precision, precision_reason = _choose_precision(profile, options)
+    threads, threads_reason = _choose_threads(profile, options, n_cores)
+    workers, workers_reason = _choose_workers(options, n_cores // threads, memory)
+    compile_, compile_reason = _choose_compile(profile, options)
     return ExecutionConfig(
-        precision, threads, workers, compile=compiled,
-        why={
-            "precision": why_precision, "threads": why_threads, "workers": why_workers,
-            "compile": why_compiled,
+        precision=precision, threads=threads, workers=workers, compile=compile_,
+        reasons={
+            "precision": precision_reason, "threads": threads_reason,
+            "workers": workers_reason, "compile": compile_reason,
         },
     )  # fmt: skip
 
 
-REQUESTED = "asked for"
-
-
-def _precision(facts: MachineProfile, asked: ExecutionOptions) -> tuple[str, str]:
-    if asked.precision != "auto":
-        return asked.precision, REQUESTED
+def _choose_precision(profile: MachineProfile, options: ExecutionOptions) -> tuple[Precision, str]:
+    if options.precision != "auto":
+        return options.precision, REQUESTED
     return (
-        "bf16" if facts.bf16 >= MIN_BF16_SPEEDUP else "fp32",
-        f"a matrix product in bf16 is {facts.bf16:.2g} times as fast as in fp32 here",
+        "bf16" if profile.bf16_speedup >= MIN_BF16_SPEEDUP else "fp32",
+        f"a matrix product in bf16 is {profile.bf16_speedup:.2g} times as fast as in fp32 here",
     )
 
 
-def _threads(facts: MachineProfile, asked: ExecutionOptions, processors: int) -> tuple[int, str]:
-    if asked.threads:
-        return asked.threads, REQUESTED
-    if processors == 1:
+def _choose_threads(profile: MachineProfile, options: ExecutionOptions, n_cores: int) -> tuple[int, str]:
+    if options.threads:
+        return options.threads, REQUESTED
+    if n_cores == 1:
         return 1, "one core"
-    measured = f"{processors} processes side by side get {facts.side_by_side:.2g} times as much done as one"
-    if facts.side_by_side >= MIN_PARALLEL_SPEEDUP:
+    speedup = profile.parallel_speedup
+    measured = f"{n_cores} processes side by side do {speedup:.2g} times as much work as one"
+    if speedup >= MIN_PARALLEL_SPEEDUP:
         return 1, measured
-    if asked.workers and asked.workers < processors:
-        return processors // asked.workers, measured
-    return processors, measured
+    if options.workers and options.workers < n_cores:
+        return n_cores // options.workers, measured
+    return n_cores, measured
 
 
-def _workers(asked: ExecutionOptions, most: int, memory: int) -> tuple[int, str]:
-    if asked.workers:
-        return asked.workers, REQUESTED
-    room = max(1, memory // WORKER_BYTES)
-    if room < most:
-        return room, f"{memory / 2**30:.1f} GiB of memory are free, and each takes about 1"
-    return max(1, most), "one for so many cores as it has threads"
+def _choose_workers(options: ExecutionOptions, max_workers: int, memory: int) -> tuple[int, str]:
+    if options.workers:
+        return options.workers, REQUESTED
+    fitting = max(1, memory // WORKER_BYTES)
+    if fitting < max_workers:
+        return fitting, f"{memory / 2**30:.1f} GiB of memory are free, and each worker takes about 1"
+    return max(1, max_workers), "one for every so many cores as it has threads"
 
 
-def _compile(facts: MachineProfile, asked: ExecutionOptions) -> tuple[str, str]:
-    if asked.compile != "auto":
-        return asked.compile, REQUESTED
-    if facts.compile_seconds is None:
-        return "no", f"nothing can be compiled here: {facts.why_not}"
-    return "auto", f"a small step was compiled in {facts.compile_seconds:.0f} s; trainings that last get it"
+def _choose_compile(
+    profile: MachineProfile, options: ExecutionOptions
+) -> tuple[Literal["auto", "yes", "no"], str]:
+    if options.compile != "auto":
+        return options.compile, REQUESTED
+    if profile.compile_seconds is None:
+        return "no", f"nothing can be compiled here: {profile.compile_error}"
+    seconds = profile.compile_seconds
+    return "auto", f"a small step was compiled in {seconds:.0f} s; steps of long trainings are compiled"
 
 
-def resolve_against_plan(frozen: ExecutionConfig, asked: ExecutionOptions) -> ExecutionConfig:
-    """What a run was begun with, which a resume obeys; only workers may differ, as no number depends on them.
+def resolve_against_plan(planned: ExecutionConfig, options: ExecutionOptions) -> ExecutionConfig:
+    """How a run that was begun is carried out: as its plan says. Only workers may change: no number moves.
 
     Raises:
-        RunError: what is asked for would give other numbers.
+        RunError: something is requested that would give other numbers.
     """
     for key in ("precision", "threads", "compile"):
-        wanted = getattr(asked, key)
-        if wanted not in (None, "auto", getattr(frozen, key)):
+        requested, begun = getattr(options, key), getattr(planned, key)
+        if requested not in (None, "auto", begun):
             raise RunError(
-                f"this run was begun with {key} {getattr(frozen, key)}, and {wanted} would give other "
-                "numbers; leave it out, or name another folder with --out"
+                f"this run was begun with {key} {begun}, and {requested} would give other numbers; leave the "
+                "option out, or name another run directory with --run-dir"
             )
-    return replace(frozen, workers=asked.workers or frozen.workers)
+    return planned.model_copy(update={"workers": options.workers or planned.workers})
 
 
-def describe_execution(how: dict[str, Any]) -> list[str]:
+def describe_execution(execution: ExecutionConfig) -> list[str]:
     """One line a decision, for `--dry-run`: what was chosen and why."""
-    why = how.get("why", {})
-    return [f"{key} {how[key]}" + (f" ({why[key]})" if key in why else "") for key in how if key != "why"]
+    reasons = execution.reasons
+    return [
+        f"{key} {value}" + (f" ({reasons[key]})" if key in reasons else "")
+        for key, value in execution
+        if key != "reasons"
+    ]
 
 
-# Measured on one core of a Zen 5 server (AVX-512 with bf16), one thread: multiply-adds a second of a training
-# step (forward and backward together) and of a forward pass in fp32; what a step costs besides.
+# ---------------------------------------------------------------- what jobs cost
+
+# Measured on one core of a Zen 5 server (AVX-512 with bf16), one thread: multiply-accumulates a second of a
+# training step (forward and backward together) and of a forward pass in fp32; what a step costs besides.
 TRAINING_MACS_PER_SECOND = {"bf16": 90e9, "fp32": 30e9}
 INFERENCE_MACS_PER_SECOND = 70e9
 STEP_SECONDS, CORRUPTED_STEP_SECONDS = 0.5e-3, 1.5e-3
-START_SECONDS = 5  # workers start, import torch and rehearse
-COMPILED_FROM = (
-    2.0  # seconds that a trial must last for its program to be compiled, which takes about 15 once
-)
-KEPT_BYTES = 60_000  # of an outcome, its history and predictions
 
-Cost = Callable[[dict[str, Any]], tuple[int, int]]
-"""Of a trial's settings: parameters, and multiply-adds for one image."""
+START_SECONDS = 5
+"""Workers start, import torch and run the preflight checks."""
+
+MIN_COMPILED_SECONDS = 2.0
+"""Of a trial, for its step to be compiled, which takes about 15 s once."""
+
+OUTCOME_BYTES = 60_000
+"""Of an outcome, its history and predictions."""
 
 
-def cost_of(facts: Mapping[str, Mapping[str, Any]]) -> Cost:
-    """The cost of settings, from what rehearsals found out.
+class Cost(Record):
+    """What is still to be done of a run.
 
-    Args:
-        facts: by `traits_key`, as in plan.json.
+    Attributes:
+        trials: without a final outcome.
+        evaluations: without a final outcome.
+        populations: programs that train these trials.
+        seconds: that this takes, within a factor of two.
+        bytes: on disk.
     """
 
-    def cost(settings: dict[str, Any]) -> tuple[int, int]:
-        known = facts[traits_key(settings)]
-        return known["parameters"], known["multiply_adds"]
+    trials: Count
+    evaluations: Count
+    populations: Count
+    seconds: NonNegative
+    bytes: Count
 
-    return cost
 
-
-def group_seconds(settings: dict[str, Any], trials: int, images: int, cost: Cost) -> float:
-    """Seconds for a group of trials on one core."""
-    recipe = settings["recipe"]
+def training_seconds(config: TrialConfig, traits: NetworkTraits, n_trials: int, n_images: int) -> float:
+    """Seconds for trials of one program on one core, within a factor of two."""
+    recipe = config.recipe
     # Muon's products are left out: below a tenth of a convolutional network's step at batches of 100 and up.
-    passes = objectives[recipe["objective"]].passes
-    computed = images * cost(settings)[1] * passes / TRAINING_MACS_PER_SECOND[settings["precision"]]
-    stepped = -(-images // recipe["batch"]) * (
-        CORRUPTED_STEP_SECONDS if recipe["corruption"] else STEP_SECONDS
-    )
-    return float(trials * recipe["epochs"] * (computed + stepped))
+    passes = objectives[recipe.objective].cost
+    computing = n_images * traits.macs * passes / TRAINING_MACS_PER_SECOND[config.precision]
+    step_seconds = CORRUPTED_STEP_SECONDS if recipe.corruption else STEP_SECONDS
+    stepping = -(-n_images // recipe.batch_size) * step_seconds
+    return float(n_trials * recipe.epochs * (computing + stepping))
 
 
-def repays_compiling(settings: dict[str, Any], images: int, cost: Cost) -> bool:
-    """Whether a trial lasts long enough. Of the trial alone, so that a run can be extended."""
-    return group_seconds(settings, 1, images, cost) >= COMPILED_FROM
+def pays_to_compile(config: TrialConfig, traits: NetworkTraits, n_images: int) -> bool:
+    """Whether a trial lasts long enough. It looks at the trial alone, so that a run can be extended."""
+    return training_seconds(config, traits, 1, n_images) >= MIN_COMPILED_SECONDS
 
 
-def evaluation_seconds(evaluation: Mapping[str, Any], plan: Mapping[str, Any], cost: Cost) -> float:
+def group_seconds(plan: Plan, group: GroupPlan, n_trials: int) -> float:
+    """Seconds for some trials of a group on one core."""
+    trial = group.trials[0]
+    return training_seconds(plan.config(trial), plan.traits(trial), n_trials, plan.data.train)
+
+
+def evaluation_seconds(plan: Plan, evaluation: RobustnessEvaluation | GenerationEvaluation) -> float:
     """Seconds for an evaluation on one core."""
-    asked = sum(cost(plan["trials"][trial]["settings"])[1] for trial in evaluation["needs"])
-    if evaluation["kind"] == "noise":
-        return float(evaluation["images"] * len(evaluation["strengths"]) * asked / INFERENCE_MACS_PER_SECOND)
-    return float((2 * evaluation["samples"] + 10_000) * asked / INFERENCE_MACS_PER_SECOND + 2)
+    macs = sum(plan.traits(trial).macs for trial in evaluation.depends_on)
+    if isinstance(evaluation, RobustnessEvaluation):
+        return evaluation.images * len(evaluation.strengths) * macs / INFERENCE_MACS_PER_SECOND
+    return (2 * evaluation.samples + 10_000) * macs / INFERENCE_MACS_PER_SECOND + 2
 
 
-def estimate(plan: Mapping[str, Any], waiting: set[str], cost: Cost) -> dict[str, float | int]:
-    """What is still to be done, all in all.
+def _evaluation_bytes(evaluation: RobustnessEvaluation | GenerationEvaluation) -> int:
+    if isinstance(evaluation, RobustnessEvaluation):
+        return evaluation.images * len(evaluation.strengths)
+    return OUTCOME_BYTES
 
-    Args:
-        plan: as in plan.json.
-        waiting: ids of the trials and evaluations without a final outcome.
-        cost: of a trial's settings.
 
-    Returns:
-        `{"trials", "evaluations", "populations", "seconds", "bytes"}`.
-    """
-    images = sum(plan["data"]["counts"]["train"])
-    seconds, bytes_kept, populations, trials = 0.0, 0.0, 0, 0
-    for group in plan["groups"]:
-        left = [trial for trial in group["trials"] if trial in waiting]
-        if left:
-            settings = plan["trials"][left[0]]["settings"]
-            seconds += group_seconds(settings, len(left), images, cost)
-            bytes_kept += len(left) * (4 * cost(settings)[0] + KEPT_BYTES)
-            populations, trials = populations + 1, trials + len(left)
-    evaluations = [
-        each
-        for chapter in plan["chapters"]
-        for each in chapter.get("evaluations", [])
-        if each["id"] in waiting
-    ]
-    seconds += sum(evaluation_seconds(each, plan, cost) for each in evaluations)
-    bytes_kept += sum(
-        each["images"] * len(each["strengths"]) if each["kind"] == "noise" else KEPT_BYTES
-        for each in evaluations
-    )
-    return {
-        "trials": trials, "evaluations": len(evaluations), "populations": populations,
-        "seconds": seconds / plan["how"]["workers"] + (START_SECONDS if waiting else 0), "bytes": bytes_kept,
-    }  # fmt: skip
+def estimate_cost(plan: Plan, pending: Collection[str]) -> Cost:
+    """What is still to be done, in all; `pending` are the ids that have no final outcome."""
+    seconds, n_bytes, populations, trials = 0.0, 0, 0, 0
+    for group in plan.groups:
+        if n_trials := sum(trial in pending for trial in group.trials):
+            seconds += group_seconds(plan, group, n_trials)
+            n_bytes += n_trials * (4 * plan.traits(group.trials[0]).parameters + OUTCOME_BYTES)
+            populations, trials = populations + 1, trials + n_trials
+    evaluations = [evaluation for id, evaluation in plan.evaluations.items() if id in pending]
+    seconds += sum(evaluation_seconds(plan, evaluation) for evaluation in evaluations)
+    n_bytes += sum(map(_evaluation_bytes, evaluations))
+    return Cost(
+        trials=trials, evaluations=len(evaluations), populations=populations, bytes=n_bytes,
+        seconds=seconds / plan.execution.workers + (START_SECONDS if pending else 0),
+    )  # fmt: skip

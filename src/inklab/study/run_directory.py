@@ -1,53 +1,38 @@
-"""The run folder: one small file an outcome, written whole, published once (docs/run-folder.md)."""
+"""The run directory: one small file an outcome, written whole, committed once (docs/run-directory.md)."""
 
-import fcntl
 import os
-import re
 import shutil
 import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from inklab.errors import CorruptFileError, RunError
-from inklab.io.atomic import cleanup_drafts, make_dir, replace_dir
-from inklab.io.documents import gc_paused, read_json, write_json
-from inklab.study.forms.outcomes import check_evaluation, check_trial, refuse_other
-from inklab.study.forms.plan import check_plan
+from inklab.errors import RunError
+from inklab.io.files import cleanup_drafts, gc_paused, make_dir, replace_dir
+from inklab.records.outcomes import (
+    EvaluationOutcome,
+    Snapshot,
+    TrialOutcome,
+    TrialState,
+    read_evaluation_outcome,
+)
+from inklab.records.plan import GenerationEvaluation, Plan, RobustnessEvaluation
+from inklab.records.status import Draft, ElapsedTime, PendingCommit
 
-FINAL = ("done", "diverged")
-"""Outcomes that another attempt would only repeat; failed and lost ones are tried again."""
+PLAN, LOCK, LOCK_HOLDER = "plan.json", ".lock", ".lock-holder"
+CHECKPOINTS, COMMIT = "checkpoints", "pending_commit.json"
+"""In the directory of an attempt: its checkpoints; what the runner has begun to commit of it."""
 
-KINDS = ("trials", "evaluations")
-CHECKPOINTS, PUBLISHING = "checkpoints", "publishing.json"
-"""In the folder of an attempt: where its trainings stood; what the driver has begun to publish of it."""
-
-MAX_OUTCOME = 16 * 1024**2  # bytes; that of 100,000 epochs, the most that a recipe may have
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A run as it stood when it was read: whoever needs all of it reads each file once.
-
-    Attributes:
-        plan: `plan.json`.
-        outcomes: trial id -> outcome, as far as there.
-        evaluations: evaluation id -> outcome, as far as there.
-    """
-
-    plan: dict[str, Any]
-    outcomes: dict[str, dict[str, Any]]
-    evaluations: dict[str, dict[str, Any]]
+T = TypeVar("T")
 
 
 class RunDirectory:
     """A run on disk.
 
     Args:
-        path: the folder; it may not exist yet.
+        path: the directory; it need not exist yet.
     """
 
     def __init__(self, path: Path) -> None:
@@ -55,201 +40,233 @@ class RunDirectory:
 
     @classmethod
     def existing(cls, path: Path) -> "RunDirectory":
-        """A folder that is a run.
+        """A directory that is a run.
 
         Raises:
-            RunError: it is not.
+            RunError: it is none.
         """
-        if not (path / "plan.json").is_file():
-            raise RunError(f"'{path}' is not a run (it has no plan.json); name a folder such as runs/latest")
-        return cls(path)
+        run_directory = cls(path)
+        if not run_directory.has_plan:
+            raise RunError(
+                f"'{path}' is not a run: it has no plan.json. Name a run directory, such as runs/latest."
+            )
+        return run_directory
+
+    # ------------------------------------------------------------ paths
 
     @property
     def work(self) -> Path:
-        """Where half-done things lie."""
+        """Directory of everything that is not finished."""
         return self.path / "work"
 
     @property
-    def live(self) -> Path:
-        """What a driver says that it is at; there only while one is at work, or was killed."""
-        return self.work / "live.json"
+    def status_path(self) -> Path:
+        """The status file; it exists only while a process drives the run, or if it was killed."""
+        return self.work / "status.json"
 
-    def plan(self) -> dict[str, Any]:
+    @property
+    def has_plan(self) -> bool:
+        """Whether the run has got as far as a plan."""
+        return (self.path / PLAN).is_file()
+
+    def model_dir(self, trial: str) -> Path:
+        """Where a trial's trained model lies."""
+        return self.path / "trials" / trial / "model"
+
+    def _outcome_path(self, kind: str, id: str) -> Path:
+        return self.path / kind / id / "outcome.json"
+
+    # ------------------------------------------------------------ reading
+
+    def plan(self) -> Plan:
         """What is to be done.
 
         Raises:
-            CorruptFileError: it is damaged.
+            CorruptFileError: `plan.json` is damaged.
         """
-        path = self.path / "plan.json"
         with gc_paused():
-            return check_plan(read_json(path), path)
+            return Plan.read(self.path / PLAN)
 
-    def outcome(self, trial: str) -> dict[str, Any] | None:
+    def outcome(self, id: str) -> TrialOutcome | None:
         """What became of a trial; None if nothing yet.
 
         Raises:
-            CorruptFileError: it is damaged, or another's.
+            CorruptFileError: it is damaged, or another trial's.
         """
-        return self._read("trials", trial)
+        path = self._outcome_path("trials", id)
+        return _read_if_any(lambda: TrialOutcome.read_planned(path, id))
 
-    def evaluation(self, evaluation: str) -> dict[str, Any] | None:
+    def evaluation(
+        self, planned: RobustnessEvaluation | GenerationEvaluation, n_classes: int
+    ) -> EvaluationOutcome | None:
         """What became of an evaluation; None if nothing yet.
 
         Raises:
-            CorruptFileError: it is damaged, or another's.
+            CorruptFileError: it is damaged, or computed something else than what was planned.
         """
-        return self._read("evaluations", evaluation)
-
-    def outcomes(self, plan: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        """Every outcome of the plan's trials that is there."""
-        return self._read_all("trials", plan["trials"])
-
-    def evaluations(self, plan: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        """Every outcome of the plan's evaluations that is there.
-
-        Raises:
-            CorruptFileError: one is damaged, or computed something else than what was planned.
-        """
-        planned = _evaluations(plan)
-        found = self._read_all("evaluations", planned)
-        for name, outcome in found.items():
-            path = self._place("evaluations", name)
-            refuse_other(outcome, planned[name], len(plan["data"]["labels"]), path)
-        return found
+        path = self._outcome_path("evaluations", planned.id)
+        return _read_if_any(lambda: read_evaluation_outcome(path, planned, n_classes))
 
     def snapshot(self) -> Snapshot:
-        """The plan and every outcome that is there, each file read once."""
-        plan = self.plan()
-        return Snapshot(plan, self.outcomes(plan), self.evaluations(plan))
+        """The plan and every outcome that is there, each file read once.
 
-    def states(self, plan: Mapping[str, Any]) -> dict[str, str]:
-        """The state of every trial and evaluation of the plan that is there, by id; keeps nothing else."""
-        wanted = [("trials", each) for each in plan["trials"]]
-        wanted += [("evaluations", each) for each in _evaluations(plan)]
-        with gc_paused():
-            found = ((name, self._read(kind, name)) for kind, name in wanted)
-            return {name: str(outcome["state"]) for name, outcome in found if outcome is not None}
-
-    def bundle(self, trial: str) -> Path:
-        """Where a trial's bundle lies."""
-        return self.path / "trials" / trial / "bundle"
-
-    def publish(self, kind: str, name: str, draft: Path) -> None:
-        """Move a finished draft folder into place, whole; what an earlier failed attempt left there goes."""
-        replace_dir(draft, self.path / kind / name)
-
-    def commit_all(self, drafts: Iterable[tuple[str, str]], attempt: Path) -> None:
-        """Publish what an attempt at a job made, and delete the rest of all attempts at it.
-
-        If this process is killed on the way, the next driver goes on with it (`finish_publishing`).
-
-        Args:
-            drafts: `(kind, id)` of each.
-            attempt: folder that holds them as `kind/id`.
+        Raises:
+            CorruptFileError: one of them is damaged.
         """
-        write_json(attempt / PUBLISHING, list(drafts))
-        self._publish_rest(attempt)
+        with gc_paused():
+            plan = self.plan()
+            outcomes = {id: self.outcome(id) for id in plan.trials}
+            n_classes = plan.data.n_classes
+            evaluations = {id: self.evaluation(job, n_classes) for id, job in plan.evaluations.items()}
+            return Snapshot(plan, without_none(outcomes), without_none(evaluations))
+
+    def states(self, plan: Plan, ids: Iterable[str] | None = None) -> dict[str, TrialState]:
+        """The state of each trial and evaluation that has an outcome, of the plan's or of some ids.
+
+        Raises:
+            CorruptFileError: an outcome is damaged, or another's.
+        """
+        states: dict[str, TrialState] = {}
+        with gc_paused():
+            for id in plan.ids if ids is None else ids:
+                planned = plan.evaluations.get(id)
+                outcome = self.evaluation(planned, plan.data.n_classes) if planned else self.outcome(id)
+                if outcome:
+                    states[id] = outcome.state
+        return states
+
+    def orphaned(self, plan: Plan) -> int:
+        """How many outcomes lie here that the plan does not name: of other settings, data or versions.
+
+        They stay, and are part of no number.
+        """
+        planned = set(plan.ids)
+        paths = (*self.path.glob("trials/*/outcome.json"), *self.path.glob("evaluations/*/outcome.json"))
+        return sum(path.parent.name not in planned for path in paths)
+
+    # ------------------------------------------------------------ writing
+
+    def record(self, outcome: TrialOutcome | EvaluationOutcome) -> None:
+        """Commit an outcome that has no other files, such as a failure."""
+        kind = "trials" if isinstance(outcome, TrialOutcome) else "evaluations"
+        draft_dir = self.work / "records" / kind / outcome.id
+        outcome.write(draft_dir / "outcome.json")
+        replace_dir(draft_dir, self.path / kind / outcome.id)
+
+    def commit_all(self, drafts: Iterable[Draft], attempt_dir: Path) -> None:
+        """Move what an attempt at a job has finished into place, and delete the rest of all attempts at it.
+
+        A draft, `attempt_dir/kind/id`, replaces all that an earlier attempt left. If this process is killed
+        on the way, the next one completes it (`recover_commits`).
+        """
+        PendingCommit(drafts=tuple(drafts)).write(attempt_dir / COMMIT)
+        self._complete_commit(attempt_dir)
 
     def recover_commits(self) -> None:
-        """Publish the rest of what a killed driver was publishing."""
-        for marker in sorted(self.work.glob(f"*/*/{PUBLISHING}")):
-            self._publish_rest(marker.parent)
+        """Complete what a killed process had begun to commit.
 
-    def _publish_rest(self, attempt: Path) -> None:
-        marker = attempt / PUBLISHING
-        drafts = read_json(marker)
-        if not isinstance(drafts, list) or not all(map(_is_draft, drafts)):
-            raise CorruptFileError(f"'{marker}' is damaged; delete it, and what it names is computed again")
-        for kind, name in drafts:
-            if (attempt / kind / name).is_dir():
-                self.publish(kind, name, attempt / kind / name)
-        shutil.rmtree(attempt.parent, ignore_errors=True)
+        Raises:
+            CorruptFileError: the list of what was to be committed is damaged.
+        """
+        for marker in sorted(self.work.glob(f"*/*/{COMMIT}")):
+            self._complete_commit(marker.parent)
 
-    def record(self, kind: str, outcome: Mapping[str, Any]) -> None:
-        """Publish an outcome that has nothing but itself, such as a failure."""
-        draft = self.work / "records" / kind / str(outcome["id"])
-        write_json(draft / "outcome.json", outcome)
-        self.publish(kind, str(outcome["id"]), draft)
+    def _complete_commit(self, attempt_dir: Path) -> None:
+        for draft in PendingCommit.read(attempt_dir / COMMIT).drafts:
+            draft_dir = attempt_dir / draft.kind / draft.id
+            if draft_dir.is_dir():
+                replace_dir(draft_dir, self.path / draft.kind / draft.id)
+        shutil.rmtree(attempt_dir.parent, ignore_errors=True)
+
+    def add_elapsed(self, seconds: float) -> None:
+        """Add to the time that somebody waited for this run."""
+        path = self.path / "timer.json"
+        earlier = ElapsedTime.read(path).seconds if path.is_file() else 0.0
+        ElapsedTime(seconds=earlier + seconds).write(path)
 
     def cleanup(self) -> None:
-        """Delete what is of no use once nothing runs: the images, drafts, what a killed driver was writing.
+        """Delete what is of no use once nothing runs: images, drafts, what a killed process was writing.
 
-        Checkpoints of trainings that have not ended stay, and what was to be published when the disk refused.
+        Checkpoints of trainings that have not ended stay, and what was to be committed when the disk refused.
         """
-        for folder in (self.path, self.path / "figures"):
-            cleanup_drafts(folder)
+        for directory in (self.path, self.path / "figures", self.work):
+            cleanup_drafts(directory)
         shutil.rmtree(self.work / "data", ignore_errors=True)
-        self.live.unlink(missing_ok=True)
-        cleanup_drafts(self.work)
-        for draft in self.work.glob("*/*/*"):
-            if draft.is_file() and draft.name != PUBLISHING:
-                draft.unlink(missing_ok=True)
-            elif draft.name != CHECKPOINTS and not (draft.parent / PUBLISHING).exists():
-                shutil.rmtree(draft, ignore_errors=True)
-        for folder in (*self.work.glob("*/*"), *self.work.glob("*"), self.work):
+        self.status_path.unlink(missing_ok=True)
+        for path in self.work.glob("*/*/*"):
+            if path.is_file() and path.name != COMMIT:
+                path.unlink(missing_ok=True)
+            elif path.name != CHECKPOINTS and not (path.parent / COMMIT).exists():
+                shutil.rmtree(path, ignore_errors=True)
+        for directory in (*self.work.glob("*/*"), *self.work.glob("*"), self.work):
             with suppress(OSError):  # not empty, or not there
-                folder.rmdir()
+                directory.rmdir()
 
-    def orphaned(self, plan: Mapping[str, Any]) -> int:
-        """How many outcomes lie here that the plan does not ask for: of other settings, data or versions.
+    # ------------------------------------------------------------ one process at a time
 
-        They stay, and stand in no number.
+    def check_writable(self) -> None:
+        """Refuse a path that can't become a run directory, before anything is written.
+
+        Raises:
+            RunError: a file is in the way, or the directory holds something else.
         """
-        known = {*plan["trials"], *_evaluations(plan)}
-        found = (*self.path.glob("trials/*/outcome.json"), *self.path.glob("evaluations/*/outcome.json"))
-        return sum(path.parent.name not in known for path in found)
+        path = self.path
+        existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+        if not existing.is_dir():
+            raise RunError(
+                f"'{existing}' is a file, so '{path}' can't be a run directory. Name another with --run-dir."
+            )
+        is_begun = self.has_plan or (path / LOCK).exists()
+        if path.is_dir() and any(path.iterdir()) and not is_begun:
+            raise RunError(
+                f"'{path}' holds other files and is not a run. Name a new or empty directory with --run-dir."
+            )
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Be the one driver of this run; the lock is the operating system's, so it can't go stale.
+        """Be the one process that drives this run. The lock is the operating system's: it can't go stale.
 
         Raises:
             RunError: another process drives it.
         """
+        from filelock import FileLock, Timeout  # 40 ms, which commands that only read need not spend
+
         make_dir(self.path)
-        with (self.path / ".lock").open("a+", encoding="utf-8") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                lock.seek(0)
-                raise RunError(
-                    f"'{self.path}' is being run by {lock.read().strip() or 'another process'}; wait for "
-                    "it, or stop it first"
-                ) from None
-            lock.truncate(0)
-            lock.write(
-                f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}"
-            )
-            lock.flush()
-            yield
-
-    def _read_all(self, kind: str, names: Iterable[str]) -> dict[str, dict[str, Any]]:
-        with gc_paused():
-            found = ((name, self._read(kind, name)) for name in names)
-            return {name: outcome for name, outcome in found if outcome is not None}
-
-    def _read(self, kind: str, name: str) -> dict[str, Any] | None:
-        path = self._place(kind, name)
+        holder = self.path / LOCK_HOLDER  # not the lock file itself, which filelock may truncate
         try:
-            found = read_json(path, largest=MAX_OUTCOME)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        return check_trial(found, name, path) if kind == "trials" else check_evaluation(found, name, path)
-
-    def _place(self, kind: str, name: str) -> Path:
-        return self.path / f"{kind}/{name}/outcome.json"
-
-
-def _is_draft(pair: object) -> bool:
-    """Whether it is `[kind, id]`; a path that leads elsewhere is none."""
-    return (
-        isinstance(pair, list)
-        and len(pair) == 2
-        and pair[0] in KINDS
-        and re.fullmatch(r"\w+", str(pair[1])) is not None
-    )
+            lock = FileLock(self.path / LOCK, blocking=False).acquire()
+        except Timeout:
+            name = holder.read_text(encoding="utf-8") if holder.is_file() else "another process"
+            raise RunError(f"'{self.path}' is being run by {name}. Wait for it, or stop it first.") from None
+        with lock:
+            since = time.strftime("%Y-%m-%d %H:%M:%S")
+            with suppress(OSError):  # it only helps whoever is refused
+                holder.write_text(f"process {os.getpid()} on {socket.gethostname()} since {since}")
+            try:
+                yield
+            finally:
+                holder.unlink(missing_ok=True)
 
 
-def _evaluations(plan: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Every evaluation of the plan by id."""
-    return {each["id"]: each for chapter in plan["chapters"] for each in chapter.get("evaluations", [])}
+def new_attempt_dir(job_dir: Path) -> Path:
+    """Make a directory for an attempt at a job, whose attempts all lie in `job_dir`, `work/<job>`.
+
+    No two attempts share one, so a worker that a killed process left behind can't overwrite anything.
+    """
+    make_dir(job_dir)
+    numbers = [int(path.name) for path in job_dir.iterdir() if path.name.isdigit()]
+    attempt_dir = job_dir / str(1 + max(numbers, default=0))
+    make_dir(attempt_dir)
+    return attempt_dir
+
+
+def _read_if_any(read: Callable[[], T]) -> T | None:
+    try:
+        return read()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def without_none(values: Mapping[str, T | None]) -> dict[str, T]:
+    """The entries that are not None."""
+    return {key: value for key, value in values.items() if value is not None}

@@ -1,375 +1,340 @@
-"""The driver: plans a study, has the missing parts computed, publishes them, sums up."""
+"""Runs a study: plans it, has what is missing computed, commits outcomes, writes results."""
 
-import json
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from inklab.data.sources import sources
+from inklab.data.sources import datasets
 from inklab.errors import RunError
-from inklab.io.documents import read_json, write_json
+from inklab.records.outcomes import TrialOutcome, TrialState, WrittenState, failed_evaluation
+from inklab.records.plan import ExecutionConfig, NetworkTraits, Plan
+from inklab.records.recipe import TrialConfig
+from inklab.records.results import Results
 from inklab.results.summarize import write_results
-from inklab.run import save_samples
-from inklab.study.executor import Event, Executor, LocalExecutor
-from inklab.study.grouping import ExecutionConfig, TrainingMode, max_population
-from inklab.study.job_context import JobContext, write_split_arrays
+from inklab.study.executor import Executor, ExecutorFactory, LocalExecutor
+from inklab.study.jobs import (
+    CheckJob,
+    Done,
+    EvaluationJob,
+    EventCallback,
+    Failed,
+    Job,
+    JobContext,
+    Lost,
+    Planned,
+    PreflightJob,
+    Probing,
+    TrainingJob,
+    ignore_event,
+    write_samples,
+    write_split_arrays,
+)
 from inklab.study.load import LoadedStudy
-from inklab.study.plan import NUMERICS, distinct_settings, plan, traits_key
+from inklab.study.planner import NUMERICS, Planner, distinct_configs, plan_study
 from inklab.study.resources import (
+    Cost,
     ExecutionOptions,
     choose_execution,
-    cost_of,
     default_profile,
-    estimate,
+    estimate_cost,
     group_seconds,
     load_cached_profile,
     load_or_measure_profile,
-    repays_compiling,
     resolve_against_plan,
 )
-from inklab.study.run_directory import FINAL, RunDirectory
+from inklab.study.run_directory import RunDirectory
+from inklab.study.spec import SavedStudy
 
-TraitsByNetwork = dict[str, dict[str, Any]]
-"""Rehearsal key to what the rehearsal found out."""
 
-EventCallback = Callable[[Event, dict[str, Any]], None]
-"""Told each event and the job that it is about."""
+class Scheduler:
+    """Decides what runs next, from what has ended: a state machine that reads and runs nothing.
+
+    Trials without a final state are trained, longest group first, so that workers end together. An evaluation
+    is ready as soon as all trials that it depends on have ended; if not all of them are done, it is blocked.
+
+    Args:
+        plan: of the run.
+        states: of the trials and evaluations that have an outcome.
+
+    Example:
+        while scheduler.pending:
+            for job in scheduler.ready():
+                scheduler.ended(job, run(job))
+    """
+
+    def __init__(self, plan: Plan, states: Mapping[str, TrialState]) -> None:
+        self._plan = plan
+        self._states = dict(states)
+        self._pending = {id for id in plan.ids if id not in states or not states[id].is_final}
+        self._issued: set[str] = set()
+
+    @property
+    def pending(self) -> frozenset[str]:
+        """Ids of the trials and evaluations that have no final state, or have not been tried again yet."""
+        return frozenset(self._pending)
+
+    def ready(self) -> list[Job]:
+        """The jobs that can start now; each is returned once."""
+        jobs: list[Job] = [*self._training_jobs(), *self._evaluation_jobs()]
+        new = [job for job in jobs if self._issued.isdisjoint(job.ids)]
+        self._issued.update(id for job in new for id in job.ids)
+        return new
+
+    def blocked(self) -> list[tuple[EvaluationJob, str]]:
+        """The evaluations that can't be computed and why, until they are reported by `ended`."""
+        blocked = []
+        for job in self._evaluation_jobs(blocked=True):
+            states = {trial: self._states[trial] for trial in job.evaluation.depends_on}
+            bad = [f"trial {trial} is {state}" for trial, state in states.items() if state != TrialState.DONE]
+            blocked.append((job, f"it needs trials that are done, but {' and '.join(bad)}"))
+        return blocked
+
+    def ended(self, job: Job, states: Mapping[str, TrialState]) -> None:
+        """Take note that a job has ended, and of the states of what it computed."""
+        self._states.update(states)
+        self._pending.difference_update(job.ids)
+
+    def _training_jobs(self) -> list[TrainingJob]:
+        jobs = []
+        for group in self._plan.groups:
+            if ids := [id for id in group.trials if id in self._pending]:
+                trials = tuple(map(self._plan.trial, ids))
+                seconds = group_seconds(self._plan, group, len(ids))
+                jobs.append(TrainingJob(group, trials, self._experiments_of(ids), seconds))
+        return sorted(jobs, key=lambda job: -job.seconds)
+
+    def _experiments_of(self, trials: list[str]) -> tuple[str, ...]:
+        ids = set(trials)
+        return tuple(
+            experiment.name
+            for experiment in self._plan.training
+            if any(not ids.isdisjoint(setting.trials) for setting in experiment.settings)
+        )
+
+    def _evaluation_jobs(self, *, blocked: bool = False) -> list[EvaluationJob]:
+        """Of the evaluations whose trials have all ended: those that can be computed, or those that can't."""
+        return [
+            EvaluationJob(evaluation)
+            for id, evaluation in self._plan.evaluations.items()
+            if id in self._pending
+            and self._pending.isdisjoint(evaluation.depends_on)
+            and blocked == any(self._states[trial] is not TrialState.DONE for trial in evaluation.depends_on)
+        ]
 
 
 @dataclass
 class StudyRunner:
-    """Runs a study in a folder.
+    """Runs a study in a directory; what is finished there stays.
 
     Args:
         study: with its data.
-        folder: where; what is finished there stays.
-        asked: how it is to be carried out; what is left open is decided by what this machine does fast.
-        watcher: told about everything that happens.
-        command: what to type to have all of this again; stands in plan.json and in the report.
+        run_directory: of the run.
+        options: how the study is to be run; what is left open is decided by what this machine is fast at.
+        on_event: called with everything that happens.
+        command: what to type to have all of this again; part of the plan and the report.
+        executor: makes what runs the jobs.
     """
 
     study: LoadedStudy
-    folder: RunDirectory
-    asked: ExecutionOptions = ExecutionOptions()
-    watcher: EventCallback = lambda event, job: None
+    run_directory: RunDirectory
+    options: ExecutionOptions = ExecutionOptions()
+    on_event: EventCallback = ignore_event
     command: str = ""
-    _jobs: dict[str, dict[str, Any]] = field(default_factory=dict, init=False)
+    executor: ExecutorFactory = LocalExecutor
 
-    def how(self, *, probe: bool = True) -> ExecutionConfig:
-        """How this run is carried out: as it was begun, else by what this machine does fast.
-
-        Args:
-            probe: find that out if it is not known yet; otherwise assume.
+    def check(self) -> None:
+        """Find mistakes before anything is written or started.
 
         Raises:
-            RunError: something else is asked for than what the run was begun with.
+            ConfigError: the study can't be planned.
+            RunError: the directory holds another study, or can't become a run directory.
         """
-        if (self.folder.path / "plan.json").is_file():
-            return resolve_against_plan(ExecutionConfig(**self.folder.plan()["how"]), self.asked)
-        if not probe:
-            return choose_execution(load_cached_profile() or default_profile(), self.asked)
-        return choose_execution(
-            load_or_measure_profile(lambda: self.watcher(Event("probing", ""), {})), self.asked
-        )
+        # Trials are planned before networks are checked, so mistakes are found without a worker.
+        Planner(self.study.spec, self.study.data, self._execution(measure=False)).experiments()
+        self.run_directory.check_writable()
+        self._check_same_study()
 
-    def dry_run(self) -> tuple[dict[str, Any], dict[str, float | int]]:
-        """The plan and what is still to be done of it; rehearses in this process and writes nothing."""
+    def dry_run(self) -> tuple[Plan, Cost]:
+        """The plan and what is still to be done of it; checks networks in this process and writes nothing."""
         from inklab.study.load import check_names
         from inklab.training.preflight import preflight
 
         check_names(self.study.spec)
-        how, identity = self.how(), self.study.identity
-        facts = {
-            traits_key(settings): preflight(settings, identity.shape, len(identity.labels)).to_json()
-            for settings in distinct_settings(self.study.spec, identity, how)
+        execution, data = self._execution(), self.study.data
+        networks = {
+            key: preflight(config, data.shape, data.n_classes)
+            for key, config in self._configs(execution).items()
         }
-        made = self._plan(how, facts)
-        return made, estimate(made, self._pending(made), cost_of(facts))
+        plan = self._plan(execution, networks)
+        return plan, estimate_cost(plan, self._scheduler(plan).pending)
 
-    def check(self) -> None:
-        """Tell mistakes before anything is written or started.
-
-        Raises:
-            ConfigError: the study can't be planned.
-            RunError: the folder holds another study, or can't be a folder.
-        """
-        how = self.how(probe=False)
-        plan(
-            self.study.spec,
-            self.study.profile,
-            self.study.identity,
-            how,
-            lambda _: TrainingMode(False, False),
-        )
-        path = self.folder.path
-        standing = next(place for place in (path, *path.absolute().parents) if place.exists())
-        if not standing.is_dir():
-            raise RunError(
-                f"'{standing}' is a file, so '{path}' can't be a run folder; name another with --out"
-            )
-        strange = path.is_dir() and any(path.iterdir()) and not (path / ".lock").exists()
-        if strange and not (path / "plan.json").is_file():
-            raise RunError(
-                f"'{path}' holds other things and is no run; name a new or empty folder with --out"
-            )
-        self._check_identity()
-
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Results:
         """Compute what is missing.
 
         Returns:
-            results.json, which also stands in the folder.
+            The results, which are in the directory, too.
 
         Raises:
-            RunError: another process drives this run.
+            RunError: another process runs in this directory, or a network fails before training.
             ConfigError: the study can't be planned.
             WriteError: the disk refuses; what is finished is kept, and checkpoints of the rest.
             KeyboardInterrupt: likewise.
         """
         self.check()
-        with self.folder.locked():
-            how, began = self.how(), time.monotonic()
+        with self.run_directory.locked():
+            execution, started = self._execution(), time.monotonic()
             try:
-                self.folder.recover_commits()
-                if self._finish_if_nothing_to_do(how):
-                    shutil.rmtree(self.folder.work, ignore_errors=True)
+                self.run_directory.recover_commits()
+                plan = self._plan_again(execution)
+                if plan and not self._scheduler(plan).pending:
+                    self._finish(plan)
                 else:
-                    self.folder.cleanup()
-                    write_split_arrays(self.folder, self.study.split)
-                    with LocalExecutor(self._job_context(how), self.folder.work, how.workers) as executor:
-                        self._compute(executor, how)
+                    self._compute(execution, plan)
             finally:
-                self._write_results(time.monotonic() - began)
-                self.folder.cleanup()
-        return dict(read_json(self.folder.path / "results.json"))
+                self._write_results(time.monotonic() - started)
+                self.run_directory.cleanup()
+        return Results.read(self.run_directory.path / "results.json")
 
-    def _finish_if_nothing_to_do(self, how: ExecutionConfig) -> bool:
-        """Whether nothing is missing; then only the plan is written, whose words may have changed."""
-        facts = self._previous("facts", {})
-        needed = distinct_settings(self.study.spec, self.study.identity, how)
-        if {traits_key(settings) for settings in needed} - set(facts):
-            return False
-        made = self._plan(how, facts)
-        if self._pending(made):
-            return False
-        self._write_plan(made)
-        self.watcher(Event("planned", "", estimate(made, set(), cost_of(facts))), {})
-        return True
+    # ------------------------------------------------------------ how it is run
 
-    def _previous(self, key: str, otherwise: Any) -> Any:
-        """What plan.json keeps of earlier sessions: facts of rehearsals, the command that began the run."""
-        path = self.folder.path / "plan.json"
-        return self.folder.plan().get(key, otherwise) if path.is_file() else otherwise
-
-    def _write_plan(self, made: dict[str, Any]) -> None:
-        spec = self.study.spec.model_dump(mode="json")
-        spec["data"]["source"] = self._source()
-        write_json(self.folder.path / "spec.json", {"profile": self.study.profile, "study": spec})
-        write_json(self.folder.path / "plan.json", made)
-
-    def _source(self) -> str:
-        """What to load on a resume: what was really loaded, wherever it is resumed from."""
-        source = self.study.identity.source
-        return str(Path(source).resolve()) if source not in sources and Path(source).exists() else source
-
-    def _compute(self, executor: Executor, how: ExecutionConfig) -> None:
-        facts = self._preflight(executor, how)
-        made = self._plan(how, facts)
-        save_samples(self.folder, self.study.split.train.pixels, self.study.split.train.labels)
-        self._write_plan(made)
-        waiting = self._pending(made)
-        self.watcher(Event("planned", "", estimate(made, waiting, cost_of(facts))), {})
-        for job in self._train_jobs(made, waiting, cost_of(facts)):
-            self._submit(executor, job)
-        self._submit_unblocked(executor, made, waiting)
-        for event in executor.events():
-            if event.kind in ("done", "failed", "lost"):
-                waiting -= self._on_job_end(
-                    event
-                )  # published before it is told: what was said to be done is kept
-                self._submit_unblocked(executor, made, waiting)
-            self.watcher(event, self._jobs[event.job])
-
-    def _preflight(self, executor: Executor, how: ExecutionConfig) -> TraitsByNetwork:
-        """Have every kind of network rehearsed by a worker, so that this process need not import torch."""
-        spec = self.study.spec.model_dump(mode="json")
-        self._submit(executor, {"name": "check", "kind": "check", "spec": spec, "label": "names"})
-        keys = {}
-        for settings in distinct_settings(self.study.spec, self.study.identity, how):
-            keys[f"rehearse {traits_key(settings)}"] = traits_key(settings)
-            self._submit(executor, {
-                "name": f"rehearse {traits_key(settings)}", "kind": "rehearse", "settings": settings,
-                "label": f"rehearsal of {settings['model']['name']}",
-            })  # fmt: skip
-        facts: TraitsByNetwork = {}
-        for event in executor.events():
-            if event.kind == "done" and event.job in keys:
-                facts[keys[event.job]] = event.value[0]
-            elif event.kind in ("failed", "lost"):
-                raise RunError(f"before training: {event.value}")
-        return facts
-
-    def _plan(self, how: ExecutionConfig, facts: TraitsByNetwork) -> dict[str, Any]:
-        images, cost = len(self.study.split.train), cost_of(facts)
-
-        def lifting(settings: dict[str, Any]) -> TrainingMode:
-            known = facts[traits_key(settings)]
-            lasting = how.compile == "yes" or repays_compiling(settings, images, cost)
-            return TrainingMode(
-                lifted=known["liftable"] and not known["convolutional"],
-                random=known["random"],
-                members=max_population(known["parameters"], settings["recipe"]["optimiser"]),
-                compiled=how.compile != "no" and lasting and not known["random"],
-            )
-
-        made = plan(self.study.spec, self.study.profile, self.study.identity, how, lifting)
-        made["data"]["note"] = made["data"]["note"] or self._previous("data", {}).get("note")
-        return {**made, "command": self.command or self._previous("command", ""), "facts": facts}
-
-    def _pending(self, made: dict[str, Any]) -> set[str]:
-        """Ids without a final outcome."""
-        trials = {each for each in made["trials"] if _state(self.folder.outcome(each)) not in FINAL}
-        return trials | {
-            each["id"]
-            for each in _evaluations(made)
-            if _state(self.folder.evaluation(each["id"])) not in FINAL
-        }
-
-    def _train_jobs(self, made: dict[str, Any], waiting: set[str], cost: Any) -> list[dict[str, Any]]:
-        """Groups with something missing, the longest first, so that workers end together."""
-        images = len(self.study.split.train)
-        jobs = []
-        for group in made["groups"]:
-            left = [trial for trial in group["trials"] if trial in waiting]
-            if left:
-                trials = [{"id": trial, **made["trials"][trial]} for trial in left]
-                seconds = group_seconds(trials[0]["settings"], len(left), images, cost)
-                job = {
-                    **group,
-                    "name": f"train {left[0]}",
-                    "kind": "train",
-                    "trials": trials,
-                    "seconds": seconds,
-                }
-                jobs.append({**job, "label": _label(made, left)})
-        return sorted(jobs, key=lambda job: -job["seconds"])
-
-    def _submit_unblocked(self, executor: Executor, made: dict[str, Any], waiting: set[str]) -> None:
-        """Submit the evaluations whose trials have ended; without good trials one can't be computed."""
-        for evaluation in _evaluations(made):
-            name = f"evaluate {evaluation['id']}"
-            if evaluation["id"] not in waiting or name in self._jobs or waiting & set(evaluation["needs"]):
-                continue
-            states = {trial: _state(self.folder.outcome(trial)) for trial in evaluation["needs"]}
-            bad = [f"trial {trial} is {state}" for trial, state in states.items() if state != "done"]
-            what = evaluation.get("pipeline") or evaluation.get("sampler")
-            label = f"{what}, replicate {evaluation['replicate']}"
-            job = {
-                "name": name,
-                "kind": evaluation["kind"],
-                "evaluation": evaluation,
-                "label": f"{evaluation['kind']}: {label}",
-            }
-            if bad:
-                self._jobs[name] = job
-                self._record_failure(
-                    job, "failed", f"it needs trials that ended well, but {' and '.join(bad)}"
-                )
-                waiting.discard(evaluation["id"])
-            else:
-                self._submit(executor, job)
-
-    def _submit(self, executor: Executor, job: dict[str, Any]) -> None:
-        self._jobs[job["name"]] = job
-        executor.submit(job)
-
-    def _on_job_end(self, event: Event) -> set[str]:
-        """Publish what a job left; the ids that no longer wait."""
-        job = self._jobs[event.job]
-        if event.kind == "done":
-            drafts, folder = event.value
-            self.folder.commit_all(drafts, folder)
+    def _execution(self, *, measure: bool = True) -> ExecutionConfig:
+        """How this run is carried out: as it was begun, else by what this machine is fast at."""
+        if plan := self._earlier_plan():
+            return resolve_against_plan(plan.execution, self.options)
+        if measure:
+            profile = load_or_measure_profile(lambda: self.on_event(Probing()))
         else:
-            self._record_failure(job, event.kind, event.value)
-        return _ids(job)
+            profile = load_cached_profile() or default_profile()
+        return choose_execution(profile, self.options)
 
-    def _record_failure(self, job: dict[str, Any], state: str, reason: str) -> None:
-        if "evaluation" in job:
-            self.folder.record(
-                "evaluations",
-                {"format": 1, **job["evaluation"], "state": state, "reason": reason, "seconds": 0.0},
-            )
-            return
-        for trial in job["trials"]:
-            self.folder.record("trials", {
-                "format": 1, **trial, "seed": self.study.spec.seed,
-                "data_sha256": self.study.identity.sha256, "numerics": NUMERICS,
-                "state": state, "reason": reason, "history": {}, "scores": None, "verdicts": [], "layers": [],
-                "weights_sha256": None, "seconds": 0.0, "ran": {},
-            })  # fmt: skip
+    def _earlier_plan(self) -> Plan | None:
+        return self.run_directory.plan() if self.run_directory.has_plan else None
 
-    def _check_identity(self) -> None:
-        """A folder given with --out must not mix studies."""
-        path = self.folder.path / "plan.json"
-        if not path.is_file():
-            return
-        old, new = self.folder.plan(), self.study
-        if (old["study"], old["profile"], old["data"]["sha256"], old["seed"]) != (
-            new.spec.name,
-            new.profile,
-            new.identity.sha256,
-            new.spec.seed,
-        ):
+    def _check_same_study(self) -> None:
+        """A directory given with --run-dir must not mix studies."""
+        plan, study = self._earlier_plan(), self.study
+        question = (study.spec.name, study.profile, study.data.sha256, study.spec.seed)
+        if plan and (plan.study, plan.profile, plan.data.sha256, plan.seed) != question:
             raise RunError(
-                f"'{self.folder.path}' holds study '{old['study']}' (profile {old['profile']}, data "
-                f"{old['data']['source']}, seed {old['seed']}); "
-                "name another folder with --out"
+                f"'{self.run_directory.path}' holds study '{plan.study}' (profile {plan.profile}, data "
+                f"{plan.data.dataset}, seed {plan.seed}). Name another directory with --run-dir."
             )
 
-    def _job_context(self, how: ExecutionConfig) -> JobContext:
-        identity = self.study.identity
+    # ------------------------------------------------------------ planning
+
+    def _configs(self, execution: ExecutionConfig) -> dict[str, TrialConfig]:
+        return distinct_configs(self.study.spec, self.study.data, execution)
+
+    def _plan(self, execution: ExecutionConfig, networks: dict[str, NetworkTraits]) -> Plan:
+        earlier, study = self._earlier_plan(), self.study
+        command, note = self.command, study.data.note
+        if earlier:  # a resume loads the data set by the name of what was really loaded, which has no note
+            command, note = command or earlier.command, note or earlier.data.note
+        data = study.data.model_copy(update={"note": note})
+        return plan_study(study.spec, study.profile, data, execution, networks, command=command)
+
+    def _plan_again(self, execution: ExecutionConfig) -> Plan | None:
+        """The plan, if earlier sessions have checked all of its networks; else None."""
+        earlier, needed = self._earlier_plan(), self._configs(execution)
+        if earlier is None or not needed.keys() <= earlier.networks.keys():
+            return None
+        return self._plan(execution, {key: earlier.networks[key] for key in needed})
+
+    def _scheduler(self, plan: Plan) -> Scheduler:
+        return Scheduler(plan, self.run_directory.states(plan))
+
+    def _preflight(self, executor: Executor, execution: ExecutionConfig) -> dict[str, NetworkTraits]:
+        """Have every kind of network checked by a worker, so that this process need not import torch."""
+        executor.submit(CheckJob(self.study.spec))
+        for key, config in self._configs(execution).items():
+            executor.submit(PreflightJob(key, config))
+        networks = {}
+        for event in executor.events():
+            if isinstance(event, Failed | Lost):
+                raise RunError(f"before training: {event.reason}")
+            if isinstance(event, Done) and isinstance(event.job, PreflightJob) and event.traits:
+                networks[event.job.key] = event.traits
+        return networks
+
+    # ------------------------------------------------------------ running
+
+    def _finish(self, plan: Plan) -> None:
+        """Nothing is missing: write the plan, whose words may have changed."""
+        self._write_plan(plan)
+        self.on_event(Planned(estimate_cost(plan, ())))
+        shutil.rmtree(self.run_directory.work, ignore_errors=True)
+
+    def _compute(self, execution: ExecutionConfig, plan: Plan | None) -> None:
+        """Have all that is missing computed, planned again only if a network has changed."""
+        self.run_directory.cleanup()
+        write_split_arrays(self.run_directory, self.study.split)
+        context = self._job_context(execution)
+        with self.executor(context, self.run_directory.work, execution.workers) as executor:
+            networks = self._preflight(executor, execution)
+            if plan is None or plan.networks != networks:
+                plan = self._plan(execution, networks)
+            write_samples(self.run_directory, self.study.split.train)
+            self._write_plan(plan)
+            self._run_jobs(executor, plan, context)
+
+    def _run_jobs(self, executor: Executor, plan: Plan, context: JobContext) -> None:
+        scheduler = self._scheduler(plan)
+        self.on_event(Planned(estimate_cost(plan, scheduler.pending)))
+        self._submit_ready(executor, scheduler)
+        for event in executor.events():
+            if isinstance(event, Done | Failed | Lost):
+                self._commit(event, context)  # before it is reported: what is said to be done is kept
+                scheduler.ended(event.job, self.run_directory.states(plan, event.job.ids))
+                self._submit_ready(executor, scheduler)
+            self.on_event(event)
+
+    def _submit_ready(self, executor: Executor, scheduler: Scheduler) -> None:
+        for job, reason in scheduler.blocked():
+            self.run_directory.record(failed_evaluation(job.evaluation, reason))
+            scheduler.ended(job, {job.evaluation.id: TrialState.FAILED})
+        for ready in scheduler.ready():
+            executor.submit(ready)
+
+    def _commit(self, event: Done | Failed | Lost, context: JobContext) -> None:
+        """Commit what a job left, or that it left nothing."""
+        if isinstance(event, Done):
+            self.run_directory.commit_all(event.drafts, event.attempt_dir)
+            return
+        state: WrittenState = TrialState.LOST if isinstance(event, Lost) else TrialState.FAILED
+        if isinstance(event.job, EvaluationJob):
+            self.run_directory.record(failed_evaluation(event.job.evaluation, event.reason, state))
+        elif isinstance(event.job, TrainingJob):
+            for trial in event.job.trials:
+                identity = context.identity(trial)
+                self.run_directory.record(TrialOutcome(state=state, reason=event.reason, **identity))
+
+    def _job_context(self, execution: ExecutionConfig) -> JobContext:
+        data, spec = self.study.data, self.study.spec
         return JobContext(
-            run=str(self.folder.path.resolve()),
-            seed=self.study.spec.seed,
-            labels=identity.labels,
-            framing=json.dumps(identity.framing),
-            data_sha256=identity.sha256,
-            numerics=NUMERICS,
-            threads=how.threads,
-            codes=tuple(chapter.model["name"] for chapter in self.study.spec.train_chapters().values()),
-            checkpoint_every=self.asked.checkpoint_every,
-        )
+            run_path=self.run_directory.path.resolve(), seed=spec.seed, labels=data.labels,
+            preprocessing=data.preprocessing, data_sha256=data.sha256, numerics=NUMERICS,
+            threads=execution.threads, checkpoint_every=self.options.checkpoint_every,
+            trust_code=tuple(experiment.network.name for experiment in spec.training.values()),
+        )  # fmt: skip
+
+    # ------------------------------------------------------------ writing
+
+    def _write_plan(self, plan: Plan) -> None:
+        spec = self.study.spec
+        data = spec.data.model_copy(update={"dataset": self._dataset_name()})
+        saved = SavedStudy(profile=self.study.profile, study=spec.model_copy(update={"data": data}))
+        saved.write(self.run_directory.path / "study.json")
+        plan.write(self.run_directory.path / "plan.json")
+
+    def _dataset_name(self) -> str:
+        """What a resume is to load: what was really loaded, wherever it is resumed from."""
+        name = self.study.data.dataset
+        return str(Path(name).resolve()) if name not in datasets and Path(name).exists() else name
 
     def _write_results(self, seconds: float) -> None:
-        """Write results.json, also of a run that was interrupted; add to the seconds that somebody waited."""
-        if (self.folder.path / "plan.json").is_file():
-            clock = self.folder.path / "clock.json"
-            spent = read_json(clock)["seconds"] if clock.is_file() else 0.0
-            write_json(clock, {"seconds": spent + seconds})
-            write_results(self.folder)
-
-
-def _evaluations(made: dict[str, Any]) -> list[dict[str, Any]]:
-    return [each for chapter in made["chapters"] for each in chapter.get("evaluations", [])]
-
-
-def _label(made: dict[str, Any], trials: list[str]) -> str:
-    """What a person calls a group: its chapters, and how many trials."""
-    names = [
-        chapter["name"] for chapter in made["chapters"]
-        if any(set(trials) & set(setting["trials"]) for setting in chapter.get("settings", []))
-    ]  # fmt: skip
-    return f"{', '.join(names)}: {len(trials)} trial{'s' if len(trials) > 1 else ''}"
-
-
-def _state(outcome: dict[str, Any] | None) -> str | None:
-    return outcome["state"] if outcome else None
-
-
-def _ids(job: dict[str, Any]) -> set[str]:
-    return (
-        {job["evaluation"]["id"]} if "evaluation" in job else {trial["id"] for trial in job.get("trials", [])}
-    )
+        """Write results also of a run that was interrupted, and add to the time that somebody waited."""
+        if self.run_directory.has_plan:
+            self.run_directory.add_elapsed(seconds)
+            write_results(self.run_directory.path, self.run_directory.snapshot())

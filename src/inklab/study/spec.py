@@ -1,270 +1,337 @@
-"""A study is data: TOML, read strictly into frozen models. Nothing here knows where or how it is run."""
+"""A study is data: TOML, validated into frozen records. Nothing here knows where or how it is run."""
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    JsonValue,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
-from inklab.training.recipe import MAX_FP32, Augmentation, Recipe
+from inklab.errors import ConfigError, did_you_mean, nearest_name
+from inklab.records.components import NetworkConfig, Normalization, Pipeline
+from inklab.records.plan import Reference
+from inklab.records.recipe import Recipe
+from inklab.records.record import MAX_ENTRIES, Bounded, Few, Json, Names, NonNegativeFp32, Record, first_error
 
-MAX_COMPARED = 1000  # values, strengths, pipelines, samplers: a study of more was not meant
-MAX_TRAININGS = 100_000  # of one chapter
+MAX_TRIALS = 100_000
+"""Of one experiment."""
+
+MAX_GRID_KEYS = 20
+GRID_TABLES = ("network", "normalize", "recipe")
+"""What the keys of a grid begin with."""
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
-Strength = Annotated[float, Field(ge=0, le=MAX_FP32)]
-Strengths = Annotated[tuple[Strength, ...], Field(max_length=MAX_COMPARED)]
+Strengths = Annotated[tuple[NonNegativeFp32, ...], Few]
 Short = Annotated[str, Field(max_length=300)]
-Names = Annotated[tuple[Short, ...], Field(max_length=MAX_COMPARED)]
-Bounded = Annotated[float, Field(ge=-MAX_FP32, le=MAX_FP32)]
+ShortNames = Annotated[tuple[Short, ...], Few]
 Images = Annotated[int, Field(le=1_000_000_000)]
 
 
-class ModelSpec(BaseModel):
-    """Frozen, and unknown keys are mistakes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Reference(ModelSpec):
+class ReferenceSpec(Record):
     """What others measured.
 
     Attributes:
-        who: whose numbers these are.
-        values: score name to value; rates as shares in [0, 1].
-        differs: what differs in protocol.
-        epochs: of their training, if known; a study that trains for fewer or more then says so.
+        source: whose numbers these are.
+        values: metric name to value, shares in [0, 1].
+        notes: what differs in protocol, one note an entry.
+        epochs: of their training, if known; the plan notes where a study trains for fewer or more.
     """
 
-    who: str
-    values: Annotated[dict[str, Bounded], Field(max_length=MAX_COMPARED)]
-    differs: str = ""
+    source: str
+    values: Annotated[dict[str, Bounded], Few]
+    notes: Names = ()
     epochs: Annotated[int, Field(ge=1)] | None = None
 
+    def planned(self, epochs: int | None) -> Reference:
+        """The reference beside a training of some epochs, None beside what trains nothing."""
+        notes = self.notes
+        if self.epochs and epochs and self.epochs != epochs:
+            notes += (f"{self.epochs} epochs (here {epochs})",)
+        return Reference(source=self.source, values=self.values, notes=notes)
 
-class Experiment(ModelSpec):
-    """What every chapter has.
+
+class Experiment(Record):
+    """What every experiment has.
 
     Attributes:
         title: its heading.
         question: what is asked, in a sentence or two.
-        answers: written explanations by name, shown in the report.
+        explanations: names of written explanations that the report shows.
         references: what others measured.
     """
 
     title: str = ""
     question: str = ""
-    answers: tuple[str, ...] = ()
-    references: tuple[Reference, ...] = ()
+    explanations: Names = ()
+    references: tuple[ReferenceSpec, ...] = ()
 
 
 class DataExperiment(Experiment):
     """Shows the images: class balance, samples, what preprocessing does."""
 
-    kind: Literal["data"]
+    kind: Literal["data"] = "data"
 
 
-class ScalingSpec(ModelSpec):
-    """What stands in front of the network: `(images - mean) / spread`, images in [0, 1]."""
+def _name_to_table(value: object) -> object:
+    return {"name": value} if isinstance(value, str) else value
 
-    mean: Bounded = 0.0
-    spread: Annotated[float, Field(gt=0, le=MAX_FP32)] = 1.0
+
+class GridPoint(NamedTuple):
+    """One point of an experiment's grid."""
+
+    values: dict[str, JsonValue]  # by the last part of each key that is varied
+    experiment: "TrainingExperiment"  # with these values in place and without a grid
 
 
 class TrainingExperiment(Experiment):
     """Trains networks: each setting, each replicate.
 
     Attributes:
-        model: `{name = ..., settings...}`; a registered name or `file.py:Name`.
-        scaling: inside the network; "standard" takes mean and spread of the training images.
+        network: `{name = ..., arguments...}`, or only the name; a registered one or `file.py:Name`.
+        normalize: in front of the network; "dataset" takes mean and std of the training images.
         recipe: how to train.
-        vary: dotted keys below this chapter, such as "recipe.l2", to their values; several make a grid.
+        grid: dotted keys below this experiment, such as "recipe.l2", to their values; all combinations of
+            several keys are trained.
         replicates: trainings of each setting; replicate k has the same random streams in every setting.
     """
 
-    kind: Literal["train"] = "train"
-    model: dict[str, Any]
-    scaling: ScalingSpec | Literal["none", "standard"] = "none"
+    kind: Literal["training"] = "training"
+    network: Annotated[NetworkConfig, BeforeValidator(_name_to_table)]
+    normalize: Normalization = "none"
     recipe: Recipe = Recipe()
-    vary: dict[str, Annotated[tuple[Any, ...], Field(min_length=1, max_length=MAX_COMPARED)]] = Field(
-        default_factory=dict, max_length=20
-    )
+    grid: Annotated[
+        dict[str, Annotated[tuple[Json, ...], Field(min_length=1, max_length=MAX_ENTRIES)]],
+        Field(max_length=MAX_GRID_KEYS),
+    ] = {}
     replicates: Annotated[int, Field(ge=1, le=10_000)] = 3
 
-    @field_validator("model", mode="before")
+    @field_validator("grid")
     @classmethod
-    def _by_name(cls, value: object) -> object:
-        model = {"name": value} if isinstance(value, str) else value
-        if isinstance(model, dict) and not isinstance(model.get("name"), str):
-            raise ValueError("a model needs a name, such as { name = 'mlp' }")
-        return model
-
-    @field_validator("vary")
-    @classmethod
-    def _distinct(cls, value: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
-        names = [key.rpartition(".")[2] for key in value]
-        twice = [name for name in names if names.count(name) > 1]
-        if twice:  # settings are told apart by these names in results.json
-            raise ValueError(f"two keys end in '{twice[0]}'; vary one of them, or make two chapters")
-        for key, values in value.items():
-            if any(values.count(each) > 1 for each in values):
+    def _check_distinct(cls, grid: dict[str, tuple[object, ...]]) -> dict[str, tuple[object, ...]]:
+        names = _last_parts(grid)
+        if repeated := [name for name in names if names.count(name) > 1]:
+            raise ValueError(
+                f"two keys end in '{repeated[0]}', by which results name the settings; vary one of them, or "
+                "make two experiments"
+            )
+        for key, values in grid.items():
+            if any(values.count(value) > 1 for value in values):
                 raise ValueError(f"'{key}' has the same value twice")
-        return value
+        return grid
 
     @model_validator(mode="after")
-    def _bounded(self) -> "TrainingExperiment":
-        count = self.replicates * math.prod(len(values) for values in self.vary.values())
-        if count > MAX_TRAININGS:
-            raise ValueError(f"it has {count:,} trainings; at most {MAX_TRAININGS:,} are allowed")
+    def _check_count(self) -> "TrainingExperiment":
+        n_trials = self.replicates * math.prod(len(values) for values in self.grid.values())
+        if n_trials > MAX_TRIALS:
+            raise ValueError(f"it has {n_trials:,} trials; at most {MAX_TRIALS:,} are allowed")
         return self
+
+    def points(self) -> Iterator[GridPoint]:
+        """Every point of the grid, the last key's values varying fastest; one point if there is no grid.
+
+        Raises:
+            ConfigError: a key names nothing, or a value is not allowed.
+        """
+        names = _last_parts(self.grid)
+        for values in itertools.product(*self.grid.values()):
+            yield GridPoint(dict(zip(names, values, strict=True)), self._at(values))
+
+    def _at(self, values: tuple[object, ...]) -> "TrainingExperiment":
+        table: dict[str, object] = {**self.to_json(), "grid": {}}
+        for key, value in zip(self.grid, values, strict=True):
+            _set_grid_value(table, key, value)
+        try:
+            return TrainingExperiment.model_validate(table)
+        except ValidationError as error:
+            raise ConfigError(
+                f"grid gives {str(values)[:200]}, which is not allowed: {first_error(error)}", key="grid"
+            ) from None
+
+    def with_epochs(self, epochs: int) -> "TrainingExperiment":
+        """The same experiment, trained for other epochs.
+
+        Raises:
+            ConfigError: so many are not allowed.
+        """
+        recipe = Recipe.parse({**self.recipe.to_json(), "epochs": epochs}, "recipe")
+        return self.model_copy(update={"recipe": recipe})
+
+
+def _last_parts(keys: Mapping[str, object]) -> list[str]:
+    return [key.rpartition(".")[2] for key in keys]
+
+
+def _set_grid_value(table: dict[str, object], key: str, value: object) -> None:
+    """Put a grid's value into an experiment's table. Only an argument of a network may be new there."""
+    *path, last = key.split(".")
+    if (path or [last])[0] not in GRID_TABLES:
+        raise ConfigError(
+            f"grid has the key '{key}'; a key begins with {', '.join(GRID_TABLES)}, such as recipe.l2",
+            key=key,
+            suggestion=nearest_name(key.partition(".")[0], GRID_TABLES),
+        )
+    for part in path:
+        inner = table.get(part)
+        if not isinstance(inner, dict):
+            raise ConfigError(f"grid has the key '{key}', but there is no table '{part}'", key=key)
+        table = inner
+    if last not in table and path != ["network"]:
+        raise ConfigError(
+            f"grid has the key '{key}'.{did_you_mean(last, table)} Allowed there: {', '.join(table)}",
+            key=key,
+            suggestion=nearest_name(last, table),
+        )
+    table[last] = value
 
 
 class RobustnessExperiment(Experiment):
-    """Compares whole pipelines as images get worse.
+    """Compares pipelines as images get worse.
 
     Attributes:
         corruption: a registered corruption or `file.py:name`.
-        strengths: in the corruption's unit, rising.
+        strengths: in the corruption's unit, increasing.
         images: test images used; all if left out.
-        confusions: strengths at which confusion matrices are shown.
-        pipelines: parts joined by `+`: train chapters and filters, a classifier last.
-        alone: the pipeline that the others are compared with.
+        confusion_at: strengths at which confusion matrices are counted.
+        pipelines: parts joined by `+`: training experiments and filters, a classifier last.
+        baseline: the pipeline that the others are compared with.
     """
 
-    kind: Literal["noise"]
+    kind: Literal["robustness"] = "robustness"
     corruption: Short = "salt_and_pepper"
     strengths: Strengths = tuple(i / 20 for i in range(21))
     images: Annotated[Images, Field(ge=1)] | None = None
-    confusions: Strengths = (0.0, 0.25, 0.5)
-    pipelines: Annotated[Names, Field(min_length=1)]
-    alone: Short
+    confusion_at: Strengths = (0.0, 0.25, 0.5)
+    pipelines: Annotated[tuple[Pipeline, ...], Field(min_length=1, max_length=MAX_ENTRIES)]
+    baseline: Pipeline
 
     @field_validator("strengths")
     @classmethod
-    def _rising(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+    def _check_increasing(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         if not value or list(value) != sorted(set(value)):
-            raise ValueError("strengths must rise")
+            raise ValueError("strengths must increase")
         return value
+
+    @model_validator(mode="after")
+    def _check_baseline(self) -> "RobustnessExperiment":
+        if self.baseline not in self.pipelines:
+            raise ValueError(f"the baseline '{self.baseline}' is none of its pipelines")
+        return self
 
 
 class GenerationExperiment(Experiment):
     """Draws new images from a decoder and scores them.
 
     Attributes:
-        decoder: the train chapter whose network has an encoder and a decoder.
-        judge: the train chapter whose classifier judges.
+        decoder: the training experiment whose network has an encoder and a decoder.
+        classifier: the training experiment whose network scores.
         samplers: registered ways to draw codes.
         samples: images drawn and scored by each.
-        components: of the mixture.
-        fit_images: clean training images whose codes are fitted.
-        nearest_images: samples for which the nearest training image is sought.
+        mixture_components: of the mixture.
+        max_fit_images: most training images whose codes are fitted.
+        nn_images: samples for which the nearest training image is sought.
     """
 
-    kind: Literal["generator"]
+    kind: Literal["generation"] = "generation"
     decoder: Short
-    judge: Short
-    samplers: Names = ("binary", "uniform", "gaussian", "mixture", "perturbed")
+    classifier: Short
+    samplers: ShortNames = ("binary", "uniform", "gaussian", "mixture", "perturbed")
     samples: Annotated[int, Field(ge=100, le=1_000_000)] = 10_000
-    components: Annotated[int, Field(ge=1, le=10_000)] = 50
-    fit_images: Annotated[Images, Field(ge=100)] = 20_000
-    nearest_images: Annotated[Images, Field(ge=10)] = 2_000
+    mixture_components: Annotated[int, Field(ge=1, le=10_000)] = 50
+    max_fit_images: Annotated[Images, Field(ge=100)] = 20_000
+    nn_images: Annotated[Images, Field(ge=10)] = 2_000
 
 
 class FindingsExperiment(Experiment):
     """Sentences computed from the numbers."""
 
-    kind: Literal["findings"]
+    kind: Literal["findings"] = "findings"
 
 
-def kind_of(value: Any) -> str:
-    """What kind of chapter a table, or one that was read, is: "train" unless it says otherwise."""
-    kind = value.get("kind", "train") if isinstance(value, Mapping) else getattr(value, "kind", "train")
+def _kind_of(value: object) -> str:
+    kind = value.get("kind", "training") if isinstance(value, Mapping) else getattr(value, "kind", "training")
     return str(kind)
 
 
 AnyExperiment = Annotated[
     Annotated[DataExperiment, Tag("data")]
-    | Annotated[TrainingExperiment, Tag("train")]
-    | Annotated[RobustnessExperiment, Tag("noise")]
-    | Annotated[GenerationExperiment, Tag("generator")]
+    | Annotated[TrainingExperiment, Tag("training")]
+    | Annotated[RobustnessExperiment, Tag("robustness")]
+    | Annotated[GenerationExperiment, Tag("generation")]
     | Annotated[FindingsExperiment, Tag("findings")],
-    Discriminator(kind_of),
+    Discriminator(_kind_of),
 ]
 
 
-class DataSpec(ModelSpec):
+class DataSpec(Record):
     """Where images come from.
 
     Attributes:
-        source: a registered source or a path; "default" is mnist where it can be had, else mnist-5k, loudly.
+        dataset: a registered name or a path; "default" is mnist if it is available, else mnist-5k, with a
+            note.
         validation: training images held out for choosing; by default 5,000 of 60,000.
     """
 
-    source: str = "default"
+    dataset: str = "default"
     validation: Annotated[Images, Field(ge=0)] | None = None
 
 
-class StudySpec(ModelSpec):
+class StudySpec(Record):
     """The whole question: what to compare, on what, how often.
 
     Attributes:
-        name: part of the run folder's path.
+        name: part of the run directory's path.
         title: the report's heading.
-        about: one paragraph below it.
+        description: one paragraph below it.
         seed: root of all randomness.
         precision: "auto": bf16 where the processor has it, for networks that come with inklab; else fp32.
         data: where images come from.
-        chapters: in the order of the report.
+        experiments: by name, in the order of the report.
     """
 
     name: Name
     title: str = ""
-    about: str = ""
+    description: str = ""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     data: DataSpec = DataSpec()
-    chapters: Annotated[dict[Name, AnyExperiment], Field(min_length=1)]
+    experiments: Annotated[dict[Name, AnyExperiment], Field(min_length=1)]
 
-    @field_validator("chapters")
-    @classmethod
-    def _findings(cls, value: dict[Name, AnyExperiment]) -> dict[Name, AnyExperiment]:
-        if "findings" in value and not isinstance(value["findings"], FindingsExperiment):
-            raise ValueError("'findings' is where results.json has its findings; call this chapter otherwise")
-        return value
-
-    def train_chapters(self) -> dict[str, TrainingExperiment]:
-        """The chapters that train, by name."""
+    @property
+    def training(self) -> dict[str, TrainingExperiment]:
+        """The experiments that train networks, by name."""
         return {
-            name: chapter
-            for name, chapter in self.chapters.items()
-            if isinstance(chapter, TrainingExperiment)
+            name: experiment
+            for name, experiment in self.experiments.items()
+            if isinstance(experiment, TrainingExperiment)
         }
 
 
-class SmallDataRule(ModelSpec):
-    """What a study does where its source has few images: few images make few steps, so it trains longer.
+class SavedStudy(Record):
+    """The study of a run, with all changes applied: `study.json`, which `inklab resume` reads."""
+
+    repair_advice: ClassVar[str] = "run the command again that began the run"
+
+    format: Literal[2] = 2
+    profile: str
+    study: StudySpec
+
+
+class SmallDataRule(Record):
+    """What a study does on few images: few images make few steps, so it trains longer.
 
     Attributes:
-        below: training images (before validation images are held out) that count as few.
-        epochs_times: what every recipe's epochs are multiplied with; what `--set` says stands.
+        fewer_than: the rule applies below so many training images, validation images among them.
+        epochs_factor: what every recipe's epochs are multiplied by; epochs that `--set` gives stay.
     """
 
-    below: Annotated[int, Field(ge=1)]
-    epochs_times: Annotated[int, Field(ge=1, le=1000)]
-
-
-FIELDS: dict[str, Sequence[str]] = {
-    "study": list(StudySpec.model_fields),
-    "data source": list(DataSpec.model_fields),
-    "recipe": [*Recipe.model_fields, "base"],
-    "augmentation": list(Augmentation.model_fields),
-    "corruption": ["name", "strength"],
-    "scaling": list(ScalingSpec.model_fields),
-    "reference": list(Reference.model_fields),
-    "data": list(DataExperiment.model_fields),
-    "train": list(TrainingExperiment.model_fields),
-    "noise": list(RobustnessExperiment.model_fields),
-    "generator": list(GenerationExperiment.model_fields),
-    "findings": list(FindingsExperiment.model_fields),
-}
-"""What may stand where, for messages."""
+    fewer_than: Annotated[int, Field(ge=1)]
+    epochs_factor: Annotated[int, Field(ge=1, le=1000)]

@@ -1,51 +1,40 @@
-"""Verdicts: what measurements on a trained network mean, and what to do about it.
+"""Diagnoses: what measurements on a trained network point to, and what to do about it.
 
-A rule reads; it never touches the network, so a watched training ends in the same bits as an unwatched one.
+A rule only reads. A diagnosed training ends in the same bits as any other.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from inklab.networks.layers import NormalizedModel
+from inklab.records.outcomes import Diagnosis
 
+MIN_INPUT_SPREAD = 0.02
+"""Least standard deviation of normalized inputs over that of the images; a second division by 255: 0.004."""
 
-@dataclass(frozen=True)
-class Diagnosis:
-    """A finding that a person can act on.
+MIN_UNINFORMED_LOSS = 0.95
+"""Of the labels' entropy: after ten epochs MNIST divided twice has 0.98, divided once 0.04."""
 
-    Attributes:
-        name: what it is called in results, such as `inputs-scaled-twice`.
-        finding: what was seen, in a sentence with its numbers.
-        advice: what to do.
-        evidence: the numbers by name.
-    """
-
-    name: str
-    finding: str
-    advice: str
-    evidence: dict[str, float]
-
-    def to_json(self) -> dict[str, object]:
-        """As it stands in an outcome."""
-        return asdict(self)
+MAX_CLASS_SHARE = 0.5
+"""Of images predicted as one class: with the digits of MNIST, 0.11 are right."""
 
 
 @dataclass(frozen=True)
 class ForwardTrace:
-    """What rules look at: a trained classifier on a few training images.
+    """What rules look at: a trained classifier on some training images.
 
     Attributes:
-        reaching: what reaches the network after scaling.
+        normalized: the images after normalization, which the network gets.
         images: the same images in [0, 1].
         labels: `(n,)` true classes.
         logits: `(n, k)`.
     """
 
-    reaching: Float[Tensor, "n c h w"]
+    normalized: Float[Tensor, "n c h w"]
     images: Float[Tensor, "n c h w"]
     labels: Int[Tensor, " n"]
     logits: Float[Tensor, "n k"]
@@ -54,49 +43,44 @@ class ForwardTrace:
 def trace_forward(
     net: NormalizedModel, images: Float[Tensor, "n c h w"], labels: Int[Tensor, " n"]
 ) -> ForwardTrace:
-    """Let a trained network look at some images."""
+    """Run a trained network on some images."""
     with torch.inference_mode():
-        return ForwardTrace(net.scaling(images), images, labels, net(images).float())
+        return ForwardTrace(net.normalize(images), images, labels, net(images).float())
 
 
-MIN_INPUT_SPREAD = (
-    0.02  # spread of what reaches the net over the images' own; a second division by 255 gives 0.004
-)
-MIN_UNINFORMED_LOSS = (
-    0.95  # of the labels' entropy: after ten epochs MNIST scaled twice has 0.98, scaled once 0.04
-)
-MAX_CLASS_SHARE = 0.5  # share of images that get the commonest prediction; MNIST's commonest digit has 0.11
+def diagnose(trace: ForwardTrace) -> tuple[Diagnosis, ...]:
+    """The diagnoses of all rules that apply."""
+    return tuple(diagnosis for rule in RULES if (diagnosis := rule(trace)) is not None)
 
 
-def inputs_scaled_twice(seen: ForwardTrace) -> Diagnosis | None:
-    """Inputs with next to no spread, a loss that knows only the labels' frequencies, one class for most.
+def inputs_scaled_twice(trace: ForwardTrace) -> Diagnosis | None:
+    """Inputs with almost no spread, a loss that reflects only class frequencies, one class for most images.
 
-    The three together: a well-trained net with an unusual scaling has a low loss, an untrained one with sound
-    inputs has spread. The most likely cause of the source's 11.35 %.
+    All three together: a trained network with an unusual normalization has a low loss, an untrained one with
+    correct inputs has spread. The most likely cause of the student report's 11.35%.
     """
-    spread = seen.images.std()
-    if not spread > 0:  # blank images: nothing can be said about their scaling
+    spread = trace.images.std()
+    if not spread > 0:  # blank images say nothing about their scaling
         return None
-    ratio = float(seen.reaching.std() / spread)
-    shares = torch.bincount(seen.labels, minlength=seen.logits.shape[1]).double() / len(seen.labels)
+    ratio = float(trace.normalized.std() / spread)
+    shares = torch.bincount(trace.labels, minlength=trace.logits.shape[1]).double() / len(trace.labels)
     entropy = float(-(shares[shares > 0] * shares[shares > 0].log()).sum())
-    loss = float(torch.nn.functional.cross_entropy(seen.logits, seen.labels))
-    most = float(torch.bincount(seen.logits.argmax(1)).max() / len(seen.labels))
-    if ratio > MIN_INPUT_SPREAD or loss < MIN_UNINFORMED_LOSS * entropy or most < MAX_CLASS_SHARE:
+    loss = float(torch.nn.functional.cross_entropy(trace.logits, trace.labels))
+    top_share = float(torch.bincount(trace.logits.argmax(1)).max() / len(trace.labels))
+    if ratio > MIN_INPUT_SPREAD or loss < MIN_UNINFORMED_LOSS * entropy or top_share < MAX_CLASS_SHARE:
         return None
     return Diagnosis(
-        "inputs-scaled-twice",
-        f"the inputs' spread is {ratio:.2g} of what the source yields, the loss of {loss:.3f} is hardly "
-        f"below that of guessing by the labels' frequencies ({entropy:.3f}), and {most:.0%} of the images "
-        "get one and the same class",
-        "images are divided by 255 once, by the source; remove the second scaling (in a study: scaling)",
-        {"spread_ratio": ratio, "loss": loss, "label_entropy": entropy, "largest_class_share": most},
-    )
+        name="inputs-scaled-twice",
+        message=f"the standard deviation of the inputs is {ratio:.2g} times that of the images, the loss of "
+        f"{loss:.3f} is hardly below that of guessing by class frequencies ({entropy:.3f}), and "
+        f"{top_share:.0%} of the images are predicted as one class",
+        advice="images are already divided by 255 when they are loaded; remove the second scaling "
+        "(in a study: normalize)",
+        evidence={
+            "spread_ratio": ratio, "loss": loss, "label_entropy": entropy, "largest_class_share": top_share,
+        },
+    )  # fmt: skip
 
 
 RULES: tuple[Callable[[ForwardTrace], Diagnosis | None], ...] = (inputs_scaled_twice,)
-
-
-def diagnose(seen: ForwardTrace) -> list[Diagnosis]:
-    """What every rule says that has something to say."""
-    return [verdict for rule in RULES if (verdict := rule(seen)) is not None]
+"""Every rule. A new one is a function here."""

@@ -1,102 +1,108 @@
-"""Objectives: what a network is trained for, and its loss."""
+"""Objectives: what a network is trained for, as a loss."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from inklab.metrics import Task
 from inklab.registry import Registry
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, UInt8
     from torch import Tensor
 
+ADVERSARIAL_STEP = 0.1  # how far each pixel is moved, image range 0 to 1
+LABEL_SMOOTHING = 0.1  # Szegedy et al., "Rethinking the Inception architecture" (2016), section 7
+
 Forward = Callable[["Tensor"], "Tensor"]
 """Images `(n, c, h, w)` in [0, 1] to logits in float32."""
 
 
 class Batch(NamedTuple):
-    """One step's images.
+    """The images of one step.
 
     Attributes:
-        images: `(n, c, h, w)` the truth, clean. An objective sees floats in [0, 1]; on the way there they are
-            bytes.
+        images: `(n, c, h, w)` clean images. An objective gets floats in [0, 1]; until then they are bytes.
         labels: `(n,)` integers in [0, k).
-        shown: what the network sees: the clean images, or a corrupted copy.
+        inputs: what the network is given: the clean images, or a corrupted copy.
     """
 
     images: 'Float[Tensor, "..."] | UInt8[Tensor, "..."]'
     labels: 'Int[Tensor, "..."]'
-    shown: 'Float[Tensor, "..."] | UInt8[Tensor, "..."]'
+    inputs: 'Float[Tensor, "..."] | UInt8[Tensor, "..."]'
+
+
+LossFn = Callable[[Forward, Batch], "Tensor"]
 
 
 @dataclass(frozen=True)
 class Objective:
-    """A loss, and what its network gives back: "labels" (class logits) or "images" (pixel logits).
+    """A loss, and what it is for.
 
-    `told` is what reports call the loss. `passes` is what a training step costs, in forward passes; a rough
-    number, which estimates use.
+    Attributes:
+        name: what recipes call it.
+        loss: `(net, batch) -> scalar`, a pure function of torch operations.
+        task: "classification" (the network returns logits of classes) or "denoising" (logits of pixels).
+        description: the first line of the function's docstring.
+        label: what reports call the loss.
+        cost: of a training step, in forward passes; a rough number for estimates.
     """
 
     name: str
-    loss: Callable[[Forward, Batch], "Tensor"]
-    target: Literal["labels", "images"]
-    about: str
-    told: str
-    passes: int = 3
+    loss: LossFn
+    task: Task
+    description: str
+    label: str
+    cost: int = 3
 
     @property
-    def is_scored(self) -> bool:
-        """Whether its loss is also the one that is scored: classifiers are scored by plain cross-entropy."""
-        return self.target == "images" or self.name == "classify"
+    def is_metric(self) -> bool:
+        """Whether its loss is also the one that is evaluated; that of a classifier is plain cross-entropy."""
+        return self.task == "denoising" or self.name == "classify"
 
 
 objectives: Registry[Objective] = Registry("objective", "inklab.training.objectives")
 
 
-def objective(
-    name: str, *, target: Literal["labels", "images"], told: str = "", passes: int = 3
-) -> Callable[[Callable[[Forward, Batch], "Tensor"]], Callable[[Forward, Batch], "Tensor"]]:
-    """Register `(net, batch) -> scalar loss`. It must be a pure function of torch operations.
+def objective(name: str, *, task: Task, label: str = "", cost: int = 3) -> Callable[[LossFn], LossFn]:
+    """Register `(net, batch) -> scalar loss` as an objective. It must be a pure function of torch operations.
 
     Args:
         name: what recipes call it.
-        target: what its networks give back, "labels" or "images".
-        told: what reports call the loss, in a list of what a chapter did; its name if nothing is said.
-        passes: forward passes that a training step costs: one forward and two for the gradient of the
-            weights, unless the loss goes through the network more often.
+        task: what its networks are for, "classification" or "denoising".
+        label: what reports call the loss; its name if left out.
+        cost: forward passes that a training step costs: one forward and two for the gradient of the weights,
+            unless the loss calls the network more often.
     """
 
-    def register(loss: Callable[[Forward, Batch], "Tensor"]) -> Callable[[Forward, Batch], "Tensor"]:
-        about = (loss.__doc__ or "").partition("\n")[0]
-        objectives.add(name, Objective(name, loss, target, about, told or name, passes))
+    def register(loss: LossFn) -> LossFn:
+        description = (loss.__doc__ or "").partition("\n")[0]
+        objectives.add(name, Objective(name, loss, task, description, label or name, cost))
         return loss
 
     return register
 
 
-@objective("classify", target="labels", told="cross-entropy")
+@objective("classify", task="classification", label="cross-entropy")
 def classify(net: Forward, batch: Batch) -> "Tensor":
     """Cross-entropy of the true labels, in nats, averaged over the batch."""
     from torch.nn.functional import cross_entropy
 
-    return cross_entropy(net(batch.shown), batch.labels)
-
-
-STEP = 0.1  # how far each pixel is moved, image range 0 to 1
+    return cross_entropy(net(batch.inputs), batch.labels)
 
 
 @objective(
     "classify-adversarial",
-    target="labels",
-    told="cross-entropy, half of it on images moved against the network",
-    passes=7,
+    task="classification",
+    label="cross-entropy, half of it on adversarially perturbed images",
+    cost=7,
 )
 def classify_adversarial(net: Forward, batch: Batch) -> "Tensor":
-    """Cross-entropy in nats, half of it on images of which each pixel was moved by 0.1 to make it worse.
+    """Cross-entropy in nats, half of it on images each of whose pixels was moved by 0.1 to increase the loss.
 
     Goodfellow, Shlens and Szegedy, "Explaining and harnessing adversarial examples" (2015), section 6: the
-    sign of the loss's gradient says where to move each pixel. Knows nothing of images but their range. A step
-    costs about twice that of `classify`: the network is gone through three times, and back twice.
+    sign of the gradient of the loss gives the direction of each pixel. A step costs about twice that of
+    `classify`: three forward and two backward passes.
     """
     import torch
     from torch.nn.functional import cross_entropy
@@ -104,25 +110,22 @@ def classify_adversarial(net: Forward, batch: Batch) -> "Tensor":
     def loss(images: "Tensor") -> "Tensor":
         return cross_entropy(net(images), batch.labels)
 
-    uphill = torch.func.grad(loss)(batch.shown).detach().sign()
-    against = (batch.shown + STEP * uphill).clamp(0, 1)
-    return (loss(batch.shown) + loss(against)) / 2
+    direction = torch.func.grad(loss)(batch.inputs).detach().sign()
+    perturbed = (batch.inputs + ADVERSARIAL_STEP * direction).clamp(0, 1)
+    return (loss(batch.inputs) + loss(perturbed)) / 2
 
 
-SMOOTHING = 0.1  # Szegedy et al., "Rethinking the Inception architecture" (2016), section 7
-
-
-@objective("classify-smoothed", target="labels", told="cross-entropy, labels smoothed by a tenth")
+@objective("classify-smoothed", task="classification", label="cross-entropy with labels smoothed by 0.1")
 def classify_smoothed(net: Forward, batch: Batch) -> "Tensor":
     """Cross-entropy against labels of which a tenth is spread evenly over all classes, in nats."""
     from torch.nn.functional import cross_entropy
 
-    return cross_entropy(net(batch.shown), batch.labels, label_smoothing=SMOOTHING)
+    return cross_entropy(net(batch.inputs), batch.labels, label_smoothing=LABEL_SMOOTHING)
 
 
-@objective("reconstruct", target="images", told="binary cross-entropy against the clean image")
+@objective("reconstruct", task="denoising", label="binary cross-entropy against the clean image")
 def reconstruct(net: Forward, batch: Batch) -> "Tensor":
-    """Binary cross-entropy a pixel, in nats. Shown a corrupted copy, this is denoising: no more changes."""
+    """Binary cross-entropy per pixel against the clean image, in nats; with corrupted inputs: denoising."""
     from torch.nn.functional import binary_cross_entropy_with_logits
 
-    return binary_cross_entropy_with_logits(net(batch.shown), batch.images)
+    return binary_cross_entropy_with_logits(net(batch.inputs), batch.images)

@@ -1,47 +1,65 @@
-"""Optimisers as pairs of pure functions over stacked tensors.
+"""Optimizers as pairs of pure functions over stacked tensors, and schedules of the learning rate.
 
-Rates and momenta are tensors that broadcast over members, so that one program trains members with different
-ones.
-`torch.optim` is the oracle in the tests.
+Learning rates and momenta are tensors that broadcast over members, so that one program trains members with
+different ones. `torch.optim` is the oracle in the tests.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from inklab.records.recipe import Precision, Recipe
+
 Tensors = dict[str, Tensor]
 OptimizerState = dict[str, Tensors]
+Update = tuple[Tensors, OptimizerState]
+"""New parameters and the new state of an optimizer."""
 
 ADAM_DECAY = (0.9, 0.999)  # Kingma and Ba 2015, algorithm 1
 ADAM_EPSILON = 1e-7  # as Keras; torch's default is 1e-8
 MUON_POLYNOMIAL = (3.4445, -4.7750, 2.0315)  # Jordan 2024: steepest at 0 of those that keep values near 1
-MUON_ROUNDS = 3  # of it; five gained nothing that could be seen (docs/recipes/cnn-fast.md)
-MUON_OTHER_RATE = 2.0  # rate of biases and the output layer, as a multiple of that of the kernels
-MUON_WIDE_SIDE = 256  # rows and columns from which the iteration is computed in the training's precision
+MUON_ITERATIONS = 3  # five gained nothing that could be measured (docs/recipes/cnn-fast.md)
+MUON_OTHER_RATE = 2.0  # learning rate of biases and the output layer, as a multiple of the kernels'
+MUON_MIN_BF16_SIDE = 256  # rows and columns from which the iteration runs in the training's precision
 
 
 class HyperParams(NamedTuple):
-    """One value a member (`(members,)`), or 0-dimensional for a network that is trained alone.
+    """One value for each member, `(members,)`, or 0-dimensional for a network that is trained alone.
 
-    `taken`, the steps taken before this one, is 0-dimensional and float64 in both cases: a number would be
-    compiled in.
+    `step`, the number of steps before this one, is 0-dimensional and float64 in both cases. It is a tensor
+    because a number would be compiled in.
     """
 
-    rate: Tensor
+    learning_rate: Tensor
     l2: Tensor
     momentum: Tensor
-    taken: Tensor
+    step: Tensor
 
 
 class Optimizer(NamedTuple):
-    """`init(params) -> memory`; `update(params, grads, memory, hyper) -> params, memory`."""
+    """`init(params) -> state`; `update(params, grads, state, hyper) -> params, state`."""
 
     init: Callable[[Tensors], OptimizerState]
-    update: Callable[[Tensors, Tensors, OptimizerState, HyperParams], tuple[Tensors, OptimizerState]]
+    update: Callable[[Tensors, Tensors, OptimizerState, HyperParams], Update]
+
+
+def make_optimizer(name: str, momentum: float, precision: Precision = "fp32") -> Optimizer:
+    """The optimizer of a recipe.
+
+    SGD without momentum keeps no state, which saves a third of its memory traffic.
+
+    Args:
+        name: "sgd", "adam" or "muon".
+        momentum: the largest of any member.
+        precision: of the training.
+    """
+    if name == "sgd":
+        return SGD if momentum else PLAIN_SGD
+    return {"adam": ADAM, "muon": MUON_BF16 if precision == "bf16" else MUON}[name]
 
 
 def broadcast(values: Tensor, like: Tensor) -> Tensor:
@@ -54,31 +72,24 @@ def broadcast(values: Tensor, like: Tensor) -> Tensor:
     return values.reshape(values.shape + (1,) * (like.dim() - values.dim())) if values.dim() else values
 
 
-def _sgd_init(params: Tensors) -> OptimizerState:
-    return {"velocity": {name: torch.zeros_like(value) for name, value in params.items()}}
-
-
-def _sgd_update(
-    params: Tensors, grads: Tensors, memory: OptimizerState, hyper: HyperParams
-) -> tuple[Tensors, OptimizerState]:
-    velocity = _momentum(memory["velocity"], grads, hyper.momentum)
-    return _apply(params, velocity, hyper.rate), {"velocity": velocity}
-
-
-def _momentum(velocity: Tensors, grads: Tensors, momentum: Tensor) -> Tensors:
-    return {
-        name: torch.addcmul(grad, broadcast(momentum, grad), velocity[name]) for name, grad in grads.items()
+def _zeros(*keys: str) -> Callable[[Tensors], OptimizerState]:
+    """The `init` of an optimizer that keeps a tensor like each parameter under each key."""
+    return lambda params: {
+        key: {name: torch.zeros_like(value) for name, value in params.items()} for key in keys
     }
 
 
-def _plain_init(params: Tensors) -> OptimizerState:
-    return {}
+def _sgd_update(params: Tensors, grads: Tensors, state: OptimizerState, hyper: HyperParams) -> Update:
+    velocity = _momentum(state["velocity"], grads, hyper.momentum)
+    return _apply(params, velocity, hyper.learning_rate), {"velocity": velocity}
 
 
-def _plain_update(
-    params: Tensors, grads: Tensors, memory: OptimizerState, hyper: HyperParams
-) -> tuple[Tensors, OptimizerState]:
-    return _apply(params, grads, hyper.rate), memory
+def _momentum(velocity: Tensors, grads: Tensors, rate: Tensor) -> Tensors:
+    return {name: torch.addcmul(grad, broadcast(rate, grad), velocity[name]) for name, grad in grads.items()}
+
+
+def _plain_update(params: Tensors, grads: Tensors, state: OptimizerState, hyper: HyperParams) -> Update:
+    return _apply(params, grads, hyper.learning_rate), state
 
 
 def _apply(params: Tensors, direction: Tensors, rate: Tensor) -> Tensors:
@@ -89,100 +100,135 @@ def _apply(params: Tensors, direction: Tensors, rate: Tensor) -> Tensors:
     }
 
 
-def _adam_init(params: Tensors) -> OptimizerState:
-    return {
-        key: {name: torch.zeros_like(value) for name, value in params.items()} for key in ("mean", "square")
-    }
-
-
-def _adam_update(
-    params: Tensors, grads: Tensors, memory: OptimizerState, hyper: HyperParams
-) -> tuple[Tensors, OptimizerState]:
-    first, second = ADAM_DECAY
-    mean = {name: torch.lerp(memory["mean"][name], grad, 1 - first) for name, grad in grads.items()}
+def _adam_update(params: Tensors, grads: Tensors, state: OptimizerState, hyper: HyperParams) -> Update:
+    beta1, beta2 = ADAM_DECAY
+    mean = {name: torch.lerp(state["mean"][name], grad, 1 - beta1) for name, grad in grads.items()}
     square = {
-        name: (memory["square"][name] * second).addcmul_(grad, grad, value=1 - second)
+        name: (state["square"][name] * beta2).addcmul_(grad, grad, value=1 - beta2)
         for name, grad in grads.items()
     }
-    # The corrections for having started at zero (their section 3), folded into the rate as at the end of
-    # their section 2 and as in Keras: epsilon stands beside the uncorrected root. torch puts it beside the
-    # corrected one; after 50 steps of the study's denoiser the loss differs by 1 %.
-    root = (1 - second ** (hyper.taken + 1)).sqrt()
-    rate = hyper.rate * (root / (1 - first ** (hyper.taken + 1))).float()
-    moved = {name: mean[name] / (square[name].sqrt() + ADAM_EPSILON) for name in params}
-    return _apply(params, moved, rate), {"mean": mean, "square": square}
+    # The bias corrections (their section 3), folded into the learning rate as at the end of their section 2
+    # and as in Keras: epsilon is added to the uncorrected root. torch adds it to the corrected one; after 50
+    # steps of the study's denoiser the loss differs by 1%.
+    root = (1 - beta2 ** (hyper.step + 1)).sqrt()
+    rate = hyper.learning_rate * (root / (1 - beta1 ** (hyper.step + 1))).float()
+    direction = {name: mean[name] / (square[name].sqrt() + ADAM_EPSILON) for name in params}
+    return _apply(params, direction, rate), {"mean": mean, "square": square}
 
 
 def _muon_update(
-    precision: torch.dtype, params: Tensors, grads: Tensors, memory: OptimizerState, hyper: HyperParams
-) -> tuple[Tensors, OptimizerState]:
-    velocity = _momentum(memory["velocity"], grads, hyper.momentum)
-    ahead = _momentum(velocity, grads, hyper.momentum)  # Nesterov: once more, from where it leads
-    kernels = _flatten_kernels(params, hyper.rate.dim())
-    turned = {name: _muon_direction(ahead[name], hyper.rate.dim(), precision) for name in kernels}
+    precision: torch.dtype, params: Tensors, grads: Tensors, state: OptimizerState, hyper: HyperParams
+) -> Update:
+    velocity = _momentum(state["velocity"], grads, hyper.momentum)
+    nesterov = _momentum(velocity, grads, hyper.momentum)
+    leading = hyper.learning_rate.dim()
+    kernels = _inner_kernels(params, leading)
+    direction = {name: _muon_direction(nesterov[name], leading, precision) for name in kernels}
     others = {name: value for name, value in params.items() if name not in kernels}
-    after = {
-        **_apply({name: params[name] for name in kernels}, turned, hyper.rate),
-        **_apply(others, ahead, hyper.rate * MUON_OTHER_RATE),
+    updated = {
+        **_apply({name: params[name] for name in kernels}, direction, hyper.learning_rate),
+        **_apply(others, nesterov, hyper.learning_rate * MUON_OTHER_RATE),
     }
-    return {name: after[name] for name in params}, {"velocity": velocity}
+    return {name: updated[name] for name in params}, {"velocity": velocity}
 
 
-def _flatten_kernels(params: Tensors, leading: int) -> list[str]:
-    """Names of all kernels but a dense last one, a classifier's output: its rows stand for classes."""
+def _inner_kernels(params: Tensors, leading: int) -> list[str]:
+    """Names of all kernels except a dense last one, a classifier's output layer: its rows are classes."""
     kernels = [name for name, value in params.items() if value.dim() - leading >= 2]
     return kernels[:-1] if kernels and params[kernels[-1]].dim() - leading == 2 else kernels
 
 
-def _muon_direction(ahead: Tensor, leading: int, precision: torch.dtype) -> Tensor:
-    """A kernel's step: as a matrix, a row an output, with all singular values near 1."""
-    matrix = ahead.flatten(leading + 1)
+def _muon_direction(momentum: Tensor, leading: int, precision: torch.dtype) -> Tensor:
+    """The step of a kernel: as a matrix with one row for each output, with all singular values near 1."""
+    matrix = momentum.flatten(leading + 1)
     rows, columns = matrix.shape[-2:]
-    iterated = precision if min(rows, columns) >= MUON_WIDE_SIDE else torch.float32
+    dtype = precision if min(rows, columns) >= MUON_MIN_BF16_SIDE else torch.float32
     # Tall ones are scaled up, so that every output moves by as much as in a square one (Jordan 2024).
-    longer = math.sqrt(max(1.0, rows / columns))
-    return (orthogonalize(matrix, precision=iterated) * longer).reshape(ahead.shape)
+    scale = math.sqrt(max(1.0, rows / columns))
+    return (orthogonalize(matrix, dtype=dtype) * scale).reshape(momentum.shape)
 
 
 def orthogonalize(
-    matrix: Tensor, rounds: int = MUON_ROUNDS, precision: torch.dtype = torch.float32
+    matrix: Tensor, n_iterations: int = MUON_ITERATIONS, dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """A matrix with the same singular vectors and singular values near 1, by Newton and Schulz's iteration.
+    """A matrix with the same singular vectors and singular values near 1, by the Newton-Schulz iteration.
 
-    K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024), who iterate in bf16:
-    what it rounds away is small against how far from 1 the values end. Where training is in bf16, wide
-    kernels are turned in bf16: of 500 x 784 the iteration is as much work as a step of 500 images, and a
-    step was three times as long in fp32. Small ones stay in fp32, where what it costs is lost in the noise
-    of a step of 18 ms.
+    K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024), iterate in bf16: its
+    rounding is small against how far from 1 the values end. Where training is in bf16, so are wide kernels:
+    for 500 x 784 the iteration is as much work as a step of 500 images, and a step took three times as long
+    in fp32. Small ones stay in fp32, whose cost is lost in the noise of a step of 18 ms.
 
     Args:
         matrix: `(..., rows, columns)`, fp32.
-        rounds: of the iteration; with five, values between 0.02 and 1 of the norm end in 0.7 to 1.2.
-        precision: of the iteration. The norm is taken in fp32 in either, and so is what comes back.
+        n_iterations: with five, values between 0.02 and 1 of the norm end in 0.7 to 1.2.
+        dtype: of the iteration. The norm and the result are fp32 in either case.
     """
     a, b, c = MUON_POLYNOMIAL
     wide = matrix if matrix.shape[-2] <= matrix.shape[-1] else matrix.mT  # the smaller square is cheaper
     norm = wide.square().sum((-2, -1), keepdim=True).sqrt()
-    wide = (wide / (norm + 1e-7)).to(precision)
-    for _ in range(rounds):
+    wide = (wide / (norm + 1e-7)).to(dtype)
+    for _ in range(n_iterations):
         square = wide @ wide.mT
         wide = a * wide + (b * square + c * (square @ square)) @ wide
     wide = wide.to(matrix.dtype)
     return wide if matrix.shape[-2] <= matrix.shape[-1] else wide.mT
 
 
-SGD = Optimizer(_sgd_init, _sgd_update)
-PLAIN_SGD = Optimizer(_plain_init, _plain_update)
-ADAM = Optimizer(_adam_init, _adam_update)
-MUON = Optimizer(_sgd_init, partial(_muon_update, torch.float32))
-MUON_IN_BF16 = Optimizer(_sgd_init, partial(_muon_update, torch.bfloat16))
+SGD = Optimizer(_zeros("velocity"), _sgd_update)
+PLAIN_SGD = Optimizer(_zeros(), _plain_update)
+ADAM = Optimizer(_zeros("mean", "square"), _adam_update)
+MUON = Optimizer(_zeros("velocity"), partial(_muon_update, torch.float32))
+MUON_BF16 = Optimizer(_zeros("velocity"), partial(_muon_update, torch.bfloat16))
 
 
-def make_optimizer(name: str, momentum: float, precision: str = "fp32") -> Optimizer:
-    """The optimiser of a recipe, for a training in "fp32" or "bf16".
+# ---------------------------------------------------------------- schedules
 
-    SGD without momentum keeps no memory, which saves a third of its traffic.
+
+def schedule_factor(schedule: str, step: int, n_steps: int, warmup: float = 0.0) -> float:
+    """What the learning rate is multiplied with at a step.
+
+    Args:
+        schedule: "constant", "cosine" or "linear".
+        step: from 0.
+        n_steps: of the whole training.
+        warmup: share of the steps in which the learning rate rises linearly; it is 1 at the last of these.
+
+    Example:
+        >>> schedule_factor("cosine", 0, 10), schedule_factor("cosine", 5, 10)
+        (1.0, 0.5)
+        >>> [schedule_factor("linear", step, 8, warmup=0.5) for step in range(8)]
+        [0.25, 0.5, 0.75, 1.0, 1.0, 0.75, 0.5, 0.25]
     """
-    if name == "sgd":
-        return SGD if momentum else PLAIN_SGD
-    return {"adam": ADAM, "muon": MUON_IN_BF16 if precision == "bf16" else MUON}[name]
+    warmup_steps = round(warmup * n_steps)
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    progress = (step - warmup_steps) / (n_steps - warmup_steps)
+    factors = {"constant": 1.0, "cosine": (1 + math.cos(math.pi * progress)) / 2, "linear": 1 - progress}
+    return round(factors[schedule], 15)
+
+
+class HyperSchedule:
+    """The hyperparameters of all members at each step.
+
+    Args:
+        recipes: one for each member; their schedules are the same.
+        n_steps: of the whole training.
+        stacked: whether tensors lead with members; else only the first recipe is used.
+    """
+
+    def __init__(self, recipes: Sequence[Recipe], n_steps: int, *, stacked: bool) -> None:
+        self.recipes, self.n_steps, self.stacked = recipes, n_steps, stacked
+        self._factor, self._hyper = 1.0, self._make_hyper(1.0)
+
+    def at(self, step: int) -> HyperParams:
+        """The hyperparameters at a step, which counts from 0."""
+        recipe = self.recipes[0]
+        factor = schedule_factor(recipe.schedule, step, self.n_steps, recipe.warmup)
+        if factor != self._factor:  # making tensors takes most of the time of a small step
+            self._factor, self._hyper = factor, self._make_hyper(factor)
+        return self._hyper._replace(step=torch.tensor(step, dtype=torch.float64))
+
+    def _make_hyper(self, factor: float) -> HyperParams:
+        values = [(recipe.learning_rate * factor, recipe.l2, recipe.momentum) for recipe in self.recipes]
+        columns = torch.tensor(values if self.stacked else values[0]).movedim(-1, 0).contiguous()
+        return HyperParams(columns[0], columns[1], columns[2], step=torch.zeros(()))

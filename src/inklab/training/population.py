@@ -1,14 +1,175 @@
-"""Several networks as one: stacked tensors in, separate networks out."""
+"""A population: trials that are trained together as the members of one program."""
 
 import copy
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from inklab.networks.layers import for_inference
-from inklab.training.optimizers import Tensors
+from inklab.networks.layers import Normalize, NormalizedModel, for_inference, key_names
+from inklab.networks.network import build_network
+from inklab.records.plan import Trial
+from inklab.records.recipe import Recipe, TrialConfig
+from inklab.records.record import Shape
+from inklab.seeding import Seed
+from inklab.training.batches import BatchLoader, TrainingData
+from inklab.training.objectives import objectives
+from inklab.training.optimizers import HyperSchedule, Tensors, make_optimizer
+from inklab.training.step import State, TrainStep
+
+MIN_POPULATION = 2  # one member in a batched product takes another kernel, which differs in the last bits
+
+
+@dataclass(frozen=True)
+class PopulationJob:
+    """Trials that are trained with one program, and how.
+
+    Attributes:
+        trials: they differ in replicate, learning rate, L2 and momentum only.
+        stacked: all members at once in one vectorized program; otherwise one after the other.
+        reseed_each_step: the network draws from torch's global generator, which is then seeded in each step.
+        seed: the study's root seed.
+        population_size: members that a stacked program has room for. Missing ones are filled with copies, so
+            that a smaller population runs the program that was compiled for a larger one.
+        compiled: compile the program. If that fails, it runs uncompiled, and the results say why.
+    """
+
+    trials: Sequence[Trial]
+    stacked: bool
+    reseed_each_step: bool
+    seed: int
+    population_size: int = MIN_POPULATION
+    compiled: bool = False
+
+    @property
+    def members(self) -> list[Trial]:
+        """The trials, followed by copies of the last one that fill a stacked program."""
+        missing = max(self.population_size, MIN_POPULATION) - len(self.trials) if self.stacked else 0
+        return [*self.trials, *[self.trials[-1]] * missing]
+
+
+@dataclass(frozen=True)
+class Population:
+    """What is fixed in the training of a job: its step, initial state, batches and schedule.
+
+    Member k is trial k of the job; those after the last trial are copies, and have no result.
+
+    Attributes:
+        job: that it was built from.
+        seeds: of the members.
+        net: one of the networks, which gives the architecture.
+        step: a pure function.
+        init_state: before the first step.
+        batches: of each epoch.
+        schedule: learning rates, L2 and momenta of each step.
+    """
+
+    job: PopulationJob
+    seeds: Sequence[Seed]
+    net: NormalizedModel
+    step: TrainStep
+    init_state: State
+    batches: BatchLoader
+    schedule: HyperSchedule
+
+    @classmethod
+    def build(cls, job: PopulationJob, data: TrainingData) -> "Population":
+        """Build the networks and everything else; without side effects.
+
+        Args:
+            job: what is to be trained.
+            data: all images.
+        """
+        config, members = job.trials[0].config, job.members
+        recipes = [member.config.recipe for member in members]
+        seeds = [Seed(job.seed) / "replicate" / member.replicate for member in members]
+        nets = [
+            build_normalized(member.config, data.shape, len(data.labels), seed / "weights")
+            for member, seed in zip(members, seeds, strict=True)
+        ]
+        # Left out of the step where no member has any: L2 and momentum.
+        has_l2, momentum = any(recipe.l2 for recipe in recipes), max(recipe.momentum for recipe in recipes)
+        step = TrainStep(
+            nets[0],
+            objectives[config.recipe.objective],
+            make_optimizer(config.recipe.optimizer, momentum, config.precision),
+            weight_decay_names(nets[0], config.recipe.l2_params) if has_l2 else frozenset(),
+            job.stacked,
+            config.precision,
+        )
+        state = step.init_state(*(stack_states(nets) if job.stacked else single_member(nets[0])))
+        batches = BatchLoader(data, config.recipe, seeds, stacked=job.stacked)
+        n_steps = config.recipe.epochs * len(batches)
+        schedule = HyperSchedule(recipes, n_steps, stacked=job.stacked)
+        return cls(job, seeds, nets[0], step, state, batches, schedule)
+
+    @property
+    def config(self) -> TrialConfig:
+        """The configuration of the first trial; others differ from it as far as members may."""
+        return self.job.trials[0].config
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe of the first trial."""
+        return self.config.recipe
+
+    @property
+    def n_trials(self) -> int:
+        """Members that have a result."""
+        return len(self.job.trials)
+
+    @property
+    def cache_key(self) -> str:
+        """Identifies the compiled step: everything that changes its graph except tensor shapes."""
+        config, recipe, recipes = self.config, self.recipe, self.schedule.recipes
+        has_l2, has_momentum = any(other.l2 for other in recipes), any(other.momentum for other in recipes)
+        names = (recipe.objective, recipe.optimizer, recipe.l2_params, recipe.corruption)
+        return repr((config.network, names, config.precision, self.job.stacked, has_l2, has_momentum))
+
+    def global_rng(self, epoch: int, step: int) -> AbstractContextManager[None]:
+        """The global generators as a network that draws from them gets them in a step."""
+        if not self.job.reseed_each_step:
+            return nullcontext()
+        return (self.seeds[0] / "module" / epoch / step).as_global()
+
+    def dropout_keys(self, epoch: int, step: int) -> Tensors:
+        """A key for each dropout layer and member at a step: the two halves of a 62-bit number."""
+        keys = {}
+        for name in self._key_names:
+            numbers = [(seed / "dropout" / name / epoch / step).number for seed in self.seeds]
+            halves = [(number & 0x7FFFFFFF, (number >> 31) & 0x7FFFFFFF) for number in numbers]
+            keys[name] = torch.tensor(halves if self.job.stacked else halves[0], dtype=torch.int32)
+        return keys
+
+    @cached_property
+    def _key_names(self) -> list[str]:
+        return key_names(self.net)
+
+    def member_net(self, state: State, index: int) -> NormalizedModel:
+        """The network of a member, in evaluation mode, sharing no memory with the state."""
+        net = copy.deepcopy(self.net)
+        with torch.no_grad():
+            for name, value in [*net.named_parameters(), *net.named_buffers()]:
+                source = state.params[name] if name in state.params else state.buffers[name]
+                value.copy_(source[index] if self.job.stacked else source)
+        return for_inference(net)
+
+
+def build_normalized(config: TrialConfig, shape: Shape, n_classes: int, seed: Seed) -> NormalizedModel:
+    """The network of a configuration, with normalization in front, in training mode.
+
+    Args:
+        config: gives network and normalization.
+        shape: channels, height, width of the images.
+        n_classes: of the data set.
+        seed: that the weights are drawn from.
+    """
+    net = build_network(config.network, shape, n_classes, seed)
+    return NormalizedModel(Normalize.from_config(config.normalize), net).train()
 
 
 def stack_states(nets: Sequence[nn.Module]) -> tuple[Tensors, Tensors]:
@@ -17,44 +178,26 @@ def stack_states(nets: Sequence[nn.Module]) -> tuple[Tensors, Tensors]:
     Returns:
         `{name: (members, ...)}` twice.
     """
-    parameters = [dict(net.named_parameters()) for net in nets]
-    buffers = [dict(net.named_buffers()) for net in nets]
-    return _stack(parameters), _stack(buffers)
+    params, buffers = zip(*map(single_member, nets), strict=True)
+    return _stack(params), _stack(buffers)
+
+
+def _stack(members: Sequence[Tensors]) -> Tensors:
+    return {name: torch.stack([tensors[name] for tensors in members]) for name in members[0]}
 
 
 def single_member(net: nn.Module) -> tuple[Tensors, Tensors]:
     """Parameters and buffers of one network, copied, not stacked."""
-    return (
-        {name: value.detach().clone() for name, value in net.named_parameters()},
-        {name: value.detach().clone() for name, value in net.named_buffers()},
-    )
-
-
-def member(template: nn.Module, params: Tensors, buffers: Tensors, index: int | None) -> nn.Module:
-    """One network out of a population, in evaluation mode, sharing no memory with it.
-
-    Args:
-        template: a network of the architecture.
-        params: `{name: (members, ...)}`, or without members if `index` is None.
-        buffers: the same for buffers.
-        index: which member.
-    """
-    net = copy.deepcopy(template)
-    values = {
-        name: (value if index is None else value[index]) for name, value in {**params, **buffers}.items()
-    }
-    with torch.no_grad():
-        for name, slot in [*net.named_parameters(), *net.named_buffers()]:
-            slot.copy_(values[name])
-    return for_inference(net)
+    named = net.named_parameters(), net.named_buffers()
+    params, buffers = ({name: value.detach().clone() for name, value in tensors} for tensors in named)
+    return params, buffers
 
 
 def weight_decay_names(net: nn.Module, patterns: Sequence[str]) -> frozenset[str]:
     """Names of the kernels that L2 acts on.
 
     Args:
-        net: a `NormalizedModel` network; patterns are matched against the names inside of it, such as
-            `hidden.*.weight`.
+        net: a `NormalizedModel`; patterns match names inside its network, such as `hidden.*.weight`.
         patterns: shell patterns.
 
     Returns:
@@ -66,7 +209,3 @@ def weight_decay_names(net: nn.Module, patterns: Sequence[str]) -> frozenset[str
         if value.dim() >= 2
         and any(fnmatch.fnmatchcase(name.removeprefix("net."), pattern) for pattern in patterns)
     )
-
-
-def _stack(tensors: Sequence[Mapping[str, Tensor]]) -> Tensors:
-    return {name: torch.stack([each[name].detach() for each in tensors]) for name in tensors[0]}

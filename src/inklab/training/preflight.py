@@ -1,114 +1,86 @@
-"""A rehearsal with one batch: does a module fit its objective, and how may it be trained?"""
-
-from dataclasses import asdict, dataclass
-from typing import Any
+"""The preflight check: does a network fit its objective, and how may it be trained? It takes one batch."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from inklab.errors import ModelMismatchError
+from inklab.errors import ModelMismatchError, format_error
 from inklab.networks.layer_table import layer_table
 from inklab.networks.layers import NormalizedModel, key_names
-from inklab.networks.network import Shape
+from inklab.records.plan import NetworkTraits
+from inklab.records.recipe import Precision, Recipe, TrialConfig
+from inklab.records.record import Shape
 from inklab.seeding import Seed, global_states
 from inklab.training.objectives import Batch, Objective, objectives
 from inklab.training.optimizers import PLAIN_SGD, HyperParams, Tensors
-from inklab.training.population import single_member, stack_states
-from inklab.training.recipe import Augmentation, Recipe
+from inklab.training.population import build_normalized, single_member, stack_states
 from inklab.training.step import TrainStep
-from inklab.training.trainer import build_normalized
 
-BATCH = 4
-
-
-@dataclass(frozen=True)
-class NetworkTraits:
-    """What a rehearsal finds out.
-
-    Attributes:
-        liftable: the step runs over stacked members, and a member's bits don't depend on its company.
-        convolutional: it has convolutions, which do not gain from being stacked on a CPU (DESIGN.md, section
-            7).
-        random: it draws from torch's global generator, so it is trained alone and reseeded each step.
-        parameters: how many numbers are trained.
-        multiply_adds: for one image, forward.
-    """
-
-    liftable: bool
-    convolutional: bool
-    random: bool
-    parameters: int
-    multiply_adds: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
+N_IMAGES = 4
 
 
-def preflight(settings: dict[str, Any], shape: Shape, classes: int) -> NetworkTraits:
-    """Train one step on made-up images and look at what happens.
+def preflight(config: TrialConfig, shape: Shape, n_classes: int) -> NetworkTraits:
+    """Train one step on random images and look at what happens.
 
     Args:
-        settings: a trial's resolved settings.
+        config: of a trial.
         shape: channels, height, width.
-        classes: how many labels there are.
+        n_classes: of the data set.
 
     Raises:
-        ModelMismatchError: wrong output shape, loss not finite, or parameters that no gradient reaches;
-            likely
-            causes are named. Or images are shifted by their whole side.
+        ModelMismatchError: the output has a wrong shape, the loss is not finite, or no gradient reaches some
+            parameters; the message names likely causes. Or images would be shifted by their whole side.
     """
-    recipe = Recipe.model_validate(settings["recipe"])
-    objective = objectives[recipe.objective]
-    _check_shift(recipe, shape)
-    net = build_normalized(settings, shape, classes, Seed(0) / "rehearsal")
-    name = settings["model"]["name"]
-    images = torch.rand(BATCH, *shape, generator=(Seed(0) / "rehearsal images").generator())
-    labels = torch.arange(BATCH) % classes
-    batch = Batch(images, labels, images)
-    _check_output(name, net, objective, images, classes)
+    objective, name = objectives[config.recipe.objective], config.network.name
+    _check_shift(config.recipe, shape)
+    net = build_normalized(config, shape, n_classes, Seed(0) / "rehearsal")
+    images = torch.rand(N_IMAGES, *shape, generator=(Seed(0) / "rehearsal images").generator())
+    batch = Batch(images, torch.arange(N_IMAGES) % n_classes, images)
+    _check_output(name, net, objective, images, n_classes)
     _check_gradients(name, net, objective, batch)
-    precision = settings["precision"]
-    single = _single_step(name, net, objective, batch, precision)
-    random = _uses_global_rng(net, images)
+    loss = _single_step(name, net, objective, batch, config.precision)
+    uses_global_rng = _uses_global_rng(net, images)
+    # Stacked, BatchNorm is one norm over all members' channels: its bits depend on the number of members.
+    has_batch_norm = any(isinstance(module, _NormBase) for module in net.modules())
+    is_vmappable = not uses_global_rng and not has_batch_norm
     return NetworkTraits(
-        liftable=not random
-        and not _is_normed(net)
-        and _supports_vmap(net, objective, batch, precision, single),
-        convolutional=any(isinstance(module, nn.modules.conv._ConvNd) for module in net.modules()),
-        random=random,
-        parameters=sum(p.numel() for p in net.parameters()),
-        multiply_adds=sum(row.multiply_adds for row in layer_table(net.net, shape)),
+        vmappable=is_vmappable and _supports_vmap(net, objective, batch, config.precision, loss),
+        has_convolutions=any(isinstance(module, nn.modules.conv._ConvNd) for module in net.modules()),
+        uses_global_rng=uses_global_rng,
+        parameters=sum(parameter.numel() for parameter in net.parameters()),
+        macs=sum(row.macs or 0 for row in layer_table(net.net, shape)),
     )
 
 
 def _check_shift(recipe: Recipe, shape: Shape) -> None:
-    shift, side = (recipe.augmentation or Augmentation()).shift, min(shape[1:])
+    shift, side = recipe.augmentation.shift if recipe.augmentation else 0, min(shape[1:])
     if shift >= side:
         raise ModelMismatchError(
-            f"augmentation.shift is {shift}, but images are {shape[1]}x{shape[2]} pixels: such shifts leave "
-            f"nothing to see; allowed are 0 to {side - 1}, usual are 1 to {max(1, side // 10)}"
+            f"augmentation.shift is {shift}, but images have {shape[1]}x{shape[2]} pixels; allowed are 0 to "
+            f"{side - 1}, usual are 1 to {max(1, side // 10)}",
+            key="augmentation.shift",
         )
 
 
 def _check_output(
-    name: str, net: NormalizedModel, objective: Objective, images: Tensor, classes: int
+    name: str, net: NormalizedModel, objective: Objective, images: Tensor, n_classes: int
 ) -> None:
     try:
         with torch.no_grad(), Seed(0).as_global():
-            out = net(images)
-    except Exception as error:  # whatever a user's module raises is told in one line
+            output = net(images)
+    except Exception as error:  # a user's module may raise anything
         raise ModelMismatchError(
-            f"'{name}' fails on a batch of shape {tuple(images.shape)}: {' '.join(str(error).split())}; "
-            "likely causes: a layer of the wrong size, a missing nn.Flatten()"
+            f"'{name}' fails on a batch of shape {tuple(images.shape)}: {format_error(error)}; likely "
+            "causes: a layer of the wrong size, a missing nn.Flatten()",
+            key=name,
         ) from error
-    wanted = (BATCH, classes) if objective.target == "labels" else tuple(images.shape)
-    if not isinstance(out, Tensor) or tuple(out.shape) != wanted:
-        got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+    expected = (N_IMAGES, n_classes) if objective.task == "classification" else tuple(images.shape)
+    actual = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+    if actual != expected:
         raise ModelMismatchError(
-            f"'{name}' gives {got} for {BATCH} images, but objective '{objective.name}' needs {wanted}; "
-            "likely causes: the last layer's width, or another objective was meant"
+            f"'{name}' returns {actual} for {N_IMAGES} images, but objective '{objective.name}' needs "
+            f"{expected}; likely causes: the width of the last layer, the wrong objective",
+            key=name,
         )
 
 
@@ -117,8 +89,9 @@ def _check_gradients(name: str, net: NormalizedModel, objective: Objective, batc
         loss = objective.loss(net, batch)
     if not bool(torch.isfinite(loss)):
         raise ModelMismatchError(
-            f"'{name}' has the loss {loss.item()} on its first batch; likely causes: a log or division by "
-            "zero, or weights that begin too large"
+            f"the loss of '{name}' is {loss.item()} on its first batch; likely causes: a log or division by "
+            "zero, too large initial weights",
+            key=name,
         )
     if loss.requires_grad:
         loss.backward()  # type: ignore[no-untyped-call]
@@ -127,67 +100,59 @@ def _check_gradients(name: str, net: NormalizedModel, objective: Objective, batc
     if unreached or not loss.requires_grad:
         raise ModelMismatchError(
             f"no gradient reaches {', '.join(unreached) or 'any parameter'} of '{name}'; likely causes: "
-            "a layer that forward() never calls, a detach() or an argmax"
+            "a layer that forward() never calls, a detach() or an argmax",
+            key=name,
         )
 
 
 def _uses_global_rng(net: NormalizedModel, images: Tensor) -> bool:
-    """Whether a pass in training takes anything from a global generator, were it once in a while."""
+    """Whether a forward pass in training draws anything from a global generator."""
     with torch.no_grad(), Seed(0).as_global():
         before = global_states()
         net(images)
         return before != global_states()
 
 
-def _is_normed(net: NormalizedModel) -> bool:
-    """Whether it has BatchNorm, which runs lifted, but not to the bit.
-
-    Lifted, it is one norm over all members' channels, added up in an order that depends on their number.
-    """
-    return any(isinstance(module, _NormBase) for module in net.modules())
-
-
 def _single_step(
-    name: str, net: NormalizedModel, objective: Objective, batch: Batch, precision: str
+    name: str, net: NormalizedModel, objective: Objective, batch: Batch, precision: Precision
 ) -> Tensor:
     """The loss of the very step that training takes, in its precision."""
     hyper = HyperParams(torch.tensor(0.1), *torch.zeros(3))
     try:
         with Seed(0).as_global():
-            return _one_step(net, objective, single_member(net), batch, hyper, precision, lifted=False)
+            return _step_loss(net, objective, single_member(net), batch, hyper, precision)
     except Exception as error:  # as above
         raise ModelMismatchError(
-            f"'{name}' fails in a training step in {precision}: {' '.join(str(error).split())}; "
-            "likely causes: an operation that has no bf16 (try fp32), or one that changes tensors in place"
+            f"'{name}' fails in a training step in {precision}: {format_error(error)}; likely causes: an "
+            "operation without bf16 support (try fp32), or one that changes tensors in place",
+            key=name,
         ) from error
 
 
 def _supports_vmap(
-    net: NormalizedModel, objective: Objective, batch: Batch, precision: str, single: Tensor
+    net: NormalizedModel, objective: Objective, batch: Batch, precision: Precision, single_loss: Tensor
 ) -> bool:
-    """Whether one step over two members runs, and gives what it gives unlifted."""
-    twice = Batch(*(torch.stack([part, part]) for part in batch))
-    rate, nothing = torch.tensor([0.1, 0.1]), torch.zeros(2)
-    hyper = HyperParams(rate, nothing, nothing, taken=torch.zeros(()))
+    """Whether one step over two stacked members runs, and gives the loss of a single one."""
+    stacked_batch = Batch(*(torch.stack([part, part]) for part in batch))
+    zeros = torch.zeros(2)
+    hyper = HyperParams(zeros + 0.1, zeros, zeros, step=torch.zeros(()))
     try:
-        both = _one_step(net, objective, stack_states([net, net]), twice, hyper, precision, lifted=True)
-    except (
-        Exception
-    ):  # data-dependent control flow, in-place tricks, operations without a batching rule: many types
+        losses = _step_loss(net, objective, stack_states([net, net]), stacked_batch, hyper, precision)
+    except Exception:  # control flow on data, changes in place, no batching rule: many types
         return False
-    return bool(torch.allclose(both[0], single, rtol=0.05, atol=1e-3))
+    return bool(torch.allclose(losses[0], single_loss, rtol=0.05, atol=1e-3))
 
 
-def _one_step(
+def _step_loss(
     net: NormalizedModel,
     objective: Objective,
     tensors: tuple[Tensors, Tensors],
     batch: Batch,
     hyper: HyperParams,
-    precision: str,
-    *,
-    lifted: bool,
+    precision: Precision,
 ) -> Tensor:
-    maker = TrainStep(net, objective, PLAIN_SGD, frozenset(), lifted, precision)
-    keys = {name: torch.zeros((2, 2) if lifted else 2, dtype=torch.int32) for name in key_names(net)}
-    return maker.step()(maker.init_state(*tensors), batch, keys, hyper)[1]
+    """The loss of one step; it is stacked if the hyperparameters are."""
+    stacked = hyper.learning_rate.dim() > 0
+    step = TrainStep(net, objective, PLAIN_SGD, frozenset(), stacked, precision)
+    keys = {name: torch.zeros((2, 2) if stacked else 2, dtype=torch.int32) for name in key_names(net)}
+    return step(step.init_state(*tensors), batch, keys, hyper)[1]

@@ -1,343 +1,261 @@
-"""The training loop: epochs of steps over a population, with learning curves and divergence as an outcome."""
+"""The training loop: epochs of steps over a population, learning curves, and divergence as an outcome."""
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from inklab.networks.layers import Normalize, NormalizedModel, key_names
-from inklab.networks.network import Shape, build_net
+from inklab.networks.layers import NormalizedModel
+from inklab.records.outcomes import History
+from inklab.records.plan import Trial
 from inklab.seeding import Seed
-from inklab.training.batches import BatchLoader, TrainingData
+from inklab.training.batches import TrainingData
 from inklab.training.checkpoint import (
     Checkpoint,
     CheckpointManager,
-    numeric_environment,
-    state_of,
+    MemberProgress,
+    NumericEnvironment,
+    TrainingProgress,
+    restore_state,
     state_tensors,
 )
-from inklab.training.compiled import CompiledStep
+from inklab.training.compiled import CompiledStep, CompileError
 from inklab.training.evaluate import EpochMetrics
-from inklab.training.objectives import Objective, objectives
-from inklab.training.optimizers import HyperParams, Tensors, make_optimizer
-from inklab.training.population import member, single_member, stack_states, weight_decay_names
-from inklab.training.recipe import Recipe
-from inklab.training.step import TrainStep
+from inklab.training.population import Population, PopulationJob
+from inklab.training.step import State
 
-History = dict[str, list[float | int]]
-"""An entry an epoch: `epoch` itself (from 1), losses, accuracies; finite, whatever happens."""
-
-MIN_SLOTS = 2  # a lone member in a batched product takes another kernel, which differs in the last bits
+OnEpoch = Callable[[int, int, float], None]
+"""Called with (epoch from 1, epochs, mean training loss) after each epoch."""
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One training: resolved settings (see docs/run-folder.md) and a replicate."""
+def train_population(
+    job: PopulationJob,
+    data: TrainingData,
+    on_epoch: OnEpoch = lambda *_: None,
+    checkpoints: CheckpointManager | None = None,
+) -> list["TrainingResult"]:
+    """Train every trial of a job.
 
-    id: str
-    settings: dict[str, Any]
-    replicate: int
+    The result of a trial depends on its configuration, its replicate, the root seed and the data, to the bit;
+    not on the other trials, nor on interruptions.
 
-    @property
-    def recipe(self) -> Recipe:
-        """Its recipe, checked."""
-        return Recipe.model_validate(self.settings["recipe"])
+    Args:
+        job: what to train.
+        data: all images.
+        on_epoch: called after each epoch.
+        checkpoints: where they are written, and where earlier ones lie to continue from; None for none.
+
+    Returns:
+        One result for each trial, in their order.
+
+    Raises:
+        TrainingInterrupted: a stop was requested through `checkpoints`.
+        WriteError: a checkpoint can't be written.
+    """
+    if len(job.trials) > 1 and not job.stacked:
+        return _train_one_by_one(job, data, on_epoch, checkpoints)
+
+    population = Population.build(job, data)
+    progress = PopulationProgress(population)
+    step = CompiledStep(population.step, population.init_state)
+    if job.compiled:
+        progress.compile_error = _compile(step, population)
+    if checkpoints:
+        _restore(progress, step, checkpoints)
+
+    recipe, precision = population.recipe, population.config.precision
+    metrics = EpochMetrics(population.step.objective, data, recipe, Seed(job.seed), precision)
+    while progress.epoch < recipe.epochs and not all(member.divergence for member in progress.members):
+        epoch = progress.epoch
+        for batch in population.batches.epoch(epoch, skip=progress.step):
+            dropout_keys = population.dropout_keys(epoch, progress.step)
+            hyper = population.schedule.at(progress.global_step)
+            with population.global_rng(epoch, progress.step):
+                losses = step(batch, dropout_keys, hyper)
+            progress.losses.append(losses)  # on the device: reading them here would wait for it
+            if checkpoints:
+                checkpoints.maybe_save(lambda: _checkpoint(progress, step))
+        mean_loss = _end_epoch(progress, step.state, metrics, data)
+        on_epoch(progress.epoch, recipe.epochs, mean_loss)
+    return progress.results(step)
+
+
+def _train_one_by_one(
+    job: PopulationJob, data: TrainingData, on_epoch: OnEpoch, checkpoints: CheckpointManager | None
+) -> list["TrainingResult"]:
+    def train(trial: Trial) -> TrainingResult:
+        own = checkpoints.subfolder(trial.id) if checkpoints else None
+        return train_population(replace(job, trials=[trial]), data, on_epoch, own)[0]
+
+    return [train(trial) for trial in job.trials]
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What came of a trial: the network in evaluation mode, its history, and why it ended if it diverged."""
+    """The result of training a trial.
+
+    Attributes:
+        trial: that was trained.
+        net: in evaluation mode.
+        history: learning curves; finite in any case.
+        divergence: why training ended early, if it diverged.
+        seconds: its share of the population's time.
+        compiled: whether its step ran compiled.
+        compile_error: why it did not, if that was attempted.
+    """
 
     trial: Trial
     net: NormalizedModel
     history: History
-    diverged: str | None
+    divergence: str | None
     seconds: float
     compiled: bool
-
-
-@dataclass(frozen=True)
-class PopulationJob:
-    """Trials that are trained in one program, and how.
-
-    Attributes:
-        trials: they differ in replicate, rate, L2 and momentum only.
-        lifted: stacked, all members at once; otherwise one after the other.
-        random: the network draws from torch's global generator, which is then set each step.
-        seed: the study's root seed.
-        slots: members of a lifted program; those that trials leave empty are filled with copies, so that a
-            smaller group runs the program that was compiled for a larger one.
-        compiled: whether its program is to be compiled; if that fails, it runs uncompiled, and says so.
-    """
-
-    trials: Sequence[Trial]
-    lifted: bool
-    random: bool
-    seed: int
-    slots: int = MIN_SLOTS
-    compiled: bool = False
-
-
-OnEpoch = Callable[[int, int, float], None]
-"""Told (epoch from 1, epochs, mean training loss) after each epoch."""
-
-
-def build_normalized(settings: dict[str, Any], shape: Shape, classes: int, seed: Seed) -> NormalizedModel:
-    """The network of some settings with its scaling in front, weights drawn from `seed`, in training mode."""
-    return NormalizedModel(
-        Normalize(**settings["scaling"]), build_net(settings["model"], shape, classes, seed)
-    ).train()
-
-
-def train_population(
-    group: PopulationJob,
-    data: TrainingData,
-    on_epoch: OnEpoch = lambda *_: None,
-    keeper: CheckpointManager | None = None,
-) -> list[TrainingResult]:
-    """Train every trial of a group.
-
-    What a trial ends in depends on its settings, its replicate, the root seed and the data, to the bit;
-    not on its company, nor on how often it was interrupted.
-
-    Args:
-        group: what to train.
-        data: all images, resident as tensors.
-        on_epoch: told about progress.
-        keeper: writes checkpoints, and knows those to go on from; without one, there are none.
-
-    Returns:
-        One result a trial, in their order.
-
-    Raises:
-        TrainingInterrupted: the keeper was asked to stop.
-        WriteError: a checkpoint can't be written.
-    """
-    if group.lifted or len(group.trials) == 1:
-        return PopulationTrainer(group, group.trials, data, keeper).run(on_epoch)
-    lone = [(trial, keeper.for_group(trial.id) if keeper else None) for trial in group.trials]
-    return [PopulationTrainer(group, [trial], data, kept).run(on_epoch)[0] for trial, kept in lone]
+    compile_error: str | None = None
 
 
 @dataclass
-class PopulationTrainer:
-    """A population on its way: one program, its state and its curves."""
+class PopulationProgress:
+    """How far the training of a population has come.
 
-    group: PopulationJob
-    trials: Sequence[Trial]
-    data: TrainingData
-    keeper: CheckpointManager | None
-    epoch: int = field(default=0, init=False)
-    losses: list[Tensor] = field(default_factory=list, init=False)  # of the steps of this epoch
-    histories: list[History] = field(init=False)
-    diverged: list[str | None] = field(init=False)
+    Attributes:
+        population: that is trained.
+        epoch: finished epochs.
+        losses: of the steps of the epoch that is under way; `(members,)` or 0-dimensional each.
+        members: divergence and learning curves of each trial.
+        compile_error: why its step could not be compiled.
+        start: of the clock that measures the time spent.
+    """
+
+    population: Population
+    epoch: int = 0
+    losses: list[Tensor] = field(default_factory=list)
+    members: list[MemberProgress] = field(init=False)
+    compile_error: str | None = None
+    start: float = field(default_factory=time.perf_counter)
 
     def __post_init__(self) -> None:
-        self.began = time.perf_counter()
-        self.recipe = self.trials[0].recipe
-        self.objective: Objective = objectives[self.recipe.objective]
-        slots = max(self.group.slots, MIN_SLOTS) if self.group.lifted else 1
-        padding = max(0, slots - len(self.trials))
-        self.slots = [*self.trials, *[self.trials[-1]] * padding]
-        self.recipes = [slot.recipe for slot in self.slots]
-        self.seeds = [Seed(self.group.seed) / "replicate" / trial.replicate for trial in self.slots]
-        nets = [
-            build_normalized(trial.settings, self.data.shape, len(self.data.labels), seed / "weights")
-            for trial, seed in zip(self.slots, self.seeds, strict=True)
-        ]
-        self.template: nn.Module = nets[0]
-        self.keys = key_names(self.template)
-        self.batches = BatchLoader(self.data, self.recipe, self.seeds, lifted=self.group.lifted)
-        self.factor = math.nan
-        self.histories = [{} for _ in self.trials]
-        self.diverged = [None for _ in self.trials]
-        self.maker = self._maker()
-        params, buffers = stack_states(nets) if self.group.lifted else single_member(nets[0])
-        self.program = CompiledStep(self.maker.step(), self.maker.init_state(params, buffers))
-        if self.group.compiled:
-            batch, keys = next(self.batches.epoch(0)), self._keys()
-            with suppress(Exception):  # whatever a compiler raises; `compiled` says whether it could
-                self.program.compile(batch, keys, self._hyper(), self._cache_key())
-        if self.keeper:
-            self._restore(self.keeper)
-
-    def _maker(self) -> TrainStep:
-        precision = self.trials[0].settings["precision"]
-        return TrainStep(
-            self.template,
-            self.objective,
-            make_optimizer(self.recipe.optimiser, max(recipe.momentum for recipe in self.recipes), precision),
-            weight_decay_names(self.template, self.recipe.l2_on)
-            if any(recipe.l2 for recipe in self.recipes)
-            else frozenset(),
-            lifted=self.group.lifted,
-            precision=precision,
-        )
-
-    def run(self, on_epoch: OnEpoch) -> list[TrainingResult]:
-        """All epochs that are left, unless every member diverges first."""
-        curves = EpochMetrics(
-            self.objective,
-            self.data,
-            self.recipe,
-            Seed(self.group.seed),
-            self.trials[0].settings["precision"],
-        )
-        while self.epoch < self.recipe.epochs and not all(self.diverged):
-            for batch in self.batches.epoch(self.epoch, taken=len(self.losses)):
-                with self._randomness():
-                    self.losses.append(self.program(batch, self._keys(), self._hyper()))
-                if self.keeper:
-                    self.keeper.maybe_save(self._checkpoint)
-            losses = torch.stack(self.losses).reshape(len(self.losses), -1).double()[:, : len(self.trials)]
-            self._record_epoch(losses, curves)
-            self.epoch, self.losses = self.epoch + 1, []
-            on_epoch(self.epoch, self.recipe.epochs, float(losses.mean()))
-        return [self._result(index) for index in range(len(self.trials))]
+        trials = self.population.job.trials
+        self.members = [MemberProgress(trial=trial.id, history=History()) for trial in trials]
 
     @property
-    def _global_step(self) -> int:
-        """Steps taken."""
-        return self.epoch * self._steps_an_epoch() + len(self.losses)
+    def step(self) -> int:
+        """Finished steps of the epoch that is under way."""
+        return len(self.losses)
 
-    def _checkpoint(self) -> Checkpoint:
-        tensors = {**state_tensors(self.program.state), "losses": torch.stack(self.losses)}
-        if self.group.lifted:  # without those that only fill the program's slots
-            count = len(self.trials)
-            tensors = {name: value[:count] for name, value in tensors.items() if name != "losses"}
-            tensors["losses"] = torch.stack(self.losses)[:, :count]
-        return Checkpoint(
-            [trial.id for trial in self.trials], numeric_environment(compiled=self.program.compiled),
-            self.epoch, self.histories, self.diverged, time.perf_counter() - self.began, tensors,
-        )  # fmt: skip
+    @property
+    def global_step(self) -> int:
+        """Finished steps of all epochs."""
+        return self.epoch * len(self.population.batches) + self.step
 
-    def _restore(self, keeper: CheckpointManager) -> None:
-        """Begin where an earlier attempt left a checkpoint, if there is one."""
-        ids = [trial.id for trial in self.trials]
-        found = keeper.latest(ids, numeric_environment(compiled=self.program.compiled))
-        if found is None:
-            return
-        slots = [found.trials.index(slot.id) for slot in self.slots] if self.group.lifted else None
-        state = state_of(self.program.state, found.tensors, slots)
-        self.program.set_state(state._replace(working=self.maker.working(state.params)))
-        losses = found.tensors["losses"]
-        self.epoch, self.losses = found.epoch, list(losses if slots is None else losses[:, slots])
-        members = [found.trials.index(trial) for trial in ids]
-        self.histories = [found.histories[place] for place in members]
-        self.diverged = [found.diverged[place] for place in members]
-        self.began -= found.seconds
+    @property
+    def seconds(self) -> float:
+        """Time spent."""
+        return time.perf_counter() - self.start
 
-    def _cache_key(self) -> str:
-        """What decides about the program, shapes aside: all settings but what goes in as tensors."""
-        told = self.trials[0].settings
-        recipe = (self.recipe.objective, self.recipe.optimiser, self.recipe.l2_on, self.recipe.corruption)
-        decayed, moving = (any(getattr(r, key) for r in self.recipes) for key in ("l2", "momentum"))
-        return repr((told["model"], recipe, told["precision"], self.group.lifted, decayed, moving))
-
-    def _randomness(self) -> Any:
-        if not self.group.random:
-            return nullcontext()
-        return (self.seeds[0] / "module" / self.epoch / len(self.losses)).as_global()
-
-    def _keys(self) -> Tensors:
-        """A key for each dropout layer and member at this step: two halves of a 62-bit number."""
-        place = (self.epoch, len(self.losses))
-        rows = {
-            name: [
-                _split_int64((seed / "dropout" / name / place[0] / place[1]).number) for seed in self.seeds
-            ]
-            for name in self.keys
-        }
-        return {
-            name: torch.tensor(row if self.group.lifted else row[0], dtype=torch.int32)
-            for name, row in rows.items()
-        }
-
-    def _hyper(self) -> HyperParams:
-        factor = rate_factor(
-            self.recipe.schedule,
-            self._global_step,
-            self.recipe.epochs * self._steps_an_epoch(),
-            self.recipe.warmup,
-        )
-        if factor != self.factor:  # making tensors is what a small step spends its time on
-            self.factor = factor
-            told = [(recipe.rate * factor, recipe.l2, recipe.momentum) for recipe in self.recipes]
-            rows = torch.tensor(told if self.group.lifted else told[0]).movedim(-1, 0).contiguous()
-            self.hyper = HyperParams(rows[0], rows[1], rows[2], taken=torch.zeros(()))
-        return self.hyper._replace(taken=torch.tensor(self._global_step, dtype=torch.float64))
-
-    def _steps_an_epoch(self) -> int:
-        return -(-len(self.data.train.labels) // self.recipe.batch)
-
-    def _record_epoch(self, losses: Tensor, curves: EpochMetrics) -> None:
-        """Extend each member's history, or say that it diverged."""
-        for index, history in enumerate(self.histories):
-            if self.diverged[index]:
-                continue
-            if not bool(torch.isfinite(losses[:, index]).all()):
-                first = int((~torch.isfinite(losses[:, index])).nonzero()[0])
-                self.diverged[index] = (
-                    f"the loss became NaN or infinite in epoch {self.epoch + 1}, step {first + 1}"
-                )
-                continue
-            net = self._net(index)
-            point = {"epoch": self.epoch + 1, "train_loss": float(losses[:, index].mean())}
-            point |= curves.after_epoch(net)
-            if not _is_finite(net, point, self.data):  # the last step did it, after its loss was taken
-                self.diverged[index] = f"the loss became NaN or infinite after epoch {self.epoch + 1}"
-                continue
-            for name, value in point.items():
-                history.setdefault(name, []).append(value)
-
-    def _net(self, index: int) -> NormalizedModel:
-        state = self.program.state
-        net = member(self.template, state.params, state.buffers, index if self.group.lifted else None)
-        assert isinstance(net, NormalizedModel)
-        return net
-
-    def _result(self, index: int) -> TrainingResult:
-        seconds = (time.perf_counter() - self.began) / len(self.trials)
-        return TrainingResult(
-            self.trials[index], self._net(index), self.histories[index], self.diverged[index], seconds,
-            self.program.compiled,
-        )  # fmt: skip
+    def results(self, step: CompiledStep) -> list[TrainingResult]:
+        """The result of each trial."""
+        trials, seconds = self.population.job.trials, self.seconds / self.population.n_trials
+        return [
+            TrainingResult(
+                trial, self.population.member_net(step.state, index), member.history, member.divergence,
+                seconds, step.compiled, self.compile_error,
+            )
+            for index, (trial, member) in enumerate(zip(trials, self.members, strict=True))
+        ]  # fmt: skip
 
 
-def rate_factor(schedule: str, step: int, steps: int, warmup: float = 0.0) -> float:
-    """What the rate is multiplied with at a step counting from 0.
+def _compile(step: CompiledStep, population: Population) -> str | None:
+    """Compile the step for full batches; why that failed, if it did."""
+    batch = next(population.batches.epoch(0))
+    try:
+        step.compile(batch, population.dropout_keys(0, 0), population.schedule.at(0), population.cache_key)
+    except CompileError as error:
+        return str(error)
+    return None
+
+
+def _restore(progress: PopulationProgress, step: CompiledStep, checkpoints: CheckpointManager) -> None:
+    """Continue from the checkpoint of an earlier attempt, if there is one."""
+    population = progress.population
+    trials = [trial.id for trial in population.job.trials]
+    environment = NumericEnvironment.current(compiled=step.compiled)
+    checkpoint = checkpoints.latest(trials, environment)
+    if checkpoint is None:
+        return
+    rows = checkpoint.rows(member.id for member in population.job.members)
+    is_stacked = population.job.stacked
+    state = restore_state(step.state, checkpoint.tensors, rows if is_stacked else None)
+    step.set_state(state._replace(compute_params=population.step.compute_params(state.params)))
+    losses, saved = checkpoint.tensors["losses"], checkpoint.progress
+    progress.epoch, progress.losses = saved.epoch, list(losses[:, rows] if is_stacked else losses)
+    progress.members = [saved.members[row] for row in checkpoint.rows(trials)]
+    progress.start -= saved.seconds
+
+
+def _checkpoint(progress: PopulationProgress, step: CompiledStep) -> Checkpoint:
+    """The state of the training, without the copies that only fill the program."""
+    population = progress.population
+    tensors, losses = state_tensors(step.state), torch.stack(progress.losses)
+    if population.job.stacked:
+        tensors = {name: value[: population.n_trials] for name, value in tensors.items()}
+        losses = losses[:, : population.n_trials]
+    saved = TrainingProgress(
+        members=tuple(progress.members),
+        environment=NumericEnvironment.current(compiled=step.compiled),
+        epoch=progress.epoch,
+        step=progress.step,
+        seconds=progress.seconds,
+    )
+    return Checkpoint(saved, {**tensors, "losses": losses})
+
+
+# ---------------------------------------------------------------- the end of an epoch
+
+
+def _end_epoch(
+    progress: PopulationProgress, state: State, metrics: EpochMetrics, data: TrainingData
+) -> float:
+    """Evaluate each member that has not diverged; the mean training loss of all of them."""
+    population = progress.population
+    losses = torch.stack(progress.losses).reshape(progress.step, -1).double()[:, : population.n_trials]
+    progress.members = [
+        member
+        if member.divergence
+        else _after_epoch(member, population.member_net(state, index), losses[:, index], metrics, data)
+        for index, member in enumerate(progress.members)
+    ]
+    progress.epoch, progress.losses = progress.epoch + 1, []
+    return float(losses.mean())
+
+
+def _after_epoch(
+    member: MemberProgress, net: NormalizedModel, losses: Tensor, metrics: EpochMetrics, data: TrainingData
+) -> MemberProgress:
+    """A member with the metrics of an epoch, or with the reason why it diverged.
 
     Args:
-        schedule: "constant", "cosine" or "linear".
-        step: from 0.
-        steps: of the whole training.
-        warmup: share of them in which the rate rises in a straight line, to 1 at the last of these.
-
-    Example:
-        >>> rate_factor("cosine", 0, 10), rate_factor("cosine", 5, 10), rate_factor("constant", 9, 10)
-        (1.0, 0.5, 1.0)
-        >>> [rate_factor("linear", step, 8, warmup=0.5) for step in range(8)]
-        [0.25, 0.5, 0.75, 1.0, 1.0, 0.75, 0.5, 0.25]
+        member: before.
+        net: at the end of the epoch.
+        losses: `(steps,)` of the member in this epoch.
+        metrics: evaluates the network.
+        data: all images.
     """
-    rising = round(warmup * steps)
-    if step < rising:
-        return (step + 1) / rising
-    gone = (step - rising) / (steps - rising)
-    factors = {"constant": 1.0, "cosine": (1 + math.cos(math.pi * gone)) / 2, "linear": 1 - gone}
-    return round(factors[schedule], 15)
+    epoch = len(member.history.epoch) + 1
+    is_finite = torch.isfinite(losses)
+    if not bool(is_finite.all()):
+        step = int((~is_finite).nonzero()[0]) + 1
+        return member.diverge(f"the loss became NaN or infinite in epoch {epoch}, step {step}")
+    point = {"epoch": epoch, "train_loss": float(losses.mean())} | metrics.after_epoch(net)
+    if not _is_finite(net, point, data):  # because of the last step, after its loss was computed
+        return member.diverge(f"the loss became NaN or infinite after epoch {epoch}")
+    return member.model_copy(update={"history": member.history.append(point)})
 
 
-def _is_finite(net: nn.Module, point: Mapping[str, float | int], data: TrainingData) -> bool:
-    some = torch.arange(len(data.train.labels))[:10]  # there may be no validation images, and so no loss
+def _is_finite(net: NormalizedModel, point: Mapping[str, float | int], data: TrainingData) -> bool:
+    first = torch.arange(len(data.train))[:10]  # there may be no validation images, and so no loss
     with torch.inference_mode():
-        finite = torch.isfinite(net(data.train.images(some))).all()
+        finite = torch.isfinite(net(data.train.images(first))).all()
     return bool(finite) and all(map(math.isfinite, point.values()))
-
-
-def _split_int64(number: int) -> tuple[int, int]:
-    return number & 0x7FFFFFFF, (number >> 31) & 0x7FFFFFFF

@@ -1,54 +1,59 @@
-"""Figures of a run: vector drawings whose colours follow the page, each with its numbers and its words."""
+"""Figures of a run: vector drawings whose colors follow the page, each with a description and its data."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
 
-from inklab.io.atomic import write_atomic
-from inklab.report.figures.data_plots import data_figures
+from inklab.io.files import write_atomic
+from inklab.records.plan import AnyExperimentPlan, DataPlan, GenerationPlan, RobustnessPlan, TrainingPlan
+from inklab.records.results import GenerationResults, RobustnessResults, TrainingResults
 from inklab.report.figures.drawing import Figure
-from inklab.report.figures.generation_plots import generation_figures
-from inklab.report.figures.robustness_plots import robustness_figures
-from inklab.report.figures.training_plots import train_figures
-from inklab.run import Json, RunData
+from inklab.report.figures.evaluation_plots import generation_figures, robustness_figures
+from inklab.report.figures.image_plots import data_figures
+from inklab.report.figures.training_plots import training_figures
+from inklab.run import Run
 
-__all__ = ["Figure", "Figures", "RunData", "draw_figures", "write_figures"]
+__all__ = ["Figure", "Figures", "draw_experiment", "draw_figures", "write_figures"]
 
-Figures: TypeAlias = dict[str, list[Figure]]
-"""The figures of each chapter, by its name."""
-
-OF_KIND: Mapping[str, Callable[[RunData, Json], list[Figure]]] = {
-    "data": data_figures,
-    "train": train_figures,
-    "noise": robustness_figures,
-    "generator": generation_figures,
-}
+Figures = Mapping[str, Sequence[Figure]]
+"""The figures of each experiment, by its name."""
 
 
-def draw_figures(run: RunData) -> Figures:
-    """Draw every figure that a run's outcomes allow; a chapter that has none yet gets an empty list."""
-    chapters = run.plan.get("chapters") or []
-    return {
-        chapter["name"]: OF_KIND[chapter["kind"]](run, chapter) if chapter.get("kind") in OF_KIND else []
-        for chapter in chapters
-    }
+def draw_figures(run: Run) -> Figures:
+    """Draw every figure that a run's outcomes allow; an experiment without any has an empty list."""
+    return {experiment.name: draw_experiment(run, experiment) for experiment in run.plan.experiments}
 
 
-def write_figures(run: RunData, folder: Path, figures: Figures | None = None) -> list[Path]:
+def draw_experiment(run: Run, plan: AnyExperimentPlan) -> list[Figure]:
+    """Draw the figures of one experiment, as far as its outcomes allow."""
+    results = run.results.experiments.get(plan.name)
+    figures: list[Figure | None] = []
+    match plan, results:
+        case DataPlan(), _:
+            figures = data_figures(run, plan)
+        case TrainingPlan(), TrainingResults():
+            figures = training_figures(run, plan, results)
+        case RobustnessPlan(), RobustnessResults():
+            figures = robustness_figures(run, plan, results)
+        case GenerationPlan(), GenerationResults():
+            figures = generation_figures(run, plan, results)
+    return [figure for figure in figures if figure is not None]
+
+
+def write_figures(run: Run, directory: Path, figures: Figures | None = None) -> list[Path]:
     """Write each figure as `name.svg` and its data as `name.csv`.
 
     Args:
         run: whose figures.
-        folder: where to; made if it is missing.
+        directory: where to; created if it is missing.
         figures: those already drawn, so as not to draw them twice.
 
     Returns:
-        The files written, in the order of the chapters.
+        The files written, in the order of the experiments.
     """
-    written = []
-    for chapter in (draw_figures(run) if figures is None else figures).values():
-        for figure in chapter:
-            for ending, content in ((".svg", figure.for_file()), (".csv", figure.csv())):
-                write_atomic(folder / f"{figure.name}{ending}", content)
-                written.append(folder / f"{figure.name}{ending}")
-    return written
+    paths = []
+    for drawn in (draw_figures(run) if figures is None else figures).values():
+        for figure in drawn:
+            for suffix, content in ((".svg", figure.for_file()), (".csv", figure.csv)):
+                paths.append(directory / f"{figure.name}{suffix}")
+                write_atomic(paths[-1], content)
+    return paths

@@ -1,300 +1,503 @@
-"""Learning curves, mistakes, and what a denoiser does to ten images."""
+"""Figures of a training experiment: learning curves, the metric of each setting, and examples."""
 
-from collections.abc import Iterator
-from itertools import zip_longest
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Mapping, Sequence
+from itertools import groupby, product
+from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Float, UInt8
+from pydantic import JsonValue
 
-from inklab.report.figures.drawing import Figure, as_percent, plot, set_ylabel_horizontal, whole_ticks
-from inklab.report.figures.image_grid import ImageRow, is_ink, tile_drawing
-from inklab.report.figures.numerals import THIN, loss, percent, percent1, replicates
-from inklab.report.figures.palette import LINES, MARKERS, PLACEHOLDER, SERIES
-from inklab.report.figures.result_access import (
-    class_names,
-    done_of,
-    is_denoiser,
-    is_number,
-    numbers,
-    outcomes_of,
-    recipe_of,
-    setting_label,
-    settings_of,
-    slug,
-    training_loss_of,
+from inklab.format import (
+    format_interval,
+    format_metric,
+    format_percent,
+    format_value,
+    humanize,
+    pluralize,
+    typeset,
 )
-from inklab.results.phrases import pluralize
-from inklab.run import Json, RunData
+from inklab.metrics import REPORTED_METRIC, SELECTION_METRIC, SPLIT_LABELS, Split, get_metric
+from inklab.records.estimates import Estimate, Interval
+from inklab.records.outcomes import TrialOutcome
+from inklab.records.plan import TrainingPlan
+from inklab.records.recipe import Recipe
+from inklab.records.record import MAX_NUMBER
+from inklab.records.results import TrainingResults
+from inklab.report.figures.drawing import (
+    PLACEHOLDER,
+    Figure,
+    add_legend,
+    as_percent,
+    integer_ticks,
+    plot,
+    series_style,
+    set_ylabel_horizontal,
+    slug,
+)
+from inklab.report.figures.image_plots import ImageRow, draw_grid, is_ink
+from inklab.run import HistoryRow, Run
+from inklab.training.objectives import objectives
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Sheet
 
-PARTS = (("train", "training"), ("validation", "validation"))
-SHOWN_MISTAKES = 20
-MAX_LINES = 100  # replicates drawn one by one; more hide each other and make a drawing of megabytes
+CURVES: tuple[Split, ...] = ("train", "validation")
+METRICS = ("loss", "accuracy")
+"""Metrics of learning curves, one panel each."""
+
+MAX_MISTAKES = 20
+MISTAKES_PER_ROW = 10
+MAX_LINES = 100
+"""Replicates drawn one by one; more hide each other and make a drawing of megabytes."""
+
+MAX_DESCRIBED = 8
+"""Settings that the text alternative describes."""
+
+MAX_PSNR = 99.0
+"""Stands for the infinite PSNR of equal images."""
+
+Histories = dict[str, list[HistoryRow]]
+"""Rows of learning curves by setting."""
+
+Grid = Float[np.ndarray, "replicates epochs"]
+"""One metric on one split of one setting; NaN where it was not measured."""
+
+MAX_DOTS = 100
+"""Replicates drawn of one setting: more dots hide each other, and 20,000 of them make a drawing of 2 MB."""
+
+MIN_LOG_RATIO = 20
+"""Positive values that span more than this factor are drawn on a log scale."""
+
+Estimates = Mapping[str, Sequence[Estimate]]
+"""Metric to its estimates, one for each setting."""
 
 
-Histories: TypeAlias = dict[str, list[tuple[int, Json]]]
-"""Setting -> the number and the history of each of its replicates."""
+def training_figures(run: Run, plan: TrainingPlan, results: TrainingResults) -> list[Figure | None]:
+    """The metrics of a grid, learning curves, and examples of what the network does."""
+    examples = denoised_examples if plan.task == "denoising" else mistakes
+    return [sweep_figure(plan, results), learning_curves(run, plan), examples(run, plan)]
 
 
-def learning_curves(run: RunData, chapter: Json) -> Figure | None:
-    """Loss and accuracy over epochs, training and validation, every replicate and their mean.
+# ---------------------------------------------------------------- learning curves
 
-    With several settings: the mean on the validation images, one line a setting.
+
+def learning_curves(run: Run, plan: TrainingPlan) -> Figure | None:
+    """Loss and accuracy over epochs on training and validation set: every replicate and their mean.
+
+    With several settings: the mean on the validation set, one line for each setting.
     """
-    settings = settings_of(chapter)
-    histories = {
-        setting_label(one) or chapter["name"]: [
-            (outcome.get("replicate", index), outcome["history"])
-            for index, outcome in enumerate(outcomes_of(run, one.get("trials") or []))
-            if (outcome.get("history") or {}).get("epoch")
-        ]
-        for one in settings
-    }
-    histories = {name: list(found) for name, found in histories.items() if found}
-    if max((len(h["epoch"]) for found in histories.values() for _, h in found), default=0) < 2:
-        return None  # a single epoch is no curve; its numbers stand in the table
-    name = f"{slug(chapter['name'])}-curves"
-    some = next(iter(histories.values()))[0][1]
-    measures = [one for one in ("loss", "accuracy") if any(numbers(some.get(f"validation_{one}")))
-                or any(numbers(some.get(f"train_{one}")))]  # fmt: skip
-    columns = [f"{part}_{one}" for one in measures for part in ("train", "validation")]
-    many = len(histories) > 1
-    draw = _setting_curves if many else _replicate_curves
-    n = max(len(found) for found in histories.values())
+    rows = [row for row in run.history(plan.name) if row.metric in METRICS and row.split in CURVES]
+    if max((row.epoch for row in rows), default=0) < 2:
+        return None  # one epoch is no curve; its numbers are in the table
+    name = f"{slug(plan.name)}-curves"
+    histories = {setting: list(group) for setting, group in groupby(rows, key=lambda row: row.setting)}
+    metrics = [metric for metric in METRICS if any(row.metric == metric for row in rows)]
+    is_grid = len(histories) > 1
+    draw = _draw_settings if is_grid else _draw_replicates
+    n = max(len({row.replicate for row in group}) for group in histories.values())
+    recipe = run.plan.configs[plan.settings[0].config].recipe
     return Figure(
         name=name,
         title="Learning curves",
-        caption=_curves_caption(
-            n, many=many, classifies="accuracy" in measures, other_loss=training_loss_of(chapter)
-        ),
-        alt=_curves_alt(histories, measures),
-        drawing=plot(name, lambda sheet: draw(sheet, histories, measures), 2.35),
-        header=("setting", *(("epoch", "n") if many else ("replicate", "epoch")), *columns),
-        rows=_mean_rows(histories, columns) if many else _replicate_rows(histories, columns),
+        caption=f"Validation set; each line is the mean over a setting's replicates (up to n = {n:,})."
+        if is_grid
+        else _caption_replicates(n, metrics, recipe),
+        alt=_describe_curves(histories, metrics),
+        svg=plot(name, lambda sheet: draw(sheet, histories, metrics), 2.35),
+        csv_header=("setting", "epoch", "split", "metric", "mean", "n") if is_grid else HistoryRow._fields,
+        csv_rows=_mean_rows(histories, metrics) if is_grid else tuple(rows),
     )
 
 
-def _replicate_rows(histories: Histories, columns: list[str]) -> tuple[tuple[Any, ...], ...]:
-    """The drawn lines, replicate by replicate."""
-    return tuple(
-        (setting, replicate, *row)
-        for setting, found in histories.items()
-        for replicate, history in found
-        for row in _epochs(history, columns)
-    )
-
-
-def _mean_rows(histories: Histories, columns: list[str]) -> tuple[tuple[Any, ...], ...]:
-    """The means over each setting's replicates, and of how many: each one's history is in its outcome."""
-    rows: list[tuple[Any, ...]] = []
-    for setting, found in histories.items():
-        grids = [stack_histories([history for _, history in found], column) for column in columns]
-        n = np.isfinite(grids).any(axis=0).sum(axis=0)
-        means = [[value if is_number(value) else None for value in nan_mean(g).tolist()] for g in grids]
-        rows += [(setting, i + 1, int(n[i]), *values) for i, values in enumerate(zip(*means, strict=True))]
-    return tuple(rows)
-
-
-def _epochs(history: Json, columns: list[str]) -> Iterator[tuple[Any, ...]]:
-    """One row an epoch: its number and the columns' values, `None` where one is missing."""
-    epochs = history["epoch"]
-    found = [(history.get(column) or [])[: len(epochs)] for column in columns]
-    return zip_longest(epochs, *found)
-
-
-def _curves_caption(n: int, *, many: bool, classifies: bool, other_loss: str) -> str:
-    if many:
-        up_to = f"(up to {replicates(n)})"
-        return f"On the validation images; each line is the mean of a setting's replicates {up_to}."
-    rest = "all else is" if classifies else "the validation loss is"
-    lines = f"Thin: one line a replicate ({replicates(n)}). Bold: their mean."
-    if n > MAX_LINES:
-        lines = f"Thin: {MAX_LINES} of the replicates, evenly by number. "
-        lines += f"Bold: the mean of all ({replicates(n)})."
-    if n == 1:
-        lines = f"One replicate ({replicates(n)})."
-    return (
-        f"{lines} The training loss is the mean over an epoch's steps, while the weights still move (and "
-        "with dropout or noise, where there is any); "
-        f"{rest} measured after the epoch. Losses are without the L2 term."
-    ) + (f" {other_loss}" if other_loss else "")
-
-
-def _curves_alt(histories: Histories, measures: list[str]) -> str:
-    parts = []
-    for setting, found in list(histories.items())[:8]:
-        said = []
-        for one in measures:
-            ends = [values[-1] for _, h in found if (values := h.get(f"validation_{one}"))]
-            ends = [end for end in ends if is_number(end)]
-            write = percent if one == "accuracy" else loss
-            said += [f"validation {one} {write(float(np.mean(ends)))}"] if ends else []
-        epochs = max(len(h["epoch"]) for _, h in found)
-        after = pluralize(epochs, "epoch")
-        parts.append(f"{setting}, after {after}, n = {len(found)}: {', '.join(said) or 'no numbers'}")
-    return "Line chart over epochs. " + "; ".join(parts) + "."
-
-
-def stack_histories(histories: list[Json], column: str) -> np.ndarray:
-    """One row a replicate `(n, epochs)`, NaN where a replicate stopped early.
-
-    Example:
-        >>> stack_histories([{"epoch": [1, 2], "a": [1.0, 2.0]}, {"epoch": [1], "a": [3.0]}], "a").tolist()
-        [[1.0, 2.0], [3.0, nan]]
-    """
-    most = max(len(history["epoch"]) for history in histories)
-    grid = np.full((len(histories), most), np.nan)
-    for row, history in zip(grid, histories, strict=True):
-        values = numbers(history.get(column))[:most]
-        row[: len(values)] = values
+def stack(rows: Sequence[HistoryRow], split: Split, metric: str) -> Grid:
+    """The curves of one metric on one split: a row for each replicate, NaN where there is no value."""
+    selected = [row for row in rows if row.split == split and row.metric == metric]
+    index = {replicate: i for i, replicate in enumerate(dict.fromkeys(row.replicate for row in selected))}
+    grid = np.full((len(index), max((row.epoch for row in selected), default=0)), np.nan)
+    for row in selected:
+        if row.value is not None:
+            grid[index[row.replicate], row.epoch - 1] = row.value
     return grid
 
 
-def nan_mean(grid: np.ndarray) -> np.ndarray:
-    """The mean over rows, NaN where no row has a number."""
-    found = np.isfinite(grid)
-    total = np.where(found, grid, 0).sum(axis=0)
-    return np.asarray(
-        np.divide(total, found.sum(axis=0), out=np.full(grid.shape[1], np.nan), where=found.any(axis=0))
-    )
+def nan_mean(grid: Grid) -> Float[np.ndarray, " epochs"]:
+    """The mean over replicates of what is finite; NaN where nothing is.
+
+    Example:
+        >>> nan_mean(np.array([[1.0, 3.0, np.nan], [3.0, np.nan, np.nan]])).tolist()
+        [2.0, 3.0, nan]
+    """
+    finite = np.isfinite(grid)
+    sums, n = np.where(finite, grid, 0.0).sum(axis=0), finite.sum(axis=0)
+    return np.asarray(np.where(n > 0, sums / np.maximum(n, 1), np.nan))
 
 
-def _replicate_curves(sheet: "Sheet", histories: Histories, measures: list[str]) -> None:
-    runs = [history for _, history in next(iter(histories.values()))]
-    for axes, one in zip(_panels(sheet, measures), measures, strict=True):
-        for index, (part, word) in enumerate(PARTS):
-            grid = stack_histories(runs, f"{part}_{one}")
+def _mean_rows(histories: Histories, metrics: Sequence[str]) -> tuple[tuple[object, ...], ...]:
+    """The means over each setting's replicates, and of how many: each history is in its outcome."""
+    rows: list[tuple[object, ...]] = []
+    for (setting, history), metric, split in product(histories.items(), metrics, CURVES):
+        grid = stack(history, split, metric)
+        means, counts = nan_mean(grid).tolist(), np.isfinite(grid).sum(axis=0).tolist()
+        rows += [
+            (setting, epoch, split, metric, mean if n else None, n)
+            for epoch, mean, n in zip(range(1, len(means) + 1), means, counts, strict=True)
+        ]
+    return tuple(rows)
+
+
+def _caption_replicates(n: int, metrics: Sequence[str], recipe: Recipe) -> str:
+    lines = f"Thin: one line per replicate (n = {n:,}). Bold: their mean."
+    if n > MAX_LINES:
+        lines = f"Thin: {MAX_LINES} replicates, evenly by number. Bold: the mean of all (n = {n:,})."
+    if n == 1:
+        lines = "One replicate (n = 1)."
+    others = "everything else is" if "accuracy" in metrics else "the validation loss is"
+    return (
+        f"{lines} The training loss is the mean over an epoch's steps, while the weights change (and with "
+        f"dropout or noise, if there is any); {others} measured after the epoch. Losses are without the L2 "
+        f"term. {describe_training_loss(recipe)}"
+    ).strip()
+
+
+def describe_training_loss(recipe: Recipe) -> str:
+    """How the training loss differs from the validation loss; "" if it does not."""
+    if recipe.eval_strength is not None and recipe.corruption is not None:
+        low, high = recipe.corruption.strength
+        return (
+            f"The training loss is measured at strengths {low:g} to {high:g}, the validation loss at "
+            f"{recipe.eval_strength:g}."
+        )
+    objective = objectives[recipe.objective] if recipe.objective in objectives else None
+    if objective is None or objective.is_metric:
+        return ""
+    return f"The training loss is {objective.label}; the validation loss is plain cross-entropy."
+
+
+def _describe_curves(histories: Histories, metrics: Sequence[str]) -> str:
+    parts = []
+    for setting, rows in list(histories.items())[:MAX_DESCRIBED]:
+        epochs = pluralize(max(row.epoch for row in rows), "epoch")
+        n = len({row.replicate for row in rows})
+        parts.append(
+            f"{setting + ', ' if setting else ''}after {epochs}, n = {n:,}: {_describe_ends(rows, metrics)}"
+        )
+    return f"Line chart over epochs. {'; '.join(parts)}."
+
+
+def _describe_ends(rows: Sequence[HistoryRow], metrics: Sequence[str]) -> str:
+    ends = []
+    for name in metrics:
+        grid, metric = stack(rows, "validation", name), get_metric(f"validation_{name}")
+        mean = nan_mean(grid)[-1] if grid.size else np.nan
+        if np.isfinite(mean):
+            ends.append(f"{metric.label} {format_metric(float(mean), metric)}")
+    return ", ".join(ends) or "no values"
+
+
+def _draw_replicates(sheet: "Sheet", histories: Histories, metrics: Sequence[str]) -> None:
+    rows = next(iter(histories.values()))
+    panels = sheet.subplots(1, len(metrics), squeeze=False)[0]
+    for axes, metric in zip(panels, metrics, strict=True):
+        for index, split in enumerate(CURVES):
+            grid, (color, line, marker) = stack(rows, split, metric), series_style(index)
             epochs = np.arange(1, grid.shape[1] + 1)
-            color, line, marker = PLACEHOLDER[SERIES[index]], LINES[index], MARKERS[index]
             if len(grid) > 1:
                 thin = np.linspace(0, len(grid) - 1, min(len(grid), MAX_LINES)).round().astype(int)
                 axes.plot(epochs, grid[thin].T, color=color, linewidth=0.6, alpha=0.45)
-            axes.plot(epochs, nan_mean(grid), color=color, linestyle=line, linewidth=1.9, label=word,
-                      marker=marker, markersize=3.6 if len(epochs) < 15 else 0)  # fmt: skip
-        _finish(axes, one)
+            axes.plot(
+                epochs, nan_mean(grid), color=color, linestyle=line, linewidth=1.9, label=SPLIT_LABELS[split],
+                marker=marker, markersize=3.6 if len(epochs) < 15 else 0,
+            )  # fmt: skip
+        _label_axes(axes, metric)
         axes.legend(loc="best")
 
 
-def _setting_curves(sheet: "Sheet", histories: Histories, measures: list[str]) -> None:
-    panels = _panels(sheet, measures)
-    for axes, one in zip(panels, measures, strict=True):
-        for index, (setting, found) in enumerate(histories.items()):
-            mean = nan_mean(stack_histories([history for _, history in found], f"validation_{one}"))
-            axes.plot(np.arange(1, len(mean) + 1), mean, color=PLACEHOLDER[SERIES[index % 6]], label=setting,
-                      linestyle=LINES[index % 6], marker=MARKERS[index % 6], markersize=4)  # fmt: skip
-        _finish(axes, one)
-    handles, words = panels[0].get_legend_handles_labels()
-    sheet.legend(handles, words, loc="outside upper left", ncols=min(5, len(words)))
+def _draw_settings(sheet: "Sheet", histories: Histories, metrics: Sequence[str]) -> None:
+    panels = sheet.subplots(1, len(metrics), squeeze=False)[0]
+    for axes, metric in zip(panels, metrics, strict=True):
+        for index, (setting, rows) in enumerate(histories.items()):
+            mean, (color, line, marker) = nan_mean(stack(rows, "validation", metric)), series_style(index)
+            epochs = np.arange(1, len(mean) + 1)
+            axes.plot(epochs, mean, color=color, linestyle=line, marker=marker, markersize=4, label=setting)
+        _label_axes(axes, metric)
+    add_legend(sheet, panels[0], 5)
 
 
-def _panels(sheet: "Sheet", measures: list[str]) -> list["Axes"]:
-    return list(sheet.subplots(1, len(measures), squeeze=False)[0])
-
-
-def _finish(axes: "Axes", one: str) -> None:
-    set_ylabel_horizontal(axes, "Accuracy" if one == "accuracy" else "Loss")
+def _label_axes(axes: "Axes", name: str) -> None:
+    metric = get_metric(name)
+    set_ylabel_horizontal(axes, metric.title)
     axes.set_xlabel("Epoch")
-    whole_ticks(axes.xaxis)
-    if one == "accuracy":
+    integer_ticks(axes.xaxis)
+    if metric.is_share:
         as_percent(axes.yaxis)
 
 
-def mistakes(run: RunData, chapter: Json) -> Figure | None:
-    """The test images that replicate 0 got wrong with the highest confidence."""
-    settings = settings_of(chapter)
-    done = done_of(run, (settings[0].get("trials") or [])[:1]) if len(settings) == 1 else []
-    labels = run.test_labels() if done else None  # only then: the data may have to be loaded for it
-    if labels is None:
-        return None
-    arrays = run.arrays(done[0]["id"])
-    if "predicted" not in arrays or len(arrays["predicted"]) != len(labels):
+# ---------------------------------------------------------------- examples
+
+
+def _first_replicate(run: Run, plan: TrainingPlan) -> TrialOutcome | None:
+    """Replicate 0 of the first setting, if it is done."""
+    outcome = run.outcomes.get(plan.settings[0].trials[0])
+    return outcome if outcome is not None and outcome.is_done else None
+
+
+def mistakes(run: Run, plan: TrainingPlan) -> Figure | None:
+    """The test images that replicate 0 classified wrongly with the highest confidence."""
+    outcome = _first_replicate(run, plan) if len(plan.settings) == 1 else None
+    arrays = run.arrays(outcome.id) if outcome else {}
+    labels = run.test_labels() if "predicted" in arrays else None  # last, as it may load the data set
+    if labels is None or len(arrays["predicted"]) != len(labels):
         return None
     predicted, confidence = arrays["predicted"].astype(np.int64), arrays["confidence"].astype(float)
     wrong = np.flatnonzero(predicted != labels)
-    if 2 * len(wrong) > len(labels):  # a network that learnt nothing makes no telling mistakes
+    if not len(wrong) or 2 * len(wrong) > len(labels):  # an untrained network's mistakes show nothing
         return None
-    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:SHOWN_MISTAKES]
-    pixels = run.test_images(worst) if len(worst) else None
+    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:MAX_MISTAKES]
+    pixels = run.test_images(worst)
     if pixels is None:
         return None
-    names = class_names(run)
-    said = [f"{_named(names, labels[i])} → {_named(names, predicted[i])}" for i in worst]
-    rows = [ImageRow("", pixels[at : at + 10], said[at : at + 10]) for at in range(0, len(worst), 10)]
-    name = f"{slug(chapter['name'])}-mistakes"
+    names = run.plan.data.labels
+    captions = [f"{names[labels[i]]} → {names[predicted[i]]}" for i in worst]
+    rows = [
+        ImageRow("", pixels[start : start + MISTAKES_PER_ROW], captions[start : start + MISTAKES_PER_ROW])
+        for start in range(0, len(worst), MISTAKES_PER_ROW)
+    ]
     return Figure(
-        name=name,
+        name=f"{slug(plan.name)}-mistakes",
         title="The most confident mistakes",
         caption=(
-            f"Of the {len(labels):,} test images replicate 0 got {len(wrong):,} wrong; these are the "
-            f"{len(worst)} of which it was "
-            f"surest (softmax {percent1(confidence[worst[-1]])} and more). Below each: true class → what "
-            "the network said."
+            f"Replicate 0 misclassified {len(wrong):,} of the {len(labels):,} test images; these are the "
+            f"{len(worst)} with the highest softmax probability "
+            f"({format_percent(confidence[worst[-1]], 1)} or more). Below each: true class → predicted class."
         ),
-        alt=f"{len(worst)} test images with true and predicted class: {'; '.join(said)}.",
-        drawing=tile_drawing(rows, ink=is_ink(pixels), label_width=2),
-        header=("test image", "true", "predicted", "confidence"),
-        rows=tuple(
-            (int(i), _named(names, labels[i]), _named(names, predicted[i]), float(confidence[i]))
-            for i in worst
-        ),
+        alt=f"{len(worst)} test images with true and predicted class: {'; '.join(captions)}.",
+        svg=draw_grid(rows, ink=is_ink(pixels), label_width=2),
+        csv_header=("test image", "true", "predicted", "confidence"),
+        csv_rows=tuple((int(i), names[labels[i]], names[predicted[i]], float(confidence[i])) for i in worst),
     )
 
 
-def _named(names: list[str], label: Any) -> str:
-    return names[int(label)] if 0 <= int(label) < len(names) else str(int(label))
-
-
-def denoised_figures(run: RunData, chapter: Json) -> Figure | None:
-    """Ten test images clean, as shown to a denoiser, and as it gave them back."""
-    settings = settings_of(chapter)
-    done = done_of(run, (settings[0].get("trials") or [])[:1]) if settings else []
-    arrays = run.arrays(done[0]["id"]) if done else {}
-    if not {"clean", "shown", "output"} <= set(arrays):
+def denoised_examples(run: Run, plan: TrainingPlan) -> Figure | None:
+    """Ten test images: clean, corrupted, and as a denoiser restored them."""
+    outcome = _first_replicate(run, plan)
+    arrays = run.arrays(outcome.id) if outcome else {}
+    if "clean" not in arrays:
         return None
-    clean, shown, output = (arrays[key][:10] for key in ("clean", "shown", "output"))
-    ink = is_ink(clean)
-    before, after = (_psnr(clean, images) for images in (shown, output))
-    recipe = recipe_of(chapter)
-    corruption, scored_at = recipe.get("corruption") or {}, recipe.get("scored_at")
-    what = str(corruption.get("name", "nothing added")).replace("_", "-")
-    spans = sorted(set(corruption.get("strength") or [])) if scored_at is None else [scored_at]
-    strength = f", strength {' to '.join(f'{s:g}' for s in spans)}" if spans else ""
-    name = f"{slug(chapter['name'])}-cleaned"
+    clean, inputs, outputs = (arrays[key][:10] for key in ("clean", "inputs", "outputs"))
+    before, after = mean_psnr(clean, inputs), mean_psnr(clean, outputs)
+    before_text, after_text = (format_metric(value, "psnr") for value in (before, after))
+    recipe = run.plan.configs[plan.settings[0].config].recipe
+    rows = [ImageRow("clean", clean), ImageRow("corrupted", inputs), ImageRow("denoised", outputs)]
     return Figure(
-        name=name,
-        title="Clean, noisy, cleaned",
+        name=f"{slug(plan.name)}-denoised",
+        title="Clean, corrupted, denoised",
         caption=(
-            f"Ten test images, one draw of the noise ({what}{strength}), replicate 0. PSNR of these ten "
-            f"images against the clean ones: {before:.1f}{THIN}dB noisy, {after:.1f}{THIN}dB cleaned."
+            f"Ten test images, one draw of the noise ({_describe_corruption(recipe)}), replicate 0. Mean "
+            f"PSNR of these ten images: {before_text} corrupted, {after_text} denoised."
         ),
         alt=(
-            "Three rows of ten images: clean, noisy, cleaned. "
-            f"Cleaning raises the PSNR from {before:.1f} to {after:.1f} dB."
+            "Three rows of ten images: clean, corrupted, denoised. "
+            f"Denoising changes the mean PSNR from {before_text} to {after_text}."
         ),
-        drawing=tile_drawing(
-            [ImageRow("clean", clean), ImageRow("noisy", shown), ImageRow("cleaned", output)],
-            ink=ink,
-            label_width=48,
-        ),
-        header=("images", "psnr_db"),
-        rows=(("noisy", before), ("cleaned", after)),
+        svg=draw_grid(rows, ink=is_ink(clean), label_width=54),
+        csv_header=("images", "psnr_db"),
+        csv_rows=(("corrupted", before), ("denoised", after)),
     )
 
 
-def _psnr(clean: np.ndarray, images: np.ndarray) -> float:
-    """Mean over images of the peak signal-to-noise ratio in dB; 99 stands for equal images."""
-    gap = ((clean.astype(float) - images.astype(float)) / 255) ** 2
-    each = gap.reshape(len(gap), -1).mean(axis=1)
-    return float(np.mean(np.where(each > 0, -10 * np.log10(np.maximum(each, 1e-10)), 99)))
+def _describe_corruption(recipe: Recipe) -> str:
+    corruption = recipe.eval_corruption
+    if corruption is None:
+        return "no corruption"
+    strengths = " to ".join(f"{strength:g}" for strength in dict.fromkeys(corruption.strength))
+    return f"{humanize(corruption.name)}, strength {strengths}"
 
 
-def train_figures(run: RunData, chapter: Json) -> list[Figure]:
-    """Every figure of a training chapter that its outcomes allow."""
-    from inklab.report.figures.sweep_plots import sweep_figure
+def mean_psnr(clean: UInt8[np.ndarray, "n c h w"], images: UInt8[np.ndarray, "n c h w"]) -> float:
+    """Mean over images of the peak signal-to-noise ratio in dB; `MAX_PSNR` for equal images.
 
-    last = denoised_figures if is_denoiser(chapter) else mistakes
-    made = [sweep_figure(run, chapter), learning_curves(run, chapter), last(run, chapter)]
-    return [figure for figure in made if figure is not None]
+    Example:
+        >>> zeros, ones = np.zeros((1, 1, 2, 2), np.uint8), np.full((1, 1, 2, 2), 255, np.uint8)
+        >>> mean_psnr(zeros, ones), mean_psnr(zeros, zeros)
+        (0.0, 99.0)
+    """
+    squares = ((clean.astype(float) - images.astype(float)) / 255) ** 2
+    errors = squares.reshape(len(squares), -1).mean(axis=1)
+    return float(np.mean(np.where(errors > 0, 0.0 - 10 * np.log10(np.maximum(errors, 1e-10)), MAX_PSNR)))
+
+
+# ---------------------------------------------------------------- the metric of each setting
+
+
+def sweep_figure(plan: TrainingPlan, results: TrainingResults) -> Figure | None:
+    """Validation and test metric of every setting; None for an experiment with one setting."""
+    metrics = (SELECTION_METRIC[plan.task], REPORTED_METRIC[plan.task])
+    estimates = {
+        metric: [setting.metrics.get(metric, Estimate.empty()) for setting in results.settings]
+        for metric in metrics
+    }
+    ns = sorted({estimate.n for row in estimates.values() for estimate in row if estimate.n})
+    if len(results.settings) < 2 or not ns:
+        return None
+    name, keys = f"{slug(plan.name)}-sweep", ", ".join(plan.grid)
+    values = [setting.values for setting in results.settings]
+    labels = [grid_label(setting.values) for setting in results.settings]
+    base = get_metric(metrics[0].removeprefix("validation_"))
+    return Figure(
+        name=name,
+        title=f"{base.title} against {keys}",
+        caption=(
+            f"Dots: {_describe_dots(ns)}, spread horizontally so that they do not overlap. Horizontal line: "
+            "mean. Thick bar: 95% confidence interval of the mean (Student's t), which says how precisely "
+            "the mean is known. Thin bar with caps: mean ± 1 standard deviation, which says how much "
+            "single trainings differ."
+        ),
+        alt=_describe_sweep(labels, estimates, keys),
+        svg=plot(name, lambda sheet: _draw_sweep(sheet, values, estimates, keys), 4.3),
+        csv_header=("metric", keys, "mean", "sd", "n", "ci95_low", "ci95_high", "values"),
+        csv_rows=tuple(
+            (
+                metric,
+                label,
+                estimate.mean,
+                estimate.sd,
+                estimate.n,
+                *(_t_interval(estimate) or ("", "")),
+                " ".join(map(repr, estimate.values)),
+            )
+            for metric, row in estimates.items()
+            for label, estimate in zip(labels, row, strict=True)
+        ),
+    )
+
+
+def grid_label(values: Mapping[str, JsonValue]) -> str:
+    """A setting by its values alone, for axes and tables whose title names the keys.
+
+    Example:
+        >>> grid_label({"l2": 1e-6}), grid_label({"hidden": [64, 32], "l2": 0.0})
+        ('1e-6', '64-32, 0')
+    """
+    return ", ".join(format_value(value) for value in values.values())
+
+
+def _describe_dots(ns: Sequence[int]) -> str:
+    n = f"n = {ns[0]:,}" if len(ns) == 1 else f"n from {ns[0]:,} to {ns[-1]:,}"
+    if ns[-1] <= MAX_DOTS:
+        return f"one per replicate ({n})"
+    return f"replicates ({n}), at most {MAX_DOTS} of each setting, evenly from lowest to highest"
+
+
+def subsample(values: Sequence[float], n: int) -> list[float]:
+    """At most n of some values, in their order.
+
+    If there are more, those are kept that are evenly spaced by rank, from the lowest to the highest, so their
+    distribution stays the same.
+
+    Example:
+        >>> subsample([0.3, 0.1, 0.2], 3), subsample([0.5, 0.1, 0.4, 0.2, 0.3], 3)
+        ([0.3, 0.1, 0.2], [0.5, 0.1, 0.3])
+    """
+    if len(values) <= n:
+        return list(values)
+    ranks = np.linspace(0, len(values) - 1, n).round().astype(int)
+    indices = np.sort(np.argsort(np.asarray(values), kind="stable")[ranks])
+    return [values[index] for index in indices]
+
+
+def _t_interval(estimate: Estimate) -> Interval | None:
+    """Student's interval, which this figure shows; None if all replicates are equal."""
+    return estimate.interval if estimate.basis == "replicates" else None
+
+
+def _describe_sweep(labels: Sequence[str], estimates: Estimates, keys: str) -> str:
+    parts = []
+    for metric, row in estimates.items():
+        points = [
+            f"{label}: {_describe_estimate(estimate, metric)}"
+            for label, estimate in zip(labels, row, strict=True)
+            if estimate.n
+        ]
+        parts.append(f"{get_metric(metric).title} by {keys}: {'; '.join(points)}.")
+    return "Error-bar chart. " + " ".join(parts)
+
+
+def _describe_estimate(estimate: Estimate, metric: str) -> str:
+    interval = _t_interval(estimate)
+    mean = format_metric(estimate.mean or 0.0, metric)
+    return f"{mean} ({format_interval(interval, metric)})" if interval else mean
+
+
+def x_positions(values: Sequence[Mapping[str, JsonValue]]) -> tuple[Float[np.ndarray, " s"], bool]:
+    """Where settings stand on the axis, and whether it is a log scale (positions are powers of ten then).
+
+    Example:
+        >>> x_positions([{"l2": 0.001}, {"l2": 0.1}])[1], x_positions([{"k": 1}, {"k": 2}])[1]
+        (True, False)
+        >>> x_positions([{"optimizer": "sgd"}, {"optimizer": "adam"}])[1]
+        False
+    """
+    numbers = [value for entry in values if len(entry) == 1 for value in entry.values()]
+    positive = [
+        float(value)
+        for value in numbers
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= MAX_NUMBER
+    ]
+    if len(positive) == len(values) and max(positive) / min(positive) > MIN_LOG_RATIO:
+        return np.log10(np.array(positive)), True
+    return np.arange(len(values), dtype=float), False
+
+
+def _draw_sweep(
+    sheet: "Sheet", values: Sequence[Mapping[str, JsonValue]], estimates: Estimates, keys: str
+) -> None:
+    x, is_log = x_positions(values)
+    spacing = float(np.min(np.diff(np.sort(x)))) if len(np.unique(x)) == len(x) else 0.5
+    panels = sheet.subplots(len(estimates), 1, sharex=True)
+    for axes, (name, row) in zip(panels, estimates.items(), strict=True):
+        metric = get_metric(name)
+        for position, estimate in zip(x, row, strict=True):
+            _draw_estimate(axes, float(position), estimate, spacing)
+        set_ylabel_horizontal(axes, metric.title)
+        axes.set_xticks(x, [typeset(grid_label(entry)) for entry in values])
+        axes.grid(visible=False, axis="x")
+        axes.set_xlim(x.min() - 0.6 * spacing, x.max() + 0.6 * spacing)
+        if metric.is_share:
+            as_percent(axes.yaxis)
+    panels[-1].set_xlabel(f"{keys} (log scale)" if is_log else keys)
+    _add_sweep_legend(sheet)
+
+
+def _draw_estimate(axes: "Axes", x: float, estimate: Estimate, spacing: float) -> None:
+    if estimate.mean is None:
+        return
+    dots = subsample(estimate.values, MAX_DOTS)
+    offsets = np.linspace(-0.1, 0.1, len(dots)) if len(dots) > 1 else np.zeros(1)
+    # Ordered by replicate, not by value, so that no pattern appears; 7 is coprime to the usual counts.
+    order = [(7 * i) % len(dots) for i in range(len(dots))]
+    axes.plot(
+        x + (offsets[order] - 0.2) * spacing, dots, "o", color=PLACEHOLDER["c1"], alpha=0.6, markersize=3,
+        markeredgewidth=0,
+    )  # fmt: skip
+    if interval := _t_interval(estimate):
+        axes.plot([x] * 2, interval, color=PLACEHOLDER["c2"], linewidth=6, solid_capstyle="butt")
+    ends = [x - 0.09 * spacing, x + 0.09 * spacing]
+    axes.plot(ends, [estimate.mean] * 2, color=PLACEHOLDER["ink"], linewidth=1.4)
+    if estimate.sd:
+        position, color = x + 0.2 * spacing, PLACEHOLDER["muted"]
+        axes.errorbar(position, estimate.mean, yerr=estimate.sd, color=color, linewidth=1, capsize=3)
+
+
+def _add_sweep_legend(sheet: "Sheet") -> None:
+    from matplotlib.lines import Line2D
+
+    color = PLACEHOLDER
+    handles = [
+        Line2D([], [], linestyle="", marker="o", color=color["c1"], markersize=3, label="replicate"),
+        Line2D([], [], linewidth=1.4, color=color["ink"], label="mean"),
+        Line2D([], [], linewidth=6, color=color["c2"], solid_capstyle="butt", label="95% CI of the mean"),
+        Line2D([], [], linewidth=0.9, color=color["muted"], marker="|", markersize=6, label="± 1 SD"),
+    ]  # fmt: skip
+    sheet.legend(handles=handles, loc="outside upper left", ncols=4)

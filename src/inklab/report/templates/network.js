@@ -1,17 +1,16 @@
-// What a dense network computes, all of it. Play with it in the browser's console: `inklab.judge(inklab.examples[3].image)`.
+// What a dense network computes. Try it in the browser's console: `inklab.predict(inklab.examples[3].image)`.
 
-/** What becomes of a layer's sums. */
 const ACTIVATIONS = {
   relu: (sums) => sums.map((sum) => Math.max(0, sum)),
-  sigmoid: (sums) => sums.map((sum) => 1 / (1 + Math.exp(-sum))), // Each between 0 and 1: a pixel.
-  softmax: (sums) => { // All above 0, together 1: probabilities. The largest is taken off first: e^800 is no number.
+  sigmoid: (sums) => sums.map((sum) => 1 / (1 + Math.exp(-sum))), // Each in [0, 1]: a pixel.
+  softmax: (sums) => { // Probabilities. The largest sum is subtracted first: e^800 overflows.
     const largest = Math.max(...sums), parts = sums.map((sum) => Math.exp(sum - largest));
-    const all = parts.reduce((total, part) => total + part, 0);
-    return parts.map((part) => part / all);
+    const total = parts.reduce((sum, part) => sum + part, 0);
+    return parts.map((part) => part / total);
   },
 };
 
-/** One layer: every unit adds up its inputs, each times a weight of its own, and a bias. */
+/** One layer: activation(weights @ inputs + bias). */
 function dense({ weights, bias, activation }, inputs) {
   const sums = Array.from(bias, (sum, unit) => {
     for (let i = 0; i < inputs.length; i++) sum += weights[unit * inputs.length + i] * inputs[i];
@@ -20,22 +19,22 @@ function dense({ weights, bias, activation }, inputs) {
   return ACTIVATIONS[activation](sums);
 }
 
-/** A network: pixels from 0 to 1 are scaled, and pass through one layer after the other. */
-export function forward({ mean, spread, layers }, pixels) {
-  return layers.reduce((values, layer) => dense(layer, values), Array.from(pixels, (pixel) => (pixel - mean) / spread));
+/** A network: pixels in [0, 1] are normalized and pass through the layers. */
+export function forward({ mean, std, layers }, pixels) {
+  return layers.reduce((values, layer) => dense(layer, values), Array.from(pixels, (pixel) => (pixel - mean) / std));
 }
 
 /** Salt and pepper: each pixel is replaced with probability `strength`, by black or white with equal chance. */
-export function spoiled(pixels, strength, seed) {
-  const random = dice(seed); // One throw a pixel, whatever the strength: so a slider adds to the noise that is there.
+export function corrupt(pixels, strength, seed) {
+  const random = randomNumbers(seed); // One number per pixel, whatever the strength: more strength only adds noise.
   return Array.from(pixels, (pixel) => {
-    const thrown = random();
-    return thrown < strength / 2 ? 1 : thrown < strength ? 0 : pixel;
+    const number = random();
+    return number < strength / 2 ? 1 : number < strength ? 0 : pixel;
   });
 }
 
-/** Numbers from 0 to 1 that look like chance and are the same for the same seed (mulberry32). */
-function dice(seed) {
+/** Pseudorandom numbers in [0, 1), the same for the same seed (mulberry32). */
+function randomNumbers(seed) {
   return () => {
     seed = (seed + 0x6d2b79f5) | 0;
     let mixed = Math.imul(seed ^ (seed >>> 15), 1 | seed);
@@ -44,14 +43,13 @@ function dice(seed) {
   };
 }
 
-/** A network as the page holds it, its weights as text, made ready: floats, each layer's row by row. */
-export function opened(network) {
-  const floats = (text) => new Float32Array(bytes(text).buffer);
+/** A network from the page's data: its weights are base64 of float32, each layer's row by row. */
+export function decodeNetwork(network) {
+  const floats = (text) => new Float32Array(decodeBase64(text).buffer);
   const layer = ({ activation, weights, bias }) => ({ activation, weights: floats(weights), bias: floats(bias) });
   return network && { ...network, layers: network.layers.map(layer) };
 }
 
-/** The bytes that base64 tells. */
-export function bytes(text) {
+export function decodeBase64(text) {
   return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 }

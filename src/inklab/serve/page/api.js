@@ -1,65 +1,65 @@
-// Asking the server: errors as one line, trouble that passes tried again, and never more than one question of a kind.
+// Requests to the server: errors as one line, retries of errors that pass, and at most one request of a kind at a time.
 
-/** What the server, or its absence, has to say. `passing`: asking again may help. */
-export class Trouble extends Error {
-  constructor(message, { passing = false } = {}) {
+/** What the server, or its absence, has to say. `temporary`: a retry may succeed. */
+export class ApiError extends Error {
+  constructor(message, { temporary = false } = {}) {
     super(message);
-    this.passing = passing;
+    this.temporary = temporary;
   }
 }
 
-let open = 0; // questions that are under way
+let pending = 0; // requests without a response
 
-function count(one) {
-  open += one;
-  document.getElementById("main").ariaBusy = String(open > 0);
+function countPending(change) {
+  pending += change;
+  document.getElementById("main").ariaBusy = String(pending > 0);
 }
 
-/** Ask for JSON: GET, or POST if there is a body. While something is asked, the page says that it is busy. */
-export async function ask(path, body, signal) {
-  count(1);
+/** Request JSON: GET, or POST if there is a body. Until the response is there, the page is marked as busy. */
+export async function request(path, body, signal) {
+  countPending(1);
   try {
-    return await answerOf(path, body, signal);
+    return await fetchJson(path, body, signal);
   } finally {
-    count(-1);
+    countPending(-1);
   }
 }
 
-async function answerOf(path, body, signal) {
-  const how = body === undefined ? {} : {
+async function fetchJson(path, body, signal) {
+  const options = body === undefined ? {} : {
     method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body),
   };
-  let answer;
+  let response;
   try {
-    answer = await fetch(path, { ...how, signal, cache: "no-store" });
+    response = await fetch(path, { ...options, signal, cache: "no-store" });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Trouble("The server does not answer. Is inklab serve still running?", { passing: true });
+    throw new ApiError("The server does not answer. Is inklab serve still running?", { temporary: true });
   }
-  const told = await answer.json().catch(() => null);
-  if (answer.ok && told !== null) return told;
-  const busy = [429, 502, 503, 504].includes(answer.status);
-  const line = typeof told?.error === "string" ? told.error : `The server answered ${answer.status}.`;
-  throw new Trouble(line, { passing: busy });
+  const json = await response.json().catch(() => null);
+  if (response.ok && json !== null) return json;
+  const temporary = [429, 502, 503, 504].includes(response.status);
+  const message = typeof json?.error === "string" ? json.error : `The server responded with status ${response.status}.`;
+  throw new ApiError(message, { temporary });
 }
 
 /**
- * One question in flight, and the newest one next: what was asked in between is left out.
+ * One request in flight, and the latest one next; those in between are dropped.
  *
- * So a hand that draws, or a slider that moves, is answered as fast as the server can, and never late.
+ * So a hand that draws, or a slider that moves, gets responses as fast as the server can give them, and never late ones.
  */
-export class Newest {
-  /** @param answered called with (answer, question); @param failed with a Trouble, or null when it is over. */
-  constructor(path, answered, failed) {
-    Object.assign(this, { path, answered, failed, next: null, flight: null, waits: 0, timer: 0 });
+export class LatestOnly {
+  /** @param onResponse called with (response, body); @param onError with an ApiError, or null when it is over. */
+  constructor(path, onResponse, onError) {
+    Object.assign(this, { path, onResponse, onError, next: null, flight: null, delay: 0, timer: 0 });
   }
 
-  ask(question) {
-    this.next = question;
-    if (!this.flight && !this.timer) this._go();
+  request(body) {
+    this.next = body;
+    if (!this.flight && !this.timer) this._send();
   }
 
-  /** Forget what was asked: nothing that is under way is answered any more. */
+  /** Drop all requests: no response is handled any more. */
   cancel() {
     this.next = null;
     clearTimeout(this.timer);
@@ -68,57 +68,57 @@ export class Newest {
     this.flight = null;
   }
 
-  /** Try again at once what trouble held up. */
+  /** Retry now what waits for an error to pass. */
   retry() {
     if (!this.timer) return;
     clearTimeout(this.timer);
     this.timer = 0;
-    this._go();
+    this._send();
   }
 
-  async _go() {
-    const question = this.next;
-    if (question === null) return;
+  async _send() {
+    const body = this.next;
+    if (body === null) return;
     this.next = null;
     const flight = (this.flight = new AbortController());
     try {
-      const answer = await ask(this.path, question, flight.signal);
+      const response = await request(this.path, body, flight.signal);
       if (this.flight !== flight) return;
-      this.waits = 0;
-      this.failed(null);
-      this.answered(answer, question);
+      this.delay = 0;
+      this.onError(null);
+      this.onResponse(response, body);
     } catch (error) {
       if (this.flight !== flight) return;
-      this._trouble(error, question);
+      this._fail(error, body);
     }
     this.flight = null;
-    if (this.next !== null && !this.timer) this._go();
+    if (this.next !== null && !this.timer) this._send();
   }
 
-  _trouble(error, question) {
-    if (!(error instanceof Trouble)) throw error;
-    this.failed(error);
-    if (!error.passing) return;
-    this.next ??= question;
-    this.waits = Math.min(8000, Math.max(500, 2 * this.waits));
-    this.timer = setTimeout(() => this.retry(), this.waits);
+  _fail(error, body) {
+    if (!(error instanceof ApiError)) throw error;
+    this.onError(error);
+    if (!error.temporary) return;
+    this.next ??= body;
+    this.delay = Math.min(8000, Math.max(500, 2 * this.delay));
+    this.timer = setTimeout(() => this.retry(), this.delay);
   }
 }
 
-/** The one place on the page where trouble is shown, and from where it is tried again. */
-export class Complaints {
-  constructor(place, button) {
-    Object.assign(this, { place, button, open: new Map() });
-    button.addEventListener("click", () => this.open.forEach((_, who) => who.retry?.()));
+/** Where the page shows errors, with a button that retries. */
+export class ErrorList {
+  constructor(element, button) {
+    Object.assign(this, { element, button, errors: new Map() });
+    button.addEventListener("click", () => this.errors.forEach((_, source) => source.retry?.()));
   }
 
-  /** @param who whom it concerns, such as a Newest; null as error: it is over. */
-  show(who, error) {
-    if (error) this.open.set(who, error);
-    else this.open.delete(who);
-    const first = [...this.open.values()][0];
-    this.place.hidden = !first;
-    if (first && this.place.firstChild.textContent !== first.message) this.place.firstChild.textContent = first.message;
-    this.button.hidden = !first?.passing;
+  /** @param source what failed, such as a LatestOnly; null as error: it is over. */
+  show(source, error) {
+    if (error) this.errors.set(source, error);
+    else this.errors.delete(source);
+    const first = [...this.errors.values()][0];
+    this.element.hidden = !first;
+    if (first && this.element.firstChild.textContent !== first.message) this.element.firstChild.textContent = first.message;
+    this.button.hidden = !first?.temporary;
   }
 }

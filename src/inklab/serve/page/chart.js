@@ -1,15 +1,15 @@
-// What the page's small drawings share: scales, ticks, lines, and series that differ in more than colour.
+// What the page's charts share: scales, ticks, lines, and series that differ in more than color.
 
 import { svg } from "./dom.js";
 
-/** Colour, dashes and marker of the series of a drawing, in the report's order. */
+/** Color, dashes and marker of each series, in the report's order. */
 export const SERIES = [
-  { colour: "c1", dash: null, marker: "circle" },
-  { colour: "c2", dash: "7 2.5", marker: "square" },
-  { colour: "c3", dash: "2 2.5", marker: "triangle" },
-  { colour: "c4", dash: "8 2.5 2 2.5", marker: "diamond" },
-  { colour: "c5", dash: "4 1.6", marker: "down" },
-  { colour: "c6", dash: "10 3", marker: "plus" },
+  { color: "c1", dash: null, marker: "circle" },
+  { color: "c2", dash: "7 2.5", marker: "square" },
+  { color: "c3", dash: "2 2.5", marker: "triangle" },
+  { color: "c4", dash: "8 2.5 2 2.5", marker: "diamond" },
+  { color: "c5", dash: "4 1.6", marker: "down" },
+  { color: "c6", dash: "10 3", marker: "plus" },
 ];
 export const series = (index) => SERIES[index % SERIES.length];
 
@@ -22,33 +22,33 @@ const MARKERS = {
   plus: "M-1.4 -4h2.8v2.6h2.6v2.8h-2.6v2.6h-2.8v-2.6h-2.6v-2.8h2.6z",
 };
 
-export const marker = (look, x, y) =>
-  svg("path", { d: MARKERS[look.marker], transform: `translate(${x} ${y})`, class: `mark ${look.colour}` });
+export const marker = (style, x, y) =>
+  svg("path", { d: MARKERS[style.marker], transform: `translate(${x} ${y})`, class: `mark ${style.color}` });
 
-/** A short piece of a series, for legends. */
-export function swatch(look) {
+/** A short line in the style of a series, for legends. */
+export function swatch(style) {
   const drawing = svg("svg", { viewBox: "0 0 28 12", width: 28, height: 12, class: "swatch", "aria-hidden": "true" });
   drawing.append(
-    svg("line", { x1: 0, x2: 28, y1: 6, y2: 6, class: `line ${look.colour}`, "stroke-dasharray": look.dash }),
-    marker(look, 14, 6),
+    svg("line", { x1: 0, x2: 28, y1: 6, y2: 6, class: `line ${style.color}`, "stroke-dasharray": style.dash }),
+    marker(style, 14, 6),
   );
   return drawing;
 }
 
-/** A function from values to places. */
+/** A function from values to positions. */
 export const scale = (low, high, from, to) => {
-  const across = high - low || 1;
-  return (value) => from + ((value - low) / across) * (to - from);
+  const range = high - low || 1;
+  return (value) => from + ((value - low) / range) * (to - from);
 };
 
 /** Round numbers from low to high, about so many. */
 export function ticks(low, high, about) {
   const raw = (high - low || 1) / about;
   const power = 10 ** Math.floor(Math.log10(raw));
-  const step = power * [1, 2, 5, 10].find((each) => each * power >= raw * 0.999);
-  const found = [];
-  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) found.push(Number((i * step).toPrecision(12)));
-  return found;
+  const step = power * [1, 2, 5, 10].find((factor) => factor * power >= raw * 0.999);
+  const values = [];
+  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) values.push(Number((i * step).toPrecision(12)));
+  return values;
 }
 
 /** A line through points; a gap where a value is missing. */
@@ -62,32 +62,32 @@ export function path(points) {
   return text;
 }
 
-/** The area between two lines over the same places. */
+/** The area between two lines over the same positions. */
 export const area = (upper, lower) => `${path(upper)}${path([...lower].reverse()).replace("M", "L")}Z`;
 
-/** The value of a series between two of its places. */
-export function between(places, values, at) {
-  if (at <= places[0]) return values[0];
-  for (let i = 1; i < places.length; i++) {
-    if (at > places[i]) continue;
-    const share = (at - places[i - 1]) / (places[i] - places[i - 1]);
+/** A series' value at a position, interpolated linearly. */
+export function interpolate(positions, values, at) {
+  if (at <= positions[0]) return values[0];
+  for (let i = 1; i < positions.length; i++) {
+    if (at > positions[i]) continue;
+    const share = (at - positions[i - 1]) / (positions[i] - positions[i - 1]);
     return values[i - 1] + share * (values[i] - values[i - 1]);
   }
   return values.at(-1);
 }
 
-/** Lines across at the ticks of y with their words, and the words of x below. */
-export function grid({ x, y, left, right, bottom, xs, ys, word = String, across = String }) {
-  const drawn = svg("g", { class: "axis" });
+/** Horizontal lines and labels at the ticks of y, and the labels of x below. */
+export function axes({ x, y, left, right, bottom, xs, ys, formatY = String, formatX = String }) {
+  const group = svg("g", { class: "axis" });
   for (const value of ys) {
-    drawn.append(
+    group.append(
       svg("line", { x1: left, x2: right, y1: y(value), y2: y(value), class: "rule" }),
-      svg("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end", text: word(value) }),
+      svg("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end", text: formatY(value) }),
     );
   }
-  drawn.append(svg("line", { x1: left, x2: right, y1: bottom, y2: bottom, class: "base" }));
+  group.append(svg("line", { x1: left, x2: right, y1: bottom, y2: bottom, class: "base" }));
   for (const value of xs) {
-    drawn.append(svg("text", { x: x(value), y: bottom + 16, "text-anchor": "middle", text: across(value) }));
+    group.append(svg("text", { x: x(value), y: bottom + 16, "text-anchor": "middle", text: formatX(value) }));
   }
-  return drawn;
+  return group;
 }

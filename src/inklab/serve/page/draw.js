@@ -1,56 +1,57 @@
-// The view where one draws: what the network sees of it, what noise and cleaning do to that, and how it is judged.
+// The view for drawing: the image that the networks get, corrupted and denoised, and the predictions for it.
 
-import { Newest, Trouble, ask } from "./api.js";
-import { byId, el, perFrame, tell } from "./dom.js";
+import { ApiError, LatestOnly, request } from "./api.js";
+import { Corruption } from "./corruption.js";
+import { byId, el, perFrame, setText } from "./dom.js";
 import { Pad } from "./drawing.js";
-import { frame } from "./framing.js";
-import { fileText, fromLink, toBytes, toLink, toText } from "./images.js";
-import { Judges, verdictOf } from "./judge.js";
-import { Noise } from "./noise.js";
+import { number } from "./format.js";
+import { encodeBase64, encodeFile, fromUrlSafe, toUrlSafe } from "./images.js";
 import { preview, takePictures } from "./pictures.js";
-import { number } from "./words.js";
+import { Predictions, summarize } from "./predictions.js";
+import { preprocess } from "./preprocessing.js";
 
-const FINE = 10; // pad pixels for each pixel of an image: enough for strokes to be as smooth as the training images'
-const MOST = 560; // pad pixels a side
-const QUIET = 900; // ms without a change before a screen reader is told
-const FEW = 4; // pipelines shown at first where the study compares none
+const RASTER_SCALE = 10; // pad pixels for each pixel of an image: strokes are then as smooth as those of training images
+const MIN_RASTER = 280, MAX_RASTER = 560; // pad pixels a side
+const QUIET_DELAY = 900; // ms without a change before a screen reader announces the predictions
+const DEFAULT_PIPELINES = 4; // shown at first where the study compares none
 
 export class Draw {
-  /** @param page {networks, state, painter, complaints}. */
+  /** @param page {networks, state, painter, errors}. */
   constructor(page) {
     Object.assign(this, page);
     this.pad = new Pad(byId("pad"), { pen: this.state.now.pen });
-    this.noise = new Noise(this.networks, this.state);
-    this.judges = new Judges(byId("judges"), this.networks, this.painter, this.noise.curve);
+    this.corruption = new Corruption(this.networks, this.state);
+    this.predictions = new Predictions(byId("predictions"), this.networks, this.painter, this.corruption.curve);
     this.stages = new Stages(byId("stages"), this.networks, this.painter);
-    this.known = this.networks.pipelines.map(({ id }) => id);
-    const failed = (who) => (error) => this.complaints.show(this[who], error);
-    this.predicting = new Newest("/api/predict", (answer) => this._judged(answer), failed("predicting"));
-    this.denoising = new Newest("/api/denoise", (answer) => this.stages.cleaned(answer), failed("denoising"));
-    this.picture = null; // bytes of a picture that is judged in place of the drawing
-    this.look = perFrame(() => this._look());
-    this._tools();
-    this._chips();
-    this.state.addEventListener("change", (event) => this._changed(event));
+    this.available = this.networks.pipelines.map(({ id }) => id);
+    const onError = (name) => (error) => this.errors.show(this[name], error);
+    this.predicting = new LatestOnly("/api/predict", (response) => this._onPredicted(response), onError("predicting"));
+    this.denoising = new LatestOnly("/api/denoise", (response) => this.stages.showDenoised(response), onError("denoising"));
+    this.picture = null; // bytes of a picture that is classified instead of the drawing
+    this.refresh = perFrame(() => this._refresh());
+    this._setUpTools();
+    this._setUpChips();
+    this.state.addEventListener("change", (event) => this._onChange(event));
     this._restore();
   }
 
-  /** The pipelines on show: those chosen that exist, else those that the study compares. */
-  get shown() {
-    const chosen = this.state.now.pipelines?.filter((id) => this.known.includes(id)) ?? [];
+  /** The pipelines with a column: the chosen ones that exist, else those that the study compares. */
+  get pipelines() {
+    const chosen = this.state.now.pipelines?.filter((id) => this.available.includes(id)) ?? [];
     if (chosen.length) return chosen;
-    const compared = Object.keys(this.networks.curves?.pipelines ?? {}).filter((id) => this.known.includes(id));
-    return compared.length ? compared : this.known.slice(0, FEW);
+    const compared = Object.keys(this.networks.robustness_curves?.pipelines ?? {});
+    const usable = compared.filter((id) => this.available.includes(id));
+    return usable.length ? usable : this.available.slice(0, DEFAULT_PIPELINES);
   }
 
-  // ---- what is drawn
+  // ---- the drawing or picture
 
-  _tools() {
+  _setUpTools() {
     const { pad, state } = this;
     pad.addEventListener("change", () => {
-      state.set({ ink: pad.empty ? "" : pad.toText() });
-      this._invite();
-      this.look();
+      state.set({ drawing: pad.empty ? "" : pad.toText() });
+      this._showInvitation();
+      this.refresh();
     });
     byId("undo").addEventListener("click", () => pad.undo());
     byId("clear").addEventListener("click", () => {
@@ -59,95 +60,96 @@ export class Draw {
     });
     byId("pen").value = pad.pen;
     byId("pen").addEventListener("input", (event) => state.set({ pen: Number(event.target.value) }));
-    byId("off").addEventListener("click", () => {
+    byId("remove-picture").addEventListener("click", () => {
       state.set({ picture: "" });
       byId("pad").focus();
     });
     const parts = { button: byId("open"), input: byId("file"), area: byId("paper") };
     takePictures(parts, this.networks.limits, () => !byId("draw").hidden, (file) => this._take(file),
-      (line) => this.complaints.show("picture", new Trouble(line)));
+      (message) => this.errors.show("picture", new ApiError(message)));
   }
 
   async _take(file) {
-    this.complaints.show("picture", null);
+    this.errors.show("picture", null);
     try {
-      const question = { picture: await fileText(file), pipelines: this.shown.slice(0, 1) };
-      const { images: [{ image }] } = await ask("/api/predict", question);
-      this.state.set({ picture: toLink(image) });
-      if (await preview(byId("over"), file)) byId("over").setAttribute("aria-label", `The picture that is judged: ${file.name}`);
+      const body = { picture: await encodeFile(file), pipelines: this.pipelines.slice(0, 1) };
+      const { images: [{ input }] } = await request("/api/predict", body);
+      this.state.set({ picture: toUrlSafe(input) });
+      const canvas = byId("picture");
+      if (await preview(canvas, file)) canvas.setAttribute("aria-label", `The picture to classify: ${file.name}`);
     } catch (error) {
-      this.complaints.show("picture", error instanceof Trouble ? error : new Trouble(`'${file.name}' can't be read.`));
+      this.errors.show("picture", error instanceof ApiError ? error : new ApiError(`'${file.name}' can't be read.`));
     }
   }
 
-  _setPicture() {
+  _showPicture() {
     const text = this.state.now.picture;
-    this.picture = text ? toBytes(fromLink(text), this.painter.bytes) : null;
-    const over = byId("over");
-    over.hidden = byId("off").hidden = !this.picture;
+    this.picture = text ? this.painter.decode(fromUrlSafe(text)) : null;
+    const canvas = byId("picture");
+    canvas.hidden = byId("remove-picture").hidden = !this.picture;
     if (this.picture) {
-      this.painter.paint(over, this.picture);
-      over.setAttribute("aria-label", "The picture that is judged");
+      this.painter.paint(canvas, this.picture);
+      canvas.setAttribute("aria-label", "The picture to classify");
     }
     for (const id of ["undo", "pen"]) byId(id).disabled = Boolean(this.picture);
-    this._invite();
+    this._showInvitation();
   }
 
-  _invite() {
+  _showInvitation() {
     byId("invitation").hidden = Boolean(this.picture) || !this.pad.empty;
   }
 
-  /** Bytes of what is judged, as the network sees it: the picture, or the drawing; null where there is neither. */
+  /** Bytes of the image to classify: of the picture or the drawing; null where there is neither. */
   current() {
     if (this.picture || this.pad.empty) return this.picture;
     const { height, width } = this.painter.image;
-    const side = Math.min(MOST, Math.max(280, FINE * Math.max(height, width)));
-    return frame(this.pad.raster(side), side, this.networks.framing);
+    const side = Math.min(MAX_RASTER, Math.max(MIN_RASTER, RASTER_SCALE * Math.max(height, width)));
+    return preprocess(this.pad.raster(side), side, this.networks.preprocessing);
   }
 
-  // ---- what is asked and answered
+  // ---- requests and responses
 
-  /** Look at what is there now, and have it judged. */
-  _look() {
+  /** Show the current image and request predictions for it. */
+  _refresh() {
     const image = this.current();
-    this.stages.seen(image);
+    this.stages.showInput(image);
     if (!image) {
       this.predicting.cancel();
       this.denoising.cancel();
-      this.stages.answered(null);
-      this._say(null);
+      this.stages.show(null);
+      this._showPredictions(null);
       return;
     }
-    const question = { images: [toText(image)], noise: this.noise.question };
-    this.predicting.ask({ ...question, pipelines: this.shown });
-    if (this.stages.needsDenoiser(this.shown)) this.denoising.ask({ ...question, denoiser: this.networks.denoisers[0] });
+    const body = { images: [encodeBase64(image)], corruption: this.corruption.request };
+    this.predicting.request({ ...body, pipelines: this.pipelines });
+    if (this.stages.needDenoiser(this.pipelines)) this.denoising.request({ ...body, denoiser: this.networks.denoisers[0] });
   }
 
-  _judged({ images: [answer] }) {
-    this.stages.answered(answer);
-    this._say(answer.judgements);
+  _onPredicted({ images: [image] }) {
+    this.stages.show(image);
+    this._showPredictions(image.predictions);
   }
 
-  _say(judgements) {
-    this.judges.tell(judgements);
-    const verdict = verdictOf(judgements);
-    tell(byId("verdict"), verdict);
-    clearTimeout(this.saying);
-    this.saying = setTimeout(() => tell(byId("said"), verdict), QUIET);
+  _showPredictions(predictions) {
+    this.predictions.update(predictions);
+    const summary = summarize(predictions);
+    setText(byId("summary"), summary);
+    clearTimeout(this.announcing);
+    this.announcing = setTimeout(() => setText(byId("announcement"), summary), QUIET_DELAY);
   }
 
-  // ---- what is chosen
+  // ---- choices
 
-  _chips() {
+  _setUpChips() {
     const choose = byId("choose");
-    choose.hidden = this.known.length < 2;
+    choose.hidden = this.available.length < 2;
     addEventListener("pointerdown", (event) => { choose.open &&= choose.contains(event.target); });
     choose.addEventListener("keydown", (event) => {
       if (event.key !== "Escape" || !choose.open) return;
       choose.open = false;
       choose.querySelector("summary").focus();
     });
-    byId("chips").append(...this.known.map((id) => el("label", {},
+    byId("chips").append(...this.available.map((id) => el("label", {},
       el("input", { type: "checkbox", value: id, onchange: () => this._choose() }), el("span", { text: id }))));
   }
 
@@ -155,74 +157,82 @@ export class Draw {
     const boxes = [...byId("chips").querySelectorAll("input")];
     const chosen = boxes.filter((box) => box.checked).map((box) => box.value);
     if (chosen.length) this.state.set({ pipelines: chosen });
-    else this._sync(); // one is the least
+    else this._sync(); // at least one stays
   }
 
-  _changed({ keys, restored }) {
-    if (restored && keys.has("ink")) this.pad.fromText(this.state.now.ink);
-    if (keys.has("picture")) this._setPicture();
+  _onChange({ keys, restored }) {
+    if (restored && keys.has("drawing")) this.pad.fromText(this.state.now.drawing);
+    if (keys.has("picture")) this._showPicture();
     this._sync();
-    if (["picture", "noise", "corruption", "seed", "pipelines"].some((key) => keys.has(key))) this.look();
+    if (["picture", "strength", "corruption", "seed", "pipelines"].some((key) => keys.has(key))) this.refresh();
   }
 
   _restore() {
-    if (this.state.now.ink) this.pad.fromText(this.state.now.ink);
-    this._setPicture();
+    if (this.state.now.drawing) this.pad.fromText(this.state.now.drawing);
+    this._showPicture();
     this._sync();
-    this.look();
+    this.refresh();
   }
 
   _sync() {
     this.pad.pen = this.state.now.pen;
     byId("pen").value = this.state.now.pen;
-    this.noise.sync();
-    this.judges.show(this.shown);
-    this.judges.measured(this.noise.measured);
-    this.stages.strength(this.noise.strength);
-    for (const box of byId("chips").querySelectorAll("input")) box.checked = this.shown.includes(box.value);
+    this.corruption.sync();
+    this.predictions.show(this.pipelines);
+    this.predictions.showRecall(this.corruption.measuredStrength);
+    this.stages.showStrength(this.corruption.strength);
+    for (const box of byId("chips").querySelectorAll("input")) box.checked = this.pipelines.includes(box.value);
   }
 }
 
-/** The image on its way: as framed, with noise, cleaned. */
+/** The image on its way through a pipeline: input, corrupted, denoised. */
 class Stages {
-  constructor(place, { denoisers, pipelines, corruptions }, painter) {
+  constructor(list, { denoisers, pipelines, corruptions }, painter) {
     Object.assign(this, { painter, denoiser: denoisers[0] ?? null });
     this.parts = new Map(pipelines.map(({ id, parts }) => [id, parts]));
     const { height, width } = painter.image;
-    this.first = stage(place, "What the network sees", `${height} × ${width}`);
-    this.noisy = corruptions.length ? stage(place, "With noise", "none yet") : null;
-    this.clean = this.denoiser ? stage(place, "Cleaned", `by the ${this.denoiser}`) : null;
+    this.input = addStage(list, "Input", `${height} × ${width} pixels`);
+    this.corrupted = corruptions.length ? addStage(list, "Corrupted", "not yet") : null;
+    this.denoised = this.denoiser ? addStage(list, "Denoised", `by ${this.denoiser}`) : null;
   }
 
-  seen(image) {
-    this.painter.paint(this.first.canvas, image);
+  showInput(image) {
+    this.painter.paint(this.input.canvas, image);
   }
 
-  strength(strength) {
-    if (this.noisy) tell(this.noisy.note, strength ? `strength ${number(strength)}` : "none yet");
+  showStrength(strength) {
+    if (this.corrupted) setText(this.corrupted.note, strength ? `strength ${number(strength)}` : "not yet");
   }
 
-  /** What the server said, or null for nothing drawn. */
-  answered(answer) {
-    const paint = (part, text) => part && this.painter.paint(part.canvas, text ? toBytes(text, this.painter.bytes) : null);
-    paint(this.noisy, answer?.shown);
-    const through = answer?.judgements.find(({ pipeline }) => this.parts.get(pipeline)[0] === this.denoiser);
-    if (through || !answer) paint(this.clean, through?.seen);
+  /** @param image what the server responded, or null where nothing is drawn. */
+  show(image) {
+    this._paint(this.corrupted, image?.corrupted);
+    const own = image?.predictions.find(({ pipeline }) => this._startsWithDenoiser(pipeline));
+    if (own || !image) this._paint(this.denoised, own?.denoised);
   }
 
-  /** Whether no pipeline among these tells what the denoiser makes of it. */
-  needsDenoiser(ids) {
-    return this.denoiser !== null && !ids.some((id) => this.parts.get(id)[0] === this.denoiser);
+  showDenoised({ images: [{ denoised }] }) {
+    this._paint(this.denoised, denoised);
   }
 
-  cleaned({ images: [{ cleaned }] }) {
-    this.painter.paint(this.clean.canvas, toBytes(cleaned, this.painter.bytes));
+  /** Whether none of these pipelines contains what the denoiser makes of the image. */
+  needDenoiser(ids) {
+    return this.denoiser !== null && !ids.some((id) => this._startsWithDenoiser(id));
+  }
+
+  _startsWithDenoiser(id) {
+    const parts = this.parts.get(id);
+    return parts[0] === this.denoiser && parts.length === 2;
+  }
+
+  _paint(stage, text) {
+    if (stage) this.painter.paint(stage.canvas, text ? this.painter.decode(text) : null);
   }
 }
 
-function stage(place, title, said) {
+function addStage(list, title, text) {
   const canvas = el("canvas", { role: "img", "aria-label": title });
-  const note = el("span", { class: "small", text: said });
-  place.append(el("li", {}, canvas, el("p", {}, el("strong", { text: title }), " ", note)));
+  const note = el("span", { class: "small", text });
+  list.append(el("li", {}, canvas, el("p", {}, el("strong", { text: title }), " ", note)));
   return { canvas, note };
 }

@@ -1,7 +1,7 @@
-// Images as bytes: base64 as the server speaks it, and onto canvases pixel by pixel.
+// Images as bytes: base64 as in the API, and onto canvases pixel by pixel.
 
-/** Bytes as base64. */
-export function toText(bytes) {
+/** Bytes to base64. */
+export function encodeBase64(bytes) {
   let text = "";
   for (let start = 0; start < bytes.length; start += 8192) {
     text += String.fromCharCode(...bytes.subarray(start, start + 8192));
@@ -9,8 +9,8 @@ export function toText(bytes) {
   return btoa(text);
 }
 
-/** Base64 as bytes; null if it is none, or holds another number of bytes than expected. */
-export function toBytes(text, expected) {
+/** Base64 to bytes; null if it is none, or has another number of bytes than expected. */
+export function decodeBase64(text, expected) {
   try {
     const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
     return expected === undefined || bytes.length === expected ? bytes : null;
@@ -19,24 +19,29 @@ export function toBytes(text, expected) {
   }
 }
 
-/** Base64 as it may stand in an address, and back. */
-export const toLink = (text) => text.replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
-export const fromLink = (text) => text.replaceAll("-", "+").replaceAll("_", "/");
+/** Base64 as an address can contain it, and back. */
+export const toUrlSafe = (text) => text.replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+export const fromUrlSafe = (text) => text.replaceAll("-", "+").replaceAll("_", "/");
 
 /** A file's bytes as base64. */
-export const fileText = async (file) => toText(new Uint8Array(await file.arrayBuffer()));
+export const encodeFile = async (file) => encodeBase64(new Uint8Array(await file.arrayBuffer()));
 
-/** How images of a study are drawn, once for the whole page. */
+/** How images are painted, the same on the whole page. */
 export class Painter {
-  /** @param image its {channels, height, width}; @param framing how pictures become such images, or null. */
-  constructor(image, framing) {
+  /** @param image its {channels, height, width}; @param preprocessing how pictures become such images, or null. */
+  constructor(image, preprocessing) {
     this.image = image;
-    this.bytes = image.channels * image.height * image.width;
-    // As in the report: light strokes on a dark ground are ink on paper. Plain pictures stay as they are.
-    this.ink = image.channels === 1 && Boolean(framing?.light_on_dark) && framing.centre !== "none";
+    this.size = image.channels * image.height * image.width; // bytes
+    // As in the report: light strokes on a dark ground become ink on paper. Resized pictures stay as they are.
+    this.ink = image.channels === 1 && Boolean(preprocessing?.light_on_dark) && preprocessing.center !== "none";
   }
 
-  /** Draw an image on a canvas of its own size; the style sheet enlarges it. */
+  /** Base64 to the bytes of an image; null if it is none. */
+  decode(text) {
+    return decodeBase64(text, this.size);
+  }
+
+  /** Paint an image on a canvas of its own size; the style sheet enlarges it. */
   paint(canvas, bytes) {
     const { height, width } = this.image;
     if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
@@ -50,20 +55,19 @@ export class Painter {
   /** The image as red, green, blue and opacity. */
   pixels(bytes) {
     const { channels, height, width } = this.image;
-    const made = new ImageData(width, height);
-    const size = height * width;
-    for (let place = 0; place < size; place++) {
-      const to = 4 * place;
-      if (this.ink) made.data[to + 3] = bytes[place]; // black, as opaque as there is ink
+    const pixels = new ImageData(width, height);
+    const plane = height * width;
+    for (let i = 0; i < plane; i++) {
+      if (this.ink) pixels.data[4 * i + 3] = bytes[i]; // black, as opaque as there is ink
       else {
-        for (let c = 0; c < 3; c++) made.data[to + c] = bytes[(channels === 1 ? 0 : c) * size + place];
-        made.data[to + 3] = 255;
+        for (let c = 0; c < 3; c++) pixels.data[4 * i + c] = bytes[(channels === 1 ? 0 : c) * plane + i];
+        pixels.data[4 * i + 3] = 255;
       }
     }
-    return made;
+    return pixels;
   }
 
-  /** Many images as one canvas, row by row. */
+  /** Paint many images on one canvas, row by row. */
   paintMany(canvas, images, columns) {
     const { height, width } = this.image;
     Object.assign(canvas, { width: columns * width, height: Math.ceil(images.length / columns) * height });

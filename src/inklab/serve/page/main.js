@@ -1,155 +1,154 @@
-// The page: which view is on show, and what all views share.
+// The page: which view is visible, and what all views share.
 
-import { Complaints, Trouble, ask } from "./api.js";
-import { byId, el, tell } from "./dom.js";
+import { ApiError, ErrorList, request } from "./api.js";
+import { byId, el, setText } from "./dom.js";
 import { Draw } from "./draw.js";
+import { areDigits } from "./format.js";
+import { Generate } from "./generate.js";
 import { Painter } from "./images.js";
-import { NewImages } from "./new.js";
 import { State } from "./state.js";
 import { Study } from "./study.js";
-import { areDigits } from "./words.js";
 
-const VIEWS = ["draw", "new", "study"];
-const WAIT = 3000; // ms until a server that did not answer at first is asked again
-const OFTEN = 4000; // ms between two looks for networks, while some may come
-const LATE = 60_000; // ms after the end of a run in which its last ones may come
+const VIEWS = ["draw", "generate", "study"];
+const RETRY_DELAY = 3000; // ms until a server that did not answer at first is asked again
+const POLL_INTERVAL = 4000; // ms between two requests for new networks, while some may appear
+const AFTER_END = 60_000; // ms after the end of a run in which its last ones may appear
 
 class Page {
   constructor() {
     this.state = new State();
     const line = el("span"), button = el("button", { type: "button", text: "Try now" });
-    byId("trouble").append(line, button);
-    this.complaints = new Complaints(byId("trouble"), button);
+    byId("error").append(line, button);
+    this.errors = new ErrorList(byId("error"), button);
     byId("skip").addEventListener("click", () => byId("main").focus());
     byId("reload").addEventListener("click", () => {
       this.state.flush();
       location.reload();
     });
-    byId("copy").addEventListener("click", () => this._copy());
+    byId("copy").addEventListener("click", () => this._copyLink());
     for (const link of document.querySelectorAll('a[href^="#view="]')) {
       link.addEventListener("click", (event) => this._go(event, new URLSearchParams(link.hash.slice(1)).get("view")));
     }
   }
 
-  /** Ask what there is to show, as often as it takes, and show it. */
-  async begin() {
+  /** Load what there is to show, with retries, and show it. */
+  async start() {
     try {
-      this.networks = await ask("/api/networks");
-      this.complaints.show(this, null);
+      this.networks = await request("/api/networks");
+      this.errors.show(this, null);
     } catch (error) {
-      if (!(error instanceof Trouble)) throw error;
-      this.complaints.show(this, error);
-      this.timer = setTimeout(() => this.begin(), WAIT);
+      if (!(error instanceof ApiError)) throw error;
+      this.errors.show(this, error);
+      this.timer = setTimeout(() => this.start(), RETRY_DELAY);
       return;
     }
-    this._furnish();
-    this._colophon();
-    this.state.addEventListener("change", () => this._view());
-    this._view();
+    this._setUp();
+    this._showVersion();
+    this.state.addEventListener("change", () => this._showView());
+    this._showView();
   }
 
-  /** From the button beside a trouble. */
+  /** From the button beside an error. */
   retry() {
     clearTimeout(this.timer);
-    this.begin();
+    this.start();
   }
 
-  _furnish() {
+  _setUp() {
     const { networks } = this;
-    const of = networks.profile ? `inklab · profile ${networks.profile}` : "inklab";
-    tell(byId("kicker"), of);
-    tell(byId("title"), networks.title);
+    setText(byId("kicker"), networks.profile ? `inklab · profile ${networks.profile}` : "inklab");
+    setText(byId("title"), networks.title);
     document.title = `${networks.title} · inklab`;
-    const some = areDigits(networks.labels) ? "New digits" : "New images";
-    tell(document.querySelector('[data-view="new"]'), some);
-    byId("new").setAttribute("aria-label", some);
-    this._networks();
+    const name = areDigits(networks.labels) ? "New digits" : "New images";
+    setText(document.querySelector('[data-view="generate"]'), name);
+    byId("generate").setAttribute("aria-label", name);
+    this._setUpNetworks();
     document.querySelector('[data-view="study"]').hidden = networks.kind !== "run";
     if (networks.kind === "run") {
-      this.study = new Study(this, (results) => this.new?.measured(results));
-      setInterval(() => this._lookForNetworks(), OFTEN);
-      this._askStudy();
+      this.study = new Study(this, (results) => this.generate?.showResults(results));
+      setInterval(() => this._pollNetworks(), POLL_INTERVAL);
+      this._loadStudy();
     }
   }
 
   /** The views that need networks, once there are some. */
-  _networks() {
+  _setUpNetworks() {
     const { networks } = this;
-    const some = networks.pipelines.length > 0;
-    byId("draw").classList.toggle("bare", !some);
-    byId("no-networks").hidden = some;
-    if (!some) return;
-    this.painter = new Painter(networks.image, networks.framing);
+    const available = networks.pipelines.length > 0;
+    byId("draw").classList.toggle("without-networks", !available);
+    byId("no-networks").hidden = available;
+    if (!available) return;
+    this.painter = new Painter(networks.image, networks.preprocessing);
     this.draw = new Draw(this);
-    document.querySelector('[data-view="new"]').hidden = !networks.decoders.length;
-    if (networks.decoders.length) this.new = new NewImages(this, () => this.draw.current());
+    document.querySelector('[data-view="generate"]').hidden = !networks.decoders.length;
+    if (networks.decoders.length) this.generate = new Generate(this, () => this.draw.current());
   }
 
-  async _colophon() {
-    const health = await ask("/health").catch(() => null);
+  async _showVersion() {
+    const health = await request("/health").catch(() => null);
     const version = health ? ` ${health.inklab}` : "";
-    tell(byId("colophon"), `inklab${version}. What you draw is judged by the server that this page came from, and not kept.`);
+    setText(byId("colophon"), `inklab${version}. Drawings are classified by the server of this page, and not stored.`);
   }
 
-  async _askStudy() {
+  async _loadStudy() {
     try {
-      this.study.given(await ask("/api/study"));
+      this.study.load(await request("/api/study"));
     } catch (error) {
-      this.complaints.show(this.study, error);
+      this.errors.show(this.study, error);
     }
   }
 
-  /** Whether networks may still come: the run is at work, was until a minute ago, or there are none yet. */
-  get _awaits() {
+  /** Whether networks may still appear: the run is running, was until a minute ago, or there are none yet. */
+  get _expectsNetworks() {
     const { progress } = this.study;
-    if (progress?.state === "running") this.ran = Date.now();
-    return !document.hidden && (!this.draw || Date.now() - (this.ran ?? 0) < LATE);
+    if (progress?.state === "running") this.lastRunning = Date.now();
+    return !document.hidden && (!this.draw || Date.now() - (this.lastRunning ?? 0) < AFTER_END);
   }
 
-  async _lookForNetworks() {
-    if (this.looking || !this._awaits) return;
-    this.looking = true;
-    const networks = await ask("/api/networks").catch(() => null); // the views tell of trouble
-    this.looking = false;
+  async _pollNetworks() {
+    if (this.polling || !this._expectsNetworks) return;
+    this.polling = true;
+    const networks = await request("/api/networks").catch(() => null); // the views show errors
+    this.polling = false;
     if (!networks) return;
     if (this.draw) byId("more").hidden = networks.pipelines.length <= this.networks.pipelines.length;
     else {
       this.networks = networks;
-      this._networks();
+      this._setUpNetworks();
     }
   }
 
-  /** The view that the state asks for, if there is it. */
+  /** The view of the state, if it is available. */
   get view() {
-    const open = { draw: true, new: Boolean(this.new), study: Boolean(this.study) };
+    const available = { draw: true, generate: Boolean(this.generate), study: Boolean(this.study) };
     const first = this.draw || !this.study ? "draw" : "study";
-    return open[this.state.now.view] ? this.state.now.view : first;
+    return available[this.state.now.view] ? this.state.now.view : first;
   }
 
-  _view() {
+  _showView() {
     const { view } = this;
     if (this.state.now.view !== view) {
       this.state.now.view = view; // not a step of its own
       this.state.flush();
     }
-    for (const each of VIEWS) {
-      byId(each).hidden = each !== view;
-      const link = document.querySelector(`[data-view="${each}"]`);
-      if (each === view) link.setAttribute("aria-current", "page");
+    for (const name of VIEWS) {
+      byId(name).hidden = name !== view;
+      const link = document.querySelector(`[data-view="${name}"]`);
+      if (name === view) link.setAttribute("aria-current", "page");
       else link.removeAttribute("aria-current");
     }
-    if (view === "new") this.new.show();
+    if (view === "generate") this.generate.show();
     this.study?.show();
   }
 
   _go(event, view) {
     if (event.metaKey || event.ctrlKey || event.shiftKey) return; // into a tab of its own
     event.preventDefault();
-    this.state.set({ view }, { going: true });
+    this.state.set({ view }, { step: true });
     scrollTo({ top: 0 });
   }
 
-  async _copy() {
+  async _copyLink() {
     this.state.flush();
     const button = byId("copy");
     try {
@@ -158,9 +157,9 @@ class Page {
     } catch {
       button.textContent = "Copy it from the address bar"; // no clipboard without a secure address
     }
-    tell(byId("said"), button.textContent);
+    setText(byId("announcement"), button.textContent);
     setTimeout(() => { button.textContent = "Copy link"; }, 2500);
   }
 }
 
-new Page().begin();
+new Page().start();

@@ -1,52 +1,52 @@
 // Pictures from elsewhere: chosen as a file, pasted, or dropped.
 
-const KINDS = ["image/png", "image/jpeg", "image/bmp", "image/webp"];
+const TYPES = ["image/png", "image/jpeg", "image/bmp", "image/webp"];
 
 /**
- * Call `take(file)` for each picture that somebody gives, and `refuse(line)` for what is none.
+ * Call `take(file)` for each picture that the user gives, and `reject(message)` for other files.
  *
- * @param parts {button, input, area}: what opens the chooser, the file input, where a picture may be dropped.
- * @param limits {body}: bytes that a question to the server may have.
- * @param here whether the view is on show: pasting elsewhere is not meant.
+ * @param parts {button, input, area}: the button that opens the file chooser, the file input, where pictures may be dropped.
+ * @param limits {max_body_bytes} of a request.
+ * @param isVisible whether the view is visible: a paste elsewhere is not meant for it.
  */
-export function takePictures({ button, input, area }, { body }, here, take, refuse) {
-  const most = (body - 2000) * 0.75; // base64 makes four letters of three bytes
-  const mib = (bytes) => `${(bytes / 2 ** 20).toFixed(1)} MB`;
-  const consider = (file) => {
+export function takePictures({ button, input, area }, { max_body_bytes: maxBody }, isVisible, take, reject) {
+  const maxBytes = (maxBody - 2000) * 0.75; // base64 makes four characters of three bytes
+  const megabytes = (bytes) => `${(bytes / 2 ** 20).toFixed(1)} MB`;
+  const check = (file) => {
     if (!file) return;
-    if (!KINDS.includes(file.type)) refuse(`'${file.name}' is not a picture that can be read; PNG, JPEG, BMP and WebP can.`);
-    else if (file.size > most) refuse(`'${file.name}' has ${mib(file.size)}; up to ${mib(most)} are taken. Make it smaller.`);
-    else take(file);
+    if (!TYPES.includes(file.type)) reject(`'${file.name}' is not a PNG, JPEG, BMP or WebP picture.`);
+    else if (file.size <= maxBytes) take(file);
+    else reject(`'${file.name}' has ${megabytes(file.size)}; at most ${megabytes(maxBytes)} are allowed. Make it smaller.`);
   };
   button.addEventListener("click", () => input.click());
   input.addEventListener("change", () => {
-    consider(input.files[0]);
+    check(input.files[0]);
     input.value = ""; // so that the same file can be chosen again
   });
-  addEventListener("paste", (event) => here() && consider([...event.clipboardData.files][0]));
+  addEventListener("paste", (event) => isVisible() && check([...event.clipboardData.files][0]));
   addEventListener("dragover", (event) => {
-    if (!here() || !event.dataTransfer.types.includes("Files")) return;
+    if (!isVisible() || !event.dataTransfer.types.includes("Files")) return;
     event.preventDefault();
-    area.classList.add("awaits");
+    area.classList.add("drop-target");
   });
-  addEventListener("dragleave", (event) => event.relatedTarget || area.classList.remove("awaits"));
+  addEventListener("dragleave", (event) => event.relatedTarget || area.classList.remove("drop-target"));
   addEventListener("drop", (event) => {
-    area.classList.remove("awaits");
-    if (!here() || !event.dataTransfer.files.length) return;
+    area.classList.remove("drop-target");
+    if (!isVisible() || !event.dataTransfer.files.length) return;
     event.preventDefault(); // or the browser would leave the page for the picture
-    consider(event.dataTransfer.files[0]);
+    check(event.dataTransfer.files[0]);
   });
 }
 
-/** Show a file as a whole on a square canvas; false if this browser can't read it. */
+/** Show a whole file on a square canvas; false if this browser can't read it. */
 export async function preview(canvas, file) {
   const picture = await createImageBitmap(file).catch(() => null);
   if (!picture) return false;
   const side = Math.round(canvas.clientWidth * devicePixelRatio) || 600;
   Object.assign(canvas, { width: side, height: side });
   canvas.classList.remove("ink");
-  const share = side / Math.max(picture.width, picture.height);
-  const [width, height] = [picture.width * share, picture.height * share];
+  const scale = side / Math.max(picture.width, picture.height);
+  const [width, height] = [picture.width * scale, picture.height * scale];
   canvas.getContext("2d").drawImage(picture, (side - width) / 2, (side - height) / 2, width, height);
   picture.close();
   return true;

@@ -1,7 +1,7 @@
-// What is on show, and its form in the address: so a lesson is a link, and going back works.
+// What the page shows, and its form in the address: a lesson can be a link, and the browser's Back works.
 
 const WAIT = 400; // ms between two changes of the address: browsers refuse more than some hundred in half a minute
-const LONGEST_INK = 20000, LONGEST_PICTURE = 16000; // letters; what a link may reasonably hold
+const MAX_DRAWING = 20000, MAX_PICTURE = 16000; // characters that a link may reasonably hold
 
 const id = (text) => (/^[\w.+:-]{1,200}$/.test(text) ? text : undefined);
 const between = (low, high) => (text) => {
@@ -10,8 +10,8 @@ const between = (low, high) => (text) => {
 };
 const seed = (text) => (/^\d{1,10}$/.test(text) && Number(text) < 2 ** 31 ? Number(text) : undefined);
 const oneOf = (...known) => (text) => (known.includes(text) ? text : undefined);
-const text = (longest) => (value) => (value.length <= longest && /^[\w.~!*()+/=:;,-]*$/.test(value) ? value : undefined);
-const place = (value) => {
+const text = (max) => (value) => (value.length <= max && /^[\w.~!*()+/=:;,-]*$/.test(value) ? value : undefined);
+const position = (value) => {
   const both = value.split(",").map(between(0, 1));
   return both.length === 2 && !both.includes(undefined) ? both : undefined;
 };
@@ -20,84 +20,84 @@ const ids = (value) => {
   return all.includes(undefined) || all.length > 24 ? undefined : all;
 };
 
-/** Every part of the state: what it is at first, and how it is read from a link; undefined: it is ignored. */
+/** Every part of the state: its initial value, and how it is parsed from a link; undefined: it is ignored. */
 const PARTS = {
-  view: ["", oneOf("draw", "new", "study")],
-  ink: ["", text(LONGEST_INK)],
-  picture: ["", text(LONGEST_PICTURE)],
+  view: ["", oneOf("draw", "generate", "study")],
+  drawing: ["", text(MAX_DRAWING)],
+  picture: ["", text(MAX_PICTURE)],
   pen: [0.08, between(0.01, 0.3)],
-  noise: [0, between(0, 1e6)],
+  strength: [0, between(0, 1e6)],
   corruption: ["", id],
   seed: [0, seed],
   pipelines: [null, ids],
   decoder: ["", id],
   sampler: ["", id],
-  codes: [1, seed],
-  walk: [[0.5, 0.5], place],
-  spread: [0.5, between(0, 2)],
-  measure: ["loss", oneOf("loss", "accuracy")],
+  samples: [1, seed],
+  position: [[0.5, 0.5], position],
+  sigma: [0.5, between(0, 2)],
+  metric: ["loss", oneOf("loss", "accuracy")],
 };
 
-export const START = Object.freeze(Object.fromEntries(Object.entries(PARTS).map(([key, [first]]) => [key, first])));
+export const INITIAL = Object.freeze(Object.fromEntries(Object.entries(PARTS).map(([key, [first]]) => [key, first])));
 
-/** The state that an address holds. What can't be read there is as at first. */
-export function read(fragment) {
-  const given = new URLSearchParams(fragment.replace(/^#/, ""));
-  const found = { ...START };
-  for (const [key, [, sound]] of Object.entries(PARTS)) {
-    const value = given.has(key) ? sound(given.get(key)) : undefined;
-    if (value !== undefined) found[key] = value;
+/** The state in an address. What can't be parsed has its initial value. */
+export function parse(fragment) {
+  const parameters = new URLSearchParams(fragment.replace(/^#/, ""));
+  const state = { ...INITIAL };
+  for (const [key, [, parsePart]] of Object.entries(PARTS)) {
+    const value = parameters.has(key) ? parsePart(parameters.get(key)) : undefined;
+    if (value !== undefined) state[key] = value;
   }
-  return found;
+  return state;
 }
 
-/** The address of a state: only what is not as at first, so that links stay short, and what can be read again. */
-export function write(state) {
-  const kept = new URLSearchParams();
-  for (const [key, [first, sound]] of Object.entries(PARTS)) {
+/** The address of a state: only what differs from the initial state, so that links stay short, and what can be parsed. */
+export function format(state) {
+  const parameters = new URLSearchParams();
+  for (const [key, [first, parsePart]] of Object.entries(PARTS)) {
     const value = String(state[key] ?? "");
-    if (value !== String(first ?? "") && sound(value) !== undefined) kept.set(key, value);
+    if (value !== String(first ?? "") && parsePart(value) !== undefined) parameters.set(key, value);
   }
-  return `#${String(kept).replaceAll("%2C", ",").replaceAll("%3A", ":").replaceAll("%7E", "~")}`;
+  return `#${String(parameters).replaceAll("%2C", ",").replaceAll("%3A", ":").replaceAll("%7E", "~")}`;
 }
 
-/** The state, with an event "change" for whom it concerns: `event.keys` changed, `event.restored`: by a link. */
+/** The state, with an event "change": `event.keys` changed, `event.restored`: by a link. */
 export class State extends EventTarget {
   constructor() {
     super();
-    this.now = read(location.hash);
+    this.now = parse(location.hash);
     this.timer = 0;
     addEventListener("hashchange", () => this._restore());
     addEventListener("pagehide", () => this.flush());
   }
 
-  /** Change parts of it; `going`: a step that the browser's Back takes back. */
-  set(changes, { going = false } = {}) {
+  /** Change parts of it; `step`: one that the browser's Back undoes. */
+  set(changes, { step = false } = {}) {
     const keys = Object.keys(changes).filter((key) => String(changes[key]) !== String(this.now[key]));
     if (!keys.length) return;
-    if (going) this.flush();
+    if (step) this.flush();
     this.now = { ...this.now, ...changes };
-    if (going) history.pushState(null, "", write(this.now));
+    if (step) history.pushState(null, "", format(this.now));
     else this.timer ||= setTimeout(() => this.flush(), WAIT);
-    this._tell(keys, false);
+    this._notify(keys, false);
   }
 
-  /** Bring the address up to date now. */
+  /** Update the address now. */
   flush() {
     clearTimeout(this.timer);
     this.timer = 0;
-    if (location.hash !== write(this.now)) history.replaceState(null, "", write(this.now));
+    if (location.hash !== format(this.now)) history.replaceState(null, "", format(this.now));
   }
 
   _restore() {
     clearTimeout(this.timer);
     this.timer = 0;
     const before = this.now;
-    this.now = read(location.hash);
-    this._tell(Object.keys(this.now).filter((key) => String(before[key]) !== String(this.now[key])), true);
+    this.now = parse(location.hash);
+    this._notify(Object.keys(this.now).filter((key) => String(before[key]) !== String(this.now[key])), true);
   }
 
-  _tell(keys, restored) {
+  _notify(keys, restored) {
     if (keys.length) this.dispatchEvent(Object.assign(new Event("change"), { keys: new Set(keys), restored }));
   }
 }

@@ -1,53 +1,52 @@
-// The view of a study while it runs, and of what came out.
+// The view of a study: its progress while it runs, and its results.
 
-import { ask } from "./api.js";
-import { byId, el, keyed, svg, tell } from "./dom.js";
-import { Multiples } from "./training.js";
+import { request } from "./api.js";
+import { byId, el, keyedList, setText, svg } from "./dom.js";
+import { duration, number } from "./format.js";
 import { showResults } from "./results.js";
-import { duration, number } from "./words.js";
+import { TrainingCurves } from "./training-curves.js";
 
-const AGAIN = 5000; // ms until a stream that has ended is opened once more
-const ORDER = ["done", "diverged", "failed", "lost", "waiting"];
+const RECONNECT_DELAY = 5000; // ms until a stream that has ended is opened again
+const STATES = ["done", "diverged", "failed", "lost", "waiting"];
 
 export class Study {
-  /** @param page {state, complaints}; @param came called with the results when they are there. */
-  constructor({ state, complaints }, came) {
-    Object.assign(this, { state, complaints, came, stream: null, timer: 0, progress: null, resulted: false });
-    this.multiples = new Multiples(byId("multiples"));
-    for (const radio of byId("measure").querySelectorAll("input")) {
-      radio.addEventListener("change", () => state.set({ measure: radio.value }));
+  /** @param page {state, errors}; @param onResults called with the results when they are there. */
+  constructor({ state, errors }, onResults) {
+    Object.assign(this, { state, errors, onResults, stream: null, timer: 0, progress: null, hasResults: false });
+    this.curves = new TrainingCurves(byId("training-curves"));
+    for (const radio of byId("metric").querySelectorAll("input")) {
+      radio.addEventListener("change", () => state.set({ metric: radio.value }));
     }
     state.addEventListener("change", () => this.show());
     document.addEventListener("visibilitychange", () => this.show());
-    setInterval(() => this._clock(), 1000);
+    setInterval(() => this._showTimeLeft(), 1000);
   }
 
-  /** Listen while the view is on show, and no longer. */
+  /** Subscribe while the view is visible, and no longer. */
   show() {
-    const wanted = this.state.now.view === "study" && !document.hidden;
-    if (!wanted) return this._close();
+    if (this.state.now.view !== "study" || document.hidden) return this._close();
     if (!this.stream && !this.timer && this.progress?.state !== "finished") this._open();
-    for (const radio of byId("measure").querySelectorAll("input")) radio.checked = radio.value === this.state.now.measure;
-    if (this.progress) this.multiples.show(this.progress, this.state.now.measure);
+    for (const radio of byId("metric").querySelectorAll("input")) radio.checked = radio.value === this.state.now.metric;
+    if (this.progress) this.curves.show(this.progress, this.state.now.metric);
   }
 
-  /** Results that the page has asked for already. */
-  given({ results, progress }) {
-    if (progress) this._progress(progress);
-    this._results(results);
+  /** What the page has requested already. */
+  load({ results, progress }) {
+    if (progress) this._showProgress(progress);
+    this._showResults(results);
   }
 
   _open() {
     const stream = (this.stream = new EventSource("/api/study/events"));
     stream.addEventListener("progress", (event) => {
-      this.complaints.show(this, null);
-      this._progress(JSON.parse(event.data));
+      this.errors.show(this, null);
+      this._showProgress(JSON.parse(event.data));
     });
     stream.addEventListener("error", () => {
-      // It has ended, because nothing drives the run any more, or because the server is gone.
+      // The run or the server has ended.
       this._close();
-      if (this.progress?.state !== "finished") this.timer = setTimeout(() => this.retry(), AGAIN);
-      this._check();
+      if (this.progress?.state !== "finished") this.timer = setTimeout(() => this.retry(), RECONNECT_DELAY);
+      this._checkHealth();
     });
   }
 
@@ -58,115 +57,118 @@ export class Study {
     this.timer = 0;
   }
 
-  /** Listen again at once. */
+  /** Subscribe again now. */
   retry() {
     this._close();
     this.show();
   }
 
-  async _check() {
+  async _checkHealth() {
     try {
-      await ask("/health");
-      this.complaints.show(this, null);
+      await request("/health");
+      this.errors.show(this, null);
     } catch (error) {
-      this.complaints.show(this, error);
+      this.errors.show(this, error);
     }
   }
 
-  _progress(progress) {
+  _showProgress(progress) {
     this.progress = progress;
-    this.heard = Date.now();
-    this._head();
-    const jobs = keyed(byId("running"), progress.running, ({ job }) => job, () => new Running().element);
-    jobs.forEach((item, i) => item.tell(progress.running[i]));
+    this.receivedAt = Date.now();
+    this._showSummary();
+    showItems(byId("running"), progress.running, ({ job }) => job, RunningJob);
     byId("running-part").hidden = !progress.running.length;
-    const chapters = progress.chapters.filter(({ total }) => total); // the others compute nothing
-    const rows = keyed(byId("chapters"), chapters, ({ name }) => name, () => new Chapter().element);
-    rows.forEach((item, i) => item.tell(chapters[i]));
+    const experiments = progress.experiments.filter(({ total }) => total); // the others compute nothing
+    showItems(byId("experiments"), experiments, ({ name }) => name, ExperimentProgress);
     byId("curves-part").hidden = !progress.curves.length;
-    this.multiples.show(progress, this.state.now.measure);
+    this.curves.show(progress, this.state.now.metric);
     if (progress.state === "finished") {
       this._close();
-      if (!this.resulted) this._askResults();
+      if (!this.hasResults) this._requestResults();
     }
   }
 
-  async _askResults() {
+  async _requestResults() {
     try {
-      const { results } = await ask("/api/study");
-      this._results(results);
-      if (!results) this.timer ||= setTimeout(() => { this.timer = 0; this._askResults(); }, AGAIN); // about to be written
+      const { results } = await request("/api/study");
+      this._showResults(results);
+      if (!results) this.timer ||= setTimeout(() => { this.timer = 0; this._requestResults(); }, RECONNECT_DELAY); // soon written
     } catch (error) {
-      this.complaints.show(this, error);
+      this.errors.show(this, error);
     }
   }
 
-  _results(results) {
+  _showResults(results) {
     byId("results-part").hidden = !results;
     if (!results) return;
-    this.resulted = true;
+    this.hasResults = true;
     showResults(results);
-    this.came(results);
+    this.onResults(results);
   }
 
-  _head() {
+  _showSummary() {
     const { state, done, total } = this.progress;
-    const word = { running: "Running", finished: "Finished", stopped: "Stopped" }[state] ?? state;
-    tell(byId("state"), `${word}: ${done} of ${total} done`);
+    const text = { running: "Running", finished: "Finished", stopped: "Stopped" }[state] ?? state;
+    setText(byId("state"), `${text}: ${done} of ${total} done`);
     Object.assign(byId("done"), { max: Math.max(1, total), value: done });
-    this._clock();
+    this._showTimeLeft();
   }
 
-  /** Time left, between two messages. */
-  _clock() {
+  /** Counts down between two events. */
+  _showTimeLeft() {
     if (!this.progress || document.hidden) return;
     const { state, seconds_left: left } = this.progress;
-    const later = typeof left === "number" ? Math.max(0, left - (Date.now() - this.heard) / 1000) : null;
-    const about = later === null ? "Time left is not known yet." : `About ${duration(later)} left.`;
-    const told = { running: about, stopped: "Nothing drives it now. inklab resume goes on with it.", finished: "" }[state] ?? "";
-    tell(byId("state-told"), told);
+    const now = typeof left === "number" ? Math.max(0, left - (Date.now() - this.receivedAt) / 1000) : null;
+    const running = now === null ? "The time left is not known yet." : `About ${duration(now)} left.`;
+    const stopped = "No process is running it. To continue it, use inklab resume.";
+    setText(byId("state-note"), { running, stopped, finished: "" }[state] ?? "");
   }
 }
 
-/** What is being computed now. */
-class Running {
+/** Make a list's items those of some records, each shown by an object of a class. */
+function showItems(list, records, keyOf, Item) {
+  const elements = keyedList(list, records, keyOf, () => new Item().element);
+  elements.forEach((element, i) => element.update(records[i]));
+}
+
+/** A job that is running. */
+class RunningJob {
   constructor() {
-    this.label = el("span", { class: "what" });
+    this.label = el("span", { class: "item-title" });
     this.bar = el("progress", { max: 1, "aria-hidden": "true" });
     this.note = el("span", { class: "small" });
-    this.element = el("li", {}, this.label, this.bar, this.note);
-    this.element.tell = (told) => this.tell(told);
+    this.element = Object.assign(el("li", {}, this.label, this.bar, this.note), { update: (job) => this.update(job) });
   }
 
-  tell({ label, epoch, epochs, loss }) {
-    tell(this.label, label);
+  update({ label, epoch, epochs, train_loss: loss }) {
+    setText(this.label, label);
     if (epochs) Object.assign(this.bar, { max: epochs, value: epoch ?? 0 });
     else this.bar.removeAttribute("value");
-    const loss_ = typeof loss === "number" ? `, loss ${number(loss, 3)}` : "";
-    tell(this.note, epochs ? `epoch ${epoch ?? 0} of ${epochs}${loss_}` : "");
+    const suffix = typeof loss === "number" ? `, training loss ${number(loss, 3)}` : "";
+    setText(this.note, epochs ? `epoch ${epoch ?? 0} of ${epochs}${suffix}` : "");
   }
 }
 
-/** A chapter and what became of its trials. */
-class Chapter {
+/** An experiment and the states of its trials. */
+class ExperimentProgress {
   constructor() {
-    this.title = el("span", { class: "what" });
+    this.title = el("span", { class: "item-title" });
     this.bar = svg("svg", { class: "outcomes", "aria-hidden": "true", preserveAspectRatio: "none", viewBox: "0 0 100 10" });
     this.note = el("span", { class: "small" });
-    this.element = el("li", {}, this.title, this.bar, this.note);
-    this.element.tell = (told) => this.tell(told);
+    this.element = Object.assign(el("li", {}, this.title, this.bar, this.note), { update: (row) => this.update(row) });
   }
 
-  tell({ title, outcomes, total }) {
-    tell(this.title, title);
-    const told = ORDER.filter((state) => outcomes[state]).map((state) => [state, outcomes[state]]);
-    const words = told.map(([state, n]) => `${n} ${state}`).join(", ");
-    if (this.note.textContent === words) return;
-    tell(this.note, words);
-    let from = 0;
-    this.bar.replaceChildren(...told.map(([state, n]) => {
-      const part = svg("rect", { class: state, x: from, y: 0, width: (100 * n) / total, height: 10 });
-      from += (100 * n) / total;
+  update({ title, name, outcomes, total }) {
+    setText(this.title, title || name);
+    const counts = STATES.filter((state) => outcomes[state]).map((state) => [state, outcomes[state]]);
+    const text = counts.map(([state, n]) => `${n} ${state}`).join(", ");
+    if (this.note.textContent === text) return;
+    setText(this.note, text);
+    let x = 0;
+    this.bar.replaceChildren(...counts.map(([state, n]) => {
+      const width = (100 * n) / total;
+      const part = svg("rect", { class: state, x, y: 0, width, height: 10 });
+      x += width;
       return part;
     }));
   }

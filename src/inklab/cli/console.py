@@ -1,0 +1,124 @@
+"""The application that commands are registered with, and what they share."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from inklab.errors import DataError, RunError, nearest_name
+
+if TYPE_CHECKING:
+    from inklab.run import Run
+
+app = typer.Typer(
+    name="inklab",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="A laboratory for small-image neural networks: replicates, corruptions, denoising, one report.",
+    epilog="Start with: inklab run",
+)
+
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; may be given several times."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+RunArg = Annotated[str, typer.Argument(metavar="RUN", help="A run directory, such as runs/latest.")]
+ModelArg = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A model's or trial's directory, or a run; of a run its first classifier, or --experiment.",
+    ),
+]
+Experiment = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Of a run: which experiment, or setting such as l2-sweep:l2=1e-5."),
+]
+TrustCode = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--trust-code",
+        metavar="FILE.py:NAME",
+        help="Allow this code of yours to run, if a model needs it; may be given several times.",
+    ),
+]
+
+CONTROL_CHARACTERS = dict.fromkeys({*range(32), *range(127, 160), *range(0xD800, 0xE000)} - {9, 10}, "\ufffd")
+"""Control characters that terminals interpret, and halves of characters. They are replaced in output, since
+names in files from elsewhere may contain them."""
+
+
+def echo(text: str = "") -> None:
+    """Print a result on stdout."""
+    print(text.translate(CONTROL_CHARACTERS))
+
+
+def info(text: str) -> None:
+    """Print progress or a note on stderr."""
+    print(text.translate(CONTROL_CHARACTERS), file=sys.stderr, flush=True)
+
+
+def echo_json(value: object) -> None:
+    """Print a value as JSON on stdout."""
+    echo(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def runs_root() -> Path:
+    """Where runs go: `$INKLAB_RUNS_DIR`, else `runs` in the working directory."""
+    return Path(os.environ.get("INKLAB_RUNS_DIR") or "runs")
+
+
+def find_run(name: str) -> Path:
+    """The directory of a run, given as a path, "latest", or an id below the runs directory.
+
+    Raises:
+        RunError: there is none.
+    """
+    candidates = [Path(name), runs_root() / name, *sorted(runs_root().glob(f"*/{name}"))]
+    for path in candidates:
+        if (path / "plan.json").is_file():
+            return path.resolve()
+    runs = [str(path.parent) for path in sorted(runs_root().glob("*/*/plan.json"))]
+    if runs:
+        advice = f"runs here: {', '.join(runs[-5:])}"
+    else:
+        advice = f"there is none below '{runs_root()}' yet: start one with inklab run"
+    raise RunError(
+        f"'{name}' is not a run (it has no plan.json); {advice}",
+        key=name,
+        suggestion=nearest_name(name, [Path(run).name for run in runs]),
+    )
+
+
+def find_model_or_run(name: str) -> "Path | Run":
+    """The directory of a trained model, or else a run.
+
+    Raises:
+        DataError: the path is neither.
+        RunError: there is no such path or run.
+    """
+    from inklab.records.manifest import find_model_dir
+    from inklab.run import Run
+
+    folder = find_model_dir(Path(name))
+    if folder is not None:
+        return folder
+    if Path(name).exists() and not (Path(name) / "plan.json").is_file():
+        raise DataError(f"'{name}' is neither a trained model (model.json) nor a run (plan.json)", key=name)
+    return Run(find_run(name))
+
+
+def echo_table(columns: list[str], rows: list[list[str]], *, right: tuple[int, ...] = ()) -> None:
+    """Print a plain table on stdout; columns in `right` are aligned right."""
+    widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns))]
+    for row in [columns, *rows]:
+        cells = [
+            f"{cell:>{width}}" if i in right else f"{cell:<{width}}"
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        echo("  ".join(cells).rstrip())

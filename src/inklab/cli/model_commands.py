@@ -1,0 +1,318 @@
+"""Commands that use trained models: predict, export, serve."""
+
+import os
+import sys
+import threading
+import time
+import webbrowser
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from inklab.cli.console import (
+    AsJson,
+    Experiment,
+    ModelArg,
+    TrustCode,
+    app,
+    echo,
+    echo_json,
+    find_model_or_run,
+    info,
+)
+from inklab.errors import EXIT_OK, ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from inklab.export.onnx_export import ExportedModel
+    from inklab.export.onnx_file import PicturePrediction
+    from inklab.export.select import Selection
+    from inklab.serve.address import BindAddress
+
+SHADES = " .:-=+*#%@"
+
+
+# ---------------------------------------------------------------- predict
+
+
+@app.command()
+def predict(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A model's directory, an .onnx file, or a run; of a run its first classifier.",
+        ),
+    ],
+    images: Annotated[
+        list[Path],
+        typer.Argument(metavar="IMAGE...", help="PNG, JPEG, BMP or WebP files of any size."),
+    ],
+    experiment: Experiment = None,
+    trust_code: TrustCode = None,
+    top: Annotated[int, typer.Option(min=1, help="Number of classes to show.")] = 3,
+    as_json: AsJson = False,
+) -> int:
+    """Classify image files, preprocessed like the training images, and show the network's input."""
+    if _is_onnx(model):
+        if experiment is not None or trust_code:
+            raise ConfigError(
+                f"'{model}' is a single network; leave out --experiment and --trust-code", key="--experiment"
+            )
+        predictions = _predict_by_onnx(Path(model), images)
+    else:
+        predictions = _predict_by_model(_model_dir(model, experiment), images, trust_code or ())
+    if as_json:
+        echo_json([prediction.model_dump(exclude={"input"}) for prediction in predictions])
+        return EXIT_OK
+    for prediction in predictions:
+        _print_prediction(prediction, top)
+    return EXIT_OK
+
+
+def _is_onnx(name: str) -> bool:
+    return name.lower().endswith(".onnx") and not Path(name).is_dir()
+
+
+def _predict_by_onnx(path: Path, images: list[Path]) -> "Sequence[PicturePrediction]":
+    from inklab.export.onnx_file import predict_file
+
+    result = predict_file(path, images)
+    if result.note:
+        info(f"NOTE: {result.note}")
+    return result.predictions
+
+
+def _predict_by_model(
+    folder: Path, images: list[Path], trust_code: Sequence[str]
+) -> "Sequence[PicturePrediction]":
+    from inklab.export.onnx_file import predict_pictures
+    from inklab.records.manifest import ModelManifest
+
+    def infer(pixels: "np.ndarray") -> "np.ndarray":
+        import torch  # here, so that errors in pictures are reported before
+
+        from inklab.model import TrainedModel
+
+        model = TrainedModel.load(folder, trust_code=trust_code)
+        rows: np.ndarray = model.probabilities(torch.from_numpy(pixels).float() / 255).numpy()
+        return rows
+
+    manifest = ModelManifest.read_from(folder)
+    return predict_pictures(images, manifest.preprocessing, infer, manifest.labels)
+
+
+def _model_dir(name: str, experiment: str | None) -> Path:
+    from inklab.export.select import default_experiment
+
+    source = find_model_or_run(name)
+    if isinstance(source, Path):
+        return source
+    return source.model_dir(experiment or default_experiment(source, "classification"))
+
+
+def _print_prediction(prediction: "PicturePrediction", top: int) -> None:
+    from inklab.format import format_percent
+
+    ranked = sorted(prediction.probabilities.items(), key=lambda pair: -pair[1])[:top]
+    shares = ", ".join(f"{label} {format_percent(share, 1)}" for label, share in ranked)
+    echo(f"{prediction.image}: {prediction.label}   ({shares})")
+    echo(_as_text(prediction.input))
+
+
+def _as_text(pixels: Sequence[Sequence[Sequence[int]]]) -> str:
+    """An image in characters, from dark to light; of a color image the mean of its channels."""
+    lines = []
+    for rows in zip(*pixels, strict=True):
+        means = [sum(values) / len(values) for values in zip(*rows, strict=True)]
+        lines.append("   " + "".join(SHADES[int(mean) * (len(SHADES) - 1) // 255] * 2 for mean in means))
+    return "\n".join(line.rstrip() for line in lines)
+
+
+# ---------------------------------------------------------------- export
+
+
+@app.command()
+def export(
+    model: ModelArg,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="FILE.onnx", help="File to write; a model card goes beside it."
+        ),
+    ],
+    experiment: Experiment = None,
+    pipeline: Annotated[
+        str | None,
+        typer.Option(metavar="A+B", help="Of a run: denoisers or filters and a classifier, as denoiser+cnn."),
+    ] = None,
+    decoder: Annotated[
+        bool, typer.Option("--decoder", help="Export only the decoder of an autoencoder: codes to images.")
+    ] = False,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Dataset to compare on. [default: the images stored in the run]"),
+    ] = None,
+    trust_code: TrustCode = None,
+    as_json: AsJson = False,
+) -> int:
+    """Write a network as ONNX, if the file computes the same, with a model card beside it."""
+    from inklab.export.onnx_file import require_packages
+    from inklab.export.select import check_output
+
+    require_packages("onnx", "onnxscript", "onnxruntime")
+    check_output(output)
+    selection = _select(model, experiment, pipeline, decoder)
+
+    from inklab.export.card import write_export
+    from inklab.export.onnx_export import export_model
+
+    started_at = time.perf_counter()
+    graph = selection.load(trust_code or ())
+    exported = export_model(graph, selection.comparison_images(graph.metadata.shape, data))
+    card = write_export(exported, selection, output)
+    if as_json:
+        _print_json(exported, output, card, time.perf_counter() - started_at)
+    else:
+        _print_summary(exported, output, card)
+    return EXIT_OK
+
+
+def _select(name: str, experiment: str | None, pipeline: str | None, decoder: bool) -> "Selection":
+    from inklab.export.select import select_experiment, select_model, select_pipeline
+
+    if pipeline is not None and (experiment is not None or decoder):
+        raise ConfigError(
+            "--pipeline names all parts; leave out --experiment and --decoder", key="--pipeline"
+        )
+    source = find_model_or_run(name)
+    if isinstance(source, Path):
+        if experiment is not None or pipeline is not None:
+            raise ConfigError(
+                f"'{name}' is a single model; --experiment and --pipeline select from a run", key=name
+            )
+        return select_model(source, decoder=decoder)
+    if pipeline is not None:
+        return select_pipeline(source, pipeline)
+    return select_experiment(source, experiment, decoder=decoder)
+
+
+def _print_json(exported: "ExportedModel", file: Path, card: Path, seconds: float) -> None:
+    graph = exported.graph
+    echo_json(
+        {
+            "file": str(file),
+            "card": str(card),
+            "bytes": len(exported.raw),
+            "sha256": exported.sha256,
+            "name": graph.name,
+            "kind": graph.kind,
+            "inputs": {graph.input_name: ["batch", *graph.input_shape]},
+            "outputs": {name: ["batch", *shape] for name, shape in graph.output_shapes.items()},
+            "parity": exported.parity.to_json(),
+            "seconds": round(seconds, 3),
+        }
+    )
+
+
+def _print_summary(exported: "ExportedModel", file: Path, card: Path) -> None:
+    from inklab.format import join_words, pluralize
+
+    graph, parity = exported.graph, exported.parity
+    outputs = ", ".join(_signature(name, shape) for name, shape in graph.output_shapes.items())
+    largest = ", ".join(f"{name} {value:.1e}" for name, value in parity.max_difference.items())
+    real = f"{parity.real_images} of them real" if parity.real_images else "no real ones were at hand"
+    sizes = join_words([str(size) for size in parity.batch_sizes])
+    echo(f"{file}: {graph.name}, {graph.kind}, {len(exported.raw):,} bytes")
+    echo(f"{card}: its model card")
+    echo(f"{_signature(graph.input_name, graph.input_shape)} -> {outputs}")
+    echo(f"same as the original on {pluralize(parity.images, 'input')} ({real}) in batches of {sizes}")
+    echo(f"largest differences: {largest}; allowed {parity.tolerance:g}")
+
+
+def _signature(name: str, shape: tuple[int, ...]) -> str:
+    return f"{name} (batch, {', '.join(map(str, shape))})"
+
+
+# ---------------------------------------------------------------- serve
+
+
+@app.command()
+def serve(
+    run: Annotated[
+        str, typer.Argument(metavar="RUN|MODEL", help="A run directory, such as runs/latest, or a model's.")
+    ] = "latest",
+    host: Annotated[
+        str,
+        typer.Option(help="Address to listen at; an address other than this machine's own needs a token."),
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen at; 0 takes a free one.")
+    ] = 8470,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="INKLAB_TOKEN", metavar="TEXT", help="Token that clients need; 'auto' makes one."
+        ),
+    ] = None,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A host name that others use for this server; repeatable."),
+    ] = None,
+    open_page: Annotated[
+        bool, typer.Option("--open/--no-open", help="Open the page in a browser, if there is a desktop.")
+    ] = True,
+    trust_code: TrustCode = None,
+) -> int:
+    """Serve a page to draw on, classified by the networks of a run, and the progress of its study."""
+    from inklab.export.onnx_file import require_packages
+    from inklab.serve.address import ANY_ADDRESS, BindAddress, listen, parse_token
+
+    require_packages("fastapi", "uvicorn", "onnx", "onnxscript", "onnxruntime", extra="serve")
+    source = find_model_or_run(run)
+    path = source.resolve() if isinstance(source, Path) else source.path
+    address = BindAddress(host, port, parse_token(token), tuple(allowed_host or ()))
+    address.check()
+    if host in ANY_ADDRESS and not address.allowed_hosts:
+        info(f"at {host}, others are answered only under names given with --allowed-host")
+    listener = listen(address)
+    url = server_url(address, listener.getsockname()[1])
+
+    def on_ready(skipped: Mapping[str, str]) -> None:
+        for name, reason in skipped.items():
+            info(f"without {name}: {reason}")
+        echo(f"serving {path} at {url} (Ctrl-C to stop)")
+        sys.stdout.flush()
+        if open_page and _has_desktop():
+            threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+
+    info("loading networks; the first time, each is converted, which takes a second or two")
+    try:
+        with listener:
+            from inklab.serve.server import serve as run_server
+
+            run_server(path, address, listener, on_ready, trust_code or ())
+    except KeyboardInterrupt:  # before it listened
+        pass
+    return EXIT_OK
+
+
+def server_url(address: "BindAddress", port: int) -> str:
+    """What to type into a browser."""
+    from inklab.serve.address import ANY_ADDRESS
+
+    host = address.host
+    if host in ANY_ADDRESS:
+        host = next(iter(address.allowed_hosts), "127.0.0.1")
+    host = f"[{host}]" if ":" in host and not host.startswith("[") else host
+    return f"http://{host}:{port}/" + (f"?token={address.token}" if address.token else "")
+
+
+def _has_desktop() -> bool:
+    """Whether a browser would open beside the terminal rather than in it."""
+    return sys.stdout.isatty() and (
+        sys.platform == "darwin" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    )

@@ -1,0 +1,476 @@
+"""Commands that read: status, show, report, compare, list, data, doctor."""
+
+import os
+import time
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from inklab.cli.console import (
+    AsJson,
+    RunArg,
+    Sets,
+    app,
+    echo,
+    echo_json,
+    echo_table,
+    find_run,
+    info,
+    runs_root,
+)
+from inklab.errors import EXIT_OK, EXIT_USAGE, ConfigError, DataError
+
+if TYPE_CHECKING:
+    from inklab.records.outcomes import LayerRow
+    from inklab.records.record import Shape
+    from inklab.records.results import Results
+    from inklab.records.status import Progress
+
+FETCH_TIMEOUT = 600
+"""Seconds; who asks for a download is more patient than a run that can continue with other images."""
+
+PACKAGES = (
+    "torch", "numpy", "scipy", "scikit-learn", "pydantic", "matplotlib", "safetensors", "pillow", "filelock",
+    "pooch",
+)  # fmt: skip
+EXTRAS = {"onnxruntime": "inklab[onnx]", "fastapi": "inklab[serve]"}
+"""Optional packages, and the extra that installs each."""
+
+REGISTRIES = {
+    "networks": ("inklab.networks.network", "{0.description}", "or my_net.py:Net, any nn.Module"),
+    "corruptions": (
+        "inklab.corruptions.corruption",
+        "{0.description} (strength 0 to {0.max_strength:g}: {0.unit})",
+        "or my_noise.py:name, a function of your own",
+    ),
+    "filters": ("inklab.corruptions.filters", "{0.description}", ""),
+    "datasets": (
+        "inklab.data.sources",
+        "{0.description}",
+        "or a path: a directory of images per class, an .npz file, an IDX file, or my_data.py:function",
+    ),
+    "objectives": ("inklab.training.objectives", "{0.description} ({0.task})", ""),
+    "samplers": ("inklab.evaluation.samplers", "{0.description}", ""),
+}
+"""Module of each registry, how `inklab list` describes an entry, and what may replace a name."""
+
+list_app = typer.Typer(help="List what is available: networks, recipes, corruptions, datasets and more.")
+app.add_typer(list_app, name="list")
+
+data_app = typer.Typer(help="Fetch and check datasets.")
+app.add_typer(data_app, name="data")
+
+DatasetArg = Annotated[
+    str, typer.Argument(metavar="DATASET", help="A dataset (inklab list datasets) or a path.")
+]
+
+# ---------------------------------------------------------------- runs
+
+
+@app.command()
+def status(run: RunArg = "latest", as_json: AsJson = False) -> int:
+    """Show how far a run is: trials and evaluations by state."""
+    from inklab.format import pluralize
+    from inklab.study.monitor import RunMonitor
+    from inklab.study.run_directory import RunDirectory
+
+    run_directory = RunDirectory.existing(find_run(run))
+    plan, progress = run_directory.plan(), RunMonitor(run_directory, max_curves=0).poll()
+    orphaned = run_directory.orphaned(plan)
+    if as_json:
+        about = {"run": str(run_directory.path), "study": plan.study, "profile": plan.profile}
+        echo_json({**about, **progress.to_json(), "orphaned": orphaned})
+        return EXIT_OK
+    echo(
+        f"{run_directory.path}\nstudy {plan.study}, profile {plan.profile}, data {plan.data.dataset}, "
+        f"seed {plan.seed}\n"
+    )
+    _print_states(progress)
+    if orphaned:
+        echo(
+            f"\n{pluralize(orphaned, 'outcome')} of other settings, data or versions of inklab "
+            "are stored here, too; no number includes them"
+        )
+    _print_running(progress)
+    return EXIT_OK
+
+
+def _print_states(progress: "Progress") -> None:
+    experiments = [experiment for experiment in progress.experiments if experiment.total]
+    states = list(dict.fromkeys(state for experiment in experiments for state in experiment.outcomes))
+    rows = [
+        [experiment.name, *(str(experiment.outcomes.get(state, "")) for state in states)]
+        for experiment in experiments
+    ]
+    right = tuple(range(1, len(states) + 1))
+    echo_table(["experiment", *(state.value for state in states)], rows, right=right)
+
+
+def _print_running(progress: "Progress") -> None:
+    """What the process that drives the run is at."""
+    from inklab.format import format_duration, format_number
+
+    if progress.started_at is None:
+        return
+    left = "" if progress.seconds_left is None else f", about {format_duration(progress.seconds_left)} left"
+    echo(f"\nrunning for {format_duration(time.time() - progress.started_at)}{left}")
+    for job in progress.running:
+        epoch = "" if job.epoch is None else f", epoch {job.epoch} of {job.epochs}"
+        loss = "" if job.train_loss is None else f", loss {format_number(job.train_loss)}"
+        echo(f"  {job.label}{epoch}{loss}")
+
+
+@app.command()
+def show(run: RunArg = "latest", as_json: AsJson = False) -> int:
+    """Show the results of a run; --json prints results.json (docs/results.schema.json)."""
+    from inklab.run import Run
+
+    results = Run(find_run(run)).results
+    if as_json:
+        echo_json(results.to_json())
+    else:
+        print_results(results)
+    return EXIT_OK
+
+
+@app.command()
+def report(
+    run: RunArg = "latest",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Directory to write to. [default: the run directory]"),
+    ] = None,
+) -> int:
+    """Compute a run's results again, draw its figures and write its report.html."""
+    from inklab.io.files import gc_paused
+    from inklab.report.page import write_report
+    from inklab.results.summarize import results_of
+    from inklab.run import RESULTS, Run
+    from inklab.study.run_directory import RunDirectory
+
+    path = find_run(run)
+    directory = output or path
+    with gc_paused():
+        snapshot = RunDirectory.existing(path).snapshot()
+        results_of(path, snapshot).write(directory / RESULTS)
+        page = write_report(Run(path, snapshot=snapshot), directory)
+    echo(str(page))
+    return EXIT_OK
+
+
+@app.command()
+def compare(
+    run: RunArg,
+    a: Annotated[
+        str, typer.Argument(metavar="A", help="An experiment, or experiment:key=value for a setting.")
+    ],
+    b: Annotated[str, typer.Argument(metavar="B", help="What A is compared with.")],
+    as_json: AsJson = False,
+) -> int:
+    """Compare two settings in pairs, replicate by replicate."""
+    from inklab.results.comparison import compare as compare_settings
+    from inklab.run import Run
+
+    loaded = Run(find_run(run))
+    comparison = compare_settings(loaded.plan, loaded.outcomes, a, b)
+    if as_json:
+        echo_json({**comparison.to_json(), "sentence": comparison.sentence})
+    else:
+        echo(comparison.sentence)
+    return EXIT_OK
+
+
+def print_results(results: "Results") -> None:
+    """Print the metrics of a run as a table, and its findings."""
+    from inklab.metrics import SHOW_METRICS, get_metric
+
+    rows = [
+        [
+            f"{name} {setting.label}".strip(),
+            get_metric(metric).label,
+            estimate.format(metric, images=results.data.images_of(metric)),
+        ]
+        for name, experiment in results.training.items()
+        for setting in experiment.settings
+        for metric in SHOW_METRICS
+        if (estimate := setting.metrics.get(metric)) is not None and estimate.n
+    ]
+    if rows:
+        echo_table(["experiment", "metric", "estimate"], rows)
+    for finding in results.findings:
+        echo(f"\n- {finding}")
+
+
+# ---------------------------------------------------------------- list
+
+
+@list_app.command("networks")
+def list_networks(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Show the layers of this network.")
+    ] = None,
+    sets: Sets = None,
+    shape: Annotated[str, typer.Option(help="Channels, height, width of an image.")] = "1,28,28",
+    classes: Annotated[int, typer.Option(min=2, help="Number of classes.")] = 10,
+    as_json: AsJson = False,
+) -> int:
+    """List networks; with a NAME, show its layers."""
+    if name is None:
+        return _print_registry("networks", as_json)
+    rows = _layers(name, sets or [], _parse_shape(shape), classes)
+    if as_json:
+        echo_json([row.to_json() for row in rows])
+    else:
+        _print_layers(rows)
+    return EXIT_OK
+
+
+def _layers(name: str, sets: list[str], shape: "Shape", n_classes: int) -> "list[LayerRow]":
+    from inklab.networks.network import build_network, check_network
+    from inklab.records.components import NetworkConfig
+    from inklab.seeding import Seed
+    from inklab.study.load import parse_override
+
+    network = NetworkConfig.parse({**dict(parse_override(override) for override in sets), "name": name})
+    check_network(network)  # before torch is imported
+    from inklab.networks.layer_table import layer_table
+
+    return layer_table(build_network(network, shape, n_classes, Seed(0)), shape)
+
+
+def _print_layers(rows: "list[LayerRow]") -> None:
+    cells = [
+        [row.name, row.type, row.activation or "", "x".join(map(str, row.output_shape))]
+        + [f"{row.parameters:,}", "" if row.macs is None else f"{row.macs:,}"]
+        for row in rows
+    ]
+    parameters, macs = sum(row.parameters for row in rows), sum(row.macs or 0 for row in rows)
+    cells.append(["all", "", "", "", f"{parameters:,}", f"{macs:,}"])
+    columns = ["layer", "type", "activation", "output", "parameters", "multiply-adds"]
+    echo_table(columns, cells, right=(4, 5))
+
+
+def _parse_shape(text: str) -> "Shape":
+    parts = text.split(",")
+    if len(parts) != 3 or not all(part.strip().isdigit() and int(part) > 0 for part in parts):
+        raise ConfigError(f"--shape is '{text}'; write channels,height,width such as 1,28,28", key="--shape")
+    channels, height, width = (int(part) for part in parts)
+    return channels, height, width
+
+
+@list_app.command("recipes")
+def list_recipes(as_json: AsJson = False) -> int:
+    """List recipes; --json prints them in full."""
+    from inklab.format import format_value
+    from inklab.training.recipe_files import read_recipe_file, recipe_names
+
+    files = {name: read_recipe_file(name) for name in recipe_names()}
+    if as_json:
+        echo_json({name: file.to_json() for name, file in files.items()})
+        return EXIT_OK
+    descriptions = {}
+    for name, file in files.items():
+        network = f"network {file.network.name}, " if file.network else ""
+        descriptions[name] = network + ", ".join(
+            f"{key} {format_value(value)}" for key, value in file.fields.items()
+        )
+    return _print_list(descriptions, "or a TOML file of your own", as_json)
+
+
+@list_app.command("metrics")
+def list_metrics(as_json: AsJson = False) -> int:
+    """List metrics: what each is, its unit, and which direction is better."""
+    from inklab.metrics import METRICS
+
+    directions = {True: "higher is better", False: "lower is better", None: "no better direction"}
+    descriptions = {
+        name: ", ".join(filter(None, (metric.label, metric.unit, directions[metric.higher_is_better])))
+        for name, metric in METRICS.items()
+    }
+    return _print_list(descriptions, "", as_json)
+
+
+@list_app.command("studies")
+def list_studies(as_json: AsJson = False) -> int:
+    """List built-in studies."""
+    from inklab.study.load import builtin_studies, read_study
+
+    descriptions = {name: read_study(name).spec.title for name in builtin_studies()}
+    return _print_list(descriptions, "or a TOML file of your own", as_json)
+
+
+def _print_registry(kind: str, as_json: bool) -> int:
+    module, template, alternative = REGISTRIES[kind]
+    entries = getattr(import_module(module), kind).all()
+    descriptions = {name: template.format(entry) for name, entry in entries.items()}
+    return _print_list(descriptions, alternative, as_json)
+
+
+def _add_listing(kind: str) -> None:
+    @list_app.command(kind, help=f"List {kind}.")
+    def list_kind(as_json: AsJson = False) -> int:
+        return _print_registry(kind, as_json)
+
+
+for registry in REGISTRIES:
+    if registry != "networks":  # which has more options
+        _add_listing(registry)
+
+
+def _print_list(descriptions: dict[str, str], alternative: str, as_json: bool) -> int:
+    if as_json:
+        echo_json(descriptions)
+        return EXIT_OK
+    width = max(map(len, descriptions), default=0)
+    for name, description in descriptions.items():
+        echo(f"{name:<{width}}  {description}")
+    if alternative:
+        echo(f"{'':<{width}}  {alternative}")
+    return EXIT_OK
+
+
+# ---------------------------------------------------------------- data
+
+
+@data_app.command("fetch")
+def data_fetch(dataset: DatasetArg) -> int:
+    """Download a dataset into the cache if it is one that is downloaded, and check it."""
+    from inklab.data.mnist import FASHION_MNIST, MNIST, load_published
+    from inklab.data.sources import load_dataset
+
+    published = {spec.name: spec for spec in (MNIST, FASHION_MNIST)}
+    if dataset in published:
+        loaded = load_published(published[dataset], timeout=FETCH_TIMEOUT)
+    else:
+        loaded = load_dataset(dataset)
+    n_train, n_test = len(loaded.train), len(loaded.test)
+    echo(f"{dataset}: {n_train:,} training and {n_test:,} test images, SHA-256 {loaded.sha256}")
+    return EXIT_OK
+
+
+@data_app.command("check")
+def data_check(dataset: DatasetArg, as_json: AsJson = False) -> int:
+    """Check a dataset: class counts, duplicates within and between sets, unusual images."""
+    from inklab.data.quality import check_data
+    from inklab.data.sources import load_dataset
+    from inklab.format import pluralize
+
+    loaded = load_dataset(dataset)
+    report = check_data(loaded)
+    if as_json:
+        echo_json(report.to_json())
+        return EXIT_OK
+    channels, height, width = report.shape
+    size = f"{height} x {width} pixels, {pluralize(channels, 'channel')}"
+    echo(f"{report.dataset}: {size}, SHA-256 {report.sha256[:12]}...\n")
+    sets = list(report.counts)
+    rows = [
+        [label, *(f"{report.counts[name][index]:,}" for name in sets)]
+        for index, label in enumerate(report.labels)
+    ]
+    rows.append(["all", *(f"{sum(report.counts[name]):,}" for name in sets)])
+    echo_table(["class", *sets], rows, right=tuple(range(1, len(sets) + 1)))
+    echo()
+    for note in report.notes or ("no issues: no duplicates, no overlap of training and test set, balanced",):
+        echo(f"- {note}")
+    if loaded.note:
+        info(f"NOTE: {loaded.note}")
+    return EXIT_OK
+
+
+# ---------------------------------------------------------------- doctor
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> int:
+    """Check this installation, and show what inklab will use."""
+    from inklab.data.sources import data_dir, is_offline
+    from inklab.format import pluralize
+    from inklab.hardware import cores
+    from inklab.io.files import cache_dir
+    from inklab.records.outcomes import Environment
+
+    environment = Environment.current(threads=1)
+    packages = {name: _version(name) or "missing" for name in PACKAGES}
+    extras = {
+        name: _version(name) or f"not installed: pip install '{extra}'" for name, extra in EXTRAS.items()
+    }
+    checks = {
+        "inklab": environment.inklab,
+        "python": environment.python,
+        "platform": environment.platform,
+        "processor": f"{environment.cpu}, {pluralize(cores(), 'core')}",
+        **_execution_choices(),
+        **packages,
+        **extras,
+        "arithmetic": _check_arithmetic(),
+        "data directory": str(data_dir() or "INKLAB_DATA_DIR is not set"),
+        "cache": str(cache_dir("data").parent),
+        "mnist": _check_mnist(),
+        "runs": str(runs_root().resolve()),
+        "network access": "off (INKLAB_OFFLINE)" if is_offline() else "for missing datasets only",
+    }
+    is_ok = "missing" not in packages.values() and checks["arithmetic"] == "correct"
+    if as_json:
+        echo_json({"ok": is_ok, **checks})
+    else:
+        echo_table(["check", "result"], [[key, value] for key, value in checks.items()])
+        echo("\n" + ("everything is fine" if is_ok else "something is wrong, see above"))
+    return EXIT_OK if is_ok else EXIT_USAGE
+
+
+def _version(package: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _execution_choices() -> dict[str, str]:
+    """How trainings would be run, as far as the speed of this machine is known (docs/engine.md)."""
+    from inklab.study.resources import (
+        ExecutionOptions,
+        choose_execution,
+        default_profile,
+        load_cached_profile,
+    )
+
+    profile = load_cached_profile()
+    execution = choose_execution(profile or default_profile(), ExecutionOptions())
+    reasons = execution.reasons
+    values = {
+        "precision": execution.precision, "threads": execution.threads, "workers": execution.workers,
+    }  # fmt: skip
+    note = "" if profile else "; the first run measures the speed of this machine and decides better"
+    texts = {name: f"{value} ({reasons[name]})" for name, value in values.items()}
+    return {**texts, "compile": reasons["compile"] + note}
+
+
+def _check_arithmetic() -> str:
+    """Multiply two matrices in torch and compare with NumPy: a broken BLAS shows at once."""
+    import numpy as np
+    import torch
+
+    a, b = np.random.default_rng(0).normal(size=(2, 64, 64)).astype(np.float32)
+    is_equal = np.allclose(torch.from_numpy(a) @ torch.from_numpy(b), a @ b, atol=1e-4)
+    return "correct" if is_equal else "WRONG: torch and NumPy disagree on a matrix product"
+
+
+def _check_mnist() -> str:
+    from inklab.data.sources import load_dataset
+
+    before = os.environ.get("INKLAB_OFFLINE")
+    os.environ["INKLAB_OFFLINE"] = "1"  # a check must not download
+    try:
+        return f"available, SHA-256 {load_dataset('mnist').sha256[:12]}..."
+    except (DataError, ConfigError):
+        return "not available; inklab data fetch mnist downloads it, until then runs use mnist-5k"
+    finally:
+        if before is None:
+            del os.environ["INKLAB_OFFLINE"]
+        else:
+            os.environ["INKLAB_OFFLINE"] = before

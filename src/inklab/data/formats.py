@@ -1,0 +1,426 @@
+"""Datasets in files: IDX as MNIST has it, NumPy's .npz, and directories of image files."""
+
+import gzip
+import io
+import math
+import re
+import struct
+import warnings
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+from unicodedata import category
+
+import numpy as np
+from jaxtyping import Shaped, UInt8
+from PIL import Image
+
+from inklab.data.dataset import (
+    MAX_BYTES,
+    Dataset,
+    ImageSet,
+    describe,
+    make_image_set,
+    number_classes,
+    split_off_test,
+)
+from inklab.data.preprocessing import FORMATS, SUFFIXES, Image8, open_image, preprocess_picture
+from inklab.errors import CorruptFileError, DataError
+from inklab.format import pluralize
+from inklab.io.files import open_regular
+from inklab.records.components import Preprocessing
+from inklab.shapes import Pixels
+
+MAX_DIMENSIONS = 4
+CHUNK = 1024 * 1024  # bytes decompressed at once
+IMAGES_NAME = re.compile(r"images([-.]idx)3")
+TRAIN_NAME = re.compile(r"train(?=[-_.])")
+Array = Shaped[np.ndarray, "..."]
+
+
+# ---------------------------------------------------------------- IDX
+
+
+def read_idx(path: Path) -> UInt8[np.ndarray, "..."]:
+    """Read an IDX file of unsigned bytes, gzipped or not.
+
+    Reads no more than the header declares, and refuses more than 2 GiB before reading it.
+
+    Raises:
+        CorruptFileError: it is not IDX, has another type than unsigned byte, is truncated, too long or too
+            large, or is no regular file.
+        DataError: there is no such file.
+    """
+    try:
+        with open_regular(path) as file:
+            return parse_idx(unpack(file, str(path)), str(path))
+    except OSError as error:
+        raise DataError(f"'{path}' can't be read: {error.strerror or error}") from error
+
+
+def unpack(file: BinaryIO | io.BytesIO, name: str) -> bytes:
+    """The bytes of an IDX file, uncompressed: the header and exactly the data that it declares.
+
+    Raises:
+        CorruptFileError: as for `read_idx`.
+    """
+    is_gzipped = file.read(2) == b"\x1f\x8b"
+    file.seek(0)
+    if not is_gzipped:
+        return _read_declared(file.read, name)
+    try:
+        with gzip.GzipFile(fileobj=file) as unpacked:
+            return _read_declared(unpacked.read, name)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise CorruptFileError(f"'{name}' is a damaged gzip file ({error}); download it again") from error
+
+
+def _read_declared(read: Callable[[int], bytes], name: str) -> bytes:
+    head = read(4 + 4 * MAX_DIMENSIONS)
+    shape = _shape(head, name)
+    expected = 4 + 4 * len(shape) + math.prod(shape)
+    content = bytearray(head)
+    while len(content) <= expected and (chunk := read(min(CHUNK, expected + 1 - len(content)))):
+        content += chunk
+    if len(content) != expected:
+        actual = f"{len(content):,}" if len(content) < expected else f"more than {expected:,}"
+        raise CorruptFileError(f"'{name}' declares {expected:,} bytes but has {actual}; download it again")
+    return bytes(content)
+
+
+def _shape(head: bytes, name: str) -> tuple[int, ...]:
+    """The shape in an IDX header, whose first bytes are: two zeros, the type of numbers, the dimensions."""
+    if len(head) < 4 or head[:2] != b"\0\0":
+        raise CorruptFileError(
+            f"'{name}' is not an IDX file: it starts with {head[:4].hex() or 'nothing'}, not 0000"
+        )
+    kind, count = head[2], head[3]
+    if kind != 0x08:
+        raise CorruptFileError(f"'{name}' has IDX type 0x{kind:02x}; only 0x08, unsigned bytes, is read")
+    if not 1 <= count <= MAX_DIMENSIONS:
+        raise CorruptFileError(f"'{name}' declares {count} dimensions; 1 to {MAX_DIMENSIONS} are read")
+    if len(head) < 4 + 4 * count:
+        raise CorruptFileError(
+            f"'{name}' needs a header of {4 + 4 * count} bytes but has {len(head)}; download it again"
+        )
+    shape = struct.unpack_from(f">{count}I", head, 4)
+    size = math.prod(shape)
+    if size > MAX_BYTES:
+        raise CorruptFileError(
+            f"'{name}' declares {size:,} bytes in the shape {shape}; at most {MAX_BYTES:,} are read"
+        )
+    return shape
+
+
+def parse_idx(content: bytes, name: str) -> UInt8[np.ndarray, "..."]:
+    """The array in the bytes that `unpack` returns; `name` is what messages call the file.
+
+    Example:
+        >>> parse_idx(bytes([0, 0, 8, 1, 0, 0, 0, 2, 7, 9]), "two labels").tolist()
+        [7, 9]
+    """
+    shape = _shape(content, name)
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * len(shape)).reshape(shape).copy()
+
+
+def idx_image_set(pixels: UInt8[np.ndarray, "..."], labels: UInt8[np.ndarray, "..."], name: str) -> ImageSet:
+    """Grayscale images `(n, h, w)` and labels `(n,)` of two IDX files as one set.
+
+    Raises:
+        DataError: they have other dimensions, or differ in number.
+    """
+    if pixels.ndim != 3 or labels.ndim != 1:
+        raise DataError(
+            f"'{name}': images have the shape {pixels.shape} and labels {labels.shape}; "
+            "(n, h, w) and (n,) are read"
+        )
+    return make_image_set(pixels[:, None], labels, f"'{name}'")
+
+
+def load_idx(path: Path, *, seed: int, name: str) -> Dataset:
+    """Load an IDX images file, its labels and its test set, which are recognized by their names.
+
+    Labels: `images-idx3` -> `labels-idx1`. Test set: `train` -> `t10k` or `test`; without one, a sixth of the
+    images of every class, selected by `seed`, becomes the test set.
+
+    Args:
+        path: the images.
+        seed: the root seed.
+        name: of the dataset.
+
+    Raises:
+        DataError: the file is not named as an images file, or its labels are not next to it.
+        CorruptFileError: as for `read_idx`.
+    """
+    if not IMAGES_NAME.search(path.name):
+        raise DataError(
+            f"'{path}' is not named as IDX images are; give the file with 'images-idx3' in its name"
+        )
+    images, test_path = _read_pair(path), _test_images(path)
+    train, test = (images, _read_pair(test_path)) if test_path else split_off_test(images, seed)
+    labels = number_classes(train, test)
+    return Dataset(name, train, test, labels, Preprocessing.resize_only(train.shape))
+
+
+def find_idx(directory: Path) -> Path | None:
+    """The training images among the IDX files of a directory; None if there are none."""
+    candidates = sorted(directory.glob("*train*images*idx3*"))
+    return next((path for path in candidates if IMAGES_NAME.search(path.name) and path.is_file()), None)
+
+
+def _read_pair(path: Path) -> ImageSet:
+    labels_path = path.with_name(IMAGES_NAME.sub(r"labels\g<1>1", path.name))
+    labels = gzipped_or_not(labels_path)
+    if labels is None:
+        raise DataError(
+            f"'{path}' needs its labels next to it, in '{labels_path.name}' (.gz or not); there is no such "
+            "file"
+        )
+    return idx_image_set(read_idx(path), read_idx(labels), str(path))
+
+
+def _test_images(path: Path) -> Path | None:
+    if not TRAIN_NAME.search(path.name):
+        return None
+    candidates = (
+        gzipped_or_not(path.with_name(TRAIN_NAME.sub(word, path.name))) for word in ("t10k", "test")
+    )
+    return next((candidate for candidate in candidates if candidate), None)
+
+
+def gzipped_or_not(path: Path) -> Path | None:
+    """The file, or the one whose name differs by a final `.gz`; None if neither exists."""
+    other = path.with_suffix("") if path.suffix == ".gz" else path.with_name(path.name + ".gz")
+    return next((candidate for candidate in (path, other) if candidate.is_file()), None)
+
+
+# ---------------------------------------------------------------- npz
+
+
+KEYS = (
+    ("train_images", "train_labels", "test_images", "test_labels"),
+    ("x_train", "y_train", "x_test", "y_test"),
+    ("images", "labels"),
+)
+
+
+def load_npz(path: Path, *, seed: int) -> Dataset:
+    """Load images and labels from an .npz file.
+
+    Keys are `train_images, train_labels, test_images, test_labels`, or `x_train, y_train, x_test, y_test`, or
+    `images, labels`; then a sixth of every class, selected by `seed`, becomes the test set. Images are uint8
+    `(n, h, w)`, `(n, c, h, w)` or `(n, h, w, c)` with c 1 or 3; labels are integers from 0.
+
+    Raises:
+        CorruptFileError: the file is damaged, holds objects, or more than 2 GiB.
+        DataError: keys, dtypes or shapes are others.
+    """
+    arrays = read_npz(path)
+    keys = next((keys for keys in KEYS if all(key in arrays for key in keys)), None)
+    if keys is None:
+        allowed = "; or ".join(", ".join(keys) for keys in KEYS)
+        names = ", ".join(sorted(arrays)) or "(none)"
+        raise DataError(f"'{path}' has the arrays {names}; needed are {allowed}")
+    sets = [
+        _labeled_images(arrays[x], arrays[y], f"'{path}', {x}")
+        for x, y in zip(keys[::2], keys[1::2], strict=True)
+    ]
+    train, test = sets if len(sets) == 2 else split_off_test(sets[0], seed)
+    labels = number_classes(train, test)
+    return Dataset(str(path), train, test, labels, Preprocessing.resize_only(train.shape))
+
+
+def read_npz(path: Path) -> dict[str, Array]:
+    """Read every array of an .npz file by name; they must be of integers or booleans.
+
+    Raises:
+        CorruptFileError: the file is damaged, holds objects, or more than 2 GiB.
+        DataError: there is no such file, or an array is not of integers.
+    """
+    try:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of NumPy, about headers that Python 2 wrote
+            size = sum(entry.file_size for entry in archive.infolist())
+            if size > MAX_BYTES:
+                raise CorruptFileError(
+                    f"'{path}' has {size:,} bytes uncompressed; at most {MAX_BYTES:,} are read"
+                )
+            with np.load(file, allow_pickle=False) as arrays:
+                return {name: _check_integers(arrays[name], f"'{path}', {name}") for name in arrays.files}
+    except DataError:
+        raise
+    except OSError as error:
+        raise DataError(f"'{path}' can't be read: {error.strerror or error}") from error
+    except Exception as error:  # zipfile and NumPy raise a dozen types on damaged bytes
+        raise CorruptFileError(
+            f"'{path}' is not a complete .npz file of plain arrays ({error}); save it again with numpy.savez"
+        ) from error
+
+
+def _check_integers(array: Array, name: str) -> Array:
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "uib":
+        kind = array.dtype if isinstance(array, np.ndarray) else "no array"
+        raise DataError(f"{name} is {kind}; only integers are read, images as uint8")
+    return array
+
+
+def _labeled_images(pixels: Array, labels: Array, name: str) -> ImageSet:
+    if pixels.dtype != np.uint8:
+        raise DataError(
+            f"{name} is {describe(pixels)}; images must be uint8, 0 to 255: convert them before saving"
+        )
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]  # as Keras stores them
+    if labels.ndim != 1 or not np.array_equal(labels, labels.astype(np.int64)):
+        raise DataError(f"{name} has labels {describe(labels)}; they must be class numbers (n,), not one-hot")
+    return make_image_set(_channels_first(pixels, name), labels, name)
+
+
+def _channels_first(pixels: Array, name: str) -> Array:
+    if pixels.ndim == 3:
+        return pixels[:, None]
+    first, last = (pixels.ndim == 4 and pixels.shape[axis] in (1, 3) for axis in (1, 3))
+    if first == last:
+        why = "channels may come first or last" if first else "neither (n, h, w) nor 1 or 3 channels"
+        raise DataError(f"{name} is {describe(pixels)}: {why}; save as uint8 (n, h, w) or (n, c, h, w)")
+    return pixels if first else np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+
+
+# ---------------------------------------------------------------- directories of image files
+
+
+MAX_SIDE = 64  # pixels; larger pictures are preprocessed to MNIST's size
+FOREIGN_SUFFIXES = (".gif", ".tif", ".tiff", ".heic", ".heif", ".avif", ".svg", ".pdf")
+UNPRINTABLE = ("Cc", "Cs")  # Unicode categories: control characters, surrogates of bytes that are not UTF-8
+Classes = dict[str, list[Path]]
+
+
+def load_image_folder(path: Path, *, seed: int, preprocessing: Preprocessing | None = None) -> Dataset:
+    """Load image files from one subdirectory per class; or from `train` and `test` with those subdirectories.
+
+    Without `train` and `test`, a sixth of every class, selected by `seed`, becomes the test set. Pictures
+    that all have one size of at most 64 pixels per side stay as they are, grayscale if all are gray. Others
+    are preprocessed as MNIST was made: ink detected, cropped, scaled and centered in 28 x 28.
+
+    Args:
+        path: of the directory.
+        seed: the root seed.
+        preprocessing: in place of the one that suits the sizes.
+
+    Raises:
+        CorruptFileError: a picture is damaged or too large; it is named.
+        DataError: a class is empty, the classes of `train` and `test` differ, or the pictures together are
+            too large.
+    """
+    subsets = _subsets(path)
+    names = tuple(sorted(subsets[0]))
+    for subset in subsets:
+        _check_classes(subset, names, path)
+    files = [file for subset in subsets for class_files in subset.values() for file in class_files]
+    preprocessing = preprocessing or _suitable_preprocessing(files)
+    size = len(files) * math.prod(preprocessing.shape)
+    if size > MAX_BYTES:
+        raise DataError(f"'{path}' has {size:,} bytes of pixels; at most {MAX_BYTES:,} are allowed")
+    sets = [_image_set(subset, names, preprocessing) for subset in subsets]
+    train, test = sets if len(sets) == 2 else split_off_test(sets[0], seed)
+    return Dataset(str(path), train, test, names, preprocessing, _note_on_sizes(files, preprocessing))
+
+
+def _subsets(path: Path) -> list[Classes]:
+    """The files of the training and the test set; or one subset of all."""
+    subdirectories = _subdirectories(path)
+    if set(subdirectories) == {"train", "test"}:
+        return [_classes(_subdirectories(subdirectories[name])) for name in ("train", "test")]
+    if len(subdirectories) < 2:
+        raise DataError(
+            f"'{path}' has {pluralize(len(subdirectories), 'subdirectory', 'subdirectories')}; it needs one "
+            "per class, at least two, or 'train' and 'test' with those"
+        )
+    return [_classes(subdirectories)]
+
+
+def _subdirectories(path: Path) -> dict[str, Path]:
+    paths = [inner for inner in sorted(path.iterdir()) if inner.is_dir() and not inner.name.startswith(".")]
+    for inner in paths:
+        if any(category(letter) in UNPRINTABLE for letter in inner.name):
+            raise DataError(
+                f"'{path}' has a subdirectory called {inner.name!r}, which is not printable; rename it"
+            )
+    return {inner.name: inner for inner in paths}
+
+
+def _classes(subdirectories: dict[str, Path]) -> Classes:
+    return {name: _image_files(path) for name, path in subdirectories.items()}
+
+
+def _image_files(directory: Path) -> list[Path]:
+    files = [path for path in sorted(directory.iterdir()) if path.is_file() and not path.name.startswith(".")]
+    foreign = [path for path in files if path.suffix.lower() in FOREIGN_SUFFIXES]
+    if foreign:
+        raise DataError(
+            f"'{foreign[0]}' can't be read, only {', '.join(FORMATS)}; save it as PNG or remove it"
+        )
+    return [path for path in files if path.suffix.lower() in SUFFIXES]
+
+
+def _check_classes(subset: Classes, names: tuple[str, ...], path: Path) -> None:
+    if set(subset) != set(names):
+        unmatched = ", ".join(sorted(set(subset) ^ set(names)))
+        raise DataError(
+            f"'{path}': 'train' and 'test' must have the same classes; only one of them has: {unmatched}"
+        )
+    for name, files in subset.items():
+        if not files:
+            raise DataError(
+                f"'{path}': the class '{name}' has no image files ({', '.join(SUFFIXES)}); add some or "
+                "remove it"
+            )
+
+
+def _suitable_preprocessing(files: list[Path]) -> Preprocessing:
+    """The one that leaves small pictures of one size unchanged, else MNIST's."""
+    width, height = open_image(files[0]).size
+    is_gray = True
+    for picture in map(open_image, files):
+        if picture.size != (width, height) or max(picture.size) > MAX_SIDE:
+            return Preprocessing()
+        is_gray = is_gray and _is_gray(picture)
+    return Preprocessing.resize_only((1 if is_gray else 3, height, width))
+
+
+def _note_on_sizes(files: list[Path], preprocessing: Preprocessing) -> str | None:
+    """What a person should know of the pictures' sizes; None if they are unchanged."""
+    sizes = Counter(open_image(path).size for path in files)
+    if set(sizes) == {(preprocessing.width, preprocessing.height)}:
+        return None
+    (width, height), count = sizes.most_common(1)[0]
+    described = f"of {width} x {height} pixels"
+    if len(sizes) > 1:
+        described = f"in {len(sizes)} sizes (most often {width} x {height}: {count:,})"
+    target = f"{preprocessing.width} x {preprocessing.height}"
+    return f"{pluralize(len(files), 'picture')} {described}: all were preprocessed to {target} pixels."
+
+
+def _is_gray(picture: Image.Image) -> bool:
+    if picture.mode in ("1", "L", "LA", "F") or picture.mode.startswith("I"):
+        return True
+    colors = np.asarray(picture.convert("RGB"))
+    return bool((colors[..., :1] == colors).all())
+
+
+def _image_set(subset: Classes, names: tuple[str, ...], preprocessing: Preprocessing) -> ImageSet:
+    pixels: Pixels = np.stack([_read_image(path, preprocessing) for name in names for path in subset[name]])
+    labels = np.repeat(np.arange(len(names)), [len(subset[name]) for name in names])
+    return ImageSet(pixels, labels)
+
+
+def _read_image(path: Path, preprocessing: Preprocessing) -> Image8:
+    try:
+        return preprocess_picture(open_image(path), preprocessing)
+    except DataError as error:
+        if str(path) in str(error):
+            raise
+        raise DataError(f"'{path}': {error}") from error

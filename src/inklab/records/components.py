@@ -1,0 +1,206 @@
+"""What trained models consist of: the pipeline, how pictures become images, normalization, the network."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Discriminator, Field, GetCoreSchemaHandler, Tag, model_validator
+from pydantic_core import CoreSchema, core_schema
+
+from inklab.errors import ConfigError
+from inklab.records.record import Bounded, Json, PositiveFp32, Record, Shape, Side
+from inklab.usercode import is_user_code
+
+Center = Literal["mass", "box", "none"]
+
+
+class Preprocessing(Record):
+    """How a picture becomes an image; part of every trained model, so that it can't be forgotten.
+
+    Attributes:
+        channels: 1 gray, 3 color (with `center="none"` only).
+        height: of the image, pixels.
+        width: of the image, pixels.
+        light_on_dark: whether strokes are light on a dark ground in the training images, as in MNIST.
+        fit_to: pixels; the longer side of the strokes' bounding box is scaled to it.
+        center: what is put in the middle: the strokes' center of "mass", their bounding "box", or "none":
+            nothing is looked for or cropped, the whole picture is resized.
+
+    Example:
+        >>> Preprocessing().shape, Preprocessing.resize_only((3, 32, 32)).center
+        ((1, 28, 28), 'none')
+    """
+
+    channels: Literal[1, 3] = 1
+    height: Side = 28
+    width: Side = 28
+    light_on_dark: bool = True
+    fit_to: int = Field(default=20, ge=1)
+    center: Center = "mass"
+
+    @model_validator(mode="after")
+    def _check_consistent(self) -> "Preprocessing":
+        if self.channels != 1 and self.center != "none":
+            raise ValueError(f"{self.channels} channels need center = 'none', not '{self.center}'")
+        if self.fit_to > min(self.height, self.width):
+            shorter = min(self.height, self.width)
+            raise ValueError(f"fit_to is {self.fit_to}, but at most {shorter}, the shorter side, is allowed")
+        return self
+
+    @classmethod
+    def resize_only(cls, shape: tuple[int, int, int]) -> "Preprocessing":
+        """The preprocessing that only resizes whole pictures.
+
+        Args:
+            shape: channels (1 or 3), height, width.
+
+        Raises:
+            ConfigError: no image has that shape.
+        """
+        channels, height, width = shape
+        sides = {"channels": channels, "height": height, "width": width, "fit_to": min(height, width)}
+        return cls.parse({**sides, "center": "none"}, "preprocessing")
+
+    @property
+    def shape(self) -> Shape:
+        """Channels, height and width of the image."""
+        return self.channels, self.height, self.width
+
+    @property
+    def is_resize_only(self) -> bool:
+        """Whether whole pictures are resized, with nothing cropped or centered."""
+        return self.center == "none"
+
+
+class NormalizeConfig(Record):
+    """What stands in front of a network: `(images - mean) / std`, for images in [0, 1].
+
+    Attributes:
+        mean: subtracted from every value.
+        std: what is divided by; 1 for nothing.
+    """
+
+    mean: Bounded = 0.0
+    std: PositiveFp32 = 1.0
+
+
+def _is_word(value: object) -> str:
+    return "word" if isinstance(value, str) else "table"
+
+
+Normalization = Annotated[
+    Annotated[NormalizeConfig, Tag("table")] | Annotated[Literal["none", "dataset"], Tag("word")],
+    Discriminator(_is_word),
+]
+"""What a study says: "none", the "dataset"'s own mean and standard deviation, or numbers."""
+
+
+class NetworkConfig(Record):
+    """Which network: a registered name or `file.py:Name`, and its keyword arguments.
+
+    In TOML and JSON it is one table, `{name = "mlp", hidden = [500, 300]}`.
+
+    Attributes:
+        name: of the network.
+
+    Example:
+        >>> network = NetworkConfig.parse({"name": "mlp", "hidden": [500, 300]})
+        >>> network.name, network.kwargs, network == NetworkConfig.of("mlp", hidden=(500, 300))
+        ('mlp', {'hidden': [500, 300]}, True)
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Json]
+
+    name: Annotated[str, Field(min_length=1)]
+
+    @classmethod
+    def of(cls, name: str, **kwargs: object) -> "NetworkConfig":
+        """A network by name and keyword arguments.
+
+        Raises:
+            ConfigError: an argument is not a JSON value.
+        """
+        return cls.parse({**kwargs, "name": name}, "network")
+
+    @classmethod
+    def parse(cls, value: object, name: str = "network") -> "NetworkConfig":
+        """A network from what a study says: its name, or a table with it.
+
+        Raises:
+            ConfigError: there is no name, or an argument is not a JSON value.
+        """
+        return super().parse({"name": value} if isinstance(value, str) else value, name)
+
+    @property
+    def kwargs(self) -> dict[str, object]:
+        """Keyword arguments of the network; a new dictionary."""
+        return dict(self.__pydantic_extra__)
+
+    @property
+    def is_user_code(self) -> bool:
+        """Whether it is a class or function in a user's own file."""
+        return is_user_code(self.name)
+
+    def with_kwargs(self, kwargs: Mapping[str, Any]) -> "NetworkConfig":
+        """The same network with some arguments replaced."""
+        return type(self).parse({**self.kwargs, **kwargs, "name": self.name})
+
+
+class Pipeline(str):
+    """What an image passes through: denoisers or filters, then a classifier; written `denoiser+cnn`.
+
+    It is a string, so it can be a key and is written as one. Nothing else splits or joins at the plus.
+
+    Args:
+        text: names of parts with a plus in between.
+
+    Raises:
+        ConfigError: a part has no name.
+
+    Example:
+        >>> pipeline = Pipeline("denoiser+cnn")
+        >>> pipeline.parts, pipeline.denoisers, pipeline.classifier
+        (('denoiser', 'cnn'), ('denoiser',), 'cnn')
+        >>> Pipeline.of("median", "cnn") == "median+cnn"
+        True
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, text: str) -> "Pipeline":
+        """Check that every part has a name."""
+        if not all(part.strip() == part != "" for part in text.split("+")):
+            raise ConfigError(f"'{text[:100]}' is not a pipeline; write one as denoiser+classifier")
+        return super().__new__(cls, text)
+
+    @classmethod
+    def of(cls, *parts: str) -> "Pipeline":
+        """A pipeline of parts, the classifier last."""
+        return cls("+".join(parts))
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of all parts in the order in which an image passes them."""
+        return tuple(self.split("+"))
+
+    @property
+    def denoisers(self) -> tuple[str, ...]:
+        """Names of what stands in front of the classifier: denoisers or filters."""
+        return self.parts[:-1]
+
+    @property
+    def classifier(self) -> str:
+        """Name of the last part."""
+        return self.parts[-1]
+
+    @classmethod
+    def _validate(cls, text: str) -> "Pipeline":
+        try:
+            return cls(text)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Text that is checked."""
+        return core_schema.no_info_after_validator_function(cls._validate, core_schema.str_schema())

@@ -1,0 +1,437 @@
+"""What became of a trial or an evaluation (`outcome.json`)."""
+
+import platform
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, TypedDict
+
+from pydantic import model_validator
+
+import inklab
+from inklab.errors import CorruptFileError
+from inklab.hardware import cores, cpu_name
+from inklab.metrics import get_metric
+from inklab.records.plan import Evaluation, GenerationEvaluation, Plan, RobustnessEvaluation
+from inklab.records.recipe import TrialConfig
+from inklab.records.record import (
+    MIB,
+    Count,
+    Counts,
+    Curve,
+    FailFast,
+    Few,
+    Id,
+    Json,
+    NonNegative,
+    Number,
+    Numbers,
+    PositiveCount,
+    Record,
+    RootSeed,
+    Sha256,
+    Share,
+    ShareRow,
+)
+
+ADVICE = "delete that directory and run the command again"
+
+CONFIDENT = 0.9
+"""Probability above which a classifier counts as confident about an image."""
+
+
+class TrialState(StrEnum):
+    """What became of a trial or an evaluation, in the order in which states are counted.
+
+    `DONE`: it has metrics. `DIVERGED`: its loss became NaN or infinite. `FAILED`: it raised an error. `LOST`:
+    its process ended without a word. `WAITING`: it has no outcome yet; this is never written in one.
+    """
+
+    DONE = "done"
+    DIVERGED = "diverged"
+    FAILED = "failed"
+    LOST = "lost"
+    WAITING = "waiting"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether another attempt would only repeat it."""
+        return self in (TrialState.DONE, TrialState.DIVERGED)
+
+
+WrittenState = Literal[TrialState.DONE, TrialState.DIVERGED, TrialState.FAILED, TrialState.LOST]
+Outcomes = dict[TrialState, PositiveCount]
+"""How many trials or evaluations are in each state."""
+
+
+def count_states(states: Iterable[TrialState | None]) -> dict[TrialState, int]:
+    """How many are in each state, in the order of states; None, no outcome yet, counts as waiting.
+
+    Example:
+        >>> count_states([TrialState.DONE, None, TrialState.DONE])
+        {<TrialState.DONE: 'done'>: 2, <TrialState.WAITING: 'waiting'>: 1}
+    """
+    counts = dict.fromkeys(TrialState, 0)
+    for state in states:
+        counts[state or TrialState.WAITING] += 1
+    return {state: count for state, count in counts.items() if count}
+
+
+class Environment(Record):
+    """What a computation ran on.
+
+    Attributes:
+        inklab: version.
+        python: version.
+        torch: version.
+        numpy: version.
+        platform: operating system and architecture.
+        cpu: name of the processor.
+        cores: that the process could use.
+        threads: that computed one trial.
+        precision: of training; of trials and results.
+        members: that were trained in one program; of trials.
+        stacked: whether all in one vectorized program; of trials.
+        compiled: whether that program was compiled; of trials.
+        workers: processes side by side; of results.
+    """
+
+    inklab: str
+    python: str
+    torch: str
+    numpy: str
+    platform: str
+    cpu: str
+    cores: PositiveCount
+    threads: PositiveCount
+    precision: str | None = None
+    members: PositiveCount | None = None
+    stacked: bool | None = None
+    compiled: bool | None = None
+    workers: PositiveCount | None = None
+
+    @classmethod
+    def current(cls, threads: int) -> "Environment":
+        """What this process runs on; asks for torch's version without importing it.
+
+        Args:
+            threads: that compute one trial.
+        """
+        return cls(
+            inklab=inklab.__version__,
+            python=platform.python_version(),
+            torch=version("torch"),
+            numpy=version("numpy"),
+            platform=f"{platform.system()} {platform.machine()}",
+            cpu=cpu_name(),
+            cores=cores(),
+            threads=threads,
+        )
+
+
+class LayerRow(Record):
+    """One row of a layer table.
+
+    Attributes:
+        name: of the module.
+        type: class of the module.
+        activation: that follows it.
+        output_shape: of one image.
+        parameters: how many numbers it has.
+        macs: multiply-accumulates of one image forward; None where they are not known.
+    """
+
+    name: str
+    type: str
+    activation: str | None = None
+    output_shape: Counts
+    parameters: Count
+    macs: Count | None
+
+
+class Diagnosis(Record):
+    """An automatic finding about a training that a person can act on.
+
+    Attributes:
+        name: such as `inputs-scaled-twice`.
+        message: what was measured, in a sentence with its numbers.
+        advice: what to do.
+        evidence: the numbers by name.
+    """
+
+    name: str
+    message: str
+    advice: str
+    evidence: Annotated[dict[str, Json], Few] = {}
+
+
+class History(Record):
+    """Learning curves: columns with one value an epoch. A column that was not measured is empty.
+
+    Attributes:
+        epoch: from 1.
+        train_loss: mean over the epoch's steps, without L2.
+        train_accuracy: after the epoch, on some training images; a share in [0, 1].
+        validation_loss: after the epoch; of denoisers the binary cross-entropy.
+        validation_accuracy: after the epoch, a share in [0, 1].
+        validation_bce: after the epoch.
+
+    Example:
+        >>> History(epoch=(1, 2), train_loss=(0.4, 0.2)).columns
+        {'epoch': (1, 2), 'train_loss': (0.4, 0.2)}
+    """
+
+    epoch: Counts = ()
+    train_loss: Curve = ()
+    train_accuracy: Curve = ()
+    validation_loss: Curve = ()
+    validation_accuracy: Curve = ()
+    validation_bce: Curve = ()
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> "History":
+        n = len(self.epoch)
+        for name, column in self.columns.items():
+            if len(column) != n:
+                raise ValueError(f"'{name}' has {len(column)} values, but there are {n} epochs")
+        return self
+
+    @property
+    def columns(self) -> dict[str, tuple[float | int | None, ...]]:
+        """The columns that were measured, by name."""
+        return {name: column for name, column in self if column}
+
+    def append(self, point: Mapping[str, float | int]) -> "History":
+        """The same curves with the metrics of one more epoch."""
+        return History(**{name: (*getattr(self, name), value) for name, value in point.items()})
+
+
+class Outcome(Record):
+    """What became of a trial or an evaluation.
+
+    Attributes:
+        state: what became of it.
+        reason: why it is not done.
+        seconds: that it took; of a trial its share of its group's time.
+        environment: what it ran on.
+    """
+
+    max_bytes: ClassVar[int] = 16 * MIB
+    repair_advice: ClassVar[str] = ADVICE
+
+    format: Literal[2] = 2
+    state: WrittenState
+    reason: str | None = None
+    seconds: NonNegative = 0.0
+    environment: Environment | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it has metrics."""
+        return self.state is TrialState.DONE
+
+
+class TrialIdentity(TypedDict):
+    """What a trial is, whatever became of it: fields of `TrialOutcome`."""
+
+    id: str
+    config: TrialConfig
+    replicate: int
+    seed: int
+    data_sha256: str
+    numerics: int
+
+
+class TrialOutcome(Outcome):
+    """What became of a trial (`trials/<id>/outcome.json`).
+
+    Attributes:
+        id: of the trial.
+        config: what it computed.
+        replicate: which repetition.
+        seed: root of all randomness.
+        data_sha256: of the data set's content.
+        numerics: version of the computation; numbers of two versions are never mixed.
+        parameters: of its network.
+        layers: of its network.
+        history: learning curves, as far as it got.
+        metrics: by name, shares in [0, 1]; None if it is not done.
+        diagnoses: what the numbers of a trained network point to.
+        weights_sha256: of `model/weights.safetensors`.
+    """
+
+    id: Id
+    config: TrialConfig
+    replicate: Count
+    seed: RootSeed
+    data_sha256: Sha256
+    numerics: Count
+    parameters: Count | None = None
+    layers: Annotated[tuple[LayerRow, ...], FailFast] = ()
+    history: History = History()
+    metrics: Numbers | None = None
+    diagnoses: Annotated[tuple[Diagnosis, ...], FailFast, Few] = ()
+    weights_sha256: Sha256 | None = None
+
+    @model_validator(mode="after")
+    def _check_metrics(self) -> "TrialOutcome":
+        if self.is_done and self.metrics is None:
+            raise ValueError("it is done, but has no metrics")
+        for name, value in (self.metrics or {}).items():
+            if not 0 <= value <= 1 and get_metric(name).is_share:
+                raise ValueError(f"'{name}' is {value:g}, but it is a share in [0, 1]")
+        return self
+
+    @classmethod
+    def read_planned(cls, path: Path, id: str) -> "TrialOutcome":
+        """Read the outcome of a certain trial.
+
+        Raises:
+            FileNotFoundError, NotADirectoryError: there is none.
+            CorruptFileError: it is damaged, or another trial's.
+        """
+        outcome = cls.read(path)
+        if outcome.id != id:
+            raise CorruptFileError(f"'{path}' is the outcome of '{outcome.id}', not of '{id}'; {ADVICE}")
+        return outcome
+
+
+class RobustnessOutcome(Outcome):
+    """What became of a robustness evaluation (`evaluations/<id>/outcome.json`).
+
+    Attributes:
+        evaluation: that it is the outcome of.
+        recall: mean over classes of the true-positive rate (balanced accuracy), one for each strength.
+        recall_per_class: one row for each strength, one share a class; None for a class without images.
+        accuracy: one for each strength.
+    """
+
+    kind: Literal["robustness"] = "robustness"
+    evaluation: RobustnessEvaluation
+    recall: Annotated[tuple[Share, ...], FailFast] = ()
+    recall_per_class: Annotated[tuple[ShareRow, ...], FailFast] = ()
+    accuracy: Annotated[tuple[Share, ...], FailFast] = ()
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> "RobustnessOutcome":
+        lengths = {len(self.recall), len(self.accuracy), len(self.recall_per_class)}
+        n = len(self.evaluation.strengths)
+        if self.is_done and lengths != {n}:
+            raise ValueError(f"it is done, but has not one recall and accuracy for each of {n} strengths")
+        if len({len(row) for row in self.recall_per_class}) > 1:
+            raise ValueError("the rows of recall_per_class have different lengths")
+        return self
+
+    @property
+    def id(self) -> str:
+        """Of the evaluation."""
+        return self.evaluation.id
+
+    @property
+    def n_classes(self) -> int | None:
+        """Classes that its rows have; None without rows."""
+        return len(self.recall_per_class[0]) if self.recall_per_class else None
+
+
+class GenerationOutcome(Outcome):
+    """What became of a generation evaluation (`evaluations/<id>/outcome.json`).
+
+    Attributes:
+        evaluation: that it is the outcome of.
+        confident_share: share of the images that the classifier is confident about.
+        confident_share_reconstructed: the same of the decoder's reconstructions of test images; of
+            "real_data" only.
+        class_shares: share of each class among the images that the classifier is confident about.
+        frechet_distance: of the images' features from those of training images.
+        nn_distance: mean Euclidean distance, over pixels in [0, 1], to the nearest training image.
+        sampler_info: what the sampler reports of itself.
+    """
+
+    kind: Literal["generation"] = "generation"
+    evaluation: GenerationEvaluation
+    confident_share: Share | None = None
+    confident_share_reconstructed: Share | None = None
+    class_shares: ShareRow | None = None
+    frechet_distance: Number | None = None
+    nn_distance: NonNegative | None = None
+    sampler_info: Annotated[dict[str, Json], Few] = {}
+
+    @model_validator(mode="after")
+    def _check_done(self) -> "GenerationOutcome":
+        if self.is_done and self.confident_share is None:
+            raise ValueError("it is done, but has no confident_share")
+        return self
+
+    @property
+    def id(self) -> str:
+        """Of the evaluation."""
+        return self.evaluation.id
+
+    @property
+    def n_classes(self) -> int | None:
+        """Classes that it has shares of; None without them."""
+        return None if self.class_shares is None else len(self.class_shares)
+
+
+EvaluationOutcome = RobustnessOutcome | GenerationOutcome
+
+
+def count_outcomes(ids: Iterable[str], outcomes: Mapping[str, Outcome]) -> dict[TrialState, int]:
+    """How many trials or evaluations are in each state; those without an outcome count as waiting.
+
+    Example:
+        >>> count_outcomes(["a", "b"], {})
+        {<TrialState.WAITING: 'waiting'>: 2}
+    """
+    return count_states(outcomes[id].state if id in outcomes else None for id in ids)
+
+
+def read_evaluation_outcome(path: Path, planned: Evaluation, n_classes: int) -> EvaluationOutcome:
+    """Read the outcome of a planned evaluation of a data set with some number of classes.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError: there is none.
+        CorruptFileError: it is damaged, computed something else, or has another number of classes.
+    """
+    is_robustness = isinstance(planned, RobustnessEvaluation)
+    outcome = RobustnessOutcome.read(path) if is_robustness else GenerationOutcome.read(path)
+    if outcome.evaluation != planned:
+        raise CorruptFileError(
+            f"'{path}' is not the outcome of '{planned.id}': it computed something else; {ADVICE}"
+        )
+    if outcome.n_classes not in (None, n_classes):
+        raise CorruptFileError(
+            f"'{path}' has shares of {outcome.n_classes} classes, but the data has {n_classes}; {ADVICE}"
+        )
+    return outcome
+
+
+def failed_evaluation(
+    evaluation: Evaluation, reason: str, state: WrittenState = TrialState.FAILED
+) -> EvaluationOutcome:
+    """The outcome of an evaluation that came to nothing."""
+    if isinstance(evaluation, RobustnessEvaluation):
+        return RobustnessOutcome(evaluation=evaluation, state=state, reason=reason)
+    return GenerationOutcome(evaluation=evaluation, state=state, reason=reason)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A run as it stood when it was read: whoever needs all of it reads each file once.
+
+    Attributes:
+        plan: `plan.json`.
+        outcomes: of trials, by id, as far as they are there.
+        evaluations: outcomes of evaluations, by id, as far as they are there.
+    """
+
+    plan: Plan
+    outcomes: dict[str, TrialOutcome]
+    evaluations: dict[str, EvaluationOutcome]
+
+    @property
+    def states(self) -> dict[str, TrialState]:
+        """The state of every trial and evaluation that has an outcome, by id."""
+        return {id: outcome.state for id, outcome in (*self.outcomes.items(), *self.evaluations.items())}

@@ -1,0 +1,230 @@
+"""The base of all records: frozen, strict, and read from a file with one clear line for what is wrong.
+
+Records are read in one pass by pydantic's JSON parser (Rust): reading and validating 10,000 outcomes takes
+about as long as parsing them.
+"""
+
+import inspect
+import math
+import re
+from pathlib import Path
+from reprlib import repr as shorten
+from typing import Annotated, Any, ClassVar, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
+
+from inklab.errors import ConfigError, CorruptFileError
+from inklab.io.files import read_bytes_capped, write_json
+
+MAX_NUMBER = 1e100
+"""Of any number in a file: its square is a finite float too, and no float32 is larger."""
+
+MAX_FP32 = 3e38
+"""What fp32 can still hold. A rate, penalty or strength far below it may diverge, which is an outcome."""
+
+MAX_ENTRIES = 1000
+"""Of a table of kinds of things, or of a list of what is compared."""
+
+MAX_SIDE = 4096
+"""Of an image, pixels or channels: a damaged file can't have a huge network built for it."""
+
+MAX_LOCATION = 80
+"""Characters of a key that a message names."""
+
+MIB = 1024**2
+
+FailFast = Field(fail_fast=True)
+"""Of a list: only its first error is kept, so that a damaged file of a million entries gives one line."""
+
+
+def _to_json_value(value: object) -> object:
+    """Refuse what JSON has no way to write, and make lists of tuples."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("should be a finite number")
+    if isinstance(value, list | tuple):
+        return [_to_json_value(entry) for entry in value]
+    if isinstance(value, dict):
+        return {key: _to_json_value(entry) for key, entry in value.items()}
+    return value
+
+
+Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+"""Of what becomes a folder's name: it leads nowhere else."""
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=0, le=2**53)]
+PositiveCount = Annotated[int, Field(ge=1, le=2**53)]
+Number = Annotated[float, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)]
+NonNegative = Annotated[float, Field(ge=0, le=MAX_NUMBER)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Bounded = Annotated[float, Field(ge=-MAX_FP32, le=MAX_FP32)]
+NonNegativeFp32 = Annotated[float, Field(ge=0, le=MAX_FP32)]
+PositiveFp32 = Annotated[float, Field(gt=0, le=MAX_FP32)]
+Json = Annotated[JsonValue, BeforeValidator(_to_json_value)]
+"""Any JSON value; NaN and infinity are none."""
+
+RootSeed = Annotated[int, Field(ge=0, lt=2**63)]
+
+Few = Field(max_length=MAX_ENTRIES)
+"""Of a table or a list: at most `MAX_ENTRIES`."""
+
+Ids = Annotated[tuple[Id, ...], FailFast]
+Counts = Annotated[tuple[Count, ...], FailFast]
+Names = Annotated[tuple[str, ...], FailFast, Few]
+Strengths = Annotated[tuple[NonNegative, ...], FailFast, Field(min_length=1, max_length=MAX_ENTRIES)]
+Curve = Annotated[tuple[Number | None, ...], FailFast]
+"""One value an epoch; None where it is not finite."""
+
+ShareRow = Annotated[tuple[Share | None, ...], FailFast]
+"""One share a class; None for a class without images."""
+
+Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
+Shape = tuple[Side, Side, Side]
+"""Channels, height and width of one image."""
+
+Values = Annotated[dict[str, Json], Few]
+"""A point of a grid: key to value."""
+
+Numbers = Annotated[dict[str, Number], Few]
+
+
+def _document_schema(schema: dict[str, Any], record: type[BaseModel]) -> None:
+    """Describe a record and its fields in its JSON Schema by the words of its docstring."""
+    schema["description"], _ = _parse_docstring(record)
+    for parent in reversed(record.__mro__):
+        if issubclass(parent, BaseModel):
+            for name, text in _parse_docstring(parent)[1].items():
+                if isinstance(field := schema.get("properties", {}).get(name), dict):
+                    field["description"] = text
+
+
+def _parse_docstring(record: type[BaseModel]) -> tuple[str, dict[str, str]]:
+    """A docstring's first part, and its attributes' descriptions by name."""
+    text = inspect.cleandoc(record.__doc__ or "")
+    head, _, attributes = text.partition("\n\nAttributes:\n")
+    attributes = re.split(r"\n\n(?=\S)", attributes)[0]
+    entries = re.findall(r"^    (\w+): (.*(?:\n      .*)*)", attributes, re.MULTILINE)
+    return " ".join(head.split()), {name: " ".join(words.split()) for name, words in entries}
+
+
+R = TypeVar("R", bound="Record")
+
+
+class Record(BaseModel):
+    """A frozen record. Unknown keys, NaN and infinity are errors; in files no text is taken for a number.
+
+    A subclass with a file of its own sets `max_bytes` and `repair_advice` (what to do about a damaged file).
+    Derived values may be `functools.cached_property`: they are no part of equality, copies or pickles.
+
+    Attributes:
+        format: version of the file.
+        kind: which of several kinds of record it is.
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        json_schema_serialization_defaults_required=True,
+        json_schema_extra=_document_schema,
+    )
+
+    max_bytes: ClassVar[int] = 64 * MIB
+    repair_advice: ClassVar[str] = "delete it or restore it from a copy"
+
+    @classmethod
+    def read(cls: type[R], path: Path) -> R:
+        """Read and validate a file.
+
+        Args:
+            path: a JSON file.
+
+        Raises:
+            FileNotFoundError, NotADirectoryError: there is none.
+            CorruptFileError: it is too large, no JSON, or another record; the first error is named.
+        """
+        return cls.parse_json(read_bytes_capped(path, cls.max_bytes), f"'{path}'")
+
+    @classmethod
+    def parse_json(cls: type[R], raw: bytes, name: str) -> R:
+        """Validate the bytes of a JSON file.
+
+        Args:
+            raw: the whole file.
+            name: what messages call it.
+
+        Raises:
+            CorruptFileError: it is no JSON, or another record; the first error is named.
+        """
+        try:
+            return cls.model_validate_json(raw, strict=True)
+        except ValidationError as error:
+            raise CorruptFileError(f"{name} is damaged: {first_error(error)}; {cls.repair_advice}") from None
+
+    @classmethod
+    def parse(cls: type[R], value: object, name: str = "") -> R:
+        """Validate Python values that a user wrote, such as a table of a TOML file; lists may be tuples.
+
+        Args:
+            value: a mapping, or such a record.
+            name: what messages call it; the record's class if left out.
+
+        Raises:
+            ConfigError: a key is unknown or missing, or a value outside its range; the first error is named.
+        """
+        try:
+            return cls.model_validate(value)
+        except ValidationError as error:
+            raise ConfigError(f"{name or cls.__name__}: {first_error(error)}") from None
+
+    def write(self, path: Path) -> None:
+        """Write the record as JSON, whole or not at all.
+
+        Raises:
+            WriteError: the disk refuses.
+        """
+        write_json(path, self.to_json())
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as JSON values."""
+        return self.model_dump(mode="json")
+
+    def __getstate__(self) -> dict[Any, Any]:
+        state = super().__getstate__()
+        return {**state, "__dict__": self._fields(state["__dict__"])}
+
+    def __copy__(self: R) -> R:  # also of `model_copy`, whose update would leave cached values as they were
+        copy = super().__copy__()
+        object.__setattr__(copy, "__dict__", self._fields(copy.__dict__))
+        return copy
+
+    def _fields(self, values: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in values.items() if name in type(self).model_fields}
+
+
+def first_error(error: ValidationError) -> str:
+    """The first error of a validation in a line: which key, what value it has, what is allowed.
+
+    Example:
+        >>> class Point(Record):
+        ...     x: Count
+        >>> try:
+        ...     Point(x=-1)
+        ... except ValidationError as error:
+        ...     print(first_error(error))
+        'x' is -1: should be greater than or equal to 0
+    """
+    detail = error.errors(include_url=False, include_context=False)[0]
+    location = ".".join(str(part) for part in detail["loc"])
+    if len(location) > MAX_LOCATION:
+        location = location[: MAX_LOCATION - 3] + "..."
+    message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if not location:
+        return message
+    if detail["type"] == "missing":
+        return f"'{location}' is missing"
+    if detail["type"] == "extra_forbidden":
+        return f"'{location}' is not a known key there"
+    if isinstance(detail["input"], dict | list | tuple | BaseModel | bytes):
+        return f"'{location}': {message}"
+    return f"'{location}' is {shorten(detail['input'])}: {message}"

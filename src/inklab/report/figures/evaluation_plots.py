@@ -1,0 +1,663 @@
+"""Figures of evaluations: robustness against corruption, and generated images."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from inklab.format import format_interval, format_metric, format_percent, humanize, join_words, typeset
+from inklab.records.components import Pipeline
+from inklab.records.estimates import Difference, Estimate
+from inklab.records.outcomes import CONFIDENT
+from inklab.records.plan import REAL_DATA, GenerationPlan, RobustnessPlan
+from inklab.records.results import GenerationResults, PipelineComparison, RobustnessResults
+from inklab.report.figures.drawing import (
+    PLACEHOLDER,
+    SERIES,
+    Figure,
+    add_legend,
+    as_percent,
+    plot,
+    series_style,
+    set_ylabel_horizontal,
+    slug,
+)
+from inklab.report.figures.image_plots import ImageRow, draw_grid, is_ink
+from inklab.results.arrays import Arrays
+from inklab.run import Run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Sheet
+
+MAX_CLASS_PANELS = 20
+MAX_STRENGTHS = 11
+"""Columns of the strip of corrupted images."""
+
+EXAMPLES = (3, 8)
+"""Which of the stored images the strip shows."""
+
+DESCRIBED_STRENGTHS = (0, 0.25, 0.5, 1)
+"""The strengths next to these are in the text alternative."""
+
+Images = UInt8[np.ndarray, "s n c h w"]
+RecallPerClass = Float[np.ndarray, "s k"]
+
+MAX_MATRIX_CLASSES = 15
+"""More do not fit side by side and stay legible."""
+
+MIN_SHARE = 0.005
+"""Smaller cells stay empty."""
+
+Matrix = Float[np.ndarray, "k k"]
+
+Matrices = dict[tuple[str, float], Matrix]
+"""Pipeline and strength to shares of each row."""
+
+IMAGES_PER_ROW = 12
+
+N_NEIGHBORS = 10
+
+MAX_CLASS_DOTS = 30
+
+LABEL_WIDTH = 68
+
+METRIC = "confident_share"
+
+MIN_CONFIDENT_SHARE = 0.1
+"""Samplers with less generate noise, whose nearest neighbors mean nothing."""
+
+ClassShares = Mapping[str, Float[np.ndarray, " k"]]
+
+
+def robustness_figures(run: Run, plan: RobustnessPlan, results: RobustnessResults) -> list[Figure | None]:
+    """Curves, images, curves of each class and confusion matrices, as far as evaluations are done."""
+    labels = run.plan.data.labels
+    return [
+        robustness_curves(plan, results),
+        corrupted_strip(run, plan),
+        class_curves(plan, results, labels),
+        confusion_figure(plan, results, labels),
+    ]
+
+
+def recall_curves(results: RobustnessResults) -> dict[Pipeline, tuple[Estimate, ...]]:
+    """Mean recall at each strength of every pipeline that is done at least once."""
+    return {
+        name: pipeline.recall
+        for name, pipeline in results.pipelines.items()
+        if any(estimate.n for estimate in pipeline.recall)
+    }
+
+
+# ---------------------------------------------------------------- recall against strength
+
+
+def robustness_curves(plan: RobustnessPlan, results: RobustnessResults) -> Figure | None:
+    """Mean recall against strength, one line for each pipeline, with bands; below, the differences."""
+    curves = recall_curves(results)
+    if not curves:
+        return None
+    name, differences = f"{slug(plan.name)}-curves", _differences(results)
+    threshold = results.denoising.significant_from if results.denoising else None
+    has_line = threshold is not None
+    line = " Vertical line: from this strength on, denoising helps significantly." if has_line else ""
+    return Figure(
+        name=name,
+        title="Recall against strength of the corruption",
+        caption=(
+            f"Mean recall over classes, {humanize(results.corruption)}; every pipeline and replicate gets "
+            f"the same corrupted images. {_describe_bands(curves)}{_describe_differences(results)}{line}"
+        ),
+        alt=_describe_recall(results.strengths, curves, threshold),
+        svg=plot(name, lambda sheet: _draw_recall(sheet, results, curves), 4.6 if differences else 3.2),
+        csv_header=("pipeline", "strength", "recall", "sd", "n", "ci95_low", "ci95_high", "interval_over"),
+        csv_rows=tuple(
+            (pipeline, strength, estimate.mean, estimate.sd, estimate.n,
+             *(estimate.interval or ("", "")), estimate.basis or "")
+            for pipeline, estimates in curves.items()
+            for strength, estimate in zip(results.strengths, estimates, strict=True)
+            if estimate.n
+        ),
+    )  # fmt: skip
+
+
+def _describe_bands(curves: Mapping[Pipeline, Sequence[Estimate]]) -> str:
+    descriptions = {"replicates": "over replicates (Student's t)", "images": "over test images (Wilson)"}
+    parts = []
+    for basis, description in descriptions.items():
+        ns = {
+            pipeline: estimate.n
+            for pipeline, estimates in curves.items()
+            for estimate in estimates
+            if estimate.basis == basis and not estimate.has_zero_width
+        }
+        if ns:
+            pipelines = "" if len(ns) == len(curves) else f" for {join_words(list(ns))}"
+            n = " and ".join(f"n = {n:,}" for n in sorted(set(ns.values())))
+            parts.append(f"95% intervals {description}{pipelines}, {n}")
+    estimates = [estimate for row in curves.values() for estimate in row]
+    if any(estimate.has_zero_width and estimate.interval for estimate in estimates):
+        parts.append("over test images where all replicates are equal")
+    return f"Bands: {'; '.join(parts)}." if parts else "Intervals are not known."
+
+
+def _describe_differences(results: RobustnessResults) -> str:
+    bases = {row.paired_over for row in results.comparisons if row.differences}
+    if not bases:
+        return ""
+    paired = " or ".join(
+        "test images" if basis == "images" else basis for basis in sorted(bases, reverse=True)
+    )
+    return (
+        f" Below: difference of each pipeline from the baseline {results.baseline}, paired over {paired}, "
+        "with simultaneous 95% intervals (Holm, over all strengths)."
+    )
+
+
+def _describe_recall(
+    strengths: Sequence[float], curves: Mapping[Pipeline, Sequence[Estimate]], threshold: float | None
+) -> str:
+    indices = sorted({int(np.argmin(np.abs(np.array(strengths) - s))) for s in DESCRIBED_STRENGTHS})
+    parts = []
+    for pipeline, estimates in curves.items():
+        points = [
+            f"{format_metric(mean, 'recall')} at {strengths[i]:g}"
+            for i in indices
+            if (mean := estimates[i].mean) is not None
+        ]
+        parts.append(f"{pipeline}: {', '.join(points)}")
+    end = "" if threshold is None else f" Denoising helps significantly from strength {threshold:g}."
+    return f"Line chart of mean recall against strength. {'; '.join(parts)}.{end}"
+
+
+def _differences(results: RobustnessResults) -> list[PipelineComparison]:
+    return [row for row in results.comparisons if any(entry.difference.n for entry in row.differences)]
+
+
+def _draw_recall(
+    sheet: "Sheet", results: RobustnessResults, curves: Mapping[Pipeline, Sequence[Estimate]]
+) -> None:
+    differences = _differences(results)
+    heights = [2, 1] if differences else [1]
+    panels = sheet.subplots(len(heights), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0]
+    styles = {pipeline: index for index, pipeline in enumerate(curves)}
+    for pipeline, estimates in curves.items():
+        _draw_line(panels[0], zip(results.strengths, estimates, strict=True), styles[pipeline], pipeline)
+    _format_recall_axes(panels[0])
+    set_ylabel_horizontal(panels[0], "Mean recall")
+    add_legend(sheet, panels[0])
+    if differences:
+        _draw_differences(panels[1], differences, styles)
+    _mark_threshold(list(panels), results.denoising)
+    panels[-1].set_xlabel("Strength")
+
+
+def _draw_line(
+    axes: "Axes", estimates: Iterable[tuple[float, Estimate | Difference]], index: int, label: str
+) -> None:
+    """A line through what is known, by strength, and a band where an interval is known."""
+    points = [
+        (strength, estimate.mean, *(estimate.interval or (np.nan, np.nan)))
+        for strength, estimate in estimates
+        if estimate.mean is not None
+    ]
+    x, means, lower, upper = np.array(points).T
+    color, line, marker = series_style(index)
+    axes.fill_between(x, lower, upper, color=color, alpha=0.2, linewidth=0)
+    axes.plot(x, means, color=color, linestyle=line, marker=marker, markersize=3.6, label=label)
+
+
+def _draw_differences(
+    axes: "Axes", comparisons: Sequence[PipelineComparison], styles: Mapping[Pipeline, int]
+) -> None:
+    for comparison in comparisons:
+        differences = ((row.strength, row.difference) for row in comparison.differences)
+        style = styles.get(comparison.pipeline, len(SERIES) - 1)
+        _draw_line(axes, differences, style, comparison.pipeline)
+    axes.axhline(0, color=PLACEHOLDER["ink"], linewidth=0.8)
+    as_percent(axes.yaxis, symbol="")
+    set_ylabel_horizontal(axes, f"Difference from {comparisons[0].baseline}, percentage points")
+
+
+def _mark_threshold(panels: Sequence["Axes"], denoising: PipelineComparison | None) -> None:
+    if denoising is None or denoising.significant_from is None:
+        return
+    x = denoising.significant_from
+    for axes in panels:
+        axes.axvline(x, color=PLACEHOLDER["ink"], linewidth=0.8, linestyle=(0, (2, 2)))
+    panels[0].annotate(
+        f"significant\nfrom {x:g}", (x, 0.04), xytext=(5, 0), textcoords="offset points", fontsize=8
+    )
+
+
+def _format_recall_axes(axes: "Axes") -> None:
+    axes.set_ylim(0, 1.02)
+    axes.set_xlim(left=0)
+    as_percent(axes.yaxis, 0)
+
+
+# ---------------------------------------------------------------- each class
+
+
+def class_curves(plan: RobustnessPlan, results: RobustnessResults, labels: Sequence[str]) -> Figure | None:
+    """Small multiples: the recall of each class against strength."""
+    grids = {
+        pipeline: np.array(results.pipelines[pipeline].recall_per_class, float)
+        for pipeline in recall_curves(results)
+    }
+    if not grids:
+        return None
+    name, strengths = f"{slug(plan.name)}-classes", results.strengths
+    first, grid = next(iter(grids.items()))
+    row = int(np.argmin(np.abs(np.array(strengths) - 0.5)))
+    present = np.flatnonzero(np.isfinite(grid[row]))
+    order = present[np.argsort(grid[row][present])]
+    worst, best = (
+        f"{labels[i]} ({format_metric(float(grid[row][i]), 'recall')})" for i in (order[0], order[-1])
+    )
+    omitted = (
+        f" The first {MAX_CLASS_PANELS} of {len(labels)} classes." if len(labels) > MAX_CLASS_PANELS else ""
+    )
+    n_rows = -(-min(len(labels), MAX_CLASS_PANELS) // 5)
+    return Figure(
+        name=name,
+        title="Recall of each class",
+        caption=f"Recall of each class against strength, mean over replicates; lines as above.{omitted}",
+        alt=(
+            f"Small line charts, one per class. For {first} at strength {strengths[row]:g}, the lowest "
+            f"recall is that of class {worst}, the highest that of class {best}."
+        ),
+        svg=plot(
+            name, lambda sheet: _draw_class_panels(sheet, strengths, grids, labels), 0.5 + 1.25 * n_rows
+        ),
+        csv_header=("pipeline", "strength", *labels),
+        csv_rows=tuple(
+            (pipeline, strength, *map(float, recall))
+            for pipeline, grid in grids.items()
+            for strength, recall in zip(strengths, grid, strict=True)
+        ),
+    )
+
+
+def _draw_class_panels(
+    sheet: "Sheet",
+    strengths: Sequence[float],
+    grids: Mapping[Pipeline, RecallPerClass],
+    labels: Sequence[str],
+) -> None:
+    n = min(len(labels), MAX_CLASS_PANELS)
+    n_columns = min(5, n)
+    panels = sheet.subplots(-(-n // n_columns), n_columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for axes in panels[n:]:
+        axes.set_visible(False)
+    for k, axes in enumerate(panels[:n]):
+        for index, (pipeline, grid) in enumerate(grids.items()):
+            color, line, _ = series_style(index)
+            axes.plot(strengths, grid[:, k], color=color, linestyle=line, linewidth=1.2, label=pipeline)
+        _format_recall_axes(axes)
+        axes.set_yticks([0, 0.5, 1])
+        set_ylabel_horizontal(axes, labels[k])
+    add_legend(sheet, panels[0])
+    sheet.supxlabel("Strength", fontsize=8.5)
+
+
+# ---------------------------------------------------------------- images
+
+
+def corrupted_strip(run: Run, plan: RobustnessPlan) -> Figure | None:
+    """Test images at rising strength: corrupted, and as each denoiser or filter passes them on."""
+    corrupted, denoised = _stored_corrupted(run, plan)
+    if corrupted is None:
+        return None
+    n = min(MAX_STRENGTHS, len(plan.strengths))
+    indices = np.unique(np.linspace(0, len(plan.strengths) - 1, n).round().astype(int))
+    strengths = [plan.strengths[i] for i in indices]
+    group = {"corrupted": corrupted, **denoised}
+    rows = [
+        ImageRow(label, images[indices, example], is_last=label == list(group)[-1])
+        for example in [i for i in EXAMPLES if i < corrupted.shape[1]] or [0]
+        for label, images in group.items()
+    ]
+    after = f" and after {join_words(list(denoised))}" if denoised else ""
+    return Figure(
+        name=f"{slug(plan.name)}-strip",
+        title="Inputs of the classifier",
+        caption=(
+            f"Test images at rising strength (above each column), corrupted{after}; one draw of the noise, "
+            "replicate 0."
+        ),
+        alt=f"Strips of test images at strengths {strengths[0]:g} to {strengths[-1]:g}, corrupted{after}.",
+        svg=draw_grid(
+            rows,
+            ink=is_ink(corrupted[0]),
+            header=[f"{strength:g}" for strength in strengths],
+            label_width=14 + 5 * max(map(len, ("corrupted", *denoised))),
+        ),
+        csv_header=("strength",),
+        csv_rows=tuple((strength,) for strength in strengths),
+    )
+
+
+def _stored_corrupted(run: Run, plan: RobustnessPlan) -> tuple[Images | None, dict[str, Images]]:
+    """Corrupted images of replicate 0, and denoised ones by the names of what stands before a classifier."""
+    evaluations = [evaluation for evaluation in plan.evaluations if evaluation.replicate == 0]
+    stored = [(entry.pipeline, arrays) for entry in evaluations if (arrays := run.arrays(entry.id))]
+    corrupted = next((arrays["corrupted"] for _, arrays in stored), None)
+    denoised = {"+".join(pipe.denoisers): arrays["denoised"] for pipe, arrays in stored if pipe.denoisers}
+    return corrupted, denoised
+
+
+# ---------------------------------------------------------------- confusion matrices
+
+
+def confusion_figure(
+    plan: RobustnessPlan, results: RobustnessResults, labels: Sequence[str]
+) -> Figure | None:
+    """A row of matrices for each pipeline, a column for each strength, summed over replicates."""
+    denoised = [results.denoised_pipeline] if results.denoised_pipeline else []
+    compared = [name for name in (results.baseline, *denoised) if name in results.confusion_matrices]
+    matrices = {
+        (str(name), float(strength)): row_shares(np.array(counts, float))
+        for name in compared
+        for strength, counts in results.confusion_matrices[name].by_strength.items()
+    }
+    if not matrices or len(labels) > MAX_MATRIX_CLASSES:
+        return None
+    name = f"{slug(plan.name)}-confusion"
+    pipelines = list(dict.fromkeys(pipeline for pipeline, _ in matrices))
+    n = max(len(results.confusion_matrices[pipeline].replicates) for pipeline in compared)
+    paired = "; both pipelines get the same corrupted images" if len(pipelines) > 1 else ""
+    return Figure(
+        name=name,
+        title="Confusion matrices",
+        caption=(
+            "Rows: true class; columns: predicted class. Numbers are percentages of the row, those below "
+            f"{format_percent(MIN_SHARE, 1)} are left out; the diagonal is the recall of each class. Summed "
+            f"over replicates (n = {n:,}){paired}."
+        ),
+        alt=_describe_matrices(matrices, labels),
+        svg=plot(name, lambda sheet: _draw_matrices(sheet, matrices, labels), 0.3 + 2.15 * len(pipelines)),
+        csv_header=("pipeline", "strength", "true", *labels),
+        csv_rows=tuple(
+            (pipeline, strength, label, *map(float, row))
+            for (pipeline, strength), matrix in matrices.items()
+            for label, row in zip(labels, matrix, strict=True)
+        ),
+    )
+
+
+def row_shares(counts: Matrix) -> Matrix:
+    """Each row as shares that sum to 1; zeros for a class without images.
+
+    Example:
+        >>> row_shares(np.array([[1.0, 3.0], [0.0, 0.0]])).tolist()
+        [[0.25, 0.75], [0.0, 0.0]]
+    """
+    return np.asarray(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
+
+
+def _describe_matrices(matrices: Matrices, labels: Sequence[str]) -> str:
+    parts = []
+    for (pipeline, strength), matrix in matrices.items():
+        errors = matrix - np.diag(np.diag(matrix))
+        true, predicted = divmod(int(np.argmax(errors)), len(errors))
+        recall = format_metric(float(np.diag(matrix).mean()), "recall")
+        share = format_metric(float(errors[true, predicted]), "recall")
+        parts.append(
+            f"{pipeline} at {strength:g}: mean of the diagonal {recall}, most frequent confusion "
+            f"{labels[true]} predicted as {labels[predicted]} ({share})"
+        )
+    return f"Confusion matrices. {'; '.join(parts)}."
+
+
+def _draw_matrices(sheet: "Sheet", matrices: Matrices, labels: Sequence[str]) -> None:
+    pipelines = list(dict.fromkeys(pipeline for pipeline, _ in matrices))
+    strengths = sorted({strength for _, strength in matrices})
+    panels = sheet.subplots(len(pipelines), len(strengths), squeeze=False)
+    for axes, (pipeline, strength) in zip(panels.ravel(), product(pipelines, strengths), strict=True):
+        matrix = matrices.get((pipeline, strength))
+        if matrix is None:
+            axes.set_visible(False)
+            continue
+        _draw_matrix(axes, matrix, labels)
+        title = f"strength {strength:g}"
+        axes.set_title(f"{pipeline}, {title}" if strength == strengths[0] else title, fontsize=8)
+
+
+def _draw_matrix(axes: "Axes", matrix: Matrix, labels: Sequence[str]) -> None:
+    from matplotlib.patches import Rectangle
+
+    k = len(matrix)
+    for i, j in np.argwhere(matrix >= MIN_SHARE):
+        share = float(matrix[i, j])
+        color, alpha = PLACEHOLDER["c1" if i == j else "c2"], 0.12 + 0.88 * share
+        axes.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, facecolor=color, alpha=alpha, linewidth=0))
+        text_color = PLACEHOLDER["ground" if share > 0.55 else "ink"]
+        text = format_percent(share, 0).removesuffix("%")
+        axes.text(j, i, text, ha="center", va="center_baseline", fontsize=5.6, color=text_color)
+    axes.set_xlim(-0.5, k - 0.5)
+    axes.set_ylim(k - 0.5, -0.5)
+    axes.set_aspect("equal")
+    axes.set_xticks(range(k), labels, fontsize=6.5)
+    axes.set_yticks(range(k), labels, fontsize=6.5)
+    axes.tick_params(length=0)
+    axes.grid(visible=False)
+    for side in ("left", "bottom", "top", "right"):
+        axes.spines[side].set_visible(True)
+        axes.spines[side].set_color(PLACEHOLDER["rule"])
+
+
+# ---------------------------------------------------------------- generated images
+
+
+def generation_figures(run: Run, plan: GenerationPlan, results: GenerationResults) -> list[Figure | None]:
+    """Every figure that the evaluations allow."""
+    arrays = _stored_generated(run, plan)
+    return [
+        generated_images(plan, results, arrays),
+        confident_shares(plan, results),
+        class_shares(plan, results, run.plan.data.labels),
+        nearest_neighbors(plan, results, arrays),
+    ]
+
+
+def _stored_generated(run: Run, plan: GenerationPlan) -> dict[str, Arrays]:
+    """The images of replicate 0 by sampler; real data may be among them."""
+    arrays = {entry.sampler: run.arrays(entry.id) for entry in plan.evaluations if entry.replicate == 0}
+    return {sampler: stored for sampler, stored in arrays.items() if stored}
+
+
+def _shares(results: GenerationResults) -> dict[str, Estimate]:
+    """The confident share of each sampler that is done at least once."""
+    samplers = results.samplers.items()
+    return {name: sampler.confident_share for name, sampler in samplers if sampler.confident_share.n}
+
+
+def _format_mean(estimate: Estimate) -> str:
+    return typeset(format_metric(estimate.mean or 0.0, METRIC))
+
+
+def generated_images(
+    plan: GenerationPlan, results: GenerationResults, arrays: Mapping[str, Arrays]
+) -> Figure | None:
+    """Rows of generated images, one sampler after the other; reconstructions of test images below."""
+    generated = {sampler: stored["images"] for sampler, stored in arrays.items() if sampler != REAL_DATA}
+    if not generated:
+        return None
+    shares, real = _shares(results), arrays.get(REAL_DATA, {})
+    rows = []
+    for sampler, images in generated.items():
+        label = f"{sampler}\n{_format_mean(shares[sampler])}" if sampler in shares else sampler
+        first, second = images[:IMAGES_PER_ROW], images[IMAGES_PER_ROW : 2 * IMAGES_PER_ROW]
+        rows.append(ImageRow(label, first, is_last=not len(second)))
+        rows += [ImageRow("", second, is_last=True)] if len(second) else []
+    if real:
+        rows.append(ImageRow("reconstructed\ntest images", real["reconstructions"][:IMAGES_PER_ROW]))
+    listed = "; ".join(f"{name} {_format_mean(share)}" for name, share in shares.items()) or "no value yet"
+    last = " Last row: the decoder's reconstructions of test images, the best it can do." if real else ""
+    return Figure(
+        name=f"{slug(plan.name)}-images",
+        title="Generated images",
+        caption=(
+            f"The first {2 * IMAGES_PER_ROW} images of each sampler, not selected, replicate 0. Below each "
+            "name: the share of all its images that the classifier is confident about (probability above "
+            f"{format_percent(CONFIDENT, 0)}).{last}"
+        ),
+        alt=f"Rows of generated images. Confident share: {listed}.",
+        svg=draw_grid(
+            rows,
+            ink=is_ink(real["images"] if real else next(iter(generated.values()))),
+            label_width=LABEL_WIDTH,
+        ),
+        csv_header=("sampler", METRIC),
+        csv_rows=tuple((name, share.mean) for name, share in shares.items()),
+    )
+
+
+def confident_shares(plan: GenerationPlan, results: GenerationResults) -> Figure | None:
+    """Bars with intervals: the share of each sampler's images that the classifier is confident about."""
+    shares = _shares(results)
+    if not shares:
+        return None
+    bars = shares | {
+        label: estimate
+        for label, estimate in (
+            ("reconstructed test images", results.confident_share_reconstructed),
+            ("real test images", results.confident_share_test),
+        )
+        if estimate.n
+    }
+    name = f"{slug(plan.name)}-confident"
+    described = [
+        f"{label} {_format_mean(estimate)}"
+        + (f" ({format_interval(estimate.interval, METRIC)})" if estimate.interval else "")
+        for label, estimate in bars.items()
+    ]
+    return Figure(
+        name=name,
+        title="Confident predictions on generated images",
+        caption=(
+            "Share of images that the classifier gives to any class with a probability above "
+            f"{format_percent(CONFIDENT, 0)}. {_describe_intervals(list(shares.values()))}"
+        ),
+        alt=f"Bar chart of confident shares: {'; '.join(described)}.",
+        svg=plot(name, lambda sheet: _draw_bars(sheet, bars), 0.55 + 0.27 * len(bars)),
+        csv_header=("sampler", METRIC, "n", "ci95_low", "ci95_high", "interval_over"),
+        csv_rows=tuple(
+            (label, estimate.mean, estimate.n, *(estimate.interval or ("", "")), estimate.basis or "")
+            for label, estimate in bars.items()
+        ),
+    )
+
+
+def _describe_intervals(shares: Sequence[Estimate]) -> str:
+    n = " and ".join(f"n = {n:,}" for n in sorted({share.n for share in shares}))
+    bases = {share.basis for share in shares} - {None}
+    if not bases:
+        return f"Intervals are not known; {n}."
+    basis = "over replicates (Student's t)" if "replicates" in bases else "over generated images (Wilson)"
+    if len(bases) > 1:
+        basis += ", or over images (Wilson) if there is one replicate or all are equal"
+    return f"Bars: 95% intervals {basis}; {n}."
+
+
+def _draw_bars(sheet: "Sheet", bars: Mapping[str, Estimate]) -> None:
+    axes = sheet.subplots()
+    positions = np.arange(len(bars))[::-1]
+    for y, estimate in zip(positions, bars.values(), strict=True):
+        _draw_bar(axes, int(y), estimate)
+    axes.set_yticks(positions, list(bars))
+    axes.set_xlim(0, 1.08)
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
+    axes.grid(visible=False, axis="y")
+    as_percent(axes.xaxis, 0)
+
+
+def _draw_bar(axes: "Axes", y: int, estimate: Estimate) -> None:
+    end = mean = estimate.mean or 0.0
+    axes.barh(y, mean, 0.62, color=PLACEHOLDER["c1"], alpha=0.8, linewidth=0)
+    if estimate.interval:
+        color = PLACEHOLDER["ink"]
+        axes.plot(estimate.interval, [y, y], color=color, linewidth=1.1, marker="|", markersize=6)
+        end = max(mean, estimate.interval[1])
+    text = _format_mean(estimate)
+    axes.annotate(text, (end, y), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8)
+
+
+def class_shares(plan: GenerationPlan, results: GenerationResults, labels: Sequence[str]) -> Figure | None:
+    """Dots: shares of the classes among confident predictions, one panel for each sampler."""
+    shares = {
+        name: np.array(sampler.class_shares, float)
+        for name, sampler in results.samplers.items()
+        if sum(share or 0.0 for share in sampler.class_shares) > 0
+    }
+    if not shares or len(labels) > MAX_CLASS_DOTS:
+        return None
+    name = f"{slug(plan.name)}-classes"
+    most_common = [
+        f"{sampler} {labels[int(np.nanargmax(row))]} ({format_metric(float(np.nanmax(row)), METRIC)})"
+        for sampler, row in shares.items()
+    ]
+    return Figure(
+        name=name,
+        title="Classes of generated images",
+        caption=(
+            "Share of each class among a sampler's images that the classifier is confident about; dashed "
+            "line: equal shares. A sampler with a high confident share but few classes generates only what "
+            "is easy. Mean over replicates; samplers without a confident prediction are left out."
+        ),
+        alt=f"Dot charts of class shares. Most common class: {'; '.join(most_common)}.",
+        svg=plot(name, lambda sheet: _draw_class_dots(sheet, shares, labels), 1.75),
+        csv_header=("sampler", *labels),
+        csv_rows=tuple((sampler, *map(float, row)) for sampler, row in shares.items()),
+    )
+
+
+def _draw_class_dots(sheet: "Sheet", shares: ClassShares, labels: Sequence[str]) -> None:
+    panels = sheet.subplots(1, len(shares), sharey=True, squeeze=False)[0]
+    x = np.arange(len(labels))
+    top = 1.1 * max(float(np.nanmax(row)) for row in shares.values())
+    for index, (axes, (sampler, row)) in enumerate(zip(panels, shares.items(), strict=True)):
+        color, _, marker = series_style(index)
+        axes.axhline(1 / len(labels), color=PLACEHOLDER["ink"], linewidth=0.7, linestyle=(0, (4, 3)))
+        axes.vlines(x, 0, row, color=color, linewidth=1.2, alpha=0.6)
+        axes.plot(x, row, marker, color=color, markersize=3.4)
+        axes.set_xticks(x, labels, fontsize=6.5 if len(labels) <= 12 else 5)
+        axes.tick_params(axis="x", length=0)
+        axes.grid(visible=False, axis="x")
+        axes.set_ylim(0, top)
+        as_percent(axes.yaxis, 0)
+        set_ylabel_horizontal(axes, sampler)
+
+
+def nearest_neighbors(
+    plan: GenerationPlan, results: GenerationResults, arrays: Mapping[str, Arrays]
+) -> Figure | None:
+    """Generated images above their nearest training images: are they new, or memorized?"""
+    noise = {name for name, share in _shares(results).items() if (share.mean or 0.0) < MIN_CONFIDENT_SHARE}
+    compared = {sampler: stored for sampler, stored in arrays.items() if sampler not in {REAL_DATA, *noise}}
+    if not compared:
+        return None
+    rows = []
+    for sampler, stored in compared.items():
+        n = min(N_NEIGHBORS, len(stored["neighbors"]), len(stored["images"]))
+        rows.append(ImageRow(sampler, stored["images"][:n]))
+        rows.append(ImageRow("nearest", stored["neighbors"][:n], is_last=True))
+    samplers = results.samplers.items()
+    known = {name: mean for name, entry in samplers if (mean := entry.nn_distance.mean) is not None}
+    listed = "; ".join(f"{name} {format_metric(mean, 'nn_distance')}" for name, mean in known.items())
+    return Figure(
+        name=f"{slug(plan.name)}-neighbors",
+        title="New or memorized?",
+        caption=(
+            f"The first {N_NEIGHBORS} images of a sampler; below each, the nearest training image (Euclidean "
+            f"distance over pixels in [0, 1]). Mean distance: {listed or 'no value yet'}."
+        ),
+        alt=f"Generated images and nearest training images. Mean distance: {listed or 'no value yet'}.",
+        svg=draw_grid(rows, ink=is_ink(next(iter(compared.values()))["neighbors"]), label_width=LABEL_WIDTH),
+        csv_header=("sampler", "nn_distance"),
+        csv_rows=tuple(known.items()),
+    )

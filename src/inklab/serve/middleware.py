@@ -1,0 +1,291 @@
+"""Middleware: who may send requests, what one may cost, the headers of every response, and errors as JSON."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from inklab.serve.address import AllowedHosts, AuthToken
+
+MIB = 1024**2
+EVENTS = "/api/study/events"
+"""Path of the event stream, which lasts as long as its client listens."""
+SECURITY_HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' data: blob:; connect-src 'self'; font-src 'self'; manifest-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+}
+WELCOME = (
+    '<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="0; url=/">'
+    '<title>inklab</title><p><a href="/">Continue to the page</a></p></html>'
+)
+"""Not a redirect: after a link on another site, the browser would follow it without the new cookie."""
+COOKIE_SECONDS = 30 * 24 * 3600
+
+
+@dataclass(frozen=True)
+class Limits:
+    """All limits of the server; the defaults suit a small machine.
+
+    A server that others can reach belongs behind a reverse proxy, which limits slow and numerous clients
+    better. Requests without the token, if there is one, are rejected before their bodies are read.
+
+    Attributes:
+        max_body_bytes: of a request. A photo of 12 megapixels has 3 to 5 MB, a third more as base64.
+        body_seconds: within which a body must arrive.
+        response_seconds: within which a response must be complete, waiting included.
+        max_connections: open at once; further ones get status 503 from uvicorn.
+        max_header_bytes: of a request's line and headers together.
+        max_subscribers: of the study's progress.
+        max_images: of one request.
+        max_samples: new images of one request.
+        max_picture_pixels: of a picture to preprocess. It takes 18 bytes a pixel, one picture at a time.
+        max_queued_pictures: that wait for preprocessing.
+        max_queued_bytes: of images that wait for networks, as floats.
+    """
+
+    max_body_bytes: int = 8 * MIB
+    body_seconds: float = 10.0
+    response_seconds: float = 10.0
+    max_connections: int = 512
+    max_header_bytes: int = 32 * 1024
+    max_subscribers: int = 32
+    max_images: int = 64
+    max_samples: int = 100
+    max_picture_pixels: int = 16_000_000
+    max_queued_pictures: int = 16
+    max_queued_bytes: int = 64 * MIB
+
+
+class HttpError(HTTPException):
+    """A request that gets an error as its response.
+
+    Args:
+        status: the HTTP status, such as 422.
+        message: one line: what was given, what is allowed, what to do.
+        headers: beside the usual ones, such as Retry-After.
+    """
+
+    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(status, message, dict(headers or {}))
+
+    def __str__(self) -> str:
+        return self.detail
+
+
+def service_unavailable(reason: str, seconds: int = 1) -> HttpError:
+    """The error of a request that may succeed a little later."""
+    return HttpError(503, f"{reason}; try again in {seconds} s", {"Retry-After": str(seconds)})
+
+
+def error_response(error: HTTPException) -> JSONResponse:
+    r"""An error as one line of JSON.
+
+    Example:
+        >>> error_response(HttpError(422, "two lines\nin one")).body
+        b'{"error":"two lines in one"}'
+    """
+    return JSONResponse({"error": " ".join(error.detail.split())}, error.status_code, error.headers)
+
+
+class LimitMiddleware:
+    """Reads each body within its limits, and ends requests that take too long or whose client has gone.
+
+    Args:
+        app: the application.
+        limits: of requests.
+    """
+
+    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+        self._app, self._limits = app, limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request (ASGI)."""
+        if scope["type"] != "http" or scope["path"] == EVENTS:
+            await self._app(scope, receive, send)
+            return
+        body = await self._read_body(scope, receive) if scope["method"] == "POST" else b""
+        seconds = self._limits.response_seconds
+        try:
+            async with asyncio.timeout(seconds), cancel_on_disconnect(receive):
+                await self._app(scope, _replay(body), send)
+        except TimeoutError:
+            raise service_unavailable(f"no response within {seconds:g} s", 2) from None
+
+    async def _read_body(self, scope: Scope, receive: Receive) -> bytes:
+        max_bytes, seconds = self._limits.max_body_bytes, self._limits.body_seconds
+        too_large = HttpError(413, f"the body is too large; at most {max_bytes:,} bytes are read")
+        if int(Headers(scope=scope).get("content-length", "0")) > max_bytes:
+            raise too_large
+        body = bytearray()
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise HttpError(400, "the body is incomplete")
+                    body += message.get("body", b"")
+                    if len(body) > max_bytes:
+                        raise too_large
+                    if not message.get("more_body", False):
+                        return bytes(body)
+        except TimeoutError:
+            raise HttpError(
+                408, f"the body did not arrive within {seconds:g} s; send it faster", {"Connection": "close"}
+            ) from None
+
+
+@asynccontextmanager
+async def cancel_on_disconnect(receive: Receive) -> AsyncIterator[None]:
+    """Cancel the block when the client disconnects, and continue behind it: nobody waits for the response.
+
+    Args:
+        receive: of a request whose body has been read.
+    """
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        scope.reschedule(0)  # a time in the past: `asyncio.timeout` cancels the block as if it were too late
+
+    try:
+        async with asyncio.timeout(None) as scope:
+            watcher = asyncio.create_task(watch())
+            try:
+                yield
+            finally:
+                watcher.cancel()
+    except TimeoutError:
+        if not scope.expired():  # one of the block's own
+            raise
+
+
+def _replay(body: bytes) -> Callable[[], Awaitable[Message]]:
+    """A `receive` that yields a body which has been read."""
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive() -> Message:
+        if not messages:
+            await asyncio.Future()  # `cancel_on_disconnect` waits for the client's disconnect
+        return messages.pop()
+
+    return receive
+
+
+# ---------------------------------------------------------------- who may send requests
+
+
+class SecurityMiddleware:
+    """Passes a request on to the application, or rejects it.
+
+    Other web pages are kept out twice: a page that resolves its own name to this machine (DNS rebinding) by
+    the `Host` header, one that sends requests here by `Origin` and `Sec-Fetch-Site`. A request with a body
+    must be JSON, which no foreign page can send without asking first.
+
+    Args:
+        app: the application.
+        hosts: names of this server.
+        token: that requests must have, if one is needed.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: AllowedHosts, token: AuthToken | None) -> None:
+        self._app, self._hosts, self._token = app, hosts, token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request (ASGI)."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def secured(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                headers = MutableHeaders(scope=message)
+                # Browsers may store files, but check them every time: the next server may have others.
+                headers.setdefault("cache-control", "no-cache" if "etag" in headers else "no-store")
+                headers.update(SECURITY_HEADERS)
+            await send(message)
+
+        request = Request(scope)
+        try:
+            self._check_host(request)
+            _check_origin(request)
+            _check_content_type(request)
+            if self._token is None or self._token.authorizes(request.headers, request.cookies):
+                await self._app(scope, receive, secured)
+            else:
+                await self._welcome(request, self._token)(scope, receive, secured)
+        except HttpError as error:
+            if not started:
+                await error_response(error)(scope, receive, secured)
+
+    def _check_host(self, request: Request) -> None:
+        hosts = request.headers.getlist("host")
+        if len(hosts) != 1:
+            raise HttpError(400, f"{len(hosts)} Host headers; exactly one is needed")
+        if not self._hosts.allow(hosts[0]):
+            raise HttpError(
+                403,
+                f"'{hosts[0][:100]}' is not a name of this server; to allow it, start the server with "
+                "--allowed-host",
+            )
+
+    def _welcome(self, request: Request, token: AuthToken) -> HTMLResponse:
+        """Give a browser that opens the link with the token its cookie.
+
+        Raises:
+            HttpError: it is not that link.
+        """
+        tokens = request.query_params.getlist("token")
+        is_page = request.method == "GET" and request.scope["path"] == "/"
+        if not is_page or len(tokens) != 1 or not token.matches(tokens[0]):
+            raise HttpError(
+                401,
+                "this server needs its token: open the link that it printed, or send it as a Bearer token",
+                {"WWW-Authenticate": "Bearer"},
+            )
+        response = HTMLResponse(WELCOME)
+        response.set_cookie(
+            token.cookie, token.cookie_value, max_age=COOKIE_SECONDS, httponly=True, samesite="strict"
+        )
+        return response
+
+
+def _check_origin(request: Request) -> None:
+    """Reject requests of pages from elsewhere. Browsers send these headers, and pages can't change them."""
+    host = request.headers["host"].lower()
+    for origin in request.headers.getlist("origin"):
+        if origin.lower() not in (f"http://{host}", f"https://{host}"):
+            raise HttpError(403, f"pages of '{origin[:100]}' may not use this server; only its own page may")
+    is_foreign = request.headers.get("sec-fetch-site") in ("cross-site", "same-site")
+    if is_foreign and not _follows_link(request):
+        raise HttpError(403, "other sites may not use this server; only its own page may")
+
+
+def _follows_link(request: Request) -> bool:
+    """Whether somebody follows a link to the page, which is all that other sites may do."""
+    return (
+        request.method == "GET"
+        and request.scope["path"] == "/"
+        and request.headers.get("sec-fetch-mode") == "navigate"
+        and request.headers.get("sec-fetch-dest") == "document"
+    )
+
+
+def _check_content_type(request: Request) -> None:
+    content_type = request.headers.get("content-type", "")
+    if request.method == "POST" and content_type.partition(";")[0].strip().lower() != "application/json":
+        raise HttpError(415, f"Content-Type is '{content_type[:100]}'; only application/json is read")

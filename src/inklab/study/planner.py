@@ -1,0 +1,406 @@
+"""The planner: every trial and evaluation of a study spelled out. Pure: runs nothing, imports no torch.
+
+Ids are content hashes, so resuming, extending and sharing are set differences (docs/run-directory.md).
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TypedDict, TypeVar
+
+import numpy as np
+
+from inklab.data.dataset import class_counts
+from inklab.errors import ConfigError, UnknownNameError
+from inklab.io.files import fingerprint
+from inklab.networks.network import check_network
+from inklab.records.components import NormalizeConfig, Pipeline
+from inklab.records.plan import (
+    REAL_DATA,
+    AnyExperimentPlan,
+    DataInfo,
+    DataPlan,
+    ExecutionConfig,
+    FindingsPlan,
+    GenerationEvaluation,
+    GenerationPlan,
+    GroupPlan,
+    NetworkTraits,
+    Plan,
+    PlannedTrial,
+    Reference,
+    RobustnessEvaluation,
+    RobustnessPlan,
+    Setting,
+    TrainingPlan,
+)
+from inklab.records.recipe import VECTOR_SETTINGS, Precision, TrialConfig
+from inklab.study.resources import pays_to_compile
+from inklab.study.spec import (
+    AnyExperiment,
+    DataExperiment,
+    FindingsExperiment,
+    GenerationExperiment,
+    RobustnessExperiment,
+    StudySpec,
+    TrainingExperiment,
+)
+from inklab.training.objectives import objectives
+from inklab.usercode import is_user_code, source_sha256
+
+NUMERICS = 3
+"""Raised by every change that may move a number; part of each id, so old and new outcomes never mix."""
+
+CACHE_BYTES = 12_000_000
+"""Bytes of weights, gradients and the optimizer's state that a population may have."""
+
+BYTES_SGD, BYTES_ADAM = 8, 16
+"""A parameter: fp32 master, bf16 copy, bf16 gradient; Adam's two moments."""
+
+MAX_POPULATION = 8
+
+
+def plan_study(
+    spec: StudySpec,
+    profile: str,
+    data: DataInfo,
+    execution: ExecutionConfig,
+    networks: Mapping[str, NetworkTraits],
+    *,
+    command: str = "",
+) -> Plan:
+    """Spell out a study.
+
+    Args:
+        spec: the question.
+        profile: its name goes into the run's id.
+        data: of the data set.
+        execution: how the run is carried out.
+        networks: results of the preflight checks of all `distinct_configs`, by `preflight_key`.
+        command: what to type to have all of this again.
+
+    Raises:
+        ConfigError: an experiment names something that does not exist, or that does not fit.
+    """
+    planner = Planner(spec, data, execution)
+    experiments = planner.experiments()
+    return Plan(
+        study=spec.name, title=spec.title or spec.name, description=spec.description, command=command,
+        profile=profile, seed=spec.seed, data=data, execution=execution, networks=dict(networks),
+        configs=planner.configs, experiments=experiments, trials=planner.trials,
+        groups=tuple(_group_trials(planner, execution, networks, data.train)),
+    )  # fmt: skip
+
+
+def run_id(study: str, profile: str, data_sha256: str, seed: int) -> str:
+    """Name of a run directory: the same question about the same data is resumed in the same place."""
+    return fingerprint({"study": study, "profile": profile, "data": data_sha256, "seed": seed})
+
+
+def distinct_configs(spec: StudySpec, data: DataInfo, execution: ExecutionConfig) -> dict[str, TrialConfig]:
+    """A configuration for each preflight check that a study needs, by `preflight_key`.
+
+    Raises:
+        ConfigError: a network or a grid is wrong.
+    """
+    planner = Planner(spec, data, execution)
+    for name in spec.training:
+        planner.settings(name)
+    return {preflight_key(config): config for config in planner.configs.values()}
+
+
+def preflight_key(config: TrialConfig) -> str:
+    """What two configurations have in common if one preflight check serves both."""
+    network = config.network.to_json()
+    return fingerprint([network, config.recipe.objective, config.precision, _sources(config)])
+
+
+def _sources(config: TrialConfig) -> list[str]:
+    """SHA-256 of the user's files that a training runs."""
+    return [source_sha256(name) for name in config.user_code]
+
+
+class Header(TypedDict):
+    """What the plans of all experiments have."""
+
+    name: str
+    title: str
+    question: str
+    explanations: tuple[str, ...]
+    references: tuple[Reference, ...]
+
+
+E = TypeVar("E", RobustnessEvaluation, GenerationEvaluation)
+
+
+class Planner:
+    """Plans experiments one after the other, and collects their trials and configurations.
+
+    Attributes:
+        trials: by id, in the order in which experiments ask for them.
+        configs: by fingerprint, each once.
+    """
+
+    def __init__(self, spec: StudySpec, data: DataInfo, execution: ExecutionConfig) -> None:
+        self.trials: dict[str, PlannedTrial] = {}
+        self.configs: dict[str, TrialConfig] = {}
+        self._spec, self._data, self._execution = spec, data, execution
+        self._settings: dict[str, tuple[Setting, ...]] = {}
+
+    def experiments(self) -> tuple[AnyExperimentPlan, ...]:
+        """The plan of every experiment.
+
+        Raises:
+            ConfigError: an experiment names something that does not exist, or that does not fit.
+        """
+        return tuple(self._experiment(name) for name in self._spec.experiments)
+
+    def settings(self, name: str) -> tuple[Setting, ...]:
+        """Every point of the grid of an experiment that trains; its trials are planned with it.
+
+        Raises:
+            ConfigError: a network or the grid is wrong.
+        """
+        if name not in self._settings:
+            experiment = self._spec.training[name]
+            with _naming(name):
+                self._settings[name] = tuple(self._plan_settings(experiment))
+        return self._settings[name]
+
+    # ------------------------------------------------------------ one experiment
+
+    def _experiment(self, name: str) -> AnyExperimentPlan:
+        experiment = self._spec.experiments[name]
+        header = _header(name, experiment)
+        match experiment:
+            case TrainingExperiment():
+                return self._training(experiment, header)
+            case RobustnessExperiment():
+                with _naming(name):
+                    return self._robustness(experiment, header)
+            case GenerationExperiment():
+                with _naming(name):
+                    return self._generation(experiment, header)
+            case DataExperiment():
+                return DataPlan(**header)
+            case FindingsExperiment():
+                return FindingsPlan(**header)
+
+    def _training(self, experiment: TrainingExperiment, header: Header) -> TrainingPlan:
+        settings = self.settings(header["name"])
+        with _naming(header["name"]):
+            task = objectives[experiment.recipe.objective].task
+        return TrainingPlan(**header, task=task, grid=tuple(settings[0].values), settings=settings)
+
+    def _robustness(self, experiment: RobustnessExperiment, header: Header) -> RobustnessPlan:
+        images = min(experiment.images or self._data.test, self._data.test)
+        if not class_counts(np.array(self._data.counts.test), images).all():
+            raise ConfigError(
+                f"{images} test images leave a class without any; use more", key=f"{header['name']}.images"
+            )
+        evaluations = [
+            self._with_id(
+                RobustnessEvaluation(
+                    id="new", pipeline=pipeline, corruption=experiment.corruption, images=images,
+                    strengths=experiment.strengths, replicate=replicate, depends_on=trials,
+                ),
+                experiment.corruption,
+            )
+            for pipeline in experiment.pipelines
+            for replicate, trials in enumerate(self._paired_trials(*self._trained_parts(pipeline)))
+        ]  # fmt: skip
+        return RobustnessPlan(
+            **header, corruption=experiment.corruption, strengths=experiment.strengths, images=images,
+            confusion_at=experiment.confusion_at, pipelines=experiment.pipelines,
+            baseline=experiment.baseline, evaluations=tuple(evaluations),
+        )  # fmt: skip
+
+    def _trained_parts(self, pipeline: Pipeline) -> tuple[str, ...]:
+        """The parts of a pipeline that are trained; the others are filters."""
+        training = self._spec.training
+        if pipeline.classifier not in training:
+            unknown = UnknownNameError("training experiment", pipeline.classifier, training)
+            raise ConfigError(
+                f"pipeline '{pipeline}' must end in a classifier: {unknown}",
+                key=unknown.key,
+                suggestion=unknown.suggestion,
+            )
+        return tuple(part for part in pipeline.parts if part in training)
+
+    def _generation(self, experiment: GenerationExperiment, header: Header) -> GenerationPlan:
+        pairs = self._paired_trials(experiment.decoder, experiment.classifier)
+        evaluations = [
+            self._with_id(
+                GenerationEvaluation(
+                    id="new", sampler=sampler, samples=experiment.samples,
+                    mixture_components=experiment.mixture_components,
+                    max_fit_images=experiment.max_fit_images, nn_images=experiment.nn_images,
+                    replicate=replicate, depends_on=(decoder, classifier),
+                )
+            )
+            for sampler in (REAL_DATA, *experiment.samplers)
+            for replicate, (decoder, classifier) in enumerate(pairs)
+        ]  # fmt: skip
+        return GenerationPlan(
+            **header, decoder=experiment.decoder, classifier=experiment.classifier,
+            samplers=experiment.samplers, samples=experiment.samples,
+            mixture_components=experiment.mixture_components, max_fit_images=experiment.max_fit_images,
+            nn_images=experiment.nn_images, evaluations=tuple(evaluations),
+        )  # fmt: skip
+
+    # ------------------------------------------------------------ trials and evaluations
+
+    def _plan_settings(self, experiment: TrainingExperiment) -> Iterator[Setting]:
+        for values, varied in experiment.points():
+            config = self._config(varied)
+            key = fingerprint(config.to_json())
+            self.configs[key] = config
+            trials = tuple(self._trial(key, replicate) for replicate in range(experiment.replicates))
+            yield Setting(values=values, config=key, trials=trials)
+
+    def _config(self, experiment: TrainingExperiment) -> TrialConfig:
+        check_network(experiment.network)
+        normalize = experiment.normalize
+        if normalize == "dataset":
+            normalize = NormalizeConfig(mean=self._data.mean, std=self._data.std)
+        elif normalize == "none":
+            normalize = NormalizeConfig()
+        return TrialConfig(
+            network=experiment.network,
+            normalize=normalize,
+            recipe=experiment.recipe,
+            precision=self._precision(experiment),
+        )
+
+    def _precision(self, experiment: TrainingExperiment) -> Precision:
+        if self._spec.precision != "auto":
+            return self._spec.precision
+        # A user's own module may not tolerate bf16 (a log of something small, say); they can request it.
+        return "fp32" if experiment.network.is_user_code else self._execution.precision
+
+    def _trial(self, config: str, replicate: int) -> str:
+        id = fingerprint(
+            {
+                "config": config,
+                "data": self._data.sha256,
+                "split": self._data.counts.validation,  # what is held out changes what is trained on
+                "seed": self._spec.seed,
+                "replicate": replicate,
+                "numerics": NUMERICS,
+                "source": _sources(self.configs[config]),
+            }
+        )
+        self.trials[id] = PlannedTrial(config=config, replicate=replicate)
+        return id
+
+    def _paired_trials(self, *names: str) -> list[tuple[str, ...]]:
+        """Entry k has the trial of replicate k of each experiment, as far as all have that many."""
+        trials = [self._single_setting(name).trials for name in names]
+        return [tuple(ids[k] for ids in trials) for k in range(min(map(len, trials)))]
+
+    def _single_setting(self, name: str) -> Setting:
+        """The setting of an experiment that trains only one."""
+        if name not in self._spec.training:
+            raise UnknownNameError("training experiment", name, self._spec.training)
+        settings = self.settings(name)
+        if len(settings) > 1:
+            raise ConfigError(
+                f"experiment '{name}' has {len(settings)} settings, so it can't be part of a pipeline; make "
+                "an experiment of the one that you want",
+                key=name,
+            )
+        return settings[0]
+
+    def _with_id(self, evaluation: E, corruption: str = "") -> E:
+        identity = {
+            "evaluation": evaluation.model_dump(mode="json", exclude={"id"}),
+            "data": self._data.sha256,
+            "seed": self._spec.seed,
+            "numerics": NUMERICS,
+            # The code of a registered corruption changes with NUMERICS.
+            "source": source_sha256(corruption) if is_user_code(corruption) else None,
+        }
+        return evaluation.model_copy(update={"id": fingerprint(identity)})
+
+
+def _header(name: str, experiment: AnyExperiment) -> Header:
+    epochs = experiment.recipe.epochs if isinstance(experiment, TrainingExperiment) else None
+    return {
+        "name": name,
+        "title": experiment.title or name,
+        "question": experiment.question,
+        "explanations": experiment.explanations,
+        "references": tuple(reference.planned(epochs) for reference in experiment.references),
+    }
+
+
+@contextmanager
+def _naming(experiment: str) -> Iterator[None]:
+    """Name the experiment that an error is in."""
+    try:
+        yield
+    except ConfigError as error:
+        message = f"experiment '{experiment}': {error}"
+        raise ConfigError(message, key=error.key, suggestion=error.suggestion) from error
+
+
+# ---------------------------------------------------------------- which trials are trained in one program
+
+
+def _group_trials(
+    planner: Planner, execution: ExecutionConfig, networks: Mapping[str, NetworkTraits], n_images: int
+) -> Iterator[GroupPlan]:
+    """Groups of trials that are trained in one program; numbers do not depend on them.
+
+    Trials that differ only in replicate, learning rate, L2 and momentum are stacked into populations of at
+    most `execution.max_population`, spread over the workers; what can't be stacked, or doesn't gain, is
+    trained one by one. Groups of one program have the same population size, also the last and smaller one:
+    then they run the same compiled code. Whether it is compiled must not depend on how many trials there are,
+    or a run that is extended would differ from one that was begun larger.
+    """
+    programs = {key: _program(config) for key, config in planner.configs.items()}
+    by_program: dict[str, list[str]] = {}
+    for id, trial in planner.trials.items():
+        by_program.setdefault(programs[trial.config], []).append(id)
+    for ids in by_program.values():
+        config = planner.configs[planner.trials[ids[0]].config]
+        network = preflight_key(config)
+        traits = networks[network]
+        stacked = traits.vmappable and not traits.has_convolutions
+        is_long = execution.compile == "yes" or pays_to_compile(config, traits, n_images)
+        largest = min(execution.max_population, max_population(traits.parameters, config.recipe.optimizer))
+        size = _population_size(len(ids), largest, execution.workers) if stacked else 1
+        for start in range(0, len(ids), size):
+            yield GroupPlan(
+                trials=tuple(ids[start : start + size]), stacked=stacked,
+                reseed_each_step=traits.uses_global_rng, population_size=max(size, 2) if stacked else 1,
+                compiled=execution.compile != "no" and is_long and not traits.uses_global_rng,
+                network=network,
+            )  # fmt: skip
+
+
+def max_population(parameters: int, optimizer: str) -> int:
+    """How many members of a network a population should have: as many as fit in a core's share of the cache.
+
+    Compiled, two members of the 500-300 net take 0.49 s each an epoch and eight 0.56: the weights of more go
+    through memory in each step. Below two, nothing is gained; above eight, little.
+
+    Example:
+        >>> [max_population(count, "sgd") for count in (55_050, 226_416, 545_810)]
+        [8, 6, 2]
+    """
+    member_bytes = parameters * (BYTES_ADAM if optimizer == "adam" else BYTES_SGD)
+    return min(max(CACHE_BYTES // member_bytes, 2), MAX_POPULATION)
+
+
+def _population_size(n_trials: int, largest: int, workers: int) -> int:
+    """Members of a population: as few populations as fit, but one a worker if that leaves two in each."""
+    n_populations = max(math.ceil(n_trials / largest), min(workers, n_trials // 2), 1)
+    return math.ceil(n_trials / n_populations)
+
+
+def _program(config: TrialConfig) -> str:
+    """What the configurations of one program's trials have in common."""
+    common = config.model_dump(mode="json", exclude={"recipe": set(VECTOR_SETTINGS)})
+    # Momentum of zero keeps no velocity: another program, as in one with velocity it would cost memory.
+    return fingerprint([common, config.recipe.momentum > 0])

@@ -1,0 +1,288 @@
+"""What a worker does with a job: check, train, evaluate. It writes drafts in the directory of its attempt."""
+
+import functools
+import math
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+
+from inklab.corruptions.corruption import get_corruption
+from inklab.corruptions.filters import filters
+from inklab.data.dataset import stratified_sample
+from inklab.errors import WriteError
+from inklab.evaluation.generation import Moments, evaluate_generation, reference_moments
+from inklab.evaluation.robustness import robustness_curve
+from inklab.io.tensor_file import write_arrays
+from inklab.model import TrainedModel
+from inklab.networks.layer_table import layer_table
+from inklab.records.manifest import Provenance
+from inklab.records.outcomes import (
+    Diagnosis,
+    Environment,
+    GenerationOutcome,
+    RobustnessOutcome,
+    TrialOutcome,
+    TrialState,
+    WrittenState,
+)
+from inklab.records.plan import GenerationEvaluation, RobustnessEvaluation
+from inklab.records.status import Draft
+from inklab.seeding import Seed
+from inklab.study.jobs import (
+    ARRAYS,
+    SPLITS,
+    CheckJob,
+    Done,
+    EvaluationJob,
+    Job,
+    JobContext,
+    PreflightJob,
+    TrainingJob,
+    array_path,
+)
+from inklab.study.load import check_names
+from inklab.study.run_directory import CHECKPOINTS
+from inklab.training.batches import TensorSet, TrainingData, to_tensor_set
+from inklab.training.checkpoint import CheckpointManager
+from inklab.training.diagnostics import diagnose, trace_forward
+from inklab.training.evaluate import evenly_spaced, final_metrics
+from inklab.training.objectives import objectives
+from inklab.training.population import PopulationJob
+from inklab.training.preflight import preflight
+from inklab.training.trainer import TrainingResult, train_population
+
+DIAGNOSTIC_IMAGES = 2_000
+"""Training images that diagnoses are made from."""
+
+Arrays = dict[str, np.ndarray]
+Denoise = Callable[[torch.Tensor], torch.Tensor]
+
+
+@runtime_checkable
+class JobReporter(Protocol):
+    """What a job can report to the process that drives the run, and ask it."""
+
+    def epoch_ended(self, epoch: int, epochs: int, train_loss: float) -> None:
+        """Report an epoch of a training."""
+
+    def warn(self, message: str) -> None:
+        """Report something that the user should know."""
+
+    def should_stop(self) -> bool:
+        """Whether the job is to end; asking also counts as a heartbeat."""
+
+
+def run_job(job: Job, context: JobContext, attempt_dir: Path, reporter: JobReporter) -> Done:
+    """Run a job; its drafts `trials/<id>` and `evaluations/<id>` and its checkpoints lie in `attempt_dir`.
+
+    Raises:
+        TrainingInterrupted: a training was asked to stop, and has left a checkpoint.
+        WriteError: the disk refuses.
+    """
+    done = Done(job, (), attempt_dir)
+    match job:
+        case CheckJob():
+            check_names(job.spec)
+            return done
+        case PreflightJob():
+            data = training_data(context)
+            return replace(done, traits=preflight(job.config, data.shape, len(context.labels)))
+        case TrainingJob():
+            _train(job, context, attempt_dir, reporter)
+            return replace(done, drafts=tuple(Draft(kind="trials", id=id) for id in job.ids))
+        case EvaluationJob():
+            _evaluate(job.evaluation, context, attempt_dir / "evaluations" / job.evaluation.id)
+            return replace(done, drafts=(Draft(kind="evaluations", id=job.evaluation.id),))
+
+
+@functools.lru_cache(maxsize=1)
+def training_data(context: JobContext) -> TrainingData:
+    """The run's images as tensors; read once a process."""
+
+    def read(split: str) -> TensorSet:
+        pixels, labels = (
+            np.load(array_path(context.run_directory, split, array), allow_pickle=False) for array in ARRAYS
+        )
+        return to_tensor_set(pixels, labels)
+
+    train, validation, test = map(read, SPLITS)
+    return TrainingData(train, validation, test, context.labels)
+
+
+# ---------------------------------------------------------------- training
+
+
+def _train(job: TrainingJob, context: JobContext, attempt_dir: Path, reporter: JobReporter) -> None:
+    data, group = training_data(context), job.group
+    population = PopulationJob(
+        trials=job.trials, stacked=group.stacked, reseed_each_step=group.reseed_each_step, seed=context.seed,
+        population_size=group.population_size, compiled=group.compiled,
+    )  # fmt: skip
+    environment = Environment.current(context.threads).model_copy(
+        update={
+            "precision": job.trials[0].config.precision,
+            "members": len(job.trials) if group.stacked else 1,
+            "stacked": group.stacked,
+        }
+    )
+    checkpoints = _checkpoints(context, attempt_dir, reporter)
+    results = train_population(population, data, reporter.epoch_ended, checkpoints)
+    for error in dict.fromkeys(result.compile_error for result in results if result.compile_error):
+        reporter.warn(f"its training step could not be compiled, so it ran uncompiled: {error}")
+    for result in results:
+        folder = attempt_dir / "trials" / result.trial.id
+        ran_on = environment.model_copy(update={"compiled": result.compiled})
+        _write_trial(result, data, context, folder, ran_on)
+
+
+def _checkpoints(context: JobContext, attempt_dir: Path, reporter: JobReporter) -> CheckpointManager:
+    """Training resumes from what earlier attempts at this job left, also those of another session."""
+    earlier = sorted(attempt_dir.parent.glob(f"*/{CHECKPOINTS}"))
+    return CheckpointManager(
+        attempt_dir / CHECKPOINTS, earlier, reporter.warn, context.checkpoint_every, reporter.should_stop
+    )
+
+
+@dataclass(frozen=True)
+class _Evaluated:
+    """What became of a trained network: fields of its outcome."""
+
+    state: WrittenState
+    reason: str | None = None
+    metrics: dict[str, float] | None = None
+    diagnoses: tuple[Diagnosis, ...] = ()
+    weights_sha256: str | None = None
+
+
+def _write_trial(
+    result: TrainingResult, data: TrainingData, context: JobContext, folder: Path, environment: Environment
+) -> None:
+    """Evaluate a trained network, write its model, arrays and outcome."""
+    if result.divergence:
+        evaluated = _Evaluated(TrialState.DIVERGED, result.divergence)
+    else:
+        try:
+            evaluated = _evaluate_trial(result, data, context, folder, environment)
+        except WriteError:
+            raise
+        except Exception:  # one trial's evaluation must not cost its group the training
+            evaluated = _Evaluated(TrialState.FAILED, traceback.format_exc())
+    outcome = TrialOutcome(
+        **context.identity(result.trial), **vars(evaluated), history=result.history,
+        parameters=sum(parameter.numel() for parameter in result.net.parameters()),
+        layers=tuple(layer_table(result.net.net, data.shape)), seconds=result.seconds,
+        environment=environment,
+    )  # fmt: skip
+    outcome.write(folder / "outcome.json")
+
+
+def _evaluate_trial(
+    result: TrainingResult, data: TrainingData, context: JobContext, folder: Path, environment: Environment
+) -> _Evaluated:
+    """Compute a network's metrics and diagnoses; write its model and arrays."""
+    trial, objective = result.trial, objectives[result.trial.config.recipe.objective]
+    metrics, arrays = final_metrics(result.net, objective, trial.config.recipe, data, Seed(context.seed))
+    if not all(map(math.isfinite, metrics.values())):
+        return _Evaluated(TrialState.DIVERGED, "its metrics after the last epoch are NaN or infinite")
+    is_classifier = objective.task == "classification"
+    provenance = Provenance(
+        trial=trial.id, replicate=trial.replicate, seed=context.seed, data_sha256=context.data_sha256,
+        environment=environment,
+    )  # fmt: skip
+    model = TrainedModel(
+        net=result.net, network=trial.config.network, shape=data.shape, labels=context.labels,
+        task=objective.task, preprocessing=context.preprocessing, provenance=provenance, metrics=metrics,
+    )  # fmt: skip
+    diagnoses = _diagnoses(result, data) if is_classifier else ()
+    weights_sha256 = model.save(folder / "model")
+    name = "predictions" if is_classifier else "examples"
+    write_arrays(folder / f"{name}.safetensors", {key: np.asarray(value) for key, value in arrays.items()})
+    return _Evaluated(TrialState.DONE, None, metrics, diagnoses, weights_sha256)
+
+
+def _diagnoses(result: TrainingResult, data: TrainingData) -> tuple[Diagnosis, ...]:
+    index = evenly_spaced(len(data.train.labels), DIAGNOSTIC_IMAGES)
+    return diagnose(trace_forward(result.net, data.train.images(index), data.train.labels[index]))
+
+
+# ---------------------------------------------------------------- evaluations
+
+
+def _evaluate(
+    evaluation: RobustnessEvaluation | GenerationEvaluation, context: JobContext, folder: Path
+) -> None:
+    """Compute an evaluation; write its arrays and outcome."""
+    started = time.perf_counter()
+    outcome: RobustnessOutcome | GenerationOutcome
+    if isinstance(evaluation, RobustnessEvaluation):
+        outcome, arrays = _evaluate_robustness(evaluation, context)
+    else:
+        outcome, arrays = _evaluate_generation(evaluation, context)
+    write_arrays(folder / "arrays.safetensors", arrays)
+    update = {"seconds": time.perf_counter() - started, "environment": Environment.current(context.threads)}
+    outcome.model_copy(update=update).write(folder / "outcome.json")
+
+
+def _load_model(context: JobContext, trial: str) -> TrainedModel:
+    return TrainedModel.load(context.run_directory.model_dir(trial), trust_code=context.trust_code)
+
+
+def _evaluate_robustness(
+    evaluation: RobustnessEvaluation, context: JobContext
+) -> tuple[RobustnessOutcome, Arrays]:
+    data, seed = training_data(context), Seed(context.seed)
+    labels = data.test.labels.numpy()
+    indices = stratified_sample(labels, evaluation.images, seed / "noise images")
+    models = iter([_load_model(context, trial) for trial in evaluation.depends_on])
+    denoisers = [
+        filters[part].fn if part in filters else next(models).denoise
+        for part in evaluation.pipeline.denoisers
+    ]
+    curve = robustness_curve(
+        next(models).net, data.test.pixels[torch.from_numpy(indices)], labels[indices],
+        get_corruption(evaluation.corruption), strengths=evaluation.strengths, seed=seed / "noise",
+        denoise=_compose(denoisers),
+    )  # fmt: skip
+    outcome = RobustnessOutcome(
+        evaluation=evaluation, state=TrialState.DONE, recall=tuple(curve.recall.tolist()),
+        recall_per_class=tuple(map(tuple, curve.recall_per_class.tolist())),
+        accuracy=tuple(curve.accuracy.tolist()),
+    )  # fmt: skip
+    arrays = {
+        "predicted": curve.predicted, "labels": labels[indices].astype(np.uint8), "indices": indices,
+        "corrupted": curve.corrupted, "denoised": curve.denoised,
+    }  # fmt: skip
+    return outcome, arrays
+
+
+def _compose(denoisers: list[Denoise]) -> Denoise | None:
+    if not denoisers:
+        return None
+    return lambda images: functools.reduce(lambda inputs, denoise: denoise(inputs), denoisers, images)
+
+
+def _evaluate_generation(
+    evaluation: GenerationEvaluation, context: JobContext
+) -> tuple[GenerationOutcome, Arrays]:
+    decoder, classifier = (_load_model(context, trial) for trial in evaluation.depends_on)
+    reference = _reference(context, evaluation.depends_on[1], evaluation.replicate)
+    seed = _sampler_seed(context, evaluation.replicate)
+    train, test = training_data(context).train.pixels, training_data(context).test.pixels
+    return evaluate_generation(evaluation, decoder, classifier, train, test, seed, reference)
+
+
+def _sampler_seed(context: JobContext, replicate: int) -> Seed:
+    return Seed(context.seed) / "generator" / replicate
+
+
+@functools.lru_cache(maxsize=2)
+def _reference(context: JobContext, classifier: str, replicate: int) -> Moments:
+    """Kept in the process: a third of the work of a sampler's evaluation, and the same for all of them."""
+    net = _load_model(context, classifier).net
+    return reference_moments(net, training_data(context).train.pixels, _sampler_seed(context, replicate))

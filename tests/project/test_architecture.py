@@ -1,0 +1,195 @@
+"""The structure of the package: layers, unique names, sizes, and what importing it costs."""
+
+import ast
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+
+import pytest
+from source_tree import PACKAGE, SOURCE, classes, functions, relative, run_python
+
+LAYERS = [
+    {"errors", "shapes"},
+    {"registry", "seeding", "usercode", "io", "hardware"},
+    {"metrics"},
+    {"format"},
+    {"records"},
+    {"statistics"},
+    {"data", "corruptions", "networks"},  # these three do not import each other
+    {"model"},
+    {"evaluation"},
+    {"training"},
+    {"results"},
+    {"study"},
+    {"run"},
+    {"web"},
+    {"report", "export"},
+    {"serve"},
+    {"cli"},
+    {"__main__"},
+]
+LEVEL = {unit: level for level, units in enumerate(LAYERS) for unit in units}
+DOTTED_NAME = re.compile(r"inklab(\.\w+)+")
+
+MAX_MODULE_LINES, MIN_MODULE_LINES, MAX_FUNCTION_LINES = 700, 60, 60
+REGISTERS = re.compile(r"^@(corruption|image_filter|network|objective|sampler|dataset)\(", re.M)
+MAX_UNTYPED_RECORDS = 60
+
+HEAVY = "torch matplotlib scipy sklearn pandas rich jinja2 PIL onnx onnxruntime fastapi uvicorn pooch"
+TORCH_FREE = [
+    "inklab.cli.main",
+    "inklab.data.mnist",
+    "inklab.data.quality",
+    "inklab.data.sources",
+    "inklab.export.select",
+    "inklab.networks.network",
+    "inklab.records.plan",
+    "inklab.report.page",
+    "inklab.results.comparison",
+    "inklab.results.summarize",
+    "inklab.run",
+    "inklab.statistics",
+    "inklab.study.executor",
+    "inklab.study.planner",
+    "inklab.study.runner",
+    "inklab.study.spec",
+    "inklab.training.recipe_files",
+]
+"""Modules that report a user's mistake before the seconds that importing torch takes."""
+
+
+def unit_of(path: Path) -> str:
+    """The package or top-level module that a file belongs to."""
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imported_units(code: str) -> set[str]:
+    """Units of inklab that code imports anywhere, also inside functions and by dotted name in a string."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names += [f"{'.' * node.level}{node.module or ''}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            names += [node.value] if DOTTED_NAME.fullmatch(node.value) else []
+    return {name.split(".")[1] for name in names if name.startswith("inklab.")}
+
+
+MODULES = [path for path in SOURCE if path != PACKAGE / "__init__.py"]
+
+
+class TestLayers:
+    @pytest.mark.parametrize("path", MODULES, ids=relative)
+    def test_imports_point_down(self, path):
+        unit = unit_of(path)
+        for other in imported_units(path.read_text(encoding="utf-8")) - {unit, "__version__"}:
+            assert other in LEVEL, f"'{other}' is in no layer"
+            assert LEVEL[other] < LEVEL[unit], f"{unit} may not import {other}"
+
+    def test_every_unit_is_in_one_layer(self):
+        assert {unit_of(path) for path in MODULES} == set(LEVEL)
+
+    @pytest.mark.parametrize(
+        "code",
+        [
+            "import inklab.study.planner",
+            "from inklab import study",
+            "from inklab.study import planner",
+            "def late():\n    from inklab.study.planner import plan_study",
+            "import_module('inklab.study.planner')",
+        ],
+    )
+    def test_every_form_of_import_is_detected(self, code):
+        assert imported_units(code) == {"study"}
+
+
+class TestUniqueNames:
+    def test_module_names(self):
+        names = Counter(path.stem for path in MODULES if path.stem != "__init__")
+        assert [name for name, count in names.items() if count > 1] == []
+
+    def test_class_names(self):
+        names = Counter(name.lstrip("_") for path in SOURCE for name in classes(path))
+        assert [name for name, count in names.items() if count > 1] == []
+
+
+class TestSizes:
+    @pytest.mark.parametrize("path", SOURCE, ids=relative)
+    def test_modules(self, path):
+        code = path.read_text(encoding="utf-8")
+        lines = len(code.splitlines())
+        assert lines <= MAX_MODULE_LINES
+        is_small_by_nature = path.stem in ("__init__", "__main__", "shapes") or REGISTERS.search(code)
+        assert lines >= MIN_MODULE_LINES or is_small_by_nature, f"{lines} lines: merge it"
+
+    @pytest.mark.parametrize("path", SOURCE, ids=relative)
+    def test_functions(self, path):
+        assert {name: n for name, n in functions(path).items() if n > MAX_FUNCTION_LINES} == {}
+
+    def test_most_functions_are_short(self):
+        lengths = sorted(length for path in SOURCE for length in functions(path).values())
+        assert median(lengths) <= 10 and lengths[len(lengths) * 9 // 10] <= 35
+
+    def test_records_are_typed(self):
+        pattern = re.compile(r"dict\[str, Any\]|\bJson\b")
+        lines = [line for path in SOURCE for line in path.read_text(encoding="utf-8").splitlines()]
+        assert sum(bool(pattern.search(line)) for line in lines) <= MAX_UNTYPED_RECORDS
+
+
+def calls(path: Path) -> Iterator[str]:
+    """The last name of everything that a file calls: `manual_seed` of `torch.manual_seed(0)`."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            yield getattr(node.func, "attr", getattr(node.func, "id", ""))
+
+
+@pytest.mark.parametrize("path", SOURCE, ids=relative)
+class TestEveryModule:
+    def test_only_the_command_line_prints(self, path):
+        assert relative(path).startswith("cli/") or not {"print", "pprint"} & set(calls(path))
+
+    def test_only_seeding_seeds_a_global_generator(self, path):
+        seeds = {"manual_seed", "manual_seed_all", "seed_all", "fork_rng", "set_rng_state"}
+        assert relative(path) == "seeding.py" or not seeds & set(calls(path))
+
+    def test_annotations_are_not_postponed(self, path):
+        # jaxtyping checks shapes at run time only where annotations are evaluated
+        assert "from __future__ import annotations" not in path.read_text(encoding="utf-8")
+
+    def test_nothing_is_unpickled(self, path):
+        code = path.read_text(encoding="utf-8")
+        assert not re.search(r"import pickle|allow_pickle=True|torch\.load\(|yaml", code)
+        builtin_calls = [
+            node.func.id
+            for node in ast.walk(ast.parse(code))
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        ]
+        assert not {"eval", "exec"} & set(builtin_calls)
+
+
+class TestImportCost:
+    def test_the_package_is_quiet_and_light(self):
+        probe = (
+            "import sys, logging, warnings; before = (list(warnings.filters), sys.stdout)\n"
+            f"import inklab\nheavy = set('{HEAVY} numpy pydantic typer'.split()) & set(sys.modules)\n"
+            "print(sorted(heavy), logging.root.handlers, before == (list(warnings.filters), sys.stdout))"
+        )
+        assert run_python(probe) == "[] [] True"
+
+    def test_mistakes_are_reported_before_torch_is_imported(self):
+        probe = (
+            f"import sys, importlib\nfor name in {TORCH_FREE!r}:\n"
+            "    importlib.import_module(name)\n"
+            "    heavy = {'torch', 'scipy', 'sklearn', 'matplotlib'} & set(sys.modules)\n"
+            "    assert not heavy, (name, heavy)\n"
+            "print('light')"
+        )
+        assert run_python(probe) == "light"
+
+    def test_the_command_line_itself_is_light(self):
+        modules = f"'{HEAVY} numpy pydantic'.split()"
+        probe = f"import sys, inklab.cli; print(sorted(set({modules}) & set(sys.modules)))"
+        assert run_python(probe) == "[]"

@@ -1,0 +1,255 @@
+"""Corruptions and filters: what every one of them must satisfy, and whether each one's unit is true."""
+
+import re
+from operator import attrgetter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jaxtyping import TypeCheckError
+from scipy.ndimage import median_filter
+
+from inklab.corruptions.corruption import Corruption, corruptions
+from inklab.corruptions.filters import BLOCK, filters
+from inklab.errors import InklabError, OutOfRangeError, UnknownNameError
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def rng(number: int) -> torch.Generator:
+    return torch.Generator().manual_seed(number)
+
+
+@pytest.fixture(scope="module")
+def images() -> torch.Tensor:
+    """Black ground, gray and white ink, two channels, not square."""
+    drawn = torch.rand(48, 2, 20, 28, generator=rng(99))
+    drawn[:, :, :4] = 0
+    drawn[:, :, 4:8] = 1
+    return drawn
+
+
+def gray(value: float = 0.5) -> torch.Tensor:
+    return torch.full((64, 1, 28, 28), value)
+
+
+@pytest.mark.parametrize("noise", corruptions.all().values(), ids=attrgetter("name"))
+class TestEveryCorruption:
+    def test_strength_zero_is_the_identity_bit_for_bit(self, noise, images):
+        for strength in (0.0, torch.zeros(len(images))):
+            assert torch.equal(noise(images, strength, rng(0)), images)
+
+    def test_stays_an_image_at_every_strength(self, noise, images):
+        for strength in (*noise.strengths, noise.max_strength):
+            corrupted = noise(images, strength, rng(0))
+            assert corrupted.shape == images.shape and corrupted.dtype == images.dtype
+            assert 0 <= corrupted.min() and corrupted.max() <= 1
+
+    def test_does_not_touch_its_input(self, noise, images):
+        before = images.clone()
+        for strength in (0.0, noise.strengths[-1], torch.full((len(images),), noise.strengths[1])):
+            corrupted = noise(images, strength, rng(0))
+            corrupted.fill_(0.3)  # nor share memory with it
+            assert torch.equal(images, before)
+
+    def test_same_seed_same_pixels_and_no_other_randomness(self, noise, images):
+        before = torch.get_rng_state()
+        first, again = (noise(images, noise.strengths[2], rng(5)) for _ in range(2))
+        assert torch.equal(first, again)
+        assert torch.equal(torch.get_rng_state(), before)
+
+    def test_each_strength_changes_more_than_the_last(self, noise, images):
+        change = [(noise(images, strength, rng(1)) - images).abs().mean() for strength in noise.strengths]
+        assert all(less < more for less, more in zip(change, change[1:], strict=False))
+
+    def test_one_strength_an_image_equals_one_for_all(self, noise, images):
+        strength = noise.strengths[len(noise.strengths) // 2]
+        for_all = noise(images, strength, rng(2))
+        per_image = noise(images, torch.full((len(images),), strength), rng(2))
+        torch.testing.assert_close(per_image, for_all, rtol=0, atol=1e-6)
+
+    def test_each_image_gets_its_own_strength(self, noise, images):
+        half = torch.arange(len(images)) % 2 * noise.strengths[-1]
+        corrupted = noise(images, half, rng(3))
+        assert torch.equal(corrupted[::2], images[::2])
+        assert not torch.isclose(corrupted[1::2], images[1::2]).flatten(1).all(dim=1).any()
+
+    def test_refuses_strengths_out_of_range(self, noise, images):
+        for wrong in (-0.01, noise.max_strength * 1.01, float("nan")):
+            with pytest.raises(OutOfRangeError):
+                noise(images, wrong, rng(0))
+            with pytest.raises(OutOfRangeError):
+                noise(images, torch.full((len(images),), wrong), rng(0))
+
+    def test_says_what_it_does_and_in_which_unit(self, noise):
+        assert noise.unit and noise.description.endswith(".")
+        card = (DOCS / "corruptions" / f"{noise.name}.md").read_text(encoding="utf-8")
+        assert re.findall(r"^#+ (.+)$", card, re.MULTILINE) == [
+            noise.name,
+            "What it imitates",
+            "Strength and unit",
+            "Formula",
+            "Source",
+        ]
+        assert f"| {noise.unit} |" in (DOCS / "corruptions.md").read_text(encoding="utf-8")
+
+
+def test_all_corruptions_were_found_and_have_a_card():
+    assert len(corruptions) >= 5  # raised with every one that is added
+    assert {card.stem for card in (DOCS / "corruptions").glob("*.md")} == set(corruptions)
+
+
+def test_examples_of_the_page_run():
+    blocks = re.findall(
+        r"```python\n(.*?)```", (DOCS / "corruptions.md").read_text(encoding="utf-8"), re.DOTALL
+    )
+    assert len(blocks) == 2
+    with corruptions.temporary():
+        for block in blocks:
+            exec(block, {})
+        assert corruptions["fog"](gray(), 0.2, rng(0)).mean() == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize("strength", [0.05, 0.4, 1.0])
+def test_salt_and_pepper_replaces_the_stated_share_half_by_white(strength):
+    corrupted = corruptions["salt_and_pepper"](gray(), strength, rng(0))
+    share, white = (corrupted != 0.5).float().mean(), (corrupted == 1).float().mean()
+    assert share == pytest.approx(strength, abs=0.01)
+    assert white == pytest.approx(strength / 2, abs=0.01)
+    assert set(corrupted.unique().tolist()) <= {0.0, 0.5, 1.0}
+
+
+def test_salt_and_pepper_makes_one_draw_a_pixel_and_decides_as_documented():
+    strength = torch.rand(64, generator=rng(1))
+    draws, edge = torch.rand(64, 1, 28, 28, generator=rng(2)), strength.view(-1, 1, 1, 1)
+    expected = gray()
+    expected[draws < edge] = 0
+    expected[draws < edge / 2] = 1
+    used = rng(2)
+    assert torch.equal(corruptions["salt_and_pepper"](gray(), strength, used), expected)
+    after = rng(2)
+    torch.rand(64, 1, 28, 28, generator=after)
+    assert torch.equal(used.get_state(), after.get_state())
+
+
+def test_gaussian_has_the_stated_standard_deviation():
+    noise = corruptions["gaussian"](gray(), 0.1, rng(0)) - 0.5
+    assert noise.std() == pytest.approx(0.1, rel=0.02)
+    assert noise.mean() == pytest.approx(0, abs=0.002)
+
+
+def test_shot_counts_photons():
+    corrupted = corruptions["shot"](gray(), 0.02, rng(0))  # white is 50 photons, gray 25
+    assert corrupted.mean() == pytest.approx(0.5, rel=0.01)
+    assert corrupted.var() == pytest.approx(25 * 0.02**2, rel=0.05)
+    torch.testing.assert_close(corrupted / 0.02, (corrupted / 0.02).round(), rtol=0, atol=1e-4)
+    assert not corruptions["shot"](gray(0.0), 1.0, rng(0)).any()
+
+
+def test_contrast_keeps_the_mean_and_the_stated_share_of_every_difference(images):
+    corrupted = corruptions["contrast"](images, 0.75, rng(0))
+    torch.testing.assert_close(corrupted.mean(dim=(1, 2, 3)), images.mean(dim=(1, 2, 3)))
+    torch.testing.assert_close(corrupted.std(dim=(1, 2, 3)), images.std(dim=(1, 2, 3)) / 4)
+
+
+@given(share=st.floats(0, 1), seed=st.integers(0, 1000))
+@settings(max_examples=40, deadline=None)
+def test_occlusion_hides_one_square_of_the_stated_side(share, seed):
+    hidden = corruptions["occlusion"](gray(), share, rng(seed)) == 0
+    side = round(share * 28 + 1e-9) if abs(share * 28 % 1 - 0.5) > 1e-3 else None
+    rows, columns = (hidden.any(dim=axis).squeeze(1).sum(dim=1) for axis in (3, 2))
+    assert torch.equal(hidden.sum(dim=(1, 2, 3)), rows * columns)  # a filled rectangle, wholly inside
+    assert side is None or (rows == side).all() and (columns == side).all()
+
+
+def test_occlusion_reaches_every_corner():
+    hidden = corruptions["occlusion"](gray().repeat(40, 1, 1, 1), 0.9, rng(0)) == 0
+    corners = hidden[:, 0, [0, 0, -1, -1], [0, -1, 0, -1]]
+    assert corners.any(dim=0).all() and not corners.all(dim=1).any()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        torch.zeros(2, 1, 4, 4, dtype=torch.uint8),
+        torch.zeros(2, 4, 4),
+        torch.full((2, 1, 4, 4), 2.8),
+        torch.full((2, 1, 4, 4), float("nan")),
+    ],
+    ids=["bytes", "three axes", "scaled", "nan"],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_what_is_no_image_is_refused(wrong):
+    from inklab.corruptions.corruption import check_images  # jaxtyping refuses some of them earlier, in tests
+
+    with pytest.raises(OutOfRangeError):
+        check_images(wrong)
+
+
+def test_refuses_strengths_that_do_not_fit_the_images(images):
+    with pytest.raises((OutOfRangeError, TypeCheckError)):  # jaxtyping refuses them earlier, in tests
+        corruptions["gaussian"](images, torch.zeros(3), rng(0))
+
+
+def test_a_misspelled_corruption_gets_the_nearest_name():
+    with pytest.raises(UnknownNameError) as caught:
+        corruptions["salt_and_peper"]
+    assert caught.value.suggestion == "salt_and_pepper"
+
+
+@pytest.mark.parametrize("strengths", [(), (0.1, 0.2), (0.0, 0.2, 0.2), (0.0, 2.0)])
+def test_a_corruption_needs_rising_strengths_from_zero(strengths):
+    with pytest.raises(InklabError):
+        Corruption("wrong", "unit", strengths, 1.0, lambda images, strength, rng: images)
+
+
+def test_no_images_are_no_problem():
+    none = torch.zeros(0, 1, 28, 28)
+    assert filters["median"](none).shape == none.shape
+    for noise in corruptions.all().values():
+        assert noise(none, 0.5, rng(0)).shape == noise(none, torch.zeros(0), rng(0)).shape == none.shape
+
+
+@pytest.mark.parametrize("image_filter", filters.all().values(), ids=attrgetter("name"))
+class TestEveryFilter:
+    def test_keeps_shape_range_and_input(self, image_filter, images):
+        before = images.clone()
+        filtered = image_filter(images)
+        assert filtered.shape == images.shape and 0 <= filtered.min() and filtered.max() <= 1
+        assert torch.equal(images, before)
+
+    def test_leaves_an_even_image_alone(self, image_filter):
+        torch.testing.assert_close(image_filter(gray()), gray())
+
+    def test_an_image_is_filtered_without_regard_to_the_others(self, image_filter):
+        many = torch.rand(BLOCK + 7, 1, 6, 6, generator=rng(0))
+        assert torch.equal(image_filter(many)[-9:], image_filter(many[-9:]))
+
+    def test_is_described(self, image_filter):
+        assert image_filter.description
+        assert f"| `{image_filter.name}` |" in (DOCS / "corruptions.md").read_text(encoding="utf-8")
+
+
+def test_all_filters_were_found():
+    assert len(filters) >= 1  # raised with every one that is added
+
+
+@given(shape=st.tuples(*[st.integers(1, 6)] * 4), levels=st.integers(2, 300), seed=st.integers(0, 1000))
+@settings(max_examples=60, deadline=None)
+def test_median_equals_scipy(shape, levels, seed):
+    # Few levels: many equal values, as in images under salt and pepper.
+    values = np.random.default_rng(seed).integers(0, levels, shape) / np.float32(levels - 1)
+    values = values.astype(np.float32).clip(0, 1)
+    expected = median_filter(values, size=(1, 1, 3, 3), mode="nearest")
+    np.testing.assert_array_equal(filters["median"](torch.from_numpy(values)).numpy(), expected)
+
+
+def test_median_removes_single_pixels():
+    speckled = gray()
+    speckled[:, :, 2::5, 2::5] = 1
+    speckled[:, :, 0, 0] = 0
+    assert not torch.equal(speckled, gray())
+    assert torch.equal(filters["median"](speckled)[:, :, 1:], gray()[:, :, 1:])

@@ -1,0 +1,82 @@
+"""The table of metrics: one row each, and what is derived from it."""
+
+import pytest
+
+from inklab.metrics import (
+    FINDINGS_METRICS,
+    METRICS,
+    REPORTED_METRIC,
+    SELECTION_METRIC,
+    SHOW_METRICS,
+    TABLE_METRICS,
+    TASK_METRICS,
+    get_metric,
+)
+
+NAMES = [*METRICS, *(f"{split}_{key}" for split in ("train", "validation", "test") for key in METRICS)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_metric_is_found_under_its_own_key(name):
+    metric = get_metric(name)
+    assert metric.key == name
+    assert get_metric(metric.key) == metric
+
+
+def test_no_two_rows_disagree():
+    assert list(METRICS) == [row.key for row in METRICS.values()]
+    assert len({row.label for row in METRICS.values()}) == len(METRICS)
+    for row in METRICS.values():
+        assert row.is_share == (row.unit == "%")
+        assert not (row.is_share and row.is_count)
+
+
+@pytest.mark.parametrize("key", METRICS)
+def test_a_split_changes_only_name_and_label(key):
+    base, on_test = METRICS[key], get_metric(f"test_{key}")
+    assert (base.split, on_test.split) == (None, "test")
+    for name in ("unit", "higher_is_better", "is_share", "is_count"):
+        assert getattr(base, name) == getattr(on_test, name)
+
+
+def test_labels_are_those_of_sentences():
+    names = ("test_accuracy", "validation_bce", "train_bce", "test_psnr", "recall")
+    assert [get_metric(name).label for name in names] == [
+        "test accuracy", "validation BCE", "training BCE", "test PSNR", "mean recall",
+    ]  # fmt: skip
+
+
+def test_version_1_is_covered():
+    assert TASK_METRICS == {
+        "classification": ("test_accuracy", "test_loss", "validation_accuracy", "validation_loss"),
+        "denoising": ("test_bce", "test_psnr", "validation_bce", "validation_psnr"),
+    }
+    assert TABLE_METRICS == (
+        "test_accuracy", "validation_accuracy", "test_loss", "validation_loss", "test_bce", "validation_bce",
+        "train_bce", "test_psnr", "validation_psnr", "parameters",
+    )  # fmt: skip
+    assert FINDINGS_METRICS == ("test_accuracy", "test_loss", "test_bce", "test_psnr")
+    assert set(SHOW_METRICS) == {*FINDINGS_METRICS, "validation_accuracy", "validation_bce"}
+    less_is_better = {key for key, row in METRICS.items() if row.higher_is_better is False}
+    assert {"loss", "bce"} <= less_is_better
+
+
+def test_choice_and_report_use_different_images():
+    for task, names in TASK_METRICS.items():
+        assert SELECTION_METRIC[task] in names and REPORTED_METRIC[task] in names
+        assert get_metric(SELECTION_METRIC[task]).split == "validation"
+        assert get_metric(REPORTED_METRIC[task]).split == "test"
+
+
+def test_a_better_value_follows_the_direction():
+    assert get_metric("test_accuracy").is_better(0.9, 0.8)
+    assert not get_metric("test_bce").is_better(0.9, 0.8)
+    assert not get_metric("nn_distance").is_better(1.0, 2.0)
+    assert not get_metric("nn_distance").is_better(2.0, 1.0)
+
+
+def test_an_unlisted_name_is_taken_as_it_is():
+    own = get_metric("test_top5_accuracy")
+    assert (own.label, own.is_share, own.split) == ("test top5 accuracy", True, "test")
+    assert get_metric("sharpness").unit == ""
+    assert get_metric("test_").key == "test_"

@@ -1,0 +1,406 @@
+"""Trained models: what is loaded computes what was saved; damaged and malicious files are refused."""
+
+import json
+import pickle
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from synthetic_training import (
+    SMALL_AUTOENCODER,
+    SMALL_CNN,
+    SMALL_COMPACT,
+    SMALL_MLP,
+    SMALL_UNET,
+    train_one,
+    trial_config,
+)
+
+from inklab.errors import ConfigError, CorruptFileError, DataError, InklabError, ModelMismatchError
+from inklab.io.files import sha256_of, write_json
+from inklab.metrics import Task
+from inklab.model import MANIFEST, WEIGHTS, TrainedModel
+from inklab.records.components import NetworkConfig, NormalizeConfig, Preprocessing
+from inklab.records.manifest import ModelManifest, Provenance, find_model_dir
+
+SHAPE = (1, 12, 12)
+PREPROCESSING = Preprocessing(height=12, width=12, fit_to=9)
+OBJECTIVES: dict[Task, str] = {"classification": "classify", "denoising": "reconstruct"}
+OWN = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(144, classes))
+
+    def forward(self, images):
+        return self.layers(images)
+"""
+
+
+def trained_model(
+    network: NetworkConfig,
+    data,
+    task: Task = "classification",
+    precision: str = "fp32",
+    normalize: NormalizeConfig | None = None,
+) -> TrainedModel:
+    config = trial_config(network, precision, normalize=normalize, objective=OBJECTIVES[task])
+    result = train_one(config, data, stacked=network.name == "mlp")
+    return TrainedModel(
+        net=result.net,
+        network=network,
+        shape=SHAPE,
+        labels=data.labels,
+        task=task,
+        preprocessing=PREPROCESSING,
+        provenance=Provenance(replicate=0),
+        metrics={"test_accuracy": 0.1 + 0.2},
+    )
+
+
+@pytest.fixture(scope="module")
+def saved(data, tmp_path_factory) -> Path:
+    """A saved model. Copy it before you change it."""
+    folder = tmp_path_factory.mktemp("saved")
+    trained_model(SMALL_MLP, data, normalize=NormalizeConfig(mean=0.2, std=0.4)).save(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(saved, tmp_path) -> Path:
+    for name in (MANIFEST, WEIGHTS):
+        (tmp_path / name).write_bytes((saved / name).read_bytes())
+    return tmp_path
+
+
+def edit(folder: Path, **changes: object) -> None:
+    manifest = {**json.loads((folder / MANIFEST).read_bytes()), **changes}
+    (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+
+
+def replace_weights(folder: Path, raw: bytes) -> None:
+    """Other weights, with a manifest that vouches for them: what an attacker would do."""
+    (folder / WEIGHTS).write_bytes(raw)
+    edit(folder, weights_sha256=sha256_of(raw))
+
+
+def assert_refused(folder: Path, kind: type[InklabError]) -> InklabError:
+    with pytest.raises(kind) as caught:
+        TrainedModel.load(folder)
+    assert type(caught.value) is kind and "\n" not in str(caught.value)
+    return caught.value
+
+
+# ---------------------------------------------------------------- what is loaded is what was saved
+
+
+@pytest.mark.parametrize(
+    ("network", "task"),
+    [
+        (SMALL_MLP, "classification"),
+        (SMALL_CNN, "classification"),
+        (SMALL_COMPACT, "classification"),
+        (SMALL_AUTOENCODER, "denoising"),
+        (SMALL_UNET, "denoising"),
+    ],
+    ids=["mlp", "cnn", "compact", "autoencoder", "unet"],
+)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_loaded_model_computes_what_was_saved(network, task, precision, data, tmp_path):
+    model = trained_model(network, data, task, precision)
+    digest = model.save(tmp_path)
+    loaded = TrainedModel.load(tmp_path)
+    images = data.test.images(torch.arange(20))
+    with torch.inference_mode():
+        assert torch.equal(loaded.net(images), model.net(images))
+        assert torch.equal(loaded.net(images[:1]), model.net(images[:1]))
+    assert torch.equal(loaded.logits(images), model.logits(images))
+    assert not loaded.net.training
+    assert {value.dtype for value in loaded.net.state_dict().values()} == {torch.float32}
+    assert digest == sha256_of((tmp_path / WEIGHTS).read_bytes()) == sha256_of(loaded.weights)
+
+
+def test_everything_else_is_loaded_too(saved, data):
+    loaded = TrainedModel.load(saved)
+    assert (loaded.network, loaded.shape, loaded.labels, loaded.task) == (
+        SMALL_MLP, SHAPE, data.labels, "classification",
+    )  # fmt: skip
+    assert (loaded.preprocessing, loaded.provenance) == (PREPROCESSING, Provenance(replicate=0))
+    assert loaded.metrics == {"test_accuracy": 0.1 + 0.2} and loaded.name == "mlp"
+    assert loaded.normalize == NormalizeConfig(mean=float(np.float32(0.2)), std=float(np.float32(0.4)))
+
+
+def test_saving_what_was_loaded_writes_the_same_bytes(saved, tmp_path):
+    TrainedModel.load(saved).save(tmp_path)
+    for name in (MANIFEST, WEIGHTS):
+        assert (tmp_path / name).read_bytes() == (saved / name).read_bytes()
+
+
+def test_normalization_is_part_of_the_model(saved, data):
+    """It takes images in [0, 1]; if they are normalized outside as well, it computes something else."""
+    loaded, images = TrainedModel.load(saved), data.test.images(torch.arange(20))
+    assert float(loaded.net.normalize.mean) == pytest.approx(0.2)
+    inside = loaded.net.net((images - loaded.net.normalize.mean) / loaded.net.normalize.std)
+    torch.testing.assert_close(inside.softmax(1), loaded.probabilities(images))
+    assert not torch.allclose(loaded.net.net(images).softmax(1), loaded.probabilities(images), atol=1e-2)
+
+
+def test_probabilities_are_rows_that_sum_to_one(saved, data):
+    rows = TrainedModel.load(saved).probabilities(data.test.images(torch.arange(20)))
+    assert rows.shape == (20, 10) and bool((rows >= 0).all())
+    torch.testing.assert_close(rows.sum(1), torch.ones(20))
+
+
+def test_a_denoiser_gives_images_and_a_classifier_does_not(saved, data, tmp_path):
+    trained_model(SMALL_AUTOENCODER, data, "denoising").save(tmp_path)
+    denoiser, images = TrainedModel.load(tmp_path), data.test.images(torch.arange(5))
+    denoised = denoiser.denoise(images)
+    assert denoised.shape == images.shape and 0 <= float(denoised.min()) <= float(denoised.max()) <= 1
+    with pytest.raises(ModelMismatchError):
+        denoiser.probabilities(images)
+    with pytest.raises(ModelMismatchError):
+        TrainedModel.load(saved).denoise(images)
+
+
+def test_a_network_that_computes_another_shape_is_refused(saved, data):
+    loaded = TrainedModel.load(saved)
+    wrong = TrainedModel(loaded.net, loaded.network, SHAPE, ("a", "b"), "classification", PREPROCESSING)
+    with pytest.raises(ModelMismatchError):
+        wrong.logits(data.test.images(torch.arange(5)))
+
+
+def test_a_model_is_found_in_its_own_directory_and_in_a_trials(saved, tmp_path):
+    trial = tmp_path / "trial"
+    TrainedModel.load(saved).save(trial / "model")
+    assert find_model_dir(saved) == saved
+    assert find_model_dir(trial) == find_model_dir(trial / "model") == trial / "model"
+    assert find_model_dir(tmp_path) is None
+
+
+# ---------------------------------------------------------------- damage
+
+
+def test_an_empty_directory_is_no_model(tmp_path):
+    for path in (tmp_path, tmp_path / "nothing"):
+        assert_refused(path, DataError)
+
+
+def test_missing_weights_are_refused(folder):
+    (folder / WEIGHTS).unlink()
+    assert WEIGHTS in str(assert_refused(folder, CorruptFileError))
+
+
+@pytest.mark.parametrize("position", [0, 5, 200, -1])
+def test_one_changed_byte_of_the_weights_is_detected(position, folder):
+    raw = bytearray((folder / WEIGHTS).read_bytes())
+    raw[position] ^= 1
+    (folder / WEIGHTS).write_bytes(raw)
+    assert "SHA-256" in str(assert_refused(folder, CorruptFileError))
+
+
+def test_truncated_weights_are_detected(folder):
+    raw = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).write_bytes(raw[: len(raw) // 2])
+    assert "SHA-256" in str(assert_refused(folder, CorruptFileError))
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\xff\xfe", b"[]", b"null", b'"format"', b"{}", b'{"format": 1}', b"[" * 100_000]
+)
+def test_a_manifest_that_is_none_is_refused(content, folder):
+    (folder / MANIFEST).write_bytes(content)
+    assert MANIFEST in str(assert_refused(folder, CorruptFileError))
+
+
+WRONG_VALUES: dict[str, Any] = {
+    "network": ["mlp", {}, {"name": 3}, None],
+    "shape": [
+        [28, 28], [1, 0, 12], [1, -1, 12], [1, 12, 12.0], [True, 12, 12], "1,12,12", [1, 12, 10**9], None,
+    ],
+    "labels": ["0123456789", [], list(range(10)), None, [str(k) for k in range(200_000)]],
+    "task": ["pixels", 1, None],
+    "normalize": [[0, 1], None, {"mean": 0.0, "std": 0.0}, {"mean": 0.0, "std": 1.0}],
+    "preprocessing": [[], None, {"height": -3}],
+    "provenance": ["me", None],
+    "metrics": [[], None, {"test_loss": 10**400}, {"test_loss": "0"}],
+    "weights_sha256": [None, 12, ""],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [(key, value) for key, values in WRONG_VALUES.items() for value in values],
+    ids=lambda value: str(value)[:30],
+)
+def test_a_wrong_value_is_named(key, value, folder):
+    edit(folder, **{key: value})
+    assert f"'{key}" in str(assert_refused(folder, CorruptFileError))
+
+
+@pytest.mark.parametrize("key", ["network", "shape", "labels", "task", "normalize", "weights_sha256"])
+def test_a_missing_key_is_named(key, folder):
+    manifest = json.loads((folder / MANIFEST).read_bytes())
+    del manifest[key]
+    write_json(folder / MANIFEST, manifest)
+    assert f"'{key}'" in str(assert_refused(folder, CorruptFileError))
+
+
+def test_preprocessing_must_make_images_of_the_models_shape(folder):
+    edit(folder, preprocessing=Preprocessing().to_json())
+    assert "(1, 28, 28)" in str(assert_refused(folder, CorruptFileError))
+
+
+def test_a_metric_may_be_a_whole_number(folder):
+    """Other JSON writers leave out the point; the fuzzed files of `tests/slow` showed it."""
+    edit(folder, metrics={"test_loss": 0})
+    assert TrainedModel.load(folder).metrics == {"test_loss": 0.0}
+
+
+# ---------------------------------------------------------------- malicious files
+
+
+def test_a_pickle_is_not_opened(folder, tmp_path):
+    marker = tmp_path / "ran"
+
+    class Evil:
+        def __reduce__(self):
+            return (marker.write_text, ("ran",))
+
+    torch.save({"a": torch.zeros(1)}, tmp_path / "weights.pt")
+    for raw in (pickle.dumps(Evil()), (tmp_path / "weights.pt").read_bytes()):
+        replace_weights(folder, raw)
+        assert_refused(folder, CorruptFileError)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"a": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}},
+        {"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}},
+        {"a": {"dtype": "F99", "shape": [1], "data_offsets": [0, 4]}},
+        {"a": {"dtype": "F32", "shape": [1], "data_offsets": [8, 4]}},
+    ],
+    ids=["huge", "negative", "unknown type", "backwards"],
+)
+def test_malicious_headers_of_weights_are_refused(header, folder):
+    text = json.dumps(header).encode()
+    replace_weights(folder, len(text).to_bytes(8, "little") + text + b"\0" * 4)
+    assert_refused(folder, CorruptFileError)
+
+
+def test_weights_that_do_not_fit_are_refused(folder):
+    tensors = load_file(folder / WEIGHTS)
+    wrong = {
+        "net.output.bias": [
+            {name: value for name, value in tensors.items() if name != "net.output.bias"},
+            tensors | {"net.output.bias": torch.zeros(11)},
+        ],
+        "net.extra": [tensors | {"net.extra": torch.zeros(3)}],
+    }
+    for key, variants in wrong.items():
+        for variant in variants:
+            save_file(variant, folder / WEIGHTS)
+            replace_weights(folder, (folder / WEIGHTS).read_bytes())
+            assert assert_refused(folder, ModelMismatchError).key == key
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        {"name": "mlp", "hidden": [2**31, 2**31]},
+        {"name": "mlp", "hidden": [10**9]},
+        {"name": "cnn", "channels": [10**6, 10**6]},
+        {"name": "autoencoder", "code": 10**10},
+        {"name": "compact", "channels": [10**6, 10**6, 10**6]},
+        {"name": "compact", "stem_kernel": 10**9},
+        {"name": "unet", "channels": [10**6, 10**6]},
+        {"name": "unet", "channels": [4], "depth": 10**9},
+        {"name": "unet", "channels": [4], "space_to_depth": 10**9},
+        {"name": "unet", "channels": [4] * 1000},
+    ],
+    ids=str,
+)
+def test_a_malicious_size_costs_no_memory(network, folder):
+    """Each of these would take from gigabytes to exabytes if it were built."""
+    edit(folder, network=network)
+    before = peak_memory()
+    assert_refused(folder, ModelMismatchError)
+    assert peak_memory() - before < 512 * 1024**2
+
+
+def test_a_malicious_shape_costs_no_memory(folder):
+    preprocessing = Preprocessing(height=4096, width=4096).to_json()
+    edit(
+        folder, shape=[1, 4096, 4096], preprocessing=preprocessing, network={"name": "mlp", "hidden": [4096]}
+    )
+    before = peak_memory()
+    assert_refused(folder, ModelMismatchError)
+    assert peak_memory() - before < 512 * 1024**2
+
+
+def peak_memory() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+@pytest.mark.parametrize(
+    ("network", "suggestion"),
+    [({"name": "os.system"}, None), ({"name": "mpl"}, "mlp"), ({"name": "mlp", "hiden": [3]}, "hidden")],
+)
+def test_an_unknown_network_or_argument_is_refused(network, suggestion, folder):
+    edit(folder, network=network)
+    with pytest.raises(ConfigError) as caught:
+        TrainedModel.load(folder)
+    assert (caught.value.suggestion or None) == suggestion
+
+
+# ---------------------------------------------------------------- a user's own file
+
+
+@pytest.fixture
+def own(tmp_path, data) -> tuple[Path, Path]:
+    """A user's file, and a model that was made with it."""
+    source, folder = tmp_path / "own.py", tmp_path / "model"
+    source.write_text(OWN, encoding="utf-8")
+    trained_model(NetworkConfig.of(f"{source}:Net"), data).save(folder)
+    return source, folder
+
+
+def test_a_model_of_a_users_network_is_loaded_while_its_file_is_the_same(own, data):
+    source, folder = own
+    loaded = TrainedModel.load(folder, trust_code=[f"{source}:Net"])
+    assert loaded.probabilities(data.test.images(torch.arange(4))).shape == (4, 10)
+    assert ModelManifest.read_from(folder).source_sha256 == sha256_of(source.read_bytes())
+
+
+def test_code_that_the_user_did_not_name_is_not_run(own):
+    source, folder = own
+    assert assert_refused(folder, ConfigError).key == f"{source}:Net"
+
+
+def test_a_changed_file_is_refused_without_running_it(own, tmp_path):
+    source, folder = own
+    marker = tmp_path / "ran"
+    source.write_text(OWN + f"\nopen({str(marker)!r}, 'w').close()\n", encoding="utf-8")
+    assert_refused(folder, CorruptFileError)
+    assert not marker.exists()
+
+
+def test_a_missing_file_is_refused(own):
+    source, folder = own
+    source.unlink()
+    assert_refused(folder, ConfigError)
+
+
+@pytest.mark.parametrize("digest", [None, "0" * 64])
+def test_a_manifest_that_hides_its_file_is_refused(digest, own):
+    edit(own[1], source_sha256=digest)
+    assert_refused(own[1], CorruptFileError)

@@ -1,0 +1,191 @@
+"""A run directory as an object: what it reads, which trained model stands for an experiment, its arrays."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from synthetic_report import digits_plan, invent_outcomes, write_report_run
+from synthetic_run import SyntheticRun, synthetic_run
+
+from inklab.errors import ConfigError, CorruptFileError, InklabError, RunError, UnknownNameError
+from inklab.io.tensor_file import read_arrays, write_arrays
+from inklab.records.outcomes import TrialState
+from inklab.results.arrays import ARRAY_SPECS, StoredArrays, check_arrays
+from inklab.run import Run
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> Run:
+    """A finished run of the built-in study; not to be changed."""
+    return write_report_run(tmp_path_factory.mktemp("run"), digits_plan())
+
+
+@pytest.fixture
+def draft() -> SyntheticRun:
+    return synthetic_run()
+
+
+class TestReading:
+    def test_a_directory_that_is_no_run_is_refused(self, tmp_path):
+        with pytest.raises(RunError):
+            Run(tmp_path)
+
+    def test_everything_is_read_back(self, written):
+        opened = Run(written.path)
+        assert opened.plan == written.plan and opened.results == written.results
+        assert opened.outcomes == written.outcomes and opened.evaluations == written.evaluations
+
+    def test_results_are_computed_while_there_is_no_file(self, draft, tmp_path):
+        run = draft.write(tmp_path, with_results=False)
+        assert Run(tmp_path).results.experiments == draft.results.experiments
+        assert not (run.path / "results.json").exists()
+
+    def test_results_come_from_the_file_if_there_is_one(self, draft, tmp_path):
+        draft.write(tmp_path)
+        results = draft.results
+        draft.results.model_copy(update={"title": "another"}).write(tmp_path / "results.json")
+        assert Run(tmp_path).results == results.model_copy(update={"title": "another"})
+
+    def test_images_are_those_of_the_data_set(self, written):
+        samples = written.samples()
+        assert np.bincount(samples.labels).tolist() == [10] * 10
+        indices = np.array([3, 1])
+        assert np.array_equal(written.test_images(indices), written.dataset.test.pixels[indices])
+        assert np.array_equal(written.test_labels(), written.dataset.test.labels)
+
+    def test_a_run_whose_data_is_not_at_hand_has_no_test_images(self, written):
+        moved = Run(written.path)  # its data set has a hash that no data set has
+        assert moved.dataset is None and moved.test_images(np.arange(2)) is None
+        assert moved.test_labels() is None and moved.training_sets() is None
+        assert moved.samples() is not None
+
+    def test_history_has_one_row_for_each_value(self, written):
+        rows = written.history("l2-sweep")
+        trial = written.plan.experiment("l2-sweep").settings[1].trials[2]
+        history = written.outcomes[trial].history
+        own = [row for row in rows if (row.setting, row.replicate) == ("l2 = 5e-6", 2)]
+        column = [row.value for row in own if (row.split, row.metric) == ("validation", "accuracy")]
+        assert tuple(column) == history.validation_accuracy
+        assert {row.epoch for row in own} == set(history.epoch)
+        assert written.history("robustness") == []
+
+
+class TestTrialFor:
+    def test_the_first_replicate_stands_for_an_experiment(self, draft, tmp_path):
+        assert draft.write(tmp_path).trial_for("cnn") == "cnn-0-0"
+
+    def test_a_replicate_that_diverged_does_not(self, draft, tmp_path):
+        draft.fail("cnn-0-0")
+        run = draft.write(tmp_path)
+        assert run.trial_for("cnn") == "cnn-0-1" == Run(tmp_path).trial_for("cnn")
+        assert run.trial_for("cnn", 2) == "cnn-0-2"
+        with pytest.raises(RunError, match="1 diverged"):
+            run.trial_for("cnn", 0)
+
+    @pytest.mark.parametrize("with_results", [True, False])
+    def test_of_a_grid_it_is_the_best_setting_by_validation(self, draft, tmp_path, with_results):
+        for k in range(6):
+            draft.change_metrics(f"l2-sweep-2-{k}", test_accuracy=1.0)  # only the test set says so
+        run = draft.write(tmp_path, with_results=with_results)
+        assert run.trial_for("l2-sweep") == "l2-sweep-1-0"
+        assert run.trial_for("l2-sweep", 3) == "l2-sweep-1-3"
+
+    def test_a_setting_can_be_named(self, draft, tmp_path):
+        assert draft.write(tmp_path).trial_for("l2-sweep:l2=0.000001", 1) == "l2-sweep-0-1"
+
+    @pytest.mark.parametrize(
+        ("name", "replicate", "error"),
+        [
+            ("cn", None, UnknownNameError),
+            ("cnn", 3, UnknownNameError),
+            ("cnn", -1, UnknownNameError),
+            ("l2-sweep:l2=5", None, UnknownNameError),
+            ("robustness", None, ConfigError),
+        ],
+    )
+    def test_mistakes(self, draft, tmp_path, name, replicate, error):
+        with pytest.raises(error) as caught:
+            draft.write(tmp_path).trial_for(name, replicate)
+        assert type(caught.value) is error
+
+    def test_nothing_is_done_yet(self, draft, tmp_path):
+        draft.outcomes, draft.evaluations, draft.stored = {}, {}, {}
+        run = draft.write(tmp_path, with_results=False)
+        with pytest.raises(RunError, match="3 waiting"):
+            run.trial_for("cnn")
+        with pytest.raises(ConfigError, match="l2-sweep:l2=1e-5"):
+            run.trial_for("l2-sweep")
+
+    def test_lost_trials_are_named(self, draft, tmp_path):
+        draft.fail("scaled-twice-0-0", TrialState.LOST)
+        with pytest.raises(RunError, match="1 lost"):
+            draft.write(tmp_path).trial_for("scaled-twice")
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "error"),
+    [
+        ("denoiser+cn", UnknownNameError),
+        ("cnn+cnn", ConfigError),  # no denoiser in front
+        ("denoiser", ConfigError),  # no classifier
+        ("cnn+median", ConfigError),  # a filter is no classifier
+        ("denoiser+", ConfigError),
+    ],
+)
+def test_a_pipeline_is_denoisers_and_a_classifier(written, pipeline, error):
+    with pytest.raises(error) as caught:
+        written.pipeline_models(pipeline)
+    assert type(caught.value) is error
+
+
+class TestArrays:
+    def test_those_of_trials_and_evaluations_are_read(self, written):
+        stored = invent_outcomes(digits_plan()).stored
+        assert stored.keys() == {*written.plan.trials, *written.plan.evaluations}
+        for id, arrays in stored.items():
+            read = written.arrays(id)
+            assert read.keys() == arrays.keys()
+            assert all(np.array_equal(read[name], arrays[name]) for name in arrays)
+
+    def test_an_evaluation_that_lost_its_arrays_is_named(self, draft, tmp_path):
+        id = next(iter(draft.evaluations))
+        del draft.stored[id]
+        for name in ("binary", "gaussian", "perturbed", "real_data"):
+            draft.stored.pop(f"generation-{name}", None)
+        plan = draft.plan
+        assert StoredArrays(tmp_path, plan)(id) == {}
+        with pytest.raises(CorruptFileError, match=id):
+            StoredArrays(tmp_path, plan).finished(id)
+
+    @pytest.mark.parametrize(
+        ("name", "change"),
+        [
+            ("labels", lambda array: array + 1),  # class 10 of 10
+            ("labels", lambda array: array[:-1]),
+            ("labels", lambda array: array.astype(np.float32)),
+            ("predicted", lambda array: array[:-1]),  # a strength is missing
+            ("corrupted", lambda array: array[..., :-1]),
+            ("corrupted", lambda array: array.astype(np.int16)),
+            ("denoised", lambda array: array[:, :0]),
+        ],
+    )
+    def test_arrays_that_contradict_the_plan_are_refused(self, written, tmp_path, name, change):
+        planned = written.plan.experiment("robustness").evaluations[0]
+        arrays = written.arrays(planned.id)
+        file = tmp_path / "evaluations" / planned.id / "arrays.safetensors"
+        write_arrays(file, {**arrays, name: change(arrays[name])})
+        with pytest.raises(CorruptFileError):
+            StoredArrays(tmp_path, written.plan)(planned.id)
+
+    @pytest.mark.parametrize("confidence", [-0.1, 1.1, np.nan])
+    def test_impossible_confidences_are_refused(self, confidence):
+        arrays = {"predicted": np.zeros(2, np.int16), "confidence": np.array([0.5, confidence], np.float32)}
+        with pytest.raises(CorruptFileError):
+            check_arrays(arrays, Path("predictions.safetensors"), "predictions")
+
+    def test_another_kind_of_file_is_refused(self, written):
+        samples = read_arrays(written.path / "samples.safetensors")
+        assert check_arrays(samples, Path("samples.safetensors"), "samples") is samples
+        for kind in set(ARRAY_SPECS) - {"samples"}:
+            with pytest.raises(InklabError):
+                check_arrays(samples, Path("samples.safetensors"), kind)

@@ -1,0 +1,103 @@
+"""OOD scores: nearest neighbors, energies, their calibration, and the cache."""
+
+import live_server
+import numpy as np
+import pytest
+import torch
+
+from inklab.io.files import cache_dir
+from inklab.serve.model_registry import cached
+from inklab.serve.ood import Calibration, PcaNearestNeighbor, energy, is_empty, leave_one_out
+
+
+def images(count, seed, size=(1, 6, 6)):
+    return np.random.default_rng(seed).integers(0, 256, (count, *size)).astype(np.uint8)
+
+
+def similarity(known, queries, **settings):
+    return PcaNearestNeighbor.fit(known, **settings).similarity(queries.astype(np.float32) / np.float32(255))
+
+
+class TestPcaNearestNeighbor:
+    def test_with_all_components_it_is_the_squared_distance(self):
+        known, queries = images(50, 0), images(20, 1)
+        flat = [torch.from_numpy(rows.reshape(len(rows), -1)).double() / 255 for rows in (queries, known)]
+        expected = -torch.cdist(*flat).square().amin(dim=1).numpy()
+        assert np.abs(similarity(known, queries) - expected).max() < 1e-4
+
+    def test_a_known_image_has_no_distance(self):
+        known = images(50, 0)
+        assert np.abs(similarity(known, known)).max() < 1e-4
+
+    def test_what_the_components_leave_out_counts(self):
+        known = np.zeros((40, 1, 6, 6), np.uint8)
+        known[:, 0, 0, :3] = images(40, 0, (3,))
+        unlike = known[:1].copy()
+        unlike[0, 0, 5] = 255
+        near, far = similarity(known, np.concatenate([known[:1], unlike]), n_components=3)
+        assert abs(near) < 1e-4 and abs(far + 6) < 1e-3
+
+    def test_leave_one_out_ignores_the_image_itself(self):
+        known = images(10, 3)
+        flat = known.reshape(10, -1) / 255
+        expected = [-min(((flat[i] - flat[j]) ** 2).sum() for j in range(10) if j != i) for i in range(10)]
+        assert np.abs(leave_one_out(known) - expected).max() < 1e-5
+
+
+class TestCalibration:
+    def test_a_share_is_beyond_the_threshold(self):
+        similarities = np.random.default_rng(0).normal(size=10_000)
+        scores = Calibration.fit(similarities, 0.01).score(similarities)
+        assert abs((scores > 1).mean() - 0.01) < 0.001
+        assert abs(np.median(scores)) < 1e-9
+
+    def test_equal_similarities_give_a_finite_score(self):
+        assert np.isfinite(Calibration.fit(np.ones(5)).score(np.array([0.5, 1.0]))).all()
+
+
+def test_energy_is_the_logarithm_of_summed_exponentials():
+    logits = np.random.default_rng(0).normal(size=(5, 10)) * 300
+    assert np.allclose(energy(logits), torch.logsumexp(torch.from_numpy(logits), dim=1).numpy())
+
+
+@pytest.mark.parametrize(("background", "light_on_dark"), [(0, True), (255, False), (90, None)])
+def test_an_image_with_next_to_no_ink_is_empty(background, light_on_dark):
+    pages = np.full((3, 1, 28, 28), background, np.uint8)
+    pages[1, 0, 3, 3:5] = 255 - background
+    pages[2, 0, 3:25, 13:15] = 255 - background
+    assert is_empty(pages, light_on_dark).tolist() == [True, True, False]
+
+
+class TestCache:
+    def test_content_is_made_once(self):
+        calls = []
+        for _ in range(2):
+            assert cached("once", lambda: calls.append(1) or b"content") == b"content"
+        assert calls == [1]
+
+    @pytest.mark.parametrize(
+        "damage", [lambda raw: raw[:-1], lambda raw: raw + b"x", lambda raw: b"", lambda raw: b"0" + raw[1:]]
+    )
+    def test_damaged_content_is_made_again(self, damage):
+        cached("damaged", lambda: b"content")
+        path = cache_dir("onnx") / "damaged"
+        path.write_bytes(damage(path.read_bytes()))
+        assert cached("damaged", lambda: b"again") == b"again"
+        assert cached("damaged", lambda: b"not again") == b"again"
+
+    def test_a_cache_that_can_not_be_written_stops_nothing(self, monkeypatch, tmp_path):
+        (tmp_path / "file").write_text("in the way")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+        assert cached("refused", lambda: b"content") == b"content"
+
+
+def test_a_second_start_converts_nothing():
+    live_server.shared()
+    before = {path: path.stat().st_mtime_ns for path in cache_dir("onnx").iterdir()}
+    with live_server.serving(live_server.toy_run.finished()) as server:
+        server.wait_until_learned()
+        response = server.post("predict", images=live_server.encoded_examples()[:1])
+        assert response["images"][0]["predictions"][0]["ood_score"] is not None
+        assert len(server.post("generate", count=3)["images"]) == 3
+    after = {path: path.stat().st_mtime_ns for path in cache_dir("onnx").iterdir()}
+    assert after == before

@@ -1,0 +1,323 @@
+"""Optimizers over stacked tensors against `torch.optim`, one instance for each member; schedules."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from inklab.records.recipe import Recipe
+from inklab.training import optimizers
+from inklab.training.optimizers import (
+    ADAM,
+    MUON,
+    MUON_BF16,
+    PLAIN_SGD,
+    SGD,
+    HyperParams,
+    HyperSchedule,
+    Optimizer,
+    broadcast,
+    make_optimizer,
+    orthogonalize,
+    schedule_factor,
+)
+
+RATES, MOMENTA, STEPS = (0.1, 1e-3, 0.7), (0.9, 0.0, 0.5), 20
+SHAPES = {
+    "kernel": (4, 3), "bias": (4,), "filters": (2, 3, 3, 3), "square": (5, 5),
+    "output": (4, 3), "last bias": (4,),
+}  # fmt: skip
+INNER = ("kernel", "filters", "square")
+"""Kernels that Muon orthogonalizes: all but the last."""
+
+
+def first() -> dict[str, Tensor]:
+    rng = torch.Generator().manual_seed(0)
+    return {name: torch.randn(len(RATES), *shape, generator=rng) for name, shape in SHAPES.items()}
+
+
+def gradients(step: int) -> dict[str, Tensor]:
+    rng = torch.Generator().manual_seed(step + 1)
+    return {name: torch.randn(len(RATES), *shape, generator=rng) for name, shape in SHAPES.items()}
+
+
+def hyper_at(step: int) -> HyperParams:
+    number = torch.tensor(float(step), dtype=torch.float64)
+    return HyperParams(torch.tensor(RATES), torch.zeros(len(RATES)), torch.tensor(MOMENTA), number)
+
+
+def of_member(tensors: dict[str, Tensor], member: int) -> dict[str, Tensor]:
+    return {name: value[member].clone() for name, value in tensors.items()}
+
+
+def oracle(name: str, member: int) -> dict[str, Tensor]:
+    params = {key: torch.nn.Parameter(value) for key, value in of_member(first(), member).items()}
+    choices = {
+        "plain": lambda: torch.optim.SGD(params.values(), RATES[member]),
+        "sgd": lambda: torch.optim.SGD(params.values(), RATES[member], momentum=MOMENTA[member]),
+        "adam": lambda: torch.optim.Adam(params.values(), RATES[member]),
+    }
+    optimizer = choices[name]()
+    for step in range(STEPS):
+        for key, grad in of_member(gradients(step), member).items():
+            params[key].grad = grad
+        if name == "adam":  # torch's epsilon stands beside the corrected root, ours and Keras's does not
+            optimizer.param_groups[0]["eps"] = 1e-7 / (1 - 0.999 ** (step + 1)) ** 0.5
+        optimizer.step()
+    return {key: value.detach() for key, value in params.items()}
+
+
+OURS: dict[str, Optimizer] = {
+    "plain": PLAIN_SGD, "sgd": SGD, "adam": ADAM, "muon": MUON, "muon-in-bf16": MUON_BF16
+}  # fmt: skip
+
+
+def twenty_steps(name: str) -> dict[str, Tensor]:
+    params = first()
+    state = OURS[name].init(params)
+    for step in range(STEPS):
+        params, state = OURS[name].update(params, gradients(step), state, hyper_at(step))
+    return params
+
+
+@pytest.mark.parametrize("name", ["plain", "sgd", "adam"])
+def test_twenty_steps_with_a_learning_rate_for_each_member(name):
+    params = twenty_steps(name)
+    for member in range(len(RATES)):
+        for key, expected in oracle(name, member).items():
+            torch.testing.assert_close(params[key][member], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_single_network_is_updated_like_a_member(name):
+    """To the bit, but for Muon, whose products of stacked matrices add up in another order."""
+    stacked, single = first(), of_member(first(), 1)
+    states = [OURS[name].init(stacked), OURS[name].init(single)]
+    for step in range(5):
+        hyper = hyper_at(step)
+        own = HyperParams(*(values[1] for values in hyper[:3]), step=hyper.step)
+        stacked, states[0] = OURS[name].update(stacked, gradients(step), states[0], hyper)
+        single, states[1] = OURS[name].update(single, of_member(gradients(step), 1), states[1], own)
+    for key in single:
+        close = {"rtol": 1e-4, "atol": 1e-6} if name.startswith("muon") else {"rtol": 0, "atol": 0}
+        torch.testing.assert_close(stacked[key][1], single[key], **close)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_trace_computes_the_same_at_other_rates_and_steps(name):
+    """As the compiler gets it: a Python number would become a constant of the trace."""
+    state = OURS[name].init(first())
+    graph = make_fx(OURS[name].update)(first(), gradients(9), state, hyper_at(0))
+    for step in (0, 7):
+        hyper = hyper_at(step)._replace(learning_rate=torch.tensor(RATES[::-1]))
+        arguments = (first(), gradients(step), state, hyper)
+        expected, actual = (update(*arguments)[0] for update in (OURS[name].update, graph))
+        assert all(torch.equal(actual[key], expected[key]) for key in expected)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_an_update_leaves_its_arguments_alone(name):
+    """Else a member's history could reach back into another's."""
+    params, state = OURS[name].update(first(), gradients(0), OURS[name].init(first()), hyper_at(0))
+    held = [params, gradients(1), *state.values()]
+    before = [{key: value.clone() for key, value in tensors.items()} for tensors in held]
+    OURS[name].update(params, held[1], state, hyper_at(1))
+    for tensors, copies in zip(held, before, strict=True):
+        assert all(torch.equal(tensors[key], copies[key]) for key in copies)
+
+
+def test_sgd_without_momentum_has_no_state():
+    assert make_optimizer("sgd", 0.0) is PLAIN_SGD and make_optimizer("sgd", 0.1) is SGD
+    assert make_optimizer("adam", 0.0) is ADAM and make_optimizer("muon", 0.0) is MUON
+    assert make_optimizer("adam", 0.0, "bf16") is ADAM and make_optimizer("muon", 0.9, "bf16") is MUON_BF16
+    assert PLAIN_SGD.init(first()) == {}
+
+
+def test_broadcast_aligns_values_with_members():
+    values = broadcast(torch.tensor([1.0, 2.0, 3.0]), torch.zeros(3, 4, 5))
+    assert torch.equal((torch.ones(3, 4, 5) * values)[:, 0, 0], torch.tensor([1.0, 2.0, 3.0]))
+    assert broadcast(torch.tensor(2.0), torch.zeros(4, 5)).dim() == 0
+
+
+# ---------------------------------------------------------------- Muon
+
+
+def with_values(values: Tensor, rows: int, columns: int) -> Tensor:
+    """`(..., rows, columns)` matrices with these singular values and singular vectors drawn at random."""
+    rng = torch.Generator().manual_seed(3)
+    shapes = ((*values.shape[:-1], side, values.shape[-1]) for side in (rows, columns))
+    left, right = (
+        torch.linalg.qr(torch.randn(shape, generator=rng, dtype=torch.float64)).Q for shape in shapes
+    )
+    return (left * values[..., None, :]) @ right.mT
+
+
+def by_svd(matrix: Tensor, n_iterations: int) -> Tensor:
+    """The oracle: the same polynomial of each singular value alone."""
+    left, values, right = torch.linalg.svd(matrix.double(), full_matrices=False)
+    a, b, c = optimizers.MUON_POLYNOMIAL
+    values = values / values.square().sum(-1, keepdim=True).sqrt()
+    for _ in range(n_iterations):
+        values = a * values + b * values**3 + c * values**5
+    return (left * values[..., None, :]) @ right
+
+
+class TestOrthogonalize:
+    @pytest.mark.parametrize("shape", [(5, 5), (3, 8), (8, 3), (2, 1), (4, 6, 27), (2, 3, 7, 2)], ids=str)
+    @pytest.mark.parametrize("n_iterations", [1, 3, 5])
+    def test_singular_vectors_stay_and_values_go_through_the_polynomial(self, shape, n_iterations):
+        matrix = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+        expected = by_svd(matrix, n_iterations).float()
+        torch.testing.assert_close(orthogonalize(matrix, n_iterations), expected, rtol=1e-4, atol=1e-5)
+
+    def test_five_iterations_bring_values_near_one(self):
+        angles = torch.linspace(0.02, math.pi / 4, 200, dtype=torch.float64)
+        values = torch.stack([angles.cos(), angles.sin()], -1)  # of norm 1, down to 0.02
+        matrix = orthogonalize(with_values(values, 4, 6).float(), n_iterations=5)
+        after = torch.linalg.svdvals(matrix)[:, :2]
+        assert 0.65 < float(after.min()) and float(after.max()) < 1.25
+        assert after.std() > 0.01  # near 1, not at 1: that is what the polynomial is steep for
+
+    def test_the_result_does_not_depend_on_the_scale(self):
+        matrix = torch.randn(6, 4, generator=torch.Generator().manual_seed(2))
+        for size in (1e-2, 1e6):
+            torch.testing.assert_close(
+                orthogonalize(matrix * size), orthogonalize(matrix), rtol=1e-3, atol=1e-4
+            )
+
+    def test_zero_stays_zero(self):
+        """A unit that is inactive for a whole batch has a gradient of zero; NaN would spread from it."""
+        assert torch.equal(orthogonalize(torch.zeros(2, 3, 4)), torch.zeros(2, 3, 4))
+
+
+@pytest.mark.parametrize(("shape", "wide"), [((300, 500), True), ((500, 256), True), ((255, 800), False)])
+def test_wide_kernels_are_orthogonalized_in_bf16_where_training_is(shape, wide):
+    """The result is the same but for the rounding of three iterations; of narrow ones it is the same bits."""
+    grads = {
+        key: torch.randn(size, generator=torch.Generator().manual_seed(4))
+        for key, size in (("hidden", (1, *shape)), ("output", (1, 10, shape[0])))
+    }
+    params = {key: torch.zeros_like(value) for key, value in grads.items()}
+    hyper = HyperParams(torch.ones(1), torch.zeros(1), torch.zeros(1), torch.tensor(0.0, dtype=torch.float64))
+    exact, quick = (
+        muon.update(params, grads, muon.init(params), hyper)[0]["hidden"] for muon in (MUON, MUON_BF16)
+    )
+    assert quick.dtype == torch.float32
+    assert torch.equal(exact, quick) is not wide
+    assert (exact - quick).norm() < 0.01 * exact.norm()
+
+
+def theirs_with_muon(member: int) -> dict[str, Tensor]:
+    """`torch.optim.Muon` for inner kernels, as matrices; SGD with Nesterov's momentum for all else."""
+    params = {key: torch.nn.Parameter(value) for key, value in of_member(first(), member).items()}
+    flat = {key: torch.nn.Parameter(params[key].detach().flatten(1)) for key in INNER}
+    rate, momentum = RATES[member], MOMENTA[member]
+    steppers = [
+        torch.optim.Muon(
+            flat.values(), rate, weight_decay=0.0, momentum=momentum, ns_steps=optimizers.MUON_ITERATIONS,
+            ns_coefficients=optimizers.MUON_POLYNOMIAL,
+        ),
+        torch.optim.SGD(
+            [value for key, value in params.items() if key not in INNER], rate * optimizers.MUON_OTHER_RATE,
+            momentum=momentum, nesterov=momentum > 0,
+        ),
+    ]  # fmt: skip
+    for step in range(STEPS):
+        for key, grad in of_member(gradients(step), member).items():
+            params[key].grad = grad
+            if key in flat:
+                flat[key].grad = grad.flatten(1)
+        for stepper in steppers:
+            stepper.step()
+    return {key: flat.get(key, value).detach().reshape(value.shape) for key, value in params.items()}
+
+
+def test_twenty_steps_of_muon_with_a_learning_rate_for_each_member():
+    """torch iterates in bf16, so kernels agree to 2% of their change; all else agrees to rounding.
+
+    Its momentum is a running mean, ours a sum; the direction is the same, and only that counts.
+    """
+    params, start = twenty_steps("muon"), first()
+    for member in range(len(RATES)):
+        for key, expected in theirs_with_muon(member).items():
+            if key in INNER:
+                change = (expected - start[key][member]).norm()
+                assert (params[key][member] - expected).norm() < 0.02 * change, key
+            else:
+                torch.testing.assert_close(params[key][member], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_muon_steps_are_as_long_for_small_gradients_as_for_large_ones():
+    """True of kernels, whose gradients only give the direction, but not of the output layer."""
+    moved = []
+    for size in (1.0, 1e-3):
+        grads = {key: value * size for key, value in gradients(0).items()}
+        after, _ = MUON.update(first(), grads, MUON.init(first()), hyper_at(0))
+        moved.append({key: (after[key] - value).norm() for key, value in first().items()})
+    for key, change in moved[0].items():
+        expected = change if key in INNER else change * 1e-3
+        assert float(moved[1][key]) == pytest.approx(float(expected), rel=1e-2), key
+
+
+# ---------------------------------------------------------------- schedules
+
+
+@pytest.mark.parametrize("steps", [1, 7, 860])
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+def test_decaying_schedules_begin_at_one_and_end_at_zero(schedule, steps):
+    factors = [schedule_factor(schedule, step, steps) for step in range(steps + 1)]
+    assert factors[0] == 1.0 and factors[-1] == 0.0
+    assert all(high > low for high, low in zip(factors, factors[1:], strict=False))
+    assert sum(factors) == pytest.approx((steps + 1) / 2)  # symmetric about a half
+
+
+def test_linear_decays_by_the_same_at_each_step_and_cosine_does_not():
+    decays = {
+        schedule: {
+            round(schedule_factor(schedule, step, 50) - schedule_factor(schedule, step + 1, 50), 9)
+            for step in range(50)
+        }
+        for schedule in ("linear", "cosine")
+    }
+    assert decays["linear"] == {0.02} and len(decays["cosine"]) > 20
+
+
+def test_a_constant_schedule_is_one():
+    assert {schedule_factor("constant", step, 10) for step in range(11)} == {1.0}
+
+
+def test_golden_values_of_cosine():
+    """Every training with a schedule and without a warm-up depends on these."""
+    cosine = [schedule_factor("cosine", step, 6) for step in range(6)]
+    assert cosine == [1.0, 0.933012701892219, 0.75, 0.5, 0.25, 0.066987298107781]
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "linear"])
+@pytest.mark.parametrize("warmup", [0.05, 0.3, 0.5, 0.99])
+@pytest.mark.parametrize("steps", [1, 2, 3, 10, 137])
+def test_a_warm_up_rises_to_the_peak_and_the_schedule_continues_from_there(steps, warmup, schedule):
+    factors = [schedule_factor(schedule, step, steps, warmup) for step in range(steps)]
+    warmup_steps = round(warmup * steps)
+    assert all(0 < factor <= 1 for factor in factors) and max(factors) == 1
+    for step in range(warmup_steps):
+        assert factors[step] == pytest.approx((step + 1) / warmup_steps)
+    rest = [schedule_factor(schedule, step, steps - warmup_steps) for step in range(steps - warmup_steps)]
+    assert factors[warmup_steps:] == rest
+
+
+def test_a_warm_up_of_less_than_half_a_step_is_none():
+    for step in range(10):
+        assert schedule_factor("linear", step, 10, 0.04) == schedule_factor("linear", step, 10)
+
+
+def test_hyperparameters_follow_the_schedule_of_each_member():
+    recipes = [Recipe(learning_rate=rate, schedule="linear", l2=l2) for rate, l2 in ((0.1, 0.0), (0.2, 1e-3))]
+    stacked, single = (HyperSchedule(recipes, 4, stacked=stacked) for stacked in (True, False))
+    for step, factor in enumerate((1.0, 0.75, 0.5, 0.25)):
+        hyper = stacked.at(step)
+        torch.testing.assert_close(hyper.learning_rate, torch.tensor([0.1, 0.2]) * factor)
+        assert torch.equal(hyper.l2, torch.tensor([0.0, 1e-3])) and float(hyper.step) == step
+        assert float(single.at(step).learning_rate) == pytest.approx(0.1 * factor)
+    assert float(stacked.at(0).learning_rate[0]) == pytest.approx(0.1), "steps may come in any order"
