@@ -5,6 +5,7 @@ inklab is imported inside the fixtures only, after pytest has put the run-time c
 
 import os
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: bits may depend on the number of threads
@@ -36,6 +37,24 @@ def _know_this_machine() -> None:
     from inklab.study.resources import default_profile, profile_path
 
     default_profile().write(profile_path())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registries():
+    """What a module's tests register, such as a corruption of an example, is forgotten after them."""
+    from inklab.corruptions.corruption import corruptions
+    from inklab.corruptions.filters import filters
+    from inklab.data.sources import datasets
+    from inklab.evaluation.samplers import samplers
+    from inklab.networks.network import networks
+    from inklab.training.objectives import objectives
+
+    with ExitStack() as stack:
+        for registry in (corruptions, filters, datasets, samplers, networks, objectives):
+            stack.enter_context(registry.temporary())
+        yield
+    for name in [name for name in sys.modules if name.startswith("inklab_user_")]:
+        del sys.modules[name]  # so that it registers again
 
 
 @pytest.fixture(scope="session")
