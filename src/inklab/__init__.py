@@ -1,6 +1,6 @@
 """inklab: a laboratory for small-image neural networks.
 
-Importing this package does nothing but name its version; import what you need from its units:
+`import inklab` only defines `__version__`. Import from submodules, such as `from inklab.run import Run`:
 
     >>> from inklab.seeding import Seed
     >>> (Seed(7) / "init").number == (Seed(7) / "init").number
