@@ -27,7 +27,7 @@ from inklab.training.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
-from inklab.training.population import PopulationJob
+from inklab.training.population import PopulationSpec
 
 INTERVAL_SECONDS = 1.0
 EPOCHS = {"l2-sweep": 8, "cnn": 1, "denoiser": 4}  # some ten seconds each
@@ -62,7 +62,7 @@ def measure_checkpoints(options: Options) -> list[str]:
     return [_format_cost(name, cost) for name, cost in costs.items()]
 
 
-def measure_cost(job: PopulationJob, data: TrainingData, rounds: int) -> CheckpointCost:
+def measure_cost(job: PopulationSpec, data: TrainingData, rounds: int) -> CheckpointCost:
     """Measure one workload."""
     with TemporaryDirectory(dir=WORK) as folder:  # in the checkout: /tmp may be memory
         train(job, data)  # compiles, and warms up
@@ -90,7 +90,7 @@ def measure_cost(job: PopulationJob, data: TrainingData, rounds: int) -> Checkpo
     )
 
 
-def _train_pair(job: PopulationJob, data: TrainingData, store: Path, *, reverse: bool) -> CheckpointPair:
+def _train_pair(job: PopulationSpec, data: TrainingData, store: Path, *, reverse: bool) -> CheckpointPair:
     seconds = {}
     for name in ("with", "without") if reverse else ("without", "with"):
         manager = CheckpointManager(store, interval=INTERVAL_SECONDS)

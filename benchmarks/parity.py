@@ -20,7 +20,7 @@ from inklab.records.recipe import Recipe
 from inklab.seeding import Seed
 from inklab.training.objectives import Batch, objectives
 from inklab.training.optimizers import HyperParams, Tensors, make_optimizer
-from inklab.training.population import build_normalized, single_member, stack_states, weight_decay_names
+from inklab.training.population import build_normalized, l2_param_names, single_member, stack_states
 from inklab.training.step import TrainStep
 
 BACKENDS = ("tensorflow", "jax")
@@ -107,7 +107,7 @@ def train_losses(case: ParityCase, weights: list[np.ndarray], index: np.ndarray,
     recipe = make_config(case.workload, "fp32").recipe
     stacked = case.workload.network != "cnn"
     params, buffers = stack_states([net] * MEMBERS) if stacked else single_member(net)
-    decayed = weight_decay_names(net, recipe.l2_params) if recipe.l2 else frozenset[str]()
+    decayed = l2_param_names(net, recipe.l2_params) if recipe.l2 else frozenset[str]()
     optimizer = make_optimizer(recipe.optimizer, recipe.momentum)
     objective = objectives["reconstruct" if case.workload.denoises else "classify"]
     step = TrainStep(net, objective, optimizer, decayed, stacked=stacked, precision="fp32")

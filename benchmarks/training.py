@@ -31,7 +31,7 @@ from inklab.records.recipe import Recipe, TrialConfig
 from inklab.training.batches import TensorSet, TrainingData
 from inklab.training.checkpoint import CheckpointManager
 from inklab.training.objectives import Batch, Forward, objective, objectives
-from inklab.training.population import PopulationJob
+from inklab.training.population import PopulationSpec
 from inklab.training.trainer import TrainingResult, train_population
 
 NETWORKS = {
@@ -73,7 +73,7 @@ def make_config(workload: Workload, precision: str, **recipe_fields: object) -> 
 
 def make_population(
     workload: Workload, precision: str, first: int, members: int, **recipe_fields: object
-) -> PopulationJob:
+) -> PopulationSpec:
     """A compiled population as the study trains it: replicates from `first` on, values of L2 in turn."""
     trials = []
     for replicate in range(first, first + members):
@@ -83,14 +83,14 @@ def make_population(
     return make_job(trials, stacked=workload.network != "cnn")
 
 
-def make_job(trials: list[Trial], *, stacked: bool) -> PopulationJob:
+def make_job(trials: list[Trial], *, stacked: bool) -> PopulationSpec:
     """A compiled population of trials."""
-    return PopulationJob(
+    return PopulationSpec(
         trials, stacked=stacked, reseed_each_step=False, seed=0, population_size=len(trials), compiled=True
     )
 
 
-def unit_populations(workload: Workload, precision: str, first: int) -> list[PopulationJob]:
+def unit_populations(workload: Workload, precision: str, first: int) -> list[PopulationSpec]:
     """The populations that a worker trains one after the other in a unit."""
     starts = range(first, first + workload.members, workload.population)
     return [make_population(workload, precision, start, workload.population) for start in starts]
@@ -107,7 +107,7 @@ def read_training_data(workload: Workload, folder: str, count: int) -> TrainingD
 
 
 def train(
-    job: PopulationJob, data: TrainingData, checkpoints: CheckpointManager | None = None
+    job: PopulationSpec, data: TrainingData, checkpoints: CheckpointManager | None = None
 ) -> list[TrainingResult]:
     """Train a population.
 

@@ -24,7 +24,7 @@ from inklab.training.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
-from inklab.training.population import PopulationJob
+from inklab.training.population import PopulationSpec
 from inklab.training.trainer import train_population
 
 HERE = NumericEnvironment.current(compiled=False)
@@ -203,7 +203,7 @@ class TestManager:
 
 def test_tensors_of_another_network_are_refused(tmp_path, data):
     """A complete checkpoint, but not of this network."""
-    job = PopulationJob(trials_of((0, trial_config())), stacked=True, reseed_each_step=False, seed=0)
+    job = PopulationSpec(trials_of((0, trial_config())), stacked=True, reseed_each_step=False, seed=0)
     write_checkpoint(tmp_path, checkpoint(trials=("trial-0",)))
     with pytest.raises(CorruptFileError, match="params/"):
         train_population(job, data, checkpoints=checkpoints_in(tmp_path / "new", tmp_path))
@@ -212,7 +212,7 @@ def test_tensors_of_another_network_are_refused(tmp_path, data):
 def test_checkpoints_do_not_change_a_training(data, tmp_path):
     """One after every step."""
     config = trial_config(epochs=2)
-    job = PopulationJob(trials_of((0, config)), stacked=True, reseed_each_step=False, seed=0)
+    job = PopulationSpec(trials_of((0, config)), stacked=True, reseed_each_step=False, seed=0)
     (result,) = train_population(job, data, checkpoints=checkpoints_in(tmp_path, interval=0.0))
     assert same_bits(result, train_one(config, data))
     assert position(read_checkpoint(list_checkpoints([tmp_path])[-1])) == (1, 7)

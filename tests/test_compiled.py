@@ -37,7 +37,7 @@ from inklab.training import compiled
 from inklab.training.compiled import TESTED_TORCH, CompiledStep, CompileError, compiled_name
 from inklab.training.objectives import Batch, objectives
 from inklab.training.optimizers import HyperParams, make_optimizer
-from inklab.training.population import PopulationJob, single_member
+from inklab.training.population import PopulationSpec, single_member
 from inklab.training.step import TrainStep
 from inklab.training.trainer import TrainingResult, train_population
 
@@ -61,7 +61,7 @@ def train_dense(
     data, *settings: tuple[int, TrialConfig], population_size: int = 3, compiled: bool = True
 ) -> list[TrainingResult]:
     """A population of `(replicate, configuration)`."""
-    job = PopulationJob(trials_of(*settings), True, False, 0, population_size, compiled)
+    job = PopulationSpec(trials_of(*settings), True, False, 0, population_size, compiled)
     return train_population(job, data)
 
 
@@ -69,7 +69,7 @@ def train_cnns(
     data, *replicates: int, compiled: bool = True, config: TrialConfig = CNN
 ) -> list[TrainingResult]:
     trials = trials_of(*((replicate, config) for replicate in replicates))
-    return train_population(PopulationJob(trials, False, False, 0, compiled=compiled), data)
+    return train_population(PopulationSpec(trials, False, False, 0, compiled=compiled), data)
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +157,7 @@ class TestPopulation:
     def test_stopped_and_resumed_it_ends_in_the_same_bits(self, stops, three, data, tmp_path):
         """After a full batch, after the smaller one, at the ends of epochs."""
         trials = trials_of(*((replicate, DENSE) for replicate in range(3)))
-        job = PopulationJob(trials, True, False, 0, 3, compiled=True)
+        job = PopulationSpec(trials, True, False, 0, 3, compiled=True)
         for result, expected in zip(stopped_and_resumed(job, data, tmp_path, stops), three, strict=True):
             assert same_bits(result, expected) and result.compiled
 
@@ -167,7 +167,7 @@ class TestPopulation:
 class TestSingleNetwork:
     @pytest.mark.parametrize("stops", [[3], [4, 1]], ids=str)
     def test_stopped_and_resumed_it_ends_in_the_same_bits(self, stops, cnns, data, tmp_path):
-        job = PopulationJob(trials_of((0, CNN)), False, False, 0, compiled=True)
+        job = PopulationSpec(trials_of((0, CNN)), False, False, 0, compiled=True)
         (result,) = stopped_and_resumed(job, data, tmp_path, stops)
         assert same_bits(result, cnns[0]) and result.compiled
 
@@ -304,7 +304,8 @@ class TestWithoutACompiler:
         config = self.CONFIGS[stacked]
         results, plain = (
             train_population(
-                PopulationJob(trials_of((0, config), (1, config)), stacked, False, 0, compiled=compiled), data
+                PopulationSpec(trials_of((0, config), (1, config)), stacked, False, 0, compiled=compiled),
+                data,
             )
             for compiled in (True, False)
         )

@@ -16,7 +16,7 @@ from synthetic_training import (
 
 from inklab.records.components import NetworkConfig
 from inklab.records.outcomes import History
-from inklab.training.population import PopulationJob
+from inklab.training.population import PopulationSpec
 from inklab.training.trainer import train_population
 
 HUGE = 1e30  # weights of 1e30: the product of two layers is beyond float32
@@ -51,7 +51,7 @@ def test_a_diverged_member_has_the_same_reason_alone(data):
 @pytest.mark.parametrize("stacked", [True, False])
 def test_when_all_have_diverged_training_stops(stacked, data):
     config, epochs = trial_config(learning_rate=HUGE, epochs=50), []
-    job = PopulationJob(trials_of((0, config), (1, config)), stacked, False, 0)
+    job = PopulationSpec(trials_of((0, config), (1, config)), stacked, False, 0)
     results = train_population(job, data, lambda epoch, of, loss: epochs.append((epoch, of)))
     assert all(result.divergence for result in results)
     assert epochs == [(1, 50)] * (1 if stacked else 2)

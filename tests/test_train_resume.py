@@ -25,7 +25,7 @@ from inklab.training.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
-from inklab.training.population import PopulationJob
+from inklab.training.population import PopulationSpec
 from inklab.training.trainer import train_population
 
 NOISE = {"name": "salt_and_pepper", "strength": [0.0, 0.9]}
@@ -57,7 +57,7 @@ FOUR = trials_of(
 
 def job(trials, *, stacked=True, reseed_each_step=False, **options):
     """Trials as one job."""
-    return PopulationJob(trials, stacked, reseed_each_step, seed=0, **options)
+    return PopulationSpec(trials, stacked, reseed_each_step, seed=0, **options)
 
 
 def replicates_of(config, count):

@@ -14,7 +14,7 @@ from inklab.seeding import Seed
 from inklab.training.batches import TensorSet
 from inklab.training.objectives import Batch, objectives
 from inklab.training.optimizers import HyperParams, make_optimizer
-from inklab.training.population import build_normalized, single_member, stack_states, weight_decay_names
+from inklab.training.population import build_normalized, l2_param_names, single_member, stack_states
 from inklab.training.step import State, TrainStep
 
 SHAPE, CLASSES, BATCH, MEMBERS = (1, 12, 12), 10, 8, 3
@@ -31,7 +31,7 @@ class Toy:
         self.net = nets[0]
         self.step = TrainStep(
             self.net, objectives["classify"], make_optimizer(optimizer, 0.5),
-            weight_decay_names(self.net, ["*.weight"]), stacked=stacked, precision=precision,
+            l2_param_names(self.net, ["*.weight"]), stacked=stacked, precision=precision,
         )  # fmt: skip
         self.state = self.step.init_state(*(stack_states(nets) if stacked else single_member(nets[0])))
 

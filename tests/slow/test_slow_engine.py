@@ -22,7 +22,7 @@ from inklab.study.runner import StudyRunner
 from inklab.training.batches import BatchLoader, TrainingData, to_tensor_set
 from inklab.training.objectives import objectives
 from inklab.training.optimizers import HyperSchedule, make_optimizer
-from inklab.training.population import PopulationJob, single_member, weight_decay_names
+from inklab.training.population import PopulationSpec, l2_param_names, single_member
 from inklab.training.step import TrainStep, scale_batch
 from inklab.training.trainer import train_population
 
@@ -58,7 +58,7 @@ def test_a_full_size_member_is_independent(data, precision):
         torch.set_num_threads(threads)
         results = []
         for population in populations:
-            job = PopulationJob(population, stacked=True, reseed_each_step=False, seed=0)
+            job = PopulationSpec(population, stacked=True, reseed_each_step=False, seed=0)
             results.append(next(result for result in train_population(job, data) if result.trial.id == "3"))
         torch.set_num_threads(1)
         for other in results[1:]:
@@ -94,7 +94,7 @@ def test_the_first_losses_are_those_of_an_ordinary_loop(data, case):
 
 def trained_by_inklab(net, recipe, batches):
     optimizer = make_optimizer(recipe.optimizer, recipe.momentum)
-    l2_params = weight_decay_names(net, recipe.l2_params)
+    l2_params = l2_param_names(net, recipe.l2_params)
     step = TrainStep(net, objectives[recipe.objective], optimizer, l2_params, False, "fp32")
     state, losses = step.init_state(*single_member(net)), []
     schedule = HyperSchedule([recipe], STEPS, stacked=False)

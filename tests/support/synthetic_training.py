@@ -15,7 +15,7 @@ from inklab.records.plan import Trial
 from inklab.records.recipe import Recipe, TrialConfig
 from inklab.training.batches import TrainingData, to_tensor_set
 from inklab.training.checkpoint import CheckpointManager, TrainingInterrupted
-from inklab.training.population import PopulationJob
+from inklab.training.population import PopulationSpec
 from inklab.training.trainer import TrainingResult, train_population
 
 CLASSES, SIDE, MARGIN = 10, 12, 2
@@ -90,7 +90,7 @@ def train(
     seed: int = 0,
 ) -> list[TrainingResult]:
     """Train some trials together."""
-    return train_population(PopulationJob(trials, stacked, reseed_each_step, seed), data)
+    return train_population(PopulationSpec(trials, stacked, reseed_each_step, seed), data)
 
 
 def train_one(
@@ -122,7 +122,7 @@ def checkpoints_in(
 
 
 def stopped_and_resumed(
-    job: PopulationJob, data: TrainingData, folder: Path, stops: Sequence[int]
+    job: PopulationSpec, data: TrainingData, folder: Path, stops: Sequence[int]
 ) -> list[TrainingResult]:
     """Train, stopped after some steps each time, to the end."""
     for number, steps in enumerate([*stops, 10**9]):

@@ -53,7 +53,7 @@ from inklab.training.checkpoint import CheckpointManager
 from inklab.training.diagnostics import diagnose, trace_forward
 from inklab.training.evaluate import evenly_spaced, final_metrics
 from inklab.training.objectives import objectives
-from inklab.training.population import PopulationJob
+from inklab.training.population import PopulationSpec
 from inklab.training.preflight import preflight
 from inklab.training.trainer import TrainingResult, train_population
 
@@ -120,7 +120,7 @@ def training_data(context: JobContext) -> TrainingData:
 
 def _train(job: TrainingJob, context: JobContext, attempt_dir: Path, reporter: JobReporter) -> None:
     data, group = training_data(context), job.group
-    population = PopulationJob(
+    population = PopulationSpec(
         trials=job.trials, stacked=group.stacked, reseed_each_step=group.reseed_each_step, seed=context.seed,
         population_size=group.population_size, compiled=group.compiled,
     )  # fmt: skip

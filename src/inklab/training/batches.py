@@ -196,7 +196,7 @@ def warp(
     Args:
         images: floats in [0, 1].
         augmentation: its rotation, scale and elastic are used; shift is not.
-        rng: for the draws.
+        rng: generator of the draws.
 
     Returns:
         A new tensor in [0, 1], interpolated bilinearly.

@@ -49,7 +49,7 @@ class NumericEnvironment(Record):
     Attributes:
         torch: version.
         cpu: hash of the processor's name and instruction sets.
-        threads: that compute.
+        threads: number of threads that compute.
         compiled: whether the step is compiled.
     """
 

@@ -66,7 +66,7 @@ def final_metrics(
     """Evaluate a trained network in fp32, as it will be used. Nothing else in training uses the test set.
 
     Args:
-        net: that was trained.
+        net: the trained network.
         objective: its task decides what is measured.
         recipe: gives the corruption of a denoiser's inputs.
         data: all images.

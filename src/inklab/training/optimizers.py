@@ -55,7 +55,7 @@ def make_optimizer(name: str, momentum: float, precision: Precision = "fp32") ->
     Args:
         name: "sgd", "adam" or "muon".
         momentum: the largest of any member.
-        precision: of the training.
+        precision: precision of the training.
     """
     if name == "sgd":
         return SGD if momentum else PLAIN_SGD
@@ -161,7 +161,7 @@ def orthogonalize(
     Args:
         matrix: `(..., rows, columns)`, fp32.
         n_iterations: with five, values between 0.02 and 1 of the norm end in 0.7 to 1.2.
-        dtype: of the iteration. The norm and the result are fp32 in either case.
+        dtype: dtype of the iteration. The norm and the result are fp32 in either case.
     """
     a, b, c = MUON_POLYNOMIAL
     wide = matrix if matrix.shape[-2] <= matrix.shape[-1] else matrix.mT  # the smaller square is cheaper
@@ -190,7 +190,7 @@ def schedule_factor(schedule: str, step: int, n_steps: int, warmup: float = 0.0)
     Args:
         schedule: "constant", "cosine" or "linear".
         step: from 0.
-        n_steps: of the whole training.
+        n_steps: number of steps of the whole training.
         warmup: share of the steps in which the learning rate rises linearly; it is 1 at the last of these.
 
     Example:
@@ -212,7 +212,7 @@ class HyperSchedule:
 
     Args:
         recipes: one for each member; their schedules are the same.
-        n_steps: of the whole training.
+        n_steps: number of steps of the whole training.
         stacked: whether tensors lead with members; else only the first recipe is used.
     """
 

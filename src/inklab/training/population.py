@@ -25,7 +25,7 @@ MIN_POPULATION = 2  # one member in a batched product takes another kernel, whic
 
 
 @dataclass(frozen=True)
-class PopulationJob:
+class PopulationSpec:
     """Trials that are trained with one program, and how.
 
     Attributes:
@@ -54,21 +54,21 @@ class PopulationJob:
 
 @dataclass(frozen=True)
 class Population:
-    """What is fixed in the training of a job: its step, initial state, batches and schedule.
+    """Everything a training needs that does not change during it.
 
-    Member k is trial k of the job; those after the last trial are copies, and have no result.
+    Member k is trial k of the specification; members after the last trial are copies without a result.
 
     Attributes:
-        job: that it was built from.
-        seeds: of the members.
-        net: one of the networks, which gives the architecture.
-        step: a pure function.
-        init_state: before the first step.
-        batches: of each epoch.
+        spec: the specification that it was built from.
+        seeds: one seed for each member.
+        net: the first member's network; supplies the module structure.
+        step: the training step, a pure function.
+        init_state: the state before the first step.
+        batches: loader of the batches of each epoch.
         schedule: learning rates, L2 and momenta of each step.
     """
 
-    job: PopulationJob
+    spec: PopulationSpec
     seeds: Sequence[Seed]
     net: NormalizedModel
     step: TrainStep
@@ -77,16 +77,16 @@ class Population:
     schedule: HyperSchedule
 
     @classmethod
-    def build(cls, job: PopulationJob, data: TrainingData) -> "Population":
+    def build(cls, spec: PopulationSpec, data: TrainingData) -> "Population":
         """Build the networks and everything else; without side effects.
 
         Args:
-            job: what is to be trained.
+            spec: what to train.
             data: all images.
         """
-        config, members = job.trials[0].config, job.members
+        config, members = spec.trials[0].config, spec.members
         recipes = [member.config.recipe for member in members]
-        seeds = [Seed(job.seed) / "replicate" / member.replicate for member in members]
+        seeds = [Seed(spec.seed) / "replicate" / member.replicate for member in members]
         nets = [
             build_normalized(member.config, data.shape, len(data.labels), seed / "weights")
             for member, seed in zip(members, seeds, strict=True)
@@ -97,20 +97,20 @@ class Population:
             nets[0],
             objectives[config.recipe.objective],
             make_optimizer(config.recipe.optimizer, momentum, config.precision),
-            weight_decay_names(nets[0], config.recipe.l2_params) if has_l2 else frozenset(),
-            job.stacked,
+            l2_param_names(nets[0], config.recipe.l2_params) if has_l2 else frozenset(),
+            spec.stacked,
             config.precision,
         )
-        state = step.init_state(*(stack_states(nets) if job.stacked else single_member(nets[0])))
-        batches = BatchLoader(data, config.recipe, seeds, stacked=job.stacked)
+        state = step.init_state(*(stack_states(nets) if spec.stacked else single_member(nets[0])))
+        batches = BatchLoader(data, config.recipe, seeds, stacked=spec.stacked)
         n_steps = config.recipe.epochs * len(batches)
-        schedule = HyperSchedule(recipes, n_steps, stacked=job.stacked)
-        return cls(job, seeds, nets[0], step, state, batches, schedule)
+        schedule = HyperSchedule(recipes, n_steps, stacked=spec.stacked)
+        return cls(spec, seeds, nets[0], step, state, batches, schedule)
 
     @property
     def config(self) -> TrialConfig:
         """The configuration of the first trial; others differ from it as far as members may."""
-        return self.job.trials[0].config
+        return self.spec.trials[0].config
 
     @property
     def recipe(self) -> Recipe:
@@ -120,7 +120,7 @@ class Population:
     @property
     def n_trials(self) -> int:
         """Members that have a result."""
-        return len(self.job.trials)
+        return len(self.spec.trials)
 
     @property
     def cache_key(self) -> str:
@@ -128,11 +128,11 @@ class Population:
         config, recipe, recipes = self.config, self.recipe, self.schedule.recipes
         has_l2, has_momentum = any(other.l2 for other in recipes), any(other.momentum for other in recipes)
         names = (recipe.objective, recipe.optimizer, recipe.l2_params, recipe.corruption)
-        return repr((config.network, names, config.precision, self.job.stacked, has_l2, has_momentum))
+        return repr((config.network, names, config.precision, self.spec.stacked, has_l2, has_momentum))
 
     def global_rng(self, epoch: int, step: int) -> AbstractContextManager[None]:
         """The global generators as a network that draws from them gets them in a step."""
-        if not self.job.reseed_each_step:
+        if not self.spec.reseed_each_step:
             return nullcontext()
         return (self.seeds[0] / "module" / epoch / step).as_global()
 
@@ -142,7 +142,7 @@ class Population:
         for name in self._key_names:
             numbers = [(seed / "dropout" / name / epoch / step).number for seed in self.seeds]
             halves = [(number & 0x7FFFFFFF, (number >> 31) & 0x7FFFFFFF) for number in numbers]
-            keys[name] = torch.tensor(halves if self.job.stacked else halves[0], dtype=torch.int32)
+            keys[name] = torch.tensor(halves if self.spec.stacked else halves[0], dtype=torch.int32)
         return keys
 
     @cached_property
@@ -155,7 +155,7 @@ class Population:
         with torch.no_grad():
             for name, value in [*net.named_parameters(), *net.named_buffers()]:
                 source = state.params[name] if name in state.params else state.buffers[name]
-                value.copy_(source[index] if self.job.stacked else source)
+                value.copy_(source[index] if self.spec.stacked else source)
         return for_inference(net)
 
 
@@ -163,10 +163,10 @@ def build_normalized(config: TrialConfig, shape: Shape, n_classes: int, seed: Se
     """The network of a configuration, with normalization in front, in training mode.
 
     Args:
-        config: gives network and normalization.
+        config: supplies the network and the normalization.
         shape: channels, height, width of the images.
-        n_classes: of the data set.
-        seed: that the weights are drawn from.
+        n_classes: number of classes in the data set.
+        seed: source of the initial weights.
     """
     net = build_network(config.network, shape, n_classes, seed)
     return NormalizedModel(Normalize.from_config(config.normalize), net).train()
@@ -193,7 +193,7 @@ def single_member(net: nn.Module) -> tuple[Tensors, Tensors]:
     return params, buffers
 
 
-def weight_decay_names(net: nn.Module, patterns: Sequence[str]) -> frozenset[str]:
+def l2_param_names(net: nn.Module, patterns: Sequence[str]) -> frozenset[str]:
     """Names of the kernels that L2 acts on.
 
     Args:

@@ -25,7 +25,7 @@ def preflight(config: TrialConfig, shape: Shape, n_classes: int) -> NetworkTrait
     Args:
         config: of a trial.
         shape: channels, height, width.
-        n_classes: of the data set.
+        n_classes: number of classes in the data set.
 
     Raises:
         ModelMismatchError: the output has a wrong shape, the loss is not finite, or no gradient reaches some
@@ -55,9 +55,10 @@ def preflight(config: TrialConfig, shape: Shape, n_classes: int) -> NetworkTrait
 def _check_shift(recipe: Recipe, shape: Shape) -> None:
     shift, side = recipe.augmentation.shift if recipe.augmentation else 0, min(shape[1:])
     if shift >= side:
+        usual = "1" if side < 20 else f"1 to {side // 10}"
         raise ModelMismatchError(
-            f"augmentation.shift is {shift}, but images have {shape[1]}x{shape[2]} pixels; allowed are 0 to "
-            f"{side - 1}, usual are 1 to {max(1, side // 10)}",
+            f"augmentation.shift is {shift}, but images have {shape[1]}x{shape[2]} pixels; allowed: 0 to "
+            f"{side - 1}, usual: {usual}",
             key="augmentation.shift",
         )
 

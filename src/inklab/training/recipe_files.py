@@ -20,7 +20,7 @@ class RecipeFile(Record):
     Attributes:
         version: raised whenever the file is changed in a way that moves numbers, so that a measurement says
             what it was made with.
-        network: that the recipe was made for. An experiment that names its own network uses that.
+        network: the network that the recipe was made for. An experiment that names its own network uses that.
         normalize: the normalization in front of that network.
         recipe: fields that the file does not name have their defaults.
     """

@@ -23,18 +23,18 @@ class TrainStep:
     """A step of gradient descent, a pure function `(state, batch, dropout_keys, hyper) -> state, losses`.
 
     Attributes:
-        net: gives the architecture and the mode; its own weights are not used.
-        objective: what is minimized.
-        optimizer: a pair of pure functions.
-        weight_decay_params: names of the parameters that L2 acts on.
-        stacked: whether tensors lead with members; the same computation otherwise.
+        net: supplies the module structure and train/eval mode; weights come from `state`.
+        objective: the loss that is minimized.
+        optimizer: a pair of pure functions, `init` and `update`.
+        l2_params: names of the parameters that L2 acts on.
+        stacked: whether tensors have a leading member dimension; the computation is the same either way.
         precision: "fp32", or "bf16": the network computes in bf16 from fp32 master weights, the loss in fp32.
     """
 
     net: nn.Module
     objective: Objective
     optimizer: Optimizer
-    weight_decay_params: frozenset[str]
+    l2_params: frozenset[str]
     stacked: bool
     precision: Precision
 
@@ -44,7 +44,7 @@ class TrainStep:
         """Take one step.
 
         Args:
-            state: where training is.
+            state: current parameters, buffers and optimizer state.
             batch: pixels or images, labels and inputs.
             dropout_keys: replace the buffers that dropout draws from.
             hyper: learning rate, L2, momentum and the number of the step.
@@ -79,7 +79,7 @@ class TrainStep:
 
     def _add_l2(self, grads: Tensors, params: Tensors, hyper: HyperParams) -> Tensors:
         """Add the gradient of l2 * sum(w ** 2)."""
-        for name in sorted(self.weight_decay_params):
+        for name in sorted(self.l2_params):
             grads[name] = torch.addcmul(grads[name], 2 * broadcast(hyper.l2, grads[name]), params[name])
         return grads
 
@@ -103,14 +103,15 @@ class TrainStep:
 
 
 class State(NamedTuple):
-    """What a step changes. In a population every tensor leads with the members.
+    """What a step changes. In a population, tensors have a leading member dimension.
 
     Attributes:
         params: fp32 master weights.
-        compute_params: copies of those that the network computes with in another dtype or layout. Kept from
-            step to step: the cast is then part of the update, which has the weights in the cache.
-        buffers: of the network, dropout's keys included.
-        optimizer_state: such as momentum.
+        compute_params: bf16 or channels-last copies of the parameters used in forward and backward; empty
+            where none are needed. Kept from step to step: the cast is then part of the update, which has the
+            weights in the cache.
+        buffers: the network's buffers, including dropout's keys.
+        optimizer_state: the optimizer's state, such as momentum.
     """
 
     params: Tensors

@@ -24,7 +24,7 @@ from inklab.training.checkpoint import (
 )
 from inklab.training.compiled import CompiledStep, CompileError
 from inklab.training.evaluate import EpochMetrics
-from inklab.training.population import Population, PopulationJob
+from inklab.training.population import Population, PopulationSpec
 from inklab.training.step import State
 
 OnEpoch = Callable[[int, int, float], None]
@@ -32,21 +32,21 @@ OnEpoch = Callable[[int, int, float], None]
 
 
 def train_population(
-    job: PopulationJob,
+    spec: PopulationSpec,
     data: TrainingData,
     on_epoch: OnEpoch = lambda *_: None,
     checkpoints: CheckpointManager | None = None,
 ) -> list["TrainingResult"]:
-    """Train every trial of a job.
+    """Train every trial of a population.
 
     The result of a trial depends on its configuration, its replicate, the root seed and the data, to the bit;
     not on the other trials, nor on interruptions.
 
     Args:
-        job: what to train.
+        spec: what to train.
         data: all images.
         on_epoch: called after each epoch.
-        checkpoints: where they are written, and where earlier ones lie to continue from; None for none.
+        checkpoints: saves checkpoints and restores the latest one; None disables checkpointing.
 
     Returns:
         One result for each trial, in their order.
@@ -55,42 +55,42 @@ def train_population(
         TrainingInterrupted: a stop was requested through `checkpoints`.
         WriteError: a checkpoint can't be written.
     """
-    if len(job.trials) > 1 and not job.stacked:
-        return _train_one_by_one(job, data, on_epoch, checkpoints)
+    if len(spec.trials) > 1 and not spec.stacked:
+        return _train_one_by_one(spec, data, on_epoch, checkpoints)
 
-    population = Population.build(job, data)
+    population = Population.build(spec, data)
     progress = PopulationProgress(population)
-    step = CompiledStep(population.step, population.init_state)
-    if job.compiled:
-        progress.compile_error = _compile(step, population)
+    compiled_step = CompiledStep(population.step, population.init_state)
+    if spec.compiled:
+        progress.compile_error = _compile(compiled_step, population)
     if checkpoints:
-        _restore(progress, step, checkpoints)
+        _restore(progress, compiled_step, checkpoints)
 
     recipe, precision = population.recipe, population.config.precision
-    metrics = EpochMetrics(population.step.objective, data, recipe, Seed(job.seed), precision)
+    metrics = EpochMetrics(population.step.objective, data, recipe, Seed(spec.seed), precision)
     while progress.epoch < recipe.epochs and not all(member.divergence for member in progress.members):
         epoch = progress.epoch
-        for batch in population.batches.epoch(epoch, skip=progress.step):
-            dropout_keys = population.dropout_keys(epoch, progress.step)
+        for batch in population.batches.epoch(epoch, skip=progress.steps_done):
+            dropout_keys = population.dropout_keys(epoch, progress.steps_done)
             hyper = population.schedule.at(progress.global_step)
-            with population.global_rng(epoch, progress.step):
-                losses = step(batch, dropout_keys, hyper)
+            with population.global_rng(epoch, progress.steps_done):
+                losses = compiled_step(batch, dropout_keys, hyper)
             progress.losses.append(losses)  # on the device: reading them here would wait for it
             if checkpoints:
-                checkpoints.maybe_save(lambda: _checkpoint(progress, step))
-        mean_loss = _end_epoch(progress, step.state, metrics, data)
+                checkpoints.maybe_save(lambda: _checkpoint(progress, compiled_step))
+        mean_loss = _end_epoch(progress, compiled_step.state, metrics, data)
         on_epoch(progress.epoch, recipe.epochs, mean_loss)
-    return progress.results(step)
+    return progress.results(compiled_step)
 
 
 def _train_one_by_one(
-    job: PopulationJob, data: TrainingData, on_epoch: OnEpoch, checkpoints: CheckpointManager | None
+    spec: PopulationSpec, data: TrainingData, on_epoch: OnEpoch, checkpoints: CheckpointManager | None
 ) -> list["TrainingResult"]:
     def train(trial: Trial) -> TrainingResult:
         own = checkpoints.subfolder(trial.id) if checkpoints else None
-        return train_population(replace(job, trials=[trial]), data, on_epoch, own)[0]
+        return train_population(replace(spec, trials=[trial]), data, on_epoch, own)[0]
 
-    return [train(trial) for trial in job.trials]
+    return [train(trial) for trial in spec.trials]
 
 
 @dataclass(frozen=True)
@@ -98,13 +98,13 @@ class TrainingResult:
     """The result of training a trial.
 
     Attributes:
-        trial: that was trained.
-        net: in evaluation mode.
+        trial: the trained trial.
+        net: the trained network, in evaluation mode.
         history: learning curves; finite in any case.
         divergence: why training ended early, if it diverged.
-        seconds: its share of the population's time.
-        compiled: whether its step ran compiled.
-        compile_error: why it did not, if that was attempted.
+        seconds: the trial's share of the population's training time.
+        compiled: whether the training step ran compiled.
+        compile_error: why the step could not be compiled, if that was attempted.
     """
 
     trial: Trial
@@ -121,12 +121,12 @@ class PopulationProgress:
     """How far the training of a population has come.
 
     Attributes:
-        population: that is trained.
-        epoch: finished epochs.
-        losses: of the steps of the epoch that is under way; `(members,)` or 0-dimensional each.
+        population: the population in training.
+        epoch: number of finished epochs.
+        losses: losses of the finished steps of the current epoch; `(members,)` or 0-dimensional each.
         members: divergence and learning curves of each trial.
-        compile_error: why its step could not be compiled.
-        start: of the clock that measures the time spent.
+        compile_error: why the step could not be compiled; None if it was, or if that was not attempted.
+        start: clock reading when training began.
     """
 
     population: Population
@@ -137,76 +137,80 @@ class PopulationProgress:
     start: float = field(default_factory=time.perf_counter)
 
     def __post_init__(self) -> None:
-        trials = self.population.job.trials
+        trials = self.population.spec.trials
         self.members = [MemberProgress(trial=trial.id, history=History()) for trial in trials]
 
     @property
-    def step(self) -> int:
-        """Finished steps of the epoch that is under way."""
+    def steps_done(self) -> int:
+        """Number of finished steps of the current epoch."""
         return len(self.losses)
 
     @property
     def global_step(self) -> int:
-        """Finished steps of all epochs."""
-        return self.epoch * len(self.population.batches) + self.step
+        """Number of finished steps of all epochs."""
+        return self.epoch * len(self.population.batches) + self.steps_done
 
     @property
     def seconds(self) -> float:
         """Time spent."""
         return time.perf_counter() - self.start
 
-    def results(self, step: CompiledStep) -> list[TrainingResult]:
+    def results(self, compiled_step: CompiledStep) -> list[TrainingResult]:
         """The result of each trial."""
-        trials, seconds = self.population.job.trials, self.seconds / self.population.n_trials
+        trials, seconds = self.population.spec.trials, self.seconds / self.population.n_trials
         return [
             TrainingResult(
-                trial, self.population.member_net(step.state, index), member.history, member.divergence,
-                seconds, step.compiled, self.compile_error,
+                trial, self.population.member_net(compiled_step.state, index), member.history,
+                member.divergence, seconds, compiled_step.compiled, self.compile_error,
             )
             for index, (trial, member) in enumerate(zip(trials, self.members, strict=True))
         ]  # fmt: skip
 
 
-def _compile(step: CompiledStep, population: Population) -> str | None:
+def _compile(compiled_step: CompiledStep, population: Population) -> str | None:
     """Compile the step for full batches; why that failed, if it did."""
     batch = next(population.batches.epoch(0))
     try:
-        step.compile(batch, population.dropout_keys(0, 0), population.schedule.at(0), population.cache_key)
+        compiled_step.compile(
+            batch, population.dropout_keys(0, 0), population.schedule.at(0), population.cache_key
+        )
     except CompileError as error:
         return str(error)
     return None
 
 
-def _restore(progress: PopulationProgress, step: CompiledStep, checkpoints: CheckpointManager) -> None:
+def _restore(
+    progress: PopulationProgress, compiled_step: CompiledStep, checkpoints: CheckpointManager
+) -> None:
     """Continue from the checkpoint of an earlier attempt, if there is one."""
     population = progress.population
-    trials = [trial.id for trial in population.job.trials]
-    environment = NumericEnvironment.current(compiled=step.compiled)
+    trials = [trial.id for trial in population.spec.trials]
+    environment = NumericEnvironment.current(compiled=compiled_step.compiled)
     checkpoint = checkpoints.latest(trials, environment)
     if checkpoint is None:
         return
-    rows = checkpoint.rows(member.id for member in population.job.members)
-    is_stacked = population.job.stacked
-    state = restore_state(step.state, checkpoint.tensors, rows if is_stacked else None)
-    step.set_state(state._replace(compute_params=population.step.compute_params(state.params)))
+    rows = checkpoint.rows(member.id for member in population.spec.members)
+    is_stacked = population.spec.stacked
+    state = restore_state(compiled_step.state, checkpoint.tensors, rows if is_stacked else None)
+    compiled_step.set_state(state._replace(compute_params=population.step.compute_params(state.params)))
     losses, saved = checkpoint.tensors["losses"], checkpoint.progress
     progress.epoch, progress.losses = saved.epoch, list(losses[:, rows] if is_stacked else losses)
     progress.members = [saved.members[row] for row in checkpoint.rows(trials)]
     progress.start -= saved.seconds
 
 
-def _checkpoint(progress: PopulationProgress, step: CompiledStep) -> Checkpoint:
+def _checkpoint(progress: PopulationProgress, compiled_step: CompiledStep) -> Checkpoint:
     """The state of the training, without the copies that only fill the program."""
     population = progress.population
-    tensors, losses = state_tensors(step.state), torch.stack(progress.losses)
-    if population.job.stacked:
+    tensors, losses = state_tensors(compiled_step.state), torch.stack(progress.losses)
+    if population.spec.stacked:
         tensors = {name: value[: population.n_trials] for name, value in tensors.items()}
         losses = losses[:, : population.n_trials]
     saved = TrainingProgress(
         members=tuple(progress.members),
-        environment=NumericEnvironment.current(compiled=step.compiled),
+        environment=NumericEnvironment.current(compiled=compiled_step.compiled),
         epoch=progress.epoch,
-        step=progress.step,
+        step=progress.steps_done,
         seconds=progress.seconds,
     )
     return Checkpoint(saved, {**tensors, "losses": losses})
@@ -220,7 +224,7 @@ def _end_epoch(
 ) -> float:
     """Evaluate each member that has not diverged; the mean training loss of all of them."""
     population = progress.population
-    losses = torch.stack(progress.losses).reshape(progress.step, -1).double()[:, : population.n_trials]
+    losses = torch.stack(progress.losses).reshape(progress.steps_done, -1).double()[:, : population.n_trials]
     progress.members = [
         member
         if member.divergence
@@ -237,9 +241,9 @@ def _after_epoch(
     """A member with the metrics of an epoch, or with the reason why it diverged.
 
     Args:
-        member: before.
-        net: at the end of the epoch.
-        losses: `(steps,)` of the member in this epoch.
+        member: the member before this epoch.
+        net: its network at the end of the epoch.
+        losses: its losses in this epoch, `(steps,)`.
         metrics: evaluates the network.
         data: all images.
     """
