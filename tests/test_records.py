@@ -406,6 +406,8 @@ def test_an_outcome_is_that_of_its_trial(tmp_path):
     ("more", "message"),
     [
         ({"metrics": None}, "it is done, but has no metrics"),
+        ({"state": "diverged"}, "it is diverged, but has metrics"),
+        ({"state": "failed", "metrics": {}}, "it is failed, but has metrics"),
         ({"metrics": {"test_accuracy": 97.0}}, "'test_accuracy' is 97"),
         ({"state": "waiting"}, "'state' is 'waiting'"),
         ({"history": {"epoch": [1, 2], "train_loss": [0.1]}}, "'train_loss' has 1 values"),
@@ -551,7 +553,7 @@ def test_results_answer_about_themselves():
     ("keys", "to", "message"),
     [
         (("data", "train"), 7, "counts.train"),
-        (("experiments", "l2-sweep", "best_setting"), {"l2": 7}, "best_setting is none"),
+        (("experiments", "l2-sweep", "best_setting"), {"l2": 7}, "best_setting is not one of"),
         (("experiments", "l2-sweep", "grid"), [], "something else than []"),
         (("experiments", "robustness", "baseline"), "mlp", "the baseline 'mlp'"),
         (("experiments", "robustness", "strengths"), [0.0], "for each of 1 strengths"),

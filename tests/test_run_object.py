@@ -90,6 +90,29 @@ class TestTrialFor:
         assert run.trial_for("l2-sweep") == "l2-sweep-1-0"
         assert run.trial_for("l2-sweep", 3) == "l2-sweep-1-3"
 
+    @pytest.mark.parametrize("written", [0, 1, 2])
+    def test_results_that_are_older_than_the_plan_are_not_asked(self, draft, tmp_path, written):
+        """The run was extended since: by the whole experiment, or by settings of its grid."""
+        run = draft.write(tmp_path)
+        newest = draft.results.experiments
+        sweep = newest["l2-sweep"]
+        settings = sweep.settings[:written]
+        older = {**newest, "l2-sweep": sweep.model_copy(update={"settings": settings, "comparisons": ()})}
+        if settings:
+            values = {"best_setting": settings[0].values}
+            older["l2-sweep"] = older["l2-sweep"].model_copy(update=values)
+        else:
+            del older["l2-sweep"]
+        draft.results.model_copy(update={"experiments": older}).write(tmp_path / "results.json")
+        assert Run(run.path).trial_for("l2-sweep") == "l2-sweep-1-0"
+
+    def test_results_of_settings_that_are_no_longer_planned_are_not_asked(self, draft, tmp_path):
+        draft.write(tmp_path)
+        plan = draft.plan.experiment("l2-sweep")
+        draft.change_experiment("l2-sweep", settings=(plan.settings[0], plan.settings[2]))
+        draft.plan.write(tmp_path / "plan.json")
+        assert Run(tmp_path).trial_for("l2-sweep") == "l2-sweep-0-0"
+
     def test_a_setting_can_be_named(self, draft, tmp_path):
         assert draft.write(tmp_path).trial_for("l2-sweep:l2=0.000001", 1) == "l2-sweep-0-1"
 

@@ -11,12 +11,13 @@ import pytest
 import toy_run
 from inline_executor import InlineExecutor
 
-from inklab.errors import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED, EXIT_OK, RunError
+from inklab.errors import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED, EXIT_OK, RunError, WriteError
 from inklab.records.outcomes import TrialState
 from inklab.records.results import DataResults
 from inklab.records.status import Draft, PendingCommit
+from inklab.study import runner
 from inklab.study.executor import LocalExecutor
-from inklab.study.jobs import Done, Planned, Started
+from inklab.study.jobs import Done, Failed, Planned, Started
 from inklab.study.load import open_study, read_study
 from inklab.study.resources import ExecutionOptions
 from inklab.study.run_directory import COMMIT, RunDirectory, new_attempt_dir
@@ -142,7 +143,31 @@ def test_a_directory_does_not_mix_studies(base, tmp_path, override):
     folder = toy_run.copied(tmp_path / "taken")
     with pytest.raises(RunError, match="toy"):
         toy_run.run(folder, overrides=[override])
+    files = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    with pytest.raises(RunError, match="toy"):
+        StudyRunner(toy_run.study(overrides=[override]), RunDirectory(folder)).dry_run()
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == files
     assert toy_run.stamps(folder) == toy_run.stamps(base)
+
+
+def test_what_stops_a_run_is_reported_and_not_what_follows_from_it(tmp_path, monkeypatch):
+    folder = toy_run.copied(tmp_path / "stopped")
+    shutil.rmtree(next(iter(toy_run.outcome_paths(folder).values())))
+
+    def stop(event):
+        if isinstance(event, Started) and event.job.ids:
+            raise KeyboardInterrupt
+
+    def refuse(*_):
+        raise WriteError(folder, OSError("full"))
+
+    monkeypatch.setattr(runner, "write_results", refuse)
+    with pytest.raises(KeyboardInterrupt):
+        toy_run.run(folder, on_event=stop, executor=InlineExecutor)
+    assert not (folder / "work" / "data").exists(), "it was cleaned up all the same"
+    with pytest.raises(WriteError):
+        toy_run.run(folder, executor=InlineExecutor)
+    assert not (folder / "work").exists()
 
 
 def write_failing_study(nets, *networks):
@@ -239,13 +264,17 @@ def test_a_network_that_kills_its_worker_is_lost_and_tried_again_by_a_resume(tmp
 
 
 def test_one_diverging_experiment_leaves_the_others_as_they_are(base, tmp_path, cli):
-    folder = toy_run.copied(tmp_path / "diverging")
-    results = toy_run.run(folder, overrides=["cnn.recipe.learning_rate=1e30"]).experiments
+    folder, events = toy_run.copied(tmp_path / "diverging"), []
+    overrides = ["cnn.recipe.learning_rate=1e30"]
+    results = toy_run.run(folder, overrides=overrides, on_event=events.append).experiments
     before, after = toy_run.stamps(base), toy_run.stamps(folder)
     assert {name: after[name] for name in before} == before
     earlier = experiments(base)
     assert results["cnn"].outcomes == {DIVERGED: 2} and results["robustness"].outcomes == {FAILED: 6}
     assert results["generation"].outcomes == {FAILED: 6}
+    blocked = [event for event in events if isinstance(event, Failed)]
+    assert len({event.job.name for event in blocked}) == len(blocked) == 12, "callbacks hear of each"
+    assert all("diverged" in event.reason for event in blocked)
     for name in ("images", "mlp", "scaled-twice", "sweep", "denoiser"):
         assert results[name] == earlier[name]
     assert RunDirectory(folder).orphaned(RunDirectory(folder).plan()) == 14

@@ -16,9 +16,10 @@ from inklab.metrics import SPLIT_LABELS, Split, Task
 from inklab.records.components import Pipeline
 from inklab.records.outcomes import EvaluationOutcome, Snapshot, TrialOutcome, count_outcomes
 from inklab.records.plan import Plan, SettingRef, TrainingPlan
+from inklab.records.record import RESULTS_FILE
 from inklab.records.results import Results, TrainingResults
 from inklab.results.arrays import Arrays, StoredArrays
-from inklab.results.summarize import results_of, summarize_training
+from inklab.results.summarize import compute_results, summarize_training
 from inklab.shapes import Labels, Pixels
 from inklab.study.run_directory import RunDirectory
 from inklab.usercode import is_user_code
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from inklab.corruptions.filters import Filter
     from inklab.model import TrainedModel
 
-RESULTS = "results.json"
+RESULTS = RESULTS_FILE
 PART_NAMES: dict[Task, str] = {"classification": "a classifier", "denoising": "a denoiser"}
 
 
@@ -35,10 +36,10 @@ class HistoryRow(NamedTuple):
     """One point of a learning curve.
 
     Attributes:
-        setting: its values as text; "" where nothing varies.
-        replicate: of the trial.
+        setting: values of the setting as text; "" where nothing varies.
+        replicate: replicate of the trial.
         epoch: from 1.
-        split: that was measured on.
+        split: the images that were measured.
         metric: without its split, such as "loss".
         value: a share in [0, 1] if the metric is one; None where it is not finite.
     """
@@ -52,15 +53,15 @@ class HistoryRow(NamedTuple):
 
 
 class Run:
-    """A run, as it stood when it was first looked at. Reads lazily and writes nothing.
+    """A run, as it stood at first access. Reads lazily and writes nothing.
 
     Args:
         path: the run directory.
         dataset: its images, if at hand; otherwise they are loaded by the data set's name when first needed.
-        snapshot: what was read of it already, so as not to read it twice.
+        snapshot: an already loaded snapshot, to avoid re-reading.
 
     Raises:
-        RunError: it is no run directory.
+        RunError: the path is not a run directory.
     """
 
     def __init__(self, path: Path, dataset: Dataset | None = None, snapshot: Snapshot | None = None) -> None:
@@ -82,21 +83,21 @@ class Run:
 
     @property
     def outcomes(self) -> dict[str, TrialOutcome]:
-        """Outcomes of trials by id, as far as they are there."""
+        """Existing outcomes of trials, by id."""
         return self._snapshot.outcomes
 
     @property
     def evaluations(self) -> dict[str, EvaluationOutcome]:
-        """Outcomes of evaluations by id, as far as they are there."""
+        """Existing outcomes of evaluations, by id."""
         return self._snapshot.evaluations
 
     @cached_property
     def results(self) -> Results:
         """`results.json`; while there is none, computed from the outcomes."""
         try:
-            return Results.read(self.path / RESULTS)
+            return Results.read(self.path / RESULTS_FILE)
         except FileNotFoundError:
-            return results_of(self.path, self._snapshot)
+            return compute_results(self.path, self._snapshot)
 
     def history(self, experiment: str) -> list[HistoryRow]:
         """The learning curves of an experiment: setting by setting, replicate by replicate, epoch by epoch.
@@ -112,13 +113,11 @@ class Run:
     # ------------------------------------------------------------ trained models
 
     def trial_for(self, experiment: str, replicate: int | None = None) -> str:
-        """The trial whose network stands for an experiment.
-
-        Of a grid it is one of the best setting by the validation set.
+        """The trial representing an experiment: best setting by validation, first completed replicate.
 
         Args:
             experiment: its name, or one of its settings, such as "l2-sweep:l2=1e-5".
-            replicate: which one; the first that is done if left out.
+            replicate: which replicate; the first completed one if left out.
 
         Raises:
             UnknownNameError: there is no such experiment, setting or replicate.
@@ -140,17 +139,17 @@ class Run:
         )
 
     def model_dir(self, experiment: str, replicate: int | None = None) -> Path:
-        """The directory of the trained model that stands for an experiment; see `trial_for`."""
+        """The directory of the model representing an experiment; see `trial_for`."""
         return self._directory.model_dir(self.trial_for(experiment, replicate))
 
     def model(
         self, experiment: str, replicate: int | None = None, trust_code: Collection[str] = ()
     ) -> "TrainedModel":
-        """The trained model that stands for an experiment.
+        """The model representing an experiment: best setting by validation, first completed replicate.
 
         Args:
             experiment: its name, or one of its settings.
-            replicate: which one; the first that is done if left out.
+            replicate: which replicate; the first completed one if left out.
             trust_code: code of your own that may be run, such as "my_net.py:Net".
 
         Raises:
@@ -166,13 +165,13 @@ class Run:
         """The parts of a pipeline, in the order in which an image passes them.
 
         Args:
-            pipeline: such as "denoiser+cnn"; what is no experiment is a filter.
-            replicate: of all trained parts; of each the first that is done if left out.
+            pipeline: such as "denoiser+cnn"; a part that is not an experiment is a filter.
+            replicate: replicate of every trained part; of each the first completed one if left out.
             trust_code: code of your own that may be run.
 
         Raises:
             UnknownNameError: a part is neither an experiment nor a filter.
-            ConfigError: the last part is no classifier, or an earlier one is no denoiser.
+            ConfigError: the last part is not a classifier, or an earlier one is not a denoiser.
             InklabError: see `model`.
         """
         from inklab.corruptions.filters import filters
@@ -217,9 +216,15 @@ class Run:
         return self.plan.find_setting(name)
 
     def _training_results(self, experiment: TrainingPlan) -> TrainingResults:
-        """Of one experiment; without `results.json` no other one's outcomes are evaluated for it."""
-        if (self.path / RESULTS).is_file():
-            return self.results.training[experiment.name]
+        """Of one experiment; computed from its outcomes alone unless `results.json` has it as it is planned.
+
+        The file is older than the plan while a run is being extended, or after it was killed.
+        """
+        if (self.path / RESULTS_FILE).is_file():
+            written = self.results.training.get(experiment.name)
+            planned = [setting.values for setting in experiment.settings]
+            if written is not None and [setting.values for setting in written.settings] == planned:
+                return written
         return summarize_training(experiment, self.outcomes, self.plan.data)
 
     def _outcome(self, trial: str) -> TrialOutcome | None:

@@ -16,7 +16,7 @@ from inklab.records.results import Results
 from inklab.report import build_report, write_report
 from inklab.results.arrays import StoredArrays
 from inklab.results.comparison import compare
-from inklab.results.summarize import results_of
+from inklab.results.summarize import compute_results
 from inklab.run import Run
 from inklab.study.run_directory import RunDirectory
 
@@ -95,11 +95,11 @@ class RunReader:
             print_results(Results.read(path))
 
     def _timer(self, path: Path) -> None:
-        results_of(self.path, self.valid)
+        compute_results(self.path, self.valid)
 
     def _read_all(self, snapshot: Snapshot) -> None:
         """Summarize, compare, and write the report."""
-        results = results_of(self.path, snapshot)
+        results = compute_results(self.path, snapshot)
         with contextlib.redirect_stdout(io.StringIO()):
             print_results(results)
         with contextlib.suppress(UnknownNameError, ConfigError):  # the plan may have other experiments now

@@ -96,7 +96,8 @@ class _RichProgress(ProgressDisplay):
         )
 
     def _end(self, event: Done | Failed | Lost | Retried) -> None:
-        self._bars.remove_task(self._tasks.pop(event.job.name))
+        if (bar := self._tasks.pop(event.job.name, None)) is not None:  # a blocked job never started
+            self._bars.remove_task(bar)
         if not isinstance(event, Done):
             self._print(_describe_end(event))
         if event.is_terminal:

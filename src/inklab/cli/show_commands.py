@@ -146,7 +146,7 @@ def report(
     """Compute a run's results again, draw its figures and write its report.html."""
     from inklab.io.files import gc_paused
     from inklab.report.page import write_report
-    from inklab.results.summarize import results_of
+    from inklab.results.summarize import compute_results
     from inklab.run import RESULTS, Run
     from inklab.study.run_directory import RunDirectory
 
@@ -154,7 +154,7 @@ def report(
     directory = output or path
     with gc_paused():
         snapshot = RunDirectory.existing(path).snapshot()
-        results_of(path, snapshot).write(directory / RESULTS)
+        compute_results(path, snapshot).write(directory / RESULTS)
         page = write_report(Run(path, snapshot=snapshot), directory)
     echo(str(page))
     return EXIT_OK

@@ -54,7 +54,7 @@ class ModelManifest(Record):
         normalize: the module in front of the network.
         preprocessing: how any picture becomes an image of its training data.
         provenance: where it comes from.
-        metrics: by name, shares in [0, 1].
+        metrics: metric values by name; accuracies are shares in [0, 1].
         source_sha256: of the user's file behind the network; None for a network of inklab's.
         weights_sha256: of `weights.safetensors`.
 

@@ -46,7 +46,7 @@ class TrialState(StrEnum):
     """What became of a trial or an evaluation, in the order in which states are counted.
 
     `DONE`: it has metrics. `DIVERGED`: its loss became NaN or infinite. `FAILED`: it raised an error. `LOST`:
-    its process ended without a word. `WAITING`: it has no outcome yet; this is never written in one.
+    its worker died without reporting. `WAITING`: it has no outcome yet; this is never written in one.
     """
 
     DONE = "done"
@@ -62,7 +62,7 @@ class TrialState(StrEnum):
 
 
 WrittenState = Literal[TrialState.DONE, TrialState.DIVERGED, TrialState.FAILED, TrialState.LOST]
-Outcomes = dict[TrialState, PositiveCount]
+StateCounts = dict[TrialState, PositiveCount]
 """How many trials or evaluations are in each state."""
 
 
@@ -168,7 +168,7 @@ class Diagnosis(Record):
 
 
 class History(Record):
-    """Learning curves: columns with one value an epoch. A column that was not measured is empty.
+    """Learning curves: columns with one value per epoch. A column that was not measured is empty.
 
     Attributes:
         epoch: from 1.
@@ -176,7 +176,6 @@ class History(Record):
         train_accuracy: after the epoch, on some training images; a share in [0, 1].
         validation_loss: after the epoch; of denoisers the binary cross-entropy.
         validation_accuracy: after the epoch, a share in [0, 1].
-        validation_bce: after the epoch.
 
     Example:
         >>> History(epoch=(1, 2), train_loss=(0.4, 0.2)).columns
@@ -188,7 +187,6 @@ class History(Record):
     train_accuracy: Curve = ()
     validation_loss: Curve = ()
     validation_accuracy: Curve = ()
-    validation_bce: Curve = ()
 
     @model_validator(mode="after")
     def _check_lengths(self) -> "History":
@@ -214,7 +212,7 @@ class Outcome(Record):
     Attributes:
         state: what became of it.
         reason: why it is not done.
-        seconds: that it took; of a trial its share of its group's time.
+        seconds: duration; for a trial, its share of its group's time.
         environment: what it ran on.
     """
 
@@ -229,7 +227,7 @@ class Outcome(Record):
 
     @property
     def is_done(self) -> bool:
-        """Whether it has metrics."""
+        """Whether it finished successfully."""
         return self.state is TrialState.DONE
 
 
@@ -257,7 +255,7 @@ class TrialOutcome(Outcome):
         parameters: of its network.
         layers: of its network.
         history: learning curves, as far as it got.
-        metrics: by name, shares in [0, 1]; None if it is not done.
+        metrics: metric values by name; accuracies are shares in [0, 1]. None unless it is done.
         diagnoses: what the numbers of a trained network point to.
         weights_sha256: of `model/weights.safetensors`.
     """
@@ -279,6 +277,8 @@ class TrialOutcome(Outcome):
     def _check_metrics(self) -> "TrialOutcome":
         if self.is_done and self.metrics is None:
             raise ValueError("it is done, but has no metrics")
+        if not self.is_done and self.metrics is not None:
+            raise ValueError(f"it is {self.state}, but has metrics")
         for name, value in (self.metrics or {}).items():
             if not 0 <= value <= 1 and get_metric(name).is_share:
                 raise ValueError(f"'{name}' is {value:g}, but it is a share in [0, 1]")
@@ -302,7 +302,7 @@ class RobustnessOutcome(Outcome):
     """What became of a robustness evaluation (`evaluations/<id>/outcome.json`).
 
     Attributes:
-        evaluation: that it is the outcome of.
+        evaluation: the evaluation.
         recall: mean over classes of the true-positive rate (balanced accuracy), one for each strength.
         recall_per_class: one row for each strength, one share a class; None for a class without images.
         accuracy: one for each strength.
@@ -326,7 +326,7 @@ class RobustnessOutcome(Outcome):
 
     @property
     def id(self) -> str:
-        """Of the evaluation."""
+        """Id of the evaluation."""
         return self.evaluation.id
 
     @property
@@ -339,7 +339,7 @@ class GenerationOutcome(Outcome):
     """What became of a generation evaluation (`evaluations/<id>/outcome.json`).
 
     Attributes:
-        evaluation: that it is the outcome of.
+        evaluation: the evaluation.
         confident_share: share of the images that the classifier is confident about.
         confident_share_reconstructed: the same of the decoder's reconstructions of test images; of
             "real_data" only.
@@ -366,7 +366,7 @@ class GenerationOutcome(Outcome):
 
     @property
     def id(self) -> str:
-        """Of the evaluation."""
+        """Id of the evaluation."""
         return self.evaluation.id
 
     @property
@@ -411,7 +411,7 @@ def read_evaluation_outcome(path: Path, planned: Evaluation, n_classes: int) -> 
 def failed_evaluation(
     evaluation: Evaluation, reason: str, state: WrittenState = TrialState.FAILED
 ) -> EvaluationOutcome:
-    """The outcome of an evaluation that came to nothing."""
+    """The outcome of a failed evaluation."""
     if isinstance(evaluation, RobustnessEvaluation):
         return RobustnessOutcome(evaluation=evaluation, state=state, reason=reason)
     return GenerationOutcome(evaluation=evaluation, state=state, reason=reason)

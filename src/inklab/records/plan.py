@@ -162,7 +162,8 @@ class Reference(Record):
 
     Attributes:
         source: whose numbers these are.
-        values: metric name to value, shares in [0, 1]; empty where only the notes say something.
+        values: metric values by name; accuracies are shares in [0, 1]. Empty if only the notes
+            say something.
         notes: what differs in protocol, one note an entry.
     """
 
@@ -348,7 +349,7 @@ class RobustnessPlan(ExperimentPlan):
     @model_validator(mode="after")
     def _check_consistent(self) -> "RobustnessPlan":
         if self.baseline not in self.pipelines:
-            raise ValueError(f"the baseline '{self.baseline}' is none of its pipelines")
+            raise ValueError(f"the baseline '{self.baseline}' is not one of its pipelines")
         common = (self.corruption, self.strengths, self.images)
         for job in self.evaluations:
             if job.pipeline not in self.pipelines or (job.corruption, job.strengths, job.images) != common:

@@ -17,28 +17,31 @@ from inklab.errors import ConfigError, CorruptFileError
 from inklab.io.files import read_bytes_capped, write_json
 
 MAX_NUMBER = 1e100
-"""Of any number in a file: its square is a finite float too, and no float32 is larger."""
+"""Largest magnitude allowed for a number in a file; its square is still finite. No float32 is larger."""
 
 MAX_FP32 = 3e38
-"""What fp32 can still hold. A rate, penalty or strength far below it may diverge, which is an outcome."""
+"""Largest magnitude that fp32 holds. A rate far below it may still diverge, which is an outcome."""
 
 MAX_ENTRIES = 1000
-"""Of a table of kinds of things, or of a list of what is compared."""
+"""Maximum number of entries in a table or list."""
 
 MAX_SIDE = 4096
-"""Of an image, pixels or channels: a damaged file can't have a huge network built for it."""
+"""Maximum image side or number of channels: a damaged file can't have a huge network built for it."""
 
 MAX_LOCATION = 80
-"""Characters of a key that a message names."""
+"""Maximum number of characters of a key in a message."""
 
 MIB = 1024**2
 
+PLAN_FILE, RESULTS_FILE, TIMER_FILE = "plan.json", "results.json", "timer.json"
+"""Files of a run directory, one record each."""
+
 FailFast = Field(fail_fast=True)
-"""Of a list: only its first error is kept, so that a damaged file of a million entries gives one line."""
+"""Keeps only the first error of a list, so that a damaged file of a million entries gives one line."""
 
 
 def _to_json_value(value: object) -> object:
-    """Refuse what JSON has no way to write, and make lists of tuples."""
+    """Refuse what JSON can't represent, and turn tuples into lists."""
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError("should be a finite number")
     if isinstance(value, list | tuple):
@@ -49,7 +52,7 @@ def _to_json_value(value: object) -> object:
 
 
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-"""Of what becomes a folder's name: it leads nowhere else."""
+"""An ID that is safe as a directory name; it cannot escape its parent."""
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0, le=2**53)]
@@ -61,22 +64,22 @@ Bounded = Annotated[float, Field(ge=-MAX_FP32, le=MAX_FP32)]
 NonNegativeFp32 = Annotated[float, Field(ge=0, le=MAX_FP32)]
 PositiveFp32 = Annotated[float, Field(gt=0, le=MAX_FP32)]
 Json = Annotated[JsonValue, BeforeValidator(_to_json_value)]
-"""Any JSON value; NaN and infinity are none."""
+"""Any JSON value, without NaN and infinity."""
 
 RootSeed = Annotated[int, Field(ge=0, lt=2**63)]
 
 Few = Field(max_length=MAX_ENTRIES)
-"""Of a table or a list: at most `MAX_ENTRIES`."""
+"""Limits a table or a list to `MAX_ENTRIES`."""
 
 Ids = Annotated[tuple[Id, ...], FailFast]
 Counts = Annotated[tuple[Count, ...], FailFast]
 Names = Annotated[tuple[str, ...], FailFast, Few]
 Strengths = Annotated[tuple[NonNegative, ...], FailFast, Field(min_length=1, max_length=MAX_ENTRIES)]
 Curve = Annotated[tuple[Number | None, ...], FailFast]
-"""One value an epoch; None where it is not finite."""
+"""One value per epoch; None where it is not finite."""
 
 ShareRow = Annotated[tuple[Share | None, ...], FailFast]
-"""One share a class; None for a class without images."""
+"""One share per class; None for a class without images."""
 
 Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 Shape = tuple[Side, Side, Side]
@@ -141,7 +144,7 @@ class Record(BaseModel):
 
         Raises:
             FileNotFoundError, NotADirectoryError: there is none.
-            CorruptFileError: it is too large, no JSON, or another record; the first error is named.
+            CorruptFileError: it is too large, not JSON, or another record; the message names the first error.
         """
         return cls.parse_json(read_bytes_capped(path, cls.max_bytes), f"'{path}'")
 
@@ -154,7 +157,7 @@ class Record(BaseModel):
             name: what messages call it.
 
         Raises:
-            CorruptFileError: it is no JSON, or another record; the first error is named.
+            CorruptFileError: it is not JSON, or another record; the message names the first error.
         """
         try:
             return cls.model_validate_json(raw, strict=True)
@@ -170,7 +173,8 @@ class Record(BaseModel):
             name: what messages call it; the record's class if left out.
 
         Raises:
-            ConfigError: a key is unknown or missing, or a value outside its range; the first error is named.
+            ConfigError: a key is unknown or missing, or a value is outside its range; the message names the
+                first error.
         """
         try:
             return cls.model_validate(value)

@@ -10,7 +10,7 @@ from inklab.format import format_setting
 from inklab.metrics import SPLIT_LABELS, Task, get_metric
 from inklab.records.components import Pipeline
 from inklab.records.estimates import Difference, Estimate
-from inklab.records.outcomes import Environment, Outcomes
+from inklab.records.outcomes import Environment, StateCounts
 from inklab.records.plan import DataInfo, SplitCounts
 from inklab.records.record import (
     MIB,
@@ -79,13 +79,13 @@ class SplitInfo(Record):
 
 
 class DiagnosisCount(Record):
-    """A diagnosis, and of how many trials it is.
+    """A diagnosis, and how many trials have it.
 
     Attributes:
         name: such as `inputs-scaled-twice`.
         message: of the first trial.
         advice: what to do.
-        trials: that have it.
+        trials: number of trials that have it.
     """
 
     name: str
@@ -95,7 +95,7 @@ class DiagnosisCount(Record):
 
 
 class SettingResults(Record):
-    """What the trials of one setting came to.
+    """Aggregated results of one setting's trials.
 
     Attributes:
         values: key that is varied to value; empty where nothing varies.
@@ -108,7 +108,7 @@ class SettingResults(Record):
 
     values: Values
     parameters: PositiveCount | None
-    outcomes: Outcomes
+    outcomes: StateCounts
     metrics: Annotated[dict[str, Estimate], Few]
     diagnoses: Annotated[tuple[DiagnosisCount, ...], FailFast, Few] = ()
 
@@ -125,7 +125,7 @@ class SettingComparison(Record):
         values: of this setting.
         baseline: values of the setting that it is compared with: the best by the validation set.
         metric: that is compared.
-        difference: this setting less the baseline, adjusted for all comparisons of the experiment.
+        difference: this setting minus the baseline, adjusted for all comparisons of the experiment.
     """
 
     values: Values
@@ -135,7 +135,7 @@ class SettingComparison(Record):
 
 
 class TrainingResults(Record):
-    """What an experiment that trains networks found out.
+    """Results of an experiment that trains networks.
 
     Attributes:
         task: of its networks.
@@ -151,7 +151,7 @@ class TrainingResults(Record):
     task: Task
     grid: Names
     settings: Annotated[tuple[SettingResults, ...], FailFast, Field(min_length=1)]
-    outcomes: Outcomes
+    outcomes: StateCounts
     best_setting: Values | None
     comparisons: Annotated[tuple[SettingComparison, ...], FailFast] = ()
 
@@ -161,7 +161,7 @@ class TrainingResults(Record):
         if any(setting.values.keys() != grid for setting in self.settings):
             raise ValueError(f"a setting has values of something else than {sorted(grid)}")
         if self.best_setting is not None and self._find(self.best_setting) is None:
-            raise ValueError("best_setting is none of its settings")
+            raise ValueError("best_setting is not one of its settings")
         return self
 
     @property
@@ -191,7 +191,7 @@ class TrainingResults(Record):
 
 
 class PipelineResults(Record):
-    """What one pipeline does as images get worse; one entry for each strength.
+    """Results of one pipeline across corruption strengths; one entry for each strength.
 
     Attributes:
         replicates: that are done.
@@ -240,8 +240,9 @@ class PipelineComparison(Record):
         metric: "recall".
         paired_over: replicates where there are enough pairs, else test images.
         replicates: that both have done.
-        differences: pipeline less baseline, one for each strength; empty without pairs.
-        significant_from: lowest strength at which the pipeline is significantly better; None if nowhere.
+        differences: pipeline minus baseline, one for each strength; empty without pairs.
+        significant_from: the lowest strength at which the pipeline is significantly better, which may be
+            worse again at a higher one; None if it is better at no strength.
         better_at: strengths at which it is significantly better.
         worse_at: strengths at which it is significantly worse.
     """
@@ -278,7 +279,7 @@ class PipelineComparison(Record):
 
 
 class RobustnessResults(Record):
-    """What an experiment found out that compares pipelines as images get worse.
+    """Results of a robustness experiment: pipelines compared across corruption strengths.
 
     Attributes:
         corruption: registered name or `file.py:name`.
@@ -297,7 +298,7 @@ class RobustnessResults(Record):
     strengths: Strengths
     images: PositiveCount
     baseline: Pipeline
-    outcomes: Outcomes
+    outcomes: StateCounts
     pipelines: Annotated[dict[Pipeline, PipelineResults], Few]
     confusion_matrices: Annotated[dict[Pipeline, ConfusionMatrices], Few]
     comparisons: Annotated[tuple[PipelineComparison, ...], FailFast]
@@ -306,7 +307,7 @@ class RobustnessResults(Record):
     @model_validator(mode="after")
     def _check_consistent(self) -> "RobustnessResults":
         if self.baseline not in self.pipelines:
-            raise ValueError(f"the baseline '{self.baseline}' is none of its pipelines")
+            raise ValueError(f"the baseline '{self.baseline}' is not one of its pipelines")
         n = len(self.strengths)
         for name, pipeline in self.pipelines.items():
             if {len(pipeline.recall), len(pipeline.recall_per_class), len(pipeline.accuracy)} != {n}:
@@ -345,7 +346,7 @@ class SamplerResults(Record):
 
 
 class GenerationResults(Record):
-    """What an experiment found out that draws new images.
+    """Results of a generation experiment: new images drawn by samplers.
 
     Attributes:
         decoder: experiment whose network draws.
@@ -362,7 +363,7 @@ class GenerationResults(Record):
     kind: Literal["generation"] = "generation"
     decoder: str
     classifier: str
-    outcomes: Outcomes
+    outcomes: StateCounts
     samples: PositiveCount
     test_images: PositiveCount
     real_data_frechet: Estimate
@@ -381,8 +382,8 @@ class Timings(Record):
     """Seconds that a run took.
 
     Attributes:
-        total: that somebody waited, over all sessions.
-        experiments: of the trials and evaluations of each experiment, side by side on the workers.
+        total: wall-clock seconds, summed over sessions.
+        experiments: seconds of the trials and evaluations of each experiment, divided by the workers.
     """
 
     total: NonNegative
@@ -394,7 +395,7 @@ AnyExperimentResults = Annotated[ExperimentResults, Field(discriminator="kind")]
 
 
 class Results(Record):
-    """What a run has found out so far. Accuracies, recalls and shares lie in [0, 1].
+    """Results of a run so far. Accuracies, recalls and shares lie in [0, 1].
 
     Attributes:
         study: its name.

@@ -1,10 +1,10 @@
-"""What a run is at: `work/status.json`, `timer.json`, and the progress that is computed from them."""
+"""What a run is doing: `work/status.json`, `timer.json`, and the progress that is computed from them."""
 
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from inklab.records.outcomes import Outcomes
+from inklab.records.outcomes import StateCounts
 from inklab.records.record import (
     MIB,
     Count,
@@ -25,7 +25,7 @@ Kind = Literal["data", "training", "robustness", "generation", "findings"]
 
 
 class RunningJob(Record):
-    """A job that is under way.
+    """A running job.
 
     Attributes:
         job: its name.
@@ -53,15 +53,15 @@ class RunningJob(Record):
 
 
 class LiveStatus(Record):
-    """What the process that drives a run is at (`work/status.json`); nothing depends on it.
+    """What the process that drives a run is doing (`work/status.json`); nothing depends on it.
 
     Attributes:
-        process: its id.
-        host: that it runs on.
+        process: id of the process.
+        host: name of its machine.
         started_at: seconds since 1970.
         planned_at: when jobs were given out, seconds since 1970; None before that.
         estimated_seconds: for all jobs; None before they are planned.
-        running: jobs that are under way.
+        running: the running jobs.
     """
 
     max_bytes: ClassVar[int] = 4 * MIB
@@ -77,10 +77,10 @@ class LiveStatus(Record):
 
 
 class ElapsedTime(Record):
-    """How long somebody waited for a run, over all sessions (`timer.json`).
+    """How long a run took (`timer.json`).
 
     Attributes:
-        seconds: that passed.
+        seconds: wall-clock seconds, summed over sessions.
     """
 
     max_bytes: ClassVar[int] = MIB
@@ -115,25 +115,25 @@ class PendingCommit(Record):
 
 
 class ExperimentProgress(Record):
-    """How far an experiment is.
+    """Progress of an experiment.
 
     Attributes:
         name: of the experiment.
         title: its heading.
         kind: of experiment.
         outcomes: trials and evaluations by state.
-        total: of them.
+        total: number of trials and evaluations.
     """
 
     name: Id
     title: str
     kind: Kind
-    outcomes: Outcomes
+    outcomes: StateCounts
     total: Count
 
 
 class JobProgress(Record):
-    """How far a job is that is under way.
+    """Progress of a running job.
 
     Attributes:
         job: its name.
@@ -160,9 +160,9 @@ class LearningCurve(Record):
         replicate: which repetition.
         finished: whether it has ended.
         epoch: from 1.
-        train_loss: one an epoch.
-        validation_loss: one an epoch, or none.
-        validation_accuracy: one an epoch, or none.
+        train_loss: one value per epoch.
+        validation_loss: one value per epoch, or empty.
+        validation_accuracy: one value per epoch, or empty.
     """
 
     trial: Id
@@ -186,7 +186,7 @@ class Progress(Record):
         done: trials and evaluations that have a final outcome.
         total: of trials and evaluations.
         experiments: in the order of the plan.
-        running: jobs that are under way.
+        running: the running jobs.
         curves: of some trials of each experiment.
     """
 

@@ -16,7 +16,7 @@ from inklab.format import (
 )
 from inklab.metrics import REPORTED_METRIC, SELECTION_METRIC, TABLE_METRICS, get_metric
 from inklab.records.estimates import Difference, Estimate
-from inklab.records.outcomes import CONFIDENT, Outcomes, TrialState
+from inklab.records.outcomes import CONFIDENT, StateCounts, TrialState
 from inklab.records.plan import ExperimentPlan, TrainingPlan
 from inklab.records.results import (
     GenerationResults,
@@ -193,7 +193,7 @@ def settings_table(plan: TrainingPlan, results: TrainingResults) -> Table:
     )  # fmt: skip
 
 
-def _count_trials(outcomes: Outcomes) -> str:
+def _count_trials(outcomes: StateCounts) -> str:
     """Trials that are done of all, and what became of the others."""
     others = [f", {count:,} {state}" for state, count in outcomes.items() if state is not TrialState.DONE]
     return f"{outcomes.get(TrialState.DONE, 0):,} of {sum(outcomes.values()):,}{''.join(others)}"

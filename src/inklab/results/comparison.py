@@ -7,14 +7,14 @@ from inklab.errors import ConfigError
 from inklab.format import format_outcomes
 from inklab.metrics import REPORTED_METRIC, SELECTION_METRIC, TASK_METRICS, Task, get_metric
 from inklab.records.estimates import Difference
-from inklab.records.outcomes import Outcomes, TrialOutcome, count_outcomes
+from inklab.records.outcomes import StateCounts, TrialOutcome, count_outcomes
 from inklab.records.plan import Plan
 from inklab.records.record import Counts, Record
 from inklab.results.summarize import compare_trials
 
 
 class Comparison(Record):
-    """A setting less another, in pairs of equal replicates.
+    """A setting minus another, in pairs of equal replicates.
 
     Attributes:
         a: an experiment, such as "cnn", or one of its settings, such as "l2-sweep:l2=1e-5".
@@ -29,7 +29,7 @@ class Comparison(Record):
     a: str
     b: str
     task: Task
-    outcomes: dict[str, Outcomes]
+    outcomes: dict[str, StateCounts]
     replicates: Counts
     differences: dict[str, Difference]
     better: dict[str, Literal["a", "b"] | None]

@@ -31,6 +31,7 @@ from inklab.records.plan import (
     Setting,
     TrainingPlan,
 )
+from inklab.records.record import RESULTS_FILE, TIMER_FILE
 from inklab.records.results import (
     ConfusionMatrices,
     DataResults,
@@ -85,19 +86,19 @@ def write_results(path: Path, snapshot: Snapshot) -> Results:
     Raises:
         CorruptFileError: a file of the run is damaged.
     """
-    results = results_of(path, snapshot)
-    results.write(path / "results.json")
+    results = compute_results(path, snapshot)
+    results.write(path / RESULTS_FILE)
     return results
 
 
-def results_of(path: Path, snapshot: Snapshot) -> Results:
-    """What a run has found out so far, computed from what was read of its directory.
+def compute_results(path: Path, snapshot: Snapshot) -> Results:
+    """Results of a run so far, computed from what was read of its directory.
 
     Raises:
         CorruptFileError: a file of the run is damaged.
     """
     arrays = StoredArrays(path, snapshot.plan).finished
-    return summarize(snapshot, arrays, _read_elapsed(path / "timer.json"))
+    return summarize(snapshot, arrays, _read_elapsed(path / TIMER_FILE))
 
 
 def summarize(snapshot: Snapshot, arrays: ReadArrays, elapsed: float | None = None) -> Results:
@@ -106,7 +107,7 @@ def summarize(snapshot: Snapshot, arrays: ReadArrays, elapsed: float | None = No
     Args:
         snapshot: the plan, and outcomes as far as they are there.
         arrays: reads the arrays of an evaluation that is done.
-        elapsed: seconds that somebody waited; None for the sum over trials and evaluations.
+        elapsed: wall-clock seconds, summed over sessions; None for the sum over trials and evaluations.
     """
     plan = snapshot.plan
     summaries = {experiment.name: _summarize(experiment, snapshot, arrays) for experiment in plan.experiments}
@@ -345,7 +346,7 @@ class _Robustness:
         return ConfusionMatrices(replicates=tuple(done), by_strength=by_strength)
 
     def compare(self, name: Pipeline) -> PipelineComparison:
-        """A pipeline less the baseline at each strength: one family for Holm's procedure.
+        """A pipeline minus the baseline at each strength: one family for Holm's procedure.
 
         In pairs of replicates where there are enough, else of test images.
         """

@@ -11,6 +11,7 @@ from typing import TypeVar
 import torch
 
 from inklab.errors import InklabError
+from inklab.records.record import PLAN_FILE
 from inklab.run import Run
 from inklab.serve.batcher import Batcher
 from inklab.serve.catalog import Catalog, catalog_of_model, catalog_of_run
@@ -19,7 +20,7 @@ from inklab.serve.middleware import HttpError, Limits, service_unavailable
 from inklab.serve.model_registry import THREADS, ModelRegistry
 from inklab.serve.ood import NEAREST, OodDetector, ReferenceImages
 from inklab.serve.progress_stream import ProgressStream
-from inklab.study.run_directory import PLAN, RunDirectory
+from inklab.study.run_directory import RunDirectory
 
 REFRESH_SECONDS = 2.0  # between two refreshes of the catalog
 MAX_REFRESH_WAIT = 2.0  # seconds that a request waits for a refresh
@@ -50,7 +51,7 @@ class AppState:
         self.limits = limits or Limits()
         self.refresh_seconds, self.max_refresh_wait = REFRESH_SECONDS, MAX_REFRESH_WAIT
         self._path = path
-        run = Run(path) if (path / PLAN).is_file() else None
+        run = Run(path) if (path / PLAN_FILE).is_file() else None
         samples = run.samples() if run else None
         self.batcher = Batcher(self.limits.max_queued_bytes)
         self.registry = ModelRegistry(samples.pixels if samples else None, trust_code, self.batcher.networks)

@@ -91,7 +91,7 @@ class TrainingJob:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """Of trials and evaluations that it computes."""
+        """Ids of the trials or evaluations that it computes."""
         return tuple(trial.id for trial in self.trials)
 
 
@@ -115,7 +115,7 @@ class EvaluationJob:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """Of trials and evaluations that it computes."""
+        """Ids of the trials or evaluations that it computes."""
         return (self.evaluation.id,)
 
 
@@ -132,7 +132,7 @@ class Probing:
 
 @dataclass(frozen=True)
 class Planned:
-    """It is known what is still to be done, and what that costs."""
+    """The remaining work and its cost are known."""
 
     estimate: Cost
 
@@ -181,10 +181,10 @@ class Retried(_OfJob):
 
 @dataclass(frozen=True)
 class Done(_OfJob):
-    """A job has ended, and left what it was to make.
+    """A job finished successfully.
 
     Attributes:
-        drafts: that it made, each in `attempt_dir/<kind>/<id>`.
+        drafts: its results, each in `attempt_dir/<kind>/<id>`.
         attempt_dir: directory of the attempt that ended.
         traits: result of a preflight check; None for other jobs.
     """
@@ -219,7 +219,7 @@ EventCallback = Callable[[Event], None]
 
 
 def ignore_event(event: Event) -> None:
-    """Do nothing: the callback of whoever does not want to know."""
+    """Do nothing: the default callback."""
 
 
 # ---------------------------------------------------------------- what jobs need
@@ -227,15 +227,15 @@ def ignore_event(event: Event) -> None:
 
 @dataclass(frozen=True)
 class JobContext:
-    """What every job of a run needs; small, since it is sent to each worker.
+    """Settings that all jobs of a run share; small, since they are sent to each worker.
 
     Attributes:
         seed: root of all randomness.
         labels: names of the classes.
         numerics: version of the computation.
-        threads: of each worker.
+        threads: number of threads of each worker.
         trust_code: the user's own code that the study names, and that may therefore be run.
-        checkpoint_every: seconds; None leaves it to what a checkpoint costs.
+        checkpoint_every: seconds between checkpoints; None derives them from the cost of one.
     """
 
     run_path: Path
@@ -254,7 +254,7 @@ class JobContext:
         return RunDirectory(self.run_path)
 
     def identity(self, trial: Trial) -> TrialIdentity:
-        """What the outcome of a trial says whatever became of it."""
+        """The fields that identify a trial in its outcome, whatever its state."""
         return TrialIdentity(
             id=trial.id, config=trial.config, replicate=trial.replicate,
             seed=self.seed, data_sha256=self.data_sha256, numerics=self.numerics,

@@ -35,11 +35,11 @@ from inklab.study.spec import (
 from inklab.training.objectives import objectives
 from inklab.training.recipe_files import read_recipe_file
 
-DEFAULT_VALIDATION_SHARE = 12
-"""One training image in so many is held out: 5,000 of MNIST's 60,000."""
+VALIDATION_DIVISOR = 12
+"""By default, 1 in 12 training images is held out: 5,000 of MNIST's 60,000."""
 
-MIN_VALIDATION = 500
-"""But so many where that is no more than an eighth: mnist-5k's 350 / 50 / 100 a class."""
+MIN_VALIDATION, MIN_VALIDATION_DIVISOR = 500, 8
+"""Hold out at least 500 images, unless that exceeds one eighth of them (50 a class of mnist-5k)."""
 
 MAX_REPORTED = 10
 MAX_VALUE_LENGTH = 60
@@ -527,7 +527,8 @@ def default_validation(n_train_images: int) -> int:
         >>> default_validation(60_000), default_validation(4_000), default_validation(100)
         (5000, 500, 12)
     """
-    return max(n_train_images // DEFAULT_VALIDATION_SHARE, min(MIN_VALIDATION, n_train_images // 8))
+    at_least = min(MIN_VALIDATION, n_train_images // MIN_VALIDATION_DIVISOR)
+    return max(n_train_images // VALIDATION_DIVISOR, at_least)
 
 
 def _data_info(dataset: Dataset, parts: Split) -> DataInfo:

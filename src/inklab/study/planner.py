@@ -52,10 +52,10 @@ NUMERICS = 3
 """Raised by every change that may move a number; part of each id, so old and new outcomes never mix."""
 
 CACHE_BYTES = 12_000_000
-"""Bytes of weights, gradients and the optimizer's state that a population may have."""
+"""Memory budget for one population's weights, gradients and optimizer state, in bytes."""
 
 BYTES_SGD, BYTES_ADAM = 8, 16
-"""A parameter: fp32 master, bf16 copy, bf16 gradient; Adam's two moments."""
+"""Bytes per parameter: fp32 master, bf16 copy, bf16 gradient; Adam's two moments."""
 
 MAX_POPULATION = 8
 
@@ -77,7 +77,7 @@ def plan_study(
         data: of the data set.
         execution: how the run is carried out.
         networks: results of the preflight checks of all `distinct_configs`, by `preflight_key`.
-        command: what to type to have all of this again.
+        command: the command that reproduces this run.
 
     Raises:
         ConfigError: an experiment names something that does not exist, or that does not fit.
@@ -306,7 +306,7 @@ class Planner:
         if len(settings) > 1:
             raise ConfigError(
                 f"experiment '{name}' has {len(settings)} settings, so it can't be part of a pipeline; make "
-                "an experiment of the one that you want",
+                "an experiment with one of them",
                 key=name,
             )
         return settings[0]

@@ -19,9 +19,10 @@ from inklab.records.outcomes import (
     read_evaluation_outcome,
 )
 from inklab.records.plan import GenerationEvaluation, Plan, RobustnessEvaluation
+from inklab.records.record import PLAN_FILE, TIMER_FILE
 from inklab.records.status import Draft, ElapsedTime, PendingCommit
 
-PLAN, LOCK, LOCK_HOLDER = "plan.json", ".lock", ".lock-holder"
+LOCK, LOCK_HOLDER = ".lock", ".lock-holder"
 CHECKPOINTS, COMMIT = "checkpoints", "pending_commit.json"
 """In the directory of an attempt: its checkpoints; what the runner has begun to commit of it."""
 
@@ -48,7 +49,7 @@ class RunDirectory:
         run_directory = cls(path)
         if not run_directory.has_plan:
             raise RunError(
-                f"'{path}' is not a run: it has no plan.json. Name a run directory, such as runs/latest."
+                f"'{path}' is not a run: it has no {PLAN_FILE}. Name a run directory, such as runs/latest."
             )
         return run_directory
 
@@ -67,7 +68,7 @@ class RunDirectory:
     @property
     def has_plan(self) -> bool:
         """Whether the run has got as far as a plan."""
-        return (self.path / PLAN).is_file()
+        return (self.path / PLAN_FILE).is_file()
 
     def model_dir(self, trial: str) -> Path:
         """Where a trial's trained model lies."""
@@ -85,7 +86,7 @@ class RunDirectory:
             CorruptFileError: `plan.json` is damaged.
         """
         with gc_paused():
-            return Plan.read(self.path / PLAN)
+            return Plan.read(self.path / PLAN_FILE)
 
     def outcome(self, id: str) -> TrialOutcome | None:
         """What became of a trial; None if nothing yet.
@@ -179,8 +180,8 @@ class RunDirectory:
         shutil.rmtree(attempt_dir.parent, ignore_errors=True)
 
     def add_elapsed(self, seconds: float) -> None:
-        """Add to the time that somebody waited for this run."""
-        path = self.path / "timer.json"
+        """Add a session's wall-clock seconds to those of the run."""
+        path = self.path / TIMER_FILE
         earlier = ElapsedTime.read(path).seconds if path.is_file() else 0.0
         ElapsedTime(seconds=earlier + seconds).write(path)
 

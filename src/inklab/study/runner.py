@@ -1,8 +1,9 @@
-"""Runs a study: plans it, has what is missing computed, commits outcomes, writes results."""
+"""Runs a study: plans it, computes what is missing, commits outcomes, writes results."""
 
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from inklab.errors import RunError
 from inklab.records.outcomes import TrialOutcome, TrialState, WrittenState, failed_evaluation
 from inklab.records.plan import ExecutionConfig, NetworkTraits, Plan
 from inklab.records.recipe import TrialConfig
+from inklab.records.record import PLAN_FILE, RESULTS_FILE
 from inklab.records.results import Results
 from inklab.results.summarize import write_results
 from inklab.study.executor import Executor, ExecutorFactory, LocalExecutor
@@ -31,8 +33,8 @@ from inklab.study.jobs import (
     write_samples,
     write_split_arrays,
 )
-from inklab.study.load import LoadedStudy
-from inklab.study.planner import NUMERICS, Planner, distinct_configs, plan_study
+from inklab.study.load import LoadedStudy, check_names
+from inklab.study.planner import NUMERICS, Planner, distinct_configs, plan_study, run_id
 from inklab.study.resources import (
     Cost,
     ExecutionOptions,
@@ -133,8 +135,8 @@ class StudyRunner:
         run_directory: of the run.
         options: how the study is to be run; what is left open is decided by what this machine is fast at.
         on_event: called with everything that happens.
-        command: what to type to have all of this again; part of the plan and the report.
-        executor: makes what runs the jobs.
+        command: the command that reproduces this run; part of the plan and the report.
+        executor: makes the executor that runs the jobs.
     """
 
     study: LoadedStudy
@@ -151,23 +153,30 @@ class StudyRunner:
             ConfigError: the study can't be planned.
             RunError: the directory holds another study, or can't become a run directory.
         """
+        earlier = self._earlier_plan()
         # Trials are planned before networks are checked, so mistakes are found without a worker.
-        Planner(self.study.spec, self.study.data, self._execution(measure=False)).experiments()
+        Planner(self.study.spec, self.study.data, self._execution(earlier, measure=False)).experiments()
         self.run_directory.check_writable()
-        self._check_same_study()
+        self._check_same_study(earlier)
 
     def dry_run(self) -> tuple[Plan, Cost]:
-        """The plan and what is still to be done of it; checks networks in this process and writes nothing."""
-        from inklab.study.load import check_names
-        from inklab.training.preflight import preflight
+        """The plan and the cost of what is missing; checks networks in this process and writes nothing.
 
+        Raises:
+            ConfigError: the study can't be planned.
+            RunError: see `check`.
+        """
+        from inklab.training.preflight import preflight  # torch: a run checks networks in its workers
+
+        self.check()
         check_names(self.study.spec)
-        execution, data = self._execution(), self.study.data
+        earlier, data = self._earlier_plan(), self.study.data
+        execution = self._execution(earlier)
         networks = {
             key: preflight(config, data.shape, data.n_classes)
             for key, config in self._configs(execution).items()
         }
-        plan = self._plan(execution, networks)
+        plan = self._plan(execution, networks, earlier)
         return plan, estimate_cost(plan, self._scheduler(plan).pending)
 
     def run(self) -> Results:
@@ -179,30 +188,28 @@ class StudyRunner:
         Raises:
             RunError: another process runs in this directory, or a network fails before training.
             ConfigError: the study can't be planned.
-            WriteError: the disk refuses; what is finished is kept, and checkpoints of the rest.
-            KeyboardInterrupt: likewise.
+            WriteError: the disk refuses; finished work and checkpoints of the rest are kept.
+            KeyboardInterrupt: the user interrupts the run; the same is kept.
         """
         self.check()
         with self.run_directory.locked():
-            execution, started = self._execution(), time.monotonic()
+            earlier = self._earlier_plan()
+            execution, started = self._execution(earlier), time.monotonic()
             try:
-                self.run_directory.recover_commits()
-                plan = self._plan_again(execution)
-                if plan and not self._scheduler(plan).pending:
-                    self._finish(plan)
-                else:
-                    self._compute(execution, plan)
-            finally:
-                self._write_results(time.monotonic() - started)
-                self.run_directory.cleanup()
-        return Results.read(self.run_directory.path / "results.json")
+                self._run_missing(execution, earlier)
+            except BaseException:
+                with suppress(Exception):  # what stopped the run is reported, not what follows from it
+                    self._end_session(started)
+                raise
+            self._end_session(started)
+        return Results.read(self.run_directory.path / RESULTS_FILE)
 
     # ------------------------------------------------------------ how it is run
 
-    def _execution(self, *, measure: bool = True) -> ExecutionConfig:
+    def _execution(self, earlier: Plan | None, *, measure: bool = True) -> ExecutionConfig:
         """How this run is carried out: as it was begun, else by what this machine is fast at."""
-        if plan := self._earlier_plan():
-            return resolve_against_plan(plan.execution, self.options)
+        if earlier:
+            return resolve_against_plan(earlier.execution, self.options)
         if measure:
             profile = load_or_measure_profile(lambda: self.on_event(Probing()))
         else:
@@ -212,11 +219,9 @@ class StudyRunner:
     def _earlier_plan(self) -> Plan | None:
         return self.run_directory.plan() if self.run_directory.has_plan else None
 
-    def _check_same_study(self) -> None:
+    def _check_same_study(self, plan: Plan | None) -> None:
         """A directory given with --run-dir must not mix studies."""
-        plan, study = self._earlier_plan(), self.study
-        question = (study.spec.name, study.profile, study.data.sha256, study.spec.seed)
-        if plan and (plan.study, plan.profile, plan.data.sha256, plan.seed) != question:
+        if plan and run_id(plan.study, plan.profile, plan.data.sha256, plan.seed) != self.study.id:
             raise RunError(
                 f"'{self.run_directory.path}' holds study '{plan.study}' (profile {plan.profile}, data "
                 f"{plan.data.dataset}, seed {plan.seed}). Name another directory with --run-dir."
@@ -227,20 +232,22 @@ class StudyRunner:
     def _configs(self, execution: ExecutionConfig) -> dict[str, TrialConfig]:
         return distinct_configs(self.study.spec, self.study.data, execution)
 
-    def _plan(self, execution: ExecutionConfig, networks: dict[str, NetworkTraits]) -> Plan:
-        earlier, study = self._earlier_plan(), self.study
+    def _plan(
+        self, execution: ExecutionConfig, networks: dict[str, NetworkTraits], earlier: Plan | None
+    ) -> Plan:
+        study = self.study
         command, note = self.command, study.data.note
         if earlier:  # a resume loads the data set by the name of what was really loaded, which has no note
             command, note = command or earlier.command, note or earlier.data.note
         data = study.data.model_copy(update={"note": note})
         return plan_study(study.spec, study.profile, data, execution, networks, command=command)
 
-    def _plan_again(self, execution: ExecutionConfig) -> Plan | None:
+    def _plan_again(self, execution: ExecutionConfig, earlier: Plan | None) -> Plan | None:
         """The plan, if earlier sessions have checked all of its networks; else None."""
-        earlier, needed = self._earlier_plan(), self._configs(execution)
+        needed = self._configs(execution)
         if earlier is None or not needed.keys() <= earlier.networks.keys():
             return None
-        return self._plan(execution, {key: earlier.networks[key] for key in needed})
+        return self._plan(execution, {key: earlier.networks[key] for key in needed}, earlier)
 
     def _scheduler(self, plan: Plan) -> Scheduler:
         return Scheduler(plan, self.run_directory.states(plan))
@@ -260,21 +267,30 @@ class StudyRunner:
 
     # ------------------------------------------------------------ running
 
+    def _run_missing(self, execution: ExecutionConfig, earlier: Plan | None) -> None:
+        """Compute what is missing, after what a killed process had begun to commit."""
+        self.run_directory.recover_commits()
+        plan = self._plan_again(execution, earlier)
+        if plan and not self._scheduler(plan).pending:
+            self._finish(plan)
+        else:
+            self._compute(execution, plan, earlier)
+
     def _finish(self, plan: Plan) -> None:
         """Nothing is missing: write the plan, whose words may have changed."""
         self._write_plan(plan)
         self.on_event(Planned(estimate_cost(plan, ())))
         shutil.rmtree(self.run_directory.work, ignore_errors=True)
 
-    def _compute(self, execution: ExecutionConfig, plan: Plan | None) -> None:
-        """Have all that is missing computed, planned again only if a network has changed."""
+    def _compute(self, execution: ExecutionConfig, plan: Plan | None, earlier: Plan | None) -> None:
+        """Run all that is missing, planned again only if a network has changed."""
         self.run_directory.cleanup()
         write_split_arrays(self.run_directory, self.study.split)
         context = self._job_context(execution)
         with self.executor(context, self.run_directory.work, execution.workers) as executor:
             networks = self._preflight(executor, execution)
             if plan is None or plan.networks != networks:
-                plan = self._plan(execution, networks)
+                plan = self._plan(execution, networks, earlier)
             write_samples(self.run_directory, self.study.split.train)
             self._write_plan(plan)
             self._run_jobs(executor, plan, context)
@@ -294,6 +310,7 @@ class StudyRunner:
         for job, reason in scheduler.blocked():
             self.run_directory.record(failed_evaluation(job.evaluation, reason))
             scheduler.ended(job, {job.evaluation.id: TrialState.FAILED})
+            self.on_event(Failed(job, reason))
         for ready in scheduler.ready():
             executor.submit(ready)
 
@@ -326,15 +343,22 @@ class StudyRunner:
         data = spec.data.model_copy(update={"dataset": self._dataset_name()})
         saved = SavedStudy(profile=self.study.profile, study=spec.model_copy(update={"data": data}))
         saved.write(self.run_directory.path / "study.json")
-        plan.write(self.run_directory.path / "plan.json")
+        plan.write(self.run_directory.path / PLAN_FILE)
 
     def _dataset_name(self) -> str:
         """What a resume is to load: what was really loaded, wherever it is resumed from."""
         name = self.study.data.dataset
         return str(Path(name).resolve()) if name not in datasets and Path(name).exists() else name
 
+    def _end_session(self, started: float) -> None:
+        """Write results, and clean up even if that fails."""
+        try:
+            self._write_results(time.monotonic() - started)
+        finally:
+            self.run_directory.cleanup()
+
     def _write_results(self, seconds: float) -> None:
-        """Write results also of a run that was interrupted, and add to the time that somebody waited."""
+        """Write results, also of an interrupted run, and add to its wall-clock seconds."""
         if self.run_directory.has_plan:
             self.run_directory.add_elapsed(seconds)
             write_results(self.run_directory.path, self.run_directory.snapshot())

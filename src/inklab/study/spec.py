@@ -41,7 +41,7 @@ class ReferenceSpec(Record):
 
     Attributes:
         source: whose numbers these are.
-        values: metric name to value, shares in [0, 1].
+        values: metric values by name; accuracies are shares in [0, 1].
         notes: what differs in protocol, one note an entry.
         epochs: of their training, if known; the plan notes where a study trains for fewer or more.
     """
@@ -223,7 +223,7 @@ class RobustnessExperiment(Experiment):
     @model_validator(mode="after")
     def _check_baseline(self) -> "RobustnessExperiment":
         if self.baseline not in self.pipelines:
-            raise ValueError(f"the baseline '{self.baseline}' is none of its pipelines")
+            raise ValueError(f"the baseline '{self.baseline}' is not one of its pipelines")
         return self
 
 
