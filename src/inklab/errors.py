@@ -31,8 +31,8 @@ class InklabError(Exception):
     """A problem in one line: what was given, what is allowed, the nearest valid name, what to do.
 
     Args:
-        message: that line.
-        key: what is wrong: a dotted key such as "recipe.rate", or a name that does not exist.
+        message: the problem in one line.
+        key: what is wrong: a dotted key such as "recipe.learning_rate", or a name that does not exist.
         suggestion: the nearest valid key, name or value; "" if none is near.
     """
 
@@ -94,7 +94,7 @@ class WriteError(InklabError, OSError):
     """A file can't be written; no earlier file is lost.
 
     Args:
-        path: of the file.
+        path: the file.
         error: what the operating system reported.
     """
 

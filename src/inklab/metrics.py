@@ -37,7 +37,7 @@ class Metric:
         in_tables: splits in the report's tables; "" is a metric without a split.
         in_show: splits that `inklab show` prints.
         in_findings: splits that findings mention.
-        split: of this metric; None for a row of `METRICS` and for a metric without a split.
+        split: the metric's split; None for a row of `METRICS` and for a metric without a split.
     """
 
     key: str
@@ -137,8 +137,8 @@ REPORTED_METRIC: dict[Task, str] = {"classification": "test_accuracy", "denoisin
 def get_metric(name: str) -> Metric:
     """A metric by name, with or without a split in front, such as `recall` or `test_accuracy`.
 
-    A name that no row has, such as a metric of your own, is taken as it is: a share if it ends like one, else
-    a plain number without a better direction.
+    Unknown names get defaults: a share where higher is better if the name ends with one of `SHARE_SUFFIXES`,
+    else a plain number without a better direction.
 
     Example:
         >>> metric = get_metric("test_accuracy")

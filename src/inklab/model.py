@@ -1,4 +1,6 @@
-"""A trained network as files: `model.json` and `weights.safetensors`, with everything that using it needs.
+"""Save, load and apply trained models.
+
+A trained model is a directory with `model.json` and `weights.safetensors`: all that using it needs.
 
 A checkpoint, which continues a training, is something else and stays in the run directory's `work/`.
 """
@@ -34,13 +36,13 @@ class TrainedModel:
 
     Attributes:
         net: normalization and network, in evaluation mode; maps images in [0, 1] to logits.
-        network: that it is built from.
+        network: the configuration that the network is built from.
         shape: channels, height, width of its images.
         labels: a name for each class.
         task: "classification" or "denoising".
         preprocessing: how any picture becomes an image of its training data.
         provenance: where it comes from.
-        metrics: by name, shares in [0, 1].
+        metrics: metric values by name; accuracies are shares in [0, 1].
     """
 
     net: NormalizedModel
@@ -102,7 +104,7 @@ class TrainedModel:
         """Read a trained model and check it against its manifest. Nothing is unpickled.
 
         Args:
-            folder: where its two files are.
+            folder: directory with model.json and weights.safetensors.
             trust_code: code of your own that may be run, such as "my_net.py:Net". A manifest may come from
                 anywhere, so the code that it names is run only if you name it too.
 
@@ -166,7 +168,7 @@ class TrainedModel:
         return torch.softmax(self.logits(images), dim=1)
 
     def denoise(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """Images in [0, 1] that are computed from corrupted images in [0, 1].
+        """Denoise images; input and output in [0, 1].
 
         Raises:
             ModelMismatchError: it is a classifier.
@@ -188,7 +190,9 @@ def _check_code(manifest: ModelManifest, folder: Path, trust_code: Collection[st
         )
     if manifest.network.is_user_code and name not in trust_code:
         raise ConfigError(
-            f"loading '{folder}' runs the code '{name}'; if you trust it, add --trust-code {name}", key=name
+            f"loading '{folder}' runs the code '{name}'; if you trust it, add --trust-code {name}, "
+            f"or trust_code=['{name}'] in Python",
+            key=name,
         )
 
 

@@ -57,7 +57,7 @@ class Seed:
     def as_global(self) -> Iterator[None]:
         """Seed the global generators of torch, NumPy and Python, and restore their states afterwards.
 
-        For other people's code; inklab itself never draws from them.
+        For third-party code; inklab itself never draws from them.
         """
         import torch
 
@@ -74,7 +74,7 @@ class Seed:
 
 
 def global_states() -> list[object]:
-    """The states of the global generators; they change when somebody's code draws from them."""
+    """The states of the global generators; they change when third-party code draws from them."""
     import torch
 
     numpy_state = np.random.get_state(legacy=True)  # noqa: NPY002

@@ -154,7 +154,7 @@ ERRORS = {
     "train no_net.py:Net --data toy.npz": (2, "'no_net.py'",),
     "data check short": (4, "train-images-idx3-ubyte", "656", "116"),
     "data check huge": (4, "train-images-idx3-ubyte",),
-    "data check objects.npz": (4, "'objects.npz'", "allow_pickle"),
+    "data check objects.npz": (4, "'objects.npz'", "Python objects"),
     "data check noise.npz": (4, "'noise.npz'",),
     "data check weights.pkl": (4, "'weights.pkl'",),
     "data check empty class": (4, "'b'",),

@@ -70,7 +70,7 @@ def _run(words: list[str], debug: bool) -> int:
     except InklabError as error:
         return _fail(str(error), error.exit_code, debug)
     except TyperException as error:
-        return _fail(f"{error.format_message()} See inklab --help.", EXIT_USAGE, debug)
+        return _fail(f"{_usage_message(error)} See inklab --help.", EXIT_USAGE, debug)
     except (KeyboardInterrupt, Abort):
         return _fail(INTERRUPTED, EXIT_INTERRUPTED, debug)
     except BrokenPipeError:  # as in `inklab show | head`
@@ -94,6 +94,12 @@ def _invoke(words: list[str]) -> int:
     except typer.Exit as end:
         code = end.exit_code
     return code if isinstance(code, int) else EXIT_OK
+
+
+def _usage_message(error: TyperException) -> str:
+    """What typer reports, as a sentence in inklab's words rather than pydantic's."""
+    message = error.format_message().replace("Value error, ", "").replace(": Input should", ": should")
+    return message if message.endswith((".", "?")) else f"{message}."
 
 
 def _fail_internally(error: Exception, debug: bool) -> int:

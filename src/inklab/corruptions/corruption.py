@@ -24,9 +24,9 @@ class Corruption:
 
     Attributes:
         name: what studies and the command line call it.
-        unit: of the strength, as an axis label.
-        strengths: where a curve is measured by default; rising, starts at 0.
-        max_strength: the largest strength that makes sense; anything above is refused.
+        unit: unit of the strength, as an axis label.
+        strengths: strengths of the default curve; rising, starting at 0.
+        max_strength: largest allowed strength; larger values raise OutOfRangeError.
         fn: the function itself, which checks nothing; `__call__` does.
 
     Example:
@@ -114,11 +114,12 @@ def corruption(
 
     Args:
         name: what studies and the command line call it.
-        unit: of the strength, as an axis label.
-        strengths: where a curve is measured by default; rising, starts at 0.
-        max_strength: the largest strength allowed.
+        unit: unit of the strength, as an axis label.
+        strengths: strengths of the default curve; rising, starting at 0.
+        max_strength: largest allowed strength; larger values raise OutOfRangeError.
 
-    A complete extension, in any file of this package (`docs/corruptions.md` has a tested copy):
+    A complete extension, in any file of this package (`docs/corruptions.md` has a tested copy); also add a
+    card, `docs/corruptions/fog.md`:
 
         @corruption("fog", unit="share of white mixed in", strengths=(0.0, 0.2, 0.4), max_strength=1.0)
         def fog(images, strength, rng):

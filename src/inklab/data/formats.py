@@ -149,7 +149,7 @@ def load_idx(path: Path, *, seed: int, name: str) -> Dataset:
     Args:
         path: the images.
         seed: the root seed.
-        name: of the dataset.
+        name: name of the dataset.
 
     Raises:
         DataError: the file is not named as an images file, or its labels are not next to it.
@@ -205,6 +205,7 @@ KEYS = (
     ("x_train", "y_train", "x_test", "y_test"),
     ("images", "labels"),
 )
+CONVERT = "save images as uint8, 0 to 255, and labels as integers"
 
 
 def load_npz(path: Path, *, seed: int) -> Dataset:
@@ -255,23 +256,22 @@ def read_npz(path: Path) -> dict[str, Array]:
     except OSError as error:
         raise DataError(f"'{path}' can't be read: {error.strerror or error}") from error
     except Exception as error:  # zipfile and NumPy raise a dozen types on damaged bytes
+        reason = "it contains Python objects" if "allow_pickle" in str(error) else error
         raise CorruptFileError(
-            f"'{path}' is not a complete .npz file of plain arrays ({error}); save it again with numpy.savez"
+            f"'{path}' is not a complete .npz file of plain arrays ({reason}); save it again with numpy.savez"
         ) from error
 
 
 def _check_integers(array: Array, name: str) -> Array:
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "uib":
         kind = array.dtype if isinstance(array, np.ndarray) else "no array"
-        raise DataError(f"{name} is {kind}; only integers are read, images as uint8")
+        raise DataError(f"{name} is {kind}; {CONVERT}")
     return array
 
 
 def _labeled_images(pixels: Array, labels: Array, name: str) -> ImageSet:
     if pixels.dtype != np.uint8:
-        raise DataError(
-            f"{name} is {describe(pixels)}; images must be uint8, 0 to 255: convert them before saving"
-        )
+        raise DataError(f"{name} is {describe(pixels)}; {CONVERT}")
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]  # as Keras stores them
     if labels.ndim != 1 or not np.array_equal(labels, labels.astype(np.int64)):
@@ -306,7 +306,7 @@ def load_image_folder(path: Path, *, seed: int, preprocessing: Preprocessing | N
     are preprocessed as MNIST was made: ink detected, cropped, scaled and centered in 28 x 28.
 
     Args:
-        path: of the directory.
+        path: the directory.
         seed: the root seed.
         preprocessing: in place of the one that suits the sizes.
 

@@ -36,7 +36,7 @@ class DownloadSpec:
     """Four IDX files named as those of MNIST, where they are published, and their checksums.
 
     Attributes:
-        name: of the dataset, and of its directory in the data directory and the cache.
+        name: name of the dataset, and of its directory in the data directory and the cache.
         mirrors: URLs without the file's name, in order of preference.
         labels: the names of the classes.
         preprocessing: how any picture becomes an image of this form.

@@ -28,7 +28,7 @@ def open_image(source: Path | bytes, *, name: str | None = None, max_pixels: int
     Args:
         source: a path, or the bytes of a file.
         name: what messages call it; the path by default.
-        max_pixels: that are decoded, at most 64 million.
+        max_pixels: largest number of pixels that is decoded, at most 64 million.
 
     Raises:
         DataError: there is no such file, or it can't be read.
@@ -41,6 +41,8 @@ def open_image(source: Path | bytes, *, name: str | None = None, max_pixels: int
         (3, 2)
     """
     name = name or ("the picture" if isinstance(source, bytes) else f"'{source}'")
+    if isinstance(source, Path) and source.is_dir():
+        raise DataError(f"{name} is a directory; name a picture file")
     try:
         content = source if isinstance(source, bytes) else read_bytes_capped(source, MAX_FILE_BYTES)
     except OSError as error:

@@ -62,7 +62,7 @@ def robustness_curve(
         classify: maps `(b, c, h, w)` images in [0, 1] to `(b, k)` logits, k at most 256.
         pixels: `(n, c, h, w)` bytes.
         labels: `(n,)` integers in [0, k), every class at least once.
-        corruption: of the images.
+        corruption: corruption of the images.
         strengths: in the corruption's unit; its own `strengths` if left out.
         seed: the source of the noise.
         denoise: maps images in [0, 1] to images in [0, 1] of the same shape, as a denoiser with its sigmoid

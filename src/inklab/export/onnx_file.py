@@ -97,13 +97,13 @@ class GraphPart(Record):
     Attributes:
         name: its experiment, or the filter's name.
         filter: what the filter does; None for a network, which has all the following.
-        network: that it is built from.
-        task: of the network.
+        network: the configuration that the network is built from.
+        task: task of the network.
         normalize: in front of the network.
         metrics: of this network, by name.
         provenance: where it comes from.
-        weights_sha256: of its weights as safetensors: that of `weights.safetensors`.
-        source_sha256: of the user's file behind the network.
+        weights_sha256: SHA-256 of `weights.safetensors`.
+        source_sha256: SHA-256 of the user's file behind the network.
     """
 
     name: Annotated[str, Field(max_length=512)]
@@ -124,10 +124,10 @@ class ParityReport(Record):
         images: different inputs that were compared, each in batches of every size.
         real_images: how many of them were real images, or their codes.
         kinds: of inputs.
-        batch_sizes: that were compared.
+        batch_sizes: the compared batch sizes.
         max_difference: largest absolute difference by output.
         max_relative: the same in the unit of `tolerance`.
-        tolerance: that was allowed.
+        tolerance: the largest allowed difference.
     """
 
     images: Count
@@ -149,7 +149,7 @@ class GraphMetadata(Record):
         shape: channels, height, width of its images.
         preprocessing: how any picture becomes such an image.
         parts: in the order in which an image passes them.
-        data_sha256: of the data set that its last part was trained on.
+        data_sha256: SHA-256 of the data set that its last part was trained on.
         inklab: version that exported it.
         code_size: of a decoder, units of a code.
         parity: the comparison with the original; None before it.
@@ -194,7 +194,7 @@ class GraphMetadata(Record):
 
         Args:
             entries: field to JSON text.
-            path: of the file, for messages.
+            path: the file, for messages.
 
         Raises:
             CorruptFileError: an entry is missing, unknown, no JSON, or outside its range.
@@ -342,7 +342,7 @@ class OnnxNetwork:
     """A classifier or pipeline in an ONNX file.
 
     Attributes:
-        path: of the file.
+        path: the file.
         session: the graph.
         metadata: of a file that inklab wrote; None for any other.
     """
@@ -568,7 +568,7 @@ def predict_file(path: Path, pictures: Sequence[Path]) -> FilePredictions:
     """Classify pictures by an ONNX file, in a process with limits of memory and time.
 
     Args:
-        path: of the file.
+        path: the file.
         pictures: image files.
 
     Raises:

@@ -40,7 +40,7 @@ class Selection:
     Attributes:
         parts: one, or those of a pipeline, in the order in which an image passes them.
         run: where they come from; None for a model outside a run.
-        folder: of the model, if there is one part.
+        folder: directory of the model, if there is one part.
         decoder: whether only the decoder is exported.
     """
 
@@ -111,7 +111,7 @@ def select_experiment(run: Run, experiment: str | None = None, *, decoder: bool 
     """The model of an experiment; if none is named, of the first classifier, or for a decoder denoiser.
 
     Args:
-        run: that trained it.
+        run: the run that trained it.
         experiment: its name, or one of its settings.
         decoder: whether only the decoder is exported.
 

@@ -75,9 +75,9 @@ class DenseNetwork:
 
     Attributes:
         mean: subtracted from the pixels.
-        std: that pixels are divided by.
+        std: divisor of the pixels.
         layers: in their order.
-        manifest: of the trained model.
+        manifest: manifest of the trained model.
     """
 
     mean: float
@@ -116,7 +116,7 @@ def read_dense(directory: Path, *, max_bytes: int) -> DenseNetwork:
     """The network of a trained model, if all its layers are dense.
 
     Args:
-        directory: of the trained model.
+        directory: directory of the trained model.
         max_bytes: of weights that are read.
 
     Raises:
@@ -184,12 +184,12 @@ class PadSection:
     Attributes:
         subject: what one draws, such as "digit".
         labels: name of each class.
-        classifier: that predicts the class.
+        classifier: network that predicts the class.
         denoiser: in front of it; None if there is none.
         detects_ood: whether drawings unlike the training images are recognized.
         data: networks and examples, as JSON.
-        script: that runs in the page.
-        sha256: of the script, as a content security policy names it.
+        script: script that runs in the page.
+        sha256: SHA-256 of the script, as a content security policy names it.
     """
 
     subject: str
@@ -302,7 +302,7 @@ def ood_threshold(denoiser: DenseNetwork, pixels: UInt8[np.ndarray, "n 1 h w"]) 
     alarms, because it is confident about nonsense.
 
     Args:
-        denoiser: that reconstructs.
+        denoiser: network that reconstructs.
         pixels: the run's samples, training images.
 
     Returns:

@@ -60,7 +60,7 @@ class Notice:
     """A diagnosis as the page shows it.
 
     Attributes:
-        name: of the diagnosis.
+        name: name of the diagnosis.
         message: what was measured.
         advice: what to do.
         evidence: the numbers of the first trial, by name.
@@ -81,7 +81,7 @@ class Section:
     Attributes:
         anchor: id in the page.
         title: heading.
-        question: of the study.
+        question: question of the study.
         method: how it was done.
         status: how far it is; "" if all is done.
         sentence: what came out.

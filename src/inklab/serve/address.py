@@ -26,7 +26,7 @@ class BindAddress:
     Attributes:
         host: an address of this machine; with any but a loopback address, a token is needed.
         port: 0 takes a free one.
-        token: that requests must have; None if they need none.
+        token: token that requests must have; None if they need none.
         allowed_hosts: names of the server, besides those of the loopback and `host`.
     """
 
@@ -125,7 +125,7 @@ class AllowedHosts:
 
         Args:
             address: with the names that the user allows.
-            port: that it got.
+            port: the port that it got.
 
         Raises:
             ConfigError: one of them is no host name.

@@ -26,11 +26,11 @@ class Catalog:
         labels: a name for each class.
         preprocessing: how any picture becomes an image.
         models: trained models by id.
-        pipelines: that can be asked.
+        pipelines: pipelines that can be used.
         accuracies: of pipelines on the clean test set, where they are known.
         robustness: the study's first robustness experiment; None if there is none.
         generation: the study's first generation experiment; None if there is none.
-        curves: of the first robustness experiment with results; None if there are none.
+        curves: curves of the first robustness experiment with results; None if there are none.
         skipped: experiments whose model can't be used, and why.
     """
 

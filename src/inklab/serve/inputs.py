@@ -105,7 +105,7 @@ def corrupt_pixels(
         pixels: bytes.
         name: of a registered corruption.
         strength: in its unit.
-        seed: of the draws.
+        seed: seed of the draws.
 
     Raises:
         UnknownNameError: there is no such corruption.

@@ -43,16 +43,17 @@ class Limits:
 
     Attributes:
         max_body_bytes: of a request. A photo of 12 megapixels has 3 to 5 MB, a third more as base64.
-        body_seconds: within which a body must arrive.
-        response_seconds: within which a response must be complete, waiting included.
-        max_connections: open at once; further ones get status 503 from uvicorn.
-        max_header_bytes: of a request's line and headers together.
-        max_subscribers: of the study's progress.
-        max_images: of one request.
-        max_samples: new images of one request.
-        max_picture_pixels: of a picture to preprocess. It takes 18 bytes a pixel, one picture at a time.
-        max_queued_pictures: that wait for preprocessing.
-        max_queued_bytes: of images that wait for networks, as floats.
+        body_seconds: time limit for the arrival of a body.
+        response_seconds: time limit for a complete response, waiting included.
+        max_connections: largest number of open connections; further ones get status 503 from uvicorn.
+        max_header_bytes: largest size of a request's line and headers together.
+        max_subscribers: largest number of subscribers to the study's progress.
+        max_images: largest number of images in one request.
+        max_samples: largest number of new images in one request.
+        max_picture_pixels: largest number of pixels of a picture to preprocess. It takes 18 bytes a pixel,
+            one picture at a time.
+        max_queued_pictures: largest number of pictures that wait for preprocessing.
+        max_queued_bytes: largest size of the images that wait for networks, as floats.
     """
 
     max_body_bytes: int = 8 * MIB
@@ -196,7 +197,7 @@ class SecurityMiddleware:
     Args:
         app: the application.
         hosts: names of this server.
-        token: that requests must have, if one is needed.
+        token: token that requests must have, if one is needed.
     """
 
     def __init__(self, app: ASGIApp, hosts: AllowedHosts, token: AuthToken | None) -> None:

@@ -19,8 +19,8 @@ from inklab.shapes import Pixels
 Scores = Float64[np.ndarray, " n"]
 
 MAX_TRAINING_IMAGES = 10_000
-"""That inputs are compared with: with 2,000, a tenth fewer scribbles are detected; all 55,000 cost five times
-as much."""
+"""Images that inputs are compared with: with 2,000, a tenth fewer scribbles are detected; all 55,000 cost
+five times as much."""
 N_COMPONENTS = 60  # with 30, a tenth fewer; all 784 pixels cost thirteen times as much and gain nothing
 MAX_VALIDATION_IMAGES = 3000  # for the calibration; the threshold is then the fifteenth
 MAX_FALSE_ALARMS = 0.005  # share of validation images beyond each of the two thresholds
@@ -171,7 +171,7 @@ class PcaNearestNeighbor:
     two images is counted as if it were orthogonal.
 
     Attributes:
-        mean: of the images.
+        mean: mean of the images.
         components: principal components.
         codes: the images' coordinates along the components, times 2.
         squares: the images' squared distances from their mean.
@@ -278,8 +278,8 @@ class OodDetector:
 
         Args:
             classifier: its id.
-            similarity: of the images before corruption, if `neighbors` was asked.
-            logits: of the classifier's inputs.
+            similarity: similarity of the images before corruption, if `neighbors` was asked.
+            logits: logits of the classifier's inputs.
             probabilities: the same, as rows that sum to 1.
         """
         if not self.ready:

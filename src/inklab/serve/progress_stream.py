@@ -25,7 +25,7 @@ class ProgressStream:
     """Polls a run while somebody subscribes to it.
 
     Args:
-        directory: of the run.
+        directory: directory of the run.
         max_subscribers: at once.
         heartbeat_seconds: after which a silent stream sends a comment.
     """

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from jaxtyping import UInt8
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from inklab.errors import MAX_NAME_LENGTH, did_you_mean
 from inklab.records.components import Pipeline, Preprocessing
 from inklab.records.estimates import Estimate
 from inklab.records.record import Share
@@ -44,6 +45,18 @@ class ApiRequest(BaseModel):
     """A request. Unknown keys are errors, and so are values of another type."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_keys(cls, value: object) -> object:
+        """Refuse an unknown key with the keys that are allowed, which pydantic's message leaves out."""
+        keys = value if isinstance(value, dict) else {}
+        unknown = [str(key) for key in keys if key not in cls.model_fields]
+        if unknown:
+            name, known = unknown[0][:MAX_NAME_LENGTH], list(cls.model_fields)
+            hint, allowed = did_you_mean(name, known), ", ".join(known)
+            raise ValueError(f"'{name}' is unknown.{hint} Allowed here: {allowed}")
+        return value
 
 
 class CorruptionRequest(ApiRequest):
@@ -296,7 +309,10 @@ def format_validation_error(error: RequestValidationError) -> str:
     value = first.get("input")
     is_short = first["type"] != "missing" and not isinstance(value, dict | list)
     note = f" (given: {repr(value)[:60]})" if is_short else ""
-    message = first["msg"].removeprefix("Value error, ")
+    message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if first["type"] == "too_short":
+        minimum = first["ctx"]["min_length"]
+        message = f"needs at least {minimum} {'entry' if minimum == 1 else 'entries'}"
     return f"{location or 'the body'}: {message}{note}; see /openapi.json"
 
 

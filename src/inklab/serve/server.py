@@ -173,7 +173,7 @@ class UvicornServer(uvicorn.Server):
 
     Args:
         config: of uvicorn.
-        state: of the application.
+        state: state of the application.
     """
 
     def __init__(self, config: uvicorn.Config, state: AppState) -> None:
