@@ -247,7 +247,7 @@ def damaged(value, *keys, to):
         (("experiments", 1, "name"), "../x", "is '../x'"),
         (("experiments", 1, "grid"), ["l2"], "grid is ['l2']"),
         (("experiments", 1, "settings", 0, "trials"), ["cnn-1", "cnn-0"], "not its replicates"),
-        (("experiments", 4, "baseline"), "mlp", "the baseline 'mlp' is none"),
+        (("experiments", 4, "baseline"), "mlp", "the baseline 'mlp' is not one of"),
         (("experiments", 4, "baseline"), "a++b", "'a++b' is not a pipeline"),
         (("experiments", 4, "evaluations", 0, "images"), 2, "'r-cnn' is an evaluation of something else"),
         (("experiments", 4, "evaluations", 0, "depends_on"), ["x"], "'r-cnn' depends on a trial"),
