@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Discriminator, Field, GetCoreSchemaHandler, Tag
 from pydantic_core import CoreSchema, core_schema
 
 from inklab.errors import ConfigError
-from inklab.records.record import Bounded, Json, PositiveFp32, Record, Shape, Side
+from inklab.records.record import Bounded, FiniteJson, PositiveFp32, Record, Shape, Side
 from inklab.usercode import is_user_code
 
 Center = Literal["mass", "box", "none"]
@@ -109,7 +109,7 @@ class NetworkConfig(Record):
     """
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, Json]
+    __pydantic_extra__: dict[str, FiniteJson]
 
     name: Annotated[str, Field(min_length=1)]
 

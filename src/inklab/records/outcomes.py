@@ -23,8 +23,8 @@ from inklab.records.record import (
     Curve,
     FailFast,
     Few,
+    FiniteJson,
     Id,
-    Json,
     NonNegative,
     Number,
     Numbers,
@@ -164,7 +164,7 @@ class Diagnosis(Record):
     name: str
     message: str
     advice: str
-    evidence: Annotated[dict[str, Json], Few] = {}
+    evidence: Annotated[dict[str, FiniteJson], Few] = {}
 
 
 class History(Record):
@@ -356,7 +356,7 @@ class GenerationOutcome(Outcome):
     class_shares: ShareRow | None = None
     frechet_distance: Number | None = None
     nn_distance: NonNegative | None = None
-    sampler_info: Annotated[dict[str, Json], Few] = {}
+    sampler_info: Annotated[dict[str, FiniteJson], Few] = {}
 
     @model_validator(mode="after")
     def _check_done(self) -> "GenerationOutcome":

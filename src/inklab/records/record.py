@@ -63,7 +63,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Bounded = Annotated[float, Field(ge=-MAX_FP32, le=MAX_FP32)]
 NonNegativeFp32 = Annotated[float, Field(ge=0, le=MAX_FP32)]
 PositiveFp32 = Annotated[float, Field(gt=0, le=MAX_FP32)]
-Json = Annotated[JsonValue, BeforeValidator(_to_json_value)]
+FiniteJson = Annotated[JsonValue, BeforeValidator(_to_json_value)]
 """Any JSON value, without NaN and infinity."""
 
 RootSeed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -85,7 +85,7 @@ Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 Shape = tuple[Side, Side, Side]
 """Channels, height and width of one image."""
 
-Values = Annotated[dict[str, Json], Few]
+Values = Annotated[dict[str, FiniteJson], Few]
 """A point of a grid: key to value."""
 
 Numbers = Annotated[dict[str, Number], Few]

@@ -20,7 +20,16 @@ from inklab.errors import ConfigError, did_you_mean, nearest_name
 from inklab.records.components import NetworkConfig, Normalization, Pipeline
 from inklab.records.plan import Reference
 from inklab.records.recipe import Recipe
-from inklab.records.record import MAX_ENTRIES, Bounded, Few, Json, Names, NonNegativeFp32, Record, first_error
+from inklab.records.record import (
+    MAX_ENTRIES,
+    Bounded,
+    Few,
+    FiniteJson,
+    Names,
+    NonNegativeFp32,
+    Record,
+    first_error,
+)
 
 MAX_TRIALS = 100_000
 """Of one experiment."""
@@ -109,7 +118,7 @@ class TrainingExperiment(Experiment):
     normalize: Normalization = "none"
     recipe: Recipe = Recipe()
     grid: Annotated[
-        dict[str, Annotated[tuple[Json, ...], Field(min_length=1, max_length=MAX_ENTRIES)]],
+        dict[str, Annotated[tuple[FiniteJson, ...], Field(min_length=1, max_length=MAX_ENTRIES)]],
         Field(max_length=MAX_GRID_KEYS),
     ] = {}
     replicates: Annotated[int, Field(ge=1, le=10_000)] = 3
