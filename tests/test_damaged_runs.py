@@ -1,4 +1,4 @@
-"""A run directory that somebody sent: one line about the file and key that is wrong; nothing in it is run."""
+"""A run directory from another person: one line names the wrong file and key; nothing is run."""
 
 import json
 from contextlib import contextmanager

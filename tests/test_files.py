@@ -33,7 +33,7 @@ def test_an_old_file_is_replaced_and_no_draft_stays(tmp_path):
 
 
 def test_a_reader_keeps_the_file_that_it_opened(tmp_path):
-    """A rename, not an overwrite: whoever reads meanwhile sees the old file to its end."""
+    """A rename, not an overwrite: a concurrent reader sees the whole old file."""
     write_atomic(tmp_path / "file", "old " * 1000)
     with (tmp_path / "file").open() as reader:
         write_atomic(tmp_path / "file", "new")

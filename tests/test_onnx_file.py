@@ -119,7 +119,7 @@ def test_any_change_of_an_exported_file_is_detected(change, exported):
     ids=str,
 )
 def test_metadata_that_contradicts_the_graph_or_itself_is_refused(field, value):
-    """A digest is no signature: whoever writes a file can write that, too."""
+    """A digest is no signature: anyone who writes a file can also write its digest."""
     assert_refused(graph(**{field: value}))
 
 

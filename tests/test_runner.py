@@ -89,7 +89,7 @@ def test_a_job_is_committed_before_its_end_is_reported(tmp_path):
     "executor", [InlineExecutor, pytest.param(LocalExecutor, marks=pytest.mark.integration)]
 )
 def test_numbers_depend_neither_on_executor_nor_on_workers_nor_on_groups(base, executor, tmp_path):
-    # also: a resume obeys the frozen plan, for the population size is only there
+    # also: a resume uses the frozen plan, for the population size is only there
     assert sizes(base) == [1, 2, 4, 5], "two workers, up to eight members"
     folder, events = toy_run.begun(tmp_path / "other", max_population=2), []
     toy_run.run(folder, workers=1, on_event=events.append, executor=executor)

@@ -159,7 +159,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def format_error(error: BaseException) -> str:
-    r"""An error of somebody else's code in one line.
+    r"""An error raised by third-party code, in one line.
 
     Example:
         >>> format_error(ValueError("no\n  such thing"))

@@ -140,7 +140,7 @@ def format_metric(value: float | int, metric: Metric | str, *, unit: bool = True
 
 
 def format_interval(interval: Sequence[float | int], metric: Metric | str, *, unit: bool = False) -> str:
-    """An interval of a metric; ends of a share lie in [0, 100], whatever few replicates make of Student's t.
+    """An interval of a metric; the ends of a share are clipped to [0, 100], which Student's t may leave.
 
     Args:
         interval: lower and upper end.
@@ -195,7 +195,7 @@ def format_p(p: float | int, name: str = "p") -> str:
 
     Args:
         p: in [0, 1].
-        name: what stands in front; "" for the bare value in a table.
+        name: prefix, such as "p"; "" for the bare value in a table.
 
     Example:
         >>> format_p(0.0314), format_p(1e-9), format_p(0.02, "adjusted p")

@@ -150,5 +150,5 @@ def foreign_graph(
 def graph(
     nodes: Sequence[onnx.NodeProto] = (), weights: dict[str, np.ndarray] | None = None, **metadata: object
 ) -> bytes:
-    """The same with metadata and a digest of inklab's; whoever writes a file can write both."""
+    """The same with metadata and a digest of inklab's; anyone who writes a file can write both."""
     return with_metadata(foreign_graph(nodes, weights), METADATA.model_copy(update=metadata))

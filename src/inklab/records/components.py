@@ -72,7 +72,7 @@ class Preprocessing(Record):
 
 
 class NormalizeConfig(Record):
-    """What stands in front of a network: `(images - mean) / std`, for images in [0, 1].
+    """The normalization in front of a network: `(images - mean) / std`, for images in [0, 1].
 
     Attributes:
         mean: subtracted from every value.
@@ -185,7 +185,7 @@ class Pipeline(str):
 
     @property
     def denoisers(self) -> tuple[str, ...]:
-        """Names of what stands in front of the classifier: denoisers or filters."""
+        """Names of the denoisers and filters in front of the classifier."""
         return self.parts[:-1]
 
     @property

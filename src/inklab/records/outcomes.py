@@ -232,7 +232,7 @@ class Outcome(Record):
 
 
 class TrialIdentity(TypedDict):
-    """What a trial is, whatever became of it: fields of `TrialOutcome`."""
+    """The fields of `TrialOutcome` that identify a trial."""
 
     id: str
     config: TrialConfig
@@ -419,7 +419,7 @@ def failed_evaluation(
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A run as it stood when it was read: whoever needs all of it reads each file once.
+    """A run as of the moment it was read, so that each file is read only once.
 
     Attributes:
         plan: `plan.json`.

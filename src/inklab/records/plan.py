@@ -120,7 +120,7 @@ class DataInfo(Record):
 
 
 class ExecutionConfig(Record):
-    """How a run is carried out; decided once, frozen in the plan, obeyed by every resume.
+    """How a run is carried out; decided once, frozen in the plan, used by every resume.
 
     Attributes:
         precision: of networks whose study says "auto".
@@ -449,7 +449,7 @@ class SettingRef(NamedTuple):
 
 
 class Plan(Record):
-    """The plan of a run: what is to be done, and how (`plan.json`).
+    """The plan of a run (`plan.json`): every trial and evaluation, and how they run.
 
     Attributes:
         study: its name.

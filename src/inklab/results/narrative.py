@@ -230,7 +230,7 @@ class Leaders(NamedTuple):
 
 
 def find_leaders(entry: RobustnessResults) -> Leaders:
-    """The leading pipelines among those with replicates; ties and chance count for nobody."""
+    """The leading pipelines among those with replicates; ties and chance level count for none."""
     curves = {name: pipeline.recall for name, pipeline in entry.pipelines.items() if pipeline.replicates}
     leaders = Leaders({name: [] for name in curves}, [], [])
     for position, strength in enumerate(entry.strengths if curves else ()):

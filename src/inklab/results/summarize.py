@@ -298,7 +298,7 @@ class _Robustness:
                 self.done[planned.pipeline][planned.replicate] = outcome
 
     def summarize(self, denoisers: Sequence[str]) -> RobustnessResults:
-        """The results; denoisers are experiments whose networks may stand in front of the classifier."""
+        """The results; denoisers are the experiments that train a denoiser."""
         experiment, baseline = self.experiment, self.experiment.baseline
         others = [name for name in experiment.pipelines if name != baseline]
         denoised = (

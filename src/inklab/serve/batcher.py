@@ -115,7 +115,7 @@ class Batcher:
         assert self._loop is not None
         try:
             self._loop.call_soon_threadsafe(self._deliver, batch, results)
-        except RuntimeError:  # the loop has ended: nobody waits any more
+        except RuntimeError:  # the event loop has ended: no request is waiting
             return []
         return remaining
 

@@ -149,7 +149,7 @@ class LimitMiddleware:
 
 @asynccontextmanager
 async def cancel_on_disconnect(receive: Receive) -> AsyncIterator[None]:
-    """Cancel the block when the client disconnects, and continue behind it: nobody waits for the response.
+    """Cancel the block when the client disconnects, then continue after it: the response has no reader.
 
     Args:
         receive: of a request whose body has been read.
@@ -277,7 +277,7 @@ def _check_origin(request: Request) -> None:
 
 
 def _follows_link(request: Request) -> bool:
-    """Whether somebody follows a link to the page, which is all that other sites may do."""
+    """Whether the request navigates to the page, the only request that other sites may make."""
     return (
         request.method == "GET"
         and request.scope["path"] == "/"

@@ -131,7 +131,7 @@ class Calibration(Record):
 
 
 PROBABILITY = Calibration(threshold=MIN_PROBABILITY, median=1.0)
-"""Of the largest probability, which stands in where there are no reference images."""
+"""Threshold of the largest probability, used where there are no reference images."""
 
 
 def energy(logits: Float[np.ndarray, "n k"]) -> Scores:

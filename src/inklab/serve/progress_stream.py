@@ -22,7 +22,7 @@ log = logging.getLogger("inklab.serve")
 
 
 class ProgressStream:
-    """Polls a run while somebody subscribes to it.
+    """Polls a run while it has subscribers.
 
     Args:
         directory: directory of the run.

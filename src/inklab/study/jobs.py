@@ -254,7 +254,7 @@ class JobContext:
         return RunDirectory(self.run_path)
 
     def identity(self, trial: Trial) -> TrialIdentity:
-        """The fields that identify a trial in its outcome, whatever its state."""
+        """The fields that identify a trial in its outcome."""
         return TrialIdentity(
             id=trial.id, config=trial.config, replicate=trial.replicate,
             seed=self.seed, data_sha256=self.data_sha256, numerics=self.numerics,

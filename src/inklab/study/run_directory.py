@@ -80,7 +80,7 @@ class RunDirectory:
     # ------------------------------------------------------------ reading
 
     def plan(self) -> Plan:
-        """What is to be done.
+        """The plan of the run.
 
         Raises:
             CorruptFileError: `plan.json` is damaged.
@@ -241,7 +241,7 @@ class RunDirectory:
             raise RunError(f"'{self.path}' is being run by {name}. Wait for it, or stop it first.") from None
         with lock:
             since = time.strftime("%Y-%m-%d %H:%M:%S")
-            with suppress(OSError):  # it only helps whoever is refused
+            with suppress(OSError):  # it only improves the error message
                 holder.write_text(f"process {os.getpid()} on {socket.gethostname()} since {since}")
             try:
                 yield

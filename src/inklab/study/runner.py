@@ -133,7 +133,7 @@ class StudyRunner:
     Args:
         study: with its data.
         run_directory: of the run.
-        options: how the study is to be run; what is left open is decided by what this machine is fast at.
+        options: how to run the study; anything left open is chosen from this machine's measured speed.
         on_event: called with everything that happens.
         command: the command that reproduces this run; part of the plan and the report.
         executor: makes the executor that runs the jobs.

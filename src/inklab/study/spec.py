@@ -61,7 +61,7 @@ class ReferenceSpec(Record):
     epochs: Annotated[int, Field(ge=1)] | None = None
 
     def planned(self, epochs: int | None) -> Reference:
-        """The reference beside a training of some epochs, None beside what trains nothing."""
+        """The planned reference; a note says if its epochs differ from the experiment's."""
         notes = self.notes
         if self.epochs and epochs and self.epochs != epochs:
             notes += (f"{self.epochs} epochs (here {epochs})",)

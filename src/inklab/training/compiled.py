@@ -202,7 +202,7 @@ def _base_node(node: object) -> object:
 def _load_or_compile(graph: GraphModule, arguments: Sequence[Tensor], folder: Path) -> _Program:
     """The compiled program; compiled if it is missing or damaged."""
     folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o700)  # nobody else may put code here that this user runs
+    folder.chmod(0o700)  # no other user may put code here that this user runs
     path = folder / f"{compiled_name(graph, arguments)}.pt2"
     with FileLock(path.with_suffix(".lock")):  # the system releases it if this process dies
         with suppress(Exception):  # missing or damaged

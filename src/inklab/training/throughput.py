@@ -21,7 +21,7 @@ from inklab.hardware import cores, disable_malloc_trim
 MATRIX_SIDE = 512
 """Large enough that a product takes milliseconds, small enough that three fit into the cache."""
 
-REPEATS, ROUNDS = 5, 10  # alternating, so that whatever else runs for a while slows both precisions
+REPEATS, ROUNDS = 5, 10  # alternating, so that other load slows both precisions alike
 MEASUREMENT_SECONDS, MEASUREMENTS = 0.7, 3  # of the speed-up by processes side by side
 
 
@@ -113,7 +113,7 @@ def _steps_per_second(threads: int) -> float:
 
 
 def _min_seconds(work: Callable[[], object]) -> float:
-    """The least time of some repetitions: whatever else runs can only add to it."""
+    """The shortest of several repetitions: other load can only add time."""
     work()
     times = []
     for _ in range(REPEATS):
