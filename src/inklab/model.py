@@ -23,7 +23,7 @@ from inklab.metrics import Task
 from inklab.networks.layers import Normalize, NormalizedModel, for_inference
 from inklab.networks.network import build_network, check_network
 from inklab.records.components import NetworkConfig, NormalizeConfig, Preprocessing
-from inklab.records.manifest import MANIFEST, WEIGHTS, ModelManifest, Provenance
+from inklab.records.manifest import MANIFEST, WEIGHTS, ModelManifest, Provenance, output_shape
 from inklab.records.record import Shape
 from inklab.seeding import Seed
 
@@ -148,7 +148,7 @@ class TrainedModel:
         Raises:
             ModelMismatchError: the network computes something of another shape than its task needs.
         """
-        expected = (len(self.labels),) if self.task == "classification" else self.shape
+        expected = output_shape(self.task, len(self.labels), self.shape)
         with torch.inference_mode():
             logits: Tensor = self.net(images)
         if tuple(logits.shape) != (len(images), *expected):

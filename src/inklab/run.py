@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from inklab.corruptions.filters import Filter
     from inklab.model import TrainedModel
 
-RESULTS = RESULTS_FILE
 PART_NAMES: dict[Task, str] = {"classification": "a classifier", "denoising": "a denoiser"}
 
 

@@ -145,16 +145,17 @@ def report(
 ) -> int:
     """Compute a run's results again, draw its figures and write its report.html."""
     from inklab.io.files import gc_paused
+    from inklab.records.record import RESULTS_FILE
     from inklab.report.page import write_report
     from inklab.results.summarize import compute_results
-    from inklab.run import RESULTS, Run
+    from inklab.run import Run
     from inklab.study.run_directory import RunDirectory
 
     path = find_run(run)
     directory = output or path
     with gc_paused():
         snapshot = RunDirectory.existing(path).snapshot()
-        compute_results(path, snapshot).write(directory / RESULTS)
+        compute_results(path, snapshot).write(directory / RESULTS_FILE)
         page = write_report(Run(path, snapshot=snapshot), directory)
     echo(str(page))
     return EXIT_OK

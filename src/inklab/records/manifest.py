@@ -107,7 +107,22 @@ class ModelManifest(Record):
     @property
     def output_shape(self) -> tuple[int, ...]:
         """What the network makes of one image: a logit for each class, or for each pixel."""
-        return (len(self.labels),) if self.task == "classification" else self.shape
+        return output_shape(self.task, len(self.labels), self.shape)
+
+
+def output_shape(task: Task, n_classes: int, shape: Shape) -> tuple[int, ...]:
+    """The shape that a task needs of a network's output for one image.
+
+    Args:
+        task: classification: a logit for each class; denoising: for each pixel.
+        n_classes: how many classes there are.
+        shape: channels, height and width of an image.
+
+    Example:
+        >>> output_shape("classification", 10, (1, 28, 28)), output_shape("denoising", 10, (1, 28, 28))
+        ((10,), (1, 28, 28))
+    """
+    return (n_classes,) if task == "classification" else shape
 
 
 def find_model_dir(path: Path) -> Path | None:

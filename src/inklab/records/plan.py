@@ -172,23 +172,31 @@ class Reference(Record):
     notes: Names = ()
 
 
-class Setting(Record):
-    """One point of an experiment's grid.
+class GridPoint(Record):
+    """One point of an experiment's grid, planned or with results.
 
     Attributes:
-        values: key that is varied (the last part of its path) to value; empty if nothing varies.
-        config: key of `Plan.configs`.
-        trials: ids; entry k is replicate k.
+        values: key that is varied (the last part of its path) to value; empty where nothing varies.
     """
 
     values: Values
-    config: Id
-    trials: Annotated[tuple[Id, ...], FailFast, Field(min_length=1)]
 
     @property
     def label(self) -> str:
         """Its values as text, such as "l2 = 1e-5"; "" where nothing varies."""
         return format_setting(self.values)
+
+
+class Setting(GridPoint):
+    """One point of an experiment's grid.
+
+    Attributes:
+        config: key of `Plan.configs`.
+        trials: ids; entry k is replicate k.
+    """
+
+    config: Id
+    trials: Annotated[tuple[Id, ...], FailFast, Field(min_length=1)]
 
 
 class ExperimentPlan(Record):

@@ -11,7 +11,7 @@ from inklab.metrics import SPLIT_LABELS, Task, get_metric
 from inklab.records.components import Pipeline
 from inklab.records.estimates import Difference, Estimate
 from inklab.records.outcomes import Environment, StateCounts
-from inklab.records.plan import DataInfo, SplitCounts
+from inklab.records.plan import DataInfo, GridPoint, SplitCounts
 from inklab.records.record import (
     MIB,
     Count,
@@ -94,11 +94,10 @@ class DiagnosisCount(Record):
     trials: PositiveCount
 
 
-class SettingResults(Record):
+class SettingResults(GridPoint):
     """Aggregated results of one setting's trials.
 
     Attributes:
-        values: key that is varied to value; empty where nothing varies.
         parameters: of the network; None before any trial has ended.
         outcomes: trials by state.
         metrics: estimates by name, such as `test_accuracy`. Metrics of the task stand there from the
@@ -106,16 +105,10 @@ class SettingResults(Record):
         diagnoses: of its trials.
     """
 
-    values: Values
     parameters: PositiveCount | None
     outcomes: StateCounts
     metrics: Annotated[dict[str, Estimate], Few]
     diagnoses: Annotated[tuple[DiagnosisCount, ...], FailFast, Few] = ()
-
-    @property
-    def label(self) -> str:
-        """Its values as text, such as "l2 = 1e-5"; "" where nothing varies."""
-        return format_setting(self.values)
 
 
 class SettingComparison(Record):

@@ -10,8 +10,9 @@ from inklab.model import TrainedModel
 from inklab.records.components import Pipeline, Preprocessing
 from inklab.records.estimates import Estimate
 from inklab.records.plan import GenerationPlan, RobustnessPlan
+from inklab.records.record import RESULTS_FILE
 from inklab.records.results import Results, RobustnessResults, TrainingResults
-from inklab.run import RESULTS, Run
+from inklab.run import Run
 from inklab.serve.model_registry import ModelRegistry
 from inklab.serve.schemas import CatalogInfo, RecallCurve, RobustnessCurves
 from inklab.statistics import estimate
@@ -100,7 +101,7 @@ def catalog_of_run(run: Run, registry: ModelRegistry) -> Catalog:
         CorruptFileError: the plan or the results are damaged.
     """
     plan = run.plan
-    results = run.results if (run.path / RESULTS).is_file() else None
+    results = run.results if (run.path / RESULTS_FILE).is_file() else None
     models, skipped = _load_models(run, registry)
     pipelines = tuple(_available_pipelines(run, models))
     accuracies = [(pipeline, _accuracy(pipeline, results)) for pipeline in pipelines] if results else []

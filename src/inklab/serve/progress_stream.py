@@ -6,9 +6,9 @@ import time
 from collections.abc import AsyncIterator
 
 from inklab.errors import InklabError
+from inklab.records.record import RESULTS_FILE
 from inklab.records.results import Results
 from inklab.records.status import Progress
-from inklab.run import RESULTS
 from inklab.serve.middleware import service_unavailable
 from inklab.serve.schemas import StudyResponse
 from inklab.study.monitor import RunMonitor
@@ -62,7 +62,7 @@ class ProgressStream:
 
     def _read_results(self) -> Results | None:
         try:
-            return Results.read(self._directory.path / RESULTS)
+            return Results.read(self._directory.path / RESULTS_FILE)
         except FileNotFoundError:
             return None
 

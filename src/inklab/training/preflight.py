@@ -7,6 +7,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from inklab.errors import ModelMismatchError, format_error
 from inklab.networks.layer_table import layer_table
 from inklab.networks.layers import NormalizedModel, key_names
+from inklab.records.manifest import output_shape
 from inklab.records.plan import NetworkTraits
 from inklab.records.recipe import Precision, Recipe, TrialConfig
 from inklab.records.record import Shape
@@ -75,7 +76,8 @@ def _check_output(
             "causes: a layer of the wrong size, a missing nn.Flatten()",
             key=name,
         ) from error
-    expected = (N_IMAGES, n_classes) if objective.task == "classification" else tuple(images.shape)
+    channels, height, width = images.shape[1:]
+    expected = (N_IMAGES, *output_shape(objective.task, n_classes, (channels, height, width)))
     actual = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
     if actual != expected:
         raise ModelMismatchError(
