@@ -172,7 +172,7 @@ class Reference(Record):
     notes: Names = ()
 
 
-class GridPoint(Record):
+class GridSetting(Record):
     """One point of an experiment's grid, planned or with results.
 
     Attributes:
@@ -187,7 +187,7 @@ class GridPoint(Record):
         return format_setting(self.values)
 
 
-class Setting(GridPoint):
+class Setting(GridSetting):
     """One point of an experiment's grid.
 
     Attributes:

@@ -11,7 +11,7 @@ from inklab.metrics import SPLIT_LABELS, Task, get_metric
 from inklab.records.components import Pipeline
 from inklab.records.estimates import Difference, Estimate
 from inklab.records.outcomes import Environment, StateCounts
-from inklab.records.plan import DataInfo, GridPoint, SplitCounts
+from inklab.records.plan import DataInfo, GridSetting, SplitCounts
 from inklab.records.record import (
     MIB,
     Count,
@@ -94,7 +94,7 @@ class DiagnosisCount(Record):
     trials: PositiveCount
 
 
-class SettingResults(GridPoint):
+class SettingResults(GridSetting):
     """Aggregated results of one setting's trials.
 
     Attributes:
