@@ -8,7 +8,7 @@ from pathlib import Path
 
 import inklab
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 PACKAGE = Path(inklab.__file__).parent
 SOURCE = sorted(PACKAGE.rglob("*.py"))
 OTHER = ("tests", "benchmarks", "scripts", "examples")

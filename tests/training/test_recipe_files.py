@@ -14,7 +14,7 @@ from inklab.records.recipe import CorruptionConfig, Recipe
 from inklab.training.objectives import objectives
 from inklab.training.recipe_files import RecipeFile, read_recipe_file, recipe_names
 
-CARDS = Path(__file__).parent.parent / "docs" / "recipes"
+CARDS = Path(__file__).parents[2] / "docs" / "recipes"
 HEADINGS = ("## What it does", "## What was tried", "## Uses of the test set")
 DRAFT = 0  # the version of what was never evaluated on the test set
 WITH_NETWORK = [name for name in recipe_names() if read_recipe_file(name).network]

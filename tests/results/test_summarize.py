@@ -18,7 +18,7 @@ from inklab.results.comparison import compare
 from inklab.results.summarize import confusion_matrix, write_results
 from inklab.statistics import paired_images_difference
 
-SCHEMA_FILE = Path(__file__).parents[1] / "docs" / "results.schema.json"
+SCHEMA_FILE = Path(__file__).parents[2] / "docs" / "results.schema.json"
 SCHEMA = jsonschema.Draft202012Validator(json.loads(SCHEMA_FILE.read_text(encoding="utf-8")))
 
 

@@ -21,7 +21,7 @@ from PIL import Image
 from inklab.records.outcomes import TrialState
 from inklab.run import Run
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 FOLDERS = sorted(path.parent.name for path in EXAMPLES.glob("*/README.md"))
 SMALLER = {
     ("own_network", "train"): "--set recipe.epochs=1",
@@ -81,7 +81,7 @@ def small_runs(tmp_path_factory) -> tuple[Path, dict[str, list[str]]]:
     folder = tmp_path_factory.mktemp("examples")
     ignored = shutil.ignore_patterns("__pycache__", "runs", "shapes")
     shutil.copytree(EXAMPLES, folder, ignore=ignored, dirs_exist_ok=True)
-    script = Path(__file__).parent / "support" / "example_runs.py"
+    script = Path(__file__).parents[1] / "support" / "example_runs.py"
     completed = subprocess.run(
         [sys.executable, str(script), str(folder)], capture_output=True, text=True, timeout=300
     )

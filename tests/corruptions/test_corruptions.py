@@ -16,7 +16,7 @@ from inklab.corruptions.corruption import Corruption, corruptions
 from inklab.corruptions.filters import BLOCK, filters
 from inklab.errors import InklabError, OutOfRangeError, UnknownNameError
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def rng(number: int) -> torch.Generator:

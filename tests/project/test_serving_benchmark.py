@@ -9,7 +9,7 @@ from pathlib import Path
 import live_server
 import toy_run
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from the checkout, never installed
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # run from the checkout, never installed
 
 from benchmarks import report
 from benchmarks.records import LoadRound, Measurement, ServerLoad, ServingResults

@@ -11,7 +11,7 @@ from inklab.errors import EXIT_USAGE, ConfigError
 from inklab.study.load import builtin_studies, parse_override, parse_study, read_study, with_data
 from inklab.study.spec import SavedStudy, SmallDataRule
 
-EXAMPLES = sorted((Path(__file__).parent.parent / "examples").rglob("*.toml"))
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples").rglob("*.toml"))
 SMALL = {"name": "small", "experiments": {"net": {"network": "mlp", "recipe": "sgd"}}}
 
 

@@ -260,7 +260,7 @@ class TestCompiledStep:
 
 RUN_AGAIN = """
 import sys
-sys.path[:0] = [{tests!r}, {tests!r} + "/support"]
+sys.path[:0] = [{tests!r}, {tests!r} + "/../support"]
 import torch
 torch.set_num_threads(1)
 import test_compiled

@@ -14,7 +14,7 @@ from inklab.records.plan import ExecutionConfig, SplitCounts
 from inklab.study.load import builtin_studies, check_names, read_study
 from inklab.study.planner import distinct_configs, run_id
 
-EXAMPLES = sorted((Path(__file__).parent.parent / "examples").rglob("*.toml"))
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples").rglob("*.toml"))
 
 
 def data(**changes):
@@ -338,6 +338,6 @@ def test_planning_imports_no_torch():
         "from plan_builder import plan_digits\n"
         "print(len(plan_digits(profile='quick').trials), 'torch' in sys.modules)"
     )
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     output = subprocess.check_output([sys.executable, "-c", probe], text=True, cwd=root)
     assert output.split() == ["26", "False"]

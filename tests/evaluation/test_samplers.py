@@ -11,7 +11,7 @@ import pytest
 from inklab.errors import ConfigError, DataError, UnknownNameError
 from inklab.evaluation.samplers import Sampler, samplers
 
-PAGE = (Path(__file__).parent.parent / "docs" / "samplers.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "samplers.md").read_text(encoding="utf-8")
 SMALL = {"mixture": {"mixture_components": 3}}
 
 

@@ -18,7 +18,7 @@ from inklab.study.spec import (
 )
 from inklab.training.recipe_files import recipe_names
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def text(name: str) -> str:

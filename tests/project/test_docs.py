@@ -26,7 +26,7 @@ from inklab.study.load import builtin_studies, read_study
 from inklab.training.objectives import objectives
 from inklab.training.recipe_files import recipe_names
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
 PACKAGE = ROOT / "src" / "inklab"

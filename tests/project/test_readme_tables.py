@@ -10,7 +10,7 @@ from synthetic_run import synthetic_run
 
 from inklab.records.results import Results
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 MAX_LINE = 160
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # the benchmarks are run from the checkout and never installed
 
 from benchmarks import report

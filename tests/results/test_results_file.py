@@ -15,7 +15,7 @@ from inklab.records.plan import REAL_DATA
 from inklab.records.results import Results
 from inklab.run import Run
 
-SCHEMA_FILE = Path(__file__).parent.parent / "docs" / "results.schema.json"
+SCHEMA_FILE = Path(__file__).parents[2] / "docs" / "results.schema.json"
 SCHEMA = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
 TEST_LABELS = toy_run.images(toy_run.TEST, 2)[1]
 
@@ -244,7 +244,7 @@ def test_the_report_needs_nothing_from_outside(tmp_path):
     with pytest.raises(SystemExit):
         main(["report", str(toy_run.copied(tmp_path / "run"))])
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
-    # The pad's data and its one script, which the policy names by its hash (tests/test_report_pad.py).
+    # The pad's data and its one script, which the policy names by its hash (tests/report/test_pad_networks.py).
     assert page.count("<script") == 2 and "<script src" not in page
     assert "default-src 'none'" in page and "script-src 'sha256-" in page
     assert not [word for word in ('src="http', "url(http", "@import") if word in page]
