@@ -26,6 +26,7 @@ SECURITY_HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
+RAW_SECURITY_HEADERS = [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
 WELCOME = (
     '<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="0; url=/">'
     '<title>inklab</title><p><a href="/">Continue to the page</a></p></html>'
@@ -217,7 +218,7 @@ class SecurityMiddleware:
                 headers = MutableHeaders(scope=message)
                 # Browsers may store files, but check them every time: the next server may have others.
                 headers.setdefault("cache-control", "no-cache" if "etag" in headers else "no-store")
-                headers.update(SECURITY_HEADERS)
+                headers.raw.extend(RAW_SECURITY_HEADERS)
             await send(message)
 
         request = Request(scope)

@@ -1,4 +1,4 @@
-"""Requests and responses of the API: validated by FastAPI, and described in /openapi.json."""
+"""Requests and responses of the API: validated by pydantic, and described in /openapi.json."""
 
 import base64
 import binascii
@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import numpy as np
-from fastapi.exceptions import RequestValidationError
 from jaxtyping import UInt8
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from inklab.errors import MAX_NAME_LENGTH, did_you_mean
 from inklab.records.components import Pipeline, Preprocessing
@@ -300,12 +299,12 @@ class ErrorResponse(BaseModel):
 # ---------------------------------------------------------------- values
 
 
-def format_validation_error(error: RequestValidationError) -> str:
+def format_validation_error(error: ValidationError) -> str:
     """The first thing that is wrong with a request, in one line."""
-    first = error.errors()[0]
-    location = ".".join(str(part) for part in first["loc"][1:])  # the first part is "body"
+    first = error.errors(include_url=False)[0]
+    location = ".".join(str(part) for part in first["loc"])
     if first["type"] == "json_invalid":
-        return f"the body is not JSON: {first['ctx']['error']} at character {first['loc'][-1]}"
+        return f"the body is not JSON: {first['ctx']['error']}"
     value = first.get("input")
     is_short = first["type"] != "missing" and not isinstance(value, dict | list)
     note = f" (given: {repr(value)[:60]})" if is_short else ""
