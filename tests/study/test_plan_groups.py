@@ -6,7 +6,7 @@ import pytest
 from plan_builder import NET, plan_digits, plan_experiments
 
 from inklab.records.plan import ExecutionConfig
-from inklab.records.recipe import VECTOR_SETTINGS
+from inklab.records.recipe import VECTOR_SETTINGS, Recipe
 from inklab.study.planner import max_population
 
 CONV = {**NET, "network": "cnn"}
@@ -130,12 +130,16 @@ class TestCompiled:
 class TestMaxPopulation:
     @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
     def test_more_weights_fewer_members_but_never_one(self, optimizer):
-        populations = [max_population(10**power, optimizer) for power in range(1, 9)]
+        populations = [max_population(10**power, Recipe(optimizer=optimizer)) for power in range(1, 9)]
         assert populations == sorted(populations, reverse=True) and set(populations) <= set(range(2, 9))
         assert populations[0] == 8 and populations[-1] == 2
 
-    def test_adam_keeps_twice_as_much_state(self):
-        assert max_population(250_000, "sgd") == 6 and max_population(250_000, "adam") == 3
+    @pytest.mark.parametrize(
+        ("optimizer", "momentum", "expected"),
+        [("sgd", 0, 6), ("sgd", 0.9, 4), ("muon", 0.9, 4), ("adam", 0, 3)],
+    )
+    def test_every_tensor_of_the_optimizer_counts(self, optimizer, momentum, expected):
+        assert max_population(250_000, Recipe(optimizer=optimizer, momentum=momentum)) == expected
 
     @pytest.mark.parametrize(("parameters", "expected"), [(1_000, 8), (500_000, 3), (5_000_000, 2)])
     def test_populations_are_as_large_as_their_weights_allow(self, parameters, expected):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from plan_builder import EXECUTION, MNIST, NET, first_config, plan_digits, plan_experiments, plan_spec
 
+from inklab.corruptions.corruption import corruptions
 from inklab.errors import ConfigError
 from inklab.records.components import NormalizeConfig
 from inklab.records.plan import ExecutionConfig, SplitCounts
@@ -91,6 +92,12 @@ class TestDigits:
 GOLDEN_TRIALS = ["e7009f85e54b", "7d3380cab36a", "154483b962af", "f834250c8148"]
 GOLDEN_EVALUATIONS = ["3cfb831d82ea", "99a2d43a898f"]
 GOLDEN_RUN = "8911f6e16f68"
+
+
+def test_a_robustness_experiment_without_strengths_takes_those_of_its_corruption():
+    robustness = {"kind": "robustness", "corruption": "contrast", "pipelines": ["net"], "baseline": "net"}
+    plan = plan_experiments({"net": NET, "robustness": robustness})
+    assert plan.experiment("robustness").strengths == corruptions["contrast"].strengths
 
 
 class TestIds:
@@ -225,6 +232,7 @@ class TestUserCode:
         robustness = {
             "kind": "robustness",
             "corruption": "my_noise.py:speckle",
+            "strengths": [0, 0.1],
             "pipelines": ["plain"],
             "baseline": "plain",
         }

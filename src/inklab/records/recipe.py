@@ -11,6 +11,9 @@ from inklab.usercode import is_user_code
 VECTOR_SETTINGS = ("learning_rate", "l2", "momentum")
 """What members of one population may differ in, besides the replicate."""
 
+OPTIMIZER_STATE = {"sgd": ("velocity",), "adam": ("mean", "square"), "muon": ("velocity",)}
+"""What each optimizer keeps: under each name a tensor like every parameter. SGD without momentum: nothing."""
+
 Precision = Literal["fp32", "bf16"]
 
 

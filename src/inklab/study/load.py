@@ -59,7 +59,7 @@ class LoadedSpec:
     """A study file, read once, with a profile and overrides applied.
 
     Attributes:
-        spec: as it stands for data sets that are not small.
+        spec: as it stands for datasets that are not small.
         profile: whose changes were applied.
         small_data: changes on few images, if any.
         fixed_epochs: experiments whose epochs were overridden, so that `small_data` leaves them.
@@ -72,7 +72,7 @@ class LoadedSpec:
 
 
 def with_data(loaded: LoadedSpec, n_train_images: int) -> LoadedSpec:
-    """The study for a data set of so many training images, validation images among them.
+    """The study for a dataset of so many training images, validation images among them.
 
     Few images make few steps, so `[small_data]` has it trained longer.
 
@@ -438,7 +438,7 @@ def check_names(spec: StudySpec) -> None:
             _check_corruption(corruption.name, strengths)
     for experiment in spec.experiments.values():
         if isinstance(experiment, RobustnessExperiment):
-            _check_corruption(experiment.corruption, experiment.strengths)
+            _check_corruption(experiment.corruption, experiment.strengths or ())
             for pipeline in experiment.pipelines:
                 _check_pipeline(pipeline, training, filters)
         elif isinstance(experiment, GenerationExperiment):
@@ -495,7 +495,7 @@ class LoadedStudy:
 
 
 def load_data(spec: StudySpec) -> Dataset:
-    """Load the data set that a study names.
+    """Load the dataset that a study names.
 
     Raises:
         DataError: the images are not available, or not what they should be.
@@ -505,7 +505,7 @@ def load_data(spec: StudySpec) -> Dataset:
 
 
 def open_study(loaded: LoadedSpec, dataset: Dataset | None = None) -> LoadedStudy:
-    """Load a study's data, unless a data set is given in its place, adapt the study to its size and split it.
+    """Load a study's data, unless a dataset is given in its place, adapt the study to its size and split it.
 
     Raises:
         DataError: the images are not available, or not what they should be.

@@ -34,7 +34,7 @@ from inklab.records.plan import (
     Setting,
     TrainingPlan,
 )
-from inklab.records.recipe import VECTOR_SETTINGS, Precision, TrialConfig
+from inklab.records.recipe import OPTIMIZER_STATE, VECTOR_SETTINGS, Precision, Recipe, TrialConfig
 from inklab.study.resources import pays_to_compile
 from inklab.study.spec import (
     AnyExperiment,
@@ -54,8 +54,8 @@ NUMERICS = 3
 CACHE_BYTES = 12_000_000
 """Memory budget for one population's weights, gradients and optimizer state, in bytes."""
 
-BYTES_SGD, BYTES_ADAM = 8, 16
-"""Bytes per parameter: fp32 master, bf16 copy, bf16 gradient; Adam's two moments."""
+PARAMETER_BYTES, STATE_BYTES = 8, 4
+"""Of each parameter: fp32 master, bf16 copy and bf16 gradient; each fp32 tensor of the optimizer's state."""
 
 MAX_POPULATION = 8
 
@@ -74,7 +74,7 @@ def plan_study(
     Args:
         spec: the question.
         profile: its name goes into the run's id.
-        data: of the data set.
+        data: of the dataset.
         execution: how the run is carried out.
         networks: results of the preflight checks of all `distinct_configs`, by `preflight_key`.
         command: the command that reproduces this run.
@@ -198,11 +198,12 @@ class Planner:
             raise ConfigError(
                 f"{images} test images leave a class without any; use more", key=f"{header['name']}.images"
             )
+        strengths = experiment.strengths or _own_strengths(experiment.corruption)
         evaluations = [
             self._with_id(
                 RobustnessEvaluation(
                     id="new", pipeline=pipeline, corruption=experiment.corruption, images=images,
-                    strengths=experiment.strengths, replicate=replicate, depends_on=trials,
+                    strengths=strengths, replicate=replicate, depends_on=trials,
                 ),
                 experiment.corruption,
             )
@@ -210,7 +211,7 @@ class Planner:
             for replicate, trials in enumerate(self._paired_trials(*self._trained_parts(pipeline)))
         ]  # fmt: skip
         return RobustnessPlan(
-            **header, corruption=experiment.corruption, strengths=experiment.strengths, images=images,
+            **header, corruption=experiment.corruption, strengths=strengths, images=images,
             confusion_at=experiment.confusion_at, pipelines=experiment.pipelines,
             baseline=experiment.baseline, evaluations=tuple(evaluations),
         )  # fmt: skip
@@ -323,6 +324,13 @@ class Planner:
         return evaluation.model_copy(update={"id": fingerprint(identity)})
 
 
+def _own_strengths(corruption: str) -> tuple[float, ...]:
+    """Those of a corruption itself, for an experiment that names none."""
+    from inklab.corruptions.corruption import get_corruption  # torch: seldom needed to plan
+
+    return get_corruption(corruption).strengths
+
+
 def _header(name: str, experiment: AnyExperiment) -> Header:
     epochs = experiment.recipe.epochs if isinstance(experiment, TrainingExperiment) else None
     return {
@@ -368,7 +376,7 @@ def _group_trials(
         traits = networks[network]
         stacked = traits.vmappable and not traits.has_convolutions
         is_long = execution.compile == "yes" or pays_to_compile(config, traits, n_images)
-        largest = min(execution.max_population, max_population(traits.parameters, config.recipe.optimizer))
+        largest = min(execution.max_population, max_population(traits.parameters, config.recipe))
         size = _population_size(len(ids), largest, execution.workers) if stacked else 1
         for start in range(0, len(ids), size):
             yield GroupPlan(
@@ -379,17 +387,19 @@ def _group_trials(
             )  # fmt: skip
 
 
-def max_population(parameters: int, optimizer: str) -> int:
+def max_population(parameters: int, recipe: Recipe) -> int:
     """How many members of a network a population should have: as many as fit in a core's share of the cache.
 
     Compiled, two members of the 500-300 net take 0.49 s each an epoch and eight 0.56: the weights of more go
     through memory in each step. Below two, nothing is gained; above eight, little.
 
     Example:
-        >>> [max_population(count, "sgd") for count in (55_050, 226_416, 545_810)]
+        >>> [max_population(count, Recipe()) for count in (55_050, 226_416, 545_810)]
         [8, 6, 2]
     """
-    member_bytes = parameters * (BYTES_ADAM if optimizer == "adam" else BYTES_SGD)
+    is_plain = recipe.optimizer == "sgd" and not recipe.momentum
+    n_states = 0 if is_plain else len(OPTIMIZER_STATE[recipe.optimizer])
+    member_bytes = parameters * (PARAMETER_BYTES + STATE_BYTES * n_states)
     return min(max(CACHE_BYTES // member_bytes, 2), MAX_POPULATION)
 
 

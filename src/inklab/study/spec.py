@@ -207,7 +207,7 @@ class RobustnessExperiment(Experiment):
 
     Attributes:
         corruption: a registered corruption or `file.py:name`.
-        strengths: in the corruption's unit, increasing.
+        strengths: in the corruption's unit, increasing; the corruption's own if left out.
         images: test images used; all if left out.
         confusion_at: strengths at which confusion matrices are counted.
         pipelines: parts joined by `+`: training experiments and filters, a classifier last.
@@ -216,7 +216,7 @@ class RobustnessExperiment(Experiment):
 
     kind: Literal["robustness"] = "robustness"
     corruption: Short = "salt_and_pepper"
-    strengths: Strengths = tuple(i / 20 for i in range(21))
+    strengths: Strengths | None = None
     images: Annotated[Images, Field(ge=1)] | None = None
     confusion_at: Strengths = (0.0, 0.25, 0.5)
     pipelines: Annotated[tuple[Pipeline, ...], Field(min_length=1, max_length=MAX_ENTRIES)]
@@ -224,8 +224,8 @@ class RobustnessExperiment(Experiment):
 
     @field_validator("strengths")
     @classmethod
-    def _check_increasing(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if not value or list(value) != sorted(set(value)):
+    def _check_increasing(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if value is not None and (not value or list(value) != sorted(set(value))):
             raise ValueError("strengths must increase")
         return value
 

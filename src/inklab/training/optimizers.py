@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from inklab.records.recipe import Precision, Recipe
+from inklab.records.recipe import OPTIMIZER_STATE, Precision, Recipe
 
 Tensors = dict[str, Tensor]
 OptimizerState = dict[str, Tensors]
@@ -72,7 +72,7 @@ def broadcast(values: Tensor, like: Tensor) -> Tensor:
     return values.reshape(values.shape + (1,) * (like.dim() - values.dim())) if values.dim() else values
 
 
-def _zeros(*keys: str) -> Callable[[Tensors], OptimizerState]:
+def _zeros(keys: Sequence[str]) -> Callable[[Tensors], OptimizerState]:
     """The `init` of an optimizer that keeps a tensor like each parameter under each key."""
     return lambda params: {
         key: {name: torch.zeros_like(value) for name, value in params.items()} for key in keys
@@ -174,11 +174,11 @@ def orthogonalize(
     return wide if matrix.shape[-2] <= matrix.shape[-1] else wide.mT
 
 
-SGD = Optimizer(_zeros("velocity"), _sgd_update)
-PLAIN_SGD = Optimizer(_zeros(), _plain_update)
-ADAM = Optimizer(_zeros("mean", "square"), _adam_update)
-MUON = Optimizer(_zeros("velocity"), partial(_muon_update, torch.float32))
-MUON_BF16 = Optimizer(_zeros("velocity"), partial(_muon_update, torch.bfloat16))
+SGD = Optimizer(_zeros(OPTIMIZER_STATE["sgd"]), _sgd_update)
+PLAIN_SGD = Optimizer(_zeros(()), _plain_update)
+ADAM = Optimizer(_zeros(OPTIMIZER_STATE["adam"]), _adam_update)
+MUON = Optimizer(_zeros(OPTIMIZER_STATE["muon"]), partial(_muon_update, torch.float32))
+MUON_BF16 = Optimizer(_zeros(OPTIMIZER_STATE["muon"]), partial(_muon_update, torch.bfloat16))
 
 
 # ---------------------------------------------------------------- schedules
