@@ -13,8 +13,8 @@ from jaxtyping import TypeCheckError
 from scipy.ndimage import median_filter
 
 from inklab.corruptions.corruption import Corruption, corruptions
-from inklab.corruptions.filters import BLOCK, filters
-from inklab.errors import InklabError, OutOfRangeError, UnknownNameError
+from inklab.corruptions.filters import BLOCK, Filter, filters
+from inklab.errors import InklabError, ModelMismatchError, OutOfRangeError, UnknownNameError
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -204,6 +204,24 @@ def test_a_misspelled_corruption_gets_the_nearest_name():
 def test_a_corruption_needs_rising_strengths_from_zero(strengths):
     with pytest.raises(InklabError):
         Corruption("wrong", "unit", strengths, 1.0, lambda images, strength, rng: images)
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [
+        lambda images: images[:, :, 1:],
+        lambda images: images.double(),
+        lambda images: images * float("nan"),
+        lambda images: images - 0.01,
+        lambda images: images + 0.01,
+        lambda images: images.numpy(),
+    ],
+)
+def test_what_a_function_returns_is_checked_and_names_it(images, fn):
+    wrong = Corruption("mine", "unit", (0.0,), 1.0, lambda images, strength, rng: fn(images))
+    for call in (lambda: wrong(images, 0.5, rng(0)), lambda: Filter("mine", "", fn)(images)):
+        with pytest.raises(ModelMismatchError, match="'mine'"):
+            call()
 
 
 def test_no_images_are_no_problem():

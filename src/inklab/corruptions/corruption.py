@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from inklab.errors import ConfigError, InklabError, OutOfRangeError
+from inklab.errors import ConfigError, InklabError, ModelMismatchError, OutOfRangeError
 from inklab.registry import Registry
 from inklab.usercode import is_user_code, load_object
 
@@ -71,12 +71,14 @@ class Corruption:
 
         Raises:
             OutOfRangeError: a strength, an image value or a shape is not as documented.
+            ModelMismatchError: the function returned no such images.
         """
         check_images(images)
         if isinstance(strength, Tensor):
-            return self.fn(images, self._strength_per_image(images, strength), rng)
-        self.check_strength(strength)
-        return self.fn(images, strength, rng)
+            strength = self._strength_per_image(images, strength)
+        else:
+            self.check_strength(strength)
+        return check_output(f"corruption '{self.name}'", self.fn(images, strength, rng), images)
 
     def check_strength(self, strength: float) -> None:
         """Refuse a strength outside [0, `max_strength`].
@@ -112,14 +114,8 @@ def corruption(
 ) -> Callable[[CorruptFn], Corruption]:
     """Register the decorated function as a corruption.
 
-    Args:
-        name: what studies and the command line call it.
-        unit: unit of the strength, as an axis label.
-        strengths: strengths of the default curve; rising, starting at 0.
-        max_strength: largest allowed strength; larger values raise OutOfRangeError.
-
-    A complete extension, in any file of this package (`docs/corruptions.md` has a tested copy); also add a
-    card, `docs/corruptions/fog.md`:
+    The arguments are the attributes of `Corruption`. A complete extension, in any file of this package
+    (`docs/corruptions.md` has a tested copy); also add a card, `docs/corruptions/fog.md`:
 
         @corruption("fog", unit="share of white mixed in", strengths=(0.0, 0.2, 0.4), max_strength=1.0)
         def fog(images, strength, rng):
@@ -139,16 +135,40 @@ def check_images(images: Tensor) -> None:
             f"images are {images.dtype} of shape {tuple(images.shape)}; they must be floats (n, c, h, w) in "
             "[0, 1]: divide bytes by 255 first"
         )
-    # Costs 0.2 ns per pixel, a fortieth of salt and pepper. Not on an accelerator: reading the result would
-    # synchronize it in every training step.
-    if images.device.type != "cpu" or not images.numel():
-        return
-    low, high = (bound.item() for bound in torch.aminmax(images))
-    if not (low >= 0 and high <= 1):
+    if outside := _values_outside(images):
         raise OutOfRangeError(
-            f"image values go from {low:g} to {high:g}; allowed: 0 to 1. Corrupt images before normalizing "
-            "them"
+            f"image values go {outside}; allowed: 0 to 1. Corrupt images before normalizing them"
         )
+
+
+def check_output(name: str, output: object, images: Tensor) -> Tensor:
+    """What a corruption or a filter, which a user may have written, returned for some images.
+
+    Raises:
+        ModelMismatchError: it is not a tensor of their shape and type, or has values outside [0, 1].
+    """
+    if not isinstance(output, Tensor):
+        raise ModelMismatchError(f"{name} returned a {type(output).__name__}; it must return a tensor")
+    if output.shape != images.shape or output.dtype != images.dtype:
+        raise ModelMismatchError(
+            f"{name} returned {output.dtype} of shape {tuple(output.shape)} for {images.dtype} of shape "
+            f"{tuple(images.shape)}; it must keep both"
+        )
+    if outside := _values_outside(output):
+        raise ModelMismatchError(f"{name} returned values {outside}; it must return 0 to 1: clamp them")
+    return output
+
+
+def _values_outside(images: Tensor) -> str:
+    """The range of values that are not all in [0, 1], as text; "" if they are.
+
+    Costs 0.2 ns per pixel, a fortieth of salt and pepper. Nothing is checked on an accelerator: reading the
+    result would synchronize it in every training step.
+    """
+    if images.device.type != "cpu" or not images.numel():
+        return ""
+    low, high = (bound.item() for bound in torch.aminmax(images))
+    return "" if low >= 0 and high <= 1 else f"from {low:g} to {high:g}"  # also NaN, which is not
 
 
 def get_corruption(name: str) -> Corruption:

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from inklab.corruptions.corruption import check_images
+from inklab.corruptions.corruption import check_images, check_output
 from inklab.registry import Registry
 
 BLOCK = 250  # images filtered at once: nine shifted copies fit into the processor's cache, twice as fast
@@ -36,9 +36,10 @@ class Filter:
 
         Raises:
             OutOfRangeError: they are not such images.
+            ModelMismatchError: the function returned no such images.
         """
         check_images(images)
-        return self.fn(images)
+        return check_output(f"filter '{self.name}'", self.fn(images), images)
 
 
 filters: Registry[Filter] = Registry("filter", "inklab.corruptions")

@@ -241,8 +241,7 @@ def _evaluate_robustness(
     indices = stratified_sample(labels, evaluation.images, seed / "noise images")
     models = iter([_load_model(context, trial) for trial in evaluation.depends_on])
     denoisers = [
-        filters[part].fn if part in filters else next(models).denoise
-        for part in evaluation.pipeline.denoisers
+        filters[part] if part in filters else next(models).denoise for part in evaluation.pipeline.denoisers
     ]
     curve = robustness_curve(
         next(models).net, data.test.pixels[torch.from_numpy(indices)], labels[indices],
