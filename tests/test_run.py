@@ -54,7 +54,7 @@ class TestReading:
         assert np.array_equal(written.test_labels(), written.dataset.test.labels)
 
     def test_a_run_whose_data_is_not_at_hand_has_no_test_images(self, written):
-        moved = Run(written.path)  # its data set has a hash that no data set has
+        moved = Run(written.path)  # its dataset has a hash that no dataset has
         assert moved.dataset is None and moved.test_images(np.arange(2)) is None
         assert moved.test_labels() is None and moved.training_sets() is None
         assert moved.samples() is not None

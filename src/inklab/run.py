@@ -56,7 +56,7 @@ class Run:
 
     Args:
         path: the run directory.
-        dataset: its images, if at hand; otherwise they are loaded by the data set's name when first needed.
+        dataset: its images, if at hand; otherwise they are loaded by the dataset's name when first needed.
         snapshot: an already loaded snapshot, to avoid re-reading.
 
     Raises:
@@ -253,7 +253,7 @@ class Run:
 
     @cached_property
     def dataset(self) -> Dataset | None:
-        """The data set of the run; None if it is not at hand, or has changed since."""
+        """The dataset of the run; None if it is not at hand, or has changed since."""
         if self._given_dataset is not None:
             return self._given_dataset
         data = self.plan.data

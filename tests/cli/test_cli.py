@@ -45,7 +45,7 @@ def base():
 
 @pytest.fixture(scope="module")
 def picture(tmp_path_factory):
-    """A test image of class 7, as the data set has it, and its index in the test set."""
+    """A test image of class 7, as the dataset has it, and its index in the test set."""
     pixels, labels = toy_run.images(toy_run.TEST, 2)
     index = int(np.flatnonzero(labels == 7)[3])
     path = tmp_path_factory.mktemp("pictures") / "seven.png"

@@ -35,7 +35,7 @@ def isolated(tmp_path, monkeypatch):
 
 
 def small_files() -> dict[str, bytes]:
-    """The four files of a data set like MNIST, uncompressed, with 20 and 10 images of 28 x 28."""
+    """The four files of a dataset like MNIST, uncompressed, with 20 and 10 images of 28 x 28."""
     rng, files = np.random.default_rng(0), {}
     for count, images, labels in ((20, *FILES[:2]), (10, *FILES[2:])):
         pixels = rng.integers(0, 256, (count, 28, 28), np.uint8)

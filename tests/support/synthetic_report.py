@@ -56,7 +56,7 @@ def digits_plan(
     Args:
         profile: of the study.
         overrides: as after `--set`.
-        note: of the data set.
+        note: of the dataset.
         test: images of the test set; `invent_outcomes` invents 400.
     """
     loaded = read_study("digits", profile=profile, overrides=overrides)

@@ -83,7 +83,7 @@ class SyntheticRun:
         outcomes: of trials, by id.
         evaluations: outcomes of evaluations, by id.
         stored: arrays of trials and evaluations, by id.
-        test_set: images of the data set, for reports; None if it is not at hand.
+        test_set: images of the dataset, for reports; None if it is not at hand.
     """
 
     plan: Plan

@@ -94,7 +94,7 @@ def images(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_npz(path: Path) -> Path:
-    """The images as a data set."""
+    """The images as a dataset."""
     (train, train_labels), (test, test_labels) = images(TRAIN, 1), images(TEST, 2)
     np.savez(path, train_images=train, train_labels=train_labels, test_images=test, test_labels=test_labels)
     return path

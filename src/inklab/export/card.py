@@ -279,7 +279,7 @@ def _robustness_table(pipeline: str, results: RobustnessResults) -> list[str]:
 
 
 def _limits(metadata: GraphMetadata, run: Run | None, parts: list[SelectedPart]) -> list[str]:
-    dataset = f"`{run.plan.data.dataset}`" if run else "the data set that it was tested on"
+    dataset = f"`{run.plan.data.dataset}`" if run else "the dataset that it was tested on"
     lines = [f"- Its metrics hold for images like those of {dataset}, preprocessed in the same way."]
     if metadata.kind in ("classifier", "pipeline"):
         lines += [

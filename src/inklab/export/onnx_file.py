@@ -149,7 +149,7 @@ class GraphMetadata(Record):
         shape: channels, height, width of its images.
         preprocessing: how any picture becomes such an image.
         parts: in the order in which an image passes them.
-        data_sha256: SHA-256 of the data set that its last part was trained on.
+        data_sha256: SHA-256 of the dataset that its last part was trained on.
         inklab: version that exported it.
         code_size: of a decoder, units of a code.
         parity: the comparison with the original; None before it.

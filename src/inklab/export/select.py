@@ -75,14 +75,14 @@ class Selection:
         return (decoder_graph if self.decoder else network_graph)(model, self.parts[0].name)
 
     def comparison_images(self, shape: tuple[int, ...], dataset: str | None = None) -> np.ndarray | None:
-        """Real images to compare on: test images of a data set if one is named, else the run's samples.
+        """Real images to compare on: test images of a dataset if one is named, else the run's samples.
 
         Args:
             shape: of an image.
             dataset: its name or path.
 
         Raises:
-            DataError: the data set is not available, or its images have another shape.
+            DataError: the dataset is not available, or its images have another shape.
         """
         if dataset is None:
             samples = self.run.samples() if self.run else None

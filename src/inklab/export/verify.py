@@ -52,7 +52,7 @@ def comparison_inputs(graph: Exportable, images: UInt8[np.ndarray, "n c h w"] | 
 
 
 def extreme_images(channels: int, height: int, width: int) -> dict[str, Float32[np.ndarray, "n c h w"]]:
-    """Images in [0, 1] that no data set has.
+    """Images in [0, 1] that no dataset has.
 
     Example:
         >>> {kind: len(images) for kind, images in extreme_images(1, 4, 4).items()}

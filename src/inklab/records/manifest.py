@@ -32,7 +32,7 @@ class Provenance(Record):
         trial: id of the trial that trained it.
         replicate: which repetition.
         seed: root of all randomness.
-        data_sha256: of the content of the data set that it was trained on.
+        data_sha256: of the content of the dataset that it was trained on.
         environment: what its training ran on.
     """
 

@@ -250,7 +250,7 @@ class TrialOutcome(Outcome):
         config: what it computed.
         replicate: which repetition.
         seed: root of all randomness.
-        data_sha256: of the data set's content.
+        data_sha256: of the dataset's content.
         numerics: version of the computation; numbers of two versions are never mixed.
         parameters: of its network.
         layers: of its network.
@@ -389,7 +389,7 @@ def count_outcomes(ids: Iterable[str], outcomes: Mapping[str, Outcome]) -> dict[
 
 
 def read_evaluation_outcome(path: Path, planned: Evaluation, n_classes: int) -> EvaluationOutcome:
-    """Read the outcome of a planned evaluation of a data set with some number of classes.
+    """Read the outcome of a planned evaluation of a dataset with some number of classes.
 
     Raises:
         FileNotFoundError, NotADirectoryError: there is none.

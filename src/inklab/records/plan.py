@@ -62,7 +62,7 @@ class SplitCounts(Record):
 
 
 class DataInfo(Record):
-    """What a plan knows of a data set.
+    """What a plan knows of a dataset.
 
     Attributes:
         dataset: name or path that it was loaded as.
@@ -466,7 +466,7 @@ class Plan(Record):
         command: what to type to have all of this again.
         profile: of the study.
         seed: root of all randomness, in [0, 2 ** 63).
-        data: what is known of the data set.
+        data: what is known of the dataset.
         execution: how the run is carried out.
         networks: key of a preflight check to what it found out.
         configs: fingerprint to resolved configuration, each once.

@@ -34,7 +34,7 @@ SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 class SplitInfo(Record):
-    """The data set of a run and how it was split.
+    """The dataset of a run and how it was split.
 
     Attributes:
         dataset: name or path that it was loaded as.
@@ -395,7 +395,7 @@ class Results(Record):
         title: of the study.
         profile: of the study.
         seed: root of all randomness.
-        data: the data set and how it was split.
+        data: the dataset and how it was split.
         experiments: results by name of the experiment, in the order of the report.
         findings: sentences computed from the numbers.
         environment: what it ran on.

@@ -165,7 +165,7 @@ def environment_table(run: Run) -> list[tuple[str, str]]:
         ("profile", plan.profile),
         ("run", run.path.name),
         ("root seed", plan.seed),
-        ("data set", plan.data.dataset),
+        ("dataset", plan.data.dataset),
         ("SHA-256 of the data", plan.data.sha256),
         ("largest population", plan.execution.max_population),
         ("compile", plan.execution.compile),
@@ -355,6 +355,6 @@ def _describe_data(data: DataInfo) -> str:
     ]
     shape = " × ".join(map(str, data.shape))
     return (
-        f"Data set {data.dataset}: {join_words(splits)} images of {shape} (channels × height × width), "
+        f"Dataset {data.dataset}: {join_words(splits)} images of {shape} (channels × height × width), "
         f"{data.n_classes} classes."
     )

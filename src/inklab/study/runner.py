@@ -237,7 +237,7 @@ class StudyRunner:
     ) -> Plan:
         study = self.study
         command, note = self.command, study.data.note
-        if earlier:  # a resume loads the data set by the name of what was really loaded, which has no note
+        if earlier:  # a resume loads the dataset by the name of what was really loaded, which has no note
             command, note = command or earlier.command, note or earlier.data.note
         data = study.data.model_copy(update={"note": note})
         return plan_study(study.spec, study.profile, data, execution, networks, command=command)

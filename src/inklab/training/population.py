@@ -165,7 +165,7 @@ def build_normalized(config: TrialConfig, shape: Shape, n_classes: int, seed: Se
     Args:
         config: supplies the network and the normalization.
         shape: channels, height, width of the images.
-        n_classes: number of classes in the data set.
+        n_classes: number of classes in the dataset.
         seed: source of the initial weights.
     """
     net = build_network(config.network, shape, n_classes, seed)

@@ -26,7 +26,7 @@ def preflight(config: TrialConfig, shape: Shape, n_classes: int) -> NetworkTrait
     Args:
         config: of a trial.
         shape: channels, height, width.
-        n_classes: number of classes in the data set.
+        n_classes: number of classes in the dataset.
 
     Raises:
         ModelMismatchError: the output has a wrong shape, the loss is not finite, or no gradient reaches some

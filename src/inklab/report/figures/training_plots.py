@@ -247,7 +247,7 @@ def mistakes(run: Run, plan: TrainingPlan) -> Figure | None:
     """The test images that replicate 0 classified wrongly with the highest confidence."""
     outcome = _first_replicate(run, plan) if len(plan.settings) == 1 else None
     arrays = run.arrays(outcome.id) if outcome else {}
-    labels = run.test_labels() if "predicted" in arrays else None  # last, as it may load the data set
+    labels = run.test_labels() if "predicted" in arrays else None  # last, as it may load the dataset
     if labels is None or len(arrays["predicted"]) != len(labels):
         return None
     predicted, confidence = arrays["predicted"].astype(np.int64), arrays["confidence"].astype(float)
