@@ -26,18 +26,12 @@ def test_text_and_bytes_are_written_and_directories_made(tmp_path):
 
 
 def test_an_old_file_is_replaced_and_no_draft_stays(tmp_path):
-    for text in ("old", "new"):
-        write_atomic(tmp_path / "file", text)
-    assert (tmp_path / "file").read_text() == "new"
-    assert os.listdir(tmp_path) == ["file"]
-
-
-def test_a_reader_keeps_the_file_that_it_opened(tmp_path):
     """A rename, not an overwrite: a concurrent reader sees the whole old file."""
     write_atomic(tmp_path / "file", "old " * 1000)
     with (tmp_path / "file").open() as reader:
         write_atomic(tmp_path / "file", "new")
         assert reader.read() == "old " * 1000
+    assert (tmp_path / "file").read_text() == "new" and os.listdir(tmp_path) == ["file"]
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])
@@ -74,32 +68,27 @@ def test_json_comes_back_as_it_went(value, tmp_path_factory):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), {"a": [1.0, -float("inf")]}])
-def test_what_is_not_json_is_not_written(value, tmp_path):
+def test_what_is_not_json_is_neither_written_nor_has_it_a_fingerprint(value, tmp_path):
     with pytest.raises(ValueError):
         write_json(tmp_path / "value.json", value)
     assert os.listdir(tmp_path) == []
+    with pytest.raises(ValueError):
+        fingerprint(value)
 
 
 @pytest.mark.parametrize(
     "raw",
     [
-        b"",
-        b"{",
-        b"{'a': 1}",
-        b"\xff\xfe\x00",
-        b"[1,]",
-        b"[NaN]",
-        b"[-Infinity]",
-        b'["\\ud800"]',
-        b"[" * 200_000,
-        b"1" * 5000,
-        b"{} {}",
-    ],  # fmt: skip
-)
+        b"", b"{", b"{'a': 1}", b"\xff\xfe\x00", b"[1,]", b"[NaN]", b"[-Infinity]", b'["\\ud800"]', b"{} {}",
+        b"[" * 300 + b"]" * 300, b"[" * 200_000, b"1" * 5000,
+    ],
+    ids=range(12),
+)  # fmt: skip
 def test_damaged_json_is_refused_in_one_line(raw):
     with pytest.raises(CorruptFileError) as caught:
         parse_json(raw, "value.json")
-    assert "value.json" in str(caught.value) and "\n" not in str(caught.value)
+    message = str(caught.value)
+    assert "value.json" in message and "\n" not in message and len(message) < 500
 
 
 @pytest.mark.parametrize("part", ["a", '"a b"', "'a.b'", '"\\""'])
@@ -134,8 +123,3 @@ def test_order_of_keys_does_not_matter_and_order_of_lists_does():
     assert fingerprint([1, 2]) != fingerprint([2, 1])
     assert fingerprint({"a": None}) != fingerprint({})
     assert fingerprint({"a": 1}) == "015abd7f5cc5"  # ids of stored outcomes depend on it
-
-
-def test_not_a_number_has_no_fingerprint():
-    with pytest.raises(ValueError):
-        fingerprint({"rate": float("nan")})

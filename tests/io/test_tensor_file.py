@@ -35,14 +35,6 @@ class TestFiles:
         for name, array in arrays.items():
             assert read[name].dtype == array.dtype and np.array_equal(read[name], array)
 
-    @pytest.mark.parametrize(
-        "content", [b"", b"{}", b"\xff" * 100, b"\x80\x04]\x94.", b"\x10" + b"\0" * 7 + b"{" * 16]
-    )
-    def test_another_format_is_refused(self, tmp_path, content):
-        (tmp_path / "a.safetensors").write_bytes(content)
-        with pytest.raises(CorruptFileError, match="a.safetensors"):
-            read_arrays(tmp_path / "a.safetensors")
-
     def test_a_truncated_file_is_refused(self, tmp_path):
         write_arrays(tmp_path / "a.safetensors", {"a": np.arange(100)})
         whole = (tmp_path / "a.safetensors").read_bytes()
@@ -54,12 +46,6 @@ class TestFiles:
     def test_a_file_beyond_the_limit_is_not_read(self, tmp_path, monkeypatch):
         monkeypatch.setattr(tensor_file, "MAX_FILE_BYTES", 10)
         (tmp_path / "a.safetensors").write_bytes(b"\0" * 11)
-        with pytest.raises(CorruptFileError):
-            read_arrays(tmp_path / "a.safetensors")
-
-    def test_a_type_that_numpy_lacks_is_refused(self, tmp_path):
-        entry = {"dtype": "BF16", "shape": [4], "data_offsets": [0, 8]}
-        (tmp_path / "a.safetensors").write_bytes(file_of({"a": entry}))
         with pytest.raises(CorruptFileError):
             read_arrays(tmp_path / "a.safetensors")
 
@@ -96,23 +82,19 @@ MALICIOUS = {
     "a side of a thousand digits": file_of('{"a": {"dtype": "F32", "shape": [1' + "0" * 5000),
 }
 
-LEFT_TO_THE_LIBRARY = {
-    "metadata that is no text": file_of({"__metadata__": {"a": 1}}, b""),
-    "less in an entry": file_of({"a": {"dtype": "F32", "shape": [2]}}),
-    "an unknown type": file_of({"a": {**ONE, "dtype": "F99"}}),
-    "a negative side": file_of({"a": {**ONE, "shape": [-2]}}),
-    "a side that is not an integer": file_of({"a": {**ONE, "shape": [2.0]}}),
-    "a truth value": file_of({"a": {**ONE, "shape": [True, 2]}}),
-    "too few bytes": file_of({"a": {**ONE, "shape": [3]}}),
-    "backwards": file_of({"a": {**ONE, "data_offsets": [8, 0]}}),
-    "three offsets": file_of({"a": {**ONE, "data_offsets": [0, 8, 8]}}),
-    "outside": file_of({"a": {**ONE, "data_offsets": [8, 16]}}),
-    "beyond the end": file_of({"a": ONE}, b"\0" * 7),
-    "hidden bytes": file_of({"a": ONE}, b"\0" * 9),
-    "an overlap": file_of({"a": ONE, "b": ONE}),
-    "half an overlap": file_of({"a": ONE, "b": {**ONE, "data_offsets": [4, 12]}}, b"\0" * 12),
-    "a gap": file_of({"a": ONE, "b": {**ONE, "data_offsets": [12, 20]}}, b"\0" * 20),
-}
+LEFT_TO_THE_LIBRARY = [
+    file_of({"__metadata__": {"a": 1}}, b""),
+    file_of({"a": {"dtype": "F32", "shape": [2]}}),
+    *(file_of({"a": {**ONE, "dtype": dtype}}) for dtype in ("F99", "BF16")),
+    *(file_of({"a": {**ONE, "shape": shape}}) for shape in ([-2], [2.0], [True, 2], [3])),
+    *(file_of({"a": {**ONE, "data_offsets": offsets}}) for offsets in ([8, 0], [0, 8, 8], [8, 16])),
+    file_of({"a": ONE}, b"\0" * 7),
+    file_of({"a": ONE}, b"\0" * 9),
+    file_of({"a": ONE, "b": ONE}),
+    file_of({"a": ONE, "b": {**ONE, "data_offsets": [4, 12]}}, b"\0" * 12),
+    file_of({"a": ONE, "b": {**ONE, "data_offsets": [12, 20]}}, b"\0" * 20),
+]
+OTHER_FORMATS = [b"{}", b"\xff" * 100, b"\x80\x04]\x94.", b"\x10" + b"\0" * 7 + b"{" * 16]
 
 
 @pytest.mark.parametrize("name", MALICIOUS)
@@ -123,9 +105,9 @@ def test_a_malicious_header_is_refused_before_the_library_reads_it(name):
     assert "'a file'" in message and "\n" not in message and len(message) < 500
 
 
-@pytest.mark.parametrize("name", [*MALICIOUS, *LEFT_TO_THE_LIBRARY])
-def test_a_malicious_file_is_not_read(name, tmp_path):
-    (tmp_path / "a.safetensors").write_bytes({**MALICIOUS, **LEFT_TO_THE_LIBRARY}[name])
+@pytest.mark.parametrize("content", [*MALICIOUS.values(), *LEFT_TO_THE_LIBRARY, *OTHER_FORMATS], ids=len)
+def test_a_malicious_file_is_not_read(content, tmp_path):
+    (tmp_path / "a.safetensors").write_bytes(content)
     with pytest.raises(CorruptFileError, match="a.safetensors"):
         read_arrays(tmp_path / "a.safetensors")
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import toy_run
-from browser import LOCAL, PageMonitor, needs_chromium, opened
+from browser import needs_chromium, opened
 from page_visits import (
     NOTHING,
     ONE,
@@ -29,21 +29,16 @@ from page_visits import (
     see,
     serving,
     settled,
-    share,
     stage,
     summary,
-    too_wide,
     touch,
-    unnamed,
 )  # fmt: skip
 
 from inklab.errors import InklabError
-from inklab.records.results import Results
 
 pytestmark = [pytest.mark.slow, needs_chromium]
 DIGITS, LOST = 100, 2  # drawn by strokes; fewer right than from pixels, at most
 FINER = 4  # times that a digit's pixels are refined before strokes are laid along its rows
-VIEWS = ("draw", "generate", "study")
 
 STROKES = """strokes => {
   // As pointer events, where a mouse would be. The mouse's pointer is there without a hand, too.
@@ -118,15 +113,19 @@ def clear(page: Any) -> None:
     settled(page)
 
 
-def test_digits_drawn_with_the_mouse_are_classified(address):
+def test_digits_drawn_with_the_mouse_and_a_finger_are_classified(address):
     with opened(address) as page:
         for name, strokes in (("7", SEVEN), ("3", THREE), ("1", ONE)):
             draw(page, strokes)
             settled(page)
-            assert columns(page)["cnn"]["label"] == name and summary(page).startswith(
-                f"All four predict {name}"
-            )
+            assert columns(page)["cnn"]["label"] == name
+            assert summary(page).startswith(f"All four predict {name}")
             clear(page)
+    with opened(address, **PHONE) as page:
+        settled(page)
+        touch(page, SEVEN)
+        settled(page)
+        assert columns(page)["cnn"]["label"] == "7"
 
 
 def test_a_hundred_test_digits_by_strokes_are_read_as_well_as_from_pixels(address, run, announce):
@@ -230,39 +229,6 @@ def test_a_link_restores_every_view_in_another_browser(address):
     assert len(link) < 2000
 
 
-def test_nothing_leaves_this_machine_and_nothing_complains(address):
-    with opened(address) as page:
-        monitor = PageMonitor()
-        monitor.attach(page.context)
-        page.reload()
-        draw(page, SEVEN)
-        for view in VIEWS:
-            see(page, view)
-        urls = monitor.requests
-        assert len(urls) > 20 and all(url.startswith(address) and LOCAL.match(url) for url in urls)
-        assert not monitor.errors
-        assert not page.evaluate("document.querySelector('iframe, object, embed, img, form')")
-
-
-def test_a_drawing_on_a_phone_is_classified(address):
-    with opened(address, **PHONE) as page:
-        settled(page)
-        touch(page, SEVEN)
-        settled(page)
-        assert columns(page)["cnn"]["label"] == "7"
-        assert page.evaluate("[scrollX, scrollY, visualViewport.scale]") == [0, 0, 1]
-
-
-@pytest.mark.parametrize("width", [360, 390, 768, 1280])
-@pytest.mark.parametrize("dark", [False, True])
-def test_no_view_is_wider_than_its_window_and_all_has_names(address, width, dark):
-    with opened(address, viewport={"width": width, "height": 844}, dark=dark) as page:
-        draw(page, SEVEN)
-        for view in VIEWS:
-            see(page, view)
-            assert not too_wide(page) and not unnamed(page), view
-
-
 def test_a_one_drawn_by_keys_alone_is_read(address):
     with opened(address) as page:
         settled(page)
@@ -274,22 +240,6 @@ def test_a_one_drawn_by_keys_alone_is_read(address):
             page.keyboard.press(key)
         settled(page)
         assert columns(page)["cnn"]["label"] == "1"
-        page.keyboard.press("Control+z")
-        settled(page)
-        assert summary(page) == NOTHING
-
-
-def test_the_finished_study_is_displayed(address, run):
-    results = Results.read(run / "results.json")
-    with opened(address + "#view=study") as page:
-        page.locator("#findings li").first.wait_for()
-        assert page.locator("#state").inner_text().startswith("Finished: ")
-        table = page.locator("#main-results").inner_text()
-        assert f"{100 * results.training['cnn'].settings[0].metrics['test_accuracy'].mean:.2f}%" in table
-        see(page, "draw")
-        clean = results.experiment("robustness").pipelines["cnn"].recall[0].mean
-        note = page.locator(".prediction .recall >> nth=0").inner_text()
-        assert share(note.split(":")[1]) == pytest.approx(clean, abs=0.001)
 
 
 def test_a_running_study_moves_by_itself_until_it_has_finished(tmp_path):

@@ -4,15 +4,11 @@ Valid files are corrupted (bytes flipped, cut, spliced; numbers in headers edite
 ones of other types), with checksums put right where they would hide the rest. Each run has other cases.
 """
 
-from collections.abc import Callable
 from functools import partial
 
 import pytest
-from fuzzed_files import readers
-from fuzzed_runs import PATTERNS, RunReader, write_run
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from malicious_files import CHANGES, QUICKLY, Tally, limited_memory, peak_bytes
+from fuzzed_runs import RunReader, all_readers, write_run
+from malicious_files import Tally, corrupt_and_read, limited_memory, peak_bytes
 
 pytestmark = pytest.mark.slow
 
@@ -28,37 +24,26 @@ DRAWN = {"plan": 12, "trial": 12, "evaluation": 12, "arrays": 12}
 
 
 @pytest.fixture(scope="module")
-def all_readers(tmp_path_factory) -> dict[str, Callable]:
-    run_reader = RunReader(write_run(tmp_path_factory.mktemp("run")))
-    return readers(tmp_path_factory.mktemp("files")) | {kind: partial(run_reader, kind) for kind in PATTERNS}
+def every_reader(tmp_path_factory):
+    return all_readers(tmp_path_factory.mktemp("files"))
 
 
 @pytest.fixture(scope="module")
-def tally() -> Tally:
+def tally():
     return Tally()
 
 
 @pytest.fixture(scope="module", autouse=True)
-def memory(all_readers):
+def memory(every_reader):
     before = peak_bytes()
     with limited_memory(LARGEST):
         yield
     assert peak_bytes() - before < LARGEST
 
 
-def corrupt_and_read(name: str, read: Callable, tally: Tally, examples: int, batch: int) -> None:
-    @settings(QUICKLY, max_examples=examples)
-    @given(st.lists(CHANGES, min_size=batch, max_size=batch))
-    def run(cases):
-        for changes in cases:
-            tally.case(name, read, changes)
-
-    run()
-
-
 @pytest.mark.parametrize("name", CASES)
-def test_only_our_own_errors_escape(name, all_readers, tally):
-    corrupt_and_read(name, all_readers[name], tally, CASES[name] // BATCH, BATCH)
+def test_only_our_own_errors_escape(name, every_reader, tally):
+    corrupt_and_read(name, every_reader[name], tally, CASES[name] // BATCH, BATCH)
     assert tally.read[name] and tally.refused[name], "both happen, or it is no test"
 
 

@@ -3,10 +3,11 @@
 import contextlib
 import io
 import json
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from malicious_files import Change, Document, corrupt, put
+from fuzzed_files import Changes, Reader, readers
+from malicious_files import Document, corrupt, put
 from synthetic_run import synthetic_run
 
 from inklab.cli.show_commands import print_results
@@ -19,8 +20,6 @@ from inklab.results.comparison import compare
 from inklab.results.summarize import compute_results
 from inklab.run import Run
 from inklab.study.run_directory import RunDirectory
-
-Changes = Sequence[Change]
 
 
 def write_run(path: Path) -> Path:
@@ -121,3 +120,10 @@ PATTERNS = {
     "timer": "timer.json",
 }
 """The kinds of files of a run, and where they are."""
+
+
+def all_readers(folder: Path) -> dict[str, Reader]:
+    """Every reader of single files and of the files of a run, by name."""
+    run_reader = RunReader(write_run(folder / "run"))
+    (folder / "files").mkdir()
+    return readers(folder / "files") | {kind: partial(run_reader, kind) for kind in PATTERNS}

@@ -15,7 +15,7 @@ from random import Random
 from typing import Any
 
 import numpy as np
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from inklab.errors import InklabError
@@ -113,9 +113,7 @@ def _noise(raw: bytes, at: int, value: int) -> bytes:
     return raw[: at if value % 2 else 0] + Random(value).randbytes(value // 2 % 300)
 
 
-_BYTES: tuple[Callable[[bytes, int, int], bytes], ...] = (
-    _flip, _set, _cut, _drop, _double, _splice, _number, _number, _digits, _digits, _noise,
-)  # fmt: skip
+_BYTES = (_flip, _set, _cut, _drop, _double, _splice, _number, _number, _digits, _digits, _noise)
 
 
 # ---------------------------------------------------------------- values
@@ -258,7 +256,6 @@ class Tally:
 
     @property
     def cases(self) -> int:
-        """How many there were."""
         return self.read.total() + self.refused.total()
 
     def table(self) -> str:
@@ -268,6 +265,20 @@ class Tally:
             for name, slowest in self.slowest.items()
         ]
         return "\n".join([*rows, f"{self.cases:,} cases"])
+
+
+def corrupt_and_read(
+    name: str, read: Callable[[Sequence[Change]], object], tally: Tally, examples: int, batch: int, **how: Any
+) -> None:
+    """Let a reader read some batches of corrupted files; `how` are settings of hypothesis."""
+
+    @settings(QUICKLY, max_examples=examples, **how)
+    @given(st.lists(CHANGES, min_size=batch, max_size=batch))
+    def run(cases: list[list[Change]]) -> None:
+        for changes in cases:
+            tally.case(name, read, changes)
+
+    run()
 
 
 @contextmanager
