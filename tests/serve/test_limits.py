@@ -3,7 +3,6 @@
 import asyncio
 import socket
 import threading
-import time
 
 import live_server
 import numpy as np
@@ -40,10 +39,13 @@ def status(received):
     return int(received.split(b" ", 2)[1])
 
 
+def post(server, content, kind="application/json"):
+    return server.client.post("/api/predict", content=content, headers={"Content-Type": kind})
+
+
 class TestBodies:
     def test_one_that_announces_too_much_is_not_read(self, server):
         assert status(server.raw(head(server, 10**12), timeout=1)) == 413
-        assert status(server.raw(head(server, "9" * 400), timeout=1)) in (400, 413)
 
     def test_one_of_unknown_length_is_cut(self, server):
         chunk = b"2710\r\n" + b" " * 10_000 + b"\r\n"
@@ -52,47 +54,39 @@ class TestBodies:
 
     def test_a_client_that_continues_to_send_receives_the_error(self, server):
         """More than the buffers of a socket hold: a closed connection would look broken to the client."""
-        headers = {"Content-Type": "application/json"}
-        response = server.client.post("/api/predict", content=b" " * (8 * MIB), headers=headers)
-        assert response.status_code == 413
-        assert "20,000" in response.json()["error"]
+        response = post(server, b" " * (8 * MIB))
+        assert response.status_code == 413 and "20,000" in response.json()["error"]
 
-    @pytest.mark.parametrize("length", ["-1", "1e3", "0x10", "1, 2", "ten"])
+    @pytest.mark.parametrize("length", ["-1", "1e3", "0x10", "1, 2", "ten", "9" * 400])
     def test_lengths_that_are_none(self, server, length):
         assert status(server.raw(head(server, length), timeout=1)) in (400, 413)
 
     def test_a_slow_one_is_given_up(self, server):
-        started = time.monotonic()
         assert status(server.raw(head(server, 100) + b"{", timeout=6)) == 408
-        assert time.monotonic() - started < 5
 
     def test_an_incomplete_one(self, server):
         with socket.create_connection(("127.0.0.1", server.port)) as connection:
             connection.sendall(head(server, 100) + b"{")
         assert server.client.get("/health").status_code == 200
 
-    @pytest.mark.parametrize(
-        "kind", ["text/plain", "", "application/x-www-form-urlencoded", "multipart/form-data"]
-    )
-    def test_only_json_is_read(self, server, kind):
-        response = server.client.post("/api/predict", content=b"{}", headers={"Content-Type": kind})
-        assert response.status_code == 415
-
-    def test_a_charset_is_allowed(self, server):
-        kind = {"Content-Type": "Application/JSON; charset=utf-8"}
-        assert server.client.post("/api/predict", content=b"{}", headers=kind).status_code == 422
+    def test_only_json_is_read(self, server):
+        for kind in ("text/plain", "", "application/x-www-form-urlencoded", "multipart/form-data"):
+            assert post(server, b"{}", kind).status_code == 415, kind
+        assert post(server, b"{}", "Application/JSON; charset=utf-8").status_code == 422  # it was read
 
 
 class TestHeaders:
-    def test_long_ones_are_rejected(self, server):
-        for sent in (b"GET /health HTTP/1.1\r\n" + b"X-Much: " + b"y" * 20_000, b"GET /" + b"y" * 20_000):
-            received = server.raw(sent, timeout=4)
-            assert received == b"" or status(received) in (400, 431)
-
-    def test_what_is_not_http(self, server):
-        for sent in (b"\x16\x03\x01\x02\x00\x01\x00", b"hello\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"):
-            received = server.raw(sent, timeout=1)
-            assert received == b"" or status(received) in (400, 431)
+    @pytest.mark.parametrize(
+        "sent",
+        [
+            b"GET /health HTTP/1.1\r\nX-Much: " + b"y" * 20_000, b"GET /" + b"y" * 20_000,
+            b"\x16\x03\x01\x02\x00\x01\x00", b"hello\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n",
+        ],
+        ids=["a long header", "a long path", "TLS", "text", "another version"],
+    )  # fmt: skip
+    def test_long_ones_and_other_protocols_are_rejected(self, server, sent):
+        received = server.raw(sent, timeout=4)
+        assert received == b"" or status(received) in (400, 431)
 
     def test_smuggling_is_rejected(self, server):
         """Two requests for one server may be one for another: only one of them may be answered."""
@@ -159,20 +153,17 @@ class TestCancelOnDisconnect:
     def test_a_block_that_ends_first_is_not(self):
         assert self.run(lambda: asyncio.sleep(0), disconnect_after=60) == ["started", "ended", "behind"]
 
-    def test_errors_of_the_block_pass(self):
+    def test_errors_of_the_block_and_a_cancellation_from_outside_pass(self):
         async def fail():
-            raise TimeoutError("of the block")
+            raise ZeroDivisionError
 
-        with pytest.raises(TimeoutError, match="of the block"):
-            self.run(fail, disconnect_after=60)
-
-    def test_a_cancellation_from_outside_passes(self):
         async def cancelled():
             asyncio.current_task().cancel()
             await asyncio.sleep(60)
 
-        with pytest.raises(asyncio.CancelledError):
-            self.run(cancelled, disconnect_after=60)
+        for block, error in ((fail, ZeroDivisionError), (cancelled, asyncio.CancelledError)):
+            with pytest.raises(error):
+                self.run(block, disconnect_after=60)
 
     def test_a_time_limit_around_it_passes(self):
         async def whole():
@@ -184,6 +175,10 @@ class TestCancelOnDisconnect:
 
         with pytest.raises(TimeoutError):
             asyncio.run(whole())
+
+
+def zeros(count, width=1):
+    return np.zeros((count, width), np.float32)
 
 
 class TestBatcher:
@@ -229,7 +224,7 @@ class TestBatcher:
 
         async def block(batcher):
             counts = (1, 9, 9, 100, 5, 3)
-            outputs = [batcher.run("it", np.zeros((count, 1), np.float32)) for count in counts]
+            outputs = [batcher.run("it", zeros(count)) for count in counts]
             await asyncio.sleep(0.05)
             gate.set()
             return [len(rows) for (rows,) in await asyncio.gather(*outputs)]
@@ -249,7 +244,7 @@ class TestBatcher:
             return run
 
         async def block(batcher):
-            outputs = [batcher.run(name, np.zeros((1, 1), np.float32)) for name in "aabab"]
+            outputs = [batcher.run(name, zeros(1)) for name in "aabab"]
             gate.set()
             await asyncio.gather(*outputs)
 
@@ -268,19 +263,20 @@ class TestBatcher:
             raise ValueError("on purpose")
 
         async def block(batcher):
-            with pytest.raises(HttpError, match="on purpose"):
-                await batcher.run("broken", np.zeros((1, 1), np.float32))
-            return await batcher.run("working", np.zeros((1, 1), np.float32))
+            with pytest.raises(HttpError) as caught:
+                await batcher.run("broken", zeros(1))
+            assert "on purpose" in str(caught.value)
+            return await batcher.run("working", zeros(1))
 
         assert len(self.run(block, broken=broken, working=lambda rows: (rows,))) == 1
 
     def test_too_much_is_rejected_until_there_is_room(self):
         async def block(batcher):
-            first = batcher.run("it", np.zeros((100, 2), np.float32))
+            first = batcher.run("it", zeros(100, 2))
             with pytest.raises(HttpError) as caught:
-                batcher.run("it", np.zeros((100, 2), np.float32))
+                batcher.run("it", zeros(100, 2))
             assert caught.value.status_code == 503
             await first
-            return await batcher.run("it", np.zeros((100, 2), np.float32))
+            return await batcher.run("it", zeros(100, 2))
 
         assert len(self.run(block, max_queued_bytes=1000, it=lambda rows: (rows,))[0]) == 100
