@@ -26,25 +26,21 @@ def draft() -> SyntheticRun:
 
 
 class TestReading:
-    def test_a_directory_that_is_no_run_is_refused(self, tmp_path):
-        with pytest.raises(RunError):
-            Run(tmp_path)
-
     def test_everything_is_read_back(self, written):
         opened = Run(written.path)
         assert opened.plan == written.plan and opened.results == written.results
         assert opened.outcomes == written.outcomes and opened.evaluations == written.evaluations
 
-    def test_results_are_computed_while_there_is_no_file(self, draft, tmp_path):
+    def test_results_come_from_the_file_or_are_computed_while_there_is_none(self, draft, tmp_path):
+        with pytest.raises(RunError):
+            Run(tmp_path)
         run = draft.write(tmp_path, with_results=False)
-        assert Run(tmp_path).results.experiments == draft.results.experiments
-        assert not (run.path / "results.json").exists()
-
-    def test_results_come_from_the_file_if_there_is_one(self, draft, tmp_path):
-        draft.write(tmp_path)
         results = draft.results
-        draft.results.model_copy(update={"title": "another"}).write(tmp_path / "results.json")
-        assert Run(tmp_path).results == results.model_copy(update={"title": "another"})
+        assert Run(tmp_path).results.experiments == results.experiments
+        assert not (run.path / "results.json").exists()
+        another = results.model_copy(update={"title": "another"})
+        another.write(tmp_path / "results.json")
+        assert Run(tmp_path).results == another
 
     def test_images_are_those_of_the_data_set(self, written):
         samples = written.samples()
@@ -71,16 +67,18 @@ class TestReading:
 
 
 class TestTrialFor:
-    def test_the_first_replicate_stands_for_an_experiment(self, draft, tmp_path):
+    def test_the_first_replicate_that_is_done_stands_for_an_experiment(self, draft, tmp_path):
         assert draft.write(tmp_path).trial_for("cnn") == "cnn-0-0"
-
-    def test_a_replicate_that_diverged_does_not(self, draft, tmp_path):
         draft.fail("cnn-0-0")
+        draft.fail("scaled-twice-0-0", TrialState.LOST)
         run = draft.write(tmp_path)
         assert run.trial_for("cnn") == "cnn-0-1" == Run(tmp_path).trial_for("cnn")
         assert run.trial_for("cnn", 2) == "cnn-0-2"
+        assert run.trial_for("l2-sweep:l2=0.000001", 1) == "l2-sweep-0-1"
         with pytest.raises(RunError, match="1 diverged"):
             run.trial_for("cnn", 0)
+        with pytest.raises(RunError, match="1 lost"):
+            run.trial_for("scaled-twice")
 
     @pytest.mark.parametrize("with_results", [True, False])
     def test_of_a_grid_it_is_the_best_setting_by_validation(self, draft, tmp_path, with_results):
@@ -113,23 +111,10 @@ class TestTrialFor:
         draft.plan.write(tmp_path / "plan.json")
         assert Run(tmp_path).trial_for("l2-sweep") == "l2-sweep-0-0"
 
-    def test_a_setting_can_be_named(self, draft, tmp_path):
-        assert draft.write(tmp_path).trial_for("l2-sweep:l2=0.000001", 1) == "l2-sweep-0-1"
-
-    @pytest.mark.parametrize(
-        ("name", "replicate", "error"),
-        [
-            ("cn", None, UnknownNameError),
-            ("cnn", 3, UnknownNameError),
-            ("cnn", -1, UnknownNameError),
-            ("l2-sweep:l2=5", None, UnknownNameError),
-            ("robustness", None, ConfigError),
-        ],
-    )
-    def test_mistakes(self, draft, tmp_path, name, replicate, error):
-        with pytest.raises(error) as caught:
+    @pytest.mark.parametrize(("name", "replicate"), [("cn", None), ("cnn", 3), ("cnn", -1)])
+    def test_mistakes(self, draft, tmp_path, name, replicate):
+        with pytest.raises(UnknownNameError):
             draft.write(tmp_path).trial_for(name, replicate)
-        assert type(caught.value) is error
 
     def test_nothing_is_done_yet(self, draft, tmp_path):
         draft.outcomes, draft.evaluations, draft.stored = {}, {}, {}
@@ -138,11 +123,6 @@ class TestTrialFor:
             run.trial_for("cnn")
         with pytest.raises(ConfigError, match="l2-sweep:l2=1e-5"):
             run.trial_for("l2-sweep")
-
-    def test_lost_trials_are_named(self, draft, tmp_path):
-        draft.fail("scaled-twice-0-0", TrialState.LOST)
-        with pytest.raises(RunError, match="1 lost"):
-            draft.write(tmp_path).trial_for("scaled-twice")
 
 
 @pytest.mark.parametrize(

@@ -351,6 +351,11 @@ def test_differences_are_worded_as_agreed():
         {"mean": 1.0, "sd": None, "n": 0, "ci95": None, "values": []},
         {"mean": 1.0, "sd": None, "n": 2, "ci95": None, "values": [1.0, 1.0]},
         {"mean": 1.0, "sd": None, "n": 1, "ci95": None, "values": []},
+        {"mean": 1.0, "sd": None, "n": 1, "ci95": [0.1, 1.2], "values": [1.0]},
+        {"mean": 1.0, "sd": 0.0, "n": 1, "ci95": None, "values": [1.0]},
+        {"mean": None, "sd": 0.1, "n": 2, "ci95": [0.9, 1.1], "values": [0.9, 1.1]},
+        {"mean": 1.0, "sd": 0.1, "n": 2, "ci95": None, "values": [0.9, 1.1]},
+        {"mean": 1.0, "sd": 0.1, "n": 3, "ci95": [0.9, 1.1], "values": [0.9, 1.1]},
     ],
 )
 def test_an_estimate_agrees_with_itself(wrong):
@@ -383,6 +388,7 @@ def test_results_answer_about_themselves():
     ("keys", "to", "message"),
     [
         (("data", "train"), 7, "counts.train"),
+        (("data", "test"), 1, "counts.test"),
         (("experiments", "l2-sweep", "best_setting"), {"l2": 7}, "best_setting is not one of"),
         (("experiments", "l2-sweep", "grid"), [], "something else than []"),
         (("experiments", "robustness", "baseline"), "mlp", "the baseline 'mlp'"),

@@ -22,12 +22,11 @@ def test_every_experiment_has_its_finding_with_its_question(run):
     names = [experiment.name for experiment in run.plan.experiments if experiment.kind != "findings"]
     assert [line.partition(":")[0] for line in lines[:-1]] == names
     assert all(f"What of {name}?" in line for name, line in zip(names, lines[:-1], strict=True))
-    assert findings(run.results, run.plan) == lines
-
-
-def test_a_metric_is_written_as_its_estimate(run):
+    assert findings(run.results, run.plan) == lines and describe(run, "findings") == ""
     estimate = run.of("mlp-64-64").best.metrics["test_accuracy"]
     assert estimate.format("test_accuracy") in describe(run, "mlp-64-64")
+    run.fail("mlp-64-64-0-1")
+    assert describe(run, "mlp-64-64").startswith("2 of 3 trials done, 1 diverged. Test accuracy")
 
 
 def test_one_replicate_has_the_interval_over_images(run):
@@ -80,11 +79,6 @@ def test_a_reference_is_compared_with_one_more_run(run, value, side):
     assert "omebody" not in text
 
 
-def test_what_is_not_done_stands_in_front(run):
-    run.fail("mlp-64-64-0-1")
-    assert describe(run, "mlp-64-64").startswith("2 of 3 trials done, 1 diverged. Test accuracy")
-
-
 def test_differences_that_are_not_significant_give_the_minimum_detectable_effect(run):
     for k, bump in enumerate((1, -1, 1, -1, 1, -1)):  # spread without a shift
         best = run.outcomes[f"l2-sweep-1-{k}"].metrics["test_accuracy"]
@@ -112,13 +106,6 @@ def test_a_comparison_says_where_the_means_begin_to_be_better(run):
         run.change_evaluation(id, recall=[*recall[:2], 0.81 + luck, *recall[3:]])
     comparison, text = run.of("robustness").denoising, describe(run, "robustness")
     assert comparison.significant_from == 0.3 and "; its means are better from 0.2;" in text
-
-
-def test_a_comparison_without_gain_says_so(run):
-    for k in range(3):
-        run.change_evaluation(robustness_id("denoiser+cnn", k), recall=[0.1 + 0.01 * k] * len(STRENGTHS))
-    text = describe(run, "robustness")
-    assert "denoiser+cnn is not significantly better than cnn at any strength (3 replicates)" in text
 
 
 def set_recall(run: SyntheticRun, pipeline: str, recall: list[float]) -> None:
@@ -149,23 +136,28 @@ def test_the_leader_of_each_strength(run):
 
 def test_a_lead_that_is_not_significant_is_marked(run):
     for k, luck in enumerate((-0.05, 0.0, 0.06)):
-        recalls = {
-            "median+cnn": [0.99 + luck / 100, *[0.9 + luck] * 5],
-            "denoiser+cnn": [0.9] * 6,
-            "cnn": [0.98, *[0.899] * 5],
-        }
+        leader = [0.99 + luck / 100, *[0.9 + luck] * 5]
+        recalls = {"median+cnn": leader, "denoiser+cnn": [0.9] * 6, "cnn": [0.98, *[0.899] * 5]}
         for pipeline, recall in recalls.items():
             run.change_evaluation(robustness_id(pipeline, k), recall=recall)
     text = describe(run, "robustness")
     assert "median+cnn at 6 of 6 strengths (0 to 0.5, significantly above cnn at 0)" in text
 
 
-def test_one_pipeline_leads_nobody(run):
+def test_a_comparison_without_gain_or_of_one_pipeline_says_so(run):
+    for k in range(3):
+        flat = [0.1 + 0.01 * k] * len(STRENGTHS)
+        run.change_evaluation(robustness_id("denoiser+cnn", k), recall=flat, accuracy=flat)
+    comparison = run.of("robustness").denoising
+    assert (comparison.significant_from, comparison.better_at, comparison.best) == (None, (), None)
+    assert "denoiser+cnn is not significantly better than cnn at any strength (3 replicates)" in describe(
+        run, "robustness"
+    )
     for k in range(3):
         for name in ("denoiser+cnn", "median+cnn"):
             del run.evaluations[robustness_id(name, k)]
-    assert "Highest" not in describe(run, "robustness")
-    assert "The mean recall of cnn is" in describe(run, "robustness")
+    text = describe(run, "robustness")
+    assert "Highest" not in text and "The mean recall of cnn is" in text
 
 
 def test_samplers_stand_beside_real_images(run):
@@ -180,7 +172,3 @@ def test_a_run_that_has_only_begun_has_findings_too(run):
     text = "\n".join(run.results.findings)
     assert "0 of 3 trials done, 3 waiting." in text and "Nothing can be chosen yet" in text
     assert "None" not in text and "nan" not in text
-
-
-def test_an_experiment_without_numbers_has_no_sentence(run):
-    assert describe(run, "findings") == ""
