@@ -115,12 +115,8 @@ def generation(**more):
     return {"g": {**GENERATION, **more}}
 
 
-def recipe(**more):
-    return {"o": {**NET, "recipe": more}}
-
-
 def corrupted(name, strength):
-    return recipe(corruption={"name": name, "strength": strength})
+    return {"o": {**NET, "recipe": {"corruption": {"name": name, "strength": strength}}}}
 
 
 PLANS = [
@@ -142,22 +138,17 @@ PLANS = [
 ]
 """Experiments beside `net`, that only the planner can reject."""
 
-NEEDS_OTHER_TASK = [
-    (generation(decoder="net", classifier="net"), "net"),
-    (generation(classifier="auto"), "auto"),
-    (robustness("auto"), "auto"),
-    (robustness("net+net"), "net"),
-]
-
-
 NAMES = [
     (robustness("medain+net"), "medain", "median"),
     (robustness(corruption="salt"), "salt", ""),
     (generation(samplers=["gausian"]), "gausian", "gaussian"),
     ({"median": NET}, "median", ""),
-    (recipe(objective="clasify"), "clasify", "classify"),
+    ({"o": {**NET, "recipe": {"objective": "clasify"}}}, "clasify", "classify"),
     (corrupted("shott", 0.1), "shott", "shot"),
-    *((experiments, key, "") for experiments, key in NEEDS_OTHER_TASK),
+    (generation(decoder="net", classifier="net"), "net", ""),
+    (generation(classifier="auto"), "auto", ""),
+    (robustness("auto"), "auto", ""),
+    (robustness("net+net"), "net", ""),
 ]
 """Experiments beside `net` and `auto`, with names that only modules with torch know."""
 
