@@ -1,39 +1,45 @@
-"""The page in a browser, on the toy run: drawing, corruption, denoising, and pictures from files."""
+"""The page in a browser, on the toy run: drawing, new images, the study, links, keys, phones, errors."""
+
+import re
 
 import pytest
 import toy_run
 from browser import needs_chromium, opened
 from page_visits import (
     NOTHING,
+    PHONE,
     SEVEN,
     THREE,
     change,
     columns,
     distance,
     draw,
+    drawn,
     image,
+    see,
+    serving,
     settled,
     share,
     stage,
     summary,
+    too_wide,
+    touch,
     toy_address,
+    unnamed,
 )
 from PIL import Image
 
+from inklab.run import Run
+
 pytestmark = [pytest.mark.integration, needs_chromium]
+VIEWS = ("draw", "generate", "study")
 
 
-@pytest.fixture(scope="module")
-def address():
-    return toy_address()
-
-
-def test_every_pipeline_classifies_a_drawing_at_once(address):
-    with opened(address) as page:
+def test_every_pipeline_classifies_a_drawing_at_once():
+    with opened(toy_address()) as page:
         settled(page)
         assert summary(page) == NOTHING and {column["label"] for column in columns(page).values()} == {"–"}
-        draw(page, SEVEN)
-        settled(page)
+        drawn(page, SEVEN)
         assert summary(page) != NOTHING
         predictions = columns(page)
         assert list(predictions) == ["cnn", "denoiser+cnn", "median+cnn"]  # those that the study compares
@@ -48,8 +54,8 @@ def test_every_pipeline_classifies_a_drawing_at_once(address):
         assert summary(page) == NOTHING and max(image(page, ".prediction canvas >> nth=0")) == 0
 
 
-def test_answers_keep_up_with_the_hand_one_question_at_a_time(address):
-    with opened(address) as page:
+def test_answers_keep_up_with_the_hand_one_question_at_a_time():
+    with opened(toy_address()) as page:
         open_, most = set(), [0]
 
         def sent(request):
@@ -62,16 +68,13 @@ def test_answers_keep_up_with_the_hand_one_question_at_a_time(address):
         draw(page, THREE, steps=20)
         settled(page)
         assert most[0] == 1 and not open_
-        last = page.evaluate(
-            "() => performance.getEntriesByType('resource').filter(e => e.name.endsWith('predict')).length"
-        )
-        assert 1 < last <= 200
+        names = page.evaluate("() => performance.getEntriesByType('resource').map(entry => entry.name)")
+        assert 1 < sum(name.endswith("predict") for name in names) <= 200
 
 
-def test_noise_does_to_the_image_what_the_slider_says(address):
-    with opened(address) as page:
-        draw(page, SEVEN)
-        settled(page)
+def test_noise_does_to_the_image_what_the_slider_says():
+    with opened(toy_address()) as page:
+        drawn(page, SEVEN)
         clean = stage(page, "Input")
         change(page, "#strength", 0.5)
         corrupted = stage(page, "Corrupted")
@@ -91,27 +94,26 @@ def test_noise_does_to_the_image_what_the_slider_says(address):
         assert "dimmed" in page.locator("#curve").get_attribute("class")  # the study measured another one
 
 
-def test_the_curve_is_the_studys_and_its_mark_follows_the_slider(address):
+def test_the_curve_is_the_studys_and_its_mark_follows_the_slider():
     results = toy_run.results(toy_run.finished()).experiment("robustness")
-    with opened(address) as page:
+    with opened(toy_address()) as page:
         settled(page)
-        marks = page.locator("#curve .current .mark")
-        assert marks.count() == len(results.pipelines) == 3
+        assert page.locator("#curve .current .mark").count() == len(results.pipelines) == 3
         words = page.locator("#curve svg").get_attribute("aria-label")
         assert f"cnn: {100 * results.pipelines['cnn'].recall[0].mean:.0f}% at 0" in words
-        before = page.locator("#curve .marker").get_attribute("x1")
+        marker = page.locator("#curve .marker")
+        before = marker.get_attribute("x1")
         change(page, "#strength", 0.3)
-        slider, line = page.locator("#strength").bounding_box(), page.locator("#curve .marker").bounding_box()
-        assert page.locator("#curve .marker").get_attribute("x1") != before
-        largest = results.strengths[-1]
-        assert largest == 0.6  # so the slider goes on where the curve ends, and its axis is not the curve's
+        slider, line = page.locator("#strength").bounding_box(), marker.bounding_box()
+        assert marker.get_attribute("x1") != before
+        assert results.strengths[-1] == 0.6  # so the slider goes on where the curve ends
         note = page.locator(".prediction .recall >> nth=0").inner_text()
         assert share(note.split(":")[1]) == pytest.approx(results.pipelines["cnn"].recall[1].mean, abs=0.001)
         assert slider["y"] > line["y"]
 
 
-def test_pipelines_can_be_chosen_and_one_is_the_least(address):
-    with opened(address) as page:
+def test_pipelines_can_be_chosen_and_one_is_the_least():
+    with opened(toy_address()) as page:
         settled(page)
         page.locator("#choose summary").click()
         for name in ("denoiser+cnn", "median+cnn"):
@@ -121,30 +123,305 @@ def test_pipelines_can_be_chosen_and_one_is_the_least(address):
         page.get_by_role("checkbox", name="cnn", exact=True).uncheck()
         page.get_by_role("checkbox", name="mlp", exact=True).click()
         assert list(columns(page)) == ["mlp"]
-        draw(page, SEVEN)
-        settled(page)
+        drawn(page, SEVEN)
         assert max(stage(page, "Denoised")) > 0  # the denoiser runs though no pipeline on show has it
 
 
-def test_a_picture_can_be_opened_and_left_again(address, tmp_path):
+def test_a_picture_can_be_opened_and_left_again(tmp_path):
     picture = Image.new("L", (200, 200), 0)
     picture.paste(255, (80, 30, 120, 170))
     picture.save(tmp_path / "stroke.png")
     (tmp_path / "text.png").write_text("no picture")
-    with opened(address, expected="422|400") as page:
-        draw(page, SEVEN)
-        settled(page)
-        drawn = stage(page, "Input")
+    with opened(toy_address(), expected="422|400") as page:
+        drawn(page, SEVEN)
+        drawing = stage(page, "Input")
         page.locator("#file").set_input_files(tmp_path / "stroke.png")
         page.locator("#picture").wait_for()
         settled(page)
-        opened_image = stage(page, "Input")
-        assert opened_image != drawn and page.locator("#picture").get_attribute("aria-label").endswith(
-            "stroke.png"
-        )
+        assert stage(page, "Input") != drawing
+        assert page.locator("#picture").get_attribute("aria-label").endswith("stroke.png")
         page.get_by_role("button", name="Back to drawing").click()
         settled(page)
-        assert stage(page, "Input") == drawn
+        assert stage(page, "Input") == drawing
         page.locator("#file").set_input_files(tmp_path / "text.png")
         page.locator("#error").wait_for()
         assert "picture" in page.locator("#error").inner_text()
+
+
+GARBAGE = [
+    "#view=nowhere&strength=lots&seed=-3&drawing=%00%ff",
+    "#drawing=1____&strength=NaN&position=2,2&pipelines=../x,<b>",
+    "#&&&=&a=b&view",
+    "#picture=AAAA&corruption=constructor&sampler=toString",
+]
+
+
+def test_a_link_brings_everything_back():
+    def displayed(page):
+        return columns(page), stage(page, "Corrupted"), summary(page), image(page, "#pad")
+
+    with opened(toy_address()) as page:
+        draw(page, THREE)
+        change(page, "#strength", 0.4)
+        change(page, "#seed", 11)
+        page.locator("#choose summary").click()
+        page.get_by_role("checkbox", name="mlp", exact=True).check()
+        settled(page)
+        page.wait_for_timeout(600)  # the address follows after 0.4 s
+        link, expected = page.url, displayed(page)
+    with opened(link) as page:
+        settled(page)
+        assert displayed(page) == expected
+        assert page.locator("#seed").input_value() == "11"
+
+
+def test_the_link_can_be_copied_and_back_goes_back():
+    with opened(toy_address(), permissions=["clipboard-read", "clipboard-write"]) as page:
+        draw(page, SEVEN)
+        page.get_by_role("button", name="Copy link").click()
+        page.get_by_role("button", name="Copied").wait_for()
+        assert "drawing=1" in page.url
+        assert page.evaluate("navigator.clipboard.readText()") == page.url
+        see(page, "generate")
+        assert page.locator("#generate").is_visible() and not page.locator("#draw").is_visible()
+        page.go_back()
+        settled(page)
+        assert page.locator("#draw").is_visible() and summary(page) != NOTHING
+
+
+def test_what_cannot_be_read_in_a_link_is_ignored():
+    for garbage in GARBAGE:
+        with opened(toy_address() + garbage) as page:
+            settled(page)
+            assert summary(page) == NOTHING and page.locator("#draw").is_visible()
+            assert page.locator("#strength").input_value() == "0"
+            see(page, "generate")
+            assert page.locator("#samples li").count() == 40
+            page.evaluate("location.hash = '#view=study'")
+            page.locator("#study").wait_for()
+
+
+def images(page, part, count):
+    return [image(page, f"#{part} canvas >> nth={i}") for i in range(count)]
+
+
+def test_new_images_follow_their_seed_and_sampler():
+    with opened(toy_address() + "#view=generate&samples=5") as page:
+        settled(page)
+        first = images(page, "samples", 40)
+        note = page.locator("#samples-note").inner_text()
+        assert re.search(r"about \d+ of 40\.", note) and "of 100." in note  # the study's own
+        change(page, "#sample-seed", 6)
+        assert images(page, "samples", 40) != first
+        change(page, "#sample-seed", 5)
+        assert images(page, "samples", 40) == first
+        page.get_by_role("radio", name=re.compile("^binary")).check()
+        settled(page)
+        assert images(page, "samples", 40) != first
+        page.locator("#samples button >> nth=3").click()
+        settled(page)
+        assert all(page.locator(part).is_visible() for part in ("#draw", "#picture"))
+        assert summary(page) != NOTHING
+
+
+def test_a_walk_goes_by_pointer_and_by_keys():
+    with opened(toy_address() + "#view=generate") as page:
+        settled(page)
+        here = image(page, "#here")
+        ring = page.get_by_role("slider", name="Position in the square")
+        ring.focus()
+        for _ in range(5):
+            page.keyboard.press("Shift+ArrowRight")
+        settled(page)
+        right = image(page, "#here")
+        assert right != here and ring.get_attribute("aria-valuenow") == "100"
+        page.keyboard.press("Home")
+        settled(page)
+        corner = image(page, "#here")
+        box = page.locator("#map").bounding_box()
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 3, box["y"] + 3, steps=12)
+        page.mouse.up()
+        settled(page)
+        assert image(page, "#here") == corner != right
+        page.wait_for_timeout(600)
+        assert "position=0,0" in page.url
+
+
+def test_images_around_a_drawing_spread_with_the_slider():
+    with opened(toy_address() + "#view=generate") as page:
+        settled(page)
+        assert page.locator("#neighbors-empty").is_visible() and page.locator("#neighbors li").count() == 0
+        see(page, "draw")
+        draw(page, SEVEN)
+        see(page, "generate")
+        change(page, "#sigma", 0)
+        still = images(page, "neighbors", 24)
+        assert still == still[:1] * 24  # the decoder only repeats
+        change(page, "#sigma", 1.5)
+        assert still[0] not in images(page, "neighbors", 24)
+
+
+def test_a_finished_study_shows_its_experiments_curves_and_findings():
+    results = toy_run.results(toy_run.finished())
+    with opened(toy_address() + "#view=study") as page:
+        settled(page)
+        page.locator("#findings li").first.wait_for()
+        total = toy_run.TRIALS + toy_run.EVALUATIONS
+        assert page.locator("#state").inner_text() == f"Finished: {total} of {total} done"
+        assert page.locator("#experiments li").count() == 7
+        assert page.locator("#training-curves figure").count() == 5
+        assert page.locator("#training-curves .line.solid").count() >= 14
+        page.get_by_role("radio", name="Validation accuracy").check()
+        assert page.locator("#training-curves figure").count() == 4  # a denoiser has none
+        mean = results.training["cnn"].settings[0].metrics["test_accuracy"].mean
+        row = page.locator("#main-results tr", has=page.get_by_role("rowheader", name="cnn", exact=True))
+        assert f"{100 * mean:.2f}%" in row.inner_text()
+        assert page.locator("#findings li").count() == len(results.findings)
+
+
+def test_a_run_without_networks_begins_with_the_study(tmp_path):
+    with serving(toy_run.begun(tmp_path / "run")) as address, opened(address) as page:
+        settled(page)
+        assert page.locator("#study").is_visible()
+        assert page.locator("#state").inner_text().startswith("Stopped: 0 of")
+        see(page, "draw")
+        assert page.locator("#no-networks").is_visible() and not page.locator("#pad").is_visible()
+        assert not page.locator('nav [data-view="generate"]').is_visible()
+
+
+def test_one_model_has_one_view():
+    with serving(Run(toy_run.finished()).model_dir("cnn")) as url, opened(url) as page:
+        drawn(page, SEVEN)
+        assert list(columns(page)) == ["cnn"] and summary(page) != NOTHING
+        assert [view for view in VIEWS if page.locator(f'nav [data-view="{view}"]').is_visible()] == ["draw"]
+        assert page.locator(".stages li").count() == 2 and not page.locator("#curve").is_visible()
+
+
+CONTROLS = "button:visible, select:visible, input:not([type=radio]):visible, summary:visible, nav a:visible"
+STOPS = {
+    "draw": ["pad", "undo", "open", "pen", "strength", "seed", "new-noise", "copy"],
+    "generate": ["sample-seed", "ring", "sigma"],
+    "study": ["copy"],
+}
+"""Identifiers of elements that the Tab key must reach."""
+
+
+def test_a_lost_server_is_reported_until_it_is_back():
+    with opened(toy_address(), expected="ERR_FAILED") as page:
+        settled(page)
+        page.route("**/api/predict", lambda route: route.abort())
+        draw(page, SEVEN)
+        page.get_by_text("The server does not answer").wait_for()
+        page.unroute("**/api/predict")
+        page.get_by_role("button", name="Try now").click()
+        page.locator("#error").wait_for(state="hidden")
+        settled(page)
+        assert summary(page) != NOTHING
+
+
+def test_an_error_of_the_server_is_shown_as_text():
+    line = "corruption.strength = 7; allowed: 0 to 1 <b>not bold</b>"
+    with opened(toy_address(), expected="422") as page:
+        page.route("**/api/predict", lambda route: route.fulfill(status=422, json={"error": line}))
+        draw(page, SEVEN)
+        page.get_by_text(line).wait_for()
+        assert page.locator("#error b").count() == 0
+
+
+def test_many_classes_with_long_names_show_the_ten_most_probable():
+    labels = [f"A class with the rather long name of {i}" for i in range(30)]
+    shares = [i / sum(range(30)) for i in range(30)]
+
+    def rename_labels(route):
+        route.fulfill(json={**route.fetch().json(), "labels": labels})
+
+    def predict_last(route):
+        response = route.fetch().json()
+        for prediction in response["images"][0]["predictions"]:
+            prediction.update(label=labels[29], probabilities=shares, abstained=None)
+        route.fulfill(json=response)
+
+    def wait(page):
+        page.route("**/api/networks", rename_labels)
+        page.route("**/api/predict", predict_last)
+
+    with opened(toy_address(), wait=wait, viewport={"width": 360, "height": 740}) as page:
+        drawn(page, SEVEN)
+        assert list(columns(page)["cnn"]["probabilities"]) == [labels[i] for i in range(29, 19, -1)]
+        assert not too_wide(page)
+        assert labels[29] in summary(page)
+
+
+def test_nothing_sticks_out():
+    with opened(toy_address()) as page:
+        draw(page, SEVEN)
+        for width in (360, 390, 768, 1280):
+            page.set_viewport_size({"width": width, "height": 800})
+            for view in VIEWS:
+                see(page, view)
+                assert not too_wide(page), (width, view)
+
+
+def test_a_finger_draws_and_the_page_stays_where_it_is():
+    with opened(toy_address(), **PHONE) as page:
+        settled(page)
+        touch(page, SEVEN)
+        settled(page)
+        assert summary(page) != NOTHING
+        assert page.evaluate("[scrollX, scrollY, visualViewport.scale]") == [0, 0, 1]
+        pad = page.locator("#pad").bounding_box()
+        assert pad["width"] > 350 and pad["y"] < 160
+        for view in VIEWS:
+            page.locator(f'nav [data-view="{view}"]').tap()
+            settled(page)
+            for control in page.locator(CONTROLS).all():
+                is_tile = "tile" in (control.get_attribute("class") or "")
+                assert is_tile or control.bounding_box()["height"] >= 44, control.inner_html()
+
+
+def test_everything_has_a_name_and_can_be_reached_by_keys():
+    with opened(toy_address()) as page:
+        draw(page, SEVEN)
+        for view in VIEWS:
+            see(page, view)
+            assert not unnamed(page), view
+            page.evaluate("document.activeElement.blur()")
+            reached = set()
+            for _ in range(110):
+                page.keyboard.press("Tab")
+                reached.add(page.evaluate("document.activeElement.id"))
+            assert set(STOPS[view]) <= reached
+
+
+def test_a_drawing_by_keys_is_classified_and_announced():
+    with opened(toy_address()) as page:
+        settled(page)
+        page.locator("#pad").focus()
+        for key in ["ArrowUp"] * 10 + ["Space"] + ["ArrowDown"] * 20 + ["Space"]:
+            page.keyboard.press(key)
+        settled(page)
+        assert summary(page) != NOTHING
+        page.wait_for_timeout(1200)
+        # Screen readers hear it once it has come to rest.
+        assert page.locator("#announcement").inner_text() == summary(page)
+        page.keyboard.press("Control+z")
+        settled(page)
+        assert summary(page) == NOTHING
+
+
+@pytest.mark.parametrize(
+    ("preference", "element", "style", "values"),
+    [
+        ({"dark": True}, "body", "backgroundColor", {"rgb(22, 24, 27)"}),
+        ({"reduced_motion": "reduce"}, ".fill", "transitionDuration", {"0s", ""}),
+        ({"forced_colors": "active"}, "body", "forcedColorAdjust", {"auto"}),
+    ],
+)
+def test_it_follows_what_a_visitor_likes(preference, element, style, values):
+    with opened(toy_address(), **preference) as page:
+        drawn(page, SEVEN)
+        assert summary(page) != NOTHING
+        style_of = f"element => getComputedStyle(element).{style}"
+        assert page.locator(element).first.evaluate(style_of) in values

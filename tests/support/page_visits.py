@@ -11,6 +11,7 @@ import urllib.request
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +19,12 @@ Stroke = Sequence[tuple[float, float]]
 
 ONE: list[Stroke] = [[(0.5, 0.15), (0.5, 0.85)]]
 SEVEN: list[Stroke] = [[(0.25, 0.2), (0.75, 0.2), (0.5, 0.6), (0.42, 0.85)]]
-THREE: list[Stroke] = [
-    [
-        (0.3, 0.2),
-        (0.5, 0.14),
-        (0.68, 0.25),
-        (0.62, 0.42),
-        (0.45, 0.48),
-        (0.66, 0.56),
-        (0.72, 0.72),
-        (0.52, 0.86),
-        (0.28, 0.78),
-    ]
-]
+THREE: list[Stroke] = [[
+    (0.3, 0.2), (0.5, 0.14), (0.68, 0.25), (0.62, 0.42), (0.45, 0.48), (0.66, 0.56), (0.72, 0.72),
+    (0.52, 0.86), (0.28, 0.78),
+]]  # fmt: skip
 NOTHING = "Nothing is drawn yet."
-PHONE = {
-    "viewport": {"width": 390, "height": 844},
-    "has_touch": True,
-    "is_mobile": True,
-    "device_scale_factor": 2,
-}
+PHONE = dict(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True, device_scale_factor=2)
 SECONDS = 90  # until a server must have learned OOD scores
 
 PIXELS = """canvas => {
@@ -96,18 +83,15 @@ def _address(process: subprocess.Popen[str]) -> str:
 def _wait_until_learned(address: str) -> None:
     """OOD scores are learned in the background; responses before and after may differ."""
     networks = _fetch(f"{address}api/networks")
-    form = networks["image"]
-    if not networks["pipelines"]:
-        return
+    form, pipelines = networks["image"], [pipeline["id"] for pipeline in networks["pipelines"]]
     gray = b64encode(bytes([99]) * form["channels"] * form["height"] * form["width"]).decode()
-    body = {"images": [gray], "pipelines": [pipeline["id"] for pipeline in networks["pipelines"]]}
     end = time.monotonic() + SECONDS
-    while time.monotonic() < end:
-        [image] = _fetch(f"{address}api/predict", body)["images"]
+    while pipelines and time.monotonic() < end:
+        [image] = _fetch(f"{address}api/predict", {"images": [gray], "pipelines": pipelines})["images"]
         if all(row["ood_score"] is not None for row in image["predictions"]):
             return
         time.sleep(0.1)
-    raise AssertionError(f"nothing is learned in {SECONDS} s")
+    assert not pipelines, f"nothing is learned in {SECONDS} s"
 
 
 def _fetch(address: str, body: object = None) -> Any:
@@ -117,10 +101,10 @@ def _fetch(address: str, body: object = None) -> Any:
         return json.load(response)
 
 
-def draw(page: Any, strokes: Sequence[Stroke], steps: int = 6) -> None:
+def draw(page: Any, strokes: Sequence[Stroke], steps: int = 6, pad: str = "#pad") -> None:
     """Draw on the pad with the mouse, in shares of its side."""
-    page.locator("#pad").scroll_into_view_if_needed()
-    box = page.locator("#pad").bounding_box()
+    page.locator(pad).scroll_into_view_if_needed()
+    box = page.locator(pad).bounding_box()
     for stroke in strokes:
         points = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in stroke]
         page.mouse.move(*points[0])
@@ -128,6 +112,12 @@ def draw(page: Any, strokes: Sequence[Stroke], steps: int = 6) -> None:
         for point in points[1:]:
             page.mouse.move(*point, steps=steps)
         page.mouse.up()
+
+
+def drawn(page: Any, strokes: Sequence[Stroke]) -> None:
+    """Draw with the mouse, and wait for what comes of it."""
+    draw(page, strokes)
+    settled(page)
 
 
 def settled(page: Any) -> None:
@@ -145,8 +135,7 @@ def change(page: Any, selector: str, value: object) -> None:
 
 def image(page: Any, selector: str) -> list[int]:
     """What stands on a canvas."""
-    pixels: list[int] = page.locator(selector).evaluate(PIXELS)
-    return pixels
+    return list(page.locator(selector).evaluate(PIXELS))
 
 
 def stage(page: Any, title: str) -> list[int]:
@@ -173,13 +162,11 @@ def share(text: str) -> float:
 
 def summary(page: Any) -> str:
     """The sentence above everything."""
-    text: str = page.locator("#summary").inner_text()
-    return text
+    return str(page.locator("#summary").inner_text())
 
 
 def distance(first: Sequence[int], second: Sequence[int]) -> float:
     """Root mean square between two images, in bytes."""
-    assert len(first) == len(second)
     total = sum((a - b) ** 2 for a, b in zip(first, second, strict=True))
     return float((total / len(first)) ** 0.5)
 
@@ -189,34 +176,25 @@ def touch(page: Any, strokes: Sequence[Stroke]) -> None:
     box = page.locator("#pad").bounding_box()
     wire = page.context.new_cdp_session(page)
     for stroke in strokes:
-        points = [
-            {"x": box["x"] + x * box["width"], "y": box["y"] + y * box["height"]} for x, y in between(stroke)
-        ]
-        wire.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [points[0]]})
-        for point in points[1:]:
-            wire.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [point]})
-        wire.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        points = [stroke[0]]
+        for (x0, y0), (x1, y1) in pairwise(stroke):
+            points += [(x0 + (x1 - x0) * i / 6, y0 + (y1 - y0) * i / 6) for i in range(1, 7)]
+        pixels = [[{"x": box["x"] + x * box["width"], "y": box["y"] + y * box["height"]}] for x, y in points]
+        kinds = ["touchStart", *["touchMove"] * (len(pixels) - 1), "touchEnd"]
+        for kind, touched in zip(kinds, [*pixels, []], strict=True):
+            wire.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": touched})
     wire.detach()
-
-
-def between(stroke: Stroke, steps: int = 6) -> list[tuple[float, float]]:
-    """A stroke with more points."""
-    points = [stroke[0]]
-    for (x0, y0), (x1, y1) in zip(stroke, stroke[1:], strict=False):
-        points += [(x0 + (x1 - x0) * i / steps, y0 + (y1 - y0) * i / steps) for i in range(1, steps + 1)]
-    return points
 
 
 def unnamed(page: Any) -> list[str]:
     """What can be used or seen on a page, and has no name for a screen reader."""
     tree = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")
     roles = set("button slider link checkbox radio combobox spinbutton image img progressbar textbox".split())
+    nodes = [node for node in tree["nodes"] if not node.get("ignored") and "role" in node]
     return [
         f"{node['role']['value']} {node.get('backendDOMNodeId')}"
-        for node in tree["nodes"]
-        if not node.get("ignored")
-        and node.get("role", {}).get("value") in roles
-        and not node.get("name", {}).get("value")
+        for node in nodes
+        if node["role"]["value"] in roles and not node.get("name", {}).get("value")
     ]
 
 
