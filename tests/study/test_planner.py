@@ -34,8 +34,11 @@ class TestDigits:
         "cnn": (1, 1), "noise-trained-cnn": (1, 1), "denoiser": (1, 4),
     }  # fmt: skip
 
-    @pytest.mark.parametrize(("profile", "table"), [("full", FULL), ("quick", QUICK)])
-    def test_trials_and_epochs(self, profile, table):
+    @pytest.mark.parametrize(
+        ("profile", "table", "images", "evaluations", "components"),
+        [("full", FULL, 10_000, (12, 18), 50), ("quick", QUICK, 2_000, (4, 6), 10)],
+    )
+    def test_trials_epochs_and_evaluations(self, profile, table, images, evaluations, components):
         plan = plan_digits(profile=profile)
         for name, (count, epochs) in table.items():
             settings = plan.experiment(name).settings
@@ -43,17 +46,10 @@ class TestDigits:
             assert {plan.configs[setting.config].recipe.epochs for setting in settings} == {epochs}, name
         assert len(plan.trials) == sum(count for count, _ in table.values())
         assert {experiment.name for experiment in plan.training} == set(table)
-
-    @pytest.mark.parametrize(
-        ("profile", "images", "robustness", "generation"), [("full", 10_000, 12, 18), ("quick", 2_000, 4, 6)]
-    )
-    def test_evaluations(self, profile, images, robustness, generation):
-        plan = plan_digits(profile=profile)
-        assert plan.experiment("robustness").images == images
-        assert len(plan.evaluations_of("robustness")) == robustness
-        assert len(plan.evaluations_of("generation")) == generation
-        assert plan.experiment("robustness").strengths == pytest.approx([i / 20 for i in range(21)])
-        assert plan.experiment("generation").mixture_components == {"full": 50, "quick": 10}[profile]
+        robustness, generation = plan.experiment("robustness"), plan.experiment("generation")
+        assert (len(robustness.evaluations), len(generation.evaluations)) == evaluations
+        assert (robustness.images, generation.mixture_components) == (images, components)
+        assert robustness.strengths == pytest.approx([i / 20 for i in range(21)])
 
     def test_what_is_trained(self):
         plan = plan_digits()
@@ -101,80 +97,53 @@ def test_a_robustness_experiment_without_strengths_takes_those_of_its_corruption
 
 
 class TestIds:
-    def test_the_same_question_has_the_same_plan(self):
-        assert plan_digits() == plan_digits()
-
     @pytest.mark.parametrize(
         "change",
         [
-            "network.hidden=[65, 64]",
-            "network.dropout=0.1",
-            "recipe.learning_rate=0.2",
-            "recipe.epochs=11",
-            "recipe.batch_size=64",
-            "recipe.l2=0.1",
-            "recipe.momentum=0.5",
-            "recipe.schedule='cosine'",
-            "recipe.warmup=0.1",
-            "recipe.augmentation.shift=1",
-            "recipe.corruption={name='salt_and_pepper', strength=0.1}",
-            "normalize.mean=0.1",
+            "network.hidden=[65, 64]", "network.dropout=0.1", "recipe.learning_rate=0.2", "recipe.epochs=11",
+            "recipe.batch_size=64", "recipe.l2=0.1", "recipe.momentum=0.5", "recipe.schedule='cosine'",
+            "recipe.warmup=0.1", "recipe.augmentation.shift=1",
+            "recipe.corruption={name='salt_and_pepper', strength=0.1}", "normalize.mean=0.1",
             "normalize='dataset'",
         ],
-    )
+    )  # fmt: skip
     def test_a_setting_changes_the_trials_of_its_experiment_and_no_others(self, change):
         before, after = plan_digits(), plan_digits(f"mlp-64-64.{change}")
         assert not set(before.trials_of("mlp-64-64")) & set(after.trials_of("mlp-64-64"))
         assert before.trials_of("cnn") == after.trials_of("cnn")
         assert before.evaluations_of("robustness") == after.evaluations_of("robustness")
 
-    @pytest.mark.parametrize(
-        "other",
-        [
-            lambda: plan_digits("seed=1"),
-            lambda: plan_digits(data=data(sha256="e" * 64)),
-            lambda: plan_digits(
-                data=data(counts=SplitCounts(train=(5500,) * 10, validation=(499,) * 10, test=(1000,) * 10))
-            ),
-            lambda: plan_digits(execution=ExecutionConfig(precision="fp32")),
-            lambda: plan_digits("precision=fp32"),
-        ],
-        ids=["seed", "data", "validation", "machine's precision", "study's precision"],
-    )
-    def test_everything_that_moves_a_number_changes_every_id(self, other):
-        assert not set(plan_digits().ids) & set(other().ids)
+    VALIDATION_OF_499 = SplitCounts(train=(5500,) * 10, validation=(499,) * 10, test=(1000,) * 10)
 
     @pytest.mark.parametrize(
-        "other",
+        ("overrides", "given", "stay"),
         [
-            lambda: plan_digits(execution=ExecutionConfig(precision="bf16", workers=7)),
-            lambda: plan_digits(execution=ExecutionConfig(precision="bf16", max_population=2)),
-            lambda: plan_digits("title=Another", "description=else", "cnn.title=A", "robustness.question=Q?"),
-            lambda: plan_digits("cnn.references=[]", "cnn.explanations=[]", "data.dataset=elsewhere"),
-            lambda: plan_digits("robustness.confusion_at=[0]"),
-            lambda: plan_digits("precision=bf16"),
-            lambda: plan_digits("name=other"),
-            lambda: plan_digits(data=data(dataset="/here", note="look", mean=0.5, std=0.5)),
+            (["seed=1"], {}, False),
+            ([], {"data": data(sha256="e" * 64)}, False),
+            ([], {"data": data(counts=VALIDATION_OF_499)}, False),
+            ([], {"execution": ExecutionConfig(precision="fp32")}, False),
+            (["precision=fp32"], {}, False),
+            ([], {}, True),
+            ([], {"execution": ExecutionConfig(precision="bf16", workers=7)}, True),
+            ([], {"execution": ExecutionConfig(precision="bf16", max_population=2)}, True),
+            (["title=Another", "description=else", "cnn.title=A", "robustness.question=Q?"], {}, True),
+            (["cnn.references=[]", "cnn.explanations=[]", "data.dataset=elsewhere"], {}, True),
+            (["robustness.confusion_at=[0]"], {}, True),
+            (["precision=bf16"], {}, True),
+            (["name=other"], {}, True),
+            (["cnn.recipe.learning_rate=0.10"], {}, True),
+            ([], {"data": data(dataset="/here", note="look", mean=0.5, std=0.5)}, True),
         ],
     )
-    def test_nothing_else_changes_any_id(self, other):
-        assert set(other().ids) == set(plan_digits().ids)
-
-    def test_the_order_of_experiments_is_not_part_of_an_id(self):
-        experiments = {"a": NET, "b": {**NET, "network": {"name": "mlp", "hidden": [8]}}}
-        forward = plan_experiments(experiments)
-        backward = plan_experiments(dict(reversed(experiments.items())))
-        assert set(forward.ids) == set(backward.ids) and len(forward.trials) == 4
+    def test_what_moves_a_number_changes_every_id_and_nothing_else_any(self, overrides, given, stay):
+        before, after = set(plan_digits().ids), set(plan_digits(*overrides, **given).ids)
+        assert before == after if stay else not before & after
 
     def test_normalizing_by_the_data_set_takes_its_mean_and_std_into_the_id(self):
         net = {"net": {**NET, "normalize": "dataset"}}
         plan, other = plan_experiments(net), plan_experiments(net, data=data(mean=0.14))
         assert first_config(plan, "net").normalize == NormalizeConfig(mean=0.13, std=0.31)
         assert not set(plan.ids) & set(other.ids)
-
-    def test_numbers_that_are_equal_have_equal_ids(self):
-        whole, real = (plan_digits(f"cnn.recipe.learning_rate={text}") for text in ("1", "1.0"))
-        assert whole.ids == real.ids
 
     @pytest.mark.parametrize(
         ("change", "experiment"),
@@ -212,12 +181,8 @@ class TestReferences:
         same, other = plan.experiment("net").references
         assert same.notes == ("one run",)
         assert other.notes == ("one run", "5 epochs (here 2)")
-
-    def test_what_trains_nothing_notes_no_epochs(self):
-        plan = plan_experiments(
-            {"shown": {"kind": "data", "references": [{"source": "them", "values": {}, "epochs": 5}]}}
-        )
-        assert plan.experiment("shown").references[0].notes == ()
+        plan = plan_experiments({"shown": {"kind": "data", "references": references}})
+        assert plan.experiment("shown").references[1].notes == ("one run",), "it trains nothing"
 
 
 class TestUserCode:
@@ -259,50 +224,44 @@ class TestUserCode:
         Path(file).write_text("Net = speckle = 2\n", encoding="utf-8")
         after = ids(self.plan())
         assert [name for name in before if before[name] != after[name]] == moved
-
-    def test_planning_does_not_run_the_file(self):
-        Path("my_net.py").write_text("raise SystemExit('it was run')\n", encoding="utf-8")
-        assert len(self.plan().trials) == 6
-
-    def test_a_plan_knows_its_networks_without_the_file(self):
-        """Else `inklab status` would only work where the run was begun."""
+        Path(file).write_text("raise SystemExit('it was run')\n", encoding="utf-8")
         plan = self.plan()
-        Path("my_net.py").unlink()
+        assert len(plan.trials) == 6
+        Path(file).unlink()  # else `inklab status` would only work where the run was begun
         assert plan.traits(plan.trials_of("own")[0]).parameters == 1_000
+        with pytest.raises(ConfigError, match=file):
+            self.plan()
 
     def test_users_networks_are_fp32_unless_requested(self):
         assert first_config(self.plan(), "own").precision == "fp32"
         requested = plan_experiments({"own": {**NET, "network": "my_net.py:Net"}}, precision="bf16")
         assert first_config(requested, "own").precision == "bf16"
 
-    def test_a_missing_file_is_an_error(self):
-        with pytest.raises(ConfigError, match=r"'own'.*no_net\.py"):
-            plan_experiments({"own": {**NET, "network": "no_net.py:Net"}})
-
 
 class TestExtending:
-    def test_more_replicates_add_exactly_those(self):
+    def test_more_replicates_and_values_add_exactly_those(self):
         before, after = plan_digits(), plan_digits("l2-sweep.replicates=40")
         assert set(before.trials) < set(after.trials)
         settings = (plan.experiment("l2-sweep").settings for plan in (before, after))
         for old, new in zip(*settings, strict=True):
             assert new.trials[:30] == old.trials and len(new.trials) == 40
         assert len(after.trials) - len(before.trials) == 50
-
-    def test_another_value_adds_only_its_trials(self):
-        before = plan_digits()
         after = plan_digits("l2-sweep.grid.recipe.l2=[1e-6, 5e-6, 1e-5, 1e-4, 1e-3, 1e-2]")
         assert set(before.trials) < set(after.trials)
         assert len(after.trials) - len(before.trials) == 30
 
-    def test_experiments_that_train_the_same_share_it(self):
-        plan = plan_experiments({"a": NET, "b": {**NET, "title": "again", "replicates": 3}})
-        assert plan.trials_of("b")[:2] == plan.trials_of("a") and len(plan.trials) == 3
-        assert sum(len(group.trials) for group in plan.groups) == 3 and len(plan.configs) == 1
-
-    def test_a_value_of_a_grid_shares_with_an_experiment_that_has_it(self):
-        plan = plan_experiments({"a": NET, "b": {**NET, "grid": {"recipe.l2": [0.0, 0.1]}}})
-        assert plan.experiment("b").settings[0].trials == plan.trials_of("a")
+    def test_experiments_that_train_the_same_share_it_in_any_order(self):
+        whole, real = (plan_digits(f"cnn.recipe.learning_rate={text}") for text in ("1", "1.0"))
+        assert whole.ids == real.ids, "numbers that are equal have equal ids"
+        swept = {**NET, "grid": {"recipe.l2": [0.0, 0.1]}}
+        experiments = {"a": NET, "b": {**NET, "title": "again", "replicates": 3}, "c": swept}
+        plan = plan_experiments(experiments)
+        assert plan.trials_of("b")[:2] == plan.trials_of("a") == plan.experiment("c").settings[0].trials
+        assert (
+            sum(len(group.trials) for group in plan.groups) == 5 == len(plan.trials)
+            and len(plan.configs) == 2
+        )
+        assert set(plan_experiments(dict(reversed(experiments.items()))).ids) == set(plan.ids)
 
     def test_several_keys_make_a_grid(self):
         grid = {"network.hidden": [[8], [16]], "recipe.learning_rate": [0.1, 0.2, 0.3]}
@@ -314,11 +273,9 @@ class TestExtending:
             config = plan.configs[setting.config]
             assert config.network.kwargs["hidden"] == setting.values["hidden"]
             assert config.recipe.learning_rate == setting.values["learning_rate"]
-
-    def test_whole_tables_can_be_varied(self):
         plan = plan_experiments({"net": {**NET, "grid": {"normalize": ["none", "dataset"]}}})
         means = [plan.configs[setting.config].normalize.mean for setting in plan.experiment("net").settings]
-        assert means == [0.0, 0.13]
+        assert means == [0.0, 0.13], "whole tables can be varied"
 
 
 def test_a_network_is_checked_once():

@@ -47,21 +47,14 @@ def sizes(folder):
     return sorted(len(group.trials) for group in groups if group.stacked)
 
 
-def test_everything_planned_is_there_and_done(base):
-    snapshot = toy_run.snapshot(base)
+def test_everything_planned_is_there_and_done_and_the_failure_on_show_fails(base):
+    snapshot, results = toy_run.snapshot(base), experiments(base)
     assert set(snapshot.outcomes) == set(snapshot.plan.trials) and len(snapshot.outcomes) == toy_run.TRIALS
     assert len(snapshot.evaluations) == toy_run.EVALUATIONS
-    assert set(snapshot.states.values()) == {DONE}
-    assert not (base / "work").exists()
-
-
-def test_it_learns_and_the_failure_on_show_fails(base):
-    results = experiments(base)
+    assert set(snapshot.states.values()) == {DONE} and not (base / "work").exists()
     assert first_estimate(results["mlp"]).mean > 0.3
-    names = {
-        name: [row.name for row in results[name].settings[0].diagnoses] for name in ("mlp", "scaled-twice")
-    }
-    assert names == {"mlp": [], "scaled-twice": ["inputs-scaled-twice"]}
+    for name, diagnoses in (("mlp", []), ("scaled-twice", ["inputs-scaled-twice"])):
+        assert [row.name for row in results[name].settings[0].diagnoses] == diagnoses
 
 
 def test_run_again_it_trains_nothing(base, tmp_path):
@@ -131,18 +124,13 @@ def test_what_is_deleted_is_computed_again_and_nothing_else(base, tmp_path):
     assert toy_run.weights(folder) == toy_run.weights(base)
 
 
-def test_a_second_process_is_refused(base, tmp_path):
-    folder = toy_run.copied(tmp_path / "busy")
-    with RunDirectory(folder).locked(), pytest.raises(RunError):
-        toy_run.run(folder)
-    assert toy_run.stamps(folder) == toy_run.stamps(base)
-
-
 @pytest.mark.parametrize("override", ["name=other", "seed=4"])
 def test_a_directory_does_not_mix_studies(base, tmp_path, override):
     folder = toy_run.copied(tmp_path / "taken")
     with pytest.raises(RunError, match="toy"):
         toy_run.run(folder, overrides=[override])
+    with RunDirectory(folder).locked(), pytest.raises(RunError):
+        toy_run.run(folder)  # a second process
     files = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     with pytest.raises(RunError, match="toy"):
         StudyRunner(toy_run.study(overrides=[override]), RunDirectory(folder)).dry_run()
@@ -212,7 +200,7 @@ class TestFailures:
     def folder(runner):
         return runner.run_directory.path
 
-    def test_every_failure_is_an_outcome_with_its_reason(self, folder):
+    def test_every_failure_is_an_outcome_with_its_reason_and_never_averaged_in(self, folder):
         results = experiments(folder)
         assert results["quiet"].outcomes == {DONE: 1}
         assert results["raises"].outcomes == {FAILED: 1}
@@ -220,9 +208,6 @@ class TestFailures:
         reasons = {o.state: o.reason for o in toy_run.snapshot(folder).outcomes.values()}
         assert "ValueError: on purpose" in reasons[FAILED]
         assert "NaN or infinite in epoch" in reasons[DIVERGED]
-
-    def test_failures_are_never_averaged_in(self, folder):
-        results = experiments(folder)
         raises = first_estimate(results["raises"])
         assert (raises.n, raises.mean) == (0, None)
         assert results["rates"].best_setting == {"learning_rate": 0.1}
@@ -345,38 +330,25 @@ def test_interrupted_and_resumed_it_ends_in_the_same_numbers(base, tmp_path):
     assert toy_run.weights(folder) == toy_run.weights(base)
 
 
-class TestMoved:
-    @pytest.fixture(scope="class")
-    @staticmethod
-    def moved(tmp_path_factory):
-        """A copy elsewhere, under another name, without its images."""
-        folder = toy_run.copied(tmp_path_factory.mktemp("else where") / "renamed run")
-        plan = RunDirectory(folder).plan()
-        data = plan.data.model_copy(update={"dataset": "/nowhere/toy.npz"})
-        plan.model_copy(update={"data": data}).write(folder / "plan.json")
-        return folder
+def test_moved_it_can_be_read_and_reported_and_nothing_is_written_there(cli, tmp_path):
+    """A copy elsewhere, under another name, without its images."""
+    moved = toy_run.copied(tmp_path / "else where" / "renamed run")
+    plan = RunDirectory(moved).plan()
+    data = plan.data.model_copy(update={"dataset": "/nowhere/toy.npz"})
+    plan.model_copy(update={"data": data}).write(moved / "plan.json")
 
-    @pytest.mark.parametrize(
-        "words", [["show"], ["show", "--json"], ["status"], ["status", "--json"]], ids=" ".join
-    )
-    def test_it_can_be_printed(self, moved, words, cli):
+    def files():
+        return {path: path.stat().st_mtime_ns for path in [moved, *moved.rglob("*")]}
+
+    before, output = files(), tmp_path / "elsewhere"
+    for words in (
+        ["show"], ["show", "--json"], ["status"], ["status", "--json"], ["compare", "mlp", "sweep:l2=0.1"],
+    ):  # fmt: skip
         code, text, _ = cli(words[0], moved, *words[1:])
         assert code == EXIT_OK and "sweep" in text
-
-    def test_it_can_be_compared(self, moved, cli):
-        code, text, _ = cli("compare", moved, "mlp", "sweep:l2=0.1")
-        assert code == EXIT_OK and "mlp" in text
-
-    def test_it_can_be_reported_and_reading_writes_nothing_there(self, moved, cli, tmp_path):
-        def files():
-            return {path: path.stat().st_mtime_ns for path in [moved, *moved.rglob("*")]}
-
-        before, output = files(), tmp_path / "elsewhere"
-        for words in (["show"], ["show", "--json"], ["status"], ["compare", "mlp", "cnn"]):
-            assert cli(words[0], moved, *words[1:])[0] == EXIT_OK
-        code, text, _ = cli("report", moved, "--output", output)
-        assert code == EXIT_OK and text.strip() == str(output / "report.html")
-        assert {path.name for path in output.iterdir()} >= {"figures", "report.html"}
-        page = (output / "report.html").read_text(encoding="utf-8")
-        assert "A toy" in page and "<svg" in page and str(toy_run.finished()) not in page
-        assert files() == before
+    code, text, _ = cli("report", moved, "--output", output)
+    assert code == EXIT_OK and text.strip() == str(output / "report.html")
+    assert {path.name for path in output.iterdir()} >= {"figures", "report.html"}
+    page = (output / "report.html").read_text(encoding="utf-8")
+    assert "A toy" in page and "<svg" in page and str(toy_run.finished()) not in page
+    assert files() == before

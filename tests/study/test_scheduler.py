@@ -42,15 +42,13 @@ def run_all(scheduler, states):
 
 
 class TestReady:
-    def test_at_first_all_trainings_the_longest_first(self, plan):
-        jobs = Scheduler(plan, {}).ready()
+    def test_at_first_all_trainings_the_longest_first_and_each_once(self, plan):
+        scheduler = Scheduler(plan, {})
+        jobs = scheduler.ready()
         assert jobs == training(jobs) and {id for job in jobs for id in job.ids} == set(plan.trials)
         seconds = [job.seconds for job in jobs]
         assert seconds == sorted(seconds, reverse=True) and jobs[0].experiments == ("long",)
-
-    def test_every_job_is_returned_once(self, plan):
-        scheduler = Scheduler(plan, {})
-        assert scheduler.ready() and scheduler.ready() == []
+        assert scheduler.ready() == [] == scheduler.blocked()
 
     def test_an_evaluation_as_soon_as_its_trials_are_done(self, plan):
         scheduler = Scheduler(plan, {})
@@ -69,10 +67,6 @@ class TestReady:
         assert (job.name, job.label) == (f"train {second}", "short: 1 trial")
         assert job.trials == (plan.trial(second),)
 
-    def test_nothing_where_all_is_final(self, plan):
-        scheduler = Scheduler(plan, dict.fromkeys(plan.ids, DONE))
-        assert (scheduler.ready(), scheduler.blocked(), scheduler.pending) == ([], [], frozenset())
-
 
 class TestPending:
     @pytest.mark.parametrize(
@@ -90,6 +84,8 @@ class TestPending:
         assert scheduler.pending == frozenset()
         assert sorted(id for job in jobs for id in job.ids) == sorted(plan.ids)
         assert len({job.name for job in jobs}) == len(jobs)
+        again = Scheduler(plan, dict.fromkeys(plan.ids, DONE))
+        assert (again.ready(), again.blocked(), again.pending) == ([], [], frozenset())
 
     def test_what_failed_in_this_run_is_not_tried_again_in_it(self, plan):
         scheduler = Scheduler(plan, {})
@@ -109,11 +105,6 @@ class TestBlocked:
         assert bad in reason and str(state) in reason
         scheduler.ended(job, {job.evaluation.id: FAILED})
         assert scheduler.blocked() == [] and scheduler.pending == frozenset()
-
-    def test_not_while_a_trial_has_not_ended(self, plan):
-        scheduler = Scheduler(plan, {})
-        scheduler.ready()
-        assert scheduler.blocked() == []
 
     def test_a_diverged_trial_of_an_earlier_run_blocks_at_once(self, plan):
         bad = plan.trials_of("short")[0]
