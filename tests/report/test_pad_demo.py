@@ -7,41 +7,40 @@ import pytest
 import toy_run
 from browser import needs_chromium, opened
 from pad_runs import DENOISER, MLP, pad_run, predict_in_page, script_tags, to_tensor
+from page_visits import draw
 
 from inklab.io.files import write_atomic
 from inklab.records.components import NetworkConfig, NormalizeConfig
 from inklab.report import build_report
 
+pytestmark = [pytest.mark.integration, needs_chromium]
+SQUARE = (1, 28, 28)
+PAD = "[data-part=drawing]"
 PROMPT = "Draw a digit, or pick an example."
 HOSTILE = "</script><script>alert(1)</script>"
 THREE = [(0.32, 0.24), (0.6, 0.2), (0.66, 0.35), (0.48, 0.48), (0.68, 0.62), (0.6, 0.8), (0.3, 0.78)]
 
 
-@pytest.mark.integration
-@needs_chromium
+def report_page(folder, **options):
+    return opened((folder / "report.html").as_uri(), **options)
+
+
+def mlp(*hidden, **kwargs):
+    return NetworkConfig.of("mlp", hidden=[*hidden], **kwargs)
+
+
+def autoencoder(*hidden, code):
+    return NetworkConfig.of("autoencoder", hidden=[*hidden], code=code)
+
+
 class TestNetworks:
     @pytest.mark.parametrize(
         ("networks", "shape", "normalize"),
         [
-            ([MLP, DENOISER], (1, 28, 28), NormalizeConfig()),
-            (
-                [NetworkConfig.of("mlp", hidden=[30, 20, 10], dropout=0.5)],
-                (1, 28, 28),
-                NormalizeConfig(mean=0.1307, std=0.3081),
-            ),
-            (
-                [NetworkConfig.of("mlp", hidden=[]), NetworkConfig.of("autoencoder", hidden=[], code=5)],
-                (1, 9, 14),
-                NormalizeConfig(mean=0.5, std=2.0),
-            ),
-            (
-                [
-                    NetworkConfig.of("mlp", hidden=[8] * 12),
-                    NetworkConfig.of("autoencoder", hidden=[40, 30], code=20),
-                ],
-                (1, 16, 16),
-                NormalizeConfig(),
-            ),
+            ([MLP, DENOISER], SQUARE, NormalizeConfig()),
+            ([mlp(30, 20, 10, dropout=0.5)], SQUARE, NormalizeConfig(mean=0.1307, std=0.3081)),
+            ([mlp(), autoencoder(code=5)], (1, 9, 14), NormalizeConfig(mean=0.5, std=2.0)),
+            ([mlp(*[8] * 12), autoencoder(40, 30, code=20)], (1, 16, 16), NormalizeConfig()),
         ],
         ids=["as in the digits study", "dropout and normalization", "no hidden layer", "twelve layers"],
     )
@@ -50,7 +49,7 @@ class TestNetworks:
         pixels = run.dataset.test.pixels
         write_atomic(tmp_path / "report.html", build_report(run, {}))
         models = [run.model(f"e{i}") for i in range(len(networks))]
-        with opened((tmp_path / "report.html").as_uri()) as page:
+        with report_page(tmp_path) as page:
             result = predict_in_page(page, pixels)
         images = to_tensor(pixels)
         expected = models[0].probabilities(images).numpy()
@@ -63,24 +62,21 @@ class TestNetworks:
             expected = models[0].probabilities(denoised).numpy()
             assert np.abs(result["denoisedProbabilities"] - expected).max() < 1e-5
 
-    def test_a_trained_run_predicts_its_test_images_as_its_models_do(self, toy_report):
+    def test_a_trained_run_predicts_as_its_models_do_and_dots_are_out_of_distribution(self, toy_report):
         pixels, labels = toy_run.images(toy_run.TEST, 2)
-        with opened((toy_report.path / "report.html").as_uri()) as page:
+        dots = 255 * np.random.default_rng(1).integers(0, 2, (40, toy_run.SIDE, toy_run.SIDE), np.uint8)
+        with report_page(toy_report.path) as page:
             result = predict_in_page(page, pixels)
+            assert predict_in_page(page, dots)["isOod"].mean() > 0.9
         expected = toy_report.model("mlp").probabilities(to_tensor(pixels[:, None])).numpy()
         assert np.abs(result["probabilities"] - expected).max() < 1e-4
         assert (result["probabilities"].argmax(axis=1) == labels).mean() > 0.8
         assert result["isOod"].mean() < 0.2
 
-    def test_images_unlike_the_training_images_are_out_of_distribution(self, toy_report):
-        dots = 255 * np.random.default_rng(1).integers(0, 2, (40, toy_run.SIDE, toy_run.SIDE), np.uint8)
-        with opened((toy_report.path / "report.html").as_uri()) as page:
-            assert predict_in_page(page, dots)["isOod"].mean() > 0.9
-
     def test_corruption(self, pad_report):
         pixels = pad_report.dataset.test.pixels[:8]
         images = pixels.reshape(8, -1) / 255
-        with opened((pad_report.path / "report.html").as_uri()) as page:
+        with report_page(pad_report.path) as page:
             none, full, half, again, other, more = (
                 predict_in_page(page, pixels, strength=strength, seed=seed)["corrupted"]
                 for strength, seed in [(0, 1), (1, 1), (0.5, 1), (0.5, 1), (0.5, 2), (0.6, 1)]
@@ -93,42 +89,25 @@ class TestNetworks:
         assert (more != images)[gray][(half != images)[gray]].all()  # more strength only adds noise
 
 
-@pytest.mark.integration
-@needs_chromium
 class TestUse:
-    def draw(self, page, points):
-        canvas = page.locator("[data-part=drawing]")
-        canvas.scroll_into_view_if_needed()
-        box = canvas.bounding_box()
-        points = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
-        page.mouse.move(*points[0])
-        page.mouse.down()
-        for point in points[1:]:
-            page.mouse.move(*point, steps=3)
-        page.mouse.up()
-
     @pytest.mark.parametrize("phone", [False, True])
     def test_drawing_noise_and_clearing_change_the_prediction(self, pad_report, phone):
         options = {"viewport": {"width": 390, "height": 800}, "dark": True} if phone else {}
-        with opened((pad_report.path / "report.html").as_uri(), **options) as page:
+        with report_page(pad_report.path, **options) as page:
             prediction, values = page.locator("[data-part=prediction]"), page.locator("td.direct .value")
             assert prediction.inner_text() == PROMPT and values.all_inner_texts() == [""] * 10
-            self.draw(page, THREE)
+            draw(page, [THREE], pad=PAD)
             drawn = prediction.inner_text()
             assert re.search(r"As it is: (perhaps )?\d, [\d.]+%\.\nDenoised first: ", drawn)
-            assert (
-                page.locator("td.direct.top").count() == page.locator("td.after-denoising.top").count() == 1
-            )
+            assert [page.locator(f"td.{way}.top").count() for way in ("direct", "after-denoising")] == [1, 1]
             page.locator("[data-part=strength]").fill("0.7")
             corrupted = values.all_inner_texts()
             assert page.locator("[data-part=strength-value]").inner_text() == "0.70"
-            page.get_by_role("button", name="New noise").click()
+            new_noise = page.get_by_role("button", name="New noise")
+            new_noise.click()
             assert values.all_inner_texts() != corrupted
             page.locator("[data-part=strength]").fill("0")
-            assert (
-                prediction.inner_text() == drawn
-                and page.get_by_role("button", name="New noise").is_disabled()
-            )
+            assert prediction.inner_text() == drawn and new_noise.is_disabled()
             page.get_by_role("button", name="Clear").click()
             assert prediction.inner_text() == PROMPT
             page.get_by_role("button", name="Undo").click()
@@ -136,71 +115,62 @@ class TestUse:
             assert page.evaluate("document.documentElement.scrollWidth") <= (390 if phone else 1280)
 
     def test_an_example_goes_on_the_pad_as_it_is(self, pad_report):
-        with opened((pad_report.path / "report.html").as_uri()) as page:
+        opacity = "c => [...c.getContext('2d').getImageData(0, 0, 28, 28).data].filter((_, i) => i % 4 === 3)"
+        with report_page(pad_report.path) as page:
             page.get_by_role("button", name="Put an example of 3 on the pad").click()
-            widths = page.locator("td.direct .bar-fill").evaluate_all(
-                "bars => bars.map(bar => parseFloat(bar.style.width))"
-            )
+            widths = "bars => bars.map(bar => parseFloat(bar.style.width))"
+            shares = np.array(page.locator("td.direct .bar-fill").evaluate_all(widths)) / 100
             pixels = pad_report.dataset.test.pixels
             expected = pad_report.model("e0").probabilities(to_tensor(pixels[3:4]))
-            assert np.abs(np.array(widths) / 100 - expected.numpy()[0]).max() < 1e-4
-            image = page.locator("[data-part=input]").evaluate(
-                "c => [...c.getContext('2d').getImageData(0, 0, 28, 28).data].filter((_, i) => i % 4 === 3)"
-            )
-            assert np.array_equal(image, pixels[3].ravel())
-            self.draw(page, THREE)
-            has_example = page.locator("[data-part=example]").evaluate(
-                "c => c.getContext('2d').getImageData(0, 0, 28, 28).data.some(Boolean)"
-            )
-            assert not has_example
+            assert np.abs(shares - expected.numpy()[0]).max() < 1e-4
+            assert page.locator("[data-part=input]").evaluate(opacity) == pixels[3].ravel().tolist()
+            draw(page, [THREE], pad=PAD)
+            assert not any(page.locator("[data-part=example]").evaluate(opacity))
 
     def test_by_keyboard_and_with_a_screen_reader(self, pad_report):
-        with opened((pad_report.path / "report.html").as_uri()) as page:
-            page.locator("[data-part=drawing]").focus()
+        focused = "document.activeElement.dataset.part ?? document.activeElement.ariaLabel"
+        with report_page(pad_report.path) as page:
+            page.locator(PAD).focus()
             for key in [" ", *["ArrowDown"] * 9, " "]:
                 page.keyboard.press(key)
             status = page.get_by_role("status").filter(has_text="As it is")
             status.wait_for(state="attached", timeout=3000)
-            order = []
-            for _ in range(5):
+            for expected in ("undo", "clear", "width", "Put an example of 0 on the pad"):
                 page.keyboard.press("Tab")
-                order.append(
-                    page.evaluate("document.activeElement.dataset.part ?? document.activeElement.ariaLabel")
-                )
-            assert order[:4] == ["undo", "clear", "width", "Put an example of 0 on the pad"]
+                assert page.evaluate(focused) == expected
             names = page.locator("#pad button, #pad input").evaluate_all(
                 "all => all.map(part => part.ariaLabel || part.innerText || part.labels[0]?.innerText)"
             )
             assert len(names) == 15 and all(names)
 
-    def test_without_scripts_it_says_so(self, pad_report):
-        with opened((pad_report.path / "report.html").as_uri(), java_script_enabled=False) as page:
+    def test_without_scripts_it_says_so_and_on_paper_there_is_no_pad(self, pad_report):
+        with report_page(pad_report.path, java_script_enabled=False) as page:
             assert page.locator("#pad-missing").is_visible()
             assert not page.locator("#pad").is_visible()
-
-    def test_on_paper_there_is_no_pad(self, pad_report):
-        with opened((pad_report.path / "report.html").as_uri()) as page:
+        with report_page(pad_report.path) as page:
             assert page.locator("#try-it").is_visible() and not page.locator("#pad-missing").is_visible()
             page.emulate_media(media="print")
             assert not page.locator("#try-it").is_visible() and page.locator("#how-it-was-made").is_visible()
 
-    def test_no_other_script_runs(self, pad_report, tmp_path):
+    @pytest.mark.parametrize(
+        ("old", "new", "kind"),
+        [
+            ("</main>", "<script>document.title = 'ran'</script></main>", "object"),
+            ("const CONFIDENT = 0.5", "const CONFIDENT = 0.6", "undefined"),
+        ],
+    )
+    def test_no_other_script_runs(self, pad_report, tmp_path, old, new, kind):
         text = (pad_report.path / "report.html").read_text(encoding="utf-8")
-        write_atomic(
-            tmp_path / "a.html", text.replace("</main>", "<script>document.title = 'ran'</script></main>")
-        )
-        write_atomic(tmp_path / "b.html", text.replace("const CONFIDENT = 0.5", "const CONFIDENT = 0.6"))
-        for name in ("a.html", "b.html"):
-            with opened((tmp_path / name).as_uri(), expected="policy|Content Security") as page:
-                assert page.title() == "Digits"
-                assert page.evaluate("typeof inklab") == ("object" if name == "a.html" else "undefined")
+        write_atomic(tmp_path / "report.html", text.replace(old, new))
+        with report_page(tmp_path, expected="policy|Content Security") as page:
+            assert page.title() == "Digits" and page.evaluate("typeof inklab") == kind
 
     def test_nothing_of_a_study_becomes_a_script(self, tmp_path):
         labels = (HOSTILE, "<!--", "tick & cross")
-        run = pad_run(tmp_path, NetworkConfig.of("mlp", hidden=[4]), shape=(1, 12, 12), labels=labels)
+        run = pad_run(tmp_path, mlp(4), shape=(1, 12, 12), labels=labels)
         text = build_report(run, {})
         assert len(script_tags(text)) == 2
         write_atomic(tmp_path / "report.html", text)
-        with opened((tmp_path / "report.html").as_uri()) as page:
+        with report_page(tmp_path) as page:
             assert page.evaluate("inklab.labels") == list(labels)
             assert page.locator("#pad tbody th").all_inner_texts() == list(labels)

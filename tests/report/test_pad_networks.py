@@ -46,23 +46,18 @@ class TestPage:
             outputs = read_dense(path, max_bytes=MAX_WEIGHT_BYTES).forward(pixels)
             assert np.abs(outputs - expected.reshape(len(pixels), -1)).max() < 1e-5
 
-    def test_the_page_grows_by_less_than_2_mb(self, pad_report):
-        without = build_report(pad_report, {}, has_pad=False)
-        assert 1_400_000 < len(read_report(pad_report).encode()) - len(without.encode()) < 2_000_000
+    def test_it_names_its_networks_and_grows_by_less_than_2_mb(self, pad_report, tmp_path):
+        text, without = read_report(pad_report), build_report(pad_report, {}, has_pad=False)
+        assert 1_400_000 < len(text.encode()) - len(without.encode()) < 2_000_000
         assert "try-it" not in without and "<script" not in without
-
-    def test_the_largest_pad_is_below_2_mb(self, tmp_path):
+        assert "replicate 0, 55,050 parameters, test accuracy 50.00%" in text
+        assert '<a href="#e0">Experiment 0</a>' in text and '<a href="#e1">Experiment 1</a>' in text
         width = MAX_WEIGHT_BYTES // 4 // 796 - 1  # of one layer for 28 x 28 pixels and ten classes
         pad = build_pad(pad_run(tmp_path, NetworkConfig.of("mlp", hidden=[width])))
         assert pad and 1_850_000 < len(pad.data) + len(pad.script) < 1_950_000
 
     def test_the_same_run_gives_the_same_bytes(self, toy_report):
         assert build_report(Run(toy_report.path), {}) == read_report(toy_report)
-
-    def test_names_and_numbers_of_the_networks(self, pad_report):
-        text = read_report(pad_report)
-        assert "replicate 0, 55,050 parameters, test accuracy 50.00%" in text
-        assert '<a href="#e0">Experiment 0</a>' in text and '<a href="#e1">Experiment 1</a>' in text
 
     def test_the_ood_threshold_is_a_quantile_of_the_samples(self, pad_report):
         pixels = pad_report.samples().pixels
@@ -79,14 +74,25 @@ def pad_experiments(run: Run) -> list[str | None]:
     return [] if pad is None else [pad.classifier.anchor, pad.denoiser and pad.denoiser.anchor]
 
 
+LARGE = NetworkConfig.of("mlp", hidden=[500, 300])
+WIDE = NetworkConfig.of("autoencoder", hidden=[400], code=8)
+
+
 class TestWithout:
     """Runs with no pad, or only a part of it, and a complete report all the same."""
 
-    def test_without_a_dense_classifier(self, tmp_path):
-        assert pad_experiments(pad_run(tmp_path, DENOISER)) == []
-
-    def test_without_a_denoiser(self, tmp_path):
-        assert pad_experiments(pad_run(tmp_path, MLP)) == ["e0", None]
+    @pytest.mark.parametrize(
+        ("networks", "shape", "experiments"),
+        [
+            ([DENOISER], (1, 28, 28), []),
+            ([MLP], (1, 28, 28), ["e0", None]),
+            ([NetworkConfig.of("mlp", hidden=[4])], (3, 8, 8), []),
+            ([LARGE, MLP, WIDE], (1, 28, 28), ["e1", None]),
+        ],
+        ids=["no dense classifier", "no denoiser", "color images", "too large networks"],
+    )
+    def test_by_network_and_shape(self, tmp_path, networks, shape, experiments):
+        assert pad_experiments(pad_run(tmp_path, *networks, shape=shape)) == experiments
 
     def test_a_denoiser_that_was_trained_on_clean_images(self, tmp_path):
         run = invent_pad_run(MLP, DENOISER)
@@ -95,15 +101,6 @@ class TestWithout:
         run.change_plan(configs={**run.plan.configs, "c1": config})
         run.outcomes["t1"] = replace(run.outcomes["t1"], config=config)
         assert pad_experiments(write_pad_run(tmp_path, run)) == ["e0", None]
-
-    def test_color_images(self, tmp_path):
-        run = pad_run(tmp_path, NetworkConfig.of("mlp", hidden=[4]), shape=(3, 8, 8))
-        assert pad_experiments(run) == []
-
-    def test_too_large_networks_are_skipped(self, tmp_path):
-        large = NetworkConfig.of("mlp", hidden=[500, 300])
-        wide = NetworkConfig.of("autoencoder", hidden=[400], code=8)
-        assert pad_experiments(pad_run(tmp_path, large, MLP, wide)) == ["e1", None]
 
     def test_a_network_with_a_diagnosis_is_skipped(self, tmp_path):
         run = invent_pad_run(MLP, MLP)
@@ -137,22 +134,18 @@ class TestWithout:
         model = tmp_path / "trials" / "t0" / "model"
         manifest, weights = model / "model.json", model / "weights.safetensors"
         values, raw = json.loads(manifest.read_text(encoding="utf-8")), bytearray(weights.read_bytes())
-        if damage == "no manifest":
-            manifest.unlink()
-        elif damage == "no weights":
-            weights.unlink()
-        elif damage == "flipped bit":
-            raw[-1] ^= 1
-            weights.write_bytes(raw)
-        elif damage == "cut":
-            values["weights_sha256"] = hashlib.sha256(raw[:-4]).hexdigest()
-            weights.write_bytes(raw[:-4])
-            manifest.write_text(json.dumps(values), encoding="utf-8")
-        else:
-            changes = {
-                "shape": {"shape": [1, "28", None]},
-                "preprocessing": {"preprocessing": {"fit_to": 99}},
-            }
-            text = {"no json": "{", "list": "[]"}.get(damage) or json.dumps(values | changes[damage])
-            manifest.write_text(text, encoding="utf-8")
+        digest = hashlib.sha256(raw[:-4]).hexdigest()
+        texts = {
+            "no json": "{",
+            "list": "[]",
+            "cut": json.dumps(values | {"weights_sha256": digest}),
+            "shape": json.dumps(values | {"shape": [1, "28", None]}),
+            "preprocessing": json.dumps(values | {"preprocessing": {"fit_to": 99}}),
+        }
+        if damage.startswith("no ") and damage != "no json":
+            {"no manifest": manifest, "no weights": weights}[damage].unlink()
+        if damage in texts:
+            manifest.write_text(texts[damage], encoding="utf-8")
+        if damage in ("flipped bit", "cut"):
+            weights.write_bytes(raw[:-4] if damage == "cut" else raw[:-1] + bytes([raw[-1] ^ 1]))
         assert pad_experiments(run) == []

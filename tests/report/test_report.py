@@ -19,7 +19,7 @@ from inklab.records.recipe import Recipe, TrialConfig
 from inklab.report import build_report, write_report
 from inklab.report.figures.training_plots import learning_curves
 from inklab.report.pad_demo import TEMPLATES
-from inklab.report.page import MAX_CSV, build_section, known_explanations
+from inklab.report.page import MAX_CSV, build_section, known_explanations, punctuate
 from inklab.report.tables import estimate_cells, interval_note, recall_table, training_tables
 from inklab.study.load import read_study
 
@@ -29,15 +29,24 @@ NOTE = "MNIST can't be had here; this is mnist-5k."
 
 
 class Outline(HTMLParser):
-    """Collects what the tests ask about a page."""
+    """Collects what the tests ask about a page, and asserts that its tags are closed in order."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
         self.feed(page)
+        assert not self.open
 
     def handle_starttag(self, tag, attrs):
+        self.handle_startendtag(tag, attrs)
+        self.open += [] if tag in VOID else [tag]
+
+    def handle_startendtag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
 
     def all(self, name: str) -> list[dict[str, str | None]]:
         return [attributes for tag, attributes in self.tags if tag == name]
@@ -71,13 +80,8 @@ def in_page(text: str) -> str:
 
 def own_study(**changes: object) -> SyntheticRun:
     """A run of a user's own study: one experiment, color images of two classes, nothing done."""
-    config = TrialConfig(
-        network=NetworkConfig.of("my_net.py:Net"),
-        normalize=NormalizeConfig(),
-        recipe=Recipe(),
-        precision="fp32",
-    )
-    shape = (3, 8, 8)
+    network, shape = NetworkConfig.of("my_net.py:Net"), (3, 8, 8)
+    config = TrialConfig(network=network, normalize=NormalizeConfig(), recipe=Recipe(), precision="fp32")
     data = DataInfo(
         dataset="mine", sha256="f" * 64, shape=shape, labels=("tick & cross", "none"), mean=0.5, std=0.5,
         counts=SplitCounts(train=(30, 30), validation=(10, 10), test=(10, 10)),
@@ -90,9 +94,6 @@ def own_study(**changes: object) -> SyntheticRun:
     run = SyntheticRun(make_plan([replace(experiment, **changes)], {"c": config}, data))
     run.test_set = ImageSet(np.full((4, *shape), 200, np.uint8), np.array([0, 1, 0, 1]))
     return run
-
-
-# ---------------------------------------------------------------- the page
 
 
 def test_the_page_requests_nothing_from_outside(page, outline):
@@ -108,29 +109,9 @@ def test_the_page_requests_nothing_from_outside(page, outline):
     assert "default-src 'none'" in policies[0]["content"]
 
 
-def test_a_full_run_stays_small(page):
+def test_a_full_run_stays_small_and_is_the_same_every_time(run, page):
     assert len(page.encode()) < 3_000_000
-
-
-def test_tags_are_closed_in_order(page):
-    class Nesting(HTMLParser):
-        def __init__(self):
-            super().__init__()
-            self.open = []
-
-        def handle_starttag(self, tag, attrs):
-            if tag not in VOID:
-                self.open.append(tag)
-
-        def handle_startendtag(self, tag, attrs):
-            pass
-
-        def handle_endtag(self, tag):
-            assert self.open.pop() == tag
-
-    nesting = Nesting()
-    nesting.feed(page)
-    assert not nesting.open
+    assert build_report(run, {}) == build_report(run, {})
 
 
 def test_landmarks_headings_and_links(page, outline):
@@ -144,18 +125,15 @@ def test_landmarks_headings_and_links(page, outline):
     assert '<html lang="en">' in page
 
 
-def test_tables_and_figures_are_described(outline):
+def test_tables_and_figures_are_described_and_figures_have_their_data(outline):
     assert len(outline.all("caption")) == len(outline.all("table")) > 10
     assert all(cell.get("scope") in ("col", "row") for cell in outline.all("th"))
     drawings = outline.all("svg")
     assert len(drawings) == len(outline.all("figcaption")) > 10
     assert all(svg.get("role") == "img" and len(str(svg.get("aria-label"))) > 20 for svg in drawings)
-
-
-def test_every_figure_has_its_data(outline):
-    links = [link for link in outline.all("a") if "download" in link]
+    links = [str(link["href"]) for link in outline.all("a") if "download" in link]
     assert len(links) == len(outline.all("figure"))
-    assert all(str(link["href"]).startswith("data:text/csv") for link in links)
+    assert all(link.startswith("data:text/csv") for link in links)
 
 
 def test_large_data_stays_in_the_run_directory(run):
@@ -166,22 +144,11 @@ def test_large_data_stays_in_the_run_directory(run):
     assert "data:text/csv" not in text and len(text) < MAX_CSV
 
 
-def test_the_note_about_the_data_comes_first(page):
+def test_the_note_about_the_data_comes_first_and_files_are_written(run, page):
     text = text_of(page)
     assert text.index(in_page(NOTE)) < text.index("Contents") < text.index("Summary")
-
-
-def test_files_are_written(run, page):
-    for name in ("robustness-curves.svg", "robustness-curves.csv"):
-        assert (run.path / "figures" / name).is_file()
+    assert all((run.path / "figures" / f"robustness-curves.{kind}").is_file() for kind in ("svg", "csv"))
     assert f"inklab report runs/digits/{run.path.name}" in page
-
-
-def test_the_page_is_the_same_every_time(run):
-    assert build_report(run, {}) == build_report(run, {})
-
-
-# ---------------------------------------------------------------- sections
 
 
 def test_every_section_has_title_method_and_numbers(run, page):
@@ -195,24 +162,16 @@ def test_every_section_has_title_method_and_numbers(run, page):
     assert section.sentence and in_page(section.sentence) in text
     accuracy = run.results.training["mlp-64-64"].settings[0].metrics["test_accuracy"]
     assert accuracy.n == 5 and f'<td class="n">{estimate_cells(accuracy, "test_accuracy")[0]}</td>' in page
-
-
-def test_a_diagnosis_is_a_notice_with_evidence_and_advice(run, page):
-    (notice,) = build_section(run, run.plan.experiment("scaled-twice"), []).notices
-    text = text_of(re.search(r"<aside.*?</aside>", page, flags=re.DOTALL)[0])
-    assert notice.name == "inputs-scaled-twice" and notice.trials == "5 of 5 trials"
-    assert ("largest input", "0.0039216") in notice.evidence
-    for part in (notice.name, notice.trials, notice.message, notice.advice, *sum(notice.evidence, ())):
-        assert in_page(part) in text
-
-
-def test_a_table_appears_once(page):
     assert len(re.findall(r"Layers of the network", page)) == 1  # all synthetic networks have the same layers
 
 
-def test_a_single_sweep_needs_no_headline(tmp_path):
-    run = write_report_run(tmp_path, plan_of(["l2-sweep"]))
-    assert "No experiment is finished yet." not in text_of(build_report(run, {}))
+def test_a_diagnosis_is_a_notice_with_evidence_and_advice(run, page):
+    ((diagnosis, trials),) = build_section(run, run.plan.experiment("scaled-twice"), []).notices
+    text = text_of(re.search(r"<aside.*?</aside>", page, flags=re.DOTALL)[0])
+    assert diagnosis.name == "inputs-scaled-twice" and trials == "5 of 5 trials"
+    message, advice = punctuate(diagnosis.message), punctuate(diagnosis.advice)
+    for part in (diagnosis.name, trials, message, advice, "largest input", "0.0039216"):
+        assert in_page(part) in text
 
 
 def test_a_run_without_anything_done_is_still_a_report(tmp_path):
@@ -231,14 +190,13 @@ def test_a_users_own_study_with_color_images(tmp_path):
     assert "50.00%" in page and 'id="mine-1"' in page and "my_net.py:Net" in page
 
 
-# ---------------------------------------------------------------- failures
-
-
 def test_failed_trials_are_counted_and_listed(tmp_path):
     invented = invent_outcomes(plan_of(["l2-sweep"]))
     setting = invented.plan.experiment("l2-sweep").settings[4]
     invented.fail(setting.trials[2])
-    section = build_section(invented.write(tmp_path), invented.plan.experiment("l2-sweep"), [])
+    run = invented.write(tmp_path)
+    assert "No experiment is finished yet." not in text_of(build_report(run, {}))
+    section = build_section(run, invented.plan.experiment("l2-sweep"), [])
     assert "14 of 15" in section.status and "1 diverged" in section.status
     (line,) = section.failures
     reason = invented.outcomes[setting.trials[2]].reason
@@ -259,9 +217,6 @@ def test_an_experiment_whose_trials_all_diverged(tmp_path):
         assert section.status.startswith("0 of") and section.failures
         assert not [table for table in section.tables if "Mean" in table.caption]
     assert "no cnn" in build_report(run)
-
-
-# ---------------------------------------------------------------- tables
 
 
 def equal_estimate(**fields: Any) -> Estimate:
@@ -306,9 +261,6 @@ def test_intervals_of_many_pipelines_are_below_their_means(run):
     assert len(few_table.header) == 4 and len(many_table.header) == 5
     assert not any("\n" in cell for row in few_table.rows for cell in row)
     assert all(cell.count("\n(") == 1 for row in many_table.rows for cell in row[1:])
-
-
-# ---------------------------------------------------------------- text from outside
 
 
 def test_nothing_from_a_study_becomes_markup(tmp_path):

@@ -6,22 +6,15 @@ import pytest
 from browser import needs_chromium, opened
 
 pytestmark = [pytest.mark.integration, needs_chromium]
+POLICY = "Content-Security-Policy"
 PAGE = "<!doctype html><html lang=en><meta charset=utf-8><title>A page</title><link rel=icon href='data:,'>"
 
 
-def test_a_page_is_served_and_its_scripts_run():
+def test_a_pages_scripts_run_and_asyncio_works_between_pages():
     files = {"": PAGE + "<script type=module src=one.js></script>", "one.js": "document.title = 'Done'"}
     with opened(files=files) as page:
         assert page.title() == "Done"
-
-
-def test_asyncio_works_between_pages():
-    async def answer() -> int:
-        return 1
-
-    with opened(files={"": PAGE}):
-        pass
-    assert asyncio.run(answer()) == 1
+    asyncio.run(asyncio.sleep(0))
     with opened(files={"": PAGE}) as page:
         assert page.title() == "A page"
 
@@ -32,15 +25,13 @@ def test_asyncio_works_between_pages():
         ("<script>throw new Error('on purpose')</script>", "on purpose"),
         ("<script>console.error('reported')</script>", "reported"),
         ("<script type=module src=nowhere.js></script>", "404"),
-        (
-            "<meta http-equiv=Content-Security-Policy content=\"script-src 'none'\"><script>1</script>",
-            "policy",
-        ),
+        (f"<meta http-equiv={POLICY} content=\"script-src 'none'\"><script>1</script>", "policy"),
     ],
 )
 def test_an_error_in_a_page_is_a_failure(fault, complaint):
-    with pytest.raises(AssertionError, match=complaint), opened(files={"": PAGE + fault}):
+    with pytest.raises(AssertionError) as caught, opened(files={"": PAGE + fault}):
         pass
+    assert complaint in str(caught.value)
     with opened(files={"": PAGE + fault}, expected=f"(?i){complaint}|Refused|violates"):
         pass
 
@@ -50,5 +41,6 @@ def test_a_request_to_another_host_is_a_failure():
         page.route("http://example.com/**", lambda route: route.fulfill(body="", content_type="image/png"))
 
     files = {"": PAGE + "<img alt='' src='http://example.com/a.png'>"}
-    with pytest.raises(AssertionError, match="example"), opened(files=files, wait=answer):
+    with pytest.raises(AssertionError) as caught, opened(files=files, wait=answer):
         pass
+    assert "example.com" in str(caught.value)
