@@ -49,11 +49,6 @@ def test_files_are_found_at_the_first_look_up_in_alphabetical_order(package):
     assert animals.all() == {"ape": 2, "zebra": 1}
 
 
-def test_a_look_up_by_name_finds_the_files_too(package):
-    animals = registry(package(a=ADDS.format(name="ape", value=2)))
-    assert animals["ape"] == 2
-
-
 def test_an_unknown_name_gets_the_nearest_as_suggestion(package):
     animals = registry(package(a=ADDS.format(name="zebra", value=1)))
     with pytest.raises(UnknownNameError) as caught:
@@ -64,13 +59,6 @@ def test_an_unknown_name_gets_the_nearest_as_suggestion(package):
     assert caught.value.suggestion == ""
 
 
-def test_names_are_unique(package):
-    animals = registry(package(a=ADDS.format(name="ape", value=1), b=ADDS.format(name="ape", value=2)))
-    with pytest.raises(InklabError) as caught:
-        animals.all()
-    assert caught.value.key == "ape"
-
-
 def test_a_broken_file_fails_every_look_up(package):
     """Not only the first: an incomplete registry must not be used."""
     animals = registry(package(a=ADDS.format(name="ape", value=1), b="1 / 0\n"))
@@ -79,27 +67,25 @@ def test_a_broken_file_fails_every_look_up(package):
             animals["ape"]
 
 
-def test_what_is_returned_is_a_copy(package):
+def test_names_may_be_added_from_outside_are_unique_and_temporary_ones_are_forgotten(package):
     animals = registry(package(a=ADDS.format(name="ape", value=1)))
+    assert animals["ape"] == 1, "a look-up by name finds the files, too"
     animals.all().clear()
-    assert len(animals) == 1
-
-
-def test_temporary_entries_are_forgotten(package):
-    animals = registry(package(a=ADDS.format(name="ape", value=1)))
+    assert len(animals) == 1, "what is returned is a copy"
     with animals.temporary():
         animals.add("mine", 7)
         assert animals["mine"] == 7
+        with pytest.raises(InklabError) as caught:
+            animals.add("mine", 8)
+        assert caught.value.key == "mine"
     assert list(animals) == ["ape"]
 
 
-def test_names_may_be_added_from_outside(package):
-    animals = registry(package())
-    animals.add("mine", 7)
-    assert animals["mine"] == 7
+def test_names_are_unique_in_files_too(package):
+    animals = registry(package(a=ADDS.format(name="ape", value=1), b=ADDS.format(name="ape", value=2)))
     with pytest.raises(InklabError) as caught:
-        animals.add("mine", 8)
-    assert caught.value.key == "mine"
+        animals.all()
+    assert caught.value.key == "ape"
 
 
 def test_our_own_registries_are_complete():
