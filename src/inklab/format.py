@@ -9,6 +9,7 @@ glyphs only (a true minus, no-break spaces), so both say the same.
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import TypeVar
 
 from inklab.metrics import Metric, get_metric
@@ -124,11 +125,6 @@ def format_metric(value: float | int, metric: Metric | str, *, unit: bool = True
 
     Losses keep trailing zeros and have four decimals from 0.01 to 1, so that columns align.
 
-    Args:
-        value: of the metric, a share in [0, 1] if it is one.
-        metric: or its name.
-        unit: whether the unit is written.
-
     Example:
         >>> format_metric(0.97842, "test_accuracy"), format_metric(0.117513, "test_bce")
         ('97.84%', '0.1175')
@@ -142,11 +138,6 @@ def format_metric(value: float | int, metric: Metric | str, *, unit: bool = True
 def format_interval(interval: Sequence[float | int], metric: Metric | str, *, unit: bool = False) -> str:
     """An interval of a metric; the ends of a share are clipped to [0, 100], which Student's t may leave.
 
-    Args:
-        interval: lower and upper end.
-        metric: or its name.
-        unit: whether the unit is written, once, after the upper end.
-
     Example:
         >>> format_interval((0.9696, 1.0048), "test_accuracy")
         '96.96 to 100.00'
@@ -159,13 +150,7 @@ def format_interval(interval: Sequence[float | int], metric: Metric | str, *, un
 
 
 def format_delta(value: float | int, metric: Metric | str, *, signed: bool = True, unit: bool = True) -> str:
-    """A difference of two values of a metric; of shares in percentage points.
-
-    Args:
-        value: in the unit of the metric.
-        metric: or its name.
-        signed: whether a plus is written.
-        unit: whether the unit is written.
+    """A difference of two values of a metric, with a plus or minus if signed; of shares in percentage points.
 
     Example:
         >>> format_delta(0.0031, "recall"), format_delta(0.002, "test_bce", signed=False)
@@ -191,11 +176,7 @@ def format_delta_interval(interval: Sequence[float | int], metric: Metric | str)
 
 
 def format_p(p: float | int, name: str = "p") -> str:
-    """A p value with two digits, and a lowest value below which digits mean nothing.
-
-    Args:
-        p: in [0, 1].
-        name: prefix, such as "p"; "" for the bare value in a table.
+    """A p value with two digits, and a lowest value below which digits mean nothing; tables need no name.
 
     Example:
         >>> format_p(0.0314), format_p(1e-9), format_p(0.02, "adjusted p")
@@ -264,12 +245,7 @@ def format_setting(values: Mapping[str, object]) -> str:
 
 
 def pluralize(count: int, noun: str, plural: str = "") -> str:
-    """A number of things.
-
-    Args:
-        count: of them.
-        noun: one of them.
-        plural: if it is not the noun with an s.
+    """A number of things; the plural is given if it is not the noun with an s.
 
     Example:
         >>> pluralize(1, "replicate"), pluralize(10_000, "image"), pluralize(2, "class", "classes")
@@ -288,6 +264,16 @@ def join_words(words: Sequence[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
+def capitalize(text: str) -> str:
+    """A text with a capital first letter, the rest as it is.
+
+    Example:
+        >>> capitalize("no input exceeds ReLU's")
+        "No input exceeds ReLU's"
+    """
+    return text[:1].upper() + text[1:]
+
+
 def humanize(name: str) -> str:
     """A registered name as a word.
 
@@ -298,35 +284,29 @@ def humanize(name: str) -> str:
     return name.replace("_", "-")
 
 
-def format_ranges(chosen: Sequence[float | int], candidates: Sequence[float | int]) -> str:
-    """Which of a row of values were chosen; neighbors are drawn together.
+def format_span(ends: Sequence[float | int]) -> str:
+    """The two ends of a range; one number if they are equal.
 
-    Args:
-        chosen: some of the candidates.
-        candidates: all values, in their order.
+    Example:
+        >>> format_span((0.0, 0.9)), format_span((0.5, 0.5))
+        ('0 to 0.9', '0.5')
+    """
+    return " to ".join(f"{end:g}" for end in dict.fromkeys(ends))
+
+
+def format_ranges(chosen: Sequence[float | int], candidates: Sequence[float | int]) -> str:
+    """Which of a row of candidates were chosen; neighbors are drawn together.
 
     Example:
         >>> format_ranges([0.1, 0.2, 0.5], [0.0, 0.1, 0.2, 0.3, 0.5])
         '0.1 to 0.2 and 0.5'
     """
-    ranges: list[list[float | int]] = []
-    was_chosen = False
-    for value in candidates:
-        if value in chosen:
-            if not was_chosen:
-                ranges.append([])
-            ranges[-1].append(value)
-        was_chosen = value in chosen
-    return join_words([f"{run[0]:g}" if len(run) == 1 else f"{run[0]:g} to {run[-1]:g}" for run in ranges])
+    runs = [list(run) for is_chosen, run in groupby(candidates, chosen.__contains__) if is_chosen]
+    return join_words([format_span((run[0], run[-1])) for run in runs])
 
 
 def format_outcomes(outcomes: Mapping[Key, int], noun: str = "trial", *, hide_complete: bool = False) -> str:
-    """What became of trials or evaluations.
-
-    Args:
-        outcomes: state to count.
-        noun: what is counted.
-        hide_complete: give "" where all are done, for sentences that mention only what is not.
+    """What became of trials or evaluations; "" if all are done and what is complete is hidden.
 
     Example:
         >>> format_outcomes({"done": 28, "diverged": 2}), format_outcomes({"waiting": 1})
@@ -337,6 +317,5 @@ def format_outcomes(outcomes: Mapping[Key, int], noun: str = "trial", *, hide_co
     others = [f"{count:,} {state}" for state, count in outcomes.items() if state != "done" and count]
     if hide_complete and not others:
         return ""
-    done = sum(count for state, count in outcomes.items() if state == "done")
-    total = sum(outcomes.values())
+    total, done = sum(outcomes.values()), sum(n for state, n in outcomes.items() if state == "done")
     return ", ".join([f"{done:,} of {pluralize(total, noun)} done", *others])

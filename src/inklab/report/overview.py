@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from inklab.format import (
@@ -11,6 +10,7 @@ from inklab.format import (
     format_duration,
     format_metric,
     format_percent,
+    format_span,
     format_value,
     humanize,
     join_words,
@@ -42,15 +42,8 @@ NO_BREAK_HYPHEN = "\u2011"
 OPTIMIZER_NAMES = {"sgd": "SGD", "adam": "Adam", "muon": "Muon"}
 
 
-@dataclass(frozen=True)
-class KeyFinding:
-    """A finding at the top of the page, with a link to its section.
-
-    Attributes:
-        text: its first sentences.
-        title: of its section; "" if it belongs to none.
-        anchor: of its section.
-    """
+class KeyFinding(NamedTuple):
+    """The first sentences of a finding; title and anchor of its section, "" if it belongs to none."""
 
     text: str
     title: str = ""
@@ -190,9 +183,9 @@ def commands(run: Run) -> Iterator[tuple[str, str]]:
 def time_table(run: Run) -> TimeTable | None:
     """Seconds of each experiment; None before anything has been computed."""
     timings = run.results.timings
-    if not any(timings.experiments.values()):
+    longest = max(timings.experiments.values(), default=0.0)
+    if not longest:
         return None
-    longest = max(timings.experiments.values())
     rows = [[name, format_duration(seconds)] for name, seconds in timings.experiments.items()]
     table = Table(
         caption=(
@@ -317,9 +310,8 @@ def describe_corruption(corruption: CorruptionConfig) -> str:
         >>> describe_corruption(CorruptionConfig(name="salt_and_pepper", strength=(0.0, 0.9)))
         'inputs corrupted with salt-and-pepper, strength 0 to 0.9, drawn anew for each image and step'
     """
-    strengths = " to ".join(f"{strength:g}" for strength in dict.fromkeys(corruption.strength))
-    name = humanize(corruption.name)
-    return f"inputs corrupted with {name}, strength {strengths}, drawn anew for each image and step"
+    name, strength = humanize(corruption.name), format_span(corruption.strength)
+    return f"inputs corrupted with {name}, strength {strength}, drawn anew for each image and step"
 
 
 def _describe_normalization(normalize: NormalizeConfig) -> str:
@@ -330,11 +322,11 @@ def _describe_normalization(normalize: NormalizeConfig) -> str:
 
 
 def _describe_robustness(plan: RobustnessPlan) -> str:
-    n, low, high = len(plan.strengths), min(plan.strengths), max(plan.strengths)
-    span = f"strengths from {low:g} to {high:g}" if n > 1 else f"strength {low:g}"
+    n, span = len(plan.strengths), format_span((min(plan.strengths), max(plan.strengths)))
+    strengths = f"{n} strengths from {span}" if n > 1 else f"strength {span}"
     return (
         f"{format_count(plan.images)} test images corrupted with {humanize(plan.corruption)} at "
-        f"{f'{n} ' if n > 1 else ''}{span}, in the same way for every pipeline and replicate. Pipelines: "
+        f"{strengths}, in the same way for every pipeline and replicate. Pipelines: "
         f"{join_words(plan.pipelines)}; replicate k is paired with replicate k."
     )
 
@@ -349,10 +341,8 @@ def _describe_generation(plan: GenerationPlan) -> str:
 
 
 def _describe_data(data: DataInfo) -> str:
-    sizes = {"train": data.train, "validation": data.validation, "test": data.test}
-    splits = [
-        f"{format_count(sizes[split])} {label}" for split, label in SPLIT_LABELS.items() if sizes[split]
-    ]
+    sizes = {label: getattr(data, split) for split, label in SPLIT_LABELS.items()}
+    splits = [f"{format_count(size)} {label}" for label, size in sizes.items() if size]
     shape = " × ".join(map(str, data.shape))
     return (
         f"Dataset {data.dataset}: {join_words(splits)} images of {shape} (channels × height × width), "

@@ -1,16 +1,17 @@
 """The page: one file that opens offline. Its only script is that of the drawing pad, allowed by its hash."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import JsonValue
 
-from inklab.format import format_number, format_outcomes, format_setting, pluralize, typeset
+from inklab.format import capitalize, format_number, format_outcomes, format_setting, pluralize, typeset
 from inklab.io.files import write_atomic
-from inklab.records.outcomes import Diagnosis, TrialState
+from inklab.records.outcomes import Diagnosis, EvaluationOutcome, TrialOutcome, TrialState
 from inklab.records.plan import (
     AnyExperimentPlan,
     FindingsPlan,
@@ -39,7 +40,6 @@ from inklab.report.overview import (
 from inklab.report.pad_demo import TEMPLATES, build_pad, encode_base64
 from inklab.report.tables import (
     Table,
-    capitalize,
     generation_tables,
     reference_notes,
     robustness_tables,
@@ -55,39 +55,21 @@ MAX_FAILURES = 6
 """Failures that are listed; more are counted."""
 
 
-@dataclass(frozen=True)
-class Notice:
-    """A diagnosis as the page shows it.
+class Notice(NamedTuple):
+    """A diagnosis, from the first trial that has it; and how many have it, such as "1 of 3 trials"."""
 
-    Attributes:
-        name: name of the diagnosis.
-        message: what was measured.
-        advice: what to do.
-        evidence: the numbers of the first trial, by name.
-        trials: how many trials have it, such as "1 of 3 trials".
-    """
-
-    name: str
-    message: str
-    advice: str
-    evidence: tuple[tuple[str, str], ...]
+    diagnosis: Diagnosis
     trials: str
 
 
 @dataclass(frozen=True)
 class Section:
-    """What the page shows of one experiment.
+    """What the page shows of one experiment; what it has none of is empty.
 
     Attributes:
         anchor: id in the page.
-        title: heading.
-        question: question of the study.
-        method: how it was done.
-        status: how far it is; "" if all is done.
+        status: how far it is.
         sentence: what came out.
-        figures: its figures.
-        tables: its tables.
-        notices: diagnoses of its trials.
         failures: a line for each trial or evaluation that failed.
         explanations: names of written explanations.
         reference_notes: what others reported without numbers.
@@ -108,7 +90,7 @@ class Section:
 
 
 def build_section(run: Run, plan: AnyExperimentPlan, figures: Sequence[Figure]) -> Section:
-    """Everything that is known about an experiment of the plan."""
+    """What is known about an experiment of the plan."""
     results = run.results.experiments.get(plan.name)
     return Section(
         anchor=slug(plan.name),
@@ -120,7 +102,7 @@ def build_section(run: Run, plan: AnyExperimentPlan, figures: Sequence[Figure]) 
         figures=figures,
         tables=_build_tables(run, plan, results),
         notices=find_notices(run, plan, results),
-        failures=truncate([*failed_trials(run, plan), *failed_evaluations(run, plan)]),
+        failures=truncate(list(find_failures(run, plan))),
         explanations=[name for name in plan.explanations if name in known_explanations()],
         reference_notes=reference_notes(plan),
     )
@@ -165,56 +147,40 @@ def find_notices(run: Run, plan: AnyExperimentPlan, results: ExperimentResults |
     diagnoses = [diagnosis for outcome in outcomes for diagnosis in outcome.diagnoses]
     counts = Counter(diagnosis.name for diagnosis in diagnoses)
     first = {diagnosis.name: diagnosis for diagnosis in reversed(diagnoses)}
-    return [_build_notice(first[name], f"{count:,} of {total}") for name, count in counts.items()]
+    return [Notice(first[name], f"{count:,} of {total}") for name, count in counts.items()]
 
 
-def _build_notice(diagnosis: Diagnosis, trials: str) -> Notice:
-    evidence = tuple(
-        (key.replace("_", " "), _format_evidence(value)) for key, value in diagnosis.evidence.items()
-    )
-    message, advice = _punctuate(diagnosis.message), _punctuate(diagnosis.advice)
-    return Notice(diagnosis.name, message, advice, evidence, trials)
-
-
-def _punctuate(text: str) -> str:
+def punctuate(text: str) -> str:
     """A text with a capital first letter and a full stop."""
     complete = capitalize(text.strip())
     return complete if not complete or complete.endswith((".", "!", "?")) else f"{complete}."
 
 
-def _format_evidence(value: JsonValue) -> str:
+def format_evidence(value: JsonValue) -> str:
+    """A number or a list of numbers that a diagnosis is based on."""
     if isinstance(value, list):
-        return ", ".join(map(_format_evidence, value))
+        return ", ".join(map(format_evidence, value))
     return format_number(value, 5) if isinstance(value, float) else str(value)
 
 
-def failed_trials(run: Run, plan: AnyExperimentPlan) -> list[str]:
-    """A line for each trial that is not done, with its reason."""
-    lines = []
-    for setting in plan.settings if isinstance(plan, TrainingPlan) else ():
-        for trial in setting.trials:
-            outcome = run.outcomes.get(trial)
-            if outcome is not None and not outcome.is_done:
-                values = format_setting(setting.values)
-                name = f"{values}, replicate" if values else "Replicate"
-                lines.append(_describe_failure(f"{name} {outcome.replicate}", outcome.state, outcome.reason))
-    return lines
-
-
-def failed_evaluations(run: Run, plan: AnyExperimentPlan) -> list[str]:
-    """A line for each evaluation that is not done, with its reason."""
-    lines = []
-    for entry in plan.evaluations if isinstance(plan, RobustnessPlan | GenerationPlan) else ():
-        outcome = run.evaluations.get(entry.id)
-        if outcome is not None and not outcome.is_done:
+def find_failures(run: Run, plan: AnyExperimentPlan) -> Iterator[str]:
+    """A line for each trial or evaluation that is not done, with its reason."""
+    outcomes: dict[str, TrialOutcome | EvaluationOutcome] = {**run.outcomes, **run.evaluations}
+    planned: list[tuple[str, str, int]] = []
+    if isinstance(plan, TrainingPlan):
+        for setting in plan.settings:
+            values = format_setting(setting.values)
+            planned += [(id, values, replicate) for replicate, id in enumerate(setting.trials)]
+    elif isinstance(plan, RobustnessPlan | GenerationPlan):
+        for entry in plan.evaluations:
             name = entry.pipeline if isinstance(entry, RobustnessEvaluation) else entry.sampler
-            name = f"{name}, replicate {entry.replicate}"
-            lines.append(_describe_failure(name, outcome.state, outcome.reason))
-    return lines
-
-
-def _describe_failure(name: str, state: TrialState, reason: str | None) -> str:
-    return f"{name}: {state}; {(reason or 'the reason is unknown').rstrip('.')}."
+            planned.append((entry.id, name, entry.replicate))
+    for id, name, replicate in planned:
+        outcome = outcomes.get(id)
+        if outcome is not None and not outcome.is_done:
+            subject = f"{name}, replicate" if name else "Replicate"
+            reason = (outcome.reason or "the reason is unknown").rstrip(".")
+            yield f"{subject} {replicate}: {outcome.state}; {reason}."
 
 
 def truncate(lines: list[str]) -> list[str]:
@@ -256,7 +222,8 @@ def build_report(run: Run, figures: Figures | None = None, *, has_pad: bool = Tr
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"csv_link": csv_link, "typeset": typeset}
+    filters = (csv_link, format_evidence, punctuate, typeset)
+    environment.filters |= {function.__name__: function for function in filters}
     return environment.get_template("report.html").render(
         title=run.plan.title or run.plan.study,
         note=run.plan.data.note,
@@ -300,11 +267,11 @@ def write_report(run: Run, directory: Path | None = None) -> Path:
     """Draw everything once; write `figures/` and `report.html`.
 
     Args:
-        run: the run.
+        run: what is reported.
         directory: where to; the run directory if left out.
 
     Returns:
-        Path of the page.
+        The path of the page.
     """
     figures, directory = draw_figures(run), directory or run.path
     write_figures(run, directory / "figures", figures)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from inklab.format import (
     NOT_AVAILABLE,
+    capitalize,
     format_count,
     format_delta,
     format_delta_interval,
@@ -44,14 +45,9 @@ DIFFERENCE_COLUMNS = ("Difference", "95% CI", "p", "Minimum detectable effect", 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the report.
+    """A table of the report: a caption, a title for each column, rows of as many cells.
 
-    Attributes:
-        caption: what it shows and how to read it.
-        header: a title for each column; the first column names the rows.
-        rows: text, one cell for each column.
-        text_columns: columns of text rather than numbers, besides the first.
-        bold_rows: rows in bold.
+    The first column names the rows; `text_columns` are others of text rather than numbers.
     """
 
     caption: str
@@ -220,8 +216,8 @@ def comparisons_table(plan: TrainingPlan, results: TrainingResults) -> Table:
 
 def layer_table(run: Run, plan: TrainingPlan) -> Table:
     """The layers of the network, of the first trial that has them."""
-    outcomes = (run.outcomes.get(trial) for trial in plan.trials)
-    layers = next((outcome.layers for outcome in outcomes if outcome is not None and outcome.layers), ())
+    outcomes = (run.outcomes[trial] for trial in plan.trials if trial in run.outcomes)
+    layers = next((outcome.layers for outcome in outcomes if outcome.layers), ())
     rows = [
         (
             layer.name,
@@ -286,16 +282,6 @@ def reference_notes(plan: ExperimentPlan) -> list[str]:
         for reference in plan.references
         if reference.notes and not reference.values
     ]
-
-
-def capitalize(text: str) -> str:
-    """A text with a capital first letter, the rest as it is.
-
-    Example:
-        >>> capitalize("no input exceeds ReLU's")
-        "No input exceeds ReLU's"
-    """
-    return text[:1].upper() + text[1:]
 
 
 # ---------------------------------------------------------------- robustness

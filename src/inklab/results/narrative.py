@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from inklab.format import (
+    capitalize,
     format_count,
     format_delta,
     format_interval,
@@ -184,7 +185,7 @@ def _compare_references(setting: SettingResults, references: Sequence[Reference]
         values = {name: value for name, value in reference.values.items() if name in measured}
         clauses = [_compare_reference(setting, name, value) for name, value in values.items()]
         if clauses:
-            sentences.append(f"{_capitalize(reference.source)}: {'; '.join(clauses)}.")
+            sentences.append(f"{capitalize(reference.source)}: {'; '.join(clauses)}.")
     return sentences
 
 
@@ -403,8 +404,4 @@ def _outcome_sentence(entry: TrainingResults | RobustnessResults | GenerationRes
 
 
 def _sentence_of(clauses: Sequence[str]) -> str:
-    return f"{_capitalize('; '.join(clauses))}." if clauses else ""
-
-
-def _capitalize(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    return f"{capitalize('; '.join(clauses))}." if clauses else ""

@@ -14,43 +14,31 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure as Sheet
 
-ROLES = ("ink", "muted", "rule", "ground", "c1", "c2", "c3", "c4", "c5", "c6")
-"""Colors by role: placeholders in a drawing, CSS variables in a page, the light theme in a file.
+THEMES = {
+    "ink": ("#22262b", "#e6e3dc"),
+    "muted": ("#5b626c", "#a3a7ad"),
+    "rule": ("#d8d3c8", "#3b4048"),
+    "ground": ("#fdfcf9", "#16181b"),
+    "c1": ("#0b5fa5", "#74b7f0"),
+    "c2": ("#bf4b09", "#f59a61"),
+    "c3": ("#0a7a5c", "#58c9a3"),
+    "c4": ("#9c4583", "#dd9bc6"),
+    "c5": ("#8a6500", "#dcb84e"),
+    "c6": ("#5f6670", "#a9aeb6"),
+}
+"""Colors by role, light and dark: placeholders in a drawing, CSS variables in a page, light in a file.
 
 Series colors follow Okabe and Ito, darkened or lightened for a contrast of 3:1 with the background. Series
 also differ in lightness, marker and line style, never in color alone.
 """
 
-LIGHT = {
-    "ink": "#22262b",
-    "muted": "#5b626c",
-    "rule": "#d8d3c8",
-    "ground": "#fdfcf9",
-    "c1": "#0b5fa5",
-    "c2": "#bf4b09",
-    "c3": "#0a7a5c",
-    "c4": "#9c4583",
-    "c5": "#8a6500",
-    "c6": "#5f6670",
-}
+LIGHT = {role: light for role, (light, _) in THEMES.items()}
+DARK = {role: dark for role, (_, dark) in THEMES.items()}
 
-DARK = {
-    "ink": "#e6e3dc",
-    "muted": "#a3a7ad",
-    "rule": "#3b4048",
-    "ground": "#16181b",
-    "c1": "#74b7f0",
-    "c2": "#f59a61",
-    "c3": "#58c9a3",
-    "c4": "#dd9bc6",
-    "c5": "#dcb84e",
-    "c6": "#a9aeb6",
-}
-
-PLACEHOLDER = {role: f"#0a0b{index:02x}" for index, role in enumerate(ROLES, start=1)}
+PLACEHOLDER = {role: f"#0a0b{index:02x}" for index, role in enumerate(THEMES, start=1)}
 """Colors that no figure uses otherwise."""
 
-SERIES = ROLES[4:]
+SERIES = tuple(THEMES)[4:]
 LineStyle = str | tuple[int, tuple[float | int, ...]]
 MARKERS = ("o", "s", "^", "D", "v", "P")
 LINES: tuple[LineStyle, ...] = (
@@ -141,13 +129,9 @@ class Figure:
 
 
 def plot(name: str, draw: Callable[["Sheet"], None], height: float | int, width: float | int = WIDTH) -> str:
-    """Draw with matplotlib and return a tidy SVG: text as text, the same bytes every time.
+    """What `draw` adds to a sheet of some inches, as a tidy SVG: text as text, the same bytes every time.
 
-    Args:
-        name: prefix of all ids, so that several figures fit on one page.
-        draw: adds axes to the sheet.
-        height: inches.
-        width: inches.
+    All ids have the name as their prefix, so that several figures fit on one page.
     """
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -204,12 +188,12 @@ def _style(name: str) -> dict[str, Any]:
         "axes.titlecolor": ink,
         "axes.titlesize": 9,
         "axes.titlelocation": "left",
+        "axes.titlepad": 8,  # the label of the vertical axis stands above it, horizontally
         "axes.linewidth": 0.7,
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.grid": True,
         "axes.axisbelow": True,
-        "axes.unicode_minus": True,
         "grid.color": PLACEHOLDER["rule"],
         "grid.linewidth": 0.6,
         "xtick.color": muted,
@@ -225,8 +209,6 @@ def _style(name: str) -> dict[str, Any]:
         "legend.handlelength": 2.4,
         "lines.linewidth": 1.6,
         "lines.markersize": 4,
-        "axes.facecolor": "none",
-        "figure.facecolor": "none",
     }
 
 
@@ -241,18 +223,6 @@ def add_legend(sheet: "Sheet", axes: "Axes", max_columns: int = 4) -> None:
     """Put the legend of one of a figure's axes above all of them."""
     handles, labels = axes.get_legend_handles_labels()
     sheet.legend(handles, labels, loc="outside upper left", ncols=min(max_columns, len(labels)))
-
-
-def set_ylabel_horizontal(axes: "Axes", text: str) -> None:
-    """Put the label of the vertical axis above it, horizontally."""
-    axes.set_title(text, loc="left", pad=8)
-
-
-def integer_ticks(axis: "Axis") -> None:
-    """Ticks at integers only, such as epochs."""
-    from matplotlib.ticker import MaxNLocator
-
-    axis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
 
 
 def slug(name: str) -> str:

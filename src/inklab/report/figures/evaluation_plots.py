@@ -21,7 +21,6 @@ from inklab.report.figures.drawing import (
     as_percent,
     plot,
     series_style,
-    set_ylabel_horizontal,
     slug,
 )
 from inklab.report.figures.image_plots import ImageRow, draw_grid, is_ink
@@ -115,13 +114,16 @@ def robustness_curves(plan: RobustnessPlan, results: RobustnessResults) -> Figur
         svg=plot(name, lambda sheet: _draw_recall(sheet, results, curves), 4.6 if differences else 3.2),
         csv_header=("pipeline", "strength", "recall", "sd", "n", "ci95_low", "ci95_high", "interval_over"),
         csv_rows=tuple(
-            (pipeline, strength, estimate.mean, estimate.sd, estimate.n,
-             *(estimate.interval or ("", "")), estimate.basis or "")
+            (pipeline, strength, estimate.mean, estimate.sd, estimate.n, *_interval_cells(estimate))
             for pipeline, estimates in curves.items()
             for strength, estimate in zip(results.strengths, estimates, strict=True)
             if estimate.n
         ),
-    )  # fmt: skip
+    )
+
+
+def _interval_cells(estimate: Estimate) -> tuple[object, ...]:
+    return (*(estimate.interval or ("", "")), estimate.basis or "")
 
 
 def _describe_bands(curves: Mapping[Pipeline, Sequence[Estimate]]) -> str:
@@ -187,7 +189,7 @@ def _draw_recall(
     for pipeline, estimates in curves.items():
         _draw_line(panels[0], zip(results.strengths, estimates, strict=True), styles[pipeline], pipeline)
     _format_recall_axes(panels[0])
-    set_ylabel_horizontal(panels[0], "Mean recall")
+    panels[0].set_title("Mean recall")
     add_legend(sheet, panels[0])
     if differences:
         _draw_differences(panels[1], differences, styles)
@@ -219,7 +221,7 @@ def _draw_differences(
         _draw_line(axes, differences, style, comparison.pipeline)
     axes.axhline(0, color=PLACEHOLDER["ink"], linewidth=0.8)
     as_percent(axes.yaxis, symbol="")
-    set_ylabel_horizontal(axes, f"Difference from {comparisons[0].baseline}, percentage points")
+    axes.set_title(f"Difference from {comparisons[0].baseline}, percentage points")
 
 
 def _mark_threshold(panels: Sequence["Axes"], denoising: PipelineComparison | None) -> None:
@@ -299,7 +301,7 @@ def _draw_class_panels(
             axes.plot(strengths, grid[:, k], color=color, linestyle=line, linewidth=1.2, label=pipeline)
         _format_recall_axes(axes)
         axes.set_yticks([0, 0.5, 1])
-        set_ylabel_horizontal(axes, labels[k])
+        axes.set_title(labels[k])
     add_legend(sheet, panels[0])
     sheet.supxlabel("Strength", fontsize=8.5)
 
@@ -424,7 +426,7 @@ def _draw_matrices(sheet: "Sheet", matrices: Matrices, labels: Sequence[str]) ->
             continue
         _draw_matrix(axes, matrix, labels)
         title = f"strength {strength:g}"
-        axes.set_title(f"{pipeline}, {title}" if strength == strengths[0] else title, fontsize=8)
+        axes.set_title(f"{pipeline}, {title}" if strength == strengths[0] else title, fontsize=8, pad=6)
 
 
 def _draw_matrix(axes: "Axes", matrix: Matrix, labels: Sequence[str]) -> None:
@@ -445,17 +447,16 @@ def _draw_matrix(axes: "Axes", matrix: Matrix, labels: Sequence[str]) -> None:
     axes.set_yticks(range(k), labels, fontsize=6.5)
     axes.tick_params(length=0)
     axes.grid(visible=False)
-    for side in ("left", "bottom", "top", "right"):
-        axes.spines[side].set_visible(True)
-        axes.spines[side].set_color(PLACEHOLDER["rule"])
+    axes.spines[:].set(visible=True, color=PLACEHOLDER["rule"])
 
 
 # ---------------------------------------------------------------- generated images
 
 
 def generation_figures(run: Run, plan: GenerationPlan, results: GenerationResults) -> list[Figure | None]:
-    """Every figure that the evaluations allow."""
-    arrays = _stored_generated(run, plan)
+    """Images of replicate 0, confident shares, classes and neighbors, as far as evaluations are done."""
+    stored = {entry.sampler: run.arrays(entry.id) for entry in plan.evaluations if entry.replicate == 0}
+    arrays = {sampler: images for sampler, images in stored.items() if images}  # real data may be among them
     return [
         generated_images(plan, results, arrays),
         confident_shares(plan, results),
@@ -464,16 +465,10 @@ def generation_figures(run: Run, plan: GenerationPlan, results: GenerationResult
     ]
 
 
-def _stored_generated(run: Run, plan: GenerationPlan) -> dict[str, Arrays]:
-    """The images of replicate 0 by sampler; real data may be among them."""
-    arrays = {entry.sampler: run.arrays(entry.id) for entry in plan.evaluations if entry.replicate == 0}
-    return {sampler: stored for sampler, stored in arrays.items() if stored}
-
-
 def _shares(results: GenerationResults) -> dict[str, Estimate]:
     """The confident share of each sampler that is done at least once."""
-    samplers = results.samplers.items()
-    return {name: sampler.confident_share for name, sampler in samplers if sampler.confident_share.n}
+    shares = {name: sampler.confident_share for name, sampler in results.samplers.items()}
+    return {name: share for name, share in shares.items() if share.n}
 
 
 def _format_mean(estimate: Estimate) -> str:
@@ -522,14 +517,11 @@ def confident_shares(plan: GenerationPlan, results: GenerationResults) -> Figure
     shares = _shares(results)
     if not shares:
         return None
-    bars = shares | {
-        label: estimate
-        for label, estimate in (
-            ("reconstructed test images", results.confident_share_reconstructed),
-            ("real test images", results.confident_share_test),
-        )
-        if estimate.n
+    real = {
+        "reconstructed test images": results.confident_share_reconstructed,
+        "real test images": results.confident_share_test,
     }
+    bars = shares | {label: estimate for label, estimate in real.items() if estimate.n}
     name = f"{slug(plan.name)}-confident"
     described = [
         f"{label} {_format_mean(estimate)}"
@@ -547,8 +539,7 @@ def confident_shares(plan: GenerationPlan, results: GenerationResults) -> Figure
         svg=plot(name, lambda sheet: _draw_bars(sheet, bars), 0.55 + 0.27 * len(bars)),
         csv_header=("sampler", METRIC, "n", "ci95_low", "ci95_high", "interval_over"),
         csv_rows=tuple(
-            (label, estimate.mean, estimate.n, *(estimate.interval or ("", "")), estimate.basis or "")
-            for label, estimate in bars.items()
+            (label, estimate.mean, estimate.n, *_interval_cells(estimate)) for label, estimate in bars.items()
         ),
     )
 
@@ -567,24 +558,20 @@ def _describe_intervals(shares: Sequence[Estimate]) -> str:
 def _draw_bars(sheet: "Sheet", bars: Mapping[str, Estimate]) -> None:
     axes = sheet.subplots()
     positions = np.arange(len(bars))[::-1]
-    for y, estimate in zip(positions, bars.values(), strict=True):
-        _draw_bar(axes, int(y), estimate)
+    for y, estimate in zip(positions.tolist(), bars.values(), strict=True):
+        end = mean = estimate.mean or 0.0
+        axes.barh(y, mean, 0.62, color=PLACEHOLDER["c1"], alpha=0.8, linewidth=0)
+        if estimate.interval:
+            color = PLACEHOLDER["ink"]
+            axes.plot(estimate.interval, [y, y], color=color, linewidth=1.1, marker="|", markersize=6)
+            end = max(mean, estimate.interval[1])
+        text = _format_mean(estimate)
+        axes.annotate(text, (end, y), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8)
     axes.set_yticks(positions, list(bars))
     axes.set_xlim(0, 1.08)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
     axes.grid(visible=False, axis="y")
     as_percent(axes.xaxis, 0)
-
-
-def _draw_bar(axes: "Axes", y: int, estimate: Estimate) -> None:
-    end = mean = estimate.mean or 0.0
-    axes.barh(y, mean, 0.62, color=PLACEHOLDER["c1"], alpha=0.8, linewidth=0)
-    if estimate.interval:
-        color = PLACEHOLDER["ink"]
-        axes.plot(estimate.interval, [y, y], color=color, linewidth=1.1, marker="|", markersize=6)
-        end = max(mean, estimate.interval[1])
-    text = _format_mean(estimate)
-    axes.annotate(text, (end, y), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8)
 
 
 def class_shares(plan: GenerationPlan, results: GenerationResults, labels: Sequence[str]) -> Figure | None:
@@ -620,7 +607,7 @@ def _draw_class_dots(sheet: "Sheet", shares: ClassShares, labels: Sequence[str])
     panels = sheet.subplots(1, len(shares), sharey=True, squeeze=False)[0]
     x = np.arange(len(labels))
     top = 1.1 * max(float(np.nanmax(row)) for row in shares.values())
-    for index, (axes, (sampler, row)) in enumerate(zip(panels, shares.items(), strict=True)):
+    for index, (axes, sampler, row) in enumerate(zip(panels, shares, shares.values(), strict=True)):
         color, _, marker = series_style(index)
         axes.axhline(1 / len(labels), color=PLACEHOLDER["ink"], linewidth=0.7, linestyle=(0, (4, 3)))
         axes.vlines(x, 0, row, color=color, linewidth=1.2, alpha=0.6)
@@ -630,7 +617,7 @@ def _draw_class_dots(sheet: "Sheet", shares: ClassShares, labels: Sequence[str])
         axes.grid(visible=False, axis="x")
         axes.set_ylim(0, top)
         as_percent(axes.yaxis, 0)
-        set_ylabel_horizontal(axes, sampler)
+        axes.set_title(sampler)
 
 
 def nearest_neighbors(

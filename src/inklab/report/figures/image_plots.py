@@ -19,7 +19,6 @@ from inklab.report.figures.drawing import (
     as_percent,
     open_svg,
     plot,
-    set_ylabel_horizontal,
     slug,
 )
 from inklab.run import Run
@@ -200,7 +199,7 @@ def _draw_bars(sheet: "Sheet", labels: Sequence[str], counts: Mapping[Split, tup
     axes.tick_params(axis="x", length=0)
     axes.grid(visible=False, axis="x")
     as_percent(axes.yaxis, 0)
-    set_ylabel_horizontal(axes, "Share of images")
+    axes.set_title("Share of images")
     axes.legend(ncols=len(counts), loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2)
 
 

@@ -12,6 +12,7 @@ from inklab.format import (
     format_interval,
     format_metric,
     format_percent,
+    format_span,
     format_value,
     humanize,
     pluralize,
@@ -29,10 +30,8 @@ from inklab.report.figures.drawing import (
     Figure,
     add_legend,
     as_percent,
-    integer_ticks,
     plot,
     series_style,
-    set_ylabel_horizontal,
     slug,
 )
 from inklab.report.figures.image_plots import ImageRow, draw_grid, is_ink
@@ -226,10 +225,12 @@ def _draw_settings(sheet: "Sheet", histories: Histories, metrics: Sequence[str])
 
 
 def _label_axes(axes: "Axes", name: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     metric = get_metric(name)
-    set_ylabel_horizontal(axes, metric.title)
+    axes.set_title(metric.title)
     axes.set_xlabel("Epoch")
-    integer_ticks(axes.xaxis)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
     if metric.is_share:
         as_percent(axes.yaxis)
 
@@ -311,8 +312,7 @@ def _describe_corruption(recipe: Recipe) -> str:
     corruption = recipe.eval_corruption
     if corruption is None:
         return "no corruption"
-    strengths = " to ".join(f"{strength:g}" for strength in dict.fromkeys(corruption.strength))
-    return f"{humanize(corruption.name)}, strength {strengths}"
+    return f"{humanize(corruption.name)}, strength {format_span(corruption.strength)}"
 
 
 def mean_psnr(clean: UInt8[np.ndarray, "n c h w"], images: UInt8[np.ndarray, "n c h w"]) -> float:
@@ -358,15 +358,8 @@ def sweep_figure(plan: TrainingPlan, results: TrainingResults) -> Figure | None:
         svg=plot(name, lambda sheet: _draw_sweep(sheet, values, estimates, keys), 4.3),
         csv_header=("metric", keys, "mean", "sd", "n", "ci95_low", "ci95_high", "values"),
         csv_rows=tuple(
-            (
-                metric,
-                label,
-                estimate.mean,
-                estimate.sd,
-                estimate.n,
-                *(_t_interval(estimate) or ("", "")),
-                " ".join(map(repr, estimate.values)),
-            )
+            (metric, label, estimate.mean, estimate.sd, estimate.n)
+            + (*(_t_interval(estimate) or ("", "")), " ".join(map(repr, estimate.values)))
             for metric, row in estimates.items()
             for label, estimate in zip(labels, row, strict=True)
         ),
@@ -460,7 +453,7 @@ def _draw_sweep(
         metric = get_metric(name)
         for position, estimate in zip(x, row, strict=True):
             _draw_estimate(axes, float(position), estimate, spacing)
-        set_ylabel_horizontal(axes, metric.title)
+        axes.set_title(metric.title)
         axes.set_xticks(x, [typeset(grid_label(entry)) for entry in values])
         axes.grid(visible=False, axis="x")
         axes.set_xlim(x.min() - 0.6 * spacing, x.max() + 0.6 * spacing)
