@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -19,12 +19,7 @@ GraphOutputs = dict[str, Tensor]
 
 
 class NamedPart(NamedTuple):
-    """A part of a pipeline.
-
-    Attributes:
-        name: its experiment, or the filter's name.
-        model: a trained model or a filter.
-    """
+    """A trained model by the name of its experiment, or a filter by its own."""
 
     name: str
     model: TrainedModel | Filter
@@ -108,16 +103,7 @@ def encoder_graph(model: TrainedModel, name: str = "") -> Exportable:
     Raises:
         ModelMismatchError: its network has no modules `encoder` and `decoder`, or a code is no row.
     """
-    encode, _, code_size = _halves(model)
-    return _check_outputs(
-        Exportable(
-            metadata=_metadata("encoder", [NamedPart(name or model.name, model)]),
-            net=_Chain([encode], None),
-            reference=lambda images: {"codes": encode(images)},
-            input_shape=model.shape,
-            output_shapes={"codes": (code_size,)},
-        )
-    )
+    return _half_graph("encoder", model, name)
 
 
 def decoder_graph(model: TrainedModel, name: str = "") -> Exportable:
@@ -126,15 +112,23 @@ def decoder_graph(model: TrainedModel, name: str = "") -> Exportable:
     Raises:
         ModelMismatchError: its network has no modules `encoder` and `decoder`, or a code is no row.
     """
+    return _half_graph("decoder", model, name)
+
+
+def _half_graph(kind: Literal["encoder", "decoder"], model: TrainedModel, name: str) -> Exportable:
     encode, decode, code_size = _halves(model)
+    is_encoder, code_shape = kind == "encoder", (code_size,)
+    net, output = (encode, "codes") if is_encoder else (decode, "images")
     return _check_outputs(
         Exportable(
-            metadata=_metadata("decoder", [NamedPart(name or model.name, model)], code_size),
-            net=_Chain([decode], None),
-            reference=lambda codes: {"images": decode(codes)},
-            input_shape=(code_size,),
-            output_shapes={"images": model.shape},
-            encode=encode,
+            metadata=_metadata(
+                kind, [NamedPart(name or model.name, model)], None if is_encoder else code_size
+            ),
+            net=_Chain([net], None),
+            reference=lambda inputs: {output: net(inputs)},
+            input_shape=model.shape if is_encoder else code_shape,
+            output_shapes={output: code_shape if is_encoder else model.shape},
+            encode=None if is_encoder else encode,
         )
     )
 

@@ -150,14 +150,13 @@ def _root_cause(error: BaseException) -> str:
 def _strip(model: "onnx.ModelProto") -> None:
     """Remove what depends on the machine that traced it: files, stack traces, names of torch."""
     graph = model.graph
-    del model.metadata_props[:], graph.metadata_props[:], graph.value_info[:]
-    for item in (*graph.node, *graph.initializer, *graph.input, *graph.output):
+    del graph.value_info[:]
+    for item in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
         del item.metadata_props[:]
         item.doc_string = ""
-    for node in graph.node:
-        for attribute in node.attribute:
-            attribute.doc_string = ""
-    model.doc_string = graph.doc_string = model.domain = ""
+    for attribute in (attribute for node in graph.node for attribute in node.attribute):
+        attribute.doc_string = ""
+    model.domain = ""
     model.ClearField("model_version")
     graph.name, model.producer_name, model.producer_version = "inklab", "inklab", inklab.__version__
 

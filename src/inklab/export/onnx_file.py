@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -41,6 +41,7 @@ from inklab.records.record import (
 
 if TYPE_CHECKING:
     import onnx
+    from google.protobuf.message import Message
 
 OPSET, IR = 18, 10
 """What `torch.onnx` writes without translating; onnxruntime reads it since 1.18, also in browsers."""
@@ -96,13 +97,7 @@ class GraphPart(Record):
 
     Attributes:
         name: its experiment, or the filter's name.
-        filter: what the filter does; None for a network, which has all the following.
-        network: the configuration that the network is built from.
-        task: task of the network.
-        normalize: in front of the network.
-        metrics: of this network, by name.
-        provenance: where it comes from.
-        weights_sha256: SHA-256 of `weights.safetensors`.
+        filter: what the filter does; None for a network, which has what follows.
         source_sha256: SHA-256 of the user's file behind the network.
     """
 
@@ -123,11 +118,8 @@ class ParityReport(Record):
     Attributes:
         images: different inputs that were compared, each in batches of every size.
         real_images: how many of them were real images, or their codes.
-        kinds: of inputs.
-        batch_sizes: the compared batch sizes.
         max_difference: largest absolute difference by output.
         max_relative: the same in the unit of `tolerance`.
-        tolerance: the largest allowed difference.
     """
 
     images: Count
@@ -143,9 +135,6 @@ class GraphMetadata(Record):
     """What an exported file says about itself.
 
     Attributes:
-        format: 2.
-        kind: of graph.
-        labels: a name for each class.
         shape: channels, height, width of its images.
         preprocessing: how any picture becomes such an image.
         parts: in the order in which an image passes them.
@@ -190,11 +179,7 @@ class GraphMetadata(Record):
 
     @classmethod
     def from_entries(cls, entries: Mapping[str, str], path: Path) -> "GraphMetadata":
-        """What a file says about itself.
-
-        Args:
-            entries: field to JSON text.
-            path: the file, for messages.
+        """What a file says about itself, from a JSON text for each field; `path` is for messages.
 
         Raises:
             CorruptFileError: an entry is missing, unknown, no JSON, or outside its range.
@@ -209,11 +194,7 @@ class GraphMetadata(Record):
 
 
 def require_packages(*packages: str, extra: str = "onnx") -> None:
-    """Check that some packages are installed. Nothing is imported.
-
-    Args:
-        packages: names as they are imported.
-        extra: of inklab, which installs them.
+    """Check that some packages, which an extra of inklab installs, are there. Nothing is imported.
 
     Raises:
         InklabError: one is not installed; the message says what to type.
@@ -315,7 +296,6 @@ class PicturePrediction(Record):
     Attributes:
         image: path of the picture.
         label: the most probable class.
-        probabilities: by class.
         input: the image that the network was given: channels, rows, values in [0, 255].
     """
 
@@ -326,12 +306,7 @@ class PicturePrediction(Record):
 
 
 class FilePredictions(Record):
-    """What an ONNX file predicts.
-
-    Attributes:
-        note: what the user must know about the file.
-        predictions: one for each picture.
-    """
+    """What an ONNX file predicts for each picture, and what the user must know about the file."""
 
     note: str | None = None
     predictions: tuple[PicturePrediction, ...]
@@ -339,13 +314,7 @@ class FilePredictions(Record):
 
 @dataclass(frozen=True)
 class OnnxNetwork:
-    """A classifier or pipeline in an ONNX file.
-
-    Attributes:
-        path: the file.
-        session: the graph.
-        metadata: of a file that inklab wrote; None for any other.
-    """
+    """A classifier or pipeline in an ONNX file; `metadata` is None for one that inklab did not write."""
 
     path: Path
     session: Session
@@ -499,21 +468,17 @@ def _parse(raw: bytes, path: Path) -> "onnx.ModelProto":
     return model
 
 
-def _tensors(model: "onnx.ModelProto") -> "Iterator[onnx.TensorProto]":
-    """Every tensor of a model, also in graphs within graphs and in functions."""
-    graphs = [model.graph]
-    nodes = [node for function in model.functions for node in function.node]
-    while graphs or nodes:
-        for graph in graphs:
-            yield from graph.initializer
-            nodes += graph.node
-        attributes = [attribute for node in nodes for attribute in node.attribute]
-        for attribute in attributes:
-            yield from (attribute.t, *attribute.tensors)
-        graphs = [
-            graph for attribute in attributes for graph in (attribute.g, *attribute.graphs) if graph.node
-        ]
-        nodes = []
+def _tensors(message: "Message") -> "Iterator[onnx.TensorProto]":
+    """Every tensor in a model, also in graphs within graphs and in functions."""
+    from google.protobuf.message import Message
+
+    if message.DESCRIPTOR.name == "TensorProto":
+        yield cast("onnx.TensorProto", message)
+        return
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for part in [value] if isinstance(value, Message) else value:
+                yield from _tensors(part)
 
 
 def _read_metadata(model: "onnx.ModelProto", path: Path) -> GraphMetadata | None:
@@ -529,11 +494,10 @@ def _read_metadata(model: "onnx.ModelProto", path: Path) -> GraphMetadata | None
     if "inklab" not in entries:
         return None
     digest = entries.pop(DIGEST_KEY, None)
-    bare = type(model)()
-    bare.CopyFrom(model)
-    del bare.metadata_props[:]
-    bare.metadata_props.extend(entry for entry in model.metadata_props if entry.key != DIGEST_KEY)
-    if digest != sha256_of(bare.SerializeToString(deterministic=True)):
+    without_digest = [entry for entry in model.metadata_props if entry.key != DIGEST_KEY]
+    del model.metadata_props[:]
+    model.metadata_props.extend(without_digest)
+    if digest != sha256_of(model.SerializeToString(deterministic=True)):
         raise CorruptFileError(
             f"'{path}' is damaged or was changed: its SHA-256 is not the one in its metadata; "
             f"{GraphMetadata.repair_advice}"
@@ -566,10 +530,6 @@ def _check_interface(network: OnnxNetwork) -> None:
 
 def predict_file(path: Path, pictures: Sequence[Path]) -> FilePredictions:
     """Classify pictures by an ONNX file, in a process with limits of memory and time.
-
-    Args:
-        path: the file.
-        pictures: image files.
 
     Raises:
         InklabError: as `read_onnx` and `OnnxNetwork.predict`.

@@ -22,12 +22,7 @@ CARD_MARK = "<!-- a model card of inklab export -->"
 
 
 class SelectedPart(NamedTuple):
-    """A part of what is exported.
-
-    Attributes:
-        name: its experiment, or the filter's name; "" for a model outside a run.
-        trial: id of its trial; None for a filter and for a model outside a run.
-    """
+    """An experiment and the id of its trial; a filter has no trial, a model outside a run neither."""
 
     name: str
     trial: str | None
@@ -76,10 +71,6 @@ class Selection:
 
     def comparison_images(self, shape: tuple[int, ...], dataset: str | None = None) -> np.ndarray | None:
         """Real images to compare on: test images of a dataset if one is named, else the run's samples.
-
-        Args:
-            shape: of an image.
-            dataset: its name or path.
 
         Raises:
             DataError: the dataset is not available, or its images have another shape.

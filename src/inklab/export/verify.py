@@ -36,12 +36,7 @@ InferFn = Callable[[np.ndarray], Outputs]
 
 
 def comparison_inputs(graph: Exportable, images: UInt8[np.ndarray, "n c h w"] | None = None) -> Inputs:
-    """Inputs to compare on; always the same ones for the same shape and real images.
-
-    Args:
-        graph: what is compared.
-        images: real images, if there are any at hand; some of them are taken, evenly spread.
-    """
+    """Inputs to compare on, some of the real images among them; the same ones every time."""
     inputs = extreme_images(*graph.metadata.shape)
     if images is not None and len(images):
         indices = np.linspace(0, len(images) - 1, min(MAX_REAL_IMAGES, len(images))).round().astype(int)
