@@ -28,21 +28,19 @@ def dataset(numbers, **other) -> Dataset:
 LABELS = [0] * 50 + [1] * 30 + [2] * 21
 
 
-def test_the_parts_make_up_the_whole_in_order_and_share_nothing():
+def test_the_parts_make_up_the_whole_in_order_share_nothing_and_follow_from_the_seed():
     whole = dataset(LABELS)
-    parts = split(whole, validation=20, seed=3)
+    parts, again, other = (split(whole, validation=20, seed=seed) for seed in (3, 3, 4))
     kept = [image.tobytes() for part in (parts.train, parts.validation) for image in part.pixels]
     original = [image.tobytes() for image in whole.train.pixels]
     assert sorted(kept) == sorted(original) and len(set(kept)) == len(LABELS)
     indices = [original.index(image.tobytes()) for image in parts.validation.pixels]
-    assert indices == sorted(indices)
-    assert parts.test is whole.test
-
-
-def test_the_split_follows_from_the_seed_alone():
-    first, again, other = (split(dataset(LABELS), validation=20, seed=seed) for seed in (3, 3, 4))
-    np.testing.assert_array_equal(first.validation.pixels, again.validation.pixels)
-    assert not np.array_equal(first.validation.pixels, other.validation.pixels)
+    assert indices == sorted(indices) and parts.test is whole.test
+    np.testing.assert_array_equal(parts.validation.pixels, again.validation.pixels)
+    assert not np.array_equal(parts.validation.pixels, other.validation.pixels)
+    assert split(dataset([0] * 9 + [1] * 9 + [2]), validation=9, seed=0).train.counts(3)[2] == 1
+    none = split(whole, validation=0, seed=0)
+    assert (len(none.train), len(none.validation), none.validation.shape) == (101, 0, (1, 4, 4))
 
 
 @given(st.lists(st.integers(0, 60), min_size=1, max_size=12).filter(any), st.data())
@@ -52,15 +50,6 @@ def test_shares_are_proportional_to_within_one_image(counts, data):
     assert shares.sum() == take
     for share, count in zip(shares, counts, strict=True):
         assert 0 <= share <= count and abs(share - take * count / sum(counts)) < 1
-
-
-def test_a_class_of_one_image_keeps_it_for_training():
-    assert split(dataset([0] * 9 + [1] * 9 + [2]), validation=9, seed=0).train.counts(3)[2] == 1
-
-
-def test_nothing_held_out_is_an_empty_set():
-    parts = split(dataset(LABELS), validation=0, seed=0)
-    assert (len(parts.train), len(parts.validation), parts.validation.shape) == (101, 0, (1, 4, 4))
 
 
 @pytest.mark.parametrize("validation", [-1, 101, 10**9])
@@ -154,8 +143,5 @@ def test_check_detects_every_issue():
     parts = split(data, validation=10, seed=1)
     assert set(check_data(data, parts).counts) == {"train", "validation", "test"}
     assert DataReport.parse_json(report.model_dump_json().encode(), "report") == report
-
-
-def test_check_has_no_note_on_good_data():
-    good = dataset([0, 1, 2] * 12)
-    assert check_data(good).notes == () and check_data(good).balance == 1.0
+    good = check_data(dataset([0, 1, 2] * 12))
+    assert good.notes == () and good.balance == 1.0

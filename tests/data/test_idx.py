@@ -1,5 +1,6 @@
 """IDX files: what is read, and that nothing malformed is accepted."""
 
+import contextlib
 import gzip
 import io
 from pathlib import Path
@@ -30,12 +31,16 @@ def test_what_was_written_is_read(tmp_path, shape, pack):
     path = tmp_path / "a-idx"
     path.write_bytes(pack(idx(array)))
     np.testing.assert_array_equal(read_idx(path), array)
-
-
-def test_a_gzip_of_two_members_is_one_file():
-    whole = idx(np.arange(100, dtype=np.uint8))
-    packed = gzip.compress(whole[:50], mtime=0) + gzip.compress(whole[50:])
+    whole = idx(array)
+    packed = gzip.compress(whole[:5], mtime=0) + gzip.compress(whole[5:])  # of two members
     assert unpack(io.BytesIO(packed), "two") == whole
+
+
+@given(st.binary(max_size=60) | st.binary(max_size=40).map(lambda tail: b"\0\0\x08" + tail))
+def test_any_bytes_give_an_array_or_our_error(content):
+    for raw in (content, gzip.compress(content, mtime=0), gzip.compress(content)[: len(content)]):
+        with contextlib.suppress(DataError):
+            parse_idx(unpack(io.BytesIO(raw), "f"), "f")
 
 
 GOOD = idx(np.arange(24, dtype=np.uint8).reshape(2, 3, 4))
@@ -79,25 +84,6 @@ def test_a_gzip_bomb_is_not_unpacked():
     with pytest.raises(CorruptFileError):
         unpack(file, "bomb")
     assert file.received < 300_000  # the buffer of gzip's reader, not the file
-
-
-@given(st.binary(max_size=60) | st.binary(max_size=40).map(lambda tail: b"\0\0\x08" + tail))
-def test_any_bytes_give_an_array_or_our_error(content):
-    for raw in (content, gzip.compress(content, mtime=0), gzip.compress(content)[: len(content)]):
-        try:
-            parse_idx(unpack(io.BytesIO(raw), "f"), "f")
-        except DataError:
-            pass
-
-
-@given(st.integers(0, len(GOOD) - 1), st.integers(1, 255))
-def test_a_changed_byte_never_escapes_as_another_error(index, change):
-    for raw in (bytearray(GOOD), bytearray(gzip.compress(GOOD, mtime=0))):
-        raw[index] ^= change
-        try:
-            unpack(io.BytesIO(bytes(raw)), "f")
-        except CorruptFileError:
-            pass
 
 
 @pytest.mark.parametrize("packed", [False, True])

@@ -5,8 +5,6 @@ import zipfile
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from inklab.data.formats import read_npz
 from inklab.data.sources import load_dataset
@@ -40,18 +38,11 @@ def test_without_a_test_set_a_sixth_of_each_class_becomes_one(tmp_path):
 
 
 @pytest.mark.parametrize("shape", [(24, 6, 7, 3), (24, 6, 7, 1)])
-def test_channels_last_are_moved_to_the_front(tmp_path, shape):
+def test_channels_last_are_moved_to_the_front_and_fortran_order_is_the_same(tmp_path, shape):
     images = RNG.integers(0, 256, shape, np.uint8)
-    dataset = load_dataset(
-        saved(tmp_path / "a.npz", x_train=images, y_train=LABELS, x_test=images, y_test=LABELS[:, None])
-    )
-    np.testing.assert_array_equal(dataset.train.pixels, images.transpose(0, 3, 1, 2))
-
-
-def test_fortran_order_is_the_same_images(tmp_path):
-    path = tmp_path / "a.npz"
-    saved(path, images=np.asfortranarray(IMAGES), labels=LABELS)
-    np.testing.assert_array_equal(read_npz(path)["images"], IMAGES)
+    arrays = {"x_train": np.asfortranarray(images), "y_train": LABELS}
+    path = saved(tmp_path / "a.npz", **arrays, x_test=images, y_test=LABELS[:, None])
+    np.testing.assert_array_equal(load_dataset(path).train.pixels, images.transpose(0, 3, 1, 2))
 
 
 @pytest.mark.parametrize(
@@ -129,19 +120,3 @@ def test_a_zip_bomb_is_refused_by_its_declared_size(tmp_path):
     path.write_bytes(content)
     with pytest.raises(CorruptFileError, match="4,294,967,294"):
         read_npz(path)
-
-
-@settings(max_examples=60)
-@given(st.data())
-def test_a_changed_archive_never_escapes_as_another_error(tmp_path_factory, data):
-    file = io.BytesIO()
-    np.savez_compressed(file, images=IMAGES[:4], labels=LABELS[:4])
-    raw = bytearray(file.getvalue())
-    for _ in range(data.draw(st.integers(1, 4))):
-        raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
-    path = tmp_path_factory.mktemp("fuzz") / "a.npz"
-    path.write_bytes(raw[: data.draw(st.integers(0, len(raw)))] if data.draw(st.booleans()) else raw)
-    try:
-        load_dataset(str(path))
-    except DataError:
-        pass

@@ -100,15 +100,12 @@ def test_real_digits_stay_what_they_are(variant):
     assert max(moved) <= 1
 
 
-def test_dark_ink_is_an_option():
-    digit = DIGITS[0]
+def test_dark_ink_and_the_middle_of_the_box_are_options():
+    picture = enlarged(DIGITS[0])
     np.testing.assert_array_equal(
-        preprocess_picture(enlarged(digit), Preprocessing(light_on_dark=False)),
-        255 - preprocess_picture(enlarged(digit), Preprocessing()),
+        preprocess_picture(picture, Preprocessing(light_on_dark=False)),
+        255 - preprocess_picture(picture, Preprocessing()),
     )
-
-
-def test_the_box_can_be_centered_instead_of_the_mass():
     picture = Image.new("L", (90, 90))
     picture.paste(255, (10, 20, 40, 30))
     picture.paste(255, (10, 20, 15, 60))
@@ -198,18 +195,6 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded():
             open_image(bytes(header))
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.sampled_from(["PNG", "JPEG", "BMP", "WEBP"]), st.data())
-def test_a_changed_picture_never_escapes_as_another_error(kind, data):
-    raw = bytearray(encoded(Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)), kind))
-    for _ in range(data.draw(st.integers(1, 4))):
-        raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
-    try:
-        open_image(bytes(raw))
-    except CorruptFileError:
-        pass
-
-
 def fill(folder: Path, pictures) -> Path:
     for name, picture in pictures.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -232,12 +217,8 @@ def test_small_pictures_of_one_size_stay_as_they_are(tmp_path):
     assert (dataset.train.counts(2), dataset.test.counts(2)) == ((5, 5), (1, 1))
     images = {image.tobytes() for part in (dataset.train, dataset.test) for image in part.pixels}
     assert images == {array.tobytes() for array in arrays}
-
-
-def test_color_is_kept_where_there_is_any(tmp_path):
-    arrays = RNG.integers(0, 256, (12, 10, 9, 3), np.uint8)
-    pictures = {f"{'ab'[i % 2]}/{i:02}.png": Image.fromarray(arrays[i]) for i in range(12)}
-    assert load_dataset(str(fill(tmp_path, pictures))).shape == (3, 10, 9)
+    Image.fromarray(np.stack([*arrays[:3]], -1)).save(tmp_path / "a" / "0.png")
+    assert load_dataset(str(tmp_path)).shape == (3, 10, 9), "color is kept where there is any"
 
 
 def test_pictures_of_many_sizes_are_preprocessed_and_it_is_recorded(tmp_path):
@@ -253,25 +234,27 @@ def test_pictures_of_many_sizes_are_preprocessed_and_it_is_recorded(tmp_path):
     assert (other.shape, other.preprocessing) == ((3, 16, 16), Preprocessing.resize_only((3, 16, 16)))
 
 
-def test_folders_that_make_no_data_set_say_which_part_is_wrong(tmp_path):
-    blank = Image.new("L", (8, 8), 3)
-    fill(tmp_path / "one", {"a/1.png": blank})
-    with pytest.raises(DataError, match="one"):
-        load_dataset(str(tmp_path / "one"))
-    fill(tmp_path / "hollow", {"a/1.png": blank}) / "b"
-    (tmp_path / "hollow/b").mkdir()
-    with pytest.raises(DataError, match="'b'"):
-        load_dataset(str(tmp_path / "hollow"))
-    fill(tmp_path / "odd", {"train/a/1.png": blank, "train/b/1.png": blank, "test/a/1.png": blank})
-    with pytest.raises(DataError, match=": b"):
-        load_dataset(str(tmp_path / "odd"))
-    fill(tmp_path / "foreign", {"a/1.png": blank, "b/1.gif": blank})
-    with pytest.raises(DataError, match="b/1.gif"):
-        load_dataset(str(tmp_path / "foreign"))
-    fill(tmp_path / "bad", {"a/1.png": blank, "b/1.png": blank})
-    (tmp_path / "bad/b/1.png").write_bytes(b"no picture")
-    with pytest.raises(CorruptFileError, match="bad/b/1.png"):
-        load_dataset(str(tmp_path / "bad"))
-    fill(tmp_path / "empty", {"a/1.png": enlarged(DIGITS[0]), "b/2.png": Image.new("L", (300, 200), 255)})
-    with pytest.raises(DataError, match="empty/b/2.png"):
-        load_dataset(str(tmp_path / "empty"))
+BLANK, DIGIT = Image.new("L", (8, 8), 3), enlarged(DIGITS[0])
+
+
+@pytest.mark.parametrize(
+    ("pictures", "named"),
+    [
+        ({"a/1.png": BLANK}, "folder"),
+        ({"a/1.png": BLANK, "b/": None}, "'b'"),
+        ({"train/a/1.png": BLANK, "train/b/1.png": BLANK, "test/a/1.png": BLANK}, ": b"),
+        ({"a/1.png": BLANK, "b/1.gif": BLANK}, "b/1.gif"),
+        ({"a/1.png": BLANK, "b/1.png": None}, "folder/b/1.png"),
+        ({"a/1.png": DIGIT, "b/2.png": Image.new("L", (300, 200), 255)}, "folder/b/2.png"),
+    ],
+    ids=range(6),
+)
+def test_folders_that_make_no_data_set_say_which_part_is_wrong(tmp_path, pictures, named):
+    folder = tmp_path / "folder"
+    fill(folder, {name: picture for name, picture in pictures.items() if picture})
+    for name in (name for name, picture in pictures.items() if not picture):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"no picture") if name.endswith(".png") else (folder / name).mkdir()
+    with pytest.raises(DataError, match=named) as caught:
+        load_dataset(str(folder))
+    assert isinstance(caught.value, CorruptFileError) or named != "folder/b/1.png"
