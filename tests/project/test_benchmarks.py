@@ -67,37 +67,27 @@ class TestSpeedups:
         assert speedup.high == n + 1 - k
         assert 1 - 2 * below[0] >= 0.95 > 1 - 2 * below[1]
 
-    def test_the_interval_covers_the_median_with_its_probability(self):
-        rng = np.random.default_rng(0)
-        speedups = [median_speedup(rng.lognormal(0.0, 0.5, 9).tolist()) for _ in range(2000)]
-        share = np.mean([speedup.low <= 1.0 <= speedup.high for speedup in speedups])
-        assert abs(share - speedups[0].coverage) < 0.015
-
     @pytest.mark.parametrize("bad", [[], [1.0, 0.0], [1.0, -2.0], [float("nan")], [float("inf")]])
     def test_ratios_are_positive_and_finite(self, bad):
-        with pytest.raises(ValueError, match="positive"):
+        with pytest.raises(ValueError):
             median_speedup(bad)
 
 
 class TestThresholds:
-    def test_all_claims_exist(self):
-        assert {claim.name for claim in SPEED_CLAIMS} == SPEED_CLAIM_NAMES
-
     @pytest.mark.parametrize("workload", ROUNDS)
-    def test_every_peer_is_next_to_a_unit_of_inklab(self, workload):
+    def test_every_peer_is_next_to_a_unit_of_inklab_and_none_is_wasted(self, workload):
         order = ROUNDS[workload]
         pairs = pair_positions(order)
         assert set(pairs) == set(order) - {"inklab", "inklab-fp32"}
         for name, position in pairs.items():
             assert order[position] == "inklab" and abs(position - order.index(name)) == 1
+        assert ("inklab", "inklab") not in pairwise(order)
 
-    @pytest.mark.parametrize("claim", SPEED_CLAIMS, ids=lambda claim: claim.name)
-    def test_every_claim_is_measured(self, claim):
-        assert set(claim.peers) <= set(ROUNDS[claim.workload])
-        assert claim.stretch is None or claim.stretch > claim.target
-
-    def test_no_unit_of_inklab_is_wasted(self):
-        assert not [name for name, order in ROUNDS.items() if ("inklab", "inklab") in pairwise(order)]
+    def test_every_claim_is_measured(self):
+        assert {claim.name for claim in SPEED_CLAIMS} == SPEED_CLAIM_NAMES
+        for claim in SPEED_CLAIMS:
+            assert set(claim.peers) <= set(ROUNDS[claim.workload]), claim.name
+            assert claim.stretch is None or claim.stretch > claim.target, claim.name
 
 
 def make_round(workload: str, speeds: dict[str, float], drift: float = 1.0) -> Round:
@@ -126,15 +116,12 @@ class TestComparison:
         assert (claim.peer, claim.value, claim.n) == ("keras-jax", 2.0, 5)
         assert (claim.unit, claim.command, claim.target, claim.stretch) == ("ratio", "a command", 1.5, 3.0)
 
-    def test_inklab_in_fp32_is_compared_by_medians(self):
+    def test_inklab_in_fp32_is_compared_by_medians_and_trains_half_of_the_images(self):
         assert fp32_ratios([make_round("denoiser", SPEEDS)])["keras-jax"] == pytest.approx(1.2)
-
-    def test_inklab_in_fp32_trains_half_of_the_images(self):
-        request, fp32_request = (
-            make_request(name, WORKLOADS["denoiser"], "data") for name in ("inklab", "inklab-fp32")
-        )
+        request = make_request("inklab", WORKLOADS["denoiser"], "data")
         assert (request.images, request.members) == (60_000, 6)
-        assert (fp32_request.images, fp32_request.precision) == (30_000, "fp32")
+        request = make_request("inklab-fp32", WORKLOADS["denoiser"], "data")
+        assert (request.images, request.precision) == (30_000, "fp32")
 
     def test_other_claims_stay_in_the_summary(self, tmp_path):
         def write(name: str, **values: float) -> None:
@@ -154,7 +141,7 @@ class TestComparison:
 
 
 PEER = """
-import sys
+import os, sys
 from benchmarks.peer_protocol import PeerInfo, UnitTiming, serve
 class Peer:
     def prepare(self, request):
@@ -184,6 +171,13 @@ def start_peer(tmp_path):
         peer.close()
 
 
+def error_of(action, *args, **kwargs) -> str:
+    with pytest.raises(PeerError) as caught:
+        action(*args, **kwargs)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
 class TestPeers:
     def test_a_peer_answers_whatever_its_libraries_print(self, start_peer):
         peer = start_peer()
@@ -193,47 +187,32 @@ class TestPeers:
         assert peer.process.returncode == 0
 
     @pytest.mark.parametrize(
-        ("statement", "words"),
+        ("statement", "parts"),
         [
-            ("print('bad luck', file=sys.stderr, flush=True); __import__('os')._exit(7)", "exit code 7"),
-            (
-                "print('bad luck', file=sys.stderr); __import__('os').kill(__import__('os').getpid(), 9)",
-                "code -9",
-            ),
-            ("raise ValueError('bad luck')", "ValueError: bad luck"),
-            ("return UnitTiming(1.0, 1, float('nan'))", "nan"),
+            ("print('luck', file=sys.stderr, flush=True); os._exit(7)", ("luck", "exit code 7")),
+            ("print('luck', file=sys.stderr); os.kill(os.getpid(), 9)", ("luck", "code -9")),
+            ("raise ValueError('bad luck')", ("ValueError: bad luck",)),
+            ("return UnitTiming(1.0, 1, float('nan'))", ("nan",)),
         ],
     )
-    def test_a_failure_is_one_line_with_its_reason(self, start_peer, statement, words):
+    def test_a_failure_is_one_line_with_its_reason(self, start_peer, statement, parts):
         peer = start_peer(statement)
         peer.prepare(REQUEST)
-        with pytest.raises(PeerError) as caught:
-            peer.measure()
-        message = str(caught.value)
-        assert "'fake'" in message and words in message and "\n" not in message and "peer.log" in message
-        assert "luck" in message or "nan" in message
+        error = error_of(peer.measure)
+        assert all(part in error for part in ("'fake'", "peer.log", *parts))
 
-    def test_a_peer_that_has_ended(self, start_peer):
+    def test_a_peer_that_has_ended_or_hangs_or_answers_no_json_or_is_not_there(self, start_peer, tmp_path):
         peer = start_peer(code="import sys; sys.exit('no such thing')")
         peer.process.wait(10)
-        with pytest.raises(PeerError, match="exit code 1.*no such thing"):
-            peer.prepare(REQUEST)
-
-    def test_a_peer_that_hangs(self, start_peer):
+        error = error_of(peer.prepare, REQUEST)
+        assert "exit code 1" in error and "no such thing" in error
+        assert "JSON" in error_of(start_peer(code="print('a', flush=True); input()").prepare, REQUEST)
         peer = start_peer("import time; time.sleep(60)")
         peer.prepare(REQUEST)
-        with pytest.raises(PeerError, match=r"0\.2 s"):
-            peer.measure(limit=0.2)
+        assert "0.2 s" in error_of(peer.measure, limit=0.2)
         peer.process.kill()
-
-    def test_an_answer_that_is_no_json(self, start_peer):
-        peer = start_peer(code="print('hello', flush=True); input()")
-        with pytest.raises(PeerError, match="JSON"):
-            peer.prepare(REQUEST)
-
-    def test_without_their_environment(self, tmp_path):
-        with pytest.raises(PeerError, match="make bench-setup"):
-            PeerProcess("fake", [str(tmp_path / "python")], {}, tmp_path / "log")
+        command = [str(tmp_path / "python")]
+        assert "bench-setup" in error_of(PeerProcess, "fake", command, {}, tmp_path / "log")
 
     def test_no_variable_limits_threads_or_chooses_kernels(self, monkeypatch):
         for name in ("OMP_NUM_THREADS", "OPENBLAS_CORETYPE", "MKL_NUM_THREADS"):
@@ -261,10 +240,8 @@ class TestWorkloads:
     def test_the_limit_has_all_matmuls_of_a_step_except_the_first_input_gradient(self):
         batch_size, members = 16, 2
         assert len(step_products(members, batch_size, "fp32")) == 3 + 3 + 2
-        first, second, third = 784 * 500, 500 * 300, 300 * 10
-        assert step_flops(members, batch_size) == 2 * members * batch_size * (
-            2 * first + 3 * second + 3 * third
-        )
+        products = 2 * 784 * 500 + 3 * 500 * 300 + 3 * 300 * 10
+        assert step_flops(members, batch_size) == 2 * members * batch_size * products
 
     def test_every_network_of_the_study_is_compared_with_keras(self):
         assert {"mlp-64-64", "mlp-500-300", "l2-sweep", "cnn", "denoiser"} <= set(PARITY_CASES)
@@ -291,14 +268,10 @@ for name, workload in WORKLOADS.items():
     histories[name] = [key for key, value in history if value and key != "epoch"]
     if name == "l2-sweep":
         losses["unevaluated"] = [result.history.train_loss for result in results]
-        configs = [
-            make_config(workload, "fp32", objective="classify", l2=trial.config.recipe.l2)
-            for trial in job.trials
-        ]
-        trials = [
-            Trial(trial.id, config, trial.replicate)
-            for trial, config in zip(job.trials, configs, strict=True)
-        ]
+        trials = []
+        for trial in job.trials:
+            config = make_config(workload, "fp32", objective="classify", l2=trial.config.recipe.l2)
+            trials.append(Trial(trial.id, config, trial.replicate))
         results = train_eagerly(replace(job, trials=trials), data)
         losses["classify"] = [result.history.train_loss for result in results]
 print(json.dumps({"histories": histories, **losses}))
@@ -326,6 +299,7 @@ def test_the_engine_trains_every_workload_without_evaluating_it(tmp_path):
 
 class TestKerasWeights:
     def test_a_convolution(self):
+        """The reference is a sum over patches in NumPy, with the axes that Keras has."""
         rng = np.random.default_rng(0)
         images, kernel = rng.normal(size=(2, 6, 7, 3)), rng.normal(size=(3, 3, 3, 4))  # h w c; h w in out
         patches = np.lib.stride_tricks.sliding_window_view(images, (3, 3), axis=(1, 2))  # n h w c kh kw
@@ -340,8 +314,7 @@ class TestKerasWeights:
         outputs = features.reshape(2, -1) @ convert_keras_weights(kernel).T
         np.testing.assert_allclose(outputs, features.reshape(2, -1) @ kernel, rtol=1e-10)
 
-    def test_a_bias_stays(self):
-        np.testing.assert_array_equal(convert_keras_weights(np.arange(3.0)), np.arange(3.0))
+        np.testing.assert_array_equal(convert_keras_weights(np.arange(3.0)), np.arange(3.0))  # a bias
 
 
 @pytest.fixture
@@ -353,9 +326,8 @@ def results(tmp_path) -> Path:
         programs={name: PeerInfo({"keras": "3"}, "something") for name in ROUNDS["denoiser"]},
         rounds=rounds, speeds=median_speeds(rounds), fp32_ratios=fp32_ratios(rounds),
     )  # fmt: skip
-    write_results(
-        tmp_path / "results", "denoiser", comparison, evaluate_claims("denoiser", rounds, "a command")
-    )
+    claims = evaluate_claims("denoiser", rounds, "a command")
+    write_results(tmp_path / "results", "denoiser", comparison, claims)
     return tmp_path / "results"
 
 
@@ -370,8 +342,6 @@ class TestPage:
         assert "| **2.00** | 2.00 to 2.00 | 5 | 1.5 | 3 | yes | 1.20 |" in page
         assert "`keras-jax`, the faster one" in page and "a processor" in page
         assert "denoiser" in page and "cnn/torch" not in page and "scaling.svg" not in page
-
-    def test_a_missed_target_is_marked(self, results):
         change_claim(results, value=1.4)
         assert "**no**" in report.render(results)
 
@@ -389,18 +359,14 @@ class TestPage:
         assert not report.is_current(results, page, figures)  # its figure shows the old range
 
 
-class TestStoredResults:
-    def test_the_page_follows_from_the_results(self):
-        assert report.is_current(), "run .venv/bin/python -m benchmarks.report"
-
-    def test_every_claim_is_complete(self):
-        claims = read_summary(RESULTS)
-        assert set(claims) == SPEED_CLAIM_NAMES | RECIPE_CLAIM_NAMES
-        targets = {claim.name: claim.target for claim in SPEED_CLAIMS}
-        for name, claim in claims.items():
-            assert 0 < claim.low <= claim.value <= claim.high, name
-            assert claim.command.startswith(".venv/bin/python -m benchmarks"), name
-            if name in RECIPE_CLAIM_NAMES:
-                assert claim.n >= 2, name
-            else:
-                assert (claim.unit, claim.target) == ("ratio", targets[name]) and claim.n >= 5, name
+def test_the_stored_page_follows_from_the_results_and_every_claim_is_complete():
+    assert report.is_current(), "run .venv/bin/python -m benchmarks.report"
+    claims = read_summary(RESULTS)
+    assert set(claims) == SPEED_CLAIM_NAMES | RECIPE_CLAIM_NAMES
+    targets = {claim.name: claim.target for claim in SPEED_CLAIMS}
+    for name, claim in claims.items():
+        assert 0 < claim.low <= claim.value <= claim.high, name
+        assert claim.command.startswith(".venv/bin/python -m benchmarks"), name
+        assert claim.n >= (2 if name in RECIPE_CLAIM_NAMES else 5), name
+        if name in targets:
+            assert (claim.unit, claim.target) == ("ratio", targets[name]), name

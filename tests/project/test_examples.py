@@ -23,6 +23,7 @@ from inklab.run import Run
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FOLDERS = sorted(path.parent.name for path in EXAMPLES.glob("*/README.md"))
+NOT_COPIED = shutil.ignore_patterns("__pycache__", "runs", "shapes")
 SMALLER = {
     ("own_network", "train"): "--set recipe.epochs=1",
     ("own_network", "run"): "--set plain.recipe.epochs=2 --set residual.recipe.epochs=2",
@@ -51,21 +52,18 @@ def run_command(line: str, folder: Path) -> str:
     return completed.stdout
 
 
-def run_example(name: str, tmp_path: Path) -> tuple[Path, list[str]]:
-    """Run all commands of an example in a copy of its folder; the folder, and what they printed."""
+def run_example(name: str, tmp_path: Path) -> tuple[Run, list[str]]:
+    """Run all commands of an example in a copy of its folder; the latest run, and what they printed."""
     folder = tmp_path / name
-    shutil.copytree(EXAMPLES / name, folder, ignore=shutil.ignore_patterns("__pycache__", "runs", "shapes"))
-    return folder, [run_command(smaller(name, line), folder) for line in commands(folder / "README.md")]
+    shutil.copytree(EXAMPLES / name, folder, ignore=NOT_COPIED)
+    outputs = [run_command(smaller(name, line), folder) for line in commands(folder / "README.md")]
+    return Run(folder / "runs" / "latest"), outputs
 
 
 def smaller(name: str, line: str) -> str:
     """A command line with less to train."""
     extra = SMALLER.get((name, line.split()[1]))
     return f"{line} {extra} --workers 1" if extra else line
-
-
-def latest(folder: Path) -> Run:
-    return Run(folder / "runs" / "latest")
 
 
 def test_every_example_has_a_page_and_a_test():
@@ -79,98 +77,75 @@ def test_every_example_has_a_page_and_a_test():
 def small_runs(tmp_path_factory) -> tuple[Path, dict[str, list[str]]]:
     """A copy of the examples with small runs, and the outputs of commands by example."""
     folder = tmp_path_factory.mktemp("examples")
-    ignored = shutil.ignore_patterns("__pycache__", "runs", "shapes")
-    shutil.copytree(EXAMPLES, folder, ignore=ignored, dirs_exist_ok=True)
+    shutil.copytree(EXAMPLES, folder, ignore=NOT_COPIED, dirs_exist_ok=True)
     script = Path(__file__).parents[1] / "support" / "example_runs.py"
-    completed = subprocess.run(
-        [sys.executable, str(script), str(folder)], capture_output=True, text=True, timeout=300
-    )
+    command = [sys.executable, str(script), str(folder)]
+    completed = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert completed.returncode == 0, completed.stderr
     return folder, json.loads(completed.stdout)
 
 
-class TestSmallRuns:
-    def test_own_network(self, small_runs):
-        folder, outputs = small_runs
-        layers, comparison = outputs["own_network"]
-        assert "BatchNorm1d" in layers and "n = 2" in comparison
-        run = Run(folder / "own_network" / "runs" / "small")
-        plain, residual = (run.results.training[name] for name in ("plain", "residual"))
-        assert plain.outcomes == residual.outcomes == {TrialState.DONE: 2}
-        assert residual.best.metrics["test_accuracy"].mean > 0.8
-        singles = [group for group in run.plan.groups if not group.stacked]
-        assert len(singles) == 2  # batch normalization cannot be stacked (docs/networks.md)
+def check_own_network(run: Run, replicates: int, layers: str, sentence: str) -> None:
+    assert "BatchNorm1d" in layers and f"n = {replicates}" in sentence
+    plain, residual = (run.results.training[name] for name in ("plain", "residual"))
+    assert plain.outcomes == residual.outcomes == {TrialState.DONE: replicates}
+    assert residual.best.metrics["test_accuracy"].mean > 0.8
+    singles = [group for group in run.plan.groups if not group.stacked]
+    assert len(singles) == replicates  # batch normalization cannot be stacked (docs/networks.md)
 
-    def test_own_corruption(self, small_runs):
-        folder, outputs = small_runs
-        assert "streaks" in outputs["own_corruption"][0]
-        run = Run(folder / "own_corruption" / "runs" / "small")
-        robustness = run.results.experiment("robustness")
-        assert robustness.outcomes == {TrialState.DONE: 8}
-        assert robustness.corruption == "my_noise.py:streaks"
-        plain, trained = (
-            [estimate.mean for estimate in robustness.pipelines[name].recall]
-            for name in ("plain", "trained-on-streaks")
-        )
-        assert plain[0] > 0.8 > 0.6 > plain[1]  # streaks in two fifths of the columns
-        assert trained[1] > plain[1]
 
-    def test_own_study(self, small_runs):
-        folder, outputs = small_runs
-        dry_run, comparison = outputs["own_study"]
-        assert "18 trials" in dry_run and "nothing was written" in dry_run
-        assert "hidden=[64],learning_rate=0.3" in comparison and "n = 2" in comparison
-        sweep = Run(folder / "own_study" / "runs" / "small").results.training["sweep"]
-        assert sweep.grid == ("hidden", "learning_rate") and sweep.outcomes == {TrialState.DONE: 18}
-        assert len(sweep.settings) == 9 and sweep.best_setting.keys() == set(sweep.grid)
+def check_own_corruption(run: Run, evaluations: int, index: int) -> None:
+    """`index` is that of the strength at which streaks lie in two fifths of the columns."""
+    robustness = run.results.experiment("robustness")
+    assert robustness.outcomes == {TrialState.DONE: evaluations}
+    assert robustness.corruption == "my_noise.py:streaks"
+    plain, trained = (
+        [estimate.mean for estimate in robustness.pipelines[name].recall]
+        for name in ("plain", "trained-on-streaks")
+    )
+    assert plain[0] > 0.8 > 0.6 > plain[index] < trained[index]
 
-    def test_own_images(self, small_runs):
-        folder, outputs = small_runs
-        checked, predicted = outputs["own_images"]
-        assert "square" in checked and re.search(r"new-shape\.png.*triangle", predicted)
-        best = Run(folder / "own_images" / "runs" / "small").results.training["cnn"].best
-        assert best.metrics["test_accuracy"].mean > 0.6  # by chance: 0.33
+
+def check_own_study(run: Run, replicates: int, plan: str, sentence: str) -> None:
+    assert "18 trials" in plan and "nothing was written" in plan
+    sweep = run.results.training["sweep"]
+    assert sweep.grid == ("hidden", "learning_rate") and sweep.outcomes == {TrialState.DONE: 9 * replicates}
+    assert len(sweep.settings) == 9 and sweep.best_setting.keys() == set(sweep.grid)
+    assert "hidden=[64],learning_rate=0.3" in sentence and f"n = {replicates}" in sentence
+
+
+def check_own_images(run: Run, checked: str, predicted: str) -> None:
+    assert "square" in checked and re.search(r"new-shape\.png.*triangle", predicted)
+    assert run.results.training["cnn"].best.metrics["test_accuracy"].mean > 0.6  # by chance: 0.33
+
+
+def test_small_runs(small_runs):
+    folder, outputs = small_runs
+    runs = {name: Run(folder / name / "runs" / "small") for name in FOLDERS}
+    check_own_network(runs["own_network"], 2, *outputs["own_network"])
+    assert "streaks" in outputs["own_corruption"][0]
+    check_own_corruption(runs["own_corruption"], 8, 1)
+    check_own_study(runs["own_study"], 2, *outputs["own_study"])
+    check_own_images(runs["own_images"], *outputs["own_images"])
 
 
 @pytest.mark.integration
 class TestCommands:
     def test_own_network(self, tmp_path):
-        folder, (layers, *_, sentence) = run_example("own_network", tmp_path)
-        assert "BatchNorm1d" in layers
-        run = latest(folder)
-        plain, residual = (run.results.training[name] for name in ("plain", "residual"))
-        assert plain.outcomes == residual.outcomes == {TrialState.DONE: 5}
-        assert residual.best.metrics["test_accuracy"].mean > 0.8
-        assert "n = 5" in sentence
-        singles = [group for group in run.plan.groups if not group.stacked]
-        assert len(singles) == 5  # batch normalization cannot be stacked (docs/networks.md)
+        run, (layers, *_, sentence) = run_example("own_network", tmp_path)
+        check_own_network(run, 5, layers, sentence)
 
     def test_own_corruption(self, tmp_path):
-        folder, _ = run_example("own_corruption", tmp_path)
-        robustness = latest(folder).results.experiment("robustness")
-        assert robustness.outcomes == {TrialState.DONE: 12}
-        assert robustness.corruption == "my_noise.py:streaks"
-        plain, trained = (
-            [estimate.mean for estimate in robustness.pipelines[name].recall]
-            for name in ("plain", "trained-on-streaks")
-        )
-        assert plain[0] > 0.8 > 0.6 > plain[4]  # streaks in two fifths of the columns
-        assert trained[4] > plain[4]
+        check_own_corruption(run_example("own_corruption", tmp_path)[0], 12, 4)
 
     def test_own_study(self, tmp_path):
-        folder, (plan, _, _, sentence) = run_example("own_study", tmp_path)
-        assert "18 trials" in plan and "nothing was written" in plan
-        sweep = latest(folder).results.training["sweep"]
-        assert sweep.grid == ("hidden", "learning_rate") and sweep.outcomes == {TrialState.DONE: 27}
-        assert len(sweep.settings) == 9 and sweep.best_setting.keys() == set(sweep.grid)
-        assert "sweep:hidden=[64],learning_rate=0.3" in sentence and "n = 3" in sentence
+        run, (plan, _, _, sentence) = run_example("own_study", tmp_path)
+        check_own_study(run, 3, plan, sentence)
 
     def test_own_images(self, tmp_path):
-        folder, (written, checked, _, predicted) = run_example("own_images", tmp_path)
-        assert "triangle" in written and "square" in checked
-        best = latest(folder).results.training["cnn"].best
-        assert best.metrics["test_accuracy"].mean > 0.6  # by chance: 0.33
-        assert re.search(r"new-shape\.png.*triangle", predicted)
+        run, (written, checked, _, predicted) = run_example("own_images", tmp_path)
+        assert "triangle" in written
+        check_own_images(run, checked, predicted)
 
 
 def write_digits(folder: Path) -> None:

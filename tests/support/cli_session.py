@@ -24,14 +24,7 @@ json.dump(results, sys.stdout)
 
 
 class CommandResult(NamedTuple):
-    """What became of a command.
-
-    Attributes:
-        code: exit code.
-        out: on stdout.
-        err: on stderr.
-        torch_imported: by then.
-    """
+    """What became of a command: exit code, stdout, stderr, and whether torch was imported by then."""
 
     code: int
     out: str
@@ -42,13 +35,7 @@ class CommandResult(NamedTuple):
 def run_commands(
     folder: Path, commands: Sequence[Sequence[str]], environment: Mapping[str, str] | None = None
 ) -> list[CommandResult]:
-    """Run commands in a directory.
-
-    Args:
-        folder: the working directory.
-        commands: the words of each.
-        environment: all variables; those of this process if left out.
-    """
+    """Run commands in a directory, with all variables of `environment` or those of this process."""
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT], input=json.dumps(commands), cwd=folder, capture_output=True,
         text=True, env=environment, check=True,

@@ -26,13 +26,7 @@ TICK = 0.02  # seconds
 
 @dataclass
 class LiveServer:
-    """A server that answers.
-
-    Attributes:
-        client: sends requests to it.
-        server: uvicorn's.
-        port: where it listens.
-    """
+    """A server that answers."""
 
     client: httpx.Client
     server: UvicornServer
@@ -40,17 +34,14 @@ class LiveServer:
 
     @property
     def state(self) -> AppState:
-        """What its responses are made from."""
         return self.server.app_state
 
     def networks(self) -> NetworksResponse:
-        """What it serves."""
         response = self.client.get("/api/networks")
         assert response.status_code == 200, response.text
         return NetworksResponse.model_validate_json(response.content)
 
     def post(self, path: str, **body: object):
-        """The response to a request that must succeed."""
         response = self.client.post(f"/api/{path}", json=body)
         assert response.status_code == 200, response.text
         return response.json()
@@ -122,12 +113,10 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
 
 
 def encode(pixels: np.ndarray) -> str:
-    """An image as in requests."""
     return base64.b64encode(pixels.astype(np.uint8).tobytes()).decode()
 
 
 def decode(text: str, shape: tuple[int, ...] = (1, toy_run.SIDE, toy_run.SIDE)) -> np.ndarray:
-    """An image as in responses."""
     return np.frombuffer(base64.b64decode(text), np.uint8).reshape(shape)
 
 
@@ -138,5 +127,4 @@ def examples() -> np.ndarray:
 
 
 def encoded_examples() -> list[str]:
-    """The same as in requests."""
     return [encode(image) for image in examples()]
