@@ -48,11 +48,7 @@ def _options(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit.
-
-    Args:
-        arguments: the words after `inklab`; those of the process if left out.
-    """
+    """Run the command line and exit; the arguments are those of the process if left out."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]  # allowed anywhere, not only before the command
@@ -76,13 +72,13 @@ def _run(words: list[str], debug: bool) -> int:
     except BrokenPipeError:  # as in `inklab show | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
-    except OSError as error:
-        if error.errno not in USER_ERRNOS:
-            return _fail_internally(error, debug)
-        path = f"'{error.filename}': " if error.filename else ""
-        return _fail(f"{path}{error.strerror}", EXIT_USAGE, debug)
     except Exception as error:
-        return _fail_internally(error, debug)
+        if isinstance(error, OSError) and error.errno in USER_ERRNOS:
+            path = f"'{error.filename}': " if error.filename else ""
+            return _fail(f"{path}{error.strerror}", EXIT_USAGE, debug)
+        problem = f"internal error: {format_error(error)}"
+        advice = "add --debug for the traceback, and please report it"
+        return _fail(f"{problem}; {advice}", EXIT_INTERNAL, debug)
 
 
 def _invoke(words: list[str]) -> int:
@@ -100,14 +96,6 @@ def _usage_message(error: TyperException) -> str:
     """What typer reports, as a sentence in inklab's words rather than pydantic's."""
     message = error.format_message().replace("Value error, ", "").replace(": Input should", ": should")
     return message if message.endswith((".", "?")) else f"{message}."
-
-
-def _fail_internally(error: Exception, debug: bool) -> int:
-    return _fail(
-        f"internal error: {format_error(error)}; add --debug for the traceback, and please report it",
-        EXIT_INTERNAL,
-        debug,
-    )
 
 
 def _fail(message: str, code: int, debug: bool) -> int:

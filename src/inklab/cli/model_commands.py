@@ -22,7 +22,7 @@ from inklab.cli.console import (
     find_model_or_run,
     info,
 )
-from inklab.errors import EXIT_OK, ConfigError
+from inklab.errors import ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,7 +55,7 @@ def predict(
     trust_code: TrustCode = None,
     top: Annotated[int, typer.Option(min=1, help="Number of classes to show.")] = 3,
     as_json: AsJson = False,
-) -> int:
+) -> None:
     """Classify image files, preprocessed like the training images, and show the network's input."""
     if _is_onnx(model):
         if experiment is not None or trust_code:
@@ -67,10 +67,9 @@ def predict(
         predictions = _predict_by_model(_model_dir(model, experiment), images, trust_code or ())
     if as_json:
         echo_json([prediction.model_dump(exclude={"input"}) for prediction in predictions])
-        return EXIT_OK
+        return
     for prediction in predictions:
         _print_prediction(prediction, top)
-    return EXIT_OK
 
 
 def _is_onnx(name: str) -> bool:
@@ -158,7 +157,7 @@ def export(
     ] = None,
     trust_code: TrustCode = None,
     as_json: AsJson = False,
-) -> int:
+) -> None:
     """Write a network as ONNX, if the file computes the same, with a model card beside it."""
     from inklab.export.onnx_file import require_packages
     from inklab.export.select import check_output
@@ -178,7 +177,6 @@ def export(
         _print_json(exported, output, card, time.perf_counter() - started_at)
     else:
         _print_summary(exported, output, card)
-    return EXIT_OK
 
 
 def _select(name: str, experiment: str | None, pipeline: str | None, decoder: bool) -> "Selection":
@@ -266,7 +264,7 @@ def serve(
         bool, typer.Option("--open/--no-open", help="Open the page in a browser, if there is a desktop.")
     ] = True,
     trust_code: TrustCode = None,
-) -> int:
+) -> None:
     """Serve a page to draw on, classified by the networks of a run, and the progress of its study."""
     from inklab.export.onnx_file import require_packages
     from inklab.serve.address import ANY_ADDRESS, BindAddress, listen, parse_token
@@ -297,7 +295,6 @@ def serve(
             run_server(path, address, listener, on_ready, trust_code or ())
     except KeyboardInterrupt:  # before it listened
         pass
-    return EXIT_OK
 
 
 def server_url(address: "BindAddress", port: int) -> str:

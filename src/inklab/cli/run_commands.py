@@ -3,7 +3,6 @@
 import json
 import os
 import shlex
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -27,7 +26,6 @@ from inklab.errors import EXIT_FAILED_TRIALS, EXIT_OK, ConfigError, RunError
 if TYPE_CHECKING:
     from inklab.records.plan import GroupPlan, Plan
     from inklab.records.results import Results
-    from inklab.run import Run
     from inklab.study.load import LoadedSpec
     from inklab.study.resources import Cost, ExecutionOptions
     from inklab.study.runner import StudyRunner
@@ -104,14 +102,14 @@ def run_command(
     overrides = sets or []
     if data is not None:  # quoted: a directory called 2024 is a name, not a number
         overrides = [f"data.dataset={json.dumps(data, ensure_ascii=False)}", *overrides]
-    return RunCommand(
+    return _run_study(
         read_study(study, profile=profile, overrides=overrides),
         options,
         run_dir=run_dir,
         command=_command_line("run", study, ("--profile", profile), ("--data", data), sets=sets),
         dry_run=dry_run,
         as_json=as_json,
-    ).execute()
+    )
 
 
 @app.command()
@@ -134,13 +132,13 @@ def resume(
         raise RunError(
             f"'{path}' has no study.json; run the command again that began the run", key=run
         ) from None
-    return RunCommand(
+    return _run_study(
         LoadedSpec(saved.study, saved.profile),
         ExecutionOptions(workers=workers, checkpoint_every=checkpoint_every),
         run_dir=path,
         command=RunDirectory(path).plan().command,
         as_json=as_json,
-    ).execute()
+    )
 
 
 @app.command()
@@ -181,7 +179,7 @@ def train(
     table = _single_network_study(network, recipe, data, replicates, sets or [])
     name = str(table["name"])
     flags = (("--data", data), ("--recipe", recipe), ("--replicates", str(replicates)))
-    return RunCommand(
+    return _run_study(
         LoadedSpec(parse_study(table, name), "plain"),
         options,
         run_dir=run_dir,
@@ -189,7 +187,7 @@ def train(
         dry_run=dry_run,
         as_json=as_json,
         print_model_dir=True,
-    ).execute()
+    )
 
 
 def _single_network_study(
@@ -232,82 +230,67 @@ def _command_line(verb: str, name: str | None, *flags: tuple[str, str | None], s
     return shlex.join(["inklab", verb, *([name] if name else []), *words])
 
 
-@dataclass(frozen=True)
-class RunCommand:
-    """A study to run, and what to do with the results.
+def _run_study(
+    loaded: "LoadedSpec",
+    options: "ExecutionOptions",
+    *,
+    command: str,
+    run_dir: Path | None,
+    as_json: bool,
+    dry_run: bool = False,
+    print_model_dir: bool = False,
+) -> int:
+    """Run a study, write its report and print its results; `command` is what to type to have this again."""
+    from inklab.study.load import open_study
+    from inklab.study.run_directory import RunDirectory
+    from inklab.study.runner import StudyRunner
 
-    Attributes:
-        loaded: the study.
-        options: how it is run.
-        run_dir: where; None for a directory below `runs_root()`.
-        command: what to type to have all of this again.
-        dry_run: only show the plan.
-        as_json: print JSON.
-        print_model_dir: print where the trained model is.
-    """
+    study = open_study(loaded)
+    if study.data.note:
+        info(f"NOTE: {study.data.note}")
+    if study.spec != loaded.spec:
+        info(
+            f"{study.data.train + study.data.validation:,} training images are few: networks train for "
+            "more epochs ([small_data] in the study). Validation images are taken from them."
+        )
+    path = run_dir or runs_root() / study.spec.name / study.id
+    runner = StudyRunner(study, RunDirectory(path), options, command=command)
+    if dry_run:
+        plan, cost = runner.dry_run()
+        _print_plan(plan, cost, path, as_json)
+        return EXIT_OK
+    runner.check()
+    info(f"study {study.spec.name}, profile {study.profile}, data {study.data.dataset}: {path}")
+    results = _run_with_progress(runner, path)
 
-    loaded: "LoadedSpec"
-    options: "ExecutionOptions"
-    run_dir: Path | None = None
-    command: str = ""
-    dry_run: bool = False
-    as_json: bool = False
-    print_model_dir: bool = False
+    from inklab.cli.show_commands import print_results
+    from inklab.report.page import write_report
+    from inklab.run import Run
 
-    def execute(self) -> int:
-        """Run the study, write its report and print its results."""
-        from inklab.study.load import open_study
-        from inklab.study.run_directory import RunDirectory
-        from inklab.study.runner import StudyRunner
-
-        study = open_study(self.loaded)
-        if study.data.note:
-            info(f"NOTE: {study.data.note}")
-        if study.spec != self.loaded.spec:
-            info(
-                f"{study.data.train + study.data.validation:,} training images are few: networks train for "
-                "more epochs ([small_data] in the study). Validation images are taken from them."
-            )
-        path = self.run_dir or runs_root() / study.spec.name / study.id
-        runner = StudyRunner(study, RunDirectory(path), self.options, command=self.command)
-        if self.dry_run:
-            plan, cost = runner.dry_run()
-            _print_plan(plan, cost, path, self.as_json)
-            return EXIT_OK
-        runner.check()
-        info(f"study {study.spec.name}, profile {study.profile}, data {study.data.dataset}: {path}")
-        results = self._run(runner, path)
-        return EXIT_OK if _all_done(results) else EXIT_FAILED_TRIALS
-
-    def _run(self, runner: "StudyRunner", path: Path) -> "Results":
-        from inklab.cli.progress_display import progress_display
-        from inklab.report.page import write_report
-        from inklab.run import Run
-        from inklab.study.monitor import StatusFile
-
-        try:
-            with progress_display() as display:
-                runner.on_event = StatusFile(runner.run_directory, display)
-                results = runner.run()
-        finally:  # also after an interruption: inklab resume continues the latest run
-            is_below_root = runs_root().resolve() in path.resolve().parents
-            if is_below_root and (path / "plan.json").is_file():
-                _link_latest(path)
-        run = Run(path, runner.study.dataset)
-        page = write_report(run)
-        self._print_results(results, run, page)
-        return results
-
-    def _print_results(self, results: "Results", run: "Run", page: Path) -> None:
-        from inklab.cli.show_commands import print_results
-
-        if self.as_json:
-            echo_json(results.to_json())
-            return
+    run, is_done = Run(path, study.dataset), _all_done(results)
+    page = write_report(run)
+    if as_json:
+        echo_json(results.to_json())
+    else:
         print_results(results)
-        if self.print_model_dir and _all_done(results):
+        if print_model_dir and is_done:
             echo(f"\nmodel: {run.model_dir(run.plan.training[0].name)}")
         echo(f"\nreport: {page}")
+    return EXIT_OK if is_done else EXIT_FAILED_TRIALS
+
+
+def _run_with_progress(runner: "StudyRunner", path: Path) -> "Results":
+    from inklab.cli.progress_display import progress_display
+    from inklab.study.monitor import StatusFile
+
+    try:
+        with progress_display() as display:
+            runner.on_event = StatusFile(runner.run_directory, display)
+            return runner.run()
+    finally:  # also after an interruption: inklab resume continues the latest run
+        is_below_root = runs_root().resolve() in path.resolve().parents
+        if is_below_root and (path / "plan.json").is_file():
+            _link_latest(path)
 
 
 def _link_latest(path: Path) -> None:

@@ -121,9 +121,8 @@ def mnist_5k() -> Dataset:
 
     One of each class in turn, so that any first part is balanced.
     """
-    with np.load(
-        io.BytesIO((files("inklab.data") / "mnist5k.npz").read_bytes()), allow_pickle=False
-    ) as arrays:
+    raw = (files("inklab.data") / "mnist5k.npz").read_bytes()
+    with np.load(io.BytesIO(raw), allow_pickle=False) as arrays:
         images = ImageSet(arrays["images"][:, None], arrays["labels"].astype(np.int64))
     train, test = np.split(np.arange(len(images)), [TRAIN_IMAGES])
     return Dataset("mnist-5k", images.take(train), images.take(test), tuple("0123456789"), Preprocessing())
@@ -132,15 +131,15 @@ def mnist_5k() -> Dataset:
 def load_published(spec: DownloadSpec, *, timeout: float = DOWNLOAD_TIMEOUT) -> Dataset:
     """Load from the data directory, else from the cache, else from a mirror into the cache.
 
-    Args:
-        spec: which dataset.
-        timeout: seconds for all downloads together; files that arrived in time stay in the cache.
+    `timeout` is in seconds for all downloads together; files that arrived in time stay in the cache.
 
     Raises:
         DatasetUnavailableError: it can't be obtained; says what was tried and what to do.
         CorruptFileError: a file in the data directory is not the published one.
     """
-    train, train_labels, test, test_labels = _from_data_dir(spec) or _from_cache(spec, timeout)
+    deadline = time.monotonic() + timeout
+    paths = _in_data_dir(spec) or [_fetch(spec, index, deadline) for index in range(len(FILES))]
+    train, train_labels, test, test_labels = (_read(spec, index, path) for index, path in enumerate(paths))
     return Dataset(
         name=spec.name,
         train=idx_image_set(train, train_labels, FILES[0]),
@@ -150,23 +149,16 @@ def load_published(spec: DownloadSpec, *, timeout: float = DOWNLOAD_TIMEOUT) -> 
     )
 
 
-Array = UInt8[np.ndarray, "..."]
-
-
-def _from_data_dir(spec: DownloadSpec) -> list[Array] | None:
-    """The four arrays if the data directory has all files; a wrong file is an error."""
+def _in_data_dir(spec: DownloadSpec) -> list[Path]:
+    """The four files if the data directory has all of them; else none."""
     directory = data_dir()
-    paths = [gzipped_or_not(directory / spec.name / file) for file in FILES] if directory else [None]
-    if None in paths:
-        return None
-    return [_read(spec, index, path) for index, path in enumerate(paths) if path]
+    paths = [gzipped_or_not(directory / spec.name / file) for file in FILES] if directory else []
+    existing = [path for path in paths if path]
+    return existing if len(existing) == len(FILES) else []
 
 
-def _read(spec: DownloadSpec, index: int, path: Path) -> Array:
-    """Read one of the four files, gzipped or not, if it is the published one.
-
-    An uncompressed file without a known checksum is accepted unchecked.
-    """
+def _read(spec: DownloadSpec, index: int, path: Path) -> UInt8[np.ndarray, "..."]:
+    """Read a file if it is the published one; an uncompressed one without a known checksum is not checked."""
     try:
         raw = path.read_bytes()
         content = unpack(io.BytesIO(raw), path.name)
@@ -185,11 +177,6 @@ def _read(spec: DownloadSpec, index: int, path: Path) -> Array:
     return parse_idx(content, path.name)
 
 
-def _from_cache(spec: DownloadSpec, timeout: float) -> list[Array]:
-    deadline = time.monotonic() + timeout
-    return [_read(spec, index, _fetch(spec, index, deadline)) for index in range(len(FILES))]
-
-
 def _fetch(spec: DownloadSpec, index: int, deadline: float) -> Path:
     """The path of one of the four files in the cache, downloaded if it is missing or damaged."""
     import pooch
@@ -206,11 +193,10 @@ def _fetch(spec: DownloadSpec, index: int, deadline: float) -> Path:
     for mirror in spec.mirrors:
         try:
             progress = _Deadline(deadline)
-            timeout = min(STALL_TIMEOUT, progress.remaining())
             downloader = pooch.HTTPDownloader(
                 progressbar=progress,
                 chunk_size=CHUNK,
-                timeout=timeout,
+                timeout=min(STALL_TIMEOUT, progress.remaining()),
                 headers={"Accept-Encoding": "identity"},
             )
             return Path(pooch.retrieve(mirror + file, known_hash, file, spec.cache, downloader=downloader))
