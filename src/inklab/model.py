@@ -17,8 +17,8 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from inklab.errors import ConfigError, CorruptFileError, ModelMismatchError
-from inklab.io.files import sha256_of, write_atomic
-from inklab.io.tensor_file import check_header, read_capped
+from inklab.io.files import read_bytes_capped, sha256_of, write_atomic
+from inklab.io.tensor_file import MAX_FILE_BYTES, check_header
 from inklab.metrics import Task
 from inklab.networks.layers import Normalize, NormalizedModel, for_inference
 from inklab.networks.network import build_network, check_network
@@ -222,7 +222,7 @@ def _read_weights(path: Path, expected_sha256: str) -> dict[str, Tensor]:
     advice = ModelManifest.repair_advice
     if not path.is_file():
         raise CorruptFileError(f"'{path}' is missing; {advice}")
-    raw = read_capped(path)
+    raw = read_bytes_capped(path, MAX_FILE_BYTES)
     if sha256_of(raw) != expected_sha256:
         raise CorruptFileError(f"'{path}' is damaged: its SHA-256 is not the one in {MANIFEST}; {advice}")
     try:

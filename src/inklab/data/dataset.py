@@ -154,12 +154,7 @@ def describe(array: Shaped[np.ndarray, "..."]) -> str:
 def make_image_set(
     pixels: Shaped[np.ndarray, "..."], labels: Shaped[np.ndarray, "..."], name: str
 ) -> ImageSet:
-    """An image set from the arrays of a file.
-
-    Args:
-        pixels: `(n, c, h, w)` uint8.
-        labels: `(n,)` of any integer type.
-        name: what messages call them.
+    """An image set from the arrays of a file, which messages call by a name; labels of any integer type.
 
     Raises:
         DataError: there is not one label per image.
@@ -196,14 +191,7 @@ def split(dataset: Dataset, *, validation: int, seed: int) -> Split:
     """Hold out a stratified part of the training images for validation.
 
     The same for all replicates and experiments: it depends on the data, `validation` and the root seed only.
-
-    Args:
-        dataset: its test set stays unchanged.
-        validation: number of images held out; 0 trains on all.
-        seed: the root seed.
-
-    Returns:
-        Training and validation images keep their order.
+    Images keep their order.
 
     Raises:
         ConfigError: `validation` is negative or leaves no training images.
@@ -234,15 +222,9 @@ def split_off_test(images: ImageSet, seed: int) -> tuple[ImageSet, ImageSet]:
 
 
 def stratified_sample(labels: Labels, take: int, seed: Seed) -> Int64[np.ndarray, " take"]:
-    """Draw `take` indices so that each class has its share, to within one image.
+    """Draw `take` of n indices, ascending, so that each class has its share, to within one image.
 
-    Args:
-        labels: `(n,)` class numbers.
-        take: 0 to n.
-        seed: the source of randomness; each class has its own stream.
-
-    Returns:
-        Indices in ascending order.
+    Each class has its own stream of the seed.
     """
     chosen = [
         (seed / number).rng().permutation(np.flatnonzero(labels == number))[:share]

@@ -32,7 +32,6 @@ from inklab.errors import CorruptFileError, DataError
 from inklab.format import pluralize
 from inklab.io.files import open_regular
 from inklab.records.components import Preprocessing
-from inklab.shapes import Pixels
 
 MAX_DIMENSIONS = 4
 CHUNK = 1024 * 1024  # bytes decompressed at once
@@ -146,11 +145,6 @@ def load_idx(path: Path, *, seed: int, name: str) -> Dataset:
     Labels: `images-idx3` -> `labels-idx1`. Test set: `train` -> `t10k` or `test`; without one, a sixth of the
     images of every class, selected by `seed`, becomes the test set.
 
-    Args:
-        path: the images.
-        seed: the root seed.
-        name: name of the dataset.
-
     Raises:
         DataError: the file is not named as an images file, or its labels are not next to it.
         CorruptFileError: as for `read_idx`.
@@ -159,8 +153,13 @@ def load_idx(path: Path, *, seed: int, name: str) -> Dataset:
         raise DataError(
             f"'{path}' is not named as IDX images are; give the file with 'images-idx3' in its name"
         )
-    images, test_path = _read_pair(path), _test_images(path)
-    train, test = (images, _read_pair(test_path)) if test_path else split_off_test(images, seed)
+    sets = [_read_pair(images) for images in (path, _test_images(path)) if images]
+    return _numbered_dataset(name, sets, seed)
+
+
+def _numbered_dataset(name: str, sets: list[ImageSet], seed: int) -> Dataset:
+    """A dataset whose classes are numbers, of a training and a test set, or of one set of all images."""
+    train, test = sets if len(sets) == 2 else split_off_test(sets[0], seed)
     labels = number_classes(train, test)
     return Dataset(name, train, test, labels, Preprocessing.resize_only(train.shape))
 
@@ -229,9 +228,7 @@ def load_npz(path: Path, *, seed: int) -> Dataset:
         _labeled_images(arrays[x], arrays[y], f"'{path}', {x}")
         for x, y in zip(keys[::2], keys[1::2], strict=True)
     ]
-    train, test = sets if len(sets) == 2 else split_off_test(sets[0], seed)
-    labels = number_classes(train, test)
-    return Dataset(str(path), train, test, labels, Preprocessing.resize_only(train.shape))
+    return _numbered_dataset(str(path), sets, seed)
 
 
 def read_npz(path: Path) -> dict[str, Array]:
@@ -305,10 +302,7 @@ def load_image_folder(path: Path, *, seed: int, preprocessing: Preprocessing | N
     that all have one size of at most 64 pixels per side stay as they are, grayscale if all are gray. Others
     are preprocessed as MNIST was made: ink detected, cropped, scaled and centered in 28 x 28.
 
-    Args:
-        path: the directory.
-        seed: the root seed.
-        preprocessing: in place of the one that suits the sizes.
+    `preprocessing` replaces the one that suits the sizes.
 
     Raises:
         CorruptFileError: a picture is damaged or too large; it is named.
@@ -324,7 +318,13 @@ def load_image_folder(path: Path, *, seed: int, preprocessing: Preprocessing | N
     size = len(files) * math.prod(preprocessing.shape)
     if size > MAX_BYTES:
         raise DataError(f"'{path}' has {size:,} bytes of pixels; at most {MAX_BYTES:,} are allowed")
-    sets = [_image_set(subset, names, preprocessing) for subset in subsets]
+    sets = [
+        ImageSet(
+            np.stack([_read_image(path, preprocessing) for name in names for path in subset[name]]),
+            np.repeat(np.arange(len(names)), [len(subset[name]) for name in names]),
+        )
+        for subset in subsets
+    ]
     train, test = sets if len(sets) == 2 else split_off_test(sets[0], seed)
     return Dataset(str(path), train, test, names, preprocessing, _note_on_sizes(files, preprocessing))
 
@@ -367,8 +367,7 @@ def _image_files(directory: Path) -> list[Path]:
 
 
 def _check_classes(subset: Classes, names: tuple[str, ...], path: Path) -> None:
-    if set(subset) != set(names):
-        unmatched = ", ".join(sorted(set(subset) ^ set(names)))
+    if unmatched := ", ".join(sorted(set(subset) ^ set(names))):
         raise DataError(
             f"'{path}': 'train' and 'test' must have the same classes; only one of them has: {unmatched}"
         )
@@ -409,12 +408,6 @@ def _is_gray(picture: Image.Image) -> bool:
         return True
     colors = np.asarray(picture.convert("RGB"))
     return bool((colors[..., :1] == colors).all())
-
-
-def _image_set(subset: Classes, names: tuple[str, ...], preprocessing: Preprocessing) -> ImageSet:
-    pixels: Pixels = np.stack([_read_image(path, preprocessing) for name in names for path in subset[name]])
-    labels = np.repeat(np.arange(len(names)), [len(subset[name]) for name in names])
-    return ImageSet(pixels, labels)
 
 
 def _read_image(path: Path, preprocessing: Preprocessing) -> Image8:

@@ -25,10 +25,8 @@ MAX_FILE_BYTES = 512 * 1024**2
 def open_image(source: Path | bytes, *, name: str | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Open and decode a PNG, JPEG, BMP or WebP picture, rotated upright by its EXIF orientation.
 
-    Args:
-        source: a path, or the bytes of a file.
-        name: what messages call it; the path by default.
-        max_pixels: largest number of pixels that is decoded, at most 64 million.
+    The source is a path, or the bytes of a file; messages call it by `name`, by default the path. At most
+    `max_pixels` are decoded, and never more than 64 million.
 
     Raises:
         DataError: there is no such file, or it can't be read.
@@ -124,14 +122,7 @@ def preprocess_picture(picture: Image.Image, preprocessing: Preprocessing) -> Im
 
     With `center` "mass" or "box": converted to grayscale, uneven background removed, ink detected (dark or
     light), cropped, its longer side scaled to `fit_to` pixels with antialiasing, and centered. With "none"
-    the whole picture is resized.
-
-    Args:
-        picture: of any mode and size, upright; see `open_image`.
-        preprocessing: the training format.
-
-    Returns:
-        Bytes `(c, h, w)`.
+    the whole picture is resized. It may have any mode and size, and is upright; see `open_image`.
 
     Raises:
         DataError: no ink is detected.
@@ -216,13 +207,7 @@ def find_foreground(gray: Plane) -> Reduced:
 
     The background is estimated from the border, then as a smooth surface through all pixels that are not ink,
     so a shadow across the page does not matter. Ink is what differs most from it, darker or lighter, beyond
-    Otsu's threshold.
-
-    Args:
-        gray: brightness from 0 to 255, of any size.
-
-    Returns:
-        Ink in [0, 1]; downscaled if the picture was large.
+    Otsu's threshold. A large picture is downscaled.
 
     Raises:
         DataError: nothing differs enough from the background.

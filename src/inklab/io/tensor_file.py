@@ -35,33 +35,15 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         CorruptFileError: it is not safetensors, damaged, or larger than 4 GiB.
         DataError: it can't be read.
     """
-    raw = check_header(read_capped(path), str(path))
+    raw = check_header(read_bytes_capped(path, MAX_FILE_BYTES), str(path))
     try:
         return dict(load(raw))
     except (SafetensorError, ValueError, KeyError) as error:  # KeyError: NumPy has no bfloat16
         raise _corrupt(path, error) from error
 
 
-def read_capped(path: Path) -> bytes:
-    """The bytes of a file of arrays, at most 4 GiB.
-
-    Raises:
-        FileNotFoundError: there is none.
-        CorruptFileError: it is larger, or not a regular file.
-        DataError: it can't be read.
-    """
-    return read_bytes_capped(path, MAX_FILE_BYTES)
-
-
 def check_header(raw: bytes, name: str) -> bytes:
-    """Check the header of a safetensors file before it is loaded.
-
-    Args:
-        raw: the whole file.
-        name: what messages call it.
-
-    Returns:
-        The same bytes.
+    """The bytes of a safetensors file, which messages call by a name, once its header is checked.
 
     Raises:
         CorruptFileError: the header is longer than 1 MiB, not JSON, has a name twice or more than 10,000

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from inklab.errors import CorruptFileError, DataError
 from inklab.hardware import cpu_name, cpuinfo_field
-from inklab.io.files import json_text, sha256_of, write_atomic
-from inklab.io.tensor_file import check_header, read_capped
+from inklab.io.files import json_text, read_bytes_capped, sha256_of, write_atomic
+from inklab.io.tensor_file import MAX_FILE_BYTES, check_header
 from inklab.records.outcomes import History
 from inklab.records.record import Count, FailFast, Id, NonNegative, PositiveCount, Record, Sha256
 from inklab.training.optimizers import Tensors
@@ -114,12 +114,7 @@ class TrainingProgress(Record):
 
 
 class CheckpointCommit(Record):
-    """Marks a checkpoint as complete (`commit.json`).
-
-    Attributes:
-        tensors_sha256: of `state.safetensors`.
-        state_sha256: of `state.json`.
-    """
+    """Marks a checkpoint as complete (`commit.json`)."""
 
     tensors_sha256: Sha256
     state_sha256: Sha256
@@ -156,10 +151,8 @@ def state_tensors(state: State) -> Tensors:
 def restore_state(like: State, tensors: Tensors, rows: Sequence[int] | None) -> State:
     """The state that tensors describe, without `compute_params`.
 
-    Args:
-        like: gives names, shapes and memory layout.
-        tensors: as of `state_tensors`.
-        rows: for each member of the population, its index in the tensors; None if they are not stacked.
+    `like` gives names, shapes and memory layout. `rows` has each member's index in the tensors; None if they
+    are not stacked.
 
     Raises:
         CorruptFileError: they are not the tensors of such a state.
@@ -220,11 +213,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """
     try:
         commit = CheckpointCommit.read(path / COMMIT_FILE)
-        tensors, state = (read_capped(path / name) for name in (TENSORS_FILE, STATE_FILE))
+        hashes = {TENSORS_FILE: commit.tensors_sha256, STATE_FILE: commit.state_sha256}
+        tensors, state = (read_bytes_capped(path / name, MAX_FILE_BYTES) for name in hashes)
     except OSError as error:
         raise CorruptFileError(f"'{error.filename}' can't be read: {error.strerror}") from error
-    hashes = {TENSORS_FILE: (tensors, commit.tensors_sha256), STATE_FILE: (state, commit.state_sha256)}
-    for name, (raw, sha256) in hashes.items():
+    for raw, (name, sha256) in zip((tensors, state), hashes.items(), strict=True):
         if sha256_of(raw) != sha256:
             raise CorruptFileError(f"'{path / name}' is damaged: its SHA-256 is not the one in {COMMIT_FILE}")
     progress = TrainingProgress.parse_json(state, f"'{path / STATE_FILE}'")
@@ -312,10 +305,6 @@ class CheckpointManager:
         """The checkpoint to continue from: the furthest complete one that holds these trials.
 
         Those that are damaged, or from another environment, are skipped with one warning.
-
-        Args:
-            trials: ids.
-            environment: of this process.
         """
         problems: list[str] = []
         candidates = list_checkpoints(self.earlier_attempts)
