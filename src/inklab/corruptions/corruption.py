@@ -60,14 +60,10 @@ class Corruption:
         strength: float | Float[Tensor, " n"],
         rng: torch.Generator,
     ) -> Float[Tensor, "n c h w"]:
-        """A corrupted copy of some images.
+        """A corrupted copy of images in [0, 1], before normalization.
 
-        The same images, strength and state of `rng` give the same result, on every device.
-
-        Args:
-            images: `(n, c, h, w)` floats in [0, 1], before normalization.
-            strength: one for all images, or `(n,)`, one per image; in [0, `max_strength`], in `unit`.
-            rng: the source of randomness.
+        The same images, strength and state of `rng` give the same result, on every device. There is one
+        strength for all images or one per image, in [0, `max_strength`] and in `unit`.
 
         Raises:
             OutOfRangeError: a strength, an image value or a shape is not as documented.

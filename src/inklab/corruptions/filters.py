@@ -29,10 +29,7 @@ class Filter:
     fn: Callable[[Tensor], Tensor]
 
     def __call__(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """A denoised copy of some images.
-
-        Args:
-            images: `(n, c, h, w)` floats in [0, 1].
+        """A denoised copy of images in [0, 1].
 
         Raises:
             OutOfRangeError: they are not such images.

@@ -54,11 +54,7 @@ class Moments:
 
 
 def moments(features: ForwardFn, images: AnyImages) -> Moments:
-    """Compute mean and covariance of a network's features over many images, in batches.
-
-    Args:
-        features: maps `(b, c, h, w)` images in [0, 1] to `(b, f)` features, such as a last hidden layer's.
-        images: `(n, c, h, w)` bytes or floats in [0, 1], n at least 2.
+    """Mean and covariance of a network's `(b, f)` features over many images, in batches.
 
     Raises:
         DataError: fewer than two images.
@@ -130,14 +126,10 @@ class ClassifierAgreement:
 
 
 def classifier_agreement(classifier: ForwardFn, images: AnyImages) -> ClassifierAgreement:
-    """Classify some images, and measure how confident the classifier is.
-
-    Args:
-        classifier: maps `(b, c, h, w)` images in [0, 1] to `(b, k)` logits, k at most 256.
-        images: `(n, c, h, w)` bytes or floats in [0, 1], n at least 1.
+    """Classify at least one image, and measure how confident the classifier is.
 
     Raises:
-        ModelMismatchError: the classifier does not return `(n, k)` logits.
+        ModelMismatchError: the classifier does not return `(n, k)` logits, k at most 256.
 
     Example:
         >>> classifier = lambda images: 9 * torch.cat([images, 1 - images], dim=1).flatten(1)
@@ -165,11 +157,7 @@ def classifier_agreement(classifier: ForwardFn, images: AnyImages) -> Classifier
 def nearest_neighbors(
     images: Float[Tensor, "n c h w"], train_pixels: UInt8[np.ndarray, "t c h w"]
 ) -> tuple[Float64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
-    """The nearest training image of each image.
-
-    Args:
-        images: `(n, c, h, w)` floats in [0, 1].
-        train_pixels: `(t, c, h, w)` bytes.
+    """The nearest training image of each image, whose values are in [0, 1].
 
     Returns:
         Euclidean distances over pixels in [0, 1], and indices into `train_pixels` (the first of equals).
@@ -217,14 +205,8 @@ def evaluate_generation(
     pixels would be 0.9 TFLOP. The Fréchet distance depends on the number of images, so it is of as many
     generated images as there are real ones.
 
-    Args:
-        evaluation: as in the plan.
-        decoder: an autoencoder, whose network has `encoder` and `decoder`.
-        classifier: scores the images.
-        train: `(t, c, h, w)` bytes; they give codes and neighbors.
-        test: `(n, c, h, w)` bytes, the real images.
-        seed: the source of randomness.
-        reference: `reference_moments` of the classifier and the seed; the same for every sampler.
+    Training images give codes and neighbors, test images are the real ones. `reference` are the
+    `reference_moments` of the classifier and the seed.
 
     Returns:
         The outcome, and arrays as in docs/run-directory.md.

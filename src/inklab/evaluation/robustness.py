@@ -59,14 +59,14 @@ def robustness_curve(
     the same noise as in a shorter one. Memory does not grow with the number of images.
 
     Args:
-        classify: maps `(b, c, h, w)` images in [0, 1] to `(b, k)` logits, k at most 256.
-        pixels: `(n, c, h, w)` bytes.
-        labels: `(n,)` integers in [0, k), every class at least once.
-        corruption: corruption of the images.
+        classify: maps images in [0, 1] to `(b, k)` logits, k at most 256.
+        pixels: the images.
+        labels: integers in [0, k), every class at least once.
+        corruption: what the images are corrupted by.
         strengths: in the corruption's unit; its own `strengths` if left out.
         seed: the source of the noise.
-        denoise: maps images in [0, 1] to images in [0, 1] of the same shape, as a denoiser with its sigmoid
-            or a filter does. None: corrupted images are classified.
+        denoise: maps images to images, in [0, 1], as a denoiser with its sigmoid or a filter does. None:
+            corrupted images are classified.
 
     Raises:
         OutOfRangeError: a strength is outside the corruption's range.

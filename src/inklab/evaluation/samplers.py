@@ -64,13 +64,9 @@ class Sampler:
         rng: Generator,
         params: SamplerParams = MappingProxyType({}),
     ) -> Codes:
-        """Draw new codes. The same arguments and state of `rng` give the same codes.
+        """Draw new codes like those of at least two clean training images.
 
-        Args:
-            codes: `(n, d)` of clean training images, n at least 2.
-            count: how many to draw, at least 1.
-            rng: the source of randomness.
-            params: values in place of the defaults.
+        The same arguments and state of `rng` give the same codes. `params` replace the defaults.
 
         Returns:
             `(count, d)` float32 codes, and information about the fit.
@@ -108,13 +104,7 @@ samplers: Registry[Sampler] = Registry("sampler", "inklab.evaluation")
 def sampler(
     name: str, *, description: str, params: SamplerParams = MappingProxyType({})
 ) -> Callable[[SampleFn], Sampler]:
-    """Register the decorated function as a sampler.
-
-    Args:
-        name: what studies call it.
-        description: in a few words, for the report and the listing.
-        params: its parameters with their defaults.
-    """
+    """Register the decorated function as a sampler; the arguments are the attributes of `Sampler`."""
     return lambda fn: samplers.add(name, Sampler(name, description, params, fn))
 
 

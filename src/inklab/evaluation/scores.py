@@ -1,8 +1,7 @@
 """Predictions of networks for many images, and metrics of them.
 
-Networks are plain callables on images in [0, 1]; nothing here knows trained models or studies. A module is in
-evaluation mode meanwhile, and in its own mode again afterwards. The same arguments give the same bits on one
-machine.
+Networks are plain callables on images in [0, 1]. A module is in evaluation mode meanwhile, and in its own
+mode again afterwards. The same arguments give the same bits on one machine.
 """
 
 import math
@@ -68,12 +67,7 @@ class ReconstructionScores:
 def classification_scores(
     net: ForwardFn, pixels: AnyPixels, labels: Int[np.ndarray, " n"] | Int[Tensor, " n"]
 ) -> ClassificationScores:
-    """Compute accuracy, loss and predictions of a classifier.
-
-    Args:
-        net: maps `(b, c, h, w)` images in [0, 1] to `(b, k)` logits.
-        pixels: `(n, c, h, w)` bytes, n at least 1.
-        labels: `(n,)` integers in [0, k).
+    """Accuracy, loss and predictions of a classifier, which returns `(b, k)` logits, for at least one image.
 
     Raises:
         ModelMismatchError: the network's output is not `(n, k)`, or a label is not below k.
@@ -97,12 +91,7 @@ def classification_scores(
 
 
 def reconstruction_scores(net: ForwardFn, inputs: AnyImages, images: AnyImages) -> ReconstructionScores:
-    """Compare a network's output for some inputs with the clean images.
-
-    Args:
-        net: maps `(b, c, h, w)` images in [0, 1] to logits of the same shape, before the sigmoid.
-        inputs: `(n, c, h, w)` what the network is given: bytes or floats in [0, 1].
-        images: `(n, c, h, w)` the clean images: bytes or floats in [0, 1].
+    """Compare a network's logits of pixels, before the sigmoid, for some inputs with the clean images.
 
     Raises:
         ModelMismatchError: the network's output has another shape than the images.
@@ -130,12 +119,7 @@ def reconstruction_scores(net: ForwardFn, inputs: AnyImages, images: AnyImages) 
 def recall_per_class(
     predicted: Int[np.ndarray, " n"] | UInt8[np.ndarray, " n"], labels: Int[np.ndarray, " n"], n_classes: int
 ) -> Float64[np.ndarray, " k"]:
-    """The true-positive rate of each class; their mean is the recall, or balanced accuracy.
-
-    Args:
-        predicted: `(n,)` predicted classes.
-        labels: `(n,)` true classes in [0, `n_classes`).
-        n_classes: k.
+    """The true-positive rate of each of k classes; their mean is the recall, or balanced accuracy.
 
     Raises:
         DataError: a class has no images, so that its recall is undefined, or a label is out of range.
@@ -159,12 +143,7 @@ def recall_per_class(
 
 
 def predict_in_batches(net: ForwardFn, images: AnyImages, batch: int = BATCH) -> Float[Tensor, "n ..."]:
-    """A network's output for many images, in batches so that memory stays small.
-
-    Args:
-        net: maps `(b, ...)` floats to `(b, ...)`: logits, features, images; also codes to images.
-        images: `(n, c, h, w)` bytes, which become floats in [0, 1], or `(n, ...)` floats.
-        batch: images per forward pass.
+    """A network's output for many images or codes, in batches so that memory stays small.
 
     Raises:
         DataError: there are no images.

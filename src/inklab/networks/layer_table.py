@@ -13,11 +13,7 @@ ACTIVATIONS = (nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.LeakyReLU, nn.
 
 
 def layer_table(net: nn.Module, shape: tuple[int, int, int]) -> list[LayerRow]:
-    """List a network's layers in the order in which an image passes them.
-
-    Args:
-        net: any module from `(n, c, h, w)`.
-        shape: channels, height, width of one image.
+    """List the layers of any module from `(n, c, h, w)` in the order in which an image passes them.
 
     Returns:
         One row per leaf module; an activation is named in the row of the last layer with weights before it.
@@ -79,10 +75,7 @@ def _macs(module: nn.Module, output: Tensor) -> int:
 
 
 def features_before_last(net: nn.Module) -> Callable[[Float[Tensor, "n c h w"]], Float[Tensor, "n f"]]:
-    """The inputs of a classifier's last dense layer, as a function of images.
-
-    Args:
-        net: a classifier whose last `nn.Linear` computes the logits.
+    """The inputs of a classifier's last `nn.Linear`, which computes the logits, as a function of images.
 
     Raises:
         ValueError: it has no `nn.Linear`.

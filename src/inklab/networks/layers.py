@@ -16,16 +16,13 @@ from inklab.records.components import NormalizeConfig
 
 
 class MaxPool(nn.Module):
-    """Max-pooling by windows of `side x side` pixels that do not overlap. Rows and columns left over are cut.
+    """Max-pooling by windows of `side x side` pixels that do not overlap; rows and columns left over are cut.
 
     The same function and gradient, to the bit, as `nn.MaxPool2d(side)`: of equal values, the first gets the
     whole gradient. (The gradient of a window with a NaN differs; training has diverged then.) Compiled, the
     gradient of PyTorch's pooling takes 14 of 45 ms of a step of the study's cnn, since it looks up for each
     pixel the windows that it may belong to; this one takes 1.3 ms. Without compilation PyTorch's is faster,
-    3 ms against 31, and is used.
-
-    Args:
-        side: of a window, and its stride; from 1 to 16.
+    3 ms against 31, and is used. The side is from 1 to 16.
     """
 
     def __init__(self, side: int) -> None:
@@ -115,14 +112,7 @@ class Flatten(nn.Module):
 
 
 class UNet(nn.Module):
-    """A U-Net from images to logits of pixels.
-
-    Args:
-        shape: channels, height, width of images.
-        channels: filters at each scale, the finest first.
-        space_to_depth: side of the pixel squares that become channels.
-        depth: 3x3 convolutions at each scale, on the way down and on the way up.
-    """
+    """A U-Net from images to logits of pixels; the arguments are those of the network `unet`."""
 
     def __init__(self, shape: Shape, channels: Sequence[int], space_to_depth: int, depth: int) -> None:
         super().__init__()
@@ -182,9 +172,6 @@ def glorot(net: nn.Module) -> nn.Module:
     """Draw dense and convolutional weights Glorot uniform and set biases to zero, in place, as Keras does.
 
     Glorot and Bengio 2010, eq. 16: uniform on +-sqrt(6 / (fan_in + fan_out)).
-
-    Returns:
-        The same network.
     """
     for module in net.modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
@@ -199,9 +186,6 @@ def he(net: nn.Module) -> nn.Module:
 
     He et al. 2015, eq. 10: normal with variance 2 / fan_in, which preserves the signal's variance through
     ReLUs.
-
-    Returns:
-        The same network.
     """
     for module in glorot(net).modules():
         if isinstance(module, nn.Conv2d):
@@ -212,9 +196,7 @@ def he(net: nn.Module) -> nn.Module:
 class Normalize(nn.Module):
     """`(images - mean) / std`, with both as buffers: saved, stacked and exported with the weights.
 
-    Args:
-        mean: subtracted from every value, in image units (range 0 to 1).
-        std: what is divided by, a standard deviation in image units; 1 for none.
+    Both are in image units, range 0 to 1.
     """
 
     mean: Tensor
@@ -241,12 +223,7 @@ class Normalize(nn.Module):
 
 
 class NormalizedModel(nn.Module):
-    """A network with normalization in front: what is trained, saved, evaluated and exported.
-
-    Args:
-        normalize: what images pass first.
-        net: any module from `(n, c, h, w)` to logits.
-    """
+    """A network with normalization in front: what is trained, saved, evaluated and exported."""
 
     def __init__(self, normalize: Normalize, net: nn.Module) -> None:
         super().__init__()
@@ -276,13 +253,10 @@ LOW_BITS = 0x7FFFFFFF
 
 
 class Dropout(nn.Module):
-    """Set a share of the features to zero in training and scale up the rest; the identity in evaluation.
+    """Set a share of the features, in [0, 1), to zero in training and scale up the rest.
 
     The mask is a function of the buffer `key` (two int32) and a feature's position alone. The trainer sets
     the key each step.
-
-    Args:
-        share: probability that a feature is set to zero, in [0, 1).
     """
 
     key: Tensor

@@ -72,11 +72,8 @@ networks: Registry[RegisteredNetwork] = Registry("network", "inklab.networks", s
 def network(name: str, *, task: Task = "classification") -> Callable[[NetworkFn], NetworkFn]:
     """Register a function `(shape, classes, *, ...kwargs) -> nn.Module` as a network.
 
-    The first line of its docstring is its listing; its keyword-only arguments are what a study may set.
-
-    Args:
-        name: what studies and the command line call it.
-        task: "denoising" if its logits are pixels.
+    The first line of its docstring is its listing; its keyword-only arguments are what a study may set. Its
+    task is "denoising" if its logits are pixels.
     """
 
     def register(fn: NetworkFn) -> NetworkFn:
@@ -117,13 +114,7 @@ def _fits_64_bits(value: object) -> bool:
 
 
 def build_network(config: NetworkConfig, shape: Shape, n_classes: int, seed: Seed) -> "nn.Module":
-    """Build a network with weights drawn from `seed`.
-
-    Args:
-        config: its name and arguments.
-        shape: channels, height, width of the images.
-        n_classes: how many classes there are.
-        seed: where the initial weights come from; the same seed gives the same bits.
+    """Build a network with weights drawn from `seed`; the same seed gives the same bits.
 
     Returns:
         A module in training mode. A user's class gets `shape` and `classes` only if it has such arguments.
@@ -136,19 +127,19 @@ def build_network(config: NetworkConfig, shape: Shape, n_classes: int, seed: See
 
     facts: dict[str, object] = {"shape": shape, "classes": n_classes}
     with seed.as_global():
-        if not is_user_code(config.name):
-            registered = networks[config.name]
-            registered.check_kwargs(config.kwargs)
-            return _call(config.name, registered.fn, {**facts, **config.kwargs})
-        fn = load_object(config.name)
-        if not callable(fn):
-            raise ModelMismatchError(
-                f"'{config.name}' is a {type(fn).__name__}; name a class or a function "
-                "that returns an nn.Module"
-            )
-        accepted = inspect.signature(fn).parameters
-        arguments = {key: value for key, value in facts.items() if key in accepted}
-        net = _call(config.name, fn, {**arguments, **config.kwargs})
+        if is_user_code(config.name):
+            fn = load_object(config.name)
+            if not callable(fn):
+                raise ModelMismatchError(
+                    f"'{config.name}' is a {type(fn).__name__}; name a class or a function "
+                    "that returns an nn.Module"
+                )
+            accepted = inspect.signature(fn).parameters
+            facts = {key: value for key, value in facts.items() if key in accepted}
+        else:
+            networks[config.name].check_kwargs(config.kwargs)
+            fn = networks[config.name].fn
+        net = _call(config.name, fn, {**facts, **config.kwargs})
     if not isinstance(net, nn.Module):
         raise ModelMismatchError(
             f"'{config.name}' returned a {type(net).__name__}, not an nn.Module; name a class or a function "

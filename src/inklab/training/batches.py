@@ -69,13 +69,9 @@ def to_tensor_set(pixels: UInt8[np.ndarray, "n c h w"], labels: Int[np.ndarray, 
 
 
 class BatchLoader:
-    """Makes the batches of an epoch.
+    """Makes the batches of an epoch; stacked ones lead with members.
 
-    Args:
-        data: all images.
-        recipe: gives batch size, augmentation and corruption.
-        seeds: one for each member; its order, augmentation and noise come from it alone.
-        stacked: whether batches lead with members.
+    The order, augmentation and noise of a member come from its seed alone.
     """
 
     def __init__(self, data: TrainingData, recipe: Recipe, seeds: Sequence[Seed], *, stacked: bool) -> None:
@@ -91,9 +87,7 @@ class BatchLoader:
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
         """Every training image once for each member, in an order drawn from the stream `order / epoch`.
 
-        Args:
-            epoch: from 0.
-            skip: leave out so many batches at the beginning.
+        Epochs count from 0; the first `skip` batches are left out.
         """
         orders = torch.stack(
             [
@@ -136,11 +130,7 @@ class BatchLoader:
 def corrupt_images(
     images: Float[Tensor, "n c h w"], corruption: CorruptionConfig, seed: Seed
 ) -> Float[Tensor, "n c h w"]:
-    """Corrupt images, each at a strength drawn between the two bounds.
-
-    Returns:
-        A corrupted copy, a function of the arguments alone.
-    """
+    """A corrupted copy of images, each at a strength drawn between the two bounds."""
     rng = seed.generator()
     low, high = corruption.strength
     corrupt = get_corruption(corruption.name)
@@ -158,12 +148,7 @@ def evaluation_inputs(
 
 
 class RandomShift:
-    """Shifts training images by whole pixels; what enters at a border is zero.
-
-    Args:
-        pixels: all training images.
-        max_shift: pixels that an image may be shifted by, along both axes.
-    """
+    """Shifts images by at most `max_shift` whole pixels along both axes; what enters at a border is zero."""
 
     def __init__(self, pixels: UInt8[Tensor, "n c h w"], max_shift: int) -> None:
         self.side = 2 * max_shift + 1
@@ -191,15 +176,9 @@ class RandomShift:
 def warp(
     images: Float[Tensor, "n c h w"], augmentation: Augmentation, rng: torch.Generator
 ) -> Float[Tensor, "n c h w"]:
-    """Rotate, scale and deform images, each by its own draws; what enters at a border is zero.
+    """Rotate, scale and deform images, each by its own draws, with bilinear interpolation; shift is not used.
 
-    Args:
-        images: floats in [0, 1].
-        augmentation: its rotation, scale and elastic are used; shift is not.
-        rng: generator of the draws.
-
-    Returns:
-        A new tensor in [0, 1], interpolated bilinearly.
+    What enters at a border is zero.
     """
     count, _, height, width = images.shape
     rotation, wider, taller = torch.rand(3, count, generator=rng) * 2 - 1

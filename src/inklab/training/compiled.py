@@ -69,12 +69,7 @@ class CompileError(RuntimeError):
 
 
 class CompiledStep:
-    """A step together with the state that it advances.
-
-    Args:
-        step: the pure function.
-        state: taken over; changed in place once the step is compiled.
-    """
+    """A pure step together with the state that it advances, in place once the step is compiled."""
 
     def __init__(self, step: Step, state: State) -> None:
         self.step, self.state = step, state
@@ -97,13 +92,9 @@ class CompiledStep:
     ) -> None:
         """Load the compiled program for batches of this shape; compile it if this machine has not yet.
 
-        Args:
-            batch: gives shapes; the last batch of an epoch, which may be smaller, runs uncompiled.
-            dropout_keys: as the step takes them.
-            hyper: as the step takes them.
-            cache_key: identifies everything that decides about the step except shapes. What this process has
-                compiled under it is not even traced again.
-            folder: where compiled programs are kept; in the user's cache if left out.
+        The last batch of an epoch, which may be smaller, runs uncompiled. `cache_key` identifies everything
+        that decides about the step except shapes: what this process has compiled under it is not even traced
+        again. Programs are kept in `folder`, by default in the user's cache.
 
         Raises:
             CompileError: tracing, compiling or loading failed; the step still runs uncompiled.
@@ -212,12 +203,7 @@ def _load_or_compile(graph: GraphModule, arguments: Sequence[Tensor], folder: Pa
 
 
 def compiled_name(graph: GraphModule, arguments: Sequence[Tensor]) -> str:
-    """A hash of everything that a compiled program depends on.
-
-    Args:
-        graph: what it computes.
-        arguments: of these shapes, strides, dtypes and devices.
-    """
+    """A hash of everything that a compiled program depends on."""
     digest = hashlib.sha256(graph.code.encode())
     digest.update(repr([_signature(tensor) for tensor in arguments]).encode())
     for name, value in sorted(graph.state_dict().items()):  # constants that were built into the graph

@@ -24,12 +24,8 @@ N_EXAMPLES = 10
 class EpochMetrics:
     """Points of learning curves, computed in the precision that the network is trained in.
 
-    Args:
-        objective: its task decides what is measured: accuracy and cross-entropy, or cross-entropy per pixel.
-        data: all images; the test set is not used.
-        recipe: gives the corruption of a denoiser's inputs; the noise is the same each time.
-        seed: the study's root seed.
-        precision: "fp32" or "bf16".
+    The task decides what is measured: accuracy and cross-entropy, or cross-entropy per pixel, of inputs with
+    the same noise each time. The test set is not used.
     """
 
     def __init__(
@@ -49,9 +45,8 @@ class EpochMetrics:
         if self.objective.task == "denoising":
             if not has_validation:
                 return {}
-            return {
-                "validation_loss": reconstruction_scores(net, self.inputs, self.validation.all_images).bce
-            }
+            reconstruction = reconstruction_scores(net, self.inputs, self.validation.all_images)
+            return {"validation_loss": reconstruction.bce}
         train = classification_scores(net, self.train.pixels, self.train.labels)
         point = {"train_accuracy": train.accuracy}
         if has_validation:
@@ -64,13 +59,6 @@ def final_metrics(
     net: NormalizedModel, objective: Objective, recipe: Recipe, data: TrainingData, seed: Seed
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
     """Evaluate a trained network in fp32, as it will be used. Nothing else in training uses the test set.
-
-    Args:
-        net: the trained network.
-        objective: its task decides what is measured.
-        recipe: gives the corruption of a denoiser's inputs.
-        data: all images.
-        seed: the study's root seed.
 
     Returns:
         Metrics by name, and arrays to keep: predictions, or examples of a denoiser.

@@ -67,12 +67,8 @@ objectives: Registry[Objective] = Registry("objective", "inklab.training.objecti
 def objective(name: str, *, task: Task, label: str = "", cost: int = 3) -> Callable[[LossFn], LossFn]:
     """Register `(net, batch) -> scalar loss` as an objective. It must be a pure function of torch operations.
 
-    Args:
-        name: what recipes call it.
-        task: what its networks are for, "classification" or "denoising".
-        label: what reports call the loss; its name if left out.
-        cost: forward passes that a training step costs: one forward and two for the gradient of the weights,
-            unless the loss calls the network more often.
+    The arguments are the attributes of `Objective`; the label is the name if left out. A cost of 3 is one
+    forward pass and two for the gradient of the weights; a loss that calls the network more often costs more.
     """
 
     def register(loss: LossFn) -> LossFn:

@@ -48,14 +48,9 @@ class Optimizer(NamedTuple):
 
 
 def make_optimizer(name: str, momentum: float, precision: Precision = "fp32") -> Optimizer:
-    """The optimizer of a recipe.
+    """The optimizer "sgd", "adam" or "muon"; `momentum` is the largest of any member.
 
     SGD without momentum keeps no state, which saves a third of its memory traffic.
-
-    Args:
-        name: "sgd", "adam" or "muon".
-        momentum: the largest of any member.
-        precision: precision of the training.
     """
     if name == "sgd":
         return SGD if momentum else PLAIN_SGD
@@ -156,12 +151,8 @@ def orthogonalize(
     K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024), iterate in bf16: its
     rounding is small against how far from 1 the values end. Where training is in bf16, so are wide kernels:
     for 500 x 784 the iteration is as much work as a step of 500 images, and a step took three times as long
-    in fp32. Small ones stay in fp32, whose cost is lost in the noise of a step of 18 ms.
-
-    Args:
-        matrix: `(..., rows, columns)`, fp32.
-        n_iterations: with five, values between 0.02 and 1 of the norm end in 0.7 to 1.2.
-        dtype: dtype of the iteration. The norm and the result are fp32 in either case.
+    in fp32. Small ones stay in fp32, whose cost is lost in the noise of a step of 18 ms. With five
+    iterations, values between 0.02 and 1 of the norm end in 0.7 to 1.2. The norm and the result are fp32.
     """
     a, b, c = MUON_POLYNOMIAL
     wide = matrix if matrix.shape[-2] <= matrix.shape[-1] else matrix.mT  # the smaller square is cheaper
@@ -185,13 +176,9 @@ MUON_BF16 = Optimizer(_zeros(OPTIMIZER_STATE["muon"]), partial(_muon_update, tor
 
 
 def schedule_factor(schedule: str, step: int, n_steps: int, warmup: float = 0.0) -> float:
-    """What the learning rate is multiplied with at a step.
+    """What the learning rate is multiplied with at a step, from 0, of `n_steps` in the whole training.
 
-    Args:
-        schedule: "constant", "cosine" or "linear".
-        step: from 0.
-        n_steps: number of steps of the whole training.
-        warmup: share of the steps in which the learning rate rises linearly; it is 1 at the last of these.
+    It rises linearly in the share `warmup` of the steps, to 1 at the last of these.
 
     Example:
         >>> schedule_factor("cosine", 0, 10), schedule_factor("cosine", 5, 10)
@@ -208,12 +195,9 @@ def schedule_factor(schedule: str, step: int, n_steps: int, warmup: float = 0.0)
 
 
 class HyperSchedule:
-    """The hyperparameters of all members at each step.
+    """The hyperparameters at each step of all members, or of the first if they are not stacked.
 
-    Args:
-        recipes: one for each member; their schedules are the same.
-        n_steps: number of steps of the whole training.
-        stacked: whether tensors lead with members; else only the first recipe is used.
+    Their recipes have the same schedule.
     """
 
     def __init__(self, recipes: Sequence[Recipe], n_steps: int, *, stacked: bool) -> None:

@@ -78,12 +78,7 @@ class Population:
 
     @classmethod
     def build(cls, spec: PopulationSpec, data: TrainingData) -> "Population":
-        """Build the networks and everything else; without side effects.
-
-        Args:
-            spec: what to train.
-            data: all images.
-        """
+        """Build the networks and everything else; without side effects."""
         config, members = spec.trials[0].config, spec.members
         recipes = [member.config.recipe for member in members]
         seeds = [Seed(spec.seed) / "replicate" / member.replicate for member in members]
@@ -160,24 +155,13 @@ class Population:
 
 
 def build_normalized(config: TrialConfig, shape: Shape, n_classes: int, seed: Seed) -> NormalizedModel:
-    """The network of a configuration, with normalization in front, in training mode.
-
-    Args:
-        config: supplies the network and the normalization.
-        shape: channels, height, width of the images.
-        n_classes: number of classes in the dataset.
-        seed: source of the initial weights.
-    """
+    """The network of a configuration, with normalization in front, in training mode."""
     net = build_network(config.network, shape, n_classes, seed)
     return NormalizedModel(Normalize.from_config(config.normalize), net).train()
 
 
 def stack_states(nets: Sequence[nn.Module]) -> tuple[Tensors, Tensors]:
-    """Parameters and buffers of networks of one architecture, stacked along a new first dimension.
-
-    Returns:
-        `{name: (members, ...)}` twice.
-    """
+    """Parameters and buffers of networks of one architecture, stacked: `{name: (members, ...)}` twice."""
     params, buffers = zip(*map(single_member, nets), strict=True)
     return _stack(params), _stack(buffers)
 
@@ -194,14 +178,9 @@ def single_member(net: nn.Module) -> tuple[Tensors, Tensors]:
 
 
 def l2_param_names(net: nn.Module, patterns: Sequence[str]) -> frozenset[str]:
-    """Names of the kernels that L2 acts on.
+    """Full names of the kernels that L2 acts on; one-dimensional parameters such as biases never match.
 
-    Args:
-        net: a `NormalizedModel`; patterns match names inside its network, such as `hidden.*.weight`.
-        patterns: shell patterns.
-
-    Returns:
-        Full names. Biases and other one-dimensional parameters never match.
+    Shell patterns match names inside the network of a `NormalizedModel`, such as `hidden.*.weight`.
     """
     return frozenset(
         name

@@ -23,11 +23,6 @@ N_IMAGES = 4
 def preflight(config: TrialConfig, shape: Shape, n_classes: int) -> NetworkTraits:
     """Train one step on random images and look at what happens.
 
-    Args:
-        config: of a trial.
-        shape: channels, height, width.
-        n_classes: number of classes in the dataset.
-
     Raises:
         ModelMismatchError: the output has a wrong shape, the loss is not finite, or no gradient reaches some
             parameters; the message names likely causes. Or images would be shifted by their whole side.

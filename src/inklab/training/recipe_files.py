@@ -48,11 +48,9 @@ def recipe_names() -> list[str]:
 
 
 def read_recipe_file(name: str, folder: Path | None = None) -> RecipeFile:
-    """Read and validate a recipe file.
+    """Read and validate a built-in recipe, or the file at a path that ends in `.toml`.
 
-    Args:
-        name: a built-in recipe, or a path that ends in `.toml`.
-        folder: where a relative path starts; the working directory if left out.
+    A relative path starts in `folder`, by default the working directory.
 
     Raises:
         UnknownNameError: there is no such recipe, or no such key in recipe files.

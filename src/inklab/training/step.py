@@ -41,13 +41,7 @@ class TrainStep:
     def __call__(
         self, state: "State", batch: Batch, dropout_keys: Tensors, hyper: HyperParams
     ) -> tuple["State", Tensor]:
-        """Take one step.
-
-        Args:
-            state: current parameters, buffers and optimizer state.
-            batch: pixels or images, labels and inputs.
-            dropout_keys: replace the buffers that dropout draws from.
-            hyper: learning rate, L2, momentum and the number of the step.
+        """Take one step. `dropout_keys` replace the buffers that dropout draws from.
 
         Returns:
             The next state, and the losses, `(members,)` or 0-dimensional. They stay on the device, since
@@ -130,15 +124,9 @@ def scale_batch(batch: Batch) -> Batch:
 
 
 def cast_weights(weights: Tensor, precision: Precision, *, channels_last: bool = True) -> Tensor:
-    """Weights in the dtype and layout that the network computes with.
+    """Weights in the dtype and layout that the network computes with; `weights` itself if nothing differs.
 
-    Args:
-        weights: fp32 master weights.
-        precision: "fp32" or "bf16".
-        channels_last: lay out kernels of convolutions so that oneDNN is fastest; vmap has no such layout.
-
-    Returns:
-        `weights` itself where nothing differs.
+    Kernels of convolutions are laid out so that oneDNN is fastest; vmap has no such layout.
     """
     weights = weights.to(DTYPES[precision])
     if not channels_last or weights.dim() != 4:

@@ -42,11 +42,7 @@ def train_population(
     The result of a trial depends on its configuration, its replicate, the root seed and the data, to the bit;
     not on the other trials, nor on interruptions.
 
-    Args:
-        spec: what to train.
-        data: all images.
-        on_epoch: called after each epoch.
-        checkpoints: saves checkpoints and restores the latest one; None disables checkpointing.
+    Checkpoints are saved through `checkpoints`, and the latest one is restored.
 
     Returns:
         One result for each trial, in their order.
@@ -56,7 +52,13 @@ def train_population(
         WriteError: a checkpoint can't be written.
     """
     if len(spec.trials) > 1 and not spec.stacked:
-        return _train_one_by_one(spec, data, on_epoch, checkpoints)
+        return [
+            result
+            for trial in spec.trials
+            for result in train_population(
+                replace(spec, trials=[trial]), data, on_epoch, checkpoints and checkpoints.subfolder(trial.id)
+            )
+        ]
 
     population = Population.build(spec, data)
     progress = PopulationProgress(population)
@@ -81,16 +83,6 @@ def train_population(
         mean_loss = _end_epoch(progress, compiled_step.state, metrics, data)
         on_epoch(progress.epoch, recipe.epochs, mean_loss)
     return progress.results(compiled_step)
-
-
-def _train_one_by_one(
-    spec: PopulationSpec, data: TrainingData, on_epoch: OnEpoch, checkpoints: CheckpointManager | None
-) -> list["TrainingResult"]:
-    def train(trial: Trial) -> TrainingResult:
-        own = checkpoints.subfolder(trial.id) if checkpoints else None
-        return train_population(replace(spec, trials=[trial]), data, on_epoch, own)[0]
-
-    return [train(trial) for trial in spec.trials]
 
 
 @dataclass(frozen=True)
@@ -238,15 +230,7 @@ def _end_epoch(
 def _after_epoch(
     member: MemberProgress, net: NormalizedModel, losses: Tensor, metrics: EpochMetrics, data: TrainingData
 ) -> MemberProgress:
-    """A member with the metrics of an epoch, or with the reason why it diverged.
-
-    Args:
-        member: the member before this epoch.
-        net: its network at the end of the epoch.
-        losses: its losses in this epoch, `(steps,)`.
-        metrics: evaluates the network.
-        data: all images.
-    """
+    """A member with the metrics of an epoch, or with the reason why it diverged; `losses` are `(steps,)`."""
     epoch = len(member.history.epoch) + 1
     is_finite = torch.isfinite(losses)
     if not bool(is_finite.all()):
