@@ -39,13 +39,11 @@ def test_killed_at_random_moments_it_ends_equal(whole, tmp_path, announce):
             # Half of the time goes into starting; a resume has less to do.
             time.sleep(rng.uniform(0.1, 1.0) * seconds)
             crash_runs.kill(process)
-            kills["resumed"] += crash_runs.generations(folder) > 0
+            kills["resumed"] += any(crash_runs.groups(folder))
             kills[_phase(folder)] += 1
             if (folder / "plan.json").is_file():
                 words = ["resume", str(folder)]
-        crash_runs.finish(folder)
-        crash_runs.assert_equal(crash_runs.result(folder), expected)
-        assert crash_runs.leftovers(folder) == []
+        crash_runs.finish_equal(folder, expected)
         shutil.rmtree(folder)
     announce(f"{ROUNDS} rounds equal; kills: {kills}")
     assert kills["training"] and kills["evaluating"] and kills["resumed"]
@@ -69,9 +67,7 @@ def test_killed_at_every_point_on_the_way_to_the_disk_it_ends_equal(whole, tmp_p
         output = process.communicate()[0]
         assert os.path.exists(fault.hit), f"{fault} was not met: {output}"
         assert process.returncode == -signal.SIGKILL
-        crash_runs.finish(folder)
-        crash_runs.assert_equal(crash_runs.result(folder), expected)
-        assert crash_runs.leftovers(folder) == [], fault
+        crash_runs.finish_equal(folder, expected)
         shutil.rmtree(folder)
     announce(f"{len(points)} points, each hit once, all equal")
     assert len(points) >= 60
@@ -86,10 +82,9 @@ def damaged(raw, kind):
 @pytest.mark.parametrize("both", [False, True], ids=["the newest", "both"])
 @pytest.mark.parametrize("kind", ["empty", "header", "middle", "end"])
 def test_damaged_checkpoints_cost_time_and_nothing_else(both, kind, whole, tmp_path):
-    expected = whole[0]
     folder = tmp_path / "run"
     process = crash_runs.begin(["run", str(crash_runs.study_file()), "--run-dir", str(folder)])
-    while process.poll() is None and max(crash_runs.counts_by_group(folder), default=0) < 2:
+    while process.poll() is None and max(map(len, crash_runs.groups(folder)), default=0) < 2:
         time.sleep(0.02)
     crash_runs.kill(process)
     groups = [generations for generations in crash_runs.groups(folder) if len(generations) == 2]
@@ -97,8 +92,6 @@ def test_damaged_checkpoints_cost_time_and_nothing_else(both, kind, whole, tmp_p
     for generation in groups[0][0 if both else 1 :]:
         for path in generation.iterdir():
             path.write_bytes(damaged(path.read_bytes(), kind))
-    output = crash_runs.finish(folder)
+    output = crash_runs.finish_equal(folder, whole[0])
     warned = [line for line in output.splitlines() if "starts again" in line or "continues from" in line]
     assert len(warned) == 1 and ("starts again" in warned[0]) == both, output
-    crash_runs.assert_equal(crash_runs.result(folder), expected)
-    assert crash_runs.leftovers(folder) == []

@@ -37,9 +37,8 @@ def report(folder):
 
 
 def nothing_half(folder):
-    """Every file under its final name is whole; the number of files."""
-    files = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
-    for path in files:
+    """Every file under its final name is whole."""
+    for path in (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"):
         assert not path.name.startswith("."), path
         if path.suffix == ".json":
             json.loads(path.read_text(encoding="utf-8"))
@@ -47,7 +46,6 @@ def nothing_half(folder):
             read_arrays(path)
         elif path.suffix == ".html":
             assert path.read_text(encoding="utf-8").rstrip().endswith("</html>")
-    return len(files)
 
 
 @pytest.fixture(scope="module")
@@ -59,43 +57,27 @@ def whole(tmp_path_factory):
 
 
 @pytest.mark.parametrize("number", CODES, ids=errno.errorcode.get)
-def test_refused_at_any_write_of_a_run(number, whole, tmp_path, announce):
-    nth, refused = 0, True
+@pytest.mark.parametrize(("step", "least"), [(run, 40), (report, 10)], ids=["run", "report"])
+def test_refused_at_any_write(step, least, number, whole, tmp_path, announce):
+    nth, refused, folder = 0, True, tmp_path / "run"
     while refused:
-        nth, refused, folder = nth + 1, False, tmp_path / "run"
+        nth, refused = nth + 1, False
+        if step is report:
+            shutil.copytree(whole, folder)
         with disk_faults.refusing(nth, number):
             try:
-                run(folder)
+                step(folder)
             except WriteError as error:
                 refused = True
                 assert error.exit_code == CODES[number] and os.strerror(number) in str(error)
                 assert "\n" not in str(error) and str(folder) in str(error)
         nothing_half(folder)
-        run(folder)
+        if step is run:
+            run(folder)
         report(folder)
         crash_runs.assert_equal(crash_runs.result(folder), crash_runs.result(whole))
         assert toy_run.outcome_paths(folder).keys() == toy_run.outcome_paths(whole).keys()
         assert crash_runs.leftovers(folder) == []
         shutil.rmtree(folder)
-    announce(f"{errno.errorcode[number]}: refused at each of {nth - 1} writes of a run")
-    assert nth > 40
-
-
-@pytest.mark.parametrize("number", CODES, ids=errno.errorcode.get)
-def test_refused_at_any_write_of_a_report(number, whole, tmp_path, announce):
-    nth, refused = 0, True
-    while refused:
-        nth, refused = nth + 1, False
-        folder = shutil.copytree(whole, tmp_path / "run")
-        with disk_faults.refusing(nth, number):
-            try:
-                report(folder)
-            except WriteError:
-                refused = True
-        nothing_half(folder)
-        report(folder)
-        crash_runs.assert_equal(crash_runs.result(folder), crash_runs.result(whole))
-        assert crash_runs.leftovers(folder) == []
-        shutil.rmtree(folder)
-    announce(f"{errno.errorcode[number]}: refused at each of {nth - 1} writes of a report")
-    assert nth > 10
+    announce(f"{errno.errorcode[number]}: refused at each of {nth - 1} writes of a {step.__name__}")
+    assert nth > least

@@ -121,6 +121,12 @@ def test_nobody_is_dropped(server, clients, announce):
     assert codes == [200] * (per_client * clients)
 
 
+def post_alone(server, **request):
+    """The status of one prediction, sent by a client of its own."""
+    with httpx.Client(base_url=server.client.base_url, timeout=60) as own:
+        return own.post("/api/predict", **request).status_code
+
+
 class TestAbuse:
     """Memory before and after, and well after."""
 
@@ -165,24 +171,15 @@ class TestAbuse:
 
     def test_bodies_of_the_largest_size(self, server):
         def post(k):
-            body = [
-                b"[" * (8 * MIB - 2),
-                b'"' + b"x" * (8 * MIB - 3) + b'"',
-                b'{"images": ["' + b"A" * (8 * MIB - 20) + b'"]}',
-            ][k % 3]
-            with httpx.Client(base_url=server.client.base_url, timeout=60) as own:
-                return own.post(
-                    "/api/predict", content=body, headers={"Content-Type": "application/json"}
-                ).status_code
+            begin, fill, end = ((b"", b"[", b""), (b'"', b"x", b'"'), (b'{"images": ["', b"A", b'"]}'))[k % 3]
+            body = begin + fill * (8 * MIB - 20) + end
+            return post_alone(server, content=body, headers={"Content-Type": "application/json"})
 
         assert set(self.at_once(24, post)) <= {413, 422, 503}
 
     def test_a_hundred_thousand_samples(self, server):
-        bodies = [
-            {"count": 100_000}, {"count": 10**400}, {"count": 100_000.0},
-            {"positions": [[0.5, 0.5]] * 100_000},
-        ]  # fmt: skip
-        for body in bodies:
+        counts = [{"count": count} for count in (100_000, 10**400, 100_000.0)]
+        for body in (*counts, {"positions": [[0.5, 0.5]] * 100_000}):
             answer = server.client.post("/api/generate", json=body)
             assert answer.status_code in (413, 422), answer.text
         images = live_server.encoded_examples()[:1] * 10_000
@@ -198,11 +195,7 @@ class TestAbuse:
         Image.new("L", (3990, 4000), 255).save(file, "PNG")  # just allowed
         body = {"picture": base64.b64encode(file.getvalue()).decode()}
 
-        def post(_):
-            with httpx.Client(base_url=server.client.base_url, timeout=60) as own:
-                return own.post("/api/predict", json=body).status_code
-
-        codes = self.at_once(8, post)
+        codes = self.at_once(8, lambda _: post_alone(server, json=body))
         assert set(codes) <= {200, 503} and 200 in codes
 
     def test_hundreds_of_slow_clients(self, server):

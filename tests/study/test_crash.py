@@ -20,16 +20,12 @@ pytestmark = pytest.mark.integration
 EPOCHS = 12
 
 
-def finished(folder):
-    """Run or resume to the end; the result."""
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole") / "run"
     crash_runs.finish(folder, EPOCHS)
     assert crash_runs.leftovers(folder) == []
     return crash_runs.result(folder)
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    return finished(tmp_path_factory.mktemp("whole") / "run")
 
 
 def checkpoints(folder):
@@ -62,7 +58,7 @@ def test_stopped_twice_and_killed_in_trainings_it_ends_equal(whole, tmp_path):
             assert process.returncode == EXIT_INTERRUPTED and "Traceback" not in output, output
             assert "interrupted" in output.splitlines()[-1]
         words = ["resume", str(folder)]
-    crash_runs.assert_equal(finished(folder), whole)
+    crash_runs.finish_equal(folder, whole, EPOCHS)
 
 
 def test_workers_that_a_killed_runner_left_behind_end_by_themselves(whole, tmp_path):
@@ -71,7 +67,7 @@ def test_workers_that_a_killed_runner_left_behind_end_by_themselves(whole, tmp_p
     wait_for_a_training(process, folder)
     process.kill()
     process.communicate()  # their end of its output closes when they end
-    crash_runs.assert_equal(finished(folder), whole)
+    crash_runs.finish_equal(folder, whole, EPOCHS)
 
 
 def test_a_second_ctrl_c_ends_all_at_once(tmp_path):

@@ -138,25 +138,19 @@ def test_a_job_whose_worker_is_killed_is_tried_again_and_then_lost(killed_events
     assert {outcome_of(end(killed_events, name)).state for name in ("DiesOnce", "Quiet")} == {TrialState.DONE}
 
 
-def test_an_exception_is_reported_with_its_traceback(events):
+def test_an_exception_is_reported_with_its_traceback_and_a_users_mistake_in_one_line(events):
     assert kinds(of(events, "Raises")) == [Started, Failed]
     reason = end(events, "Raises").reason
     assert reason.startswith("Traceback") and "nets.py" in reason
     assert reason.strip().endswith("ValueError: on purpose")
-
-
-def test_a_mistake_of_the_users_is_reported_in_one_line(events):
     failed = end(events, "Missing")
     assert isinstance(failed, Failed) and "'Missing'" in failed.reason and "\n" not in failed.reason
 
 
-def test_progress_is_reported_by_epoch(events):
+def test_done_means_whole_drafts_and_divergence_is_an_outcome(events, context):
     points = [event for event in of(events, "good") if isinstance(event, EpochEnded)]
     assert [(point.epoch, point.epochs) for point in points] == [(1, 2), (2, 2)]
     assert all(0 < point.train_loss < 5 for point in points)
-
-
-def test_done_means_whole_drafts(events):
     for name in ("good", "later"):
         done = end(events, name)
         assert done.drafts == (Draft(kind="trials", id=name),) and done.traits is None
@@ -164,13 +158,11 @@ def test_done_means_whole_drafts(events):
         assert (outcome.id, outcome.state, outcome.numerics) == (name, TrialState.DONE, NUMERICS)
         assert outcome.environment.threads == 1 and outcome.environment.members == 1
         assert (done.attempt_dir / "trials" / name / "model" / "weights.safetensors").is_file()
-
-
-def test_divergence_is_an_outcome_and_no_failure(events):
     done = end(events, "diverges")
     outcome = outcome_of(done)
     assert outcome.state is TrialState.DIVERGED and "NaN or infinite in epoch" in outcome.reason
     assert outcome.metrics is None and not (done.attempt_dir / "trials" / "diverges" / "model").exists()
+    assert len(repr(context)) < 2_000, "images travel as files, not through pipes"
 
 
 @pytest.mark.integration
@@ -256,7 +248,3 @@ def test_a_worker_that_died_idle_is_replaced_and_one_that_is_left_in_the_middle_
     assert multiprocessing.active_children() == []
     (kept,) = list_checkpoints(tmp_path.glob("*/*/checkpoints"))
     assert read_checkpoint(kept).progress.trials == ("long",), "it ended with a checkpoint, before its time"
-
-
-def test_a_context_is_small_enough_to_be_sent(context):
-    assert len(repr(context)) < 2_000, "images travel as files, not through pipes"

@@ -131,15 +131,18 @@ def leftovers(folder: Path) -> list[str]:
     return [str(path) for path in [*hidden, *folder.glob("work")]]
 
 
-def generations(folder: Path) -> int:
-    """How many finished checkpoints lie in a run."""
-    return len(list(folder.glob("work/*/*/checkpoints/*/commit.json")))
-
-
 def assert_equal(actual: dict[str, Any], expected: dict[str, Any]) -> None:
     """Compare key by key, so that a difference can be read."""
     for key in expected:
         assert actual[key] == expected[key], f"{key}: {str(actual[key])[:300]}"
+
+
+def finish_equal(folder: Path, expected: dict[str, Any], epochs: int = EPOCHS) -> str:
+    """Finish a run, which must end like another and leave nothing behind; its output."""
+    output = finish(folder, epochs)
+    assert_equal(result(folder), expected)
+    assert leftovers(folder) == []
+    return output
 
 
 def trained(folder: Path) -> int:
@@ -151,8 +154,3 @@ def groups(folder: Path) -> list[list[Path]]:
     """The finished generations of each attempt, oldest first."""
     attempts = sorted(folder.glob("work/*/*/checkpoints"))
     return [sorted(path.parent for path in attempt.glob("*/commit.json")) for attempt in attempts]
-
-
-def counts_by_group(folder: Path) -> list[int]:
-    """How many finished generations each attempt has."""
-    return [len(generations) for generations in groups(folder)]
