@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 
 import pytest
-from source_tree import PACKAGE, SOURCE, classes, functions, relative, run_python
+from source_tree import PACKAGE, ROOT, SOURCE, classes, functions, relative, run_python
 
 LAYERS = [
     {"errors", "shapes"},
@@ -39,24 +39,12 @@ MAX_UNTYPED_RECORDS = 60
 
 HEAVY = "torch matplotlib scipy sklearn pandas rich jinja2 PIL onnx onnxruntime fastapi uvicorn pooch"
 TORCH_FREE = [
-    "inklab.cli.main",
-    "inklab.data.mnist",
-    "inklab.data.quality",
-    "inklab.data.sources",
-    "inklab.export.select",
-    "inklab.networks.network",
-    "inklab.records.plan",
-    "inklab.report.page",
-    "inklab.results.comparison",
-    "inklab.results.summarize",
-    "inklab.run",
-    "inklab.statistics",
-    "inklab.study.executor",
-    "inklab.study.planner",
-    "inklab.study.runner",
-    "inklab.study.spec",
+    "inklab.cli.main", "inklab.data.mnist", "inklab.data.quality", "inklab.data.sources",
+    "inklab.export.select", "inklab.networks.network", "inklab.records.plan", "inklab.report.page",
+    "inklab.results.comparison", "inklab.results.summarize", "inklab.run", "inklab.statistics",
+    "inklab.study.executor", "inklab.study.planner", "inklab.study.runner", "inklab.study.spec",
     "inklab.training.recipe_files",
-]
+]  # fmt: skip
 """Modules that report a user's mistake before the seconds that importing torch takes."""
 
 
@@ -82,38 +70,35 @@ MODULES = [path for path in SOURCE if path != PACKAGE / "__init__.py"]
 
 
 class TestLayers:
-    @pytest.mark.parametrize("path", MODULES, ids=relative)
-    def test_imports_point_down(self, path):
-        unit = unit_of(path)
-        for other in imported_units(path.read_text(encoding="utf-8")) - {unit, "__version__"}:
-            assert other in LEVEL, f"'{other}' is in no layer"
-            assert LEVEL[other] < LEVEL[unit], f"{unit} may not import {other}"
-
-    def test_every_unit_is_in_one_layer(self):
+    def test_imports_point_down(self):
         assert {unit_of(path) for path in MODULES} == set(LEVEL)
+        for path in MODULES:
+            unit = unit_of(path)
+            for other in imported_units(path.read_text(encoding="utf-8")) - {unit, "__version__"}:
+                assert LEVEL[other] < LEVEL[unit], f"{unit} may not import {other}"
 
     @pytest.mark.parametrize(
         "code",
         [
-            "import inklab.study.planner",
-            "from inklab import study",
-            "from inklab.study import planner",
+            "import inklab.study.planner", "from inklab import study", "from inklab.study import planner",
             "def late():\n    from inklab.study.planner import plan_study",
             "import_module('inklab.study.planner')",
         ],
-    )
+    )  # fmt: skip
     def test_every_form_of_import_is_detected(self, code):
         assert imported_units(code) == {"study"}
 
 
-class TestUniqueNames:
-    def test_module_names(self):
-        names = Counter(path.stem for path in MODULES if path.stem != "__init__")
-        assert [name for name, count in names.items() if count > 1] == []
-
-    def test_class_names(self):
+class TestNames:
+    def test_those_of_modules_and_of_classes_are_unique(self):
+        modules = Counter(path.stem for path in MODULES if path.stem != "__init__")
         names = Counter(name.lstrip("_") for path in SOURCE for name in classes(path))
-        assert [name for name, count in names.items() if count > 1] == []
+        assert [name for name, count in [*modules.items(), *names.items()] if count > 1] == []
+
+    def test_folders_of_tests_are_those_of_the_package(self):
+        packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+        folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and any(path.iterdir())}
+        assert folders - {"__pycache__"} <= packages | {"support", "project", "slow", "golden"}
 
 
 class TestSizes:
@@ -125,13 +110,10 @@ class TestSizes:
         is_small_by_nature = path.stem in ("__init__", "__main__", "shapes") or REGISTERS.search(code)
         assert lines >= MIN_MODULE_LINES or is_small_by_nature, f"{lines} lines: merge it"
 
-    @pytest.mark.parametrize("path", SOURCE, ids=relative)
-    def test_functions(self, path):
-        assert {name: n for name, n in functions(path).items() if n > MAX_FUNCTION_LINES} == {}
-
-    def test_most_functions_are_short(self):
-        lengths = sorted(length for path in SOURCE for length in functions(path).values())
-        assert median(lengths) <= 10 and lengths[len(lengths) * 9 // 10] <= 35
+    def test_functions(self):
+        lengths = {name: length for path in SOURCE for name, length in functions(path).items()}
+        assert {name: length for name, length in lengths.items() if length > MAX_FUNCTION_LINES} == {}
+        assert median(lengths.values()) <= 10 and sorted(lengths.values())[len(lengths) * 9 // 10] <= 35
 
     def test_records_are_typed(self):
         pattern = re.compile(r"dict\[str, Any\]|\bJson\b")
@@ -162,12 +144,8 @@ class TestEveryModule:
     def test_nothing_is_unpickled(self, path):
         code = path.read_text(encoding="utf-8")
         assert not re.search(r"import pickle|allow_pickle=True|torch\.load\(|yaml", code)
-        builtin_calls = [
-            node.func.id
-            for node in ast.walk(ast.parse(code))
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-        ]
-        assert not {"eval", "exec"} & set(builtin_calls)
+        called = (node.func for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call))
+        assert not {"eval", "exec"} & {node.id for node in called if isinstance(node, ast.Name)}
 
 
 class TestImportCost:

@@ -7,7 +7,6 @@ tests/golden/messages.txt anew; read its difference as a user would.
 import json
 import os
 import re
-import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
@@ -71,9 +70,6 @@ def messages(actions: Mapping[str, Callable[[], object]]) -> Lines:
         yield f"{name}\n    {message(action)}"
 
 
-# ---------------------------------------------------------------- the command line
-
-
 COMMANDS = (
     "show synthetic", "status synthetic", "compare synthetic cnn mlp-64-64",
     "compare synthetic l2-sweep:l2=1e-3 l2-sweep:l2=1e-5", "compare synthetic mlp-64-64 scaled-twice",
@@ -95,9 +91,6 @@ def commands(folder: Path) -> Lines:
     for line, result in zip(lines, results, strict=True):
         output = textwrap.indent((result.out + result.err).rstrip(), "    ")
         yield f"$ inklab {line.replace(TOY, 'toy.toml')}  (exit {result.code})\n{output}"
-
-
-# ---------------------------------------------------------------- studies
 
 
 def wrong_overrides() -> Lines:
@@ -140,8 +133,6 @@ def wrong_recipes(folder: Path) -> Lines:
     })  # fmt: skip
 
 
-# ---------------------------------------------------------------- files and datasets
-
 IMAGES = np.random.default_rng(0).integers(0, 255, (24, 7, 6), dtype=np.uint8)
 LABELS = np.arange(24) % 3
 ARRAYS: dict[str, dict[str, np.ndarray]] = {
@@ -171,22 +162,18 @@ ARRAYS: dict[str, dict[str, np.ndarray]] = {
 
 def wrong_arrays(folder: Path) -> Lines:
     for name, arrays in ARRAYS.items():
-        path = folder / "a.npz"
-        np.savez(path, allow_pickle=False, **arrays)
-        try:
-            dataset = load_dataset(str(path))
-        except InklabError as error:
-            yield f"{name}\n    {type(error).__name__}: {error}"
-        else:
-            yield f"{name}\n    accepted: {len(dataset.train)} + {len(dataset.test)} images"
+        np.savez(folder / "a.npz", allow_pickle=False, **arrays)
+        yield f"{name}\n    {loaded(folder / 'a.npz')}"
 
 
-def picture_folder(folder: Path, name: str, files: Mapping[str, Image.Image | bytes]) -> str:
-    for file, content in files.items():
-        path = folder / name / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content) if isinstance(content, bytes) else content.save(path)
-    return str(folder / name)
+def loaded(path: Path) -> str:
+    """What becomes of a dataset."""
+    try:
+        dataset = load_dataset(str(path))
+    except InklabError as error:
+        return f"{type(error).__name__}: {error}"
+    note = f"; {dataset.note}" if path.is_dir() else ""
+    return f"accepted: {len(dataset.train)} + {len(dataset.test)} images{note}"
 
 
 def wrong_folders(folder: Path) -> Lines:
@@ -206,25 +193,16 @@ def wrong_folders(folder: Path) -> Lines:
         "CSV": {"train.csv": b"label,pixel0\n3,0\n"},
     }  # fmt: skip
     for name, files in cases.items():
-        path = picture_folder(folder, name, files)
-        try:
-            dataset = load_dataset(path)
-        except InklabError as error:
-            yield f"{name}\n    {type(error).__name__}: {error}"
-        else:
-            yield f"{name}\n    accepted: {len(dataset.train)} + {len(dataset.test)} images; {dataset.note}"
+        for file, content in files.items():
+            path = folder / name / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content) if isinstance(content, bytes) else content.save(path)
+        yield f"{name}\n    {loaded(folder / name)}"
 
 
 DAMAGED_JSON = (
-    "[NaN]",
-    "{",
-    "",
-    "[1, 2",
-    '["\\ud800"]',
-    "[" * 300 + "]" * 300,
-    "1" * 5000,
-    '{"a": 1, "a": 2}',
-)
+    "[NaN]", "{", "", "[1, 2", '["\\ud800"]', "[" * 300 + "]" * 300, "1" * 5000, '{"a": 1, "a": 2}',
+)  # fmt: skip
 
 
 def idx_bytes(code: int, *shape: int, body: bytes = b"") -> bytes:
@@ -248,12 +226,8 @@ def wrong_files(folder: Path) -> Lines:
     tensors = folder / "a.safetensors"
     write_arrays(tensors, {"x": np.zeros(3, np.float32)})
     valid = tensors.read_bytes()
-    contents = {
-        "cut": valid[:-2],
-        "empty": b"",
-        "long header": b"\xff" * 100,
-        "no JSON": valid[:8] + b"x" * len(valid[8:]),
-    }
+    no_json = valid[:8] + b"x" * len(valid[8:])
+    contents = {"cut": valid[:-2], "empty": b"", "long header": b"\xff" * 100, "no JSON": no_json}
     for name, content in contents.items():
         tensors.write_bytes(content)
         yield f"safetensors, {name}\n    {message(lambda: read_arrays(tensors))}"
@@ -281,8 +255,6 @@ def quality_notes() -> Lines:
     yield from check_data(dataset).notes
     yield message(lambda: split(dataset, validation=220, seed=0))
 
-
-# ---------------------------------------------------------------- networks and models
 
 NETWORKS = {
     "returns logits for 7 classes": "return self.dense(images.flatten(1))[:, :7]",
@@ -376,9 +348,6 @@ def twice() -> None:
     registry.add("median", 2)
 
 
-# ---------------------------------------------------------------- results
-
-
 def failed_run() -> SyntheticRun:
     """A run in which not everything is done."""
     run = synthetic_run()
@@ -403,32 +372,24 @@ def sentences() -> Lines:
                 yield f"    {status}" if status else "    (nothing on its status)"
 
 
-# ---------------------------------------------------------------- HTTP
-
 BODIES: tuple[tuple[str, dict[str, object]], ...] = (
-    ("predict", {}),
-    ("predict", {"images": []}),
-    ("predict", {"images": ["AAAA"]}),
-    ("predict", {"images": ["not base64!"]}),
-    ("predict", {"images": [1]}),
-    ("predict", {"images": "AAAA"}),
-    ("predict", {"images": ["AAAA"], "picture": "AAAA"}),
-    ("predict", {"picture": "AAAA"}),
-    ("predict", {"imges": ["AAAA"]}),
+    ("predict", {}), ("predict", {"images": []}), ("predict", {"images": ["AAAA"]}),
+    ("predict", {"images": ["not base64!"]}), ("predict", {"images": ["é"]}), ("predict", {"images": [1]}),
+    ("predict", {"images": "AAAA"}), ("predict", {"images": ["AAAA"], "picture": "AAAA"}),
+    ("predict", {"picture": "AAAA"}), ("predict", {"imges": ["AAAA"]}),
     ("predict", {"images": ["AAAA"], "corruption": {"strength": "much"}}),
     ("predict", {"images": ["AAAA"], "corruption": {"strength": 0.1, "seed": -1}}),
+    ("predict", {"images": ["AAAA"], "corruption": {"strength": 0.1, "seed": 1.5}}),
+    ("predict", {"images": ["<valid>"], "corruption": {"name": "my_noise.py:speckle", "strength": 0.1}}),
     ("predict", {"images": ["<valid>"], "corruption": {"name": "salt", "strength": 0.1}}),
     ("predict", {"images": ["<valid>"], "corruption": {"strength": 1.5}}),
     ("predict", {"images": ["<valid>"], "pipelines": ["../cnn"]}),
     ("predict", {"images": ["<valid>"], "pipelines": []}),
     ("predict", {"images": ["<valid>"], "pipelines": ["cn"]}),
-    ("denoise", {"images": ["<valid>"], "denoiser": "denoisr"}),
-    ("generate", {"count": 100_000}),
-    ("generate", {"sampler": "gausian"}),
-    ("generate", {"positions": [[0, 2]]}),
-    ("generate", {"positions": [[0, 0]] * 2, "neighbors_of": "AAAA"}),
-    ("generate", {"decoder": "cnn"}),
-)
+    ("denoise", {"images": ["<valid>"], "denoiser": "denoisr"}), ("generate", {"count": 100_000}),
+    ("generate", {"sampler": "gausian"}), ("generate", {"positions": [[0, 2]]}),
+    ("generate", {"positions": [[0, 0]] * 2, "neighbors_of": "AAAA"}), ("generate", {"decoder": "cnn"}),
+)  # fmt: skip
 
 
 def http_errors() -> Lines:
@@ -438,22 +399,17 @@ def http_errors() -> Lines:
         sent = {key: [valid] if value == ["<valid>"] else value for key, value in body.items()}
         response = server.client.post(f"/api/{path}", json=sent)
         yield f"POST /api/{path} {body}\n    {response.status_code}  {response.json()['error']}"
-    json_type = {"content-type": "application/json"}
+    get, post = server.client.get, partial(server.client.post, "/api/predict")
     for name, response in {
-        "POST /api/predict {": server.client.post("/api/predict", content=b"{", headers=json_type),
-        "POST /api/predict as text": server.client.post("/api/predict", content=b"{}"),
-        "GET /api/predict": server.client.get("/api/predict"),
-        "GET /api/nothing": server.client.get("/api/nothing"),
-        "GET /../plan.json": server.client.get("/%2e%2e/plan.json"),
-        "GET / for another host": server.client.get("/", headers={"host": "example.org"}),
-        "POST from another origin": server.client.post(
-            "/api/predict", json={}, headers={"origin": "https://example.org"}
-        ),
+        "POST /api/predict {": post(content=b"{", headers={"content-type": "application/json"}),
+        "POST /api/predict as text": post(content=b"{}"),
+        "GET /api/predict": get("/api/predict"),
+        "GET /api/nothing": get("/api/nothing"),
+        "GET /../plan.json": get("/%2e%2e/plan.json"),
+        "GET / for another host": get("/", headers={"host": "example.org"}),
+        "POST from another origin": post(json={}, headers={"origin": "https://example.org"}),
     }.items():
         yield f"{name}\n    {response.status_code}  {response.text.strip()}"
-
-
-# ---------------------------------------------------------------- the file
 
 
 def normalized(text: str, folders: Mapping[str, str]) -> str:
@@ -463,20 +419,14 @@ def normalized(text: str, folders: Mapping[str, str]) -> str:
     text = re.sub(r"\b\d+(\.\d+)? s\b", "N s", text)
     text = re.sub(r"0x[0-9a-f]+", "0x...", text)
     text = re.sub(r"\b[0-9a-f]{64}\b", "<sha256>", text)
-    text = re.sub(r"trials/[0-9a-f]{12}\b", "trials/<id>", text)
-    return text
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("messages")
-    write_files(folder)
-    return folder
+    return re.sub(r"trials/[0-9a-f]{12}\b", "trials/<id>", text)
 
 
 @pytest.fixture
-def catalog(folder, monkeypatch) -> str:
+def catalog(tmp_path, monkeypatch) -> str:
     """Every section under its title."""
+    folder = tmp_path
+    write_files(folder)
     monkeypatch.chdir(folder)
     monkeypatch.setenv("INKLAB_OFFLINE", "1")
     monkeypatch.setenv("INKLAB_RUNS_DIR", str(folder / "no runs"))
@@ -484,24 +434,16 @@ def catalog(folder, monkeypatch) -> str:
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
     monkeypatch.setenv("COLUMNS", str(WIDTH))
     scratch = folder / "scratch"
-    shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
     sections: dict[str, Lines] = {
-        "Commands": commands(folder),
-        "Mistakes in overrides": wrong_overrides(),
-        "Mistakes in study files": wrong_studies(scratch),
-        "Mistakes that planning notices": wrong_plans(),
-        "Mistakes in recipes": wrong_recipes(scratch),
-        "Arrays that are no dataset": wrong_arrays(scratch),
-        "Folders that are no dataset": wrong_folders(scratch),
-        "Damaged files": wrong_files(scratch),
-        "Notes on a dataset": quality_notes(),
-        "Networks that cannot be trained": wrong_networks(scratch),
-        "Choices in a run": wrong_choices(scratch),
-        "Records that do not agree": wrong_records(scratch),
-        "Sentences on results": sentences(),
-        "Errors of the API": http_errors(),
-    }
+        "Commands": commands(folder), "Mistakes in overrides": wrong_overrides(),
+        "Mistakes in study files": wrong_studies(scratch), "Mistakes that planning notices": wrong_plans(),
+        "Mistakes in recipes": wrong_recipes(scratch), "Arrays that are no dataset": wrong_arrays(scratch),
+        "Folders that are no dataset": wrong_folders(scratch), "Damaged files": wrong_files(scratch),
+        "Notes on a dataset": quality_notes(), "Networks that cannot be trained": wrong_networks(scratch),
+        "Choices in a run": wrong_choices(scratch), "Records that do not agree": wrong_records(scratch),
+        "Sentences on results": sentences(), "Errors of the API": http_errors(),
+    }  # fmt: skip
     text = "\n".join(f"==== {title}\n\n" + "\n".join(lines) + "\n" for title, lines in sections.items())
     folders = {str(scratch): "<scratch>", str(folder): "<folder>", str(toy_run.home()): "<toy>"}
     return normalized(text, folders)

@@ -1,25 +1,14 @@
 """The tables of the README and of docs/results: current, and with the numbers of the results."""
 
-import importlib.util
-import sys
-from pathlib import Path
 from types import ModuleType
 
 import pytest
+from source_tree import load_script
 from synthetic_run import synthetic_run
 
 from inklab.records.results import Results
 
-ROOT = Path(__file__).resolve().parents[2]
 MAX_LINE = 160
-
-
-def load_script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"scripts_{name}", ROOT / "scripts" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +20,10 @@ def rows(table: str) -> dict[str, str]:
     return {line.split("|")[1].strip(): line for line in table.splitlines() if line.startswith("| `")}
 
 
-def test_the_tables_are_current(script):
+def test_the_tables_and_the_schema_are_current(script):
     for path, page in script.render_pages().items():
         assert path.read_text(encoding="utf-8") == page, "run scripts/build_readme_tables.py"
         assert max(map(len, page.splitlines())) <= MAX_LINE
-
-
-def test_the_schema_is_current():
     assert load_script("build_results_schema").main(["--check"]) == 0
 
 
@@ -82,5 +68,5 @@ def test_a_table_goes_between_its_markers_and_nowhere_else(script):
     filled = script.fill_page(page, "speed", "| new |")
     assert filled.startswith(before) and filled.endswith(after) and "| new |" in filled
     assert script.fill_page(filled, "speed", "| new |") == filled
-    with pytest.raises(ValueError, match="markers"):
+    with pytest.raises(ValueError):
         script.fill_page("no markers", "speed", "| new |")

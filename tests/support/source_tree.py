@@ -1,10 +1,12 @@
 """The project's source files, and what is defined in them."""
 
 import ast
+import importlib.util
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import inklab
 
@@ -16,12 +18,10 @@ PYTHON = sorted([*SOURCE, *(path for folder in OTHER for path in (ROOT / folder)
 
 
 def relative(path: Path) -> str:
-    """A path below the package, else below the project."""
     return str(path.relative_to(PACKAGE if path.is_relative_to(PACKAGE) else ROOT))
 
 
 def classes(path: Path) -> list[str]:
-    """Names of all classes that a file defines."""
     nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
     return [node.name for node in nodes if isinstance(node, ast.ClassDef)]
 
@@ -57,6 +57,15 @@ def identifiers(code: str) -> dict[str, int]:
 
 
 def run_python(code: str) -> str:
-    """What a fresh interpreter prints."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("COV_")}
     return subprocess.check_output([sys.executable, "-c", code], text=True, env=environment).strip()
+
+
+def load_script(name: str) -> ModuleType:
+    """A program in scripts/ as a module."""
+    spec = importlib.util.spec_from_file_location(f"scripts_{name}", ROOT / "scripts" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
