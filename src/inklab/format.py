@@ -23,7 +23,20 @@ NOT_AVAILABLE = "\u2014"
 MAX_GROUPED = 1e15
 """Larger numbers are written with an exponent."""
 
+CONTROL_CHARACTERS = dict.fromkeys({*range(32), *range(127, 160), *range(0xD800, 0xE000)} - {9, 10}, "\ufffd")
+"""Control characters that terminals interpret, and halves of characters."""
+
 Key = TypeVar("Key", bound=str)
+
+
+def printable(text: str) -> str:
+    r"""Text that a terminal shows as it is, whatever names in files from elsewhere contain.
+
+    Example:
+        >>> printable("cat\x1b[2J")
+        'cat\ufffd[2J'
+    """
+    return text.translate(CONTROL_CHARACTERS)
 
 
 def typeset(text: str) -> str:

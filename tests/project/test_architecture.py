@@ -23,7 +23,7 @@ LAYERS = [
     {"training"},
     {"results"},
     {"study"},
-    {"run"},
+    {"run", "progress"},
     {"web"},
     {"report", "export"},
     {"serve"},

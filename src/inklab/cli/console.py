@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from inklab.errors import DataError, RunError, nearest_name
+from inklab.format import printable
 
 if TYPE_CHECKING:
     from inklab.run import Run
@@ -48,19 +49,15 @@ TrustCode = Annotated[
     ),
 ]
 
-CONTROL_CHARACTERS = dict.fromkeys({*range(32), *range(127, 160), *range(0xD800, 0xE000)} - {9, 10}, "\ufffd")
-"""Control characters that terminals interpret, and halves of characters. They are replaced in output, since
-names in files from elsewhere may contain them."""
-
 
 def echo(text: str = "") -> None:
     """Print a result on stdout."""
-    print(text.translate(CONTROL_CHARACTERS))
+    print(printable(text))
 
 
 def info(text: str) -> None:
     """Print progress or a note on stderr."""
-    print(text.translate(CONTROL_CHARACTERS), file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 def echo_json(value: object) -> None:

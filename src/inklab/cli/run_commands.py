@@ -280,7 +280,7 @@ def _run_study(
 
 
 def _run_with_progress(runner: "StudyRunner", path: Path) -> "Results":
-    from inklab.cli.progress_display import progress_display
+    from inklab.progress import progress_display
     from inklab.study.monitor import StatusFile
 
     try:
@@ -313,8 +313,8 @@ def _all_done(results: "Results") -> bool:
 
 
 def _print_plan(plan: "Plan", cost: "Cost", path: Path, as_json: bool) -> None:
-    from inklab.cli.progress_display import describe_cost
     from inklab.format import format_duration
+    from inklab.progress import describe_cost
     from inklab.study.resources import describe_execution
 
     if as_json:
