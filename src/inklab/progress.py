@@ -1,6 +1,7 @@
 """Progress of a run: bars on a terminal, an updating display in a notebook, a line for each job elsewhere."""
 
 import html
+import importlib
 import sys
 import time
 from typing import Any
@@ -132,14 +133,12 @@ class NotebookProgress(ProgressDisplay):
     """One display in a notebook, updated at most twice a second: a bar, the jobs that run, and notes."""
 
     def __enter__(self) -> "NotebookProgress":
-        from IPython.display import display
-
         super().__enter__()
         self._notes: list[str] = []
         self._jobs: dict[str, tuple[str, EpochEnded | None]] = {}
         self._n = self._completed = 0
         self._drawn_at = 0.0
-        self._handle: Any = display(self._html(), display_id=True)
+        self._handle = _ipython_display().display(self._html(), display_id=True)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -177,9 +176,7 @@ class NotebookProgress(ProgressDisplay):
             self._drawn_at = time.monotonic()
             self._handle.update(self._html())
 
-    def _html(self) -> Any:  # IPython.display.HTML: IPython is not a dependency
-        from IPython.display import HTML
-
+    def _html(self) -> Any:
         elapsed = format_duration(time.monotonic() - self._started_at)
         value = f'value="{self._completed}" max="{max(self._n, 1)}"' if self._notes else ""
         lines = [
@@ -189,7 +186,7 @@ class NotebookProgress(ProgressDisplay):
         for label, epoch in self._jobs.values():
             lines.append(html.escape(f"{label}: {_describe_epoch(epoch)}" if epoch else label))
         lines += [f"<small>{html.escape(printable(note))}</small>" for note in self._notes]
-        return HTML('<div style="line-height: 1.5">' + "<br>".join(lines) + "</div>")
+        return _ipython_display().HTML('<div style="line-height: 1.5">' + "<br>".join(lines) + "</div>")
 
 
 def progress_display(show: bool | None = None) -> ProgressDisplay:
@@ -210,6 +207,11 @@ def is_notebook() -> bool:
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
     return shell is not None and hasattr(shell, "kernel")
+
+
+def _ipython_display() -> Any:
+    """`IPython.display`, which has no types; only a notebook calls this."""
+    return importlib.import_module("IPython.display")
 
 
 def describe_cost(cost: Cost) -> str:
