@@ -26,7 +26,7 @@ from inklab.format import (
     join_words,
     pluralize,
     typeset,
-)  # fmt: skip
+)
 from inklab.metrics import METRICS
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False, min_value=-1e100, max_value=1e100)

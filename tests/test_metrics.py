@@ -11,7 +11,7 @@ from inklab.metrics import (
     TABLE_METRICS,
     TASK_METRICS,
     get_metric,
-)  # fmt: skip
+)
 
 NAMES = [*METRICS, *(f"{split}_{key}" for split in ("train", "validation", "test") for key in METRICS)]
 

@@ -52,16 +52,10 @@ def trained_model(
 ) -> TrainedModel:
     config = trial_config(network, precision, normalize=normalize, objective=OBJECTIVES[task])
     net = train_one(config, data, stacked=network.name == "mlp").net
-    return TrainedModel(
-        net,
-        network,
-        SHAPE,
-        data.labels,
-        task,
-        PREPROCESSING,
-        Provenance(replicate=0),
-        {"test_accuracy": 0.1 + 0.2},
-    )
+    return TrainedModel.of(
+        net, network, task, data.labels, PREPROCESSING,
+        provenance=Provenance(replicate=0), metrics={"test_accuracy": 0.1 + 0.2},
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -112,22 +106,24 @@ def test_a_loaded_model_computes_what_was_saved(network, task, precision, data, 
     loaded = TrainedModel.load(tmp_path)
     images = data.test.images(torch.arange(20))
     with torch.inference_mode():
-        for some in (images, images[:1]):
-            assert torch.equal(loaded.net(some), model.net(some))
+        for batch in (images, images[:1]):
+            assert torch.equal(loaded.net(batch), model.net(batch))
     assert torch.equal(loaded.logits(images), model.logits(images))
     assert not loaded.net.training
     assert {value.dtype for value in loaded.net.state_dict().values()} == {torch.float32}
-    assert digest == sha256_of((tmp_path / WEIGHTS).read_bytes()) == sha256_of(loaded.weights)
+    assert digest == sha256_of((tmp_path / WEIGHTS).read_bytes()) == loaded.manifest.weights_sha256
 
 
 def test_everything_else_is_loaded_too_and_saved_again_as_the_same_bytes(saved, data, tmp_path):
     loaded = TrainedModel.load(saved)
-    assert (loaded.network, loaded.shape, loaded.labels, loaded.task) == (
+    assert (loaded.manifest.network, loaded.shape, loaded.labels, loaded.task) == (
         SMALL_MLP, SHAPE, data.labels, "classification",
     )  # fmt: skip
-    assert (loaded.preprocessing, loaded.provenance) == (PREPROCESSING, Provenance(replicate=0))
-    assert loaded.metrics == {"test_accuracy": 0.1 + 0.2} and loaded.name == "mlp"
-    assert loaded.normalize == NormalizeConfig(mean=float(np.float32(0.2)), std=float(np.float32(0.4)))
+    assert (loaded.preprocessing, loaded.manifest.provenance) == (PREPROCESSING, Provenance(replicate=0))
+    assert loaded.manifest.metrics == {"test_accuracy": 0.1 + 0.2} and loaded.name == "mlp"
+    assert loaded.manifest.normalize == NormalizeConfig(
+        mean=float(np.float32(0.2)), std=float(np.float32(0.4))
+    )
     loaded.save(tmp_path)
     for name in (MANIFEST, WEIGHTS):
         assert (tmp_path / name).read_bytes() == (saved / name).read_bytes()
@@ -155,7 +151,7 @@ def test_a_denoiser_gives_images_a_classifier_does_not_and_the_shape_must_fit(sa
     loaded = TrainedModel.load(saved)
     with pytest.raises(ModelMismatchError):
         loaded.denoise(images)
-    wrong = TrainedModel(loaded.net, loaded.network, SHAPE, ("a", "b"), "classification", PREPROCESSING)
+    wrong = TrainedModel(loaded.net, loaded.manifest.model_copy(update={"labels": ("a", "b")}))
     with pytest.raises(ModelMismatchError):
         wrong.logits(images)
 
@@ -204,7 +200,7 @@ WRONG_VALUES: dict[str, Any] = {
     ],
     "labels": ["0123456789", [], list(range(10)), None, [str(k) for k in range(200_000)]],
     "task": ["pixels", 1, None, ["classification"]],
-    "normalize": [[0, 1], None, {"mean": 0.0, "std": 0.0}, {"mean": 0.0, "std": 1.0}, {"mean": "0", "std": 1}],
+    "normalize": [[0, 1], None, {"mean": 0, "std": 0}, {"mean": 0.0, "std": 1.0}, {"mean": "0", "std": 1}],
     "preprocessing": [[], None, {"height": -3}],
     "provenance": ["me", None, [[]]],
     "metrics": [[], None, {"test_loss": 10**400}, {"test_loss": "0"}],
@@ -232,7 +228,7 @@ def test_a_missing_key_is_named(key, folder):
 
 def test_the_shape_is_that_of_the_preprocessing_and_a_metric_may_be_a_whole_number(folder):
     edit(folder, metrics={"test_loss": 0})  # other JSON writers leave out the point
-    assert TrainedModel.load(folder).metrics == {"test_loss": 0.0}
+    assert TrainedModel.load(folder).manifest.metrics == {"test_loss": 0.0}
     edit(folder, preprocessing=Preprocessing().to_json())
     assert "(1, 28, 28)" in str(assert_refused(folder, CorruptFileError))
 

@@ -23,7 +23,7 @@ from inklab.records.outcomes import (
     count_states,
     failed_evaluation,
     read_evaluation_outcome,
-)  # fmt: skip
+)
 from inklab.records.plan import Plan
 from inklab.records.recipe import CorruptionConfig, Recipe
 from inklab.records.results import Results, results_schema
@@ -302,9 +302,13 @@ def test_an_evaluation_is_the_planned_one(plan, tmp_path):
     RATES.write(path)
     assert read_evaluation_outcome(path, planned, 4) == RATES
     other, sampled = plan.evaluations["robustness-denoiser-cnn-0"], plan.evaluations["generation-binary"]
-    for asked, n_classes, named in ((planned, 10, "10"), (other, 4, other.id), (sampled, 4, "generation")):
+    for evaluation, n_classes, named in (
+        (planned, 10, "10"),
+        (other, 4, other.id),
+        (sampled, 4, "generation"),
+    ):
         with pytest.raises(CorruptFileError, match=named):
-            read_evaluation_outcome(path, asked, n_classes)
+            read_evaluation_outcome(path, evaluation, n_classes)
     with pytest.raises(ConfigError):
         RobustnessOutcome.parse({**RATES.to_json(), "recall": [1.0]})
     with pytest.raises(ConfigError, match="confident_share"):

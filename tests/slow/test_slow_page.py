@@ -32,7 +32,7 @@ from page_visits import (
     stage,
     summary,
     touch,
-)  # fmt: skip
+)
 
 from inklab.errors import InklabError
 

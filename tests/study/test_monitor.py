@@ -163,8 +163,8 @@ class TestProgress:
         assert all(len(curve.epoch) == len(curve.validation_accuracy) == 4 for curve in curves)
         assert [curve.setting["l2"] for curve in curves[:3]] == [0.0, 1e-3, 1e-1]
         progress = RunMonitor(RunDirectory(toy_run.finished()), max_curves=4).poll()
-        some = [curve.replicate for curve in progress.curves if curve.experiment == "sweep"]
-        assert some == [0, 0, 0, 1], "of a large experiment there are some"
+        replicates = [curve.replicate for curve in progress.curves if curve.experiment == "sweep"]
+        assert replicates == [0, 0, 0, 1], "of a large experiment there are some"
 
     def test_of_one_that_runs(self, tmp_path, cnn):
         path, job = unfinished(tmp_path / "run", *cnn), training(*cnn, experiment="cnn")

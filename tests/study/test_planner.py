@@ -116,7 +116,7 @@ class TestIds:
     VALIDATION_OF_499 = SplitCounts(train=(5500,) * 10, validation=(499,) * 10, test=(1000,) * 10)
 
     @pytest.mark.parametrize(
-        ("overrides", "given", "stay"),
+        ("overrides", "changes", "stay"),
         [
             (["seed=1"], {}, False),
             ([], {"data": data(sha256="e" * 64)}, False),
@@ -135,8 +135,8 @@ class TestIds:
             ([], {"data": data(dataset="/here", note="look", mean=0.5, std=0.5)}, True),
         ],
     )
-    def test_what_moves_a_number_changes_every_id_and_nothing_else_any(self, overrides, given, stay):
-        before, after = set(plan_digits().ids), set(plan_digits(*overrides, **given).ids)
+    def test_what_moves_a_number_changes_every_id_and_nothing_else_any(self, overrides, changes, stay):
+        before, after = set(plan_digits().ids), set(plan_digits(*overrides, **changes).ids)
         assert before == after if stay else not before & after
 
     def test_normalizing_by_the_data_set_takes_its_mean_and_std_into_the_id(self):

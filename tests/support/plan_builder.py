@@ -7,32 +7,19 @@ from inklab.study.planner import distinct_configs, plan_study
 from inklab.study.spec import StudySpec
 
 MNIST = DataInfo(
-    dataset="mnist",
-    sha256="f" * 64,
-    shape=(1, 28, 28),
-    labels=tuple("0123456789"),
+    dataset="mnist", sha256="f" * 64, shape=(1, 28, 28), labels=tuple("0123456789"), mean=0.13, std=0.31,
     counts=SplitCounts(train=(5500,) * 10, validation=(500,) * 10, test=(1000,) * 10),
-    mean=0.13,
-    std=0.31,
     preprocessing=Preprocessing(),
-)
+)  # fmt: skip
 EXECUTION = ExecutionConfig(precision="bf16")
 NET = {"network": "mlp", "recipe": {"base": "sgd", "epochs": 2}, "replicates": 2}
 
 
 def networks_of(spec, data=MNIST, execution=EXECUTION, **changes) -> dict[str, NetworkTraits]:
     """What preflight checks would find of small networks, of which all but the cnn can be stacked."""
+    usual = {"vmappable": True, "uses_global_rng": False, "parameters": 1_000, "macs": 1_000_000}
     return {
-        key: NetworkTraits(
-            **{
-                "vmappable": True,
-                "has_convolutions": config.network.name == "cnn",
-                "uses_global_rng": False,
-                "parameters": 1_000,
-                "macs": 1_000_000,
-                **changes,
-            }
-        )
+        key: NetworkTraits(**{**usual, "has_convolutions": config.network.name == "cnn", **changes})
         for key, config in distinct_configs(spec, data, execution).items()
     }
 

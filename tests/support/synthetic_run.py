@@ -59,19 +59,10 @@ ENVIRONMENT = Environment(
     cpu="a processor", cores=2, threads=1,
 )  # fmt: skip
 DATA = DataInfo(
-    dataset="mnist",
-    sha256="a" * 64,
-    shape=(1, 28, 28),
-    labels=tuple(str(k) for k in range(CLASSES)),
-    counts=SplitCounts(
-        train=(55_000 // CLASSES,) * CLASSES,
-        validation=(5_000 // CLASSES,) * CLASSES,
-        test=(10_000 // CLASSES,) * CLASSES,
-    ),
-    mean=0.1307,
-    std=0.3081,
-    preprocessing=Preprocessing(),
-)
+    dataset="mnist", sha256="a" * 64, shape=(1, 28, 28), labels=tuple(str(k) for k in range(CLASSES)),
+    counts=SplitCounts(train=(13_750,) * CLASSES, validation=(1_250,) * CLASSES, test=(2_500,) * CLASSES),
+    mean=0.1307, std=0.3081, preprocessing=Preprocessing(),
+)  # fmt: skip
 
 
 @dataclass
@@ -260,14 +251,11 @@ class _Builder:
             for k, trial in enumerate(trials):
                 mean = level + gain + luck[k] + rng.normal(0, 0.0002)
                 self.outcomes[trial] = outcome_of(trial, config, k, _metrics(mean, task))
+        grid = ("l2",) if l2_gains else ()
         self.experiments.append(
             TrainingPlan(
-                **_heading(name),
-                task=task,
-                grid=("l2",) if l2_gains else (),
-                settings=tuple(settings),
-                references=references,
-            )  # fmt: skip
+                **_heading(name), task=task, grid=grid, settings=tuple(settings), references=references
+            )
         )
 
     def evaluate_robustness(self, replicates: int, images: int) -> None:
@@ -278,8 +266,7 @@ class _Builder:
                 trials = [f"denoiser-0-{k}"] * ("denoiser" in pipeline) + [f"cnn-0-{k}"]
                 evaluation = RobustnessEvaluation(
                     id=robustness_id(pipeline, k), pipeline=Pipeline(pipeline), corruption="salt_and_pepper",
-                    strengths=STRENGTHS, images=images, replicate=k,
-                    depends_on=tuple(trials),
+                    strengths=STRENGTHS, images=images, replicate=k, depends_on=tuple(trials),
                 )  # fmt: skip
                 planned.append(evaluation)
                 rng = np.random.default_rng(k)  # the same images are hard for every pipeline
@@ -288,16 +275,11 @@ class _Builder:
                 self._store_robustness(evaluation, labels, is_right)
         self.experiments.append(
             RobustnessPlan(
-                **_heading("robustness"),
-                corruption="salt_and_pepper",
-                strengths=STRENGTHS,
-                images=images,
-                confusion_at=(0.0, 0.2),
-                pipelines=tuple(Pipeline(name) for name in PIPELINES),
-                baseline=Pipeline("cnn"),
-                evaluations=tuple(planned),
-            )  # fmt: skip
-        )
+                **_heading("robustness"), corruption="salt_and_pepper", strengths=STRENGTHS, images=images,
+                confusion_at=(0.0, 0.2), pipelines=tuple(Pipeline(name) for name in PIPELINES),
+                baseline=Pipeline("cnn"), evaluations=tuple(planned),
+            )
+        )  # fmt: skip
 
     def _store_robustness(
         self, evaluation: RobustnessEvaluation, labels: np.ndarray, is_right: np.ndarray
@@ -311,12 +293,8 @@ class _Builder:
         self.evaluations[evaluation.id] = robustness_outcome(evaluation, labels, is_right, CLASSES, 1.0)
 
     def evaluate_generation(self) -> None:
-        shared: dict[str, Any] = {
-            "samples": 10_000,
-            "mixture_components": 5,
-            "max_fit_images": 1000,
-            "nn_images": 10,
-        }
+        shared: dict[str, Any] = {"samples": 10_000, "mixture_components": 5}
+        shared |= {"max_fit_images": 1000, "nn_images": 10}
         planned = [
             GenerationEvaluation(
                 id=f"generation-{name}", sampler=name, replicate=0,
@@ -339,14 +317,10 @@ class _Builder:
             )  # fmt: skip
         self.experiments.append(
             GenerationPlan(
-                **_heading("generation"),
-                decoder="denoiser",
-                classifier="cnn",
-                samplers=tuple(SAMPLERS),
-                evaluations=tuple(planned),
-                **shared,
-            )  # fmt: skip
-        )
+                **_heading("generation"), decoder="denoiser", classifier="cnn", samplers=tuple(SAMPLERS),
+                evaluations=tuple(planned), **shared,
+            )
+        )  # fmt: skip
 
 
 def robustness_id(pipeline: str, replicate: int) -> str:
