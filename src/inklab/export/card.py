@@ -38,15 +38,7 @@ Row = tuple[str, ...]
 
 
 def write_export(exported: ExportedModel, selection: Selection, file: Path) -> Path:
-    """Write the file and then its card, each whole or not at all.
-
-    Args:
-        exported: what is written.
-        selection: what it was made from.
-        file: ending in .onnx.
-
-    Returns:
-        The card's path.
+    """Write the file and then its card, each whole or not at all, and return the card's path.
 
     Raises:
         ConfigError: as `check_output`.
@@ -59,13 +51,7 @@ def write_export(exported: ExportedModel, selection: Selection, file: Path) -> P
 
 
 def model_card(exported: ExportedModel, selection: Selection, file: Path) -> str:
-    """The card, as Markdown.
-
-    Args:
-        exported: what was exported.
-        selection: what it was made from; its run tells how it was trained and how good it is.
-        file: where the ONNX file is.
-    """
+    """The card, as Markdown; the run of the selection tells how it was trained and how good it is."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     graph, run = exported.graph, selection.run

@@ -37,13 +37,7 @@ N_TRACED = 3
 
 @dataclass(frozen=True)
 class ExportedModel:
-    """A file that computes the same as what it was made from.
-
-    Attributes:
-        graph: what it was made from.
-        raw: the file's bytes; `Session(raw)` runs them.
-        parity: how near it comes to the original.
-    """
+    """A file that computes the same as the graph it was made from; `Session(raw)` runs its bytes."""
 
     graph: Exportable
     raw: bytes
@@ -56,11 +50,7 @@ class ExportedModel:
 
 
 def export_model(graph: Exportable, images: UInt8[np.ndarray, "n c h w"] | None = None) -> ExportedModel:
-    """Convert a network, compare it with the original, and add metadata.
-
-    Args:
-        graph: what to export.
-        images: real images to compare on beside the extreme ones, if there are any at hand.
+    """Convert a network, compare it with the original, also on real images if any are at hand; add metadata.
 
     Raises:
         InklabError: onnx, onnxscript or onnxruntime is not installed.
@@ -77,9 +67,6 @@ def to_onnx(graph: Exportable) -> bytes:
 
     The same network gives the same bytes. It takes about a second, a third of which torch spends on reading
     its own table of operators.
-
-    Args:
-        graph: what to convert.
 
     Raises:
         InklabError: onnx or onnxscript is not installed.

@@ -108,7 +108,7 @@ def compare_outputs(
     Args:
         graph: the original.
         infer: runs the converted graph, such as a `Session`.
-        images: real images, if there are any at hand.
+        images: real images, if any are at hand.
 
     Raises:
         ModelMismatchError: an output differs by more than `TOLERANCE`, has another shape or is no number, or

@@ -71,14 +71,7 @@ class DenseLayer:
 
 @dataclass(frozen=True)
 class DenseNetwork:
-    """A network with dense layers only.
-
-    Attributes:
-        mean: subtracted from the pixels.
-        std: divisor of the pixels.
-        layers: in their order.
-        manifest: manifest of the trained model.
-    """
+    """A network with dense layers only; `mean` is subtracted from the pixels, `std` divides them."""
 
     mean: float
     std: float
@@ -113,11 +106,7 @@ def _activate(sums: np.ndarray, activation: Activation) -> np.ndarray:
 
 
 def read_dense(directory: Path, *, max_bytes: int) -> DenseNetwork:
-    """The network of a trained model, if all its layers are dense.
-
-    Args:
-        directory: directory of the trained model.
-        max_bytes: of weights that are read.
+    """The network of a trained model in a directory, if all its layers are dense.
 
     Raises:
         OSError: there is no trained model.
@@ -183,12 +172,9 @@ class PadSection:
 
     Attributes:
         subject: what one draws, such as "digit".
-        labels: name of each class.
-        classifier: network that predicts the class.
-        denoiser: in front of it; None if there is none.
+        denoiser: in front of the classifier; None if there is none.
         detects_ood: whether drawings unlike the training images are recognized.
         data: networks and examples, as JSON.
-        script: script that runs in the page.
         sha256: SHA-256 of the script, as a content security policy names it.
     """
 
@@ -300,10 +286,6 @@ def ood_threshold(denoiser: DenseNetwork, pixels: UInt8[np.ndarray, "n 1 h w"]) 
     test digits are above it, 70% of random scribbles, and 57% of triangles, stars, hearts and the like. The
     classifier's largest probability or its energy would detect only 4 to 12% of the scribbles at as few false
     alarms, because it is confident about nonsense.
-
-    Args:
-        denoiser: network that reconstructs.
-        pixels: the run's samples, training images.
 
     Returns:
         A sum of squares in [0, pixels per image]; None for fewer than `MIN_SAMPLES` samples.

@@ -206,12 +206,9 @@ def build_report(run: Run, figures: Figures | None = None, *, has_pad: bool = Tr
     text of a study or an outcome is escaped.
 
     Args:
-        run: the run; what it lacks is left out, or named as missing.
+        run: what it lacks is left out, or named as missing.
         figures: those already drawn, so as not to draw them twice.
         has_pad: whether the drawing pad is part of the page, if the run has a network for it.
-
-    Returns:
-        The complete page, to be written as UTF-8.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 

@@ -20,11 +20,9 @@ UINT8, INTEGER, FLOAT = "uint8", "iu", "f"
 
 
 class ArraySpec(NamedTuple):
-    """What an array must be.
+    """What an array must be: "uint8" or NumPy's letters for kinds of types, and the sides of its shape.
 
-    Attributes:
-        dtype: "uint8", or NumPy's letters for kinds of types.
-        sides: of its shape; a letter stands for one number within a file.
+    A letter stands for one number within a file.
     """
 
     dtype: str
@@ -53,7 +51,10 @@ ARRAY_SPECS: dict[str, dict[str, ArraySpec]] = {
 
 
 class StoredArrays:
-    """The arrays of a run directory's trials and evaluations, each checked against the plan."""
+    """The arrays of a run directory's trials and evaluations, each checked against the plan.
+
+    Every method raises `CorruptFileError` if they are damaged, or not what is stored there.
+    """
 
     def __init__(self, path: Path, plan: Plan) -> None:
         self._path = path
@@ -61,22 +62,14 @@ class StoredArrays:
         self._sizes = {**dict(zip("chw", plan.data.shape, strict=True)), "k": plan.data.n_classes}
 
     def __call__(self, id: str) -> Arrays:
-        """The arrays of an evaluation or a trial; empty if there are none.
-
-        Raises:
-            CorruptFileError: they are damaged, or not what is stored there.
-        """
+        """The arrays of an evaluation or a trial; empty if there are none."""
         if id in self._evaluations:
             return self._read_evaluation(self._evaluations[id])
         predictions = self._read(f"trials/{id}/predictions", "predictions", self._sizes)
         return predictions | self._read(f"trials/{id}/examples", "examples", self._sizes)
 
     def finished(self, evaluation: str) -> Arrays:
-        """The arrays of an evaluation that is done.
-
-        Raises:
-            CorruptFileError: they are missing, damaged, or not what is stored there.
-        """
+        """The arrays of an evaluation that is done, which must be there."""
         arrays = self(evaluation)
         if not arrays:
             directory = self._path / "evaluations" / evaluation
@@ -86,11 +79,7 @@ class StoredArrays:
         return arrays
 
     def samples(self) -> Arrays:
-        """Some training images of each class; empty if there are none.
-
-        Raises:
-            CorruptFileError: they are damaged, or not what is stored there.
-        """
+        """Some training images of each class; empty if there are none."""
         return self._read("samples", "samples", self._sizes)
 
     def _read_evaluation(self, evaluation: RobustnessEvaluation | GenerationEvaluation) -> Arrays:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from inklab.errors import ConfigError
-from inklab.format import format_outcomes
+from inklab.format import capitalize, format_outcomes
 from inklab.metrics import REPORTED_METRIC, SELECTION_METRIC, TASK_METRICS, Task, get_metric
 from inklab.records.estimates import Difference
 from inklab.records.outcomes import StateCounts, TrialOutcome, count_outcomes
@@ -19,7 +19,6 @@ class Comparison(Record):
     Attributes:
         a: an experiment, such as "cnn", or one of its settings, such as "l2-sweep:l2=1e-5".
         b: what it is compared with.
-        task: of both.
         outcomes: trials by state, of both.
         replicates: that are done in both.
         differences: a - b by metric, those on the test set first.
@@ -56,18 +55,12 @@ class Comparison(Record):
             winner, other = (self.a, self.b) if better == "a" else (self.b, self.a)
             return f"{winner} has a significantly better {label} than {other}; {change}."
         if difference.p is None:
-            return f"{label[:1].upper()}{label[1:]}, {change}; too few pairs to test, add replicates."
+            return f"{capitalize(label)}, {change}; too few pairs to test, add replicates."
         return f"No significant difference in {label}; {change}."
 
 
 def compare(plan: Plan, outcomes: Mapping[str, TrialOutcome], a: str, b: str) -> Comparison:
-    """How much one setting differs from another, in pairs of equal replicates.
-
-    Args:
-        plan: of the run.
-        outcomes: of trials by id, as far as they are there.
-        a: an experiment, such as "cnn", or one of its settings, such as "l2-sweep:l2=1e-5".
-        b: what to compare it with.
+    """How much setting `a` differs from `b`, in pairs of equal replicates.
 
     Raises:
         UnknownNameError: there is no such experiment or setting.

@@ -58,13 +58,10 @@ def findings(results: Results, plan: Plan) -> tuple[str, ...]:
     Returns:
         `NAME: QUESTION ANSWER`, in the order of the plan. The answer is short; `sentence` has the whole one.
     """
-    answers = [
-        (experiment, _join(_describe(experiment, results, brief=True))) for experiment in plan.experiments
-    ]
     lines = [
         f"{experiment.name}: {_join([experiment.question.strip(), answer])}"
-        for experiment, answer in answers
-        if answer
+        for experiment in plan.experiments
+        if (answer := _join(_describe(experiment, results, brief=True)))
     ]
     return (*lines, READING_NOTE)
 
@@ -220,7 +217,7 @@ class Leaders(NamedTuple):
     """Which pipeline has the highest mean recall at which strengths.
 
     Attributes:
-        sole: pipeline to the strengths at which it has the highest mean, and no other has it too.
+        sole: pipeline to the strengths at which it alone has the highest mean.
         tied: strengths at which several have it.
         chance: strengths at which the interval of the highest reaches down to 1 / classes, what guessing has.
     """
@@ -362,9 +359,8 @@ def _describe_generation(entry: GenerationResults) -> list[str]:
 
 def _confident_samples(entry: GenerationResults) -> list[str]:
     """The samplers, the best first; only that one with its interval."""
-    shares = {
-        name: sampler.confident_share for name, sampler in entry.samplers.items() if sampler.confident_share.n
-    }
+    samplers = entry.samplers.items()
+    shares = {name: sampler.confident_share for name, sampler in samplers if sampler.confident_share.n}
     if not shares:
         return []
     first, *others = sorted(shares, key=lambda name: -_mean(shares[name]))
@@ -376,12 +372,8 @@ def _confident_samples(entry: GenerationResults) -> list[str]:
 def _confident_real_images(entry: GenerationResults) -> list[str]:
     images = pluralize(entry.test_images, "test image")
     test, rebuilt = entry.confident_share_test, entry.confident_share_reconstructed
-    shares = {"test images": test, "their reconstructions": rebuilt}
-    return [
-        f"{name} {share.format('confident_share', images=images)}"
-        for name, share in shares.items()
-        if share.n
-    ]
+    shares = (("test images", test), ("their reconstructions", rebuilt))
+    return [f"{name} {share.format('confident_share', images=images)}" for name, share in shares if share.n]
 
 
 def _describe_frechet(entry: GenerationResults) -> str:

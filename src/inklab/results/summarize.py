@@ -1,12 +1,13 @@
 """From outcomes to `results.json`: every number of a run."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from math import isclose
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Integer
+from jaxtyping import Integer
 
 from inklab.metrics import REPORTED_METRIC, SELECTION_METRIC, TASK_METRICS, get_metric
 from inklab.records.components import Pipeline
@@ -97,8 +98,11 @@ def compute_results(path: Path, snapshot: Snapshot) -> Results:
     Raises:
         CorruptFileError: a file of the run is damaged.
     """
-    arrays = StoredArrays(path, snapshot.plan).finished
-    return summarize(snapshot, arrays, _read_elapsed(path / TIMER_FILE))
+    try:
+        elapsed = ElapsedTime.read(path / TIMER_FILE).seconds
+    except FileNotFoundError:
+        elapsed = None
+    return summarize(snapshot, StoredArrays(path, snapshot.plan).finished, elapsed)
 
 
 def summarize(snapshot: Snapshot, arrays: ReadArrays, elapsed: float | None = None) -> Results:
@@ -165,13 +169,6 @@ def _environment(snapshot: Snapshot) -> Environment:
     return environment.model_copy(update={**of_run, **of_trial})
 
 
-def _read_elapsed(path: Path) -> float | None:
-    try:
-        return ElapsedTime.read(path).seconds
-    except FileNotFoundError:
-        return None
-
-
 # ---------------------------------------------------------------- experiments that train networks
 
 
@@ -215,14 +212,12 @@ def _estimate_metric(name: str, values: Sequence[float], data: DataInfo) -> Esti
 
 def _count_diagnoses(outcomes: Iterable[TrialOutcome]) -> tuple[DiagnosisCount, ...]:
     """Diagnoses in the order in which they first occur, each with its number of trials."""
-    all_diagnoses = [diagnosis for outcome in outcomes for diagnosis in outcome.diagnoses]
-    first = {diagnosis.name: diagnosis for diagnosis in reversed(all_diagnoses)}
-    names = [diagnosis.name for diagnosis in all_diagnoses]
+    diagnoses = [diagnosis for outcome in outcomes for diagnosis in outcome.diagnoses]
+    counts = Counter(diagnosis.name for diagnosis in diagnoses)
+    first = {diagnosis.name: diagnosis for diagnosis in reversed(diagnoses)}
     return tuple(
-        DiagnosisCount(
-            name=name, message=first[name].message, advice=first[name].advice, trials=names.count(name)
-        )
-        for name in dict.fromkeys(names)
+        DiagnosisCount(name=name, message=first[name].message, advice=first[name].advice, trials=count)
+        for name, count in counts.items()
     )
 
 
@@ -262,12 +257,7 @@ def compare_trials(
 ) -> tuple[Difference, tuple[int, ...]]:
     """The difference a - b of a metric over the replicates that are done in both, and which those are.
 
-    Args:
-        a: ids of trials; entry k is replicate k.
-        b: ids of trials; entry k is replicate k. There may be more or fewer of them.
-        outcomes: of trials by id.
-        metric: its name.
-        comparisons: how many of them make up the family.
+    Entry k of `a` and of `b` is the id of replicate k; one may be longer. `comparisons` make up the family.
     """
     values = {}
     for replicate, pair in enumerate(zip(a, b, strict=False)):
@@ -318,18 +308,14 @@ class _Robustness:
 
     def pipeline(self, name: Pipeline) -> PipelineResults:
         """Estimates at each strength."""
-        done, positions = self.done[name].values(), range(len(self.experiment.strengths))
+        done, images = self.done[name].values(), self.experiment.images
+        positions = range(len(self.experiment.strengths))
         return PipelineResults(
             replicates=tuple(self.done[name]),
-            recall=tuple(self._estimate([outcome.recall[i] for outcome in done]) for i in positions),
-            recall_per_class=tuple(
-                _mean_rows([outcome.recall_per_class[i] for outcome in done]) for i in positions
-            ),
-            accuracy=tuple(self._estimate([outcome.accuracy[i] for outcome in done]) for i in positions),
+            recall=tuple(estimate([row.recall[i] for row in done], images=images) for i in positions),
+            recall_per_class=tuple(_mean_rows([row.recall_per_class[i] for row in done]) for i in positions),
+            accuracy=tuple(estimate([row.accuracy[i] for row in done], images=images) for i in positions),
         )
-
-    def _estimate(self, values: Sequence[float]) -> Estimate:
-        return estimate(values, images=self.experiment.images)
 
     def confusion_matrices(self, name: Pipeline) -> ConfusionMatrices:
         """Counts of (true class, predicted class), summed over replicates."""
@@ -384,18 +370,14 @@ class _Robustness:
         if not pairs:
             return []
         labels = self.arrays(pairs[0][0].id)["labels"]
-        first, second = (self._share_right(side, labels) for side in zip(*pairs, strict=True))
+        first, second = (
+            np.mean([self.arrays(outcome.id)["predicted"] == labels for outcome in side], axis=0)
+            for side in zip(*pairs, strict=True)
+        )
         alpha = family_alpha(len(first))
         return [
             paired_images_difference(a, b, labels, alpha=alpha) for a, b in zip(first, second, strict=True)
         ]
-
-    def _share_right(
-        self, outcomes: Sequence[RobustnessOutcome], labels: Integer[np.ndarray, " n"]
-    ) -> Float[np.ndarray, "s n"]:
-        return np.asarray(
-            np.mean([self.arrays(outcome.id)["predicted"] == labels for outcome in outcomes], axis=0)
-        )
 
 
 def confusion_matrix(
@@ -413,8 +395,7 @@ def confusion_matrix(
 
 def _mean_rows(rows: Sequence[Sequence[float | None]]) -> tuple[float | None, ...]:
     """Column by column the mean over those rows that have a number there."""
-    columns = zip(*rows, strict=True)
-    return tuple(estimate([value for value in column if value is not None]).mean for column in columns)
+    return tuple(_estimate_present(column).mean for column in zip(*rows, strict=True))
 
 
 def _position(strength: float, strengths: Sequence[float]) -> int | None:
@@ -434,29 +415,26 @@ def _summarize_generation(
         if isinstance(outcome, GenerationOutcome) and outcome.is_done:
             done[evaluation.sampler].append(outcome)
     real = done[REAL_DATA]
+    rebuilt = [row.confident_share_reconstructed for row in real]
     return GenerationResults(
         decoder=experiment.decoder,
         classifier=experiment.classifier,
         outcomes=count_outcomes([evaluation.id for evaluation in experiment.evaluations], outcomes),
         samples=experiment.samples,
         test_images=data.test,
-        real_data_frechet=_estimate_present([outcome.frechet_distance for outcome in real]),
-        confident_share_test=_estimate_present([outcome.confident_share for outcome in real], data.test),
-        confident_share_reconstructed=_estimate_present(
-            [outcome.confident_share_reconstructed for outcome in real], data.test
-        ),
-        samplers={name: _summarize_sampler(done[name], experiment) for name in experiment.samplers},
+        real_data_frechet=_estimate_present(row.frechet_distance for row in real),
+        confident_share_test=_estimate_present((row.confident_share for row in real), data.test),
+        confident_share_reconstructed=_estimate_present(rebuilt, data.test),
+        samplers={name: _summarize_sampler(done[name], experiment.samples) for name in experiment.samplers},
     )
 
 
-def _summarize_sampler(done: Sequence[GenerationOutcome], experiment: GenerationPlan) -> SamplerResults:
+def _summarize_sampler(done: Sequence[GenerationOutcome], samples: int) -> SamplerResults:
     return SamplerResults(
-        confident_share=_estimate_present([outcome.confident_share for outcome in done], experiment.samples),
-        frechet_distance=_estimate_present([outcome.frechet_distance for outcome in done]),
-        nn_distance=_estimate_present([outcome.nn_distance for outcome in done]),
-        class_shares=_mean_rows(
-            [outcome.class_shares for outcome in done if outcome.class_shares is not None]
-        ),
+        confident_share=_estimate_present((row.confident_share for row in done), samples),
+        frechet_distance=_estimate_present(row.frechet_distance for row in done),
+        nn_distance=_estimate_present(row.nn_distance for row in done),
+        class_shares=_mean_rows([row.class_shares for row in done if row.class_shares is not None]),
     )
 
 

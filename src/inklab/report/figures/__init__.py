@@ -40,12 +40,7 @@ def draw_experiment(run: Run, plan: AnyExperimentPlan) -> list[Figure]:
 
 
 def write_figures(run: Run, directory: Path, figures: Figures | None = None) -> list[Path]:
-    """Write each figure as `name.svg` and its data as `name.csv`.
-
-    Args:
-        run: whose figures.
-        directory: where to; created if it is missing.
-        figures: those already drawn, so as not to draw them twice.
+    """Write each figure as `name.svg` and its data as `name.csv`; those already drawn are not drawn again.
 
     Returns:
         The files written, in the order of the experiments.

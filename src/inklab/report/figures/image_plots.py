@@ -42,11 +42,9 @@ BAR_STYLES = (("c1", 0.95), ("c2", 0.75), ("c6", 0.5))
 
 @dataclass(frozen=True)
 class ImageRow:
-    """One row of images with a name on its left.
+    """One row of images with a name of one or two lines on its left.
 
     Attributes:
-        label: its name; a second line may follow after a newline.
-        pixels: `(m, c, h, w)` bytes.
         captions: a short line below each image, or nothing.
         is_last: whether a group of rows ends here, with a wider gap below.
     """
@@ -63,12 +61,9 @@ def is_ink(pixels: UInt8[np.ndarray, "m c h w"]) -> bool:
 
 
 def to_data_uri(pixels: UInt8[np.ndarray, "m c h w"], gap: int = GAP, *, ink: bool = False) -> str:
-    """Images side by side as one PNG in a data URI.
+    """Gray or color images side by side as one PNG in a data URI, with transparent gaps.
 
-    Args:
-        pixels: `(m, c, h, w)` bytes; one channel is gray, three are red, green and blue.
-        gap: pixels between two images, transparent.
-        ink: draw the value as opacity of black, so that the page's background shows through.
+    As ink, values are the opacity of black, so that the page's background shows through.
 
     Example:
         >>> to_data_uri(np.zeros((2, 1, 4, 4), np.uint8))[:22]
@@ -93,12 +88,12 @@ def to_data_uri(pixels: UInt8[np.ndarray, "m c h w"], gap: int = GAP, *, ink: bo
 def draw_grid(
     rows: Sequence[ImageRow], *, ink: bool, header: Sequence[str] = (), label_width: float | int = 70
 ) -> str:
-    """A drawing of rows of images.
+    """A drawing of rows of images of one size, with a short line above each column, or nothing.
 
     Args:
-        rows: from top to bottom; all images of one size.
-        ink: draw them as ink on paper (see `to_data_uri`).
-        header: a short line above each column, or nothing.
+        rows: from top to bottom.
+        ink: see `to_data_uri`.
+        header: lines above the columns.
         label_width: units kept for the names on the left.
     """
     n_columns = max(len(row.pixels) for row in rows)
