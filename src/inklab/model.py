@@ -6,7 +6,7 @@ A checkpoint, which continues a training, is something else and stays in the run
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -23,7 +23,7 @@ from inklab.metrics import Task
 from inklab.networks.layers import Normalize, NormalizedModel, for_inference
 from inklab.networks.network import build_network, check_network
 from inklab.records.components import NetworkConfig, NormalizeConfig, Preprocessing
-from inklab.records.manifest import MANIFEST, WEIGHTS, ModelManifest, Provenance, output_shape
+from inklab.records.manifest import MANIFEST, WEIGHTS, ModelManifest, Provenance
 from inklab.records.record import Shape
 from inklab.seeding import Seed
 
@@ -36,40 +36,61 @@ class TrainedModel:
 
     Attributes:
         net: normalization and network, in evaluation mode; maps images in [0, 1] to logits.
-        network: the configuration that the network is built from.
-        shape: channels, height, width of its images.
-        labels: a name for each class.
-        task: "classification" or "denoising".
-        preprocessing: how any picture becomes an image of its training data.
-        provenance: where it comes from.
-        metrics: metric values by name; accuracies are shares in [0, 1].
+        manifest: what it is: its network, labels, preprocessing, metrics and origin.
     """
 
     net: NormalizedModel
-    network: NetworkConfig
-    shape: Shape
-    labels: tuple[str, ...]
-    task: Task
-    preprocessing: Preprocessing
-    provenance: Provenance = Provenance()
-    metrics: dict[str, float] = field(default_factory=dict)
+    manifest: ModelManifest
+
+    @classmethod
+    def of(
+        cls, net: NormalizedModel, network: NetworkConfig, task: Task, labels: tuple[str, ...],
+        preprocessing: Preprocessing, *, provenance: Provenance | None = None,
+        metrics: Mapping[str, float] | None = None,
+    ) -> "TrainedModel":  # fmt: skip
+        """A network that was just trained; its fields are those of `ModelManifest`.
+
+        Args:
+            net: as trained.
+            network: the configuration that it was built from.
+            task: what it was trained for.
+            labels: a name for each class.
+            preprocessing: how any picture becomes an image of its training data.
+            provenance: where it comes from.
+            metrics: metric values by name.
+        """
+        manifest = ModelManifest(
+            network=network, shape=preprocessing.shape, labels=labels, task=task,
+            normalize=_normalize_config(net), preprocessing=preprocessing,
+            provenance=provenance or Provenance(), metrics=dict(metrics or {}), source_sha256=check_network(network),
+            weights_sha256=sha256_of(_weights(net)),
+        )  # fmt: skip
+        return cls(net, manifest)
 
     @property
     def name(self) -> str:
         """Name of its network."""
-        return self.network.name
+        return self.manifest.network.name
 
     @property
-    def normalize(self) -> NormalizeConfig:
-        """The normalization in front of its network."""
-        return _normalize_config(self.net)
+    def shape(self) -> Shape:
+        """Channels, height, width of its images."""
+        return self.manifest.shape
 
     @property
-    def weights(self) -> bytes:
-        """The bytes of its weights as safetensors; their SHA-256 identifies the network."""
-        return save_tensors(
-            {name: value.clone().contiguous() for name, value in self.net.state_dict().items()}
-        )
+    def labels(self) -> tuple[str, ...]:
+        """A name for each class."""
+        return self.manifest.labels
+
+    @property
+    def task(self) -> Task:
+        """What it was trained for."""
+        return self.manifest.task
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How any picture becomes an image of its training data."""
+        return self.manifest.preprocessing
 
     # ------------------------------------------------------------ files
 
@@ -82,22 +103,9 @@ class TrainedModel:
         Raises:
             WriteError: the disk refuses.
         """
-        raw = self.weights
-        manifest = ModelManifest(
-            network=self.network,
-            shape=self.shape,
-            labels=self.labels,
-            task=self.task,
-            normalize=self.normalize,
-            preprocessing=self.preprocessing,
-            provenance=self.provenance,
-            metrics=self.metrics,
-            source_sha256=check_network(self.network),
-            weights_sha256=sha256_of(raw),
-        )
-        write_atomic(folder / WEIGHTS, raw)
-        manifest.write(folder / MANIFEST)
-        return manifest.weights_sha256
+        write_atomic(folder / WEIGHTS, _weights(self.net))
+        self.manifest.write(folder / MANIFEST)
+        return self.manifest.weights_sha256
 
     @classmethod
     def load(cls, folder: Path, *, trust_code: Collection[str] = ()) -> "TrainedModel":
@@ -129,16 +137,7 @@ class TrainedModel:
                 f"'{folder / MANIFEST}' is damaged: its 'normalize' differs from that of the weights; "
                 f"{ModelManifest.repair_advice}"
             )
-        return cls(
-            net=for_inference(net),
-            network=manifest.network,
-            shape=manifest.shape,
-            labels=manifest.labels,
-            task=manifest.task,
-            preprocessing=manifest.preprocessing,
-            provenance=manifest.provenance,
-            metrics=manifest.metrics,
-        )
+        return cls(for_inference(net), manifest)
 
     # ------------------------------------------------------------ use
 
@@ -148,7 +147,7 @@ class TrainedModel:
         Raises:
             ModelMismatchError: the network computes something of another shape than its task needs.
         """
-        expected = output_shape(self.task, len(self.labels), self.shape)
+        expected = self.manifest.output_shape
         with torch.inference_mode():
             logits: Tensor = self.net(images)
         if tuple(logits.shape) != (len(images), *expected):
@@ -200,6 +199,11 @@ def _build(manifest: ModelManifest) -> NormalizedModel:
     return NormalizedModel(
         Normalize(), build_network(manifest.network, manifest.shape, len(manifest.labels), Seed(0))
     )
+
+
+def _weights(net: NormalizedModel) -> bytes:
+    """The bytes of the weights as safetensors; their SHA-256 identifies the network."""
+    return save_tensors({name: value.clone().contiguous() for name, value in net.state_dict().items()})
 
 
 def _normalize_config(net: NormalizedModel) -> NormalizeConfig:

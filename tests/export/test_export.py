@@ -166,9 +166,9 @@ def test_metadata_describes_the_model(mlp, tmp_path):
     assert (metadata.labels, metadata.shape) == (model.labels, GRAY)
     assert (metadata.preprocessing, metadata.data_sha256) == (model.preprocessing, "0" * 64)
     (part,) = metadata.parts
-    assert (part.name, part.network, part.metrics) == ("mlp", model.network, model.metrics)
+    assert (part.name, part.network, part.metrics) == ("mlp", model.manifest.network, model.manifest.metrics)
     assert part.normalize == NormalizeConfig(mean=float(np.float32(0.2)), std=float(np.float32(0.4)))
-    assert part.provenance == model.provenance and part.weights_sha256 == model.save(tmp_path)
+    assert part.provenance == model.manifest.provenance and part.weights_sha256 == model.save(tmp_path)
     parity = metadata.parity
     assert (parity.batch_sizes, parity.tolerance) == (BATCH_SIZES, TOLERANCE)
     assert parity.images == mlp.parity.images and set(parity.max_difference) == {"logits", "probabilities"}
@@ -274,7 +274,8 @@ def test_halves_need_an_autoencoder_and_parts_must_fit(denoiser):
         with pytest.raises(ModelMismatchError):
             pipeline_graph([pair[0]], pair[1])
     with pytest.raises(ModelMismatchError):  # it computes something else than it says
-        network_graph(replace(denoiser, labels=("a", "b"), task="classification"))
+        update = {"labels": ("a", "b"), "task": "classification"}
+        network_graph(replace(denoiser, manifest=denoiser.manifest.model_copy(update=update)))
 
 
 @pytest.mark.integration

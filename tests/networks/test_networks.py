@@ -310,13 +310,8 @@ class TestEveryNetwork:
             result.net.net.named_parameters(), initial.named_parameters(), strict=True
         ):
             assert not torch.equal(value, first), f"{key} was not trained"
-        model = TrainedModel(
-            net=result.net,
-            network=config.network,
-            shape=shape,
-            labels=data.labels,
-            task=networks[name].task,
-            preprocessing=Preprocessing.resize_only(shape),
+        model = TrainedModel.of(
+            result.net, config.network, networks[name].task, data.labels, Preprocessing.resize_only(shape)
         )
         model.save(tmp_path)
         images = data.test.images(torch.arange(10))

@@ -75,16 +75,12 @@ def untrained_model(
         for parameter in net.parameters():  # biases begin as zero, and a converter may drop zeros
             parameter.add_(0.01 * torch.randn(parameter.shape, generator=Seed(2).generator()))
         is_denoiser = net(noise).shape == noise.shape
-    return TrainedModel(
-        net=for_inference(net),
-        network=network,
-        shape=shape,
-        labels=tuple(f"class {k}" for k in range(n_classes)),
-        task="denoising" if is_denoiser else "classification",
-        preprocessing=Preprocessing.resize_only(shape),
+    return TrainedModel.of(
+        for_inference(net), network, "denoising" if is_denoiser else "classification",
+        tuple(f"class {k}" for k in range(n_classes)), Preprocessing.resize_only(shape),
         provenance=Provenance(trial="abc", replicate=0, data_sha256="0" * 64),
         metrics={"test_bce": 0.3} if is_denoiser else {"test_accuracy": 0.5},
-    )
+    )  # fmt: skip
 
 
 @cache
@@ -94,28 +90,21 @@ def exported_network(name: str, shape: Shape = (1, 12, 12)) -> ExportedModel:
 
 
 def write_own(folder: Path) -> str:
-    """A file of a user's networks."""
     (folder / "own.py").write_text(OWN, encoding="utf-8")
     return str(folder / "own.py")
 
 
 def random_images(shape: tuple[int, int, int] = (1, 12, 12), count: int = 12) -> np.ndarray:
-    """Images as bytes."""
     return np.random.default_rng(3).integers(0, 256, (count, *shape)).astype(np.uint8)
 
-
-# ---------------------------------------------------------------- graphs by others
 
 SIDE, N_CLASSES = 12, 3
 
 METADATA = GraphMetadata(
-    kind="classifier",
-    labels=tuple("abc"),
-    shape=(1, SIDE, SIDE),
-    preprocessing=Preprocessing.resize_only((1, SIDE, SIDE)),
-    parts=(GraphPart(name="net"),),
+    kind="classifier", labels=tuple("abc"), shape=(1, SIDE, SIDE),
+    preprocessing=Preprocessing.resize_only((1, SIDE, SIDE)), parts=(GraphPart(name="net"),),
     data_sha256=None,
-)
+)  # fmt: skip
 
 
 def foreign_graph(
@@ -133,16 +122,13 @@ def foreign_graph(
     if "probabilities" not in outputs:
         rest += [helper.make_node("Softmax", ["logits"], ["probabilities"])]
     arrays = {"w": np.eye(SIDE * SIDE, N_CLASSES, dtype=np.float32), **(weights or {})}
-    graph = helper.make_graph(
-        [*nodes, *rest],
-        "foreign",
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 1, SIDE, SIDE])],
-        [
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", N_CLASSES])
-            for name in ("logits", "probabilities")
-        ],
-        [onnx.numpy_helper.from_array(array, name) for name, array in arrays.items()],
+    stored = [onnx.numpy_helper.from_array(array, name) for name, array in arrays.items()]
+    shapes = {"images": (1, SIDE, SIDE), "logits": (N_CLASSES,), "probabilities": (N_CLASSES,)}
+    images, *ends = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape])
+        for name, shape in shapes.items()
     )
+    graph = helper.make_graph([*nodes, *rest], "foreign", [images], ends, stored)
     model = helper.make_model(graph, ir_version=IR, opset_imports=[helper.make_opsetid("", OPSET)])
     return bytes(model.SerializeToString())
 

@@ -92,25 +92,14 @@ TABLES = {
 
 
 def readers(folder: Path) -> dict[str, Reader]:
-    """Every reader of single files, by name.
-
-    Args:
-        folder: an empty one to write into.
-    """
+    """Every reader of single files, by name; they write into an empty folder."""
     return {
-        "idx": _idx(),
-        "npz": _npz(folder),
-        "npy in npz": _npy(folder),
-        "picture": _picture(),
-        "png": _png(),
-        "json": _json(),
-        "safetensors": _safetensors(folder),
-        "safetensors header": _safetensors_header(),
-        "study file": _study_file(folder),
-        "study tables": _study_tables(),
-        "model manifest": _manifest(folder / "manifest"),
+        "idx": _idx(), "npz": _npz(folder), "npy in npz": _npy(folder), "picture": _picture(),
+        "png": _png(), "json": _json(), "safetensors": _safetensors(folder),
+        "safetensors header": _safetensors_header(), "study file": _study_file(folder),
+        "study tables": _study_tables(), "model manifest": _manifest(folder / "manifest"),
         "model weights": _weights(folder / "weights"),
-    }
+    }  # fmt: skip
 
 
 def _one_of(valid: Sequence[bytes], changes: Changes) -> bytes:
@@ -136,7 +125,7 @@ def _npz(folder: Path) -> Reader:
 
 def _npy(folder: Path) -> Reader:
     """Changes behind the archive's checksum."""
-    valid = {"images": _saved(_one_array, array=IMAGES), "labels": _saved(_one_array, array=LABELS)}
+    valid = {"images": _saved(np.save, arr=IMAGES), "labels": _saved(np.save, arr=LABELS)}
 
     def read(changes: Changes) -> object:
         file = io.BytesIO()
@@ -149,17 +138,10 @@ def _npy(folder: Path) -> Reader:
     return read
 
 
-def _one_array(file: io.BytesIO, array: np.ndarray) -> None:
-    np.save(file, array)
-
-
 def _picture() -> Reader:
-    valid = []
-    for mode, kind in (("L", "PNG"), ("RGBA", "PNG"), ("P", "PNG"), ("I;16", "PNG"), ("RGB", "JPEG"),
-                       ("L", "JPEG"), ("RGB", "BMP"), ("1", "BMP"), ("RGB", "WEBP")):  # fmt: skip
-        file = io.BytesIO()
-        _drawn(mode).save(file, kind)
-        valid.append(file.getvalue())
+    kinds = {"PNG": "L RGBA P I;16", "JPEG": "RGB L", "BMP": "RGB 1", "WEBP": "RGB"}
+    pairs = [(kind, mode) for kind, modes in kinds.items() for mode in modes.split()]
+    valid = [_saved(_drawn(mode).save, format=kind) for kind, mode in pairs]
     return lambda changes: preprocess_picture(open_image(_one_of(valid, changes)), Preprocessing())
 
 
@@ -172,10 +154,9 @@ def _drawn(mode: str) -> Image.Image:
 
 def _png() -> Reader:
     """Changes within the chunks of a PNG, with the checksums that belong to them."""
-    file = io.BytesIO()
-    _drawn("RGBA").save(file, "PNG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0")
-    raw, chunks = file.getvalue(), []
-    at = 8
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0"
+    raw = _saved(_drawn("RGBA").save, format="PNG", exif=exif)
+    chunks, at = [], 8
     while at < len(raw):
         (length,) = struct.unpack(">I", raw[at : at + 4])
         chunks.append((raw[at + 4 : at + 8], raw[at + 8 : at + 8 + length]))
@@ -185,9 +166,9 @@ def _png() -> Reader:
         chosen = changes[0][1] % len(chunks)
         parts = [raw[:8]]
         for index, (kind, content) in enumerate(chunks):
-            changed_header = corrupt(content, changes) if index == chosen else content
-            parts.append(struct.pack(">I", len(changed_header)) + kind + changed_header)
-            parts.append(struct.pack(">I", zlib.crc32(kind + changed_header)))
+            changed = corrupt(content, changes) if index == chosen else content
+            parts += [struct.pack(">I", len(changed)), kind, changed]
+            parts.append(struct.pack(">I", zlib.crc32(kind + changed)))
         return preprocess_picture(open_image(b"".join(parts)), Preprocessing())
 
     return read
@@ -201,11 +182,10 @@ def _json() -> Reader:
 
 
 def _stored() -> dict[str, np.ndarray]:
-    small: dict[str, np.ndarray] = {
-        "some": np.arange(6, dtype=np.float32).reshape(2, 3),
-        "none": np.zeros((0, 4), np.int64),
-    }
-    return {**small, "one": np.array(3, np.uint8), "said": np.arange(5, dtype=np.int16)}
+    return {
+        "some": np.arange(6, dtype=np.float32).reshape(2, 3), "none": np.zeros((0, 4), np.int64),
+        "one": np.array(3, np.uint8), "said": np.arange(5, dtype=np.int16),
+    }  # fmt: skip
 
 
 def _safetensors(folder: Path) -> Reader:
@@ -260,16 +240,12 @@ def _study_tables() -> Reader:
 def valid_model(folder: Path) -> Path:
     """An untrained network for three classes, saved into a directory."""
     network = NetworkConfig.of("mlp", hidden=[5], dropout=0.1)
-    TrainedModel(
-        net=NormalizedModel(Normalize(0.1, 0.5), build_network(network, (1, 6, 7), 3, Seed(0))),
-        network=network,
-        shape=(1, 6, 7),
-        labels=("a", "b", "c"),
-        task="classification",
-        preprocessing=Preprocessing.resize_only((1, 6, 7)),
+    TrainedModel.of(
+        NormalizedModel(Normalize(0.1, 0.5), build_network(network, (1, 6, 7), 3, Seed(0))),
+        network, "classification", ("a", "b", "c"), Preprocessing.resize_only((1, 6, 7)),
         provenance=Provenance(trial="abc", replicate=0),
         metrics={"test_loss": 0.5},
-    ).save(folder)
+    ).save(folder)  # fmt: skip
     return folder
 
 

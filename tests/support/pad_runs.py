@@ -65,7 +65,6 @@ def invent_pad_run(
 
 
 def write_pad_run(path: Path, run: SyntheticRun) -> Run:
-    """Write a run and its models."""
     data = run.plan.data
     for trial in run.plan.trials:
         config = run.plan.config(trial)
@@ -74,7 +73,6 @@ def write_pad_run(path: Path, run: SyntheticRun) -> Run:
 
 
 def pad_run(path: Path, *networks: NetworkConfig, **fields: Any) -> Run:
-    """A run with an experiment for each network, written; see `invent_pad_run`."""
     return write_pad_run(path, invent_pad_run(*networks, **fields))
 
 
@@ -87,9 +85,9 @@ def save_model(
         for i, weights in enumerate(net.parameters()):
             noise = torch.randn(weights.shape, generator=(Seed(2) / "bias" / i).generator())
             weights.add_(noise * (0.3 if weights.dim() == 1 else 0.02))
-    model = TrainedModel(
+    model = TrainedModel.of(
         for_inference(NormalizedModel(Normalize(config.normalize.mean, config.normalize.std), net)),
-        config.network, shape, labels, _task(config.network), _preprocessing(shape),
+        config.network, _task(config.network), labels, _preprocessing(shape),
     )  # fmt: skip
     model.save(path)
     return model
@@ -121,10 +119,8 @@ def predict_in_page(page, pixels: np.ndarray, **options: float) -> dict[str, np.
 
 
 def to_tensor(pixels: np.ndarray) -> torch.Tensor:
-    """Bytes as floats in [0, 1]."""
     return torch.from_numpy(np.asarray(pixels, np.float32)) / 255
 
 
 def script_tags(page: str) -> list[str]:
-    """The tags that begin a script in a page."""
     return re.findall(r"<script[^>]*>", page)

@@ -66,9 +66,7 @@ def test_building_checking_and_loading_leave_the_global_generators_alone(data, o
         preflight(trial_config(network), (1, 12, 12), 10)
     result = train_one(trial_config(), data)
     config, preprocessing = result.trial.config, Preprocessing.resize_only((1, 12, 12))
-    model = TrainedModel(
-        result.net, config.network, (1, 12, 12), data.labels, "classification", preprocessing
-    )
+    model = TrainedModel.of(result.net, config.network, "classification", data.labels, preprocessing)
     model.save(tmp_path)
     TrainedModel.load(tmp_path).probabilities(torch.zeros(2, 1, 12, 12))
     assert global_state() == before

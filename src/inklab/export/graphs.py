@@ -11,9 +11,7 @@ from torch import Tensor, nn
 from inklab.corruptions.filters import Filter
 from inklab.errors import InklabError, ModelMismatchError, format_error
 from inklab.export.onnx_file import GraphKind, GraphMetadata, GraphPart
-from inklab.io.files import sha256_of
 from inklab.model import TrainedModel
-from inklab.networks.network import check_network
 
 GraphOutputs = dict[str, Tensor]
 
@@ -257,22 +255,22 @@ def _metadata(kind: GraphKind, parts: Sequence[NamedPart], code_size: int | None
         shape=last.shape,
         preprocessing=last.preprocessing,
         parts=tuple(_part_metadata(part) for part in parts),
-        data_sha256=last.provenance.data_sha256,
+        data_sha256=last.manifest.provenance.data_sha256,
         code_size=code_size,
     )
 
 
 def _part_metadata(part: NamedPart) -> GraphPart:
-    model = part.model
-    if isinstance(model, Filter):
-        return GraphPart(name=part.name, filter=model.description)
+    if isinstance(part.model, Filter):
+        return GraphPart(name=part.name, filter=part.model.description)
+    manifest = part.model.manifest
     return GraphPart(
         name=part.name,
-        network=model.network,
-        task=model.task,
-        normalize=model.normalize,
-        metrics=model.metrics,
-        provenance=model.provenance,
-        weights_sha256=sha256_of(model.weights),
-        source_sha256=check_network(model.network),
+        network=manifest.network,
+        task=manifest.task,
+        normalize=manifest.normalize,
+        metrics=manifest.metrics,
+        provenance=manifest.provenance,
+        weights_sha256=manifest.weights_sha256,
+        source_sha256=manifest.source_sha256,
     )

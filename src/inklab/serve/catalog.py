@@ -81,7 +81,7 @@ def catalog_of_model(path: Path, registry: ModelRegistry) -> Catalog:
     """
     name, model = registry.load(path)
     is_classifier = model.task == "classification"
-    accuracy = model.metrics.get("test_accuracy")
+    accuracy = model.manifest.metrics.get("test_accuracy")
     return Catalog(
         info=CatalogInfo(kind="model", title=model.name),
         labels=model.labels,

@@ -195,9 +195,9 @@ def _evaluate_trial(
         trial=trial.id, replicate=trial.replicate, seed=context.seed, data_sha256=context.data_sha256,
         environment=environment,
     )  # fmt: skip
-    model = TrainedModel(
-        net=result.net, network=trial.config.network, shape=data.shape, labels=context.labels,
-        task=objective.task, preprocessing=context.preprocessing, provenance=provenance, metrics=metrics,
+    model = TrainedModel.of(
+        result.net, trial.config.network, objective.task, context.labels, context.preprocessing,
+        provenance=provenance, metrics=metrics,
     )  # fmt: skip
     diagnoses = _diagnoses(result, data) if is_classifier else ()
     weights_sha256 = model.save(folder / "model")
