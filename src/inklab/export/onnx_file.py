@@ -379,13 +379,9 @@ def predict_pictures(
     infer: Callable[[np.ndarray], np.ndarray],
     labels: Sequence[str] | None,
 ) -> tuple[PicturePrediction, ...]:
-    """Classify pictures.
+    """Classify pictures; without labels their classes are numbers.
 
-    Args:
-        pictures: image files.
-        preprocessing: how a picture becomes an image.
-        infer: gives class probabilities `(n, k)` for bytes `(n, c, h, w)`; called after all were read.
-        labels: names of the classes; numbers if left out.
+    `infer` gives class probabilities `(n, k)` for bytes `(n, c, h, w)`, and is called after all were read.
 
     Raises:
         DataError: a picture can't be read.

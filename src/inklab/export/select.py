@@ -99,12 +99,9 @@ def select_model(folder: Path, *, decoder: bool = False) -> Selection:
 
 
 def select_experiment(run: Run, experiment: str | None = None, *, decoder: bool = False) -> Selection:
-    """The model of an experiment; if none is named, of the first classifier, or for a decoder denoiser.
+    """The model of an experiment or one of its settings; if none is named, of the first classifier.
 
-    Args:
-        run: the run that trained it.
-        experiment: its name, or one of its settings.
-        decoder: whether only the decoder is exported.
+    If only the decoder is exported, of the first denoiser.
 
     Raises:
         InklabError: as `Run.trial_for` and `default_experiment`.
