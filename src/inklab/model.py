@@ -62,8 +62,8 @@ class TrainedModel:
         manifest = ModelManifest(
             network=network, shape=preprocessing.shape, labels=labels, task=task,
             normalize=_normalize_config(net), preprocessing=preprocessing,
-            provenance=provenance or Provenance(), metrics=dict(metrics or {}), source_sha256=check_network(network),
-            weights_sha256=sha256_of(_weights(net)),
+            provenance=provenance or Provenance(), metrics=dict(metrics or {}),
+            source_sha256=check_network(network), weights_sha256=sha256_of(_weights(net)),
         )  # fmt: skip
         return cls(net, manifest)
 

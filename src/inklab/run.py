@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from jaxtyping import Integer
 
-from inklab.data.dataset import Dataset, ImageSet, split
+from inklab.data.dataset import Dataset, ImageSet, Labels, Pixels, split
 from inklab.data.sources import load_dataset
 from inklab.errors import ConfigError, InklabError, RunError, UnknownNameError
 from inklab.format import format_outcomes
@@ -20,7 +20,6 @@ from inklab.records.record import RESULTS_FILE
 from inklab.records.results import Results, TrainingResults
 from inklab.results.arrays import Arrays, StoredArrays
 from inklab.results.summarize import compute_results, summarize_training
-from inklab.shapes import Labels, Pixels
 from inklab.study.run_directory import RunDirectory
 from inklab.usercode import is_user_code
 

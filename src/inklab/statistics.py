@@ -14,7 +14,9 @@ from jaxtyping import Bool, Float, Integer
 
 from inklab.errors import OutOfRangeError
 from inklab.records.estimates import ALPHA, Difference, Estimate
-from inklab.shapes import Values
+
+Values = Float[np.ndarray, " runs"]
+"""One value per replicate; entry k comes from replicate k."""
 
 Numbers = Sequence[float | int] | Values
 Interval = tuple[float, float]

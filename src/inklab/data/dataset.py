@@ -5,19 +5,25 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Int64, Shaped
+from jaxtyping import Int64, Shaped, UInt8
 
 from inklab.errors import ConfigError, DataError, OutOfRangeError
+from inklab.format import pluralize
 from inklab.io.files import sha256_of
 from inklab.records.components import Preprocessing
 from inklab.seeding import Seed
-from inklab.shapes import Labels, Pixels
+
+Pixels = UInt8[np.ndarray, "n c h w"]
+"""Images as bytes: in MNIST, 0 is background and 255 full ink."""
+
+Labels = Int64[np.ndarray, " n"]
+"""Class numbers in [0, k)."""
 
 MAX_BYTES = 2 * 1024**3  # of pixels: 2.7 million images of 28 x 28, which fit into a small machine's memory
 MAX_CLASSES = 1000  # a larger label comes from a misread file
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ImageSet:
     """Labeled images; may be empty.
 
@@ -31,8 +37,8 @@ class ImageSet:
 
     Example:
         >>> blank = ImageSet(np.zeros((2, 1, 28, 28), np.uint8), np.array([0, 1]))
-        >>> len(blank), blank.shape
-        (2, (1, 28, 28))
+        >>> blank
+        ImageSet(2 images, 1 x 28 x 28)
     """
 
     pixels: Pixels
@@ -55,6 +61,9 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __repr__(self) -> str:
+        return f"ImageSet({pluralize(len(self), 'image')}, {describe_shape(self.shape)})"
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height and width of one image."""
@@ -70,7 +79,7 @@ class ImageSet:
         return tuple(np.bincount(self.labels, minlength=n_classes).tolist())
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """A training and a test set of one image shape, and the names of the classes.
 
@@ -128,6 +137,21 @@ class Dataset:
                 f"'{self.name}' has the label {largest}, but only {len(self.labels)} classes"
             )
 
+    def __repr__(self) -> str:
+        return f"Dataset({self.name!r}: {self.summary})"
+
+    def _repr_html_(self) -> str:
+        """Its classes, their sizes and a few images of each, for a notebook."""
+        from inklab.data.preview import dataset_html  # Pillow, which nothing else here needs
+
+        return dataset_html(self)
+
+    @property
+    def summary(self) -> str:
+        """Sizes in a few words, such as `60,000 training and 10,000 test images, 1 x 28 x 28, 10 classes`."""
+        counts = f"{len(self.train):,} training and {len(self.test):,} test images"
+        return f"{counts}, {describe_shape(self.shape)}, {len(self.labels):,} classes"
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height and width of one image."""
@@ -149,6 +173,11 @@ class Dataset:
 def describe(array: Shaped[np.ndarray, "..."]) -> str:
     """An array's dtype and shape for a message, such as `float32 (10, 784)`."""
     return f"{array.dtype} {array.shape}"
+
+
+def describe_shape(shape: tuple[int, int, int]) -> str:
+    """Channels, height and width for a person, such as `1 x 28 x 28`."""
+    return " x ".join(map(str, shape))
 
 
 def make_image_set(

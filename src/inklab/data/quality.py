@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from inklab.data.dataset import Dataset, ImageSet, Split
+from inklab.data.dataset import Dataset, ImageSet, Pixels, Split
 from inklab.format import join_words, pluralize
 from inklab.records.record import Count, Counts, Names, Number, Record, Sha256, Shape
-from inklab.shapes import Pixels
 
 MAX_EXAMPLES = 5
 MIN_CLASS_IMAGES = 10  # training images; a class with fewer can hardly be learned

@@ -11,6 +11,7 @@ import torch
 
 import inklab
 from inklab.corruptions.filters import Filter, filters
+from inklab.data.dataset import Pixels
 from inklab.errors import CorruptFileError, DataError, ModelMismatchError, WriteError
 from inklab.export.graphs import Exportable, decoder_graph, encoder_graph, network_graph
 from inklab.export.onnx_export import to_onnx
@@ -19,7 +20,6 @@ from inklab.export.verify import compare_outputs
 from inklab.io.files import cache_dir, fingerprint, read_bytes_capped, sha256_of, write_atomic
 from inklab.model import TrainedModel
 from inklab.serve.batcher import BatchFn
-from inklab.shapes import Pixels
 from inklab.usercode import is_user_code
 
 USER_MODEL_ID = "network"  # the id of a lone model whose network is code of a user's own

@@ -7,14 +7,13 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, UInt8
 
 import inklab
-from inklab.data.dataset import ImageSet
+from inklab.data.dataset import ImageSet, Pixels
 from inklab.export.onnx_file import Session
 from inklab.io.files import fingerprint
 from inklab.records.record import Number, Record
 from inklab.run import Run
 from inklab.seeding import Seed
 from inklab.serve.model_registry import cached
-from inklab.shapes import Pixels
 
 Scores = Float64[np.ndarray, " n"]
 
