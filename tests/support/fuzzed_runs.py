@@ -23,7 +23,6 @@ from inklab.study.run_directory import RunDirectory
 
 
 def write_run(path: Path) -> Path:
-    """A finished run with invented numbers and images."""
     synthetic_run(replicates=2, images=200).write(path)
     (path / "timer.json").write_text('{"seconds": 12.5}', encoding="utf-8")
     return path
@@ -112,13 +111,9 @@ class RunReader:
 
 
 PATTERNS = {
-    "plan": "plan.json",
-    "trial": "trials/*/outcome.json",
-    "evaluation": "evaluations/*/outcome.json",
-    "arrays": "**/*.safetensors",
-    "results": "results.json",
-    "timer": "timer.json",
-}
+    "plan": "plan.json", "trial": "trials/*/outcome.json", "evaluation": "evaluations/*/outcome.json",
+    "arrays": "**/*.safetensors", "results": "results.json", "timer": "timer.json",
+}  # fmt: skip
 """The kinds of files of a run, and where they are."""
 
 

@@ -54,11 +54,7 @@ VALUES: tuple[Any, ...] = (
 )  # fmt: skip
 
 
-# ---------------------------------------------------------------- bytes
-
-
 def corrupt(raw: bytes, changes: Sequence[Change]) -> bytes:
-    """Some bytes after some changes."""
     for kind, index, value in changes:
         raw = _BYTES[kind % len(_BYTES)](raw, _at(raw, index, value), value)
     return raw
@@ -66,30 +62,6 @@ def corrupt(raw: bytes, changes: Sequence[Change]) -> bytes:
 
 def _at(raw: bytes, index: int, value: int) -> int:
     return index % max(1, min(len(raw), HEADER) if value % 2 else len(raw))
-
-
-def _flip(raw: bytes, at: int, value: int) -> bytes:
-    return raw[:at] + bytes(byte ^ (1 << value % 8) for byte in raw[at : at + 1]) + raw[at + 1 :]
-
-
-def _set(raw: bytes, at: int, value: int) -> bytes:
-    return raw[:at] + bytes([value >> 3 & 255]) + raw[at + 1 :]
-
-
-def _cut(raw: bytes, at: int, value: int) -> bytes:
-    return raw[: len(raw) - at] if value % 3 else raw[at:]
-
-
-def _drop(raw: bytes, at: int, value: int) -> bytes:
-    return raw[:at] + raw[at + 1 + value % 40 :]
-
-
-def _double(raw: bytes, at: int, value: int) -> bytes:
-    return raw[: at + 1 + value % 40] + raw[at:]
-
-
-def _splice(raw: bytes, at: int, value: int) -> bytes:
-    return raw[:at] + SPLICES[value // 2 % len(SPLICES)] + raw[at:]
 
 
 def _number(raw: bytes, at: int, value: int) -> bytes:
@@ -108,23 +80,22 @@ def _digits(raw: bytes, at: int, value: int) -> bytes:
     return raw[:begin] + str(NUMBERS[value // 2 % len(NUMBERS)]).encode() + raw[end:]
 
 
-def _noise(raw: bytes, at: int, value: int) -> bytes:
-    """Random bytes, behind the beginning of the valid bytes or instead of them."""
-    return raw[: at if value % 2 else 0] + Random(value).randbytes(value // 2 % 300)
-
-
-_BYTES = (_flip, _set, _cut, _drop, _double, _splice, _number, _number, _digits, _digits, _noise)
-
-
-# ---------------------------------------------------------------- values
+_BYTES: tuple[Callable[[bytes, int, int], bytes], ...] = (
+    # flip a bit, set a byte, cut, drop, double, splice
+    lambda raw, at, value: raw[:at] + bytes(b ^ (1 << value % 8) for b in raw[at : at + 1]) + raw[at + 1 :],
+    lambda raw, at, value: raw[:at] + bytes([value >> 3 & 255]) + raw[at + 1 :],
+    lambda raw, at, value: raw[: len(raw) - at] if value % 3 else raw[at:],
+    lambda raw, at, value: raw[:at] + raw[at + 1 + value % 40 :],
+    lambda raw, at, value: raw[: at + 1 + value % 40] + raw[at:],
+    lambda raw, at, value: raw[:at] + SPLICES[value // 2 % len(SPLICES)] + raw[at:],
+    *[_number, _number, _digits, _digits],
+    # random bytes, behind the beginning of the valid bytes or instead of them
+    lambda raw, at, value: raw[: at if value % 2 else 0] + Random(value).randbytes(value // 2 % 300),
+)
 
 
 class Document:
-    """A valid JSON value of which changed copies are made.
-
-    Args:
-        value: any JSON value.
-    """
+    """A valid JSON value of which changed copies are made."""
 
     def __init__(self, value: Any) -> None:
         self._text = json.dumps(value)
@@ -217,19 +188,11 @@ def put(path: Path, raw: bytes) -> Path:
 
 
 def idx(array: np.ndarray) -> bytes:
-    """An IDX file of unsigned bytes."""
     return struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
 
 
-# ---------------------------------------------------------------- what every case is held to
-
-
 class Tally:
-    """Reads corrupted files, counts them, and checks the limits of each.
-
-    Args:
-        max_seconds: seconds of computing that a case may take.
-    """
+    """Reads corrupted files, counts them, and checks that each takes few seconds of computing."""
 
     def __init__(self, max_seconds: float = 1.0) -> None:
         self.max_seconds = max_seconds
@@ -300,6 +263,5 @@ STATM = Path("/proc/self/statm")
 
 
 def peak_bytes() -> int:
-    """The peak memory of this process."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
