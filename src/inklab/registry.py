@@ -31,11 +31,7 @@ class Registry(Generic[T]):
         self._complete = False
 
     def add(self, name: str, entry: T) -> T:
-        """Register an entry, and return it.
-
-        Raises:
-            InklabError: its name is taken.
-        """
+        """Register an entry, and return it. Raises InklabError: its name is taken."""
         if name in self._entries:
             raise InklabError(f"two {self.kind}s are called '{name}'; rename one of them", key=name)
         self._entries[name] = entry

@@ -22,6 +22,18 @@ def is_user_code(name: str) -> bool:
     return path.endswith(".py") and attribute.isidentifier()
 
 
+def is_live(name: str) -> bool:
+    """Whether a name refers to an object of this Python session."""
+    return name.startswith("live:")
+
+
+def reference(value: object) -> str:
+    """How a study refers to something of the user's: its name as it is."""
+    if isinstance(value, str):
+        return value
+    raise ConfigError(f"'{value!r:.60}' is not a name; write a registered name or file.py:Name")
+
+
 def source_sha256(name: str) -> str:
     """The SHA-256 of the file behind `my_net.py:Net`, without running it.
 

@@ -115,11 +115,7 @@ class NetworkConfig(Record):
 
     @classmethod
     def of(cls, name: str, **kwargs: object) -> "NetworkConfig":
-        """A network by name and keyword arguments.
-
-        Raises:
-            ConfigError: an argument is not a JSON value.
-        """
+        """A network by name and keyword arguments. Raises ConfigError: an argument is not a JSON value."""
         return cls.parse({**kwargs, "name": name}, "network")
 
     @classmethod

@@ -527,11 +527,7 @@ class Plan(Record):
     # ------------------------------------------------------------ looking up
 
     def experiment(self, name: str) -> AnyExperimentPlan:
-        """An experiment by name.
-
-        Raises:
-            UnknownNameError: there is none.
-        """
+        """An experiment by name. Raises UnknownNameError: there is none."""
         return _look_up(self._experiments, name, "experiment")
 
     @cached_property
@@ -549,19 +545,11 @@ class Plan(Record):
         return tuple(experiment.name for experiment in self.training if experiment.task == "denoising")
 
     def config(self, trial: str) -> TrialConfig:
-        """The configuration of a trial.
-
-        Raises:
-            UnknownNameError: there is no such trial.
-        """
+        """The configuration of a trial. Raises UnknownNameError: there is no such trial."""
         return self.configs[_look_up(self.trials, trial, "trial").config]
 
     def trial(self, id: str) -> Trial:
-        """A trial with its configuration.
-
-        Raises:
-            UnknownNameError: there is no such trial.
-        """
+        """A trial with its configuration. Raises UnknownNameError: there is no such trial."""
         return Trial(id, self.config(id), self.trials[id].replicate)
 
     def traits(self, trial: str) -> NetworkTraits:
@@ -578,11 +566,7 @@ class Plan(Record):
         return {trial: group.network for group in self.groups for trial in group.trials}
 
     def setting_of(self, trial: str) -> SettingRef:
-        """The first setting that a trial belongs to.
-
-        Raises:
-            UnknownNameError: there is no such trial.
-        """
+        """The first setting that a trial belongs to. Raises UnknownNameError: there is no such trial."""
         return _look_up(self._setting_of_trial, trial, "trial")
 
     @cached_property

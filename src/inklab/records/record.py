@@ -9,11 +9,12 @@ import math
 import re
 from pathlib import Path
 from reprlib import repr as shorten
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
+from pydantic_core import ErrorDetails
 
-from inklab.errors import ConfigError, CorruptFileError
+from inklab.errors import ConfigError, CorruptFileError, nearest_name
 from inklab.io.files import read_bytes_capped, write_json
 
 MAX_NUMBER = 1e100
@@ -30,6 +31,15 @@ MAX_SIDE = 4096
 
 MAX_LOCATION = 80
 """Maximum number of characters of a key in a message."""
+
+MESSAGES = {
+    **dict.fromkeys(
+        ("model_type", "dict_type", "model_attributes_type"), "it must be a table, such as { key = 1 }"
+    ),
+    "tuple_type": "it must be a list, such as [1, 2]",
+    "too_short": "it needs at least one entry",
+}
+"""Messages in TOML's words for types of errors that pydantic describes in Python's."""
 
 MIB = 1024**2
 
@@ -162,7 +172,8 @@ class Record(BaseModel):
         try:
             return cls.model_validate_json(raw, strict=True)
         except ValidationError as error:
-            raise CorruptFileError(f"{name} is damaged: {first_error(error)}; {cls.repair_advice}") from None
+            problem = describe_error(error.errors(include_url=False)[0]).message
+            raise CorruptFileError(f"{name} is damaged: {problem}; {cls.repair_advice}") from None
 
     @classmethod
     def parse(cls: type[R], value: object, name: str = "") -> R:
@@ -179,14 +190,12 @@ class Record(BaseModel):
         try:
             return cls.model_validate(value)
         except ValidationError as error:
-            raise ConfigError(f"{name or cls.__name__}: {first_error(error)}") from None
+            key, problem, suggestion = describe_error(error.errors(include_url=False)[0])
+            message = f"{name or cls.__name__}: {problem}"
+            raise ConfigError(message, key=key, suggestion=suggestion) from None
 
     def write(self, path: Path) -> None:
-        """Write the record as JSON, whole or not at all.
-
-        Raises:
-            WriteError: the disk refuses.
-        """
+        """Write the record as JSON, whole or not at all. Raises WriteError: the disk refuses."""
         write_json(path, self.to_json())
 
     def to_json(self) -> dict[str, Any]:
@@ -206,8 +215,20 @@ class Record(BaseModel):
         return {name: value for name, value in values.items() if name in type(self).model_fields}
 
 
-def first_error(error: ValidationError) -> str:
-    """The first error of a validation in a line: which key, what value it has, what is allowed.
+class ConfigIssue(NamedTuple):
+    """One mistake: its key as the user writes it, what is wrong, the nearest valid key or value."""
+
+    key: str
+    message: str
+    suggestion: str = ""
+
+
+def describe_error(detail: ErrorDetails, key: str = "") -> ConfigIssue:
+    """One error of a validation in a line: which key, what value it has, what is allowed.
+
+    Args:
+        detail: as pydantic gives it.
+        key: as the user writes it; by default the error's location.
 
     Example:
         >>> class Point(Record):
@@ -215,20 +236,21 @@ def first_error(error: ValidationError) -> str:
         >>> try:
         ...     Point(x=-1)
         ... except ValidationError as error:
-        ...     print(first_error(error))
+        ...     print(describe_error(error.errors()[0]).message)
         'x' is -1: should be greater than or equal to 0
     """
-    detail = error.errors(include_url=False, include_context=False)[0]
-    location = ".".join(str(part) for part in detail["loc"])
-    if len(location) > MAX_LOCATION:
-        location = location[: MAX_LOCATION - 3] + "..."
-    message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    if not location:
-        return message
-    if detail["type"] == "missing":
-        return f"'{location}' is missing"
-    if detail["type"] == "extra_forbidden":
-        return f"'{location}' is not a known key there"
-    if isinstance(detail["input"], dict | list | tuple | BaseModel | bytes):
-        return f"'{location}': {message}"
-    return f"'{location}' is {shorten(detail['input'])}: {message}"
+    key = key or ".".join(map(str, detail["loc"]))
+    key = key if len(key) <= MAX_LOCATION else key[: MAX_LOCATION - 3] + "..."
+    kind, value = detail["type"], detail["input"]
+    reason = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if not key:
+        return ConfigIssue("", reason)
+    reason = MESSAGES.get(kind, reason)
+    if kind in ("missing", "extra_forbidden"):
+        return ConfigIssue(key, f"'{key}' is {'missing' if kind == 'missing' else 'not a known key there'}")
+    words = re.findall(r"'(\w+)'", detail["ctx"]["expected"]) if kind == "literal_error" else []
+    suggestion = nearest_name(str(value), words)
+    hint = f". Did you mean '{suggestion}'?" if suggestion else ""
+    is_whole = kind == "value_error" and isinstance(value, dict | BaseModel)  # the reason is about all of it
+    shown = "" if is_whole or isinstance(value, bytes) else f" is {shorten(value)}"
+    return ConfigIssue(key, f"'{key}'{shown}: {reason[0].lower()}{reason[1:]}{hint}", suggestion)

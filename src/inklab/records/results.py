@@ -168,11 +168,7 @@ class TrainingResults(Record):
         return tuple(sorted(self.settings, key=lambda setting: setting.values != self.best_setting))
 
     def setting(self, values: Mapping[str, JsonValue]) -> SettingResults:
-        """The setting with some values.
-
-        Raises:
-            UnknownNameError: there is none.
-        """
+        """The setting with some values. Raises UnknownNameError: there is none."""
         setting = self._find(values)
         if setting is None:
             labels = [setting.label or "{}" for setting in self.settings[:20]]
@@ -422,11 +418,7 @@ class Results(Record):
         return {name: entry for name, entry in self.experiments.items() if isinstance(entry, TrainingResults)}
 
     def experiment(self, name: str) -> ExperimentResults:
-        """Results of an experiment by name.
-
-        Raises:
-            UnknownNameError: there is none.
-        """
+        """Results of an experiment by name. Raises UnknownNameError: there is none."""
         if name not in self.experiments:
             raise UnknownNameError("experiment", name, self.experiments)
         return self.experiments[name]

@@ -1,8 +1,8 @@
 """Studies read from TOML and made ready to run; all mistakes in one message."""
 
+import copy
 import json
 import os
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -20,6 +20,7 @@ from inklab.metrics import Task
 from inklab.records.components import NetworkConfig, NormalizeConfig, Pipeline
 from inklab.records.plan import DataInfo, SplitCounts
 from inklab.records.recipe import Augmentation, CorruptionConfig, Recipe
+from inklab.records.record import ConfigIssue, describe_error
 from inklab.study.planner import run_id
 from inklab.study.spec import (
     DataExperiment,
@@ -108,24 +109,55 @@ def read_study(study: str, *, profile: str | None = None, overrides: Sequence[st
     Raises:
         ConfigError: all mistakes in one message.
     """
-    table, folder = _read_file(study)
-    profiles = _parse_profiles(table.pop("profiles", {}), study)
+    table, folder = read_tables(study)
+    return configure(table, study, folder, profile=profile, overrides=overrides)
+
+
+def configure(
+    table: Table,
+    name: str,
+    folder: Path | None = None,
+    *,
+    profile: str | None = None,
+    overrides: Sequence[str] = (),
+) -> LoadedSpec:
+    """Apply a profile and overrides to a study's tables, which are left as they are, and validate them.
+
+    Args:
+        table: of the study, with its profiles.
+        name: of the study in messages.
+        folder: that paths of recipe files are relative to.
+        profile: see `read_study`.
+        overrides: see `read_study`.
+
+    Raises:
+        ConfigError: all mistakes in one message.
+    """
+    table = copy.deepcopy(table)
+    profiles = _parse_profiles(table.pop("profiles", {}), name)
     profile = profile or next(iter(profiles), "plain")
     if profile != "plain" and profile not in profiles:
         raise UnknownNameError("profile", profile, [*profiles, "plain"])
     for key, value in profiles.get(profile, {}).items():
         set_dotted(table, key, value, f"profile '{profile}'")
-    small_data = _parse_small_data(table.pop("small_data", None), study)
+    small_data = _parse_small_data(table.pop("small_data", None), name)
     changes = {override: parse_override(override) for override in overrides}
     for override, (key, value) in changes.items():
         set_dotted(table, key, value, f"--set {override}")
     keys = {key.removeprefix("experiments.") for key, _ in changes.values()}
     fixed = {key.removesuffix(".recipe.epochs") for key in keys if key.endswith(".recipe.epochs")}
-    return LoadedSpec(parse_study(table, study, folder), profile, small_data, frozenset(fixed))
+    return LoadedSpec(parse_study(table, name, folder), profile, small_data, frozenset(fixed))
 
 
-def _read_file(study: str) -> tuple[Table, Path]:
-    """The tables of a study, and the folder where the paths of its recipe files start."""
+def read_tables(study: str) -> tuple[Table, Path]:
+    """The tables of a study as they are written, and the folder where the paths of its recipe files start.
+
+    Args:
+        study: a built-in name or the path of a TOML file.
+
+    Raises:
+        ConfigError: there is no such study, or it is not TOML.
+    """
     names = builtin_studies()
     if study in names:
         text = (BUILTIN / f"{study}.toml").read_text(encoding="utf-8")
@@ -171,10 +203,10 @@ def parse_study(table: Mapping[str, object], name: str, folder: Path | None = No
         ConfigError: all mistakes in one message.
     """
     try:
-        copy = json.loads(json.dumps(table, default=str))  # dates and the like become text
+        values = json.loads(json.dumps(table, default=str))  # dates and the like become text
     except (ValueError, RecursionError) as error:  # also integers of thousands of digits
         raise ConfigError(f"study '{name}': {error}") from error
-    experiments = copy.get("experiments")
+    experiments = values.get("experiments")
     for key, experiment in experiments.items() if isinstance(experiments, dict) else ():
         try:
             experiments[key] = merge_recipe_file(experiment, folder)
@@ -182,7 +214,7 @@ def parse_study(table: Mapping[str, object], name: str, folder: Path | None = No
             message = f"study '{name}': '{key}.recipe': {error}"
             raise ConfigError(message, key=f"{key}.recipe", suggestion=error.suggestion) from error
     try:
-        return StudySpec.model_validate(copy)
+        return StudySpec.model_validate(values)
     except ValidationError as error:
         raise validation_error(error, f"study '{name}'") from None
 
@@ -308,30 +340,6 @@ CONTAINERS: dict[str, type[BaseModel]] = {
 HIDDEN_PARTS = ("table", "word", "[key]")
 """Parts of pydantic's locations that the user did not write: tags of unions, and that a key is wrong."""
 
-MESSAGES = {
-    **dict.fromkeys(
-        ("model_type", "dict_type", "model_attributes_type"), "it must be a table, such as { key = 1 }"
-    ),
-    "tuple_type": "it must be a list, such as [1, 2]",
-    "too_short": "it needs at least one entry",
-}
-"""Messages in TOML's words for types of errors that pydantic describes in Python's."""
-
-
-@dataclass(frozen=True)
-class ConfigIssue:
-    """One mistake in a study file.
-
-    Attributes:
-        key: dotted, as the user writes it.
-        message: what was given, and what is allowed.
-        suggestion: the nearest valid key or value; "" if none is near.
-    """
-
-    key: str
-    message: str
-    suggestion: str = ""
-
 
 def validation_error(
     error: ValidationError, name: str, model: type[BaseModel] = StudySpec, prefix: str = ""
@@ -358,8 +366,6 @@ def _issue(detail: ErrorDetails, model: type[BaseModel], prefix: str) -> ConfigI
     key = ".".join(part[:MAX_VALUE_LENGTH] for part in ([prefix] if prefix else []) + parts)
     last = parts[-1] if parts else ""
     match detail["type"]:
-        case "missing":
-            return ConfigIssue(key, f"'{key}' is missing")
         case "extra_forbidden":
             return _unknown_key(key, last, table)
         case "union_tag_invalid":
@@ -367,20 +373,7 @@ def _issue(detail: ErrorDetails, model: type[BaseModel], prefix: str) -> ConfigI
             known = ", ".join(EXPERIMENTS)
             message = f"'{key}' has the kind '{kind}'.{did_you_mean(kind, EXPERIMENTS)} Known: {known}"
             return ConfigIssue(key, message, nearest_name(kind, EXPERIMENTS))
-    reason = MESSAGES.get(detail["type"], detail["msg"].removeprefix("Value error, ").removeprefix("Input "))
-    words = re.findall(r"'(\w+)'", detail["ctx"]["expected"]) if detail["type"] == "literal_error" else []
-    suggestion = nearest_name(str(detail["input"]), words)
-    hint = f". Did you mean '{suggestion}'?" if suggestion else ""
-    message = f"'{key}'{_shorten_input(detail)}: {reason[0].lower()}{reason[1:]}{hint}"
-    return ConfigIssue(key, message, suggestion)
-
-
-def _shorten_input(detail: ErrorDetails) -> str:
-    """What was given, for a message; nothing where it is a whole table that is wrong as a whole."""
-    if detail["type"] == "value_error" and isinstance(detail["input"], Mapping):
-        return ""
-    value = repr(detail["input"])
-    return f" is {value if len(value) <= MAX_VALUE_LENGTH else value[: MAX_VALUE_LENGTH - 3] + '...'}"
+    return describe_error(detail, key)
 
 
 def _unknown_key(key: str, last: str, table: type[BaseModel]) -> ConfigIssue:

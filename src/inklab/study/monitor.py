@@ -145,11 +145,7 @@ class RunMonitor:
         self._evaluations: dict[str, EvaluationOutcome] = {}
 
     def poll(self) -> Progress:
-        """How far the run is now.
-
-        Raises:
-            CorruptFileError: the plan or an outcome is damaged.
-        """
+        """How far the run is now. Raises CorruptFileError: the plan or an outcome is damaged."""
         return _progress(self._snapshot(), read_status(self._run_directory), self._max_curves)
 
     def _snapshot(self) -> Snapshot:

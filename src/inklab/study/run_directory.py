@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from inklab.errors import RunError
+from inklab.errors import RunError, nearest_name
 from inklab.io.files import cleanup_drafts, gc_paused, make_dir, replace_dir
 from inklab.records.outcomes import (
     EvaluationOutcome,
@@ -41,11 +41,7 @@ class RunDirectory:
 
     @classmethod
     def existing(cls, path: Path) -> "RunDirectory":
-        """A directory that is a run.
-
-        Raises:
-            RunError: it is none.
-        """
+        """A directory that is a run. Raises RunError: it is none."""
         run_directory = cls(path)
         if not run_directory.has_plan:
             raise RunError(
@@ -80,11 +76,7 @@ class RunDirectory:
     # ------------------------------------------------------------ reading
 
     def plan(self) -> Plan:
-        """The plan of the run.
-
-        Raises:
-            CorruptFileError: `plan.json` is damaged.
-        """
+        """The plan of the run. Raises CorruptFileError: `plan.json` is damaged."""
         with gc_paused():
             return Plan.read(self.path / PLAN_FILE)
 
@@ -271,3 +263,47 @@ def _read_if_any(read: Callable[[], T]) -> T | None:
 def without_none(values: Mapping[str, T | None]) -> dict[str, T]:
     """The entries that are not None."""
     return {key: value for key, value in values.items() if value is not None}
+
+
+# ---------------------------------------------------------------- where runs are
+
+
+def runs_root() -> Path:
+    """Where runs go: `$INKLAB_RUNS_DIR`, else `runs` in the working directory."""
+    return Path(os.environ.get("INKLAB_RUNS_DIR") or "runs")
+
+
+def find_run(name: str) -> Path:
+    """The directory of a run, given as a path, "latest", or an id below the runs directory.
+
+    "runs/latest", as pages write it, is understood wherever the runs directory is.
+
+    Raises:
+        RunError: there is none.
+    """
+    root, below = runs_root(), name.removeprefix("runs/")
+    candidates = [Path(name), root / below, *sorted(root.glob(f"*/{below}"))]
+    for path in candidates:
+        if (path / PLAN_FILE).is_file():
+            return path.resolve()
+    runs = [str(path.parent) for path in sorted(runs_root().glob(f"*/*/{PLAN_FILE}"))]
+    if runs:
+        advice = f"runs here: {', '.join(runs[-5:])}"
+    else:
+        advice = f"there is none below '{runs_root()}' yet: start one with inklab run"
+    raise RunError(
+        f"'{name}' is not a run (it has no {PLAN_FILE}); {advice}",
+        key=name,
+        suggestion=nearest_name(name, [Path(run).name for run in runs]),
+    )
+
+
+def link_latest(path: Path) -> None:
+    """Let `latest` in the runs directory point at a run in it, if the file system has links."""
+    root = runs_root().resolve()
+    if root not in path.resolve().parents or not (path / PLAN_FILE).is_file():
+        return
+    draft = root / f".latest-{os.getpid()}"
+    with suppress(OSError):
+        draft.symlink_to(os.path.relpath(path.resolve(), root))
+        os.replace(draft, root / "latest")

@@ -28,8 +28,9 @@ from inklab.records.record import (
     Names,
     NonNegativeFp32,
     Record,
-    first_error,
+    describe_error,
 )
+from inklab.usercode import is_live
 
 MAX_TRIALS = 100_000
 """Of one experiment."""
@@ -161,16 +162,12 @@ class TrainingExperiment(Experiment):
         try:
             return TrainingExperiment.model_validate(table)
         except ValidationError as error:
-            raise ConfigError(
-                f"grid gives {str(values)[:200]}, which is not allowed: {first_error(error)}", key="grid"
-            ) from None
+            problem = describe_error(error.errors(include_url=False)[0]).message
+            message = f"grid gives {str(values)[:200]}, which is not allowed: {problem}"
+            raise ConfigError(message, key="grid") from None
 
     def with_epochs(self, epochs: int) -> "TrainingExperiment":
-        """The same experiment, trained for other epochs.
-
-        Raises:
-            ConfigError: so many are not allowed.
-        """
+        """The same experiment, trained for other epochs. Raises ConfigError: so many are not allowed."""
         recipe = Recipe.parse({**self.recipe.to_json(), "epochs": epochs}, "recipe")
         return self.model_copy(update={"recipe": recipe})
 
@@ -322,6 +319,23 @@ class StudySpec(Record):
             for name, experiment in self.experiments.items()
             if isinstance(experiment, TrainingExperiment)
         }
+
+    @property
+    def live_objects(self) -> tuple[str, ...]:
+        """References of the Python objects in it, such as a network class of a notebook."""
+        return tuple(dict.fromkeys(text for text in _strings(self.to_json()) if is_live(text)))
+
+
+def _strings(value: object) -> Iterator[str]:
+    """Every string in JSON values."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _strings(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _strings(inner)
 
 
 class SavedStudy(Record):
