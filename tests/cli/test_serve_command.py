@@ -27,9 +27,8 @@ except SystemExit as ended:
 
 def run(*words):
     """The exit code and heavy imports of a command that ends by itself, and its error."""
-    ended = subprocess.run(
-        [sys.executable, "-c", PROBE, "serve", *words], capture_output=True, text=True, timeout=60
-    )
+    command = [sys.executable, "-c", PROBE, "serve", *words]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
     return ended.stdout.strip(), ended.stderr.strip()
 
 
@@ -37,27 +36,22 @@ class TestWrongUsage:
     @pytest.mark.parametrize(
         ("words", "named"),
         [
-            (["no-such-run"], "no-such-run"),
-            (["RUN", "--host", "0.0.0.0"], "--token auto"),
+            (["no-such-run"], "no-such-run"), (["RUN", "--host", "0.0.0.0"], "--token auto"),
             (["RUN", "--token", "short"], "16 to 200"),
-            (["RUN", "--allowed-host", "http://x"], "--allowed-host"),
-            (["RUN", "--port", "70000"], "port"),
+            (["RUN", "--allowed-host", "http://x"], "--allowed-host"), (["RUN", "--port", "70000"], "port"),
             (["RUN", "--host", "203.0.113.9", "--token", "auto", "--port", "0"], "203.0.113.9"),
         ],
-    )
+    )  # fmt: skip
     def test_one_line_before_anything_heavy_is_imported(self, words, named):
         ended, error = run(*(str(toy_run.finished()) if word == "RUN" else word for word in words))
         assert ended == "2 []"
         assert named in error and error.count("\n") <= 1
 
     def test_a_port_in_use(self):
-        with socket.socket() as other:
-            other.bind(("127.0.0.1", 0))
-            other.listen()
+        with socket.create_server(("127.0.0.1", 0)) as other:
             port = str(other.getsockname()[1])
             ended, error = run(str(toy_run.finished()), "--port", port)
-        assert ended == "2 []"
-        assert port in error and "or 0" in error
+        assert ended == "2 []" and port in error and "or 0" in error
 
     def test_packages_that_are_missing_are_named(self, monkeypatch, cli):
         monkeypatch.setitem(sys.modules, "fastapi", None)  # as if it were not installed
@@ -84,18 +78,13 @@ def test_it_prints_its_url_and_ends_without_error(ending):
         assert "Traceback" not in running.stderr.read()
 
 
-@pytest.mark.parametrize(
-    ("address", "url"),
-    [
-        (BindAddress(), "http://127.0.0.1:5/"),
-        (BindAddress("::1"), "http://[::1]:5/"),
-        (BindAddress("0.0.0.0", token="x" * 16), f"http://127.0.0.1:5/?token={'x' * 16}"),
-        (
-            BindAddress("0.0.0.0", token="x" * 16, allowed_hosts=("lab.example",)),
-            f"http://lab.example:5/?token={'x' * 16}",
-        ),
-        (BindAddress("192.168.0.7", token="x" * 16), f"http://192.168.0.7:5/?token={'x' * 16}"),
-    ],
-)
-def test_the_url_is_one_to_type_into_a_browser(address, url):
-    assert server_url(address, 5) == url
+def test_the_url_is_one_to_type_into_a_browser():
+    assert server_url(BindAddress(), 5) == "http://127.0.0.1:5/"
+    assert server_url(BindAddress("::1"), 5) == "http://[::1]:5/"
+    for host, allowed, name in (
+        ("0.0.0.0", (), "127.0.0.1"),
+        ("0.0.0.0", ("lab.example",), "lab.example"),
+        ("192.168.0.7", (), "192.168.0.7"),
+    ):
+        address = BindAddress(host, token="x" * 16, allowed_hosts=allowed)
+        assert server_url(address, 5) == f"http://{name}:5/?token={'x' * 16}"

@@ -29,102 +29,101 @@ from page_visits import (
 )
 from PIL import Image
 
-from inklab.run import Run
+from inklab.runs import Run
 
 pytestmark = [pytest.mark.integration, needs_chromium]
 VIEWS = ("draw", "generate", "study")
 
 
-def test_every_pipeline_classifies_a_drawing_at_once():
+@pytest.fixture
+def page():
     with opened(toy_address()) as page:
         settled(page)
-        assert summary(page) == NOTHING and {column["label"] for column in columns(page).values()} == {"–"}
-        drawn(page, SEVEN)
-        assert summary(page) != NOTHING
-        predictions = columns(page)
-        assert list(predictions) == ["cnn", "denoiser+cnn", "median+cnn"]  # those that the study compares
-        for prediction in predictions.values():
-            probabilities = prediction["probabilities"]
-            assert len(probabilities) == 10 and sum(probabilities.values()) == pytest.approx(1, abs=0.01)
-            assert prediction["label"] in (max(probabilities, key=probabilities.get), "?")
-        assert max(stage(page, "Input")) > 100
-        assert stage(page, "Corrupted") == stage(page, "Input")
-        page.get_by_role("button", name="Clear").click()
-        settled(page)
-        assert summary(page) == NOTHING and max(image(page, ".prediction canvas >> nth=0")) == 0
+        yield page
 
 
-def test_answers_keep_up_with_the_hand_one_question_at_a_time():
-    with opened(toy_address()) as page:
-        open_, most = set(), [0]
-
-        def sent(request):
-            if request.url.endswith("/api/predict"):
-                open_.add(request)
-                most[0] = max(most[0], len(open_))
-
-        page.on("request", sent)
-        page.on("requestfinished", lambda request: open_.discard(request))
-        draw(page, THREE, steps=20)
-        settled(page)
-        assert most[0] == 1 and not open_
-        names = page.evaluate("() => performance.getEntriesByType('resource').map(entry => entry.name)")
-        assert 1 < sum(name.endswith("predict") for name in names) <= 200
-
-
-def test_noise_does_to_the_image_what_the_slider_says():
-    with opened(toy_address()) as page:
-        drawn(page, SEVEN)
-        clean = stage(page, "Input")
-        change(page, "#strength", 0.5)
-        corrupted = stage(page, "Corrupted")
-        assert distance(clean, corrupted) > 40 and stage(page, "Input") == clean
-        assert stage(page, "Denoised") not in (clean, corrupted)
-        change(page, "#strength", 0.51)
-        assert distance(corrupted, stage(page, "Corrupted")) < 30  # nested: a little more, not another noise
-        change(page, "#strength", 0.5)
-        assert stage(page, "Corrupted") == corrupted
-        change(page, "#seed", 4)
-        assert stage(page, "Corrupted") != corrupted
-        change(page, "#strength", 0)
-        assert stage(page, "Corrupted") == clean
-        page.locator("#corruption").select_option("gaussian")
-        change(page, "#strength", 0.3)
-        assert stage(page, "Corrupted") != clean
-        assert "dimmed" in page.locator("#curve").get_attribute("class")  # the study measured another one
+def test_every_pipeline_classifies_a_drawing_at_once(page):
+    assert summary(page) == NOTHING and {column["label"] for column in columns(page).values()} == {"–"}
+    drawn(page, SEVEN)
+    assert summary(page) != NOTHING
+    predictions = columns(page)
+    assert list(predictions) == ["cnn", "denoiser+cnn", "median+cnn"]  # those that the study compares
+    for prediction in predictions.values():
+        probabilities = prediction["probabilities"]
+        assert len(probabilities) == 10 and sum(probabilities.values()) == pytest.approx(1, abs=0.01)
+        assert prediction["label"] in (max(probabilities, key=probabilities.get), "?")
+    assert max(stage(page, "Input")) > 100
+    assert stage(page, "Corrupted") == stage(page, "Input")
+    page.get_by_role("button", name="Clear").click()
+    settled(page)
+    assert summary(page) == NOTHING and max(image(page, ".prediction canvas >> nth=0")) == 0
 
 
-def test_the_curve_is_the_studys_and_its_mark_follows_the_slider():
+def test_answers_keep_up_with_the_hand_one_question_at_a_time(page):
+    open_, most = set(), [0]
+
+    def sent(request):
+        if request.url.endswith("/api/predict"):
+            open_.add(request)
+            most[0] = max(most[0], len(open_))
+
+    page.on("request", sent)
+    page.on("requestfinished", lambda request: open_.discard(request))
+    draw(page, THREE, steps=20)
+    settled(page)
+    assert most[0] == 1 and not open_
+    names = page.evaluate("() => performance.getEntriesByType('resource').map(entry => entry.name)")
+    assert 1 < sum(name.endswith("predict") for name in names) <= 200
+
+
+def test_noise_does_to_the_image_what_the_slider_says(page):
+    drawn(page, SEVEN)
+    clean = stage(page, "Input")
+    change(page, "#strength", 0.5)
+    corrupted = stage(page, "Corrupted")
+    assert distance(clean, corrupted) > 40 and stage(page, "Input") == clean
+    assert stage(page, "Denoised") not in (clean, corrupted)
+    change(page, "#strength", 0.51)
+    assert distance(corrupted, stage(page, "Corrupted")) < 30  # nested: a little more, not another noise
+    change(page, "#strength", 0.5)
+    assert stage(page, "Corrupted") == corrupted
+    change(page, "#seed", 4)
+    assert stage(page, "Corrupted") != corrupted
+    change(page, "#strength", 0)
+    assert stage(page, "Corrupted") == clean
+    page.locator("#corruption").select_option("gaussian")
+    change(page, "#strength", 0.3)
+    assert stage(page, "Corrupted") != clean
+    assert "dimmed" in page.locator("#curve").get_attribute("class")  # the study measured another one
+
+
+def test_the_curve_is_the_studys_and_its_mark_follows_the_slider(page):
     results = toy_run.results(toy_run.finished()).experiment("robustness")
-    with opened(toy_address()) as page:
-        settled(page)
-        assert page.locator("#curve .current .mark").count() == len(results.pipelines) == 3
-        words = page.locator("#curve svg").get_attribute("aria-label")
-        assert f"cnn: {100 * results.pipelines['cnn'].recall[0].mean:.0f}% at 0" in words
-        marker = page.locator("#curve .marker")
-        before = marker.get_attribute("x1")
-        change(page, "#strength", 0.3)
-        slider, line = page.locator("#strength").bounding_box(), marker.bounding_box()
-        assert marker.get_attribute("x1") != before
-        assert results.strengths[-1] == 0.6  # so the slider goes on where the curve ends
-        note = page.locator(".prediction .recall >> nth=0").inner_text()
-        assert share(note.split(":")[1]) == pytest.approx(results.pipelines["cnn"].recall[1].mean, abs=0.001)
-        assert slider["y"] > line["y"]
+    assert page.locator("#curve .current .mark").count() == len(results.pipelines) == 3
+    words = page.locator("#curve svg").get_attribute("aria-label")
+    assert f"cnn: {100 * results.pipelines['cnn'].recall[0].mean:.0f}% at 0" in words
+    marker = page.locator("#curve .marker")
+    before = marker.get_attribute("x1")
+    change(page, "#strength", 0.3)
+    slider, line = page.locator("#strength").bounding_box(), marker.bounding_box()
+    assert marker.get_attribute("x1") != before
+    assert results.strengths[-1] == 0.6  # so the slider goes on where the curve ends
+    note = page.locator(".prediction .recall >> nth=0").inner_text()
+    assert share(note.split(":")[1]) == pytest.approx(results.pipelines["cnn"].recall[1].mean, abs=0.001)
+    assert slider["y"] > line["y"]
 
 
-def test_pipelines_can_be_chosen_and_one_is_the_least():
-    with opened(toy_address()) as page:
-        settled(page)
-        page.locator("#choose summary").click()
-        for name in ("denoiser+cnn", "median+cnn"):
-            page.get_by_role("checkbox", name=name, exact=True).uncheck()
-        page.get_by_role("checkbox", name="mlp", exact=True).check()
-        assert list(columns(page)) == ["cnn", "mlp"]
-        page.get_by_role("checkbox", name="cnn", exact=True).uncheck()
-        page.get_by_role("checkbox", name="mlp", exact=True).click()
-        assert list(columns(page)) == ["mlp"]
-        drawn(page, SEVEN)
-        assert max(stage(page, "Denoised")) > 0  # the denoiser runs though no pipeline on show has it
+def test_pipelines_can_be_chosen_and_one_is_the_least(page):
+    page.locator("#choose summary").click()
+    for name in ("denoiser+cnn", "median+cnn"):
+        page.get_by_role("checkbox", name=name, exact=True).uncheck()
+    page.get_by_role("checkbox", name="mlp", exact=True).check()
+    assert list(columns(page)) == ["cnn", "mlp"]
+    page.get_by_role("checkbox", name="cnn", exact=True).uncheck()
+    page.get_by_role("checkbox", name="mlp", exact=True).click()
+    assert list(columns(page)) == ["mlp"]
+    drawn(page, SEVEN)
+    assert max(stage(page, "Denoised")) > 0  # the denoiser runs though no pipeline on show has it
 
 
 def test_a_picture_can_be_opened_and_left_again(tmp_path):
@@ -354,14 +353,13 @@ def test_many_classes_with_long_names_show_the_ten_most_probable():
         assert labels[29] in summary(page)
 
 
-def test_nothing_sticks_out():
-    with opened(toy_address()) as page:
-        draw(page, SEVEN)
-        for width in (360, 390, 768, 1280):
-            page.set_viewport_size({"width": width, "height": 800})
-            for view in VIEWS:
-                see(page, view)
-                assert not too_wide(page), (width, view)
+def test_nothing_sticks_out(page):
+    draw(page, SEVEN)
+    for width in (360, 390, 768, 1280):
+        page.set_viewport_size({"width": width, "height": 800})
+        for view in VIEWS:
+            see(page, view)
+            assert not too_wide(page), (width, view)
 
 
 def test_a_finger_draws_and_the_page_stays_where_it_is():
@@ -381,34 +379,31 @@ def test_a_finger_draws_and_the_page_stays_where_it_is():
                 assert is_tile or control.bounding_box()["height"] >= 44, control.inner_html()
 
 
-def test_everything_has_a_name_and_can_be_reached_by_keys():
-    with opened(toy_address()) as page:
-        draw(page, SEVEN)
-        for view in VIEWS:
-            see(page, view)
-            assert not unnamed(page), view
-            page.evaluate("document.activeElement.blur()")
-            reached = set()
-            for _ in range(110):
-                page.keyboard.press("Tab")
-                reached.add(page.evaluate("document.activeElement.id"))
-            assert set(STOPS[view]) <= reached
+def test_everything_has_a_name_and_can_be_reached_by_keys(page):
+    draw(page, SEVEN)
+    for view in VIEWS:
+        see(page, view)
+        assert not unnamed(page), view
+        page.evaluate("document.activeElement.blur()")
+        reached = set()
+        for _ in range(110):
+            page.keyboard.press("Tab")
+            reached.add(page.evaluate("document.activeElement.id"))
+        assert set(STOPS[view]) <= reached
 
 
-def test_a_drawing_by_keys_is_classified_and_announced():
-    with opened(toy_address()) as page:
-        settled(page)
-        page.locator("#pad").focus()
-        for key in ["ArrowUp"] * 10 + ["Space"] + ["ArrowDown"] * 20 + ["Space"]:
-            page.keyboard.press(key)
-        settled(page)
-        assert summary(page) != NOTHING
-        page.wait_for_timeout(1200)
-        # Screen readers hear it once it has come to rest.
-        assert page.locator("#announcement").inner_text() == summary(page)
-        page.keyboard.press("Control+z")
-        settled(page)
-        assert summary(page) == NOTHING
+def test_a_drawing_by_keys_is_classified_and_announced(page):
+    page.locator("#pad").focus()
+    for key in ["ArrowUp"] * 10 + ["Space"] + ["ArrowDown"] * 20 + ["Space"]:
+        page.keyboard.press(key)
+    settled(page)
+    assert summary(page) != NOTHING
+    page.wait_for_timeout(1200)
+    # Screen readers hear it once it has come to rest.
+    assert page.locator("#announcement").inner_text() == summary(page)
+    page.keyboard.press("Control+z")
+    settled(page)
+    assert summary(page) == NOTHING
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ import inklab
 from inklab.report.figures.drawing import DARK, LIGHT, SERIES
 
 PAGE = Path(inklab.__file__).parent / "serve" / "page"
-PAD = Path(inklab.__file__).parent / "web"
 SCRIPTS = {path.name: path.read_text(encoding="utf-8") for path in sorted(PAGE.glob("*.js"))}
 HTML = (PAGE / "index.html").read_text(encoding="utf-8")
 CSS = (PAGE / "page.css").read_text(encoding="utf-8")
@@ -18,7 +17,6 @@ TEXT, GRAPHIC = 4.5, 3.0  # contrast that WCAG 2 AA asks for
 
 
 def themes() -> list[dict[str, str]]:
-    """The colors of the style sheet, light and dark."""
     roots = re.findall(r":root \{(.*?)\n *\}", CSS, re.S)
     assert len(roots) == 2, "one for light, one for dark"
     return [dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", root)) for root in roots]
@@ -71,16 +69,6 @@ class TestEveryScript:
     def test_what_the_server_says_is_never_markup(self, name):
         ways = r"\w+erHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|DOMParser|setHTML"
         assert not re.search(ways, SCRIPTS[name])
-
-    def test_its_imports_are_there(self, name):
-        for names, origin in re.findall(r"import \{([^}]*)\} from \"\./([\w.-]+)\"", SCRIPTS[name]):
-            path = PAGE / origin if (PAGE / origin).is_file() else PAD / origin
-            text = path.read_text(encoding="utf-8")
-            used = re.sub(r"import \{[^}]*\}", "", SCRIPTS[name])
-            for imported in (word.strip() for word in names.split(",")):
-                export = rf"export (?:async )?(?:const|function|class) {imported}\b"
-                assert re.search(export, text), f"{origin} exports no {imported}"
-                assert re.search(rf"\b{imported}\b", used), f"{imported} is not used"
 
     def test_the_elements_that_it_asks_for_are_there(self, name):
         for element in re.findall(r"byId\(\"([\w-]+)\"\)", SCRIPTS[name]):

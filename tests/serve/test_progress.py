@@ -8,6 +8,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import takewhile
 
 import live_server
 import pytest
@@ -15,41 +16,34 @@ import toy_run
 
 from inklab.records.plan import Plan
 from inklab.records.status import LiveStatus
-from inklab.run import Run
+from inklab.runs import Run
 from inklab.serve.middleware import Limits
 from inklab.study.run_directory import RunDirectory
 
 
 @contextmanager
 def subscribed(server):
-    """A connection that reads events as they come."""
     with server.client.stream("GET", "/api/study/events") as answer:
         assert answer.status_code == 200
         assert answer.headers["content-type"].startswith("text/event-stream")
-        yield Events(answer.iter_text())
+        yield Events(answer.iter_lines())
 
 
 class Events:
-    def __init__(self, parts):
-        self.parts, self.text = parts, ""
+    def __init__(self, lines):
+        self.lines = iter(lines)
 
     def next(self):
-        """The next block up to an empty line; None at the end."""
-        while "\n\n" not in self.text:
-            part = next(self.parts, None)
-            if part is None:
-                return None
-            self.text += part
-        block, _, self.text = self.text.partition("\n\n")
-        return block
+        """The lines of the next block; none at the end."""
+        return list(takewhile(bool, self.lines))
 
     def progress(self):
-        """What the next event says."""
-        while (block := self.next()) is not None and block.startswith(":"):
+        """What the next event says; None at the end."""
+        while (block := self.next()) and block[0].startswith(":"):
             pass
-        if block is None:
+        if not block:
             return None
-        name, data = block.split("\n")
+        name, data = block
         assert name == "event: progress"
         return json.loads(data.removeprefix("data: "))
 
@@ -78,7 +72,6 @@ def running(tmp_path):
 
 
 def finish(path, kept):
-    """The missing trials end."""
     for trial in kept.iterdir():
         shutil.move(trial, path / "trials" / trial.name)
 
@@ -160,8 +153,8 @@ def test_subscribers_are_limited_kept_by_heartbeats_and_do_not_stop_the_server_f
     live_server.wait_until(lambda: stream.subscribers == 0 and not stream.is_watching)
     stream.heartbeat_seconds = 0.2
     with subscribed(server) as events:
-        assert events.next().startswith("event: progress")
-        assert ": still here" in [events.next() for _ in range(3)]
+        assert events.next()[0] == "event: progress"
+        assert [": still here"] in [events.next() for _ in range(3)]
         server.server.should_exit = True
         rest = [events.progress(), events.progress()]
         assert all(progress is None or progress["state"] == "running" for progress in rest)

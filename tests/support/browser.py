@@ -41,30 +41,22 @@ LOG_VIOLATIONS = (
 
 
 def chromium() -> str | None:
-    """Path of the browser, if there is one."""
     named = os.environ.get("INKLAB_CHROMIUM")
     return named or next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
-def missing() -> str:
-    """What is missing; "" if nothing is."""
-    if find_spec("playwright") is None:
-        return "playwright is not installed: pip install playwright"
-    return "" if chromium() else f"no {', '.join(NAMES)} is installed, and INKLAB_CHROMIUM names none"
-
-
-needs_chromium = pytest.mark.skipif(bool(missing()), reason=missing())
+needs_chromium = pytest.mark.skipif(
+    find_spec("playwright") is None or chromium() is None,
+    reason=f"needs playwright and one of {', '.join(NAMES)}, or the browser that INKLAB_CHROMIUM names",
+)
 
 
 @dataclass
 class PageMonitor:
-    """Requests and errors of a page."""
-
     requests: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
     def attach(self, context: Any) -> None:
-        """Monitor every page of a visitor, from its first request on."""
         context.add_init_script(LOG_VIOLATIONS)
         context.on("request", lambda request: self.requests.append(request.url))
         context.on("weberror", lambda thrown: self.errors.append(str(thrown.error)))
@@ -100,13 +92,12 @@ def opened(
         expected: a pattern of errors that a test provokes.
         dark: whether the visitor prefers dark colors.
         wait: called with the page before it navigates, such as to `page.route` something.
-        context: of playwright's `new_context`, such as `viewport={"width": 390, "height": 844}`,
-            `has_touch=True`, `device_scale_factor=2`, `java_script_enabled=False`, `reduced_motion="reduce"`.
+        context: of playwright's `new_context`.
     """
     usual = {"viewport": {"width": 1280, "height": 900}, "color_scheme": "dark" if dark else "light"}
     monitor = PageMonitor()
     with _playwright_loop():
-        visitor = _browser().new_context(**(usual | context))
+        visitor = _started()[0].new_context(**(usual | context))
         try:
             monitor.attach(visitor)
             page = visitor.new_page()
@@ -135,6 +126,7 @@ def _serve(page: Any, files: Mapping[str, str]) -> None:
 
 @functools.cache
 def _started() -> tuple[Any, Any]:
+    """The browser, and the loop in which playwright runs."""
     from playwright.sync_api import sync_playwright
 
     playwright = sync_playwright().start()
@@ -147,10 +139,6 @@ def _started() -> tuple[Any, Any]:
 
     atexit.register(end)
     return browser, asyncio.get_running_loop()
-
-
-def _browser() -> Any:
-    return _started()[0]
 
 
 @contextmanager

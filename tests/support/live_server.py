@@ -26,8 +26,6 @@ TICK = 0.02  # seconds
 
 @dataclass
 class LiveServer:
-    """A server that answers."""
-
     client: httpx.Client
     server: UvicornServer
     port: int
@@ -47,7 +45,6 @@ class LiveServer:
         return response.json()
 
     def post_error(self, path: str, status: int, **body: object) -> str:
-        """The error of a request that must be rejected."""
         response = self.client.post(f"/api/{path}", json=body)
         assert response.status_code == status, response.text
         assert set(response.json()) == {"error"}
@@ -74,7 +71,6 @@ class LiveServer:
 def serving(
     path: Path, limits: Limits | None = None, token: str | None = None, trust_code: tuple[str, ...] = ()
 ) -> Iterator[LiveServer]:
-    """Serve a run or a model for the time of a block."""
     address, ready = BindAddress(port=0, token=token), threading.Event()
     with listen(address) as listener:
         server = create_server(path, address, listener, lambda _: ready.set(), trust_code, limits)
@@ -103,7 +99,6 @@ def shared() -> LiveServer:
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    """Wait for something that happens in another thread."""
     tick = threading.Event()
     for _ in range(int(seconds / TICK)):
         if condition():

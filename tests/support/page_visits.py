@@ -39,9 +39,9 @@ PIXELS = """canvas => {
 
 
 @contextmanager
-def serving(path: Path, *options: str) -> Iterator[str]:
+def serving(path: Path) -> Iterator[str]:
     """`inklab serve` of a run or a model in a process of its own; yields its address once it is all there."""
-    command = [sys.executable, "-m", "inklab", "serve", str(path), "--port", "0", "--no-open", *options]
+    command = [sys.executable, "-m", "inklab", "serve", str(path), "--port", "0", "--no-open"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         address = _address(process)
@@ -54,7 +54,6 @@ def serving(path: Path, *options: str) -> Iterator[str]:
 
 @functools.cache
 def toy_address() -> str:
-    """A server of the toy run that all tests of a session share."""
     import toy_run
 
     server = serving(toy_run.finished())
@@ -64,13 +63,11 @@ def toy_address() -> str:
 
 
 def see(page: Any, view: str) -> None:
-    """Go to a view."""
     page.locator(f'nav [data-view="{view}"]').click()
     settled(page)
 
 
 def _address(process: subprocess.Popen[str]) -> str:
-    """Where a server listens, from its output."""
     output = []
     assert process.stdout is not None
     for line in process.stdout:
@@ -102,7 +99,6 @@ def _fetch(address: str, body: object = None) -> Any:
 
 
 def draw(page: Any, strokes: Sequence[Stroke], steps: int = 6, pad: str = "#pad") -> None:
-    """Draw on the pad with the mouse, in shares of its side."""
     page.locator(pad).scroll_into_view_if_needed()
     box = page.locator(pad).bounding_box()
     for stroke in strokes:
@@ -115,7 +111,6 @@ def draw(page: Any, strokes: Sequence[Stroke], steps: int = 6, pad: str = "#pad"
 
 
 def drawn(page: Any, strokes: Sequence[Stroke]) -> None:
-    """Draw with the mouse, and wait for what comes of it."""
     draw(page, strokes)
     settled(page)
 
@@ -128,18 +123,15 @@ def settled(page: Any) -> None:
 
 
 def change(page: Any, selector: str, value: object) -> None:
-    """Move a slider, or write into a field, and wait for what comes of it."""
     page.locator(selector).fill(str(value))
     settled(page)
 
 
 def image(page: Any, selector: str) -> list[int]:
-    """What stands on a canvas."""
     return list(page.locator(selector).evaluate(PIXELS))
 
 
 def stage(page: Any, title: str) -> list[int]:
-    """The image of that title, of those on its way to the pipelines."""
     return image(page, f".stages li:has-text('{title}') canvas")
 
 
@@ -156,23 +148,19 @@ def columns(page: Any) -> dict[str, dict[str, Any]]:
 
 
 def share(text: str) -> float:
-    """A share as the page writes it."""
     return float(text.strip(" >%")) / 100
 
 
 def summary(page: Any) -> str:
-    """The sentence above everything."""
     return str(page.locator("#summary").inner_text())
 
 
 def distance(first: Sequence[int], second: Sequence[int]) -> float:
-    """Root mean square between two images, in bytes."""
     total = sum((a - b) ** 2 for a, b in zip(first, second, strict=True))
     return float((total / len(first)) ** 0.5)
 
 
 def touch(page: Any, strokes: Sequence[Stroke]) -> None:
-    """Draw on the pad with a finger."""
     box = page.locator("#pad").bounding_box()
     wire = page.context.new_cdp_session(page)
     for stroke in strokes:

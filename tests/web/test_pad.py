@@ -30,6 +30,12 @@ Object.assign(globalThis, { pad, events, preprocess });
 HOOK = [[(0.3, 0.2), (0.3, 0.7), (0.7, 0.7)]]
 
 
+@pytest.fixture
+def page():
+    with opened(files=FILES) as page:
+        yield page
+
+
 def on_canvas(page, x, y):
     """Where shares of the canvas are in the window, in pixels."""
     box = page.locator("canvas").bounding_box()
@@ -37,7 +43,6 @@ def on_canvas(page, x, y):
 
 
 def draw(page, strokes, steps=3):
-    """Strokes by mouse, with points in shares of the canvas."""
     for points in strokes:
         page.mouse.move(*on_canvas(page, *points[0]))
         page.mouse.down()
@@ -76,7 +81,6 @@ def preprocess_in_page(page, ink: np.ndarray, config: Preprocessing) -> np.ndarr
 
 
 def scribbles(count: int, seed: int) -> list[list[list[tuple[float, float]]]]:
-    """Drawings of one to three strokes that turn at random."""
     rng = np.random.default_rng(seed)
 
     def stroke():
@@ -89,22 +93,21 @@ def scribbles(count: int, seed: int) -> list[list[list[tuple[float, float]]]]:
 @pytest.mark.integration
 @needs_chromium
 class TestDrawing:
-    def test_a_stroke_by_mouse(self):
-        with opened(files=FILES) as page:
-            assert page.evaluate("pad.empty") and not raster(page).any()
-            draw(page, HOOK, steps=10)
-            (stroke,) = strokes_of(page)
-            points = np.array(stroke["points"])
-            assert stroke["pen"] == 0.08 and 15 <= len(points) <= 25 and not page.evaluate("pad.empty")
-            assert np.abs(points[0] - (0.3, 0.2)).max() < 0.005
-            assert np.abs(points[-1] - (0.7, 0.7)).max() < 0.005
-            events = page.evaluate("events")
-            assert events[-2:] == ["change", "strokeend"] and events.count("strokeend") == 1
-            ink = raster(page, 100)
-            assert ink[45, 30] == 255 and ink[70, 50] == 255 and ink[20, 60] == 0 and ink[90, 50] == 0
-            assert abs(width_of_line(page) - 8) < 0.3  # the pen's
+    def test_a_stroke_by_mouse(self, page):
+        assert page.evaluate("pad.empty") and not raster(page).any()
+        draw(page, HOOK, steps=10)
+        (stroke,) = strokes_of(page)
+        points = np.array(stroke["points"])
+        assert stroke["pen"] == 0.08 and 15 <= len(points) <= 25 and not page.evaluate("pad.empty")
+        assert np.abs(points[0] - (0.3, 0.2)).max() < 0.005
+        assert np.abs(points[-1] - (0.7, 0.7)).max() < 0.005
+        events = page.evaluate("events")
+        assert events[-2:] == ["change", "strokeend"] and events.count("strokeend") == 1
+        ink = raster(page, 100)
+        assert ink[45, 30] == 255 and ink[70, 50] == 255 and ink[20, 60] == 0 and ink[90, 50] == 0
+        assert abs(width_of_line(page) - 8) < 0.3  # the pen's
 
-    def test_events_between_frames_are_drawn_and_reported_once(self):
+    def test_events_between_frames_are_drawn_and_reported_once(self, page):
         move = """() => new Promise(done => {
             const canvas = document.querySelector("canvas"), box = canvas.getBoundingClientRect();
             const at = (x, y, more) => new PointerEvent("pointermove", { pointerId: 1, bubbles: true,
@@ -117,12 +120,11 @@ class TestDrawing:
             const report = () => done([events.length, pad.strokes[0].points.length]);
             requestAnimationFrame(() => requestAnimationFrame(report));
         })"""
-        with opened(files=FILES) as page:
-            page.mouse.move(*on_canvas(page, 0.2, 0.5))
-            page.mouse.down()
-            changes, points = page.evaluate(move)
-            page.mouse.up()
-            assert changes == 1 and points > 35
+        page.mouse.move(*on_canvas(page, 0.2, 0.5))
+        page.mouse.down()
+        changes, points = page.evaluate(move)
+        page.mouse.up()
+        assert changes == 1 and points > 35
 
     def test_a_finger_draws_and_a_second_one_is_ignored(self):
         with opened(files=FILES, has_touch=True, is_mobile=True) as page:
@@ -143,41 +145,38 @@ class TestDrawing:
             assert np.array(stroke["points"]).max() < 0.7
             assert page.evaluate("scrollY") == 0 and page.evaluate("events").count("strokeend") == 1
 
-    def test_undo_clear_and_what_was_cleared(self):
-        with opened(files=FILES) as page:
-            draw(page, [*HOOK, [(0.5, 0.1), (0.9, 0.1)]])
-            both = strokes_of(page)
-            page.keyboard.press("Control+z")  # the canvas has the focus: one has just drawn on it
-            assert strokes_of(page) == both[:1]
-            page.keyboard.press("Delete")
-            assert page.evaluate("pad.empty") and not raster(page).any()
-            page.evaluate("pad.undo()")
-            assert strokes_of(page) == both[:1]
-            page.evaluate("() => { pad.undo(); pad.undo(); pad.undo() }")
-            assert page.evaluate("pad.empty")
+    def test_undo_clear_and_what_was_cleared(self, page):
+        draw(page, [*HOOK, [(0.5, 0.1), (0.9, 0.1)]])
+        both = strokes_of(page)
+        page.keyboard.press("Control+z")  # the canvas has the focus: one has just drawn on it
+        assert strokes_of(page) == both[:1]
+        page.keyboard.press("Delete")
+        assert page.evaluate("pad.empty") and not raster(page).any()
+        page.evaluate("pad.undo()")
+        assert strokes_of(page) == both[:1]
+        page.evaluate("() => { pad.undo(); pad.undo(); pad.undo() }")
+        assert page.evaluate("pad.empty")
 
-    def test_lines_have_the_width_of_the_pen_and_a_touch_is_a_dot(self):
-        with opened(files=FILES) as page:
-            draw(page, [[(0.5, 0.5)]])
-            assert abs(raster(page, 100).astype(float).sum() / 255 - np.pi * 16) < 3
-            for pen in (0.03, 0.15):
-                page.evaluate("pen => { pad.clear(); pad.pen = pen }", pen)
-                draw(page, HOOK)
-                assert abs(width_of_line(page) - 100 * pen) < 0.4
-            page.evaluate("pad.pen = 'wide'")
-            assert 0 < page.evaluate("pad.pen") <= 0.25
+    def test_lines_have_the_width_of_the_pen_and_a_touch_is_a_dot(self, page):
+        draw(page, [[(0.5, 0.5)]])
+        assert abs(raster(page, 100).astype(float).sum() / 255 - np.pi * 16) < 3
+        for pen in (0.03, 0.15):
+            page.evaluate("pen => { pad.clear(); pad.pen = pen }", pen)
+            draw(page, HOOK)
+            assert abs(width_of_line(page) - 100 * pen) < 0.4
+        page.evaluate("pad.pen = 'wide'")
+        assert 0 < page.evaluate("pad.pen") <= 0.25
 
-    def test_by_keyboard(self):
-        with opened(files=FILES) as page:
-            page.keyboard.press("Tab")
-            for key in ["ArrowLeft", " ", *["ArrowDown"] * 6, *["Shift+ArrowRight"] * 4, " ", "ArrowUp"]:
-                page.keyboard.press(key)
-            (stroke,) = strokes_of(page)
-            assert stroke["points"][0] == [0.5 - 1 / 32, 0.5] and stroke["points"][-1] == [0.5, 0.5 + 6 / 32]
-            assert page.evaluate("scrollY") == 0 and page.evaluate("events").count("nib") == 14
-            page.keyboard.press("Escape")
-            assert page.evaluate("pad.empty")
-            assert page.locator("canvas").get_attribute("aria-label").startswith("Drawing pad")
+    def test_by_keyboard(self, page):
+        page.keyboard.press("Tab")
+        for key in ["ArrowLeft", " ", *["ArrowDown"] * 6, *["Shift+ArrowRight"] * 4, " ", "ArrowUp"]:
+            page.keyboard.press(key)
+        (stroke,) = strokes_of(page)
+        assert stroke["points"][0] == [0.5 - 1 / 32, 0.5] and stroke["points"][-1] == [0.5, 0.5 + 6 / 32]
+        assert page.evaluate("scrollY") == 0 and page.evaluate("events").count("nib") == 14
+        page.keyboard.press("Escape")
+        assert page.evaluate("pad.empty")
+        assert page.locator("canvas").get_attribute("aria-label").startswith("Drawing pad")
 
     def test_pixels_depend_neither_on_theme_nor_on_screen(self):
         rasters = []
@@ -188,41 +187,38 @@ class TestDrawing:
                 assert page.evaluate("document.querySelector('canvas').width") == 300 * scale
         assert rasters[0] == rasters[1] and any(rasters[0])
 
-    def test_the_canvas_follows_size_and_color(self):
-        with opened(files=FILES) as page:
-            load(page, HOOK)
-            canvas = page.locator("canvas")
-            canvas.evaluate("canvas => canvas.style = 'width: 120px; height: 120px; color: #ff0000'")
-            page.wait_for_function("document.querySelector('canvas').width === 120")
-            page.evaluate("pad.redraw()")
-            color = "canvas => [...canvas.getContext('2d').getImageData(36, 54, 1, 1).data]"
-            assert canvas.evaluate(color) == [255, 0, 0, 255]
+    def test_the_canvas_follows_size_and_color(self, page):
+        load(page, HOOK)
+        canvas = page.locator("canvas")
+        canvas.evaluate("canvas => canvas.style = 'width: 120px; height: 120px; color: #ff0000'")
+        page.wait_for_function("document.querySelector('canvas').width === 120")
+        page.evaluate("pad.redraw()")
+        color = "canvas => [...canvas.getContext('2d').getImageData(36, 54, 1, 1).data]"
+        assert canvas.evaluate(color) == [255, 0, 0, 255]
 
 
 @pytest.mark.integration
 @needs_chromium
 class TestText:
-    def test_drawings_come_back_from_text_and_fit_into_a_link(self):
-        with opened(files=FILES) as page:
-            for strokes in [[], *scribbles(8, seed=1)]:
-                load(page, strokes, pen=0.05)
-                before, text = strokes_of(page), page.evaluate("pad.toText()")
-                page.evaluate("text => { pad.load([]); pad.fromText(text) }", text)
-                assert strokes_of(page) == before
-                assert text.replace("-", "").replace("_", "").isalnum()
-            page.evaluate("pad.clear()")
-            draw(page, [[(0.2, 0.2), (0.8, 0.2), (0.2, 0.8), (0.8, 0.8)]], steps=25)
-            assert len(page.evaluate("pad.toText()")) < 300
+    def test_drawings_come_back_from_text_and_fit_into_a_link(self, page):
+        for strokes in [[], *scribbles(8, seed=1)]:
+            load(page, strokes, pen=0.05)
+            before, text = strokes_of(page), page.evaluate("pad.toText()")
+            page.evaluate("text => { pad.load([]); pad.fromText(text) }", text)
+            assert strokes_of(page) == before
+            assert text.replace("-", "").replace("_", "").isalnum()
+        page.evaluate("pad.clear()")
+        draw(page, [[(0.2, 0.2), (0.8, 0.2), (0.2, 0.8), (0.8, 0.8)]], steps=25)
+        assert len(page.evaluate("pad.toText()")) < 300
 
-    def test_garbage_leaves_the_pad_empty(self):
-        with opened(files=FILES) as page:
-            load(page, HOOK)
-            text = page.evaluate("pad.toText()")
-            damaged = ["2" + text[1:], text[:-2], text[:3], text + "AA", text[1:]]
-            damaged += ["", "1%%%%", "1AAAA", "1" + "_" * 5000, "é"]
-            for bad in [*damaged, None, 7, {"a": 1}]:
-                page.evaluate("([good, bad]) => { pad.fromText(good); pad.fromText(bad) }", [text, bad])
-                assert page.evaluate("pad.empty"), bad
+    def test_garbage_leaves_the_pad_empty(self, page):
+        load(page, HOOK)
+        text = page.evaluate("pad.toText()")
+        damaged = ["2" + text[1:], text[:-2], text[:3], text + "AA", text[1:]]
+        damaged += ["", "1%%%%", "1AAAA", "1" + "_" * 5000, "é"]
+        for bad in [*damaged, None, 7, {"a": 1}]:
+            page.evaluate("([good, bad]) => { pad.fromText(good); pad.fromText(bad) }", [text, bad])
+            assert page.evaluate("pad.empty"), bad
 
     def test_random_texts_never_throw_and_stay_inside(self):
         rng = np.random.default_rng(2)
@@ -246,23 +242,20 @@ class TestPreprocessing:
     @pytest.mark.parametrize(
         "config",
         [
-            Preprocessing(),
-            Preprocessing(height=20, width=32, fit_to=15, center="box"),
+            Preprocessing(), Preprocessing(height=20, width=32, fit_to=15, center="box"),
             Preprocessing(height=12, width=12, fit_to=9, light_on_dark=False),
-            Preprocessing.resize_only((1, 12, 16)),
-            Preprocessing.resize_only((3, 32, 32)),
+            Preprocessing.resize_only((1, 12, 16)), Preprocessing.resize_only((3, 32, 32)),
         ],
         ids=lambda config: f"{config.center} {config.height} x {config.width}",
-    )
-    def test_a_drawing_becomes_the_image_that_python_makes_of_its_picture(self, config):
-        with opened(files=FILES) as page:
-            for strokes in scribbles(6, seed=3):
-                load(page, strokes)
-                ink = raster(page)
-                image = preprocess_in_page(page, ink, config)
-                expected = preprocess_picture(Image.fromarray(ink), config)
-                assert image is not None and image.shape == expected.shape
-                assert np.abs(image.astype(float) - expected).mean() < 0.002 * 255
+    )  # fmt: skip
+    def test_a_drawing_becomes_the_image_that_python_makes_of_its_picture(self, config, page):
+        for strokes in scribbles(6, seed=3):
+            load(page, strokes)
+            ink = raster(page)
+            image = preprocess_in_page(page, ink, config)
+            expected = preprocess_picture(Image.fromarray(ink), config)
+            assert image is not None and image.shape == expected.shape
+            assert np.abs(image.astype(float) - expected).mean() < 0.002 * 255
 
     def test_real_digits_enlarged_come_back(self):
         pixels = mnist_5k().test.pixels[::83, 0]
@@ -277,10 +270,9 @@ class TestPreprocessing:
         # Python takes them for photographs and removes their background, so a few are shifted by a pixel.
         assert len(errors) > 10 and np.median(errors) < 0.005 and np.mean(np.array(errors) < 0.02) > 0.8
 
-    def test_without_ink_there_is_no_image(self):
-        with opened(files=FILES) as page:
-            for blank in (np.zeros((50, 50), np.uint8), np.full((50, 50), 40, np.uint8)):
-                assert preprocess_in_page(page, blank, Preprocessing()) is None
+    def test_without_ink_there_is_no_image(self, page):
+        for blank in (np.zeros((50, 50), np.uint8), np.full((50, 50), 40, np.uint8)):
+            assert preprocess_in_page(page, blank, Preprocessing()) is None
 
 
 def test_a_script_for_a_page_has_no_modules_left():
