@@ -33,6 +33,12 @@ def autoencoder(*hidden, code):
     return NetworkConfig.of("autoencoder", hidden=[*hidden], code=code)
 
 
+@pytest.fixture
+def page(pad_report):
+    with report_page(pad_report.path) as page:
+        yield page
+
+
 class TestNetworks:
     @pytest.mark.parametrize(
         ("networks", "shape", "normalize"),
@@ -114,34 +120,32 @@ class TestUse:
             assert prediction.inner_text() == drawn
             assert page.evaluate("document.documentElement.scrollWidth") <= (390 if phone else 1280)
 
-    def test_an_example_goes_on_the_pad_as_it_is(self, pad_report):
+    def test_an_example_goes_on_the_pad_as_it_is(self, pad_report, page):
         opacity = "c => [...c.getContext('2d').getImageData(0, 0, 28, 28).data].filter((_, i) => i % 4 === 3)"
-        with report_page(pad_report.path) as page:
-            page.get_by_role("button", name="Put an example of 3 on the pad").click()
-            widths = "bars => bars.map(bar => parseFloat(bar.style.width))"
-            shares = np.array(page.locator("td.direct .bar-fill").evaluate_all(widths)) / 100
-            pixels = pad_report.dataset.test.pixels
-            expected = pad_report.model("e0").probabilities(to_tensor(pixels[3:4]))
-            assert np.abs(shares - expected.numpy()[0]).max() < 1e-4
-            assert page.locator("[data-part=input]").evaluate(opacity) == pixels[3].ravel().tolist()
-            draw(page, [THREE], pad=PAD)
-            assert not any(page.locator("[data-part=example]").evaluate(opacity))
+        page.get_by_role("button", name="Put an example of 3 on the pad").click()
+        widths = "bars => bars.map(bar => parseFloat(bar.style.width))"
+        shares = np.array(page.locator("td.direct .bar-fill").evaluate_all(widths)) / 100
+        pixels = pad_report.dataset.test.pixels
+        expected = pad_report.model("e0").probabilities(to_tensor(pixels[3:4]))
+        assert np.abs(shares - expected.numpy()[0]).max() < 1e-4
+        assert page.locator("[data-part=input]").evaluate(opacity) == pixels[3].ravel().tolist()
+        draw(page, [THREE], pad=PAD)
+        assert not any(page.locator("[data-part=example]").evaluate(opacity))
 
-    def test_by_keyboard_and_with_a_screen_reader(self, pad_report):
+    def test_by_keyboard_and_with_a_screen_reader(self, pad_report, page):
         focused = "document.activeElement.dataset.part ?? document.activeElement.ariaLabel"
-        with report_page(pad_report.path) as page:
-            page.locator(PAD).focus()
-            for key in [" ", *["ArrowDown"] * 9, " "]:
-                page.keyboard.press(key)
-            status = page.get_by_role("status").filter(has_text="As it is")
-            status.wait_for(state="attached", timeout=3000)
-            for expected in ("undo", "clear", "width", "Put an example of 0 on the pad"):
-                page.keyboard.press("Tab")
-                assert page.evaluate(focused) == expected
-            names = page.locator("#pad button, #pad input").evaluate_all(
-                "all => all.map(part => part.ariaLabel || part.innerText || part.labels[0]?.innerText)"
-            )
-            assert len(names) == 15 and all(names)
+        page.locator(PAD).focus()
+        for key in [" ", *["ArrowDown"] * 9, " "]:
+            page.keyboard.press(key)
+        status = page.get_by_role("status").filter(has_text="As it is")
+        status.wait_for(state="attached", timeout=3000)
+        for expected in ("undo", "clear", "width", "Put an example of 0 on the pad"):
+            page.keyboard.press("Tab")
+            assert page.evaluate(focused) == expected
+        names = page.locator("#pad button, #pad input").evaluate_all(
+            "all => all.map(part => part.ariaLabel || part.innerText || part.labels[0]?.innerText)"
+        )
+        assert len(names) == 15 and all(names)
 
     def test_without_scripts_it_says_so_and_on_paper_there_is_no_pad(self, pad_report):
         with report_page(pad_report.path, java_script_enabled=False) as page:

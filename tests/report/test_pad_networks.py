@@ -15,7 +15,7 @@ from inklab.records.components import NetworkConfig
 from inklab.records.outcomes import Diagnosis
 from inklab.report import build_report
 from inklab.report.pad_demo import MAX_WEIGHT_BYTES, OOD_QUANTILE, build_pad, read_dense
-from inklab.run import Run
+from inklab.runs import Run
 
 
 def read_report(run: Run) -> str:
@@ -136,12 +136,10 @@ class TestWithout:
         values, raw = json.loads(manifest.read_text(encoding="utf-8")), bytearray(weights.read_bytes())
         digest = hashlib.sha256(raw[:-4]).hexdigest()
         texts = {
-            "no json": "{",
-            "list": "[]",
-            "cut": json.dumps(values | {"weights_sha256": digest}),
+            "no json": "{", "list": "[]", "cut": json.dumps(values | {"weights_sha256": digest}),
             "shape": json.dumps(values | {"shape": [1, "28", None]}),
             "preprocessing": json.dumps(values | {"preprocessing": {"fit_to": 99}}),
-        }
+        }  # fmt: skip
         if damage.startswith("no ") and damage != "no json":
             {"no manifest": manifest, "no weights": weights}[damage].unlink()
         if damage in texts:

@@ -74,7 +74,6 @@ def text_of(page: str) -> str:
 
 
 def in_page(text: str) -> str:
-    """A text as `text_of` has it."""
     return re.sub(r"\s+", " ", typeset(text))
 
 
@@ -176,16 +175,16 @@ def test_a_diagnosis_is_a_notice_with_evidence_and_advice(run, page):
 
 def test_a_run_without_anything_done_is_still_a_report(tmp_path):
     run = SyntheticRun(digits_plan("quick")).write(tmp_path)
-    text = text_of(build_report(run))
-    n = sum(bool(run.plan.trials_of(e.name) or run.plan.evaluations_of(e.name)) for e in run.plan.experiments)
+    text, plan = text_of(build_report(run)), run.plan
+    n = sum(bool(plan.trials_of(it.name) or plan.evaluations_of(it.name)) for it in plan.experiments)
     assert "No experiment is finished yet." in text
     assert text.count("This experiment has not been run yet.") == n > 5
 
 
 def test_a_users_own_study_with_color_images(tmp_path):
     run = own_study()
-    metrics = {"test_accuracy": 0.5, "test_loss": 1.0}
-    run.outcomes["t0"] = outcome_of("t0", run.plan.configs["c"], 0, metrics)
+    outcome = outcome_of("t0", run.plan.configs["c"], 0, {"test_accuracy": 0.5, "test_loss": 1.0})
+    run.outcomes["t0"] = outcome
     page = build_report(run.write(tmp_path))
     assert "50.00%" in page and 'id="mine-1"' in page and "my_net.py:Net" in page
 
@@ -267,11 +266,9 @@ def test_nothing_from_a_study_becomes_markup(tmp_path):
     run = own_study(title=HOSTILE, question=HOSTILE)
     findings = FindingsPlan(name="findings", title=HOSTILE, explanations=("relu",))
     run.change_plan(
-        title=HOSTILE,
-        experiments=[DataPlan(name="data", title=HOSTILE), *run.plan.experiments, findings],
-        data=replace(run.plan.data, note=HOSTILE, labels=(HOSTILE, "b"), dataset=HOSTILE),
-        profile=HOSTILE,
-    )
+        title=HOSTILE, experiments=[DataPlan(name="data", title=HOSTILE), *run.plan.experiments, findings],
+        data=replace(run.plan.data, note=HOSTILE, labels=(HOSTILE, "b"), dataset=HOSTILE), profile=HOSTILE,
+    )  # fmt: skip
     diagnosis = Diagnosis(name=HOSTILE, message=HOSTILE, advice=HOSTILE, evidence={HOSTILE: HOSTILE})
     run.outcomes["t0"] = replace(
         outcome_of("t0", run.plan.configs["c"], 0, {}),

@@ -29,17 +29,13 @@ network = { name = "cnn", channels = [8, 16], hidden = 32 }
 recipe = { base = "sgd", epochs = 8, batch_size = 16 }
 """
 STUDIES = {
-    "own_network": (
-        "study.toml", "plain.replicates=2", "residual.replicates=2", "plain.recipe.epochs=2",
-        "residual.recipe.epochs=2",
-    ),
-    "own_corruption": (
-        "study.toml", "plain.replicates=2", "trained-on-streaks.replicates=2", "denoiser.replicates=2",
-        "denoiser.recipe.epochs=1", "robustness.strengths=[0,0.4]", "robustness.confusion_at=[0]",
-    ),
-    "own_study": ("width-and-rate.toml", "sweep.recipe.epochs=1"),
-    "own_images": ("shapes.toml",),
-}  # fmt: skip
+    "own_network": "study.toml plain.replicates=2 residual.replicates=2 plain.recipe.epochs=2"
+    " residual.recipe.epochs=2",
+    "own_corruption": "study.toml plain.replicates=2 trained-on-streaks.replicates=2 denoiser.replicates=2"
+    " denoiser.recipe.epochs=1 robustness.strengths=[0,0.4] robustness.confusion_at=[0]",
+    "own_study": "width-and-rate.toml sweep.recipe.epochs=1",
+    "own_images": "shapes.toml",
+}
 """A study and overrides that make it smaller."""
 COMMANDS = {
     "own_network": ["list networks my_net.py:Net", "compare runs/small residual plain"],
@@ -54,7 +50,6 @@ COMMANDS = {
 
 
 def run_small(study_file: str, *overrides: str) -> None:
-    """Run a study in this process."""
     study = open_study(read_study(study_file, overrides=overrides))
     options = ExecutionOptions(workers=1, threads=1, precision="fp32", compile="no")
     StudyRunner(study, RunDirectory(Path("runs/small")), options, executor=InlineExecutor).run()
@@ -73,7 +68,6 @@ def run_inklab(line: str) -> str:
 
 
 def main(folder: Path) -> None:
-    """Run all examples."""
     default_profile().write(profile_path())
     outputs = {}
     for name, study in STUDIES.items():
@@ -82,7 +76,7 @@ def main(folder: Path) -> None:
             with contextlib.redirect_stdout(sys.stderr):
                 runpy.run_path("make_shapes.py", run_name="__main__")
             Path("shapes.toml").write_text(SHAPES_STUDY, encoding="utf-8")
-        run_small(*study)
+        run_small(*study.split())
         outputs[name] = [run_inklab(line) for line in COMMANDS[name]]
     json.dump(outputs, sys.stdout)
 

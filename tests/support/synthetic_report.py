@@ -20,30 +20,27 @@ from inklab.records.plan import (
     RobustnessEvaluation,
     SplitCounts,
 )
-from inklab.run import Run
+from inklab.runs import Run
 from inklab.study.load import read_study
 from inklab.study.planner import distinct_configs, plan_study
 
 LEVELS = {
-    "mlp-64-64": 0.972,
-    "mlp-500-300": 0.9812,
-    "l2-sweep": 0.979,
-    "cnn": 0.9915,
-    "noise-trained-cnn": 0.985,
-}
+    "mlp-64-64": 0.972, "mlp-500-300": 0.9812, "l2-sweep": 0.979, "cnn": 0.9915, "noise-trained-cnn": 0.985,
+}  # fmt: skip
 """Experiment to its test accuracy."""
 HALFWAY = {"cnn": 0.22, "denoiser+cnn": 0.55, "median+cnn": 0.42, "noise-trained-cnn": 0.75}
 """Pipeline to the strength at which it is half-way down."""
 CONFIDENT_SHARES = {"binary": 0.001, "uniform": 0.02, "gaussian": 0.41, "mixture": 0.8, "perturbed": 0.9}
 CLASS_SHARES = (0.099, 0.112, 0.099, 0.102, 0.097, 0.09, 0.099, 0.104, 0.098, 0.1)
-LAYERS = (
+LAYERS = tuple(
     LayerRow(
-        name="hidden.0", type="Linear", activation="ReLU", output_shape=(64,), parameters=50_240, macs=50_176
-    ),
-    LayerRow(
-        name="hidden.1", type="Linear", activation="ReLU", output_shape=(64,), parameters=4_160, macs=4_096
-    ),
-    LayerRow(name="head", type="Linear", activation="softmax", output_shape=(10,), parameters=650, macs=640),
+        name=name, type="Linear", activation=activation, output_shape=(outputs,), parameters=n, macs=macs
+    )
+    for name, activation, outputs, n, macs in (
+        ("hidden.0", "ReLU", 64, 50_240, 50_176),
+        ("hidden.1", "ReLU", 64, 4_160, 4_096),
+        ("head", "softmax", 10, 650, 640),
+    )
 )
 """Of mlp-64-64."""
 
@@ -51,14 +48,7 @@ LAYERS = (
 def digits_plan(
     profile: str = "quick", overrides: Sequence[str] = (), note: str | None = None, test: int = 400
 ) -> Plan:
-    """The plan of the built-in study for invented data of ten classes.
-
-    Args:
-        profile: of the study.
-        overrides: as after `--set`.
-        note: of the dataset.
-        test: images of the test set; `invent_outcomes` invents 400.
-    """
+    """The plan of the built-in study for invented data of ten classes."""
     loaded = read_study("digits", profile=profile, overrides=overrides)
     totals = {"train": 55_000, "validation": 5_000, "test": test}
     counts = {name: _class_counts(total) for name, total in totals.items()}
@@ -102,7 +92,6 @@ def _class_counts(total: int) -> tuple[int, ...]:
 def write_report_run(
     path: Path, plan: Plan, pixels: np.ndarray | None = None, labels: np.ndarray | None = None
 ) -> Run:
-    """A finished run of a plan, written to a directory."""
     return invent_outcomes(plan, pixels, labels).write(path)
 
 
@@ -184,11 +173,8 @@ def _stuck_numbers(epochs: int, rng: np.random.Generator) -> Numbers:
     loss = 2.3006 - 0.002 * np.arange(1, epochs + 1) + rng.normal(0, 0.0001, epochs)
     flat = np.full(epochs, 0.1135)
     columns = {
-        "train_loss": loss,
-        "validation_loss": loss,
-        "train_accuracy": flat,
-        "validation_accuracy": flat,
-    }
+        "train_loss": loss, "validation_loss": loss, "train_accuracy": flat, "validation_accuracy": flat,
+    }  # fmt: skip
     metrics = {"test_accuracy": 0.1135, "test_loss": loss[-1]}
     metrics |= {"validation_accuracy": 0.1135, "validation_loss": loss[-1]}
     return columns, metrics
@@ -215,13 +201,11 @@ def _examples(pixels: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndar
 
 
 def corrupt(images: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Some share of the pixels made black or white."""
     dice = rng.random(images.shape)
     return np.where(dice < strength, np.where(dice < strength / 2, 255, 0), images).astype(np.uint8)
 
 
 def blur(images: np.ndarray) -> np.ndarray:
-    """Each pixel the mean of its neighborhood."""
     shifted = [np.roll(images.astype(float), (dx, dy), (2, 3)) for dx in (-1, 0, 1) for dy in (-1, 0, 1)]
     return np.mean(shifted, axis=0).astype(np.uint8)
 

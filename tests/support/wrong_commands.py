@@ -43,7 +43,6 @@ def write(path: Path, content: bytes | str) -> Path:
 
 
 def write_files(folder: Path) -> None:
-    """Damaged files, a valid picture, a valid dataset and a valid run."""
     Image.fromarray(toy_run.images(10, 2)[0][0]).save(folder / "valid.png")
     valid = (folder / "valid.png").read_bytes()
     write(folder / "bomb.png", png(50_000, 50_000))
