@@ -73,6 +73,14 @@ def data(digits):
     return training_data(*digits, train=200, validation=40)
 
 
+@pytest.fixture(scope="session")
+def small_data(digits):
+    """Three batches of 32 and one of 8 to train on, and 20 images to validate with."""
+    from synthetic_training import training_data
+
+    return training_data(*(part[:124] for part in digits), train=104, validation=20)
+
+
 @pytest.fixture
 def cli(capsys):
     """Type a command in this process: `(exit code, stdout, stderr)`."""
@@ -92,7 +100,7 @@ def toy_report(tmp_path_factory):
     """The shared toy run, with its report but without figures."""
     import toy_run
 
-    from inklab.run import Run
+    from inklab.runs import Run
 
     return _write_report(Run(toy_run.copied(tmp_path_factory.mktemp("run") / "toy")))
 

@@ -15,6 +15,7 @@ from inklab.records.plan import Trial
 from inklab.records.recipe import Recipe, TrialConfig
 from inklab.training.batches import TrainingData, to_tensor_set
 from inklab.training.checkpoint import CheckpointManager, TrainingInterrupted
+from inklab.training.optimizers import MUON_POLYNOMIAL
 from inklab.training.population import PopulationSpec
 from inklab.training.trainer import TrainingResult, train_population
 
@@ -26,6 +27,16 @@ SMALL_CNN = NetworkConfig.of("cnn", channels=[4, 8], pool=2, dropout=0.5, hidden
 SMALL_AUTOENCODER = NetworkConfig.of("autoencoder", hidden=[24], code=8)
 SMALL_COMPACT = NetworkConfig.of("compact", channels=[4, 8], stem_kernel=3)
 SMALL_UNET = NetworkConfig.of("unet", channels=[4, 8], depth=1)
+Fields = dict[str, Any]
+NOISE: Fields = {"name": "salt_and_pepper", "strength": [0.4, 0.4]}
+RANGED: Fields = {"name": "salt_and_pepper", "strength": [0.0, 0.9]}
+DENOISE: Fields = {
+    "objective": "reconstruct", "optimizer": "adam", "learning_rate": 1e-3, "corruption": NOISE,
+}  # fmt: skip
+MUON: Fields = {
+    "optimizer": "muon", "learning_rate": 0.02, "momentum": 0.9, "schedule": "linear", "warmup": 0.3,
+}  # fmt: skip
+MOVED: Fields = {"augmentation": {"shift": 1, "rotation": 15, "scale": 0.1, "elastic": 0.5}}
 
 
 def glyphs(count: int, seed: int, side: int = SIDE) -> tuple[np.ndarray, np.ndarray]:
@@ -81,23 +92,53 @@ def trials_of(*settings: tuple[int, TrialConfig]) -> list[Trial]:
     ]
 
 
-def train(
+def replicates_of(config: TrialConfig, *replicates: int) -> list[Trial]:
+    """Replicates of one configuration."""
+    return trials_of(*((replicate, config) for replicate in replicates))
+
+
+def job_of(
     trials: Sequence[Trial],
-    data: TrainingData,
     *,
     stacked: bool = True,
     reseed_each_step: bool = False,
     seed: int = 0,
-) -> list[TrainingResult]:
-    """Train some trials together."""
-    return train_population(PopulationSpec(trials, stacked, reseed_each_step, seed), data)
+    **options: Any,
+) -> PopulationSpec:
+    """Trials that are trained together."""
+    return PopulationSpec(trials, stacked, reseed_each_step, seed, **options)
+
+
+def train(trials: Sequence[Trial], data: TrainingData, **options: Any) -> list[TrainingResult]:
+    """Train some trials together; options as of `job_of`."""
+    return train_population(job_of(trials, **options), data)
 
 
 def train_one(
     config: TrialConfig, data: TrainingData, *, replicate: int = 0, **options: Any
 ) -> TrainingResult:
-    """Train one trial; options as of `train`."""
+    """Train one trial; options as of `job_of`."""
     return train(trials_of((replicate, config)), data, **options)[0]
+
+
+class KerasAdam(torch.optim.Adam):
+    """torch's Adam with Keras's epsilon of 1e-7, which is added to the uncorrected root."""
+
+    def step(self, closure: None = None) -> None:
+        (group,) = self.param_groups
+        self.steps = getattr(self, "steps", 0) + 1
+        group["eps"] = 1e-7 / (1 - 0.999**self.steps) ** 0.5
+        super().step(closure)
+
+
+def orthogonalized_by_svd(matrix: torch.Tensor, n_iterations: int) -> torch.Tensor:
+    """Muon's polynomial of each singular value alone, the oracle of its iteration."""
+    left, values, right = torch.linalg.svd(matrix.double(), full_matrices=False)
+    a, b, c = MUON_POLYNOMIAL
+    values = values / values.norm(dim=-1, keepdim=True)
+    for _ in range(n_iterations):
+        values = a * values + b * values**3 + c * values**5
+    return ((left * values[..., None, :]) @ right).float()
 
 
 class StopAfter:
