@@ -394,7 +394,7 @@ def test_results_answer_about_themselves():
         (("data", "train"), 7, "counts.train"),
         (("data", "test"), 1, "counts.test"),
         (("experiments", "l2-sweep", "best_setting"), {"l2": 7}, "best_setting is not one of"),
-        (("experiments", "l2-sweep", "grid"), [], "something else than []"),
+        (("experiments", "l2-sweep", "grid"), [], "grid is []"),
         (("experiments", "robustness", "baseline"), "mlp", "the baseline 'mlp'"),
         (("experiments", "robustness", "strengths"), [0.0], "for each of 1 strengths"),
         (("experiments", "robustness", "denoised_pipeline"), "cnn", "'cnn' is not compared"),

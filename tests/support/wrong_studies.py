@@ -129,7 +129,7 @@ PLANS = [
     (grid("network.hiden", [3]), "'net'", "hiden", "hidden"),
     (grid("replicates", 3), "'net'", "replicates", ""),
     (robustness("median"), "'median'", "median", ""),
-    (robustness("median+nett"), "'median+nett'", "nett", "net"),
+    (robustness("median+nett"), "'nett'", "nett", "net"),
     ({"net": SWEEP, **robustness()}, "'r'", "net", ""),
     (robustness(images=3), "'r'", "r.images", ""),
     (generation(), "'g'", "auto", ""),

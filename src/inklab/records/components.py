@@ -1,12 +1,13 @@
 """What trained models consist of: the pipeline, how pictures become images, normalization, the network."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Discriminator, Field, GetCoreSchemaHandler, Tag, model_validator
 from pydantic_core import CoreSchema, core_schema
 
-from inklab.errors import ConfigError
+from inklab.errors import ConfigError, UnknownNameError
+from inklab.metrics import Task
 from inklab.records.record import Bounded, FiniteJson, PositiveFp32, Record, Shape, Side
 from inklab.usercode import is_user_code
 
@@ -142,6 +143,16 @@ class NetworkConfig(Record):
         return type(self).parse({**self.kwargs, **kwargs, "name": self.name})
 
 
+PARTS: dict[Task, str] = {"classification": "a classifier", "denoising": "a denoiser"}
+"""What networks trained for a task are in a pipeline."""
+
+
+def check_part(name: str, task: Task | None, needed: Task) -> None:
+    """Refuse a denoiser where a classifier is needed, and the other way round, with a ConfigError."""
+    if task not in (None, needed):
+        raise ConfigError(f"'{name}' trains {PARTS[task]}, but {PARTS[needed]} is needed there", key=name)
+
+
 class Pipeline(str):
     """What an image passes through: denoisers or filters, then a classifier; written `denoiser+cnn`.
 
@@ -188,6 +199,28 @@ class Pipeline(str):
     def classifier(self) -> str:
         """Name of the last part."""
         return self.parts[-1]
+
+    def check(self, tasks: Mapping[str, Task], filters: Collection[str] | None = None) -> None:
+        """Refuse parts that do not exist, or do not fit in their position.
+
+        Args:
+            tasks: of all that is trained, by name; `name:key=value` is a setting of `name`.
+            filters: their names; if left out, what is not trained may be a filter.
+
+        Raises:
+            UnknownNameError: a part is neither trained nor a filter.
+            ConfigError: the last part is not a classifier, or an earlier one is not a denoiser.
+        """
+        for position, part in enumerate(self.parts, 1):
+            needed: Task = "classification" if position == len(self.parts) else "denoising"
+            if task := tasks.get(part.partition(":")[0]):
+                check_part(part, task, needed)
+            elif filters is None and needed == "classification":
+                raise UnknownNameError("training experiment", part, tasks)
+            elif filters is not None and part not in filters:
+                raise UnknownNameError("experiment or filter", part, [*tasks, *filters])
+            elif needed == "classification":
+                raise ConfigError(f"'{part}' is a filter, but a pipeline ends in a classifier", key=part)
 
     @classmethod
     def _validate(cls, text: str) -> "Pipeline":

@@ -1,4 +1,4 @@
-"""Numbers with their uncertainty: what `inklab.statistics` computes and every surface writes."""
+"""Numbers with their uncertainty: what `inklab.stats` computes and every surface writes."""
 
 from typing import Literal
 

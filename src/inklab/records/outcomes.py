@@ -1,12 +1,13 @@
 """What became of a trial or an evaluation (`outcome.json`)."""
 
 import platform
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, TypedDict
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import model_validator
 
@@ -73,10 +74,8 @@ def count_states(states: Iterable[TrialState | None]) -> dict[TrialState, int]:
         >>> count_states([TrialState.DONE, None, TrialState.DONE])
         {<TrialState.DONE: 'done'>: 2, <TrialState.WAITING: 'waiting'>: 1}
     """
-    counts = dict.fromkeys(TrialState, 0)
-    for state in states:
-        counts[state or TrialState.WAITING] += 1
-    return {state: count for state, count in counts.items() if count}
+    counts = Counter(state or TrialState.WAITING for state in states)
+    return {state: counts[state] for state in TrialState if state in counts}
 
 
 class Environment(Record):
@@ -231,17 +230,6 @@ class Outcome(Record):
         return self.state is TrialState.DONE
 
 
-class TrialIdentity(TypedDict):
-    """The fields of `TrialOutcome` that identify a trial."""
-
-    id: str
-    config: TrialConfig
-    replicate: int
-    seed: int
-    data_sha256: str
-    numerics: int
-
-
 class TrialOutcome(Outcome):
     """What became of a trial (`trials/<id>/outcome.json`).
 
@@ -298,7 +286,22 @@ class TrialOutcome(Outcome):
         return outcome
 
 
-class RobustnessOutcome(Outcome):
+class EvaluationOutcome(Outcome):
+    """What became of an evaluation.
+
+    Attributes:
+        evaluation: the evaluation.
+    """
+
+    evaluation: Evaluation
+
+    @property
+    def id(self) -> str:
+        """Id of the evaluation."""
+        return self.evaluation.id
+
+
+class RobustnessOutcome(EvaluationOutcome):
     """What became of a robustness evaluation (`evaluations/<id>/outcome.json`).
 
     Attributes:
@@ -325,17 +328,12 @@ class RobustnessOutcome(Outcome):
         return self
 
     @property
-    def id(self) -> str:
-        """Id of the evaluation."""
-        return self.evaluation.id
-
-    @property
     def n_classes(self) -> int | None:
         """Classes that its rows have; None without rows."""
         return len(self.recall_per_class[0]) if self.recall_per_class else None
 
 
-class GenerationOutcome(Outcome):
+class GenerationOutcome(EvaluationOutcome):
     """What became of a generation evaluation (`evaluations/<id>/outcome.json`).
 
     Attributes:
@@ -365,26 +363,13 @@ class GenerationOutcome(Outcome):
         return self
 
     @property
-    def id(self) -> str:
-        """Id of the evaluation."""
-        return self.evaluation.id
-
-    @property
     def n_classes(self) -> int | None:
         """Classes that it has shares of; None without them."""
         return None if self.class_shares is None else len(self.class_shares)
 
 
-EvaluationOutcome = RobustnessOutcome | GenerationOutcome
-
-
 def count_outcomes(ids: Iterable[str], outcomes: Mapping[str, Outcome]) -> dict[TrialState, int]:
-    """How many trials or evaluations are in each state; those without an outcome count as waiting.
-
-    Example:
-        >>> count_outcomes(["a", "b"], {})
-        {<TrialState.WAITING: 'waiting'>: 2}
-    """
+    """How many trials or evaluations are in each state; those without an outcome count as waiting."""
     return count_states(outcomes[id].state if id in outcomes else None for id in ids)
 
 
@@ -396,6 +381,7 @@ def read_evaluation_outcome(path: Path, planned: Evaluation, n_classes: int) -> 
         CorruptFileError: it is damaged, computed something else, or has another number of classes.
     """
     is_robustness = isinstance(planned, RobustnessEvaluation)
+    outcome: RobustnessOutcome | GenerationOutcome
     outcome = RobustnessOutcome.read(path) if is_robustness else GenerationOutcome.read(path)
     if outcome.evaluation != planned:
         raise CorruptFileError(

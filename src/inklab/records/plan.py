@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Annotated, ClassVar, Literal, NamedTuple, TypeVar
 
@@ -187,6 +187,13 @@ class GridSetting(Record):
         return format_setting(self.values)
 
 
+def check_grid(grid: Iterable[str], settings: Iterable[GridSetting]) -> None:
+    """Refuse settings that have values of other keys than a grid's, with a ValueError."""
+    for keys in (sorted(setting.values) for setting in settings):
+        if keys != sorted(grid):
+            raise ValueError(f"a setting has values of {keys}, but grid is {sorted(grid)}")
+
+
 class Setting(GridSetting):
     """One point of an experiment's grid.
 
@@ -245,10 +252,7 @@ class TrainingPlan(ExperimentPlan):
 
     @model_validator(mode="after")
     def _check_grid(self) -> "TrainingPlan":
-        grid = sorted(self.grid)
-        for keys in (sorted(setting.values) for setting in self.settings):
-            if keys != grid:
-                raise ValueError(f"a setting has values of {keys}, but grid is {grid}")
+        check_grid(self.grid, self.settings)
         return self
 
     @property
@@ -436,13 +440,7 @@ class GroupPlan(Record):
 
 
 class Trial(NamedTuple):
-    """One training, with everything that decides what it computes besides data and root seed.
-
-    Attributes:
-        id: of the trial.
-        config: what it computes.
-        replicate: which repetition.
-    """
+    """One training, with everything that decides what it computes besides data and root seed."""
 
     id: str
     config: TrialConfig
@@ -528,11 +526,7 @@ class Plan(Record):
 
     def experiment(self, name: str) -> AnyExperimentPlan:
         """An experiment by name. Raises UnknownNameError: there is none."""
-        return _look_up(self._experiments, name, "experiment")
-
-    @cached_property
-    def _experiments(self) -> dict[str, AnyExperimentPlan]:
-        return {experiment.name: experiment for experiment in self.experiments}
+        return _look_up({experiment.name: experiment for experiment in self.experiments}, name, "experiment")
 
     @cached_property
     def training(self) -> tuple[TrainingPlan, ...]:
@@ -617,9 +611,9 @@ class Plan(Record):
         """
         experiment_name, colon, values = name.partition(":")
         names = [experiment.name for experiment in self.training]
-        if experiment_name not in self._experiments:
+        experiment = next((entry for entry in self.experiments if entry.name == experiment_name), None)
+        if experiment is None:
             raise UnknownNameError("experiment", experiment_name, names)
-        experiment = self._experiments[experiment_name]
         if not isinstance(experiment, TrainingPlan):
             raise ConfigError(
                 f"'{experiment_name}' is a {experiment.kind} experiment, which trains nothing; "

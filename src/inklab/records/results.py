@@ -11,7 +11,7 @@ from inklab.metrics import SPLIT_LABELS, Task, get_metric
 from inklab.records.components import Pipeline
 from inklab.records.estimates import Difference, Estimate
 from inklab.records.outcomes import Environment, StateCounts
-from inklab.records.plan import DataInfo, GridSetting, SplitCounts
+from inklab.records.plan import DataInfo, GridSetting, SplitCounts, check_grid
 from inklab.records.record import (
     MIB,
     Count,
@@ -150,9 +150,7 @@ class TrainingResults(Record):
 
     @model_validator(mode="after")
     def _check_consistent(self) -> "TrainingResults":
-        grid = set(self.grid)
-        if any(setting.values.keys() != grid for setting in self.settings):
-            raise ValueError(f"a setting has values of something else than {sorted(grid)}")
+        check_grid(self.grid, self.settings)
         if self.best_setting is not None and self._find(self.best_setting) is None:
             raise ValueError("best_setting is not one of its settings")
         return self

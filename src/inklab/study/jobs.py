@@ -4,7 +4,7 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from inklab.format import pluralize
 from inklab.io.files import write_atomic
 from inklab.io.tensor_file import write_arrays
 from inklab.records.components import Preprocessing
-from inklab.records.outcomes import TrialIdentity
+from inklab.records.outcomes import TrialOutcome, WrittenState
 from inklab.records.plan import GenerationEvaluation, GroupPlan, NetworkTraits, RobustnessEvaluation, Trial
 from inklab.records.recipe import TrialConfig
 from inklab.records.status import Draft
@@ -253,11 +253,11 @@ class JobContext:
         """The run directory."""
         return RunDirectory(self.run_path)
 
-    def identity(self, trial: Trial) -> TrialIdentity:
-        """The fields that identify a trial in its outcome."""
-        return TrialIdentity(
-            id=trial.id, config=trial.config, replicate=trial.replicate,
-            seed=self.seed, data_sha256=self.data_sha256, numerics=self.numerics,
+    def outcome(self, trial: Trial, state: WrittenState, **fields: Any) -> TrialOutcome:
+        """What became of a trial, with the other fields of its outcome."""
+        return TrialOutcome(
+            id=trial.id, config=trial.config, replicate=trial.replicate, seed=self.seed, state=state,
+            data_sha256=self.data_sha256, numerics=self.numerics, **fields,
         )  # fmt: skip
 
 

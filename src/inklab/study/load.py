@@ -3,7 +3,7 @@
 import copy
 import json
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -16,8 +16,7 @@ from inklab.data.sources import load_dataset, load_default
 from inklab.errors import ConfigError, UnknownNameError, did_you_mean, nearest_name
 from inklab.evaluation.samplers import samplers
 from inklab.io.files import parse_toml, read_toml
-from inklab.metrics import Task
-from inklab.records.components import NetworkConfig, NormalizeConfig, Pipeline
+from inklab.records.components import NetworkConfig, NormalizeConfig, check_part
 from inklab.records.plan import DataInfo, SplitCounts
 from inklab.records.recipe import Augmentation, CorruptionConfig, Recipe
 from inklab.records.record import ConfigIssue, describe_error
@@ -425,20 +424,20 @@ def check_names(spec: StudySpec) -> None:
                 f"'{name}' is a filter in pipelines, so no training experiment may have that name; rename it",
                 key=name,
             )
-        objectives[trained.recipe.objective]
         if corruption := trained.recipe.corruption:
             strengths = (corruption.strength[1], trained.recipe.eval_strength or 0.0)
             _check_corruption(corruption.name, strengths)
+    tasks = {name: objectives[trained.recipe.objective].task for name, trained in training.items()}
     for experiment in spec.experiments.values():
         if isinstance(experiment, RobustnessExperiment):
             _check_corruption(experiment.corruption, experiment.strengths or ())
             for pipeline in experiment.pipelines:
-                _check_pipeline(pipeline, training, filters)
+                pipeline.check(tasks, filters)
         elif isinstance(experiment, GenerationExperiment):
             for name in experiment.samplers:
                 samplers[name]
-            _check_task(experiment.decoder, "denoising", training)
-            _check_task(experiment.classifier, "classification", training)
+            check_part(experiment.decoder, tasks.get(experiment.decoder), "denoising")
+            check_part(experiment.classifier, tasks.get(experiment.classifier), "classification")
 
 
 def _check_corruption(name: str, strengths: Sequence[float]) -> None:
@@ -447,25 +446,6 @@ def _check_corruption(name: str, strengths: Sequence[float]) -> None:
     corruption = get_corruption(name)
     for strength in strengths:
         corruption.check_strength(strength)
-
-
-def _check_pipeline(
-    pipeline: Pipeline, training: Mapping[str, TrainingExperiment], filters: Collection[str]
-) -> None:
-    for part in pipeline.parts:
-        if part not in training and part not in filters:
-            raise UnknownNameError("training experiment or filter", part, [*training, *filters])
-    _check_task(pipeline.classifier, "classification", training)
-    for part in pipeline.denoisers:
-        _check_task(part, "denoising", training)
-
-
-def _check_task(name: str, task: Task, training: Mapping[str, TrainingExperiment]) -> None:
-    """Refuse a denoiser where a classifier is needed, and the other way round. Filters give images."""
-    if name in training and objectives[training[name].recipe.objective].task != task:
-        other = "denoiser" if task == "classification" else "classifier"
-        needed = "classifier" if task == "classification" else "denoiser"
-        raise ConfigError(f"'{name}' trains a {other}, but a {needed} is needed in its position", key=name)
 
 
 # ---------------------------------------------------------------- data

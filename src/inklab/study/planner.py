@@ -219,13 +219,7 @@ class Planner:
     def _trained_parts(self, pipeline: Pipeline) -> tuple[str, ...]:
         """The parts of a pipeline that are trained; the others are filters."""
         training = self._spec.training
-        if pipeline.classifier not in training:
-            unknown = UnknownNameError("training experiment", pipeline.classifier, training)
-            raise ConfigError(
-                f"pipeline '{pipeline}' must end in a classifier: {unknown}",
-                key=unknown.key,
-                suggestion=unknown.suggestion,
-            )
+        pipeline.check({name: objectives[entry.recipe.objective].task for name, entry in training.items()})
         return tuple(part for part in pipeline.parts if part in training)
 
     def _generation(self, experiment: GenerationExperiment, header: Header) -> GenerationPlan:

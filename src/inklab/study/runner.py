@@ -9,7 +9,7 @@ from pathlib import Path
 
 from inklab.data.sources import datasets
 from inklab.errors import RunError
-from inklab.records.outcomes import TrialOutcome, TrialState, WrittenState, failed_evaluation
+from inklab.records.outcomes import TrialState, WrittenState, failed_evaluation
 from inklab.records.plan import ExecutionConfig, NetworkTraits, Plan
 from inklab.records.recipe import TrialConfig
 from inklab.records.record import PLAN_FILE, RESULTS_FILE
@@ -324,8 +324,7 @@ class StudyRunner:
             self.run_directory.record(failed_evaluation(event.job.evaluation, event.reason, state))
         elif isinstance(event.job, TrainingJob):
             for trial in event.job.trials:
-                identity = context.identity(trial)
-                self.run_directory.record(TrialOutcome(state=state, reason=event.reason, **identity))
+                self.run_directory.record(context.outcome(trial, state, reason=event.reason))
 
     def _job_context(self, execution: ExecutionConfig) -> JobContext:
         data, spec = self.study.data, self.study.spec

@@ -27,7 +27,6 @@ from inklab.records.outcomes import (
     Environment,
     GenerationOutcome,
     RobustnessOutcome,
-    TrialOutcome,
     TrialState,
     WrittenState,
 )
@@ -173,8 +172,8 @@ def _write_trial(
             raise
         except Exception:  # one trial's evaluation must not cost its group the training
             evaluated = _Evaluated(TrialState.FAILED, traceback.format_exc())
-    outcome = TrialOutcome(
-        **context.identity(result.trial), **vars(evaluated), history=result.history,
+    outcome = context.outcome(
+        result.trial, **vars(evaluated), history=result.history,
         parameters=sum(parameter.numel() for parameter in result.net.parameters()),
         layers=tuple(layer_table(result.net.net, data.shape)), seconds=result.seconds,
         environment=environment,
