@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 import torch
 from synthetic_training import (
+    DENOISE,
+    NOISE,
+    SMALL_AUTOENCODER,
+    SMALL_CNN,
+    SMALL_MLP,
+    KerasAdam,
     assert_tensor_near,
+    orthogonalized_by_svd,
     same_bits,
     train,
     train_one,
@@ -23,14 +30,13 @@ from torch.nn import functional
 from inklab.corruptions.corruption import corruptions
 from inklab.networks.layers import Flatten
 from inklab.networks.network import build_network
-from inklab.records.components import NetworkConfig, NormalizeConfig
+from inklab.records.components import NormalizeConfig
 from inklab.records.recipe import Recipe, TrialConfig
 from inklab.seeding import Seed
 from inklab.training import optimizers
 
 ROOT = 5
-L2, L2_PARAMS = 1e-2, ("hidden.*.weight",)
-NOISE = {"name": "salt_and_pepper", "strength": [0.4, 0.4]}
+PULLED: dict[str, Any] = {"l2": 1e-2, "l2_params": ("hidden.*.weight",)}
 
 
 def plain_mlp() -> nn.Module:
@@ -40,13 +46,10 @@ def plain_mlp() -> nn.Module:
 
 def plain_cnn() -> nn.Module:
     """Pooling after the last ReLU, as textbooks draw it; the parameter names are those of `cnn`."""
-    features = OrderedDict(
-        [("0", nn.Conv2d(1, 4, 3)), ("1", nn.ReLU()), ("2", nn.Conv2d(4, 8, 3)), ("3", nn.ReLU())]
-    )
-    parts = OrderedDict(features=nn.Sequential(features), pool=nn.MaxPool2d(2), flatten=Flatten())
-    parts["hidden"] = nn.Sequential(nn.Linear(8 * 4 * 4, 16), nn.ReLU())
-    parts["output"] = nn.Linear(16, 10)
-    return nn.Sequential(parts)
+    features = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 8, 3), nn.ReLU())
+    hidden = nn.Sequential(nn.Linear(8 * 4 * 4, 16), nn.ReLU())
+    parts = {"features": features, "pool": nn.MaxPool2d(2), "flatten": Flatten(), "hidden": hidden}
+    return nn.Sequential(OrderedDict(parts, output=nn.Linear(16, 10)))
 
 
 def plain_autoencoder() -> nn.Module:
@@ -56,19 +59,16 @@ def plain_autoencoder() -> nn.Module:
 
 
 SMALL = {
-    "mlp": (NetworkConfig.of("mlp", hidden=[16, 12]), plain_mlp),
-    "cnn": (NetworkConfig.of("cnn", channels=[4, 8], pool=2, dropout=0.0, hidden=16), plain_cnn),
-    "autoencoder": (NetworkConfig.of("autoencoder", hidden=[24], code=8), plain_autoencoder),
+    "mlp": (SMALL_MLP, plain_mlp),
+    "cnn": (SMALL_CNN.with_kwargs({"dropout": 0.0}), plain_cnn),
+    "autoencoder": (SMALL_AUTOENCODER, plain_autoencoder),
 }
-CASES = {
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "mlp": ("mlp", {}),
-    "mlp-l2": ("mlp", {"l2": L2, "l2_params": L2_PARAMS}),
+    "mlp-l2": ("mlp", PULLED),
     "mlp-momentum-cosine": ("mlp", {"learning_rate": 0.05, "momentum": 0.9, "schedule": "cosine"}),
     "mlp-adam": ("mlp", {"optimizer": "adam", "learning_rate": 1e-3}),
-    "mlp-muon": (
-        "mlp",
-        {"optimizer": "muon", "learning_rate": 0.02, "momentum": 0.9, "l2": L2, "l2_params": L2_PARAMS},
-    ),
+    "mlp-muon": ("mlp", {"optimizer": "muon", "learning_rate": 0.02, "momentum": 0.9, **PULLED}),
     "mlp-linear": ("mlp", {"momentum": 0.9, "learning_rate": 0.05, "schedule": "linear", "warmup": 0.3}),
     "mlp-smoothed": ("mlp", {"objective": "classify-smoothed"}),
     "mlp-noise": ("mlp", {"corruption": NOISE}),
@@ -76,10 +76,7 @@ CASES = {
     # At 0.1 the last bits of a convolution grow to 1e-4 within 40 steps.
     "cnn": ("cnn", {"learning_rate": 0.03}),
     "cnn-muon": ("cnn", {"optimizer": "muon", "learning_rate": 0.01, "momentum": 0.5}),
-    "denoiser": (
-        "autoencoder",
-        {"objective": "reconstruct", "optimizer": "adam", "learning_rate": 1e-3, "corruption": NOISE},
-    ),
+    "denoiser": ("autoencoder", DENOISE),
 }
 
 
@@ -126,16 +123,6 @@ def loss_of(recipe: Recipe, output: torch.Tensor, images: torch.Tensor, labels: 
     return loss
 
 
-class KerasAdam(torch.optim.Adam):
-    """torch's Adam with Keras's epsilon of 1e-7, which is added to the uncorrected root."""
-
-    def step(self, closure=None):
-        (group,) = self.param_groups
-        self.steps = getattr(self, "steps", 0) + 1
-        group["eps"] = 1e-7 / (1 - 0.999**self.steps) ** 0.5
-        return super().step(closure)
-
-
 class MuonBySvd(torch.optim.SGD):
     """SGD with Nesterov's momentum; steps of all kernels but the last are orthogonalized, by their SVD.
 
@@ -153,17 +140,9 @@ class MuonBySvd(torch.optim.SGD):
             if any(value is kernel for kernel in kernels[:-1]):
                 rows, columns = direction.flatten(1).shape
                 rate = group["lr"] * max(1, rows / columns) ** 0.5
-                direction = by_svd(direction.flatten(1).double()).float().reshape(direction.shape)
+                direction = orthogonalized_by_svd(direction.flatten(1), optimizers.MUON_ITERATIONS)
+                direction = direction.reshape(value.shape)
             value.data.sub_(rate * direction)
-
-
-def by_svd(matrix: torch.Tensor) -> torch.Tensor:
-    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
-    a, b, c = optimizers.MUON_POLYNOMIAL
-    values = values / values.norm()
-    for _ in range(optimizers.MUON_ITERATIONS):
-        values = a * values + b * values**3 + c * values**5
-    return left @ values.diag() @ right
 
 
 def schedule_for(optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int):
@@ -186,50 +165,38 @@ def optimizer_for(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     return torch.optim.SGD(net.parameters(), lr=recipe.learning_rate, momentum=recipe.momentum)
 
 
-def assert_same_network(trained: nn.Module, plain: nn.Module) -> None:
-    expected = list(plain.named_parameters())
-    for (name, value), (_, plain_value) in zip(trained.named_parameters(), expected, strict=True):
-        assert_tensor_near(value.detach(), plain_value.detach(), name)
-
-
-@pytest.mark.parametrize("case", ["mlp", "mlp-l2", "cnn", "denoiser"])
-def test_fifty_losses_equal_an_ordinary_loop(case, data):
-    """One step for each epoch, so that every point of the history is the loss of one step."""
+@pytest.mark.parametrize(
+    ("case", "epochs", "batches"),
+    [*((case, 50, [200]) for case in ("mlp", "mlp-l2", "cnn", "denoiser")),
+     *((case, 3, [32] * 6 + [8]) for case in CASES)],
+)  # fmt: skip
+def test_losses_and_weights_equal_an_ordinary_loop(case, epochs, batches, data):
+    """Fifty losses of one step each; and epochs whose loss is the mean over their steps, the last smaller."""
     small, recipe = CASES[case]
-    config = trial_config(SMALL[small][0], **recipe, epochs=50, batch_size=200)
-    expected, plain = ordinary_loop(case, config, data, replicate=2)
-    result = train_one(config, data, replicate=2, stacked=small != "cnn", seed=ROOT)
-    assert [len(epoch) for epoch in expected] == [1] * 50
-    assert result.history.epoch == tuple(range(1, 51))
-    np.testing.assert_allclose(result.history.train_loss, np.ravel(expected), rtol=1e-4)
-    assert_same_network(result.net.net, plain)
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_epochs_of_several_batches_equal_an_ordinary_loop(case, data):
-    """Seven steps an epoch, the last with 8 images; an epoch's loss is the mean over its steps."""
-    small, recipe = CASES[case]
-    config = trial_config(SMALL[small][0], **recipe, epochs=3, batch_size=32)
+    config = trial_config(SMALL[small][0], **recipe, epochs=epochs, batch_size=batches[0])
     expected, plain = ordinary_loop(case, config, data, replicate=1)
     result = train_one(config, data, replicate=1, stacked=small != "cnn", seed=ROOT)
-    assert [len(epoch) for epoch in expected] == [7] * 3
+    assert [len(losses) for losses in expected] == [len(batches)] * epochs
+    assert result.history.epoch == tuple(range(1, epochs + 1))
     np.testing.assert_allclose(result.history.train_loss, np.mean(expected, axis=1), rtol=1e-4)
-    assert_same_network(result.net.net, plain)
+    pairs = zip(result.net.net.named_parameters(), plain.parameters(), strict=True)
+    for (name, value), plain_value in pairs:
+        assert_tensor_near(value.detach(), plain_value.detach(), name)
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "linear"])
 @pytest.mark.parametrize("warmup", [0.0, 0.3, 0.9])
 def test_a_training_of_one_step_takes_it_at_the_full_rate(warmup, schedule, data):
     """Whatever the schedule: a single step is the first, the last and the peak."""
-    config = trial_config(SMALL["mlp"][0], batch_size=200, schedule=schedule, warmup=warmup)
-    plain = trial_config(SMALL["mlp"][0], batch_size=200)
+    plain = trial_config(batch_size=200)
+    config = trial_config(batch_size=200, schedule=schedule, warmup=warmup)
     assert same_bits(train_one(config, data).net, train_one(plain, data).net)
 
 
 def test_l2_is_not_in_the_reported_loss_and_acts_on_the_named_kernels_only(data):
     """A strength that moves kernels by their size in a step changes neither the loss nor other parameters."""
     bare, pulled = (
-        trial_config(SMALL["mlp"][0], l2=l2, l2_params=["hidden.0.weight"], batch_size=200, learning_rate=0.1)
+        trial_config(l2=l2, l2_params=["hidden.0.weight"], batch_size=200, learning_rate=0.1)
         for l2 in (0.0, 5.0)
     )
     first, other = train(trials_of((0, bare), (0, pulled)), data)
@@ -244,9 +211,7 @@ def test_l2_is_not_in_the_reported_loss_and_acts_on_the_named_kernels_only(data)
 
 
 def test_bf16_follows_fp32_at_a_distance(data):
-    """The same training in fewer digits: near, but not the same."""
-    configs = [trial_config(SMALL["mlp"][0], precision, epochs=3) for precision in ("fp32", "bf16")]
-    ends = [train_one(config, data) for config in configs]
+    ends = [train_one(trial_config(precision=precision, epochs=3), data) for precision in ("fp32", "bf16")]
     fine, coarse = (end.history.train_loss for end in ends)
     assert fine != coarse
     np.testing.assert_allclose(coarse, fine, rtol=0.02)
