@@ -25,7 +25,7 @@ from inklab.networks.layer_table import layer_table
 from inklab.networks.layers import NormalizedModel
 from inklab.records.plan import ExecutionConfig, Trial
 from inklab.records.recipe import TrialConfig
-from inklab.statistics import estimate
+from inklab.stats import estimate
 from inklab.study.load import LoadedSpec, open_study, parse_study
 from inklab.study.planner import distinct_configs
 from inklab.training.batches import TrainingData, to_tensor_set

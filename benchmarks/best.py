@@ -11,8 +11,8 @@ from inklab.data.sources import load_dataset
 from inklab.records.components import Pipeline
 from inklab.records.estimates import Estimate
 from inklab.records.results import Results, RobustnessResults, TrainingResults
-from inklab.run import Run
-from inklab.statistics import estimate
+from inklab.runs import Run
+from inklab.stats import estimate
 
 ENSEMBLE_SIZE = 5
 TEST_IMAGES = 10_000

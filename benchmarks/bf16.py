@@ -18,7 +18,7 @@ from benchmarks.results_io import describe_measurement, log_progress, write_resu
 from benchmarks.workloads import EPOCH_IMAGES, WORKLOADS
 from inklab.hardware import cores, preferred_dtype
 from inklab.records.estimates import Difference
-from inklab.statistics import paired_difference
+from inklab.stats import paired_difference
 
 PRECISIONS = ("fp32", "bf16")
 METRICS = ("test_accuracy", "test_loss")

@@ -20,7 +20,7 @@ from inklab.records.components import NetworkConfig
 from inklab.records.manifest import ModelManifest
 from inklab.records.plan import Plan
 from inklab.records.results import Results
-from inklab.run import Run
+from inklab.runs import Run
 from inklab.study.run_directory import RunDirectory
 from inklab.training.objectives import objectives
 from inklab.training.recipe_files import RecipeFile, read_recipe_file

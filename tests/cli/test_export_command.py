@@ -24,7 +24,7 @@ from inklab.export.select import CARD_MARK
 from inklab.io.files import sha256_of
 from inklab.records.components import Preprocessing
 from inklab.records.manifest import ModelManifest
-from inklab.run import Run
+from inklab.runs import Run
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,6 @@ def base() -> Path:
 
 @pytest.fixture
 def cli(cli, monkeypatch, tmp_path):
-    """Run a command in an empty directory: `(exit code, stdout, stderr)`."""
     monkeypatch.chdir(tmp_path)
     return cli
 
@@ -206,7 +205,6 @@ WITH_TORCH = {
 
 @pytest.fixture(scope="module")
 def results(base, tmp_path_factory) -> dict[str, CommandResult]:
-    """Every wrong command, run in one process: what became of each."""
     folder = tmp_path_factory.mktemp("errors")
     toy_run.copied(folder / "run")
     (folder / "unfinished").mkdir()

@@ -157,7 +157,6 @@ REQUEST = PrepareRequest("cnn", "data", 10)
 
 @pytest.fixture
 def start_peer(tmp_path):
-    """Starts a peer whose measurement runs the given statement."""
     peers = []
 
     def start(statement: str = "pass", code: str = PEER) -> PeerProcess:
@@ -319,7 +318,6 @@ class TestKerasWeights:
 
 @pytest.fixture
 def results(tmp_path) -> Path:
-    """Results of the denoiser with synthetic speeds."""
     rounds = (make_round("denoiser", SPEEDS),) * 5
     comparison = ComparisonResults(
         measurement=MEASUREMENT, workload=WORKLOADS["denoiser"],

@@ -31,11 +31,9 @@ PACKAGE = ROOT / "src" / "inklab"
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))}
 PROSE = "\n".join(text for name, text in PAGES.items() if name != "cli.md")
 LISTED = {
-    "corruptions.md": [*corruptions, *filters],
-    "datasets.md": list(datasets),
-    "samplers.md": list(samplers),
-    "objectives.md": list(objectives),
-}
+    "corruptions.md": [*corruptions, *filters], "datasets.md": list(datasets),
+    "samplers.md": list(samplers), "objectives.md": list(objectives),
+}  # fmt: skip
 HEADINGS = ("## What it imitates", "## Strength and unit", "## Formula", "## Source")
 
 

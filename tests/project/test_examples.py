@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from inklab.records.outcomes import TrialState
-from inklab.run import Run
+from inklab.runs import Run
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FOLDERS = sorted(path.parent.name for path in EXAMPLES.glob("*/README.md"))
@@ -34,13 +34,11 @@ SMALLER = {
 
 
 def commands(page: Path) -> list[str]:
-    """The lines of a page's shell blocks."""
     blocks = re.findall(r"^```sh\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
     return [line for block in blocks for line in block.splitlines() if line.strip()]
 
 
 def run_command(line: str, folder: Path) -> str:
-    """Run a command line; what it prints."""
     words = shlex.split(line)
     program = {"inklab": [sys.executable, "-m", "inklab"], "python": [sys.executable]}[words[0]]
     environment = {**os.environ, "INKLAB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
@@ -61,7 +59,6 @@ def run_example(name: str, tmp_path: Path) -> tuple[Run, list[str]]:
 
 
 def smaller(name: str, line: str) -> str:
-    """A command line with less to train."""
     extra = SMALLER.get((name, line.split()[1]))
     return f"{line} {extra} --workers 1" if extra else line
 
@@ -94,7 +91,7 @@ def check_own_network(run: Run, replicates: int, layers: str, sentence: str) -> 
     assert len(singles) == replicates  # batch normalization cannot be stacked (docs/networks.md)
 
 
-def check_own_corruption(run: Run, evaluations: int, index: int) -> None:
+def check_own_corruption(run, evaluations, index):
     """`index` is that of the strength at which streaks lie in two fifths of the columns."""
     robustness = run.results.experiment("robustness")
     assert robustness.outcomes == {TrialState.DONE: evaluations}

@@ -26,7 +26,6 @@ def anchors(page: Path) -> set[str]:
 
 
 def dead_links(page: Path) -> list[str]:
-    """Relative links of a page that lead nowhere."""
     links = []
     for target in LINK.findall(prose(page)):
         if re.match(r"[a-z]+:", target):

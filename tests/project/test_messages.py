@@ -45,7 +45,7 @@ from inklab.records.results import Results
 from inklab.registry import Registry
 from inklab.report.page import describe_status
 from inklab.results.narrative import sentence
-from inklab.run import Run
+from inklab.runs import Run
 from inklab.study.load import check_names, parse_study, read_study
 from inklab.training.preflight import preflight
 from inklab.training.recipe_files import read_recipe_file
@@ -57,7 +57,6 @@ Lines = Iterator[str]
 
 
 def message(action: Callable[[], object]) -> str:
-    """The error that an action ends with."""
     try:
         action()
     except InklabError as error:
@@ -167,7 +166,6 @@ def wrong_arrays(folder: Path) -> Lines:
 
 
 def loaded(path: Path) -> str:
-    """What becomes of a dataset."""
     try:
         dataset = load_dataset(str(path))
     except InklabError as error:
@@ -213,12 +211,10 @@ def wrong_files(folder: Path) -> Lines:
     files = {
         "floats-images-idx3-ubyte": idx_bytes(13, 2, 2, 2, body=bytes(32)),
         "no-labels-images-idx3-ubyte": idx_bytes(8, 2, 2, 2, body=bytes(8)),
-        "things-idx": idx_bytes(8, 2, 2, 2, body=bytes(8)),
-        "train.csv": b"label,pixel0\n3,0\n",
-        "mnist.parquet": b"PAR1",
-        "mine.py": b"def nothing():\n    return 3\n",
+        "things-idx": idx_bytes(8, 2, 2, 2, body=bytes(8)), "train.csv": b"label,pixel0\n3,0\n",
+        "mnist.parquet": b"PAR1", "mine.py": b"def nothing():\n    return 3\n",
         "syntax.py": b"def broken(:\n",
-    }
+    }  # fmt: skip
     for name, content in files.items():
         (folder / name).write_bytes(content)
         dataset = f"{folder / name}{':nothing' if name.endswith('.py') else ''}"
@@ -337,7 +333,6 @@ def wrong_records(folder: Path) -> Lines:
 
 
 def changed(document: dict[str, Any], experiment: str, **fields: object) -> dict[str, Any]:
-    """Results with other fields of one experiment."""
     experiments = document["experiments"]
     return {**document, "experiments": {**experiments, experiment: {**experiments[experiment], **fields}}}
 
@@ -349,7 +344,6 @@ def twice() -> None:
 
 
 def failed_run() -> SyntheticRun:
-    """A run in which not everything is done."""
     run = synthetic_run()
     run.fail("cnn-0-0")
     run.fail("scaled-twice-0-0", TrialState.LOST)
@@ -424,7 +418,6 @@ def normalized(text: str, folders: Mapping[str, str]) -> str:
 
 @pytest.fixture
 def catalog(tmp_path, monkeypatch) -> str:
-    """Every section under its title."""
     folder = tmp_path
     write_files(folder)
     monkeypatch.chdir(folder)

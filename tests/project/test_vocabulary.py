@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Collection, Iterator
 
 import pytest
-from source_tree import PACKAGE, PYTHON, ROOT, identifiers, relative
+from source_tree import PACKAGE, PYTHON, ROOT, SOURCE, identifiers, relative
 
 DOMAIN = {
     "chapter": "experiment", "chapters": "experiments", "verdict": "diagnosis", "verdicts": "diagnoses",
@@ -42,7 +42,7 @@ WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 SCRIPTS = sorted(PACKAGE.rglob("*.js"))
 TABLES = sorted([*PACKAGE.rglob("*.toml"), *(ROOT / "examples").rglob("*.toml")])
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")])
-TEMPLATES = sorted([*PACKAGE.rglob("*.html")])
+TEMPLATES = sorted(PACKAGE.rglob("*.html"))
 
 
 def words(name: str) -> set[str]:
@@ -55,13 +55,11 @@ def words(name: str) -> set[str]:
 
 
 def banned(names: Collection[str]) -> dict[str, str]:
-    """Names with a banned word, and what to write instead."""
     domain = {name: DOMAIN[word] for name in names for word in words(name) & DOMAIN.keys()}
     return domain | {name: "what it holds" for name in names if name.strip("_") in GRAMMAR}
 
 
 def keys(table: object) -> Iterator[str]:
-    """Every key of a TOML table, at any depth."""
     if isinstance(table, dict):
         for key, value in table.items():
             yield key
@@ -87,13 +85,8 @@ def test_toml_keys(path):
     assert banned(set(keys(tomllib.loads(path.read_text(encoding="utf-8"))))) == {}
 
 
-@pytest.mark.parametrize("path", [*PAGES, *TABLES, *TEMPLATES], ids=relative)
-def test_prose(path):
-    assert [match[0] for match in DIALECT.finditer(path.read_text(encoding="utf-8"))] == []
-
-
-@pytest.mark.parametrize("path", [path for path in PYTHON if path.is_relative_to(PACKAGE)], ids=relative)
-def test_docstrings_comments_and_messages(path):
+@pytest.mark.parametrize("path", [*PAGES, *TABLES, *TEMPLATES, *SOURCE], ids=relative)
+def test_prose_docstrings_comments_and_messages(path):
     assert [match[0] for match in DIALECT.finditer(path.read_text(encoding="utf-8"))] == []
 
 

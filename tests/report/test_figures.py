@@ -29,7 +29,7 @@ from inklab.report.figures.training_plots import (
     sweep_figure,
     x_positions,
 )
-from inklab.run import Run
+from inklab.runs import Run
 
 SHORT = ("l2-sweep.recipe.epochs=3", "cnn.recipe.epochs=3")
 

@@ -13,7 +13,7 @@ import toy_run
 from inklab.records.outcomes import TrialOutcome
 from inklab.records.plan import REAL_DATA
 from inklab.records.results import Results
-from inklab.run import Run
+from inklab.runs import Run
 
 SCHEMA_FILE = Path(__file__).parents[2] / "docs" / "results.schema.json"
 SCHEMA = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))

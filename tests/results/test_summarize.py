@@ -16,7 +16,7 @@ from inklab.records.outcomes import TrialState
 from inklab.records.results import Results, results_schema
 from inklab.results.comparison import compare
 from inklab.results.summarize import confusion_matrix, write_results
-from inklab.statistics import paired_images_difference
+from inklab.stats import paired_images_difference
 
 SCHEMA_FILE = Path(__file__).parents[2] / "docs" / "results.schema.json"
 SCHEMA = jsonschema.Draft202012Validator(json.loads(SCHEMA_FILE.read_text(encoding="utf-8")))

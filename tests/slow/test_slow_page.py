@@ -131,7 +131,7 @@ def test_digits_drawn_with_the_mouse_and_a_finger_are_classified(address):
 def test_a_hundred_test_digits_by_strokes_are_read_as_well_as_from_pixels(address, run, announce):
     import torch
 
-    from inklab.run import Run
+    from inklab.runs import Run
 
     pixels, labels = hundred_digits()
     model = Run(run).model("cnn")

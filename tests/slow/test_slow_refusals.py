@@ -14,7 +14,7 @@ from inline_executor import InlineExecutor
 from inklab.errors import EXIT_INTERRUPTED, EXIT_USAGE, WriteError
 from inklab.io.tensor_file import read_arrays
 from inklab.report.page import write_report
-from inklab.run import Run
+from inklab.runs import Run
 from inklab.study.load import open_study, read_study
 from inklab.study.resources import ExecutionOptions
 from inklab.study.run_directory import RunDirectory

@@ -7,7 +7,7 @@ import pytest
 from synthetic_report import digits_plan, write_report_run
 
 from inklab.errors import EXIT_DATA, EXIT_OK
-from inklab.run import Run
+from inklab.runs import Run
 from inklab.study.run_directory import RunDirectory
 
 OVERRIDES = (

@@ -18,7 +18,7 @@ from inklab.report import build_report, write_report
 from inklab.results.arrays import StoredArrays
 from inklab.results.comparison import compare
 from inklab.results.summarize import compute_results
-from inklab.run import Run
+from inklab.runs import Run
 from inklab.study.run_directory import RunDirectory
 
 

@@ -17,7 +17,7 @@ from inklab.networks.network import build_network
 from inklab.records.components import NetworkConfig, NormalizeConfig, Preprocessing
 from inklab.records.plan import DataInfo, Setting, SplitCounts, TrainingPlan
 from inklab.records.recipe import CorruptionConfig, Recipe, TrialConfig
-from inklab.run import Run
+from inklab.runs import Run
 from inklab.seeding import Seed
 
 DIGITS = tuple("0123456789")

@@ -44,7 +44,7 @@ from inklab.records.recipe import Recipe, TrialConfig
 from inklab.records.record import Record
 from inklab.records.results import ExperimentResults, Results
 from inklab.results.summarize import summarize
-from inklab.run import Run
+from inklab.runs import Run
 
 CLASSES = 4
 STRENGTHS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)

@@ -1,18 +1,17 @@
 """The application that commands are registered with, and what they share."""
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inklab.errors import DataError, RunError, nearest_name
+from inklab.errors import DataError
 from inklab.format import printable
 
 if TYPE_CHECKING:
-    from inklab.run import Run
+    from inklab.runs import Run
 
 app = typer.Typer(
     name="inklab",
@@ -65,33 +64,6 @@ def echo_json(value: object) -> None:
     echo(json.dumps(value, indent=1, ensure_ascii=False))
 
 
-def runs_root() -> Path:
-    """Where runs go: `$INKLAB_RUNS_DIR`, else `runs` in the working directory."""
-    return Path(os.environ.get("INKLAB_RUNS_DIR") or "runs")
-
-
-def find_run(name: str) -> Path:
-    """The directory of a run, given as a path, "latest", or an id below the runs directory.
-
-    Raises:
-        RunError: there is none.
-    """
-    candidates = [Path(name), runs_root() / name, *sorted(runs_root().glob(f"*/{name}"))]
-    for path in candidates:
-        if (path / "plan.json").is_file():
-            return path.resolve()
-    runs = [str(path.parent) for path in sorted(runs_root().glob("*/*/plan.json"))]
-    if runs:
-        advice = f"runs here: {', '.join(runs[-5:])}"
-    else:
-        advice = f"there is none below '{runs_root()}' yet: start one with inklab run"
-    raise RunError(
-        f"'{name}' is not a run (it has no plan.json); {advice}",
-        key=name,
-        suggestion=nearest_name(name, [Path(run).name for run in runs]),
-    )
-
-
 def find_model_or_run(name: str) -> "Path | Run":
     """The directory of a trained model, or else a run.
 
@@ -100,7 +72,8 @@ def find_model_or_run(name: str) -> "Path | Run":
         RunError: there is no such path or run.
     """
     from inklab.records.manifest import find_model_dir
-    from inklab.run import Run
+    from inklab.runs import Run
+    from inklab.study.run_directory import find_run
 
     folder = find_model_dir(Path(name))
     if folder is not None:

@@ -1,34 +1,19 @@
 """Commands that compute: run, resume, train."""
 
-import json
-import os
-import shlex
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from inklab.cli.console import (
-    AsJson,
-    RunArg,
-    Sets,
-    app,
-    echo,
-    echo_json,
-    echo_table,
-    find_run,
-    info,
-    runs_root,
-)
-from inklab.errors import EXIT_FAILED_TRIALS, EXIT_OK, ConfigError, RunError
+from inklab.cli.console import AsJson, RunArg, Sets, app, echo, echo_json, echo_table, info
+from inklab.errors import EXIT_FAILED_TRIALS, EXIT_OK
 
 if TYPE_CHECKING:
+    from inklab.api import PreparedRun
     from inklab.records.plan import GroupPlan, Plan
     from inklab.records.results import Results
-    from inklab.study.load import LoadedSpec
     from inklab.study.resources import Cost, ExecutionOptions
-    from inklab.study.runner import StudyRunner
 
 EXPERIMENT_KEYS = ("network", "recipe", "normalize", "grid", "replicates")
 """Keys of `inklab train --set` that are meant below its only experiment."""
@@ -95,21 +80,13 @@ def run_command(
 
     Keys of --set are those of the study file: l2-sweep.replicates=40, cnn.recipe.epochs=3, seed=7.
     """
-    from inklab.study.load import read_study
-    from inklab.study.resources import ExecutionOptions
+    from inklab.api import prepare_run
 
-    options = ExecutionOptions(workers, threads, precision, compile_, checkpoint_every)
-    overrides = sets or []
-    if data is not None:  # quoted: a directory called 2024 is a name, not a number
-        overrides = [f"data.dataset={json.dumps(data, ensure_ascii=False)}", *overrides]
-    return _run_study(
-        read_study(study, profile=profile, overrides=overrides),
-        options,
-        run_dir=run_dir,
-        command=_command_line("run", study, ("--profile", profile), ("--data", data), sets=sets),
-        dry_run=dry_run,
-        as_json=as_json,
+    options = _options(workers, threads, precision, compile_, checkpoint_every)
+    prepared = prepare_run(
+        study, profile=profile, data=data, overrides=sets or (), run_dir=run_dir, options=options
     )
+    return _execute(prepared, dry_run=dry_run, as_json=as_json)
 
 
 @app.command()
@@ -120,25 +97,11 @@ def resume(
     as_json: AsJson = False,
 ) -> int:
     """Continue a run: compute what is missing, unfinished trainings from their last checkpoint."""
-    from inklab.study.load import LoadedSpec
-    from inklab.study.resources import ExecutionOptions
-    from inklab.study.run_directory import RunDirectory
-    from inklab.study.spec import SavedStudy
+    from inklab.api import prepare_resume
+    from inklab.study.run_directory import find_run
 
-    path = find_run(run)
-    try:
-        saved = SavedStudy.read(path / "study.json")
-    except FileNotFoundError:
-        raise RunError(
-            f"'{path}' has no study.json; run the command again that began the run", key=run
-        ) from None
-    return _run_study(
-        LoadedSpec(saved.study, saved.profile),
-        ExecutionOptions(workers=workers, checkpoint_every=checkpoint_every),
-        run_dir=path,
-        command=RunDirectory(path).plan().command,
-        as_json=as_json,
-    )
+    options = _options(workers=workers, checkpoint_every=checkpoint_every)
+    return _execute(prepare_resume(find_run(run), options), as_json=as_json)
 
 
 @app.command()
@@ -172,136 +135,50 @@ def train(
 
     Keys of --set are: network.hidden=[500,300], recipe.epochs=20, recipe.learning_rate=0.05.
     """
-    from inklab.study.load import LoadedSpec, parse_study
+    from inklab.api import SingleTraining, prepare_training
+
+    options = _options(workers, threads, precision, compile_, checkpoint_every)
+    training = SingleTraining(network, recipe, replicates)
+    prepared = prepare_training(training, data, overrides=sets or (), run_dir=run_dir, options=options)
+    return _execute(prepared, dry_run=dry_run, as_json=as_json, print_model_dir=True)
+
+
+def _options(
+    workers: int | None = None,
+    threads: int | None = None,
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
+    compile_: Literal["auto", "yes", "no"] = "auto",
+    checkpoint_every: float | None = None,
+) -> "ExecutionOptions":
     from inklab.study.resources import ExecutionOptions
 
-    options = ExecutionOptions(workers, threads, precision, compile_, checkpoint_every)
-    table = _single_network_study(network, recipe, data, replicates, sets or [])
-    name = str(table["name"])
-    flags = (("--data", data), ("--recipe", recipe), ("--replicates", str(replicates)))
-    return _run_study(
-        LoadedSpec(parse_study(table, name), "plain"),
-        options,
-        run_dir=run_dir,
-        command=_command_line("train", network, *flags, sets=sets),
-        dry_run=dry_run,
-        as_json=as_json,
-        print_model_dir=True,
-    )
+    return ExecutionOptions(workers, threads, precision, compile_, checkpoint_every)
 
 
-def _single_network_study(
-    network: str | None, recipe: str | None, data: str, replicates: int, sets: list[str]
-) -> "dict[str, object]":
-    """The tables of the study with one experiment that `inklab train` runs."""
-    from inklab.networks.network import networks
-    from inklab.study.load import parse_override, set_dotted
-    from inklab.training.recipe_files import read_recipe_file
-
-    if network is None and (recipe is None or not read_recipe_file(recipe).network):
-        problem = f"recipe '{recipe}' names no network" if recipe else "no network is given"
-        raise ConfigError(
-            f"{problem}; write inklab train NETWORK (see inklab list networks), or a --recipe with one",
-            key="NETWORK",
-        )
-    name = (network or Path(str(recipe)).stem).rpartition(":")[2].lower().replace(".", "-")
-    is_denoiser = network is not None and network in networks and networks[network].task == "denoising"
-    base = recipe or ("denoise" if is_denoiser else "sgd")
-    experiment: dict[str, object] = {"title": name, "recipe": {"base": base}, "replicates": replicates}
-    if network is not None:
-        experiment["network"] = {"name": network}
-    table: dict[str, object] = {
-        "name": name,
-        "title": f"Training {name}",
-        "data": {"dataset": data},
-        "experiments": {name: experiment},
-    }
-    for override in sets:
-        key, value = parse_override(override)
-        full_key = f"{name}.{key}" if key.split(".")[0] in EXPERIMENT_KEYS else key
-        set_dotted(table, full_key, value, f"--set {override}")
-    return table
-
-
-def _command_line(verb: str, name: str | None, *flags: tuple[str, str | None], sets: list[str] | None) -> str:
-    """What to type to have the same again, wherever the run directory is."""
-    flags = (*flags, *(("--set", override) for override in sets or []))
-    words = [word for flag, value in flags if value is not None for word in (flag, value)]
-    return shlex.join(["inklab", verb, *([name] if name else []), *words])
-
-
-def _run_study(
-    loaded: "LoadedSpec",
-    options: "ExecutionOptions",
-    *,
-    command: str,
-    run_dir: Path | None,
-    as_json: bool,
-    dry_run: bool = False,
-    print_model_dir: bool = False,
+def _execute(
+    prepared: "PreparedRun", *, dry_run: bool = False, as_json: bool = False, print_model_dir: bool = False
 ) -> int:
-    """Run a study, write its report and print its results; `command` is what to type to have this again."""
-    from inklab.study.load import open_study
-    from inklab.study.run_directory import RunDirectory
-    from inklab.study.runner import StudyRunner
-
-    study = open_study(loaded)
-    if study.data.note:
-        info(f"NOTE: {study.data.note}")
-    if study.spec != loaded.spec:
-        info(
-            f"{study.data.train + study.data.validation:,} training images are few: networks train for "
-            "more epochs ([small_data] in the study). Validation images are taken from them."
-        )
-    path = run_dir or runs_root() / study.spec.name / study.id
-    runner = StudyRunner(study, RunDirectory(path), options, command=command)
+    """Run what is prepared, write its report and print its results."""
     if dry_run:
-        plan, cost = runner.dry_run()
-        _print_plan(plan, cost, path, as_json)
+        for note in prepared.notes:
+            info(note)
+        plan, cost = prepared.dry_run()
+        _print_plan(plan, cost, prepared.path, as_json)
         return EXIT_OK
-    runner.check()
-    info(f"study {study.spec.name}, profile {study.profile}, data {study.data.dataset}: {path}")
-    results = _run_with_progress(runner, path)
+    run = prepared.run()
 
     from inklab.cli.show_commands import print_results
     from inklab.report.page import write_report
-    from inklab.run import Run
 
-    run, is_done = Run(path, study.dataset), _all_done(results)
-    page = write_report(run)
+    page, results = write_report(run), run.results
     if as_json:
         echo_json(results.to_json())
     else:
         print_results(results)
-        if print_model_dir and is_done:
+        if print_model_dir and _all_done(results):
             echo(f"\nmodel: {run.model_dir(run.plan.training[0].name)}")
         echo(f"\nreport: {page}")
-    return EXIT_OK if is_done else EXIT_FAILED_TRIALS
-
-
-def _run_with_progress(runner: "StudyRunner", path: Path) -> "Results":
-    from inklab.progress import progress_display
-    from inklab.study.monitor import StatusFile
-
-    try:
-        with progress_display() as display:
-            runner.on_event = StatusFile(runner.run_directory, display)
-            return runner.run()
-    finally:  # also after an interruption: inklab resume continues the latest run
-        is_below_root = runs_root().resolve() in path.resolve().parents
-        if is_below_root and (path / "plan.json").is_file():
-            _link_latest(path)
-
-
-def _link_latest(path: Path) -> None:
-    """Let runs/latest point at a run, if the file system has links."""
-    link = runs_root() / "latest"
-    draft = link.with_name(f".latest-{os.getpid()}")
-    try:
-        draft.symlink_to(os.path.relpath(path.resolve(), link.parent.resolve()))
-        os.replace(draft, link)
-    except OSError:
-        info(f"'{link}' could not be made a link to this run")
+    return EXIT_OK if _all_done(results) else EXIT_FAILED_TRIALS
 
 
 def _all_done(results: "Results") -> bool:

@@ -15,9 +15,7 @@ from inklab.cli.console import (
     echo,
     echo_json,
     echo_table,
-    find_run,
     info,
-    runs_root,
 )
 from inklab.errors import EXIT_OK, EXIT_USAGE, ConfigError, DataError
 
@@ -45,7 +43,7 @@ REGISTRIES = {
     "datasets": (
         "inklab.data.sources",
         "{0.description}",
-        "or a path: a directory of images per class, an .npz file, an IDX file, or my_data.py:function",
+        "or a path: a directory of images per class, a .csv, .npz or IDX file, or my_data.py:function",
     ),
     "objectives": ("inklab.training.objectives", "{0.description} ({0.task})", ""),
     "samplers": ("inklab.evaluation.samplers", "{0.description}", ""),
@@ -70,7 +68,7 @@ def status(run: RunArg = "latest", as_json: AsJson = False) -> None:
     """Show how far a run is: trials and evaluations by state."""
     from inklab.format import pluralize
     from inklab.study.monitor import RunMonitor
-    from inklab.study.run_directory import RunDirectory
+    from inklab.study.run_directory import RunDirectory, find_run
 
     run_directory = RunDirectory.existing(find_run(run))
     plan, progress = run_directory.plan(), RunMonitor(run_directory, max_curves=0).poll()
@@ -118,7 +116,8 @@ def _print_running(progress: "Progress") -> None:
 @app.command()
 def show(run: RunArg = "latest", as_json: AsJson = False) -> None:
     """Show the results of a run; --json prints results.json (docs/results.schema.json)."""
-    from inklab.run import Run
+    from inklab.runs import Run
+    from inklab.study.run_directory import find_run
 
     results = Run(find_run(run)).results
     if as_json:
@@ -140,8 +139,8 @@ def report(
     from inklab.records.record import RESULTS_FILE
     from inklab.report.page import write_report
     from inklab.results.summarize import compute_results
-    from inklab.run import Run
-    from inklab.study.run_directory import RunDirectory
+    from inklab.runs import Run
+    from inklab.study.run_directory import RunDirectory, find_run
 
     path = find_run(run)
     directory = output or path
@@ -163,7 +162,8 @@ def compare(
 ) -> None:
     """Compare two settings in pairs, replicate by replicate."""
     from inklab.results.comparison import compare as compare_settings
-    from inklab.run import Run
+    from inklab.runs import Run
+    from inklab.study.run_directory import find_run
 
     loaded = Run(find_run(run))
     comparison = compare_settings(loaded.plan, loaded.outcomes, a, b)
@@ -375,6 +375,7 @@ def doctor(as_json: AsJson = False) -> int:
     from inklab.hardware import cores
     from inklab.io.files import cache_dir
     from inklab.records.outcomes import Environment
+    from inklab.study.run_directory import runs_root
 
     environment = Environment.current(threads=1)
     packages = {name: _version(name) or "missing" for name in PACKAGES}

@@ -14,8 +14,8 @@ from inklab.metrics import get_metric
 from inklab.records.components import NormalizeConfig, Pipeline, Preprocessing
 from inklab.records.recipe import TrialConfig
 from inklab.records.results import RobustnessResults, SettingResults
-from inklab.run import Run
-from inklab.statistics import estimate
+from inklab.runs import Run
+from inklab.stats import estimate
 
 TEMPLATES = Path(__file__).parent / "templates"
 MAX_CURVE_ROWS = 6

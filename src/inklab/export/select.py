@@ -11,7 +11,7 @@ import numpy as np
 from inklab.errors import ConfigError, DataError, InklabError
 from inklab.metrics import Task
 from inklab.records.components import Pipeline
-from inklab.run import Run
+from inklab.runs import Run
 
 if TYPE_CHECKING:
     from inklab.export.graphs import Exportable

@@ -16,8 +16,7 @@ from inklab.records.record import Count, NonNegative, Number, Record, Share
 
 Interval = tuple[Number, Number]
 
-ALPHA = 0.05
-"""The level of every test."""
+ALPHA = 0.05  # the level of every test
 
 
 class Estimate(Record):

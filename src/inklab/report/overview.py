@@ -31,7 +31,7 @@ from inklab.records.recipe import Augmentation, CorruptionConfig, Recipe
 from inklab.records.results import GenerationResults, RobustnessResults
 from inklab.report.figures.drawing import slug
 from inklab.report.tables import Table
-from inklab.run import Run
+from inklab.runs import Run
 from inklab.training.objectives import objectives
 
 MAX_FINDING_LENGTH = 900

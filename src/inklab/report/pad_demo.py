@@ -25,7 +25,7 @@ from inklab.records.manifest import MANIFEST, WEIGHTS, ModelManifest
 from inklab.records.outcomes import TrialOutcome
 from inklab.records.plan import TrainingPlan
 from inklab.report.figures.drawing import slug
-from inklab.run import Run
+from inklab.runs import Run
 from inklab.web import MODULES, inline_modules, source
 
 TEMPLATES = Path(__file__).parent / "templates"

@@ -46,7 +46,7 @@ from inklab.report.tables import (
     training_tables,
 )
 from inklab.results.narrative import sentence
-from inklab.run import Run
+from inklab.runs import Run
 
 MAX_CSV = 1_000_000
 """Characters of a figure's data in the page; the curves of 10,000 trainings have nine times as many."""

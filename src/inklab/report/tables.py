@@ -28,7 +28,7 @@ from inklab.records.results import (
 )
 from inklab.report.figures.evaluation_plots import recall_curves
 from inklab.report.figures.training_plots import grid_label
-from inklab.run import Run
+from inklab.runs import Run
 
 TABLE_STRENGTHS = (0.0, 0.1, 0.25, 0.4, 0.5, 0.75, 1.0)
 """Strengths that tables show, as far as they were measured."""

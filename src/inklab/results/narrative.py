@@ -40,7 +40,7 @@ from inklab.records.results import (
     SplitInfo,
     TrainingResults,
 )
-from inklab.statistics import prediction_interval
+from inklab.stats import prediction_interval
 
 READING_NOTE = (
     "Settings were chosen on the validation set; the test set only reports. An interval over replicates "

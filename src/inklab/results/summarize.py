@@ -54,7 +54,7 @@ from inklab.records.results import (
 from inklab.records.status import ElapsedTime
 from inklab.results.arrays import Arrays, StoredArrays
 from inklab.results.narrative import findings
-from inklab.statistics import (
+from inklab.stats import (
     adjust_family,
     estimate,
     family_alpha,

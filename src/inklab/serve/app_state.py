@@ -12,7 +12,7 @@ import torch
 
 from inklab.errors import InklabError
 from inklab.records.record import PLAN_FILE
-from inklab.run import Run
+from inklab.runs import Run
 from inklab.serve.batcher import Batcher
 from inklab.serve.catalog import Catalog, catalog_of_model, catalog_of_run
 from inklab.serve.inputs import ImagePreprocessor, LatentSampler, fit_latent_sampler

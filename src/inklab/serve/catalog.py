@@ -1,6 +1,7 @@
 """What is served: the trained models of a run, or one, with the accuracies and curves of its results."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,10 +13,10 @@ from inklab.records.estimates import Estimate
 from inklab.records.plan import GenerationPlan, RobustnessPlan
 from inklab.records.record import RESULTS_FILE
 from inklab.records.results import Results, RobustnessResults, TrainingResults
-from inklab.run import Run
+from inklab.runs import Run
 from inklab.serve.model_registry import ModelRegistry
 from inklab.serve.schemas import CatalogInfo, RecallCurve, RobustnessCurves
-from inklab.statistics import estimate
+from inklab.stats import estimate
 
 
 @dataclass(frozen=True)
@@ -146,13 +147,10 @@ def _available_pipelines(run: Run, models: Mapping[str, TrainedModel]) -> Iterat
         if isinstance(experiment, RobustnessPlan)
         for pipeline in experiment.pipelines
     ]
+    tasks = {name: model.task for name, model in models.items()}
     for pipeline in dict.fromkeys((*planned, *map(Pipeline, models))):
-        classifier = models.get(pipeline.classifier)
-        is_usable = all(
-            models[part].task == "denoising" if part in models else part in filters
-            for part in pipeline.denoisers
-        )
-        if classifier is not None and classifier.task == "classification" and is_usable:
+        with suppress(ConfigError):
+            pipeline.check(tasks, filters)
             yield pipeline
 
 

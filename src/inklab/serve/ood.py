@@ -11,7 +11,7 @@ from inklab.data.dataset import ImageSet, Pixels
 from inklab.export.onnx_file import Session
 from inklab.io.files import fingerprint
 from inklab.records.record import Number, Record
-from inklab.run import Run
+from inklab.runs import Run
 from inklab.seeding import Seed
 from inklab.serve.model_registry import cached
 

@@ -21,7 +21,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 import inklab
 from inklab import web
 from inklab.errors import InklabError
-from inklab.serve import api
+from inklab.serve import routes
 from inklab.serve.address import BACKLOG, AllowedHosts, AuthToken, BindAddress
 from inklab.serve.app_state import AppState
 from inklab.serve.middleware import (
@@ -119,18 +119,18 @@ class JsonRoute(APIRoute):
 
 
 def _add_routes(app: FastAPI, examples: dict[str, dict[str, object]]) -> None:
-    for handler in (api.predict, api.denoise, api.generate):
+    for handler in (routes.predict, routes.denoise, routes.generate):
         path = f"/api/{handler.__name__}"
         extra = {"requestBody": {"content": {"application/json": {"examples": examples[path]}}}}
         app.router.add_api_route(
             path, handler, methods=["POST"], responses=RESPONSES, openapi_extra=extra,
             route_class_override=JsonRoute,
         )  # fmt: skip
-    app.get("/health", responses=RESPONSES)(api.health)
-    app.get("/api/networks", responses=RESPONSES)(api.networks)
-    app.get("/api/study", responses=RESPONSES)(api.study)
+    app.get("/health", responses=RESPONSES)(routes.health)
+    app.get("/api/networks", responses=RESPONSES)(routes.networks)
+    app.get("/api/study", responses=RESPONSES)(routes.study)
     stream: Responses = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
-    app.get(EVENTS, responses=RESPONSES | stream, response_class=Response)(api.events)
+    app.get(EVENTS, responses=RESPONSES | stream, response_class=Response)(routes.events)
     app.get("/", include_in_schema=False)(_index)
     app.get("/static/{name}", include_in_schema=False)(_static)
 

@@ -35,18 +35,14 @@ from inklab.study.spec import (
 from inklab.training.objectives import objectives
 from inklab.training.recipe_files import read_recipe_file
 
-VALIDATION_DIVISOR = 12
-"""By default, 1 in 12 training images is held out: 5,000 of MNIST's 60,000."""
+VALIDATION_DIVISOR = 12  # by default, 1 in 12 training images is held out: 5,000 of MNIST's 60,000
 
 MIN_VALIDATION, MIN_VALIDATION_DIVISOR = 500, 8
 """Hold out at least 500 images, unless that exceeds one eighth of them (50 a class of mnist-5k)."""
 
 MAX_REPORTED = 10
-MAX_VALUE_LENGTH = 60
-"""Characters of a value, and of each part of a key, that a message shows."""
-
-BUILTIN = resources.files("inklab.study") / "studies"
-"""Directory of the studies that come with inklab."""
+MAX_VALUE_LENGTH = 60  # characters of a value, and of each part of a key, that a message shows
+BUILTIN = resources.files("inklab.study") / "studies"  # directory of the studies that come with inklab
 
 Table = dict[str, object]
 """A TOML table, of which nothing is validated yet."""

@@ -32,12 +32,10 @@ from inklab.records.record import (
 )
 from inklab.usercode import is_live
 
-MAX_TRIALS = 100_000
-"""Of one experiment."""
+MAX_TRIALS = 100_000  # of one experiment
 
 MAX_GRID_KEYS = 20
-GRID_TABLES = ("network", "normalize", "recipe")
-"""What the keys of a grid begin with."""
+GRID_TABLES = ("network", "normalize", "recipe")  # what the keys of a grid begin with
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
 Strengths = Annotated[tuple[NonNegativeFp32, ...], Few]

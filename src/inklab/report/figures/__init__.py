@@ -10,7 +10,7 @@ from inklab.report.figures.drawing import Figure
 from inklab.report.figures.evaluation_plots import generation_figures, robustness_figures
 from inklab.report.figures.image_plots import data_figures
 from inklab.report.figures.training_plots import training_figures
-from inklab.run import Run
+from inklab.runs import Run
 
 __all__ = ["Figure", "Figures", "draw_experiment", "draw_figures", "write_figures"]
 

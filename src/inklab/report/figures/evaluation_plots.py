@@ -25,7 +25,7 @@ from inklab.report.figures.drawing import (
 )
 from inklab.report.figures.image_plots import ImageRow, draw_grid, is_ink
 from inklab.results.arrays import Arrays
-from inklab.run import Run
+from inklab.runs import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

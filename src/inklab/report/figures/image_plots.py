@@ -21,7 +21,7 @@ from inklab.report.figures.drawing import (
     plot,
     slug,
 )
-from inklab.run import Run
+from inklab.runs import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Sheet

@@ -35,7 +35,7 @@ from inklab.report.figures.drawing import (
     slug,
 )
 from inklab.report.figures.image_plots import ImageRow, draw_grid, is_ink
-from inklab.run import HistoryRow, Run
+from inklab.runs import HistoryRow, Run
 from inklab.training.objectives import objectives
 
 if TYPE_CHECKING:

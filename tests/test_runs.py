@@ -11,7 +11,7 @@ from inklab.errors import ConfigError, CorruptFileError, InklabError, RunError, 
 from inklab.io.tensor_file import read_arrays, write_arrays
 from inklab.records.outcomes import TrialState
 from inklab.results.arrays import ARRAY_SPECS, StoredArrays, check_arrays
-from inklab.run import Run
+from inklab.runs import Run
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from PIL import Image
 
 from inklab.corruptions.corruption import corruptions
 from inklab.corruptions.filters import filters
-from inklab.run import Run
+from inklab.runs import Run
 
 PIPELINES = ["cnn", "denoiser+cnn", "median+cnn", "mlp", "scaled-twice", "sweep"]
 PIXELS, IMAGES = live_server.examples(), live_server.encoded_examples()

@@ -10,9 +10,9 @@ from jaxtyping import Integer
 
 from inklab.data.dataset import Dataset, ImageSet, Labels, Pixels, split
 from inklab.data.sources import load_dataset
-from inklab.errors import ConfigError, InklabError, RunError, UnknownNameError
+from inklab.errors import InklabError, RunError, UnknownNameError
 from inklab.format import format_outcomes
-from inklab.metrics import SPLIT_LABELS, Split, Task
+from inklab.metrics import SPLIT_LABELS, Split
 from inklab.records.components import Pipeline
 from inklab.records.outcomes import EvaluationOutcome, Snapshot, TrialOutcome, count_outcomes
 from inklab.records.plan import Plan, SettingRef, TrainingPlan
@@ -26,8 +26,6 @@ from inklab.usercode import is_user_code
 if TYPE_CHECKING:
     from inklab.corruptions.filters import Filter
     from inklab.model import TrainedModel
-
-PART_NAMES: dict[Task, str] = {"classification": "a classifier", "denoising": "a denoiser"}
 
 
 class HistoryRow(NamedTuple):
@@ -174,30 +172,14 @@ class Run:
         """
         from inklab.corruptions.filters import filters
 
-        parts = Pipeline(pipeline).parts
-        self._check_parts(parts, filters)
+        checked = Pipeline(pipeline)
+        checked.check({name: experiment.task for name, experiment in self._training.items()}, filters)
         return [
-            self.model(part, replicate, trust_code) if self._is_trained(part) else filters[part]
-            for part in parts
+            self.model(part, replicate, trust_code)
+            if part.partition(":")[0] in self._training
+            else filters[part]
+            for part in checked.parts
         ]
-
-    def _check_parts(self, parts: tuple[str, ...], filters: Collection[str]) -> None:
-        for position, part in enumerate(parts):
-            needed: Task = "classification" if position == len(parts) - 1 else "denoising"
-            if self._is_trained(part):
-                task = self._training[_experiment_of(part)].task
-                if task != needed:
-                    raise ConfigError(
-                        f"'{part}' trains {PART_NAMES[task]}, but a pipeline needs {PART_NAMES[needed]} "
-                        "there; write denoiser+classifier"
-                    )
-            elif part not in filters:
-                raise UnknownNameError("experiment or filter", part, [*self._training, *filters])
-            elif needed == "classification":
-                raise ConfigError(f"'{part}' is a filter, but the last part of a pipeline is a classifier")
-
-    def _is_trained(self, part: str) -> bool:
-        return _experiment_of(part) in self._training
 
     @cached_property
     def _training(self) -> dict[str, TrainingPlan]:
@@ -278,11 +260,6 @@ class Run:
             return None
         parts = split(self.dataset, validation=self.plan.data.validation, seed=self.plan.seed)
         return parts.train, parts.validation
-
-
-def _experiment_of(name: str) -> str:
-    """The experiment in `experiment` or `experiment:key=value`."""
-    return name.partition(":")[0]
 
 
 def _history_rows(setting: str, outcome: TrialOutcome) -> list[HistoryRow]:

@@ -10,7 +10,7 @@ from scipy import stats
 
 from inklab.errors import OutOfRangeError
 from inklab.records.estimates import Difference, Estimate
-from inklab.statistics import (
+from inklab.stats import (
     adjust_family,
     detectable_errors,
     estimate,
