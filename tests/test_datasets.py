@@ -392,6 +392,8 @@ class TestCsv:
     def test_columns_are_chosen_by_name_or_position(self, tmp_path):
         path = self.write(tmp_path / "a.csv", [[k % 2, 0, 9, 200, 0] for k in range(12)], ["digit", *"abcd"])
         assert datasets.from_csv(path, label="digit").sha256 == datasets.from_csv(path, label=0).sha256
+        bare = self.write(tmp_path / "b.csv", [[k % 2, 0, 9, 200, 0] for k in range(12)])
+        assert datasets.from_csv(bare, label=0).sha256 == datasets.from_csv(path, label=0).sha256
         with pytest.raises(DataError, match="no column 'digits'. Did you mean 'digit'"):
             datasets.from_csv(path, label="digits")
         with pytest.raises(DataError, match="no column 7; it has 5"):
@@ -603,6 +605,11 @@ class TestHuggingFace:
 
 
 class TestAnything:
+    @staticmethod
+    def saved_csv(path):
+        pd.DataFrame(X.reshape(N, 64)).assign(label=Y).to_csv(path, index=False)
+        return str(path)
+
     def test_one_rule_for_all_forms(self, tmp_path):
         np.savez(tmp_path / "a.npz", images=X, labels=Y)
         tensors = TensorDataset(torch.from_numpy(X), torch.from_numpy(Y))
@@ -612,6 +619,7 @@ class TestAnything:
             datasets.from_arrays(X, Y),
             str(tmp_path / "a.npz"),
             tmp_path / "a.npz",
+            self.saved_csv(tmp_path / "a.csv"),
             tensors,
             HuggingFace({"image": X, "label": Y}),
             lambda: (X, Y),

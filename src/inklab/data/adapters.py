@@ -96,9 +96,9 @@ def _as_pictures(images: object, name: str) -> NamedPictures | None:
     if isinstance(images, TorchPictures | ColumnPictures):
         return images
     if isinstance(images, list | tuple) and images and isinstance(images[0], Image.Image):
-        odd = next((type(entry).__name__ for entry in images if not isinstance(entry, Image.Image)), None)
-        if odd:
-            raise DataError(f"{name} has pictures and an object of type {odd}; give pictures only")
+        others = [type(entry).__name__ for entry in images if not isinstance(entry, Image.Image)]
+        if others:
+            raise DataError(f"{name} has pictures and an object of type {others[0]}; give pictures only")
         return ColumnPictures(images, name)
     return None
 
@@ -251,10 +251,10 @@ def _agrees(stored: tuple[Any, Any], dataset: Any, probed: Sequence[tuple[object
 
 def _has_same_bytes(image: object, stored: Any) -> bool:
     try:
-        shown, kept = (to_pixels(to_numpy(part, "image")[None], "image") for part in (image, stored))
+        read, kept = (to_pixels(to_numpy(part, "image")[None], "image") for part in (image, stored))
     except DataError:
         return False
-    return np.array_equal(shown, kept)
+    return np.array_equal(read, kept)
 
 
 # ---------------------------------------------------------------- Hugging Face

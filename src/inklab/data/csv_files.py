@@ -27,7 +27,7 @@ from inklab.format import pluralize
 from inklab.io.files import open_regular
 from inklab.records.components import Preprocessing
 
-LABEL_COLUMNS = ("label", "labels", "class", "target", "category", "y")
+LABEL_COLUMNS = ("label", "labels", "class", "target", "category")
 IMAGE_COLUMNS = ("image", "file", "file_name", "filename", "filepath", "path", "image_path")
 DELIMITERS = ",;\t"
 MAX_FILE_BYTES = 4 * MAX_BYTES  # "255," is the longest text of a byte
@@ -147,7 +147,10 @@ def _read_layout(path: Path, options: CsvOptions) -> Layout:
             "picture file, are needed"
         )
     paths = [index for index, field in enumerate(first) if field.lower().endswith(SUFFIXES)]
-    has_header = not paths and not any(_is_number(field) for field in first)
+    names = [name for name in (options.label, options.image) if isinstance(name, str)]
+    known = {*LABEL_COLUMNS, *IMAGE_COLUMNS, *(name.casefold() for name in names)}
+    is_known = any(field.casefold() in known for field in first)  # pandas may call the others 0, 1, ...
+    has_header = not paths and (is_known or not any(_is_number(field) for field in first))
     header = first if has_header else []
     image = _position(path, header, options.image, IMAGE_COLUMNS, len(first))
     if image is None and len(paths) == 1:

@@ -8,26 +8,18 @@ import struct
 import warnings
 import zipfile
 import zlib
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 from unicodedata import category
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
-from PIL import Image
 
-from inklab.data.dataset import (
-    MAX_BYTES,
-    Dataset,
-    ImageSet,
-    describe,
-    make_image_set,
-    number_classes,
-    split_off_test,
-)
-from inklab.data.preprocessing import FORMATS, SUFFIXES, Image8, open_image, preprocess_picture
+from inklab.data.conversion import UNPRINTABLE, make_dataset, order_classes, to_pixels
+from inklab.data.dataset import MAX_BYTES, Dataset, ImageSet, make_image_set
+from inklab.data.pictures import PictureFiles, preprocess_pictures
+from inklab.data.preprocessing import FORMATS, SUFFIXES
 from inklab.errors import CorruptFileError, DataError
 from inklab.format import pluralize
 from inklab.io.files import open_regular
@@ -153,15 +145,10 @@ def load_idx(path: Path, *, seed: int, name: str) -> Dataset:
         raise DataError(
             f"'{path}' is not named as IDX images are; give the file with 'images-idx3' in its name"
         )
-    sets = [_read_pair(images) for images in (path, _test_images(path)) if images]
-    return _numbered_dataset(name, sets, seed)
-
-
-def _numbered_dataset(name: str, sets: list[ImageSet], seed: int) -> Dataset:
-    """A dataset whose classes are numbers, of a training and a test set, or of one set of all images."""
-    train, test = sets if len(sets) == 2 else split_off_test(sets[0], seed)
-    labels = number_classes(train, test)
-    return Dataset(name, train, test, labels, Preprocessing.resize_only(train.shape))
+    sets = {f"'{part}'": _read_pair(part) for part in (path, _test_images(path)) if part}
+    pixels = {part: images.pixels for part, images in sets.items()}
+    labels = {f"the labels' file of {part}": images.labels for part, images in sets.items()}
+    return make_dataset(name, pixels, labels, seed=seed)
 
 
 def find_idx(directory: Path) -> Path | None:
@@ -204,39 +191,37 @@ KEYS = (
     ("x_train", "y_train", "x_test", "y_test"),
     ("images", "labels"),
 )
-CONVERT = "save images as uint8, 0 to 255, and labels as integers"
 
 
 def load_npz(path: Path, *, seed: int) -> Dataset:
     """Load images and labels from an .npz file.
 
     Keys are `train_images, train_labels, test_images, test_labels`, or `x_train, y_train, x_test, y_test`, or
-    `images, labels`; then a sixth of every class, selected by `seed`, becomes the test set. Images are uint8
-    `(n, h, w)`, `(n, c, h, w)` or `(n, h, w, c)` with c 1 or 3; labels are integers from 0.
+    `images, labels`; then a sixth of every class, selected by `seed`, becomes the test set. Images and labels
+    have any form that `to_pixels` and `encode_labels` accept.
 
     Raises:
         CorruptFileError: the file is damaged, holds objects, or more than 2 GiB.
-        DataError: keys, dtypes or shapes are others.
+        DataError: keys, types, shapes or ranges are others.
     """
-    arrays = read_npz(path)
-    keys = next((keys for keys in KEYS if all(key in arrays for key in keys)), None)
-    if keys is None:
-        allowed = "; or ".join(", ".join(keys) for keys in KEYS)
-        names = ", ".join(sorted(arrays)) or "(none)"
-        raise DataError(f"'{path}' has the arrays {names}; needed are {allowed}")
-    sets = [
-        _labeled_images(arrays[x], arrays[y], f"'{path}', {x}")
-        for x, y in zip(keys[::2], keys[1::2], strict=True)
-    ]
-    return _numbered_dataset(str(path), sets, seed)
+    arrays, unused = read_npz(path)
+    names = {key: f"the array {key} of '{path}'" for key in arrays}
+    keys = list(arrays)
+    return make_dataset(
+        str(path),
+        {names[key]: to_pixels(arrays[key], names[key]) for key in keys[::2]},
+        {names[key]: arrays[key] for key in keys[1::2]},
+        note=f"Arrays that are not used: {', '.join(unused)}." if unused else None,
+        seed=seed,
+    )
 
 
-def read_npz(path: Path) -> dict[str, Array]:
-    """Read every array of an .npz file by name; they must be of integers or booleans.
+def read_npz(path: Path) -> tuple[dict[str, Array], list[str]]:
+    """Read the arrays of an .npz file that have the names of images and labels; and name the others.
 
     Raises:
         CorruptFileError: the file is damaged, holds objects, or more than 2 GiB.
-        DataError: there is no such file, or an array is not of integers.
+        DataError: there is no such file, or no images and labels in it.
     """
     try:
         with open_regular(path) as file, zipfile.ZipFile(file) as archive, warnings.catch_warnings():
@@ -247,7 +232,8 @@ def read_npz(path: Path) -> dict[str, Array]:
                     f"'{path}' has {size:,} bytes uncompressed; at most {MAX_BYTES:,} are read"
                 )
             with np.load(file, allow_pickle=False) as arrays:
-                return {name: _check_integers(arrays[name], f"'{path}', {name}") for name in arrays.files}
+                keys = _choose_keys(arrays.files, path)
+                return {key: arrays[key] for key in keys}, sorted(set(arrays.files) - set(keys))
     except DataError:
         raise
     except OSError as error:
@@ -259,39 +245,18 @@ def read_npz(path: Path) -> dict[str, Array]:
         ) from error
 
 
-def _check_integers(array: Array, name: str) -> Array:
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "uib":
-        kind = array.dtype if isinstance(array, np.ndarray) else "no array"
-        raise DataError(f"{name} is {kind}; {CONVERT}")
-    return array
-
-
-def _labeled_images(pixels: Array, labels: Array, name: str) -> ImageSet:
-    if pixels.dtype != np.uint8:
-        raise DataError(f"{name} is {describe(pixels)}; {CONVERT}")
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]  # as Keras stores them
-    if labels.ndim != 1 or not np.array_equal(labels, labels.astype(np.int64)):
-        raise DataError(f"{name} has labels {describe(labels)}; they must be class numbers (n,), not one-hot")
-    return make_image_set(_channels_first(pixels, name), labels, name)
-
-
-def _channels_first(pixels: Array, name: str) -> Array:
-    if pixels.ndim == 3:
-        return pixels[:, None]
-    first, last = (pixels.ndim == 4 and pixels.shape[axis] in (1, 3) for axis in (1, 3))
-    if first == last:
-        why = "channels may come first or last" if first else "neither (n, h, w) nor 1 or 3 channels"
-        raise DataError(f"{name} is {describe(pixels)}: {why}; save as uint8 (n, h, w) or (n, c, h, w)")
-    return pixels if first else np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+def _choose_keys(names: Sequence[str], path: Path) -> tuple[str, ...]:
+    for keys in KEYS:
+        if set(keys) <= set(names):
+            return keys
+    allowed = "; or ".join(", ".join(keys) for keys in KEYS)
+    raise DataError(f"'{path}' has the arrays {', '.join(sorted(names)) or '(none)'}; needed are {allowed}")
 
 
 # ---------------------------------------------------------------- directories of image files
 
 
-MAX_SIDE = 64  # pixels; larger pictures are preprocessed to MNIST's size
 FOREIGN_SUFFIXES = (".gif", ".tif", ".tiff", ".heic", ".heif", ".avif", ".svg", ".pdf")
-UNPRINTABLE = ("Cc", "Cs")  # Unicode categories: control characters, surrogates of bytes that are not UTF-8
 Classes = dict[str, list[Path]]
 
 
@@ -310,23 +275,22 @@ def load_image_folder(path: Path, *, seed: int, preprocessing: Preprocessing | N
             too large.
     """
     subsets = _subsets(path)
-    names = tuple(sorted(subsets[0]))
+    names = order_classes(subsets[0])
     for subset in subsets:
         _check_classes(subset, names, path)
-    files = [file for subset in subsets for class_files in subset.values() for file in class_files]
-    preprocessing = preprocessing or _suitable_preprocessing(files)
-    size = len(files) * math.prod(preprocessing.shape)
-    if size > MAX_BYTES:
-        raise DataError(f"'{path}' has {size:,} bytes of pixels; at most {MAX_BYTES:,} are allowed")
-    sets = [
-        ImageSet(
-            np.stack([_read_image(path, preprocessing) for name in names for path in subset[name]]),
-            np.repeat(np.arange(len(names)), [len(subset[name]) for name in names]),
-        )
-        for subset in subsets
-    ]
-    train, test = sets if len(sets) == 2 else split_off_test(sets[0], seed)
-    return Dataset(str(path), train, test, names, preprocessing, _note_on_sizes(files, preprocessing))
+    pictures = [PictureFiles([file for name in names for file in subset[name]]) for subset in subsets]
+    result = preprocess_pictures(pictures, preprocessing)
+    parts = [f"'{path}'"] if len(subsets) == 1 else [f"'{path / part}'" for part in ("train", "test")]
+    counts = [[len(subset[name]) for name in names] for subset in subsets]
+    return make_dataset(
+        str(path),
+        dict(zip(parts, result.sets, strict=True)),
+        {part: np.repeat(np.arange(len(names)), count) for part, count in zip(parts, counts, strict=True)},
+        class_names=names,
+        preprocessing=result.preprocessing,
+        note=result.note,
+        seed=seed,
+    )
 
 
 def _subsets(path: Path) -> list[Classes]:
@@ -377,43 +341,3 @@ def _check_classes(subset: Classes, names: tuple[str, ...], path: Path) -> None:
                 f"'{path}': the class '{name}' has no image files ({', '.join(SUFFIXES)}); add some or "
                 "remove it"
             )
-
-
-def _suitable_preprocessing(files: list[Path]) -> Preprocessing:
-    """The one that leaves small pictures of one size unchanged, else MNIST's."""
-    width, height = open_image(files[0]).size
-    is_gray = True
-    for picture in map(open_image, files):
-        if picture.size != (width, height) or max(picture.size) > MAX_SIDE:
-            return Preprocessing()
-        is_gray = is_gray and _is_gray(picture)
-    return Preprocessing.resize_only((1 if is_gray else 3, height, width))
-
-
-def _note_on_sizes(files: list[Path], preprocessing: Preprocessing) -> str | None:
-    """What a person should know of the pictures' sizes; None if they are unchanged."""
-    sizes = Counter(open_image(path).size for path in files)
-    if set(sizes) == {(preprocessing.width, preprocessing.height)}:
-        return None
-    (width, height), count = sizes.most_common(1)[0]
-    described = f"of {width} x {height} pixels"
-    if len(sizes) > 1:
-        described = f"in {len(sizes)} sizes (most often {width} x {height}: {count:,})"
-    target = f"{preprocessing.width} x {preprocessing.height}"
-    return f"{pluralize(len(files), 'picture')} {described}: all were preprocessed to {target} pixels."
-
-
-def _is_gray(picture: Image.Image) -> bool:
-    if picture.mode in ("1", "L", "LA", "F") or picture.mode.startswith("I"):
-        return True
-    colors = np.asarray(picture.convert("RGB"))
-    return bool((colors[..., :1] == colors).all())
-
-
-def _read_image(path: Path, preprocessing: Preprocessing) -> Image8:
-    try:
-        return preprocess_picture(open_image(path), preprocessing)
-    except DataError as error:
-        if str(path) in str(error):
-            raise
-        raise DataError(f"'{path}': {error}") from error

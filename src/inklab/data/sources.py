@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from inklab.data.csv_files import CsvOptions, load_csv
 from inklab.data.dataset import Dataset
 from inklab.data.formats import find_idx, load_idx, load_image_folder, load_npz
 from inklab.errors import DataError, DatasetUnavailableError
@@ -106,6 +107,8 @@ def _load_path(path: Path, seed: int, preprocessing: Preprocessing | None) -> Da
     idx_path = find_idx(path) if path.is_dir() else None
     if path.is_dir() and idx_path is None:
         return load_image_folder(path, seed=seed, preprocessing=preprocessing)
+    if path.suffix == ".csv":
+        return load_csv([path], CsvOptions(preprocessing=preprocessing), seed=seed)
     if preprocessing is not None:
         raise DataError(
             f"'{path}' has images of one form; preprocessing is only for directories of image files"
@@ -114,7 +117,8 @@ def _load_path(path: Path, seed: int, preprocessing: Preprocessing | None) -> Da
         return load_npz(path, seed=seed)
     if idx_path is None and "idx" not in path.name:
         raise DataError(
-            f"'{path}' is not a dataset; supported are directories of image files, .npz and IDX (images-idx3)"
+            f"'{path}' is not a dataset; supported are directories of image files, .csv, .npz and IDX "
+            "(images-idx3)"
         )
     return load_idx(idx_path or path, seed=seed, name=str(path))
 
