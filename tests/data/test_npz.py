@@ -140,6 +140,15 @@ def test_false_headers_are_refused(tmp_path, header):
         read_npz(path)
 
 
+def test_an_entry_that_is_no_array_is_refused(tmp_path):
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("images", b"no array")
+        archive.writestr("labels", b"no array")
+    with pytest.raises(CorruptFileError, match="images, is no array"):
+        load_dataset(str(path))
+
+
 def test_a_zip_bomb_is_refused_by_its_declared_size(tmp_path):
     path = tmp_path / "a.npz"
     content = bytearray(archive_with(b"{'descr': '|u1', 'fortran_order': False, 'shape': (3,)}", b"abc"))

@@ -233,7 +233,10 @@ def read_npz(path: Path) -> tuple[dict[str, Array], list[str]]:
                 )
             with np.load(file, allow_pickle=False) as arrays:
                 keys = _choose_keys(arrays.files, path)
-                return {key: arrays[key] for key in keys}, sorted(set(arrays.files) - set(keys))
+                chosen = {key: arrays[key] for key in keys}
+                if raw := [key for key, array in chosen.items() if not isinstance(array, np.ndarray)]:
+                    raise CorruptFileError(f"'{path}', {raw[0]}, is no array; save it with numpy.savez")
+                return chosen, sorted(set(arrays.files) - set(keys))
     except DataError:
         raise
     except OSError as error:
