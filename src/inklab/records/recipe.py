@@ -1,6 +1,6 @@
 """How to train, and the resolved configuration of a trial. Imports no torch."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -8,11 +8,31 @@ from inklab.records.components import NetworkConfig, NormalizeConfig
 from inklab.records.record import FailFast, NonNegativeFp32, PositiveFp32, Record
 from inklab.usercode import is_user_code
 
-VECTOR_SETTINGS = ("learning_rate", "l2", "momentum")
+VECTOR_SETTINGS = ("learning_rate", "l2", "momentum", "weight_decay", "clip_norm", "ema_decay")
 """What members of one population may differ in, besides the replicate."""
 
-OPTIMIZER_STATE = {"sgd": ("velocity",), "adam": ("mean", "square"), "muon": ("velocity",)}
+OPTIMIZER_SETTINGS = ("learning_rate", "momentum", "nesterov", "weight_decay")
+"""Settings that are made for one optimizer, and of no use to another."""
+
+OPTIMIZER_STATE = {
+    "sgd": ("velocity",), "adam": ("mean", "square"), "adamw": ("mean", "square"), "muon": ("velocity",),
+}  # fmt: skip
 """What each optimizer keeps: under each name a tensor like every parameter. SGD without momentum: nothing."""
+
+LEARNING_RATES = {"sgd": 0.1, "adam": 1e-3, "adamw": 1e-3, "muon": 0.05}
+"""The learning rate of a recipe that names none."""
+
+ADAMW_WEIGHT_DECAY = 0.01  # as torch
+ONE_CYCLE_WARMUP = 0.3  # as torch
+
+DERIVED_DEFAULTS = ("learning_rate", "weight_decay", "warmup")
+"""Fields whose default depends on the optimizer or the schedule."""
+
+ADDED_FIELDS = {
+    "nesterov": False, "weight_decay": 0.0, "clip_norm": None, "ema_decay": None, "step_epochs": None,
+    "step_factor": 0.1,
+}  # fmt: skip
+"""Fields of a recipe that came after the first outcomes, each with the value that changes nothing."""
 
 Precision = Literal["fp32", "bf16"]
 
@@ -81,12 +101,27 @@ class Recipe(Record):
 
     Attributes:
         objective: a registered function `(net, batch) -> loss`.
-        optimizer: plain gradient descent (with momentum if that is > 0), Adam (Kingma and Ba 2015), or Muon
-            (Jordan 2024), which makes the steps of kernels orthogonal.
-        learning_rate: at its peak if the schedule moves it.
-        momentum: of SGD and Muon, in [0, 1).
-        schedule: how the learning rate changes over all steps; "cosine" and "linear" end at 0.
-        warmup: share of all steps in which the learning rate first rises to its peak, in [0, 1).
+        optimizer: plain gradient descent (with momentum if that is > 0), Adam (Kingma and Ba 2015), AdamW
+            (Loshchilov and Hutter 2019), whose weight decay is apart from the gradient, or Muon (Jordan
+            2024), which makes the steps of kernels orthogonal.
+        learning_rate: at its peak if the schedule moves it; by default 0.1 for SGD, 0.001 for Adam and AdamW,
+            0.05 for Muon.
+        momentum: of SGD and Muon, in [0, 1); Adam and AdamW have their own.
+        nesterov: whether SGD looks ahead along its momentum, as torch's does. Muon always does.
+        weight_decay: of AdamW, by default 0.01: each step first takes the share `learning_rate *
+            weight_decay` off every parameter, biases included, as torch's does.
+        clip_norm: most that the gradient's norm over all parameters may be; a longer gradient is scaled down
+            to it. The gradient of `l2` is part of it, the decay of AdamW is not.
+        ema_decay: of the exponential moving average of the weights, in [0, 1), typically 0.99 to 0.9999. The
+            averaged weights are evaluated after each epoch, saved and exported; training goes on with its
+            own. None: no average.
+        schedule: how the learning rate changes over all steps: "cosine" and "linear" end at 0; "one-cycle"
+            rises from 1/25 of the peak and falls to 1/250,000 of it, both along a cosine (Smith and Topin
+            2018); "step" multiplies it by `step_factor` after every `step_epochs`.
+        step_epochs: epochs between two drops of the schedule "step", at least 1; only and always with it.
+        step_factor: what the schedule "step" multiplies the learning rate by, in (0, 1].
+        warmup: share of all steps in which the learning rate first rises to its peak, in [0, 1); by default
+            0, and 0.3 for "one-cycle".
         epochs: passes over the training images.
         batch_size: images a step; the last batch of an epoch may be smaller, as in Keras.
         l2: strength of `l2 * sum(w ** 2)`, added to the loss for its gradient, never to reported losses.
@@ -100,14 +135,26 @@ class Recipe(Record):
     Example:
         >>> Recipe(optimizer="adam", learning_rate=1e-3).epochs
         10
+        >>> Recipe().learning_rate, Recipe(optimizer="adamw").learning_rate
+        (0.1, 0.001)
     """
 
     objective: str = "classify"
-    optimizer: Literal["sgd", "adam", "muon"] = "sgd"
-    learning_rate: PositiveFp32 = 0.1
+    optimizer: Literal["sgd", "adam", "adamw", "muon"] = "sgd"
+    learning_rate: PositiveFp32 = Field(default_factory=lambda fields: LEARNING_RATES[fields["optimizer"]])
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    schedule: Literal["constant", "cosine", "linear"] = "constant"
-    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    nesterov: bool = False
+    weight_decay: NonNegativeFp32 = Field(
+        default_factory=lambda fields: ADAMW_WEIGHT_DECAY if fields["optimizer"] == "adamw" else 0.0
+    )
+    clip_norm: PositiveFp32 | None = None
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] | None = None
+    schedule: Literal["constant", "cosine", "linear", "one-cycle", "step"] = "constant"
+    step_epochs: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    step_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
+    warmup: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default_factory=lambda fields: ONE_CYCLE_WARMUP if fields["schedule"] == "one-cycle" else 0.0
+    )
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 10
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 128
     l2: NonNegativeFp32 = 0.0
@@ -120,6 +167,33 @@ class Recipe(Record):
     def _check_eval_strength(self) -> "Recipe":
         if self.eval_strength is not None and self.corruption is None:
             raise ValueError("eval_strength is a strength of the corruption, but there is no corruption")
+        return self
+
+    @model_validator(mode="after")
+    def _check_optimizer(self) -> "Recipe":
+        if self.nesterov and not (self.optimizer == "sgd" and self.momentum):
+            raise ValueError(
+                f"nesterov is a kind of SGD's momentum, but the optimizer is {self.optimizer} and momentum "
+                f"is {self.momentum:g}; set optimizer = sgd and a momentum, such as 0.9"
+            )
+        if self.weight_decay and self.optimizer != "adamw":
+            raise ValueError(
+                f"weight_decay is of the optimizer adamw, but the optimizer is {self.optimizer}; use l2, of "
+                "which torch's weight_decay is twice"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_schedule(self) -> "Recipe":
+        if self.schedule == "step" and self.step_epochs is None:
+            raise ValueError(
+                "the schedule step needs step_epochs, after which the learning rate is multiplied by "
+                "step_factor"
+            )
+        if self.schedule != "step" and (self.step_epochs, self.step_factor) != (None, 0.1):
+            raise ValueError(
+                f"step_epochs and step_factor are of the schedule step, but the schedule is {self.schedule}"
+            )
         return self
 
     @property
@@ -144,6 +218,19 @@ class TrialConfig(Record):
     normalize: NormalizeConfig
     recipe: Recipe
     precision: Precision
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """It as JSON values, without fields of the recipe that were added later and are not used.
+
+        What is computed from this stays the same when a recipe gets new fields.
+        """
+        content = self.to_json()
+        recipe = content["recipe"]
+        content["recipe"] = {
+            key: value for key, value in recipe.items() if (key, value) not in ADDED_FIELDS.items()
+        }
+        return content
 
     @property
     def user_code(self) -> tuple[str, ...]:

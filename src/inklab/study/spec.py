@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import (
@@ -12,6 +12,7 @@ from pydantic import (
     JsonValue,
     Tag,
     ValidationError,
+    field_serializer,
     field_validator,
     model_validator,
 )
@@ -19,7 +20,7 @@ from pydantic import (
 from inklab.errors import ConfigError, did_you_mean, nearest_name
 from inklab.records.components import NetworkConfig, Normalization, Pipeline
 from inklab.records.plan import Reference
-from inklab.records.recipe import Recipe
+from inklab.records.recipe import DERIVED_DEFAULTS, Recipe
 from inklab.records.record import (
     MAX_ENTRIES,
     Bounded,
@@ -122,6 +123,14 @@ class TrainingExperiment(Experiment):
     ] = {}
     replicates: Annotated[int, Field(ge=1, le=10_000)] = 3
 
+    @field_serializer("recipe", mode="wrap")
+    def _dump_recipe(
+        self, recipe: Recipe, dump: Callable[[Recipe], dict[str, JsonValue]]
+    ) -> dict[str, JsonValue]:
+        """Without defaults that depend on other fields, which a grid or an override may change."""
+        unset = set(DERIVED_DEFAULTS) - recipe.model_fields_set
+        return {key: value for key, value in dump(recipe).items() if key not in unset}
+
     @field_validator("grid")
     @classmethod
     def _check_distinct(cls, grid: dict[str, tuple[object, ...]]) -> dict[str, tuple[object, ...]]:
@@ -166,7 +175,8 @@ class TrainingExperiment(Experiment):
 
     def with_epochs(self, epochs: int) -> "TrainingExperiment":
         """The same experiment, trained for other epochs. Raises ConfigError: so many are not allowed."""
-        recipe = Recipe.parse({**self.recipe.to_json(), "epochs": epochs}, "recipe")
+        fields = self.recipe.model_dump(mode="json", exclude_unset=True)
+        recipe = Recipe.parse({**fields, "epochs": epochs}, "recipe")
         return self.model_copy(update={"recipe": recipe})
 
 
@@ -188,11 +198,12 @@ def _set_grid_value(table: dict[str, object], key: str, value: object) -> None:
         if not isinstance(inner, dict):
             raise ConfigError(f"grid has the key '{key}', but there is no table '{part}'", key=key)
         table = inner
-    if last not in table and path != ["network"]:
+    known = list(Recipe.model_fields) if path == ["recipe"] else list(table)
+    if last not in known and path != ["network"]:
         raise ConfigError(
-            f"grid has the key '{key}'.{did_you_mean(last, table)} Allowed there: {', '.join(table)}",
+            f"grid has the key '{key}'.{did_you_mean(last, known)} Allowed there: {', '.join(known)}",
             key=key,
-            suggestion=nearest_name(last, table),
+            suggestion=nearest_name(last, known),
         )
     table[last] = value
 

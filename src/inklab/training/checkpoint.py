@@ -126,8 +126,8 @@ class Checkpoint:
 
     Attributes:
         progress: counters and learning curves.
-        tensors: weights, buffers and the optimizer's state, named as by `state_tensors`, and "losses" of the
-            steps taken in the epoch that is under way: `(steps, members)`, or `(steps,)`.
+        tensors: weights, buffers, the optimizer's state and averaged weights, named as by `state_tensors`,
+            and "losses" of the steps taken in the epoch that is under way: `(steps, members)`, or `(steps,)`.
     """
 
     progress: TrainingProgress
@@ -143,7 +143,7 @@ class Checkpoint:
 
 def state_tensors(state: State) -> Tensors:
     """The tensors of a state by name, without those that are computed from others."""
-    groups = {"params": state.params, "buffers": state.buffers}
+    groups = {"params": state.params, "buffers": state.buffers, "average": state.average}
     groups |= {f"optimizer/{key}": tensors for key, tensors in state.optimizer_state.items()}
     return {f"{group}/{name}": value for group, tensors in groups.items() for name, value in tensors.items()}
 
@@ -170,7 +170,8 @@ def restore_state(like: State, tensors: Tensors, rows: Sequence[int] | None) -> 
         return torch.empty_like(old).copy_(value)
 
     optimizer_state = {key: copy(f"optimizer/{key}", old) for key, old in like.optimizer_state.items()}
-    return State(copy("params", like.params), {}, copy("buffers", like.buffers), optimizer_state)
+    params, buffers = copy("params", like.params), copy("buffers", like.buffers)
+    return State(params, {}, buffers, optimizer_state, copy("average", like.average))
 
 
 # ---------------------------------------------------------------- where: files

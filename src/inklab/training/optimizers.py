@@ -1,7 +1,7 @@
 """Optimizers as pairs of pure functions over stacked tensors, and schedules of the learning rate.
 
-Learning rates and momenta are tensors that broadcast over members, so that one program trains members with
-different ones. `torch.optim` is the oracle in the tests.
+Learning rates, momenta and the like are tensors that broadcast over members, so that one program trains
+members with different ones. `torch.optim` is the oracle in the tests.
 """
 
 import math
@@ -21,6 +21,9 @@ Update = tuple[Tensors, OptimizerState]
 
 ADAM_DECAY = (0.9, 0.999)  # Kingma and Ba 2015, algorithm 1
 ADAM_EPSILON = 1e-7  # as Keras; torch's default is 1e-8
+ADAMW_EPSILON = 1e-8  # as torch
+CLIP_EPSILON = 1e-6  # as torch
+ONE_CYCLE_START, ONE_CYCLE_END = 1 / 25, 1 / 250_000  # of the peak, as torch
 MUON_POLYNOMIAL = (3.4445, -4.7750, 2.0315)  # Jordan 2024: steepest at 0 of those that keep values near 1
 MUON_ITERATIONS = 3  # five gained nothing that could be measured (docs/recipes/cnn-fast.md)
 MUON_OTHER_RATE = 2.0  # learning rate of biases and the output layer, as a multiple of the kernels'
@@ -31,13 +34,16 @@ class HyperParams(NamedTuple):
     """One value for each member, `(members,)`, or 0-dimensional for a network that is trained alone.
 
     `step`, the number of steps before this one, is 0-dimensional and float64 in both cases. It is a tensor
-    because a number would be compiled in.
+    because a number would be compiled in. `ema_weight` is the share of the new weights in their average.
     """
 
     learning_rate: Tensor
     l2: Tensor
     momentum: Tensor
     step: Tensor
+    weight_decay: Tensor = torch.tensor(0.0)
+    clip_norm: Tensor = torch.tensor(math.inf)
+    ema_weight: Tensor = torch.tensor(1.0)
 
 
 class Optimizer(NamedTuple):
@@ -47,14 +53,16 @@ class Optimizer(NamedTuple):
     update: Callable[[Tensors, Tensors, OptimizerState, HyperParams], Update]
 
 
-def make_optimizer(name: str, momentum: float, precision: Precision = "fp32") -> Optimizer:
-    """The optimizer "sgd", "adam" or "muon"; `momentum` is the largest of any member.
+def make_optimizer(
+    name: str, momentum: float, precision: Precision = "fp32", *, nesterov: bool = False
+) -> Optimizer:
+    """The optimizer of a recipe; `momentum` is the largest of any member.
 
     SGD without momentum keeps no state, which saves a third of its memory traffic.
     """
     if name == "sgd":
-        return SGD if momentum else PLAIN_SGD
-    return {"adam": ADAM, "muon": MUON_BF16 if precision == "bf16" else MUON}[name]
+        return (NESTEROV_SGD if nesterov else SGD) if momentum else PLAIN_SGD
+    return {"adam": ADAM, "adamw": ADAMW, "muon": MUON_BF16 if precision == "bf16" else MUON}[name]
 
 
 def broadcast(values: Tensor, like: Tensor) -> Tensor:
@@ -79,6 +87,12 @@ def _sgd_update(params: Tensors, grads: Tensors, state: OptimizerState, hyper: H
     return _apply(params, velocity, hyper.learning_rate), {"velocity": velocity}
 
 
+def _nesterov_update(params: Tensors, grads: Tensors, state: OptimizerState, hyper: HyperParams) -> Update:
+    velocity = _momentum(state["velocity"], grads, hyper.momentum)
+    direction = _momentum(velocity, grads, hyper.momentum)
+    return _apply(params, direction, hyper.learning_rate), {"velocity": velocity}
+
+
 def _momentum(velocity: Tensors, grads: Tensors, rate: Tensor) -> Tensors:
     return {name: torch.addcmul(grad, broadcast(rate, grad), velocity[name]) for name, grad in grads.items()}
 
@@ -95,13 +109,20 @@ def _apply(params: Tensors, direction: Tensors, rate: Tensor) -> Tensors:
     }
 
 
-def _adam_update(params: Tensors, grads: Tensors, state: OptimizerState, hyper: HyperParams) -> Update:
+def _moments(grads: Tensors, state: OptimizerState) -> tuple[Tensors, Tensors]:
+    """Running means of the gradients and of their squares."""
     beta1, beta2 = ADAM_DECAY
     mean = {name: torch.lerp(state["mean"][name], grad, 1 - beta1) for name, grad in grads.items()}
     square = {
         name: (state["square"][name] * beta2).addcmul_(grad, grad, value=1 - beta2)
         for name, grad in grads.items()
     }
+    return mean, square
+
+
+def _adam_update(params: Tensors, grads: Tensors, state: OptimizerState, hyper: HyperParams) -> Update:
+    beta1, beta2 = ADAM_DECAY
+    mean, square = _moments(grads, state)
     # The bias corrections (their section 3), folded into the learning rate as at the end of their section 2
     # and as in Keras: epsilon is added to the uncorrected root. torch adds it to the corrected one; after 50
     # steps of the study's denoiser the loss differs by 1%.
@@ -109,6 +130,16 @@ def _adam_update(params: Tensors, grads: Tensors, state: OptimizerState, hyper: 
     rate = hyper.learning_rate * (root / (1 - beta1 ** (hyper.step + 1))).float()
     direction = {name: mean[name] / (square[name].sqrt() + ADAM_EPSILON) for name in params}
     return _apply(params, direction, rate), {"mean": mean, "square": square}
+
+
+def _adamw_update(params: Tensors, grads: Tensors, state: OptimizerState, hyper: HyperParams) -> Update:
+    beta1, beta2 = ADAM_DECAY
+    mean, square = _moments(grads, state)
+    rate = hyper.learning_rate * (1 / (1 - beta1 ** (hyper.step + 1))).float()
+    root = (1 - beta2 ** (hyper.step + 1)).sqrt().float()
+    direction = {name: mean[name] / (square[name].sqrt() / root + ADAMW_EPSILON) for name in params}
+    decayed = _apply(params, params, hyper.learning_rate * hyper.weight_decay)
+    return _apply(decayed, direction, rate), {"mean": mean, "square": square}
 
 
 def _muon_update(
@@ -166,32 +197,67 @@ def orthogonalize(
 
 
 SGD = Optimizer(_zeros(OPTIMIZER_STATE["sgd"]), _sgd_update)
+NESTEROV_SGD = Optimizer(_zeros(OPTIMIZER_STATE["sgd"]), _nesterov_update)
 PLAIN_SGD = Optimizer(_zeros(()), _plain_update)
 ADAM = Optimizer(_zeros(OPTIMIZER_STATE["adam"]), _adam_update)
+ADAMW = Optimizer(_zeros(OPTIMIZER_STATE["adamw"]), _adamw_update)
 MUON = Optimizer(_zeros(OPTIMIZER_STATE["muon"]), partial(_muon_update, torch.float32))
 MUON_BF16 = Optimizer(_zeros(OPTIMIZER_STATE["muon"]), partial(_muon_update, torch.bfloat16))
+
+
+def clip_gradients(grads: Tensors, clip_norm: Tensor) -> Tensors:
+    """Gradients of which each member's norm, over all parameters, is at most `clip_norm`.
+
+    Example:
+        >>> grads = {"weight": torch.tensor([3.0, 0.0]), "bias": torch.tensor([4.0])}
+        >>> clip_gradients(grads, torch.tensor(1.0))
+        {'weight': tensor([0.6000, 0.0000]), 'bias': tensor([0.8000])}
+    """
+    leading = clip_norm.dim()
+    squares = [grad.reshape(*grad.shape[:leading], -1).square().sum(-1) for grad in grads.values()]
+    scale = (clip_norm / (sum(squares, torch.zeros(())).sqrt() + CLIP_EPSILON)).clamp(max=1)
+    return {name: grad * broadcast(scale, grad) for name, grad in grads.items()}
 
 
 # ---------------------------------------------------------------- schedules
 
 
-def schedule_factor(schedule: str, step: int, n_steps: int, warmup: float = 0.0) -> float:
+def schedule_factor(
+    schedule: str, step: int, n_steps: int, warmup: float = 0.0, *, drop_steps: int = 1, drop: float = 0.1
+) -> float:
     """What the learning rate is multiplied with at a step, from 0, of `n_steps` in the whole training.
 
-    It rises linearly in the share `warmup` of the steps, to 1 at the last of these.
+    It rises in the share `warmup` of the steps, to 1 at the last of these: linearly, or for "one-cycle" along
+    a cosine. "step" multiplies it by `drop` after every `drop_steps` steps.
 
     Example:
         >>> schedule_factor("cosine", 0, 10), schedule_factor("cosine", 5, 10)
         (1.0, 0.5)
         >>> [schedule_factor("linear", step, 8, warmup=0.5) for step in range(8)]
         [0.25, 0.5, 0.75, 1.0, 1.0, 0.75, 0.5, 0.25]
+        >>> [schedule_factor("step", step, 6, drop_steps=2, drop=0.5) for step in range(6)]
+        [1.0, 1.0, 0.5, 0.5, 0.25, 0.25]
     """
+    if schedule == "one-cycle":
+        return _one_cycle(step, n_steps, warmup)
     warmup_steps = round(warmup * n_steps)
     if step < warmup_steps:
         return (step + 1) / warmup_steps
+    if schedule == "step":
+        return float(drop ** (step // drop_steps))
     progress = (step - warmup_steps) / (n_steps - warmup_steps)
     factors = {"constant": 1.0, "cosine": (1 + math.cos(math.pi * progress)) / 2, "linear": 1 - progress}
     return round(factors[schedule], 15)
+
+
+def _one_cycle(step: int, n_steps: int, warmup: float) -> float:
+    """As torch's `OneCycleLR`, without its cycle of the momentum."""
+    peak, last = warmup * n_steps - 1, n_steps - 1
+    if step <= peak:
+        start, end, progress = ONE_CYCLE_START, 1.0, step / peak if peak else 1.0
+    else:
+        start, end, progress = 1.0, ONE_CYCLE_END, (step - peak) / (last - peak)
+    return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
 
 
 class HyperSchedule:
@@ -202,17 +268,32 @@ class HyperSchedule:
 
     def __init__(self, recipes: Sequence[Recipe], n_steps: int, *, stacked: bool) -> None:
         self.recipes, self.n_steps, self.stacked = recipes, n_steps, stacked
-        self._factor, self._hyper = 1.0, self._make_hyper(1.0)
+        self._steps_per_epoch = n_steps // recipes[0].epochs
+        self._key: tuple[float, bool] | None = None
 
     def at(self, step: int) -> HyperParams:
         """The hyperparameters at a step, which counts from 0."""
-        recipe = self.recipes[0]
-        factor = schedule_factor(recipe.schedule, step, self.n_steps, recipe.warmup)
-        if factor != self._factor:  # making tensors takes most of the time of a small step
-            self._factor, self._hyper = factor, self._make_hyper(factor)
+        key = self._factor(step), step == 0
+        if key != self._key:  # making tensors takes most of the time of a small step
+            self._key, self._hyper = key, self._make_hyper(*key)
         return self._hyper._replace(step=torch.tensor(step, dtype=torch.float64))
 
-    def _make_hyper(self, factor: float) -> HyperParams:
-        values = [(recipe.learning_rate * factor, recipe.l2, recipe.momentum) for recipe in self.recipes]
+    def _factor(self, step: int) -> float:
+        recipe = self.recipes[0]
+        drop_steps = (recipe.step_epochs or 1) * self._steps_per_epoch
+        return schedule_factor(
+            recipe.schedule, step, self.n_steps, recipe.warmup, drop_steps=drop_steps, drop=recipe.step_factor
+        )
+
+    def _make_hyper(self, factor: float, is_first: bool) -> HyperParams:
+        values = [
+            (
+                recipe.learning_rate * factor, recipe.l2, recipe.momentum, recipe.weight_decay,
+                math.inf if recipe.clip_norm is None else recipe.clip_norm,
+                1.0 if is_first else 1 - (recipe.ema_decay or 0.0),  # the average begins after the first step
+            )
+            for recipe in self.recipes
+        ]  # fmt: skip
         columns = torch.tensor(values if self.stacked else values[0]).movedim(-1, 0).contiguous()
-        return HyperParams(columns[0], columns[1], columns[2], step=torch.zeros(()))
+        rate, l2, momentum, weight_decay, clip_norm, ema_weight = columns
+        return HyperParams(rate, l2, momentum, torch.zeros(()), weight_decay, clip_norm, ema_weight)

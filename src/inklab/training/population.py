@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -29,7 +30,7 @@ class PopulationSpec:
     """Trials that are trained with one program, and how.
 
     Attributes:
-        trials: they differ in replicate, learning rate, L2 and momentum only.
+        trials: they differ in the replicate and in `VECTOR_SETTINGS` of their recipes only.
         stacked: all members at once in one vectorized program; otherwise one after the other.
         reseed_each_step: the network draws from torch's global generator, which is then seeded in each step.
         seed: the study's root seed.
@@ -52,6 +53,25 @@ class PopulationSpec:
         return [*self.trials, *[self.trials[-1]] * missing]
 
 
+class StepParts(NamedTuple):
+    """Parts of a step that are left out where no member needs them."""
+
+    momentum: bool
+    l2: bool
+    clipping: bool
+    average: bool
+
+    @classmethod
+    def of(cls, recipes: Sequence[Recipe]) -> "StepParts":
+        """What some member needs."""
+        return cls(
+            any(recipe.momentum for recipe in recipes),
+            any(recipe.l2 for recipe in recipes),
+            any(recipe.clip_norm is not None for recipe in recipes),
+            any(recipe.ema_decay is not None for recipe in recipes),
+        )
+
+
 @dataclass(frozen=True)
 class Population:
     """Everything a training needs that does not change during it.
@@ -65,7 +85,7 @@ class Population:
         step: the training step, a pure function.
         init_state: the state before the first step.
         batches: loader of the batches of each epoch.
-        schedule: learning rates, L2 and momenta of each step.
+        schedule: learning rates and other hyperparameters of each step.
     """
 
     spec: PopulationSpec
@@ -86,19 +106,24 @@ class Population:
             build_normalized(member.config, data.shape, len(data.labels), seed / "weights")
             for member, seed in zip(members, seeds, strict=True)
         ]
-        # Left out of the step where no member has any: L2 and momentum.
-        has_l2, momentum = any(recipe.l2 for recipe in recipes), max(recipe.momentum for recipe in recipes)
+        parts = StepParts.of(recipes)
+        recipe = config.recipe
+        optimizer = make_optimizer(
+            recipe.optimizer, float(parts.momentum), config.precision, nesterov=recipe.nesterov
+        )
         step = TrainStep(
             nets[0],
-            objectives[config.recipe.objective],
-            make_optimizer(config.recipe.optimizer, momentum, config.precision),
-            l2_param_names(nets[0], config.recipe.l2_params) if has_l2 else frozenset(),
+            objectives[recipe.objective],
+            optimizer,
+            l2_param_names(nets[0], recipe.l2_params) if parts.l2 else frozenset(),
             spec.stacked,
             config.precision,
+            parts.clipping,
         )
-        state = step.init_state(*(stack_states(nets) if spec.stacked else single_member(nets[0])))
-        batches = BatchLoader(data, config.recipe, seeds, stacked=spec.stacked)
-        n_steps = config.recipe.epochs * len(batches)
+        params, buffers = stack_states(nets) if spec.stacked else single_member(nets[0])
+        state = step.init_state(params, buffers, averaged=parts.average)
+        batches = BatchLoader(data, recipe, seeds, stacked=spec.stacked)
+        n_steps = recipe.epochs * len(batches)
         schedule = HyperSchedule(recipes, n_steps, stacked=spec.stacked)
         return cls(spec, seeds, nets[0], step, state, batches, schedule)
 
@@ -120,10 +145,9 @@ class Population:
     @property
     def cache_key(self) -> str:
         """Identifies the compiled step: everything that changes its graph except tensor shapes."""
-        config, recipe, recipes = self.config, self.recipe, self.schedule.recipes
-        has_l2, has_momentum = any(other.l2 for other in recipes), any(other.momentum for other in recipes)
-        names = (recipe.objective, recipe.optimizer, recipe.l2_params, recipe.corruption)
-        return repr((config.network, names, config.precision, self.spec.stacked, has_l2, has_momentum))
+        config, recipe, parts = self.config, self.recipe, StepParts.of(self.schedule.recipes)
+        names = (recipe.objective, recipe.optimizer, recipe.nesterov, recipe.l2_params, recipe.corruption)
+        return repr((config.network, names, config.precision, self.spec.stacked, parts))
 
     def global_rng(self, epoch: int, step: int) -> AbstractContextManager[None]:
         """The global generators as a network that draws from them gets them in a step."""
@@ -145,11 +169,14 @@ class Population:
         return key_names(self.net)
 
     def member_net(self, state: State, index: int) -> NormalizedModel:
-        """The network of a member, in evaluation mode, sharing no memory with the state."""
-        net = copy.deepcopy(self.net)
+        """The network of a member, in evaluation mode, sharing no memory with the state.
+
+        Its weights are the averaged ones if the recipe has an average.
+        """
+        net, tensors = copy.deepcopy(self.net), {**state.params, **state.buffers, **state.average}
         with torch.no_grad():
             for name, value in [*net.named_parameters(), *net.named_buffers()]:
-                source = state.params[name] if name in state.params else state.buffers[name]
+                source = tensors[name]
                 value.copy_(source[index] if self.spec.stacked else source)
         return for_inference(net)
 

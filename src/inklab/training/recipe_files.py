@@ -1,6 +1,7 @@
 """Recipe files: how to train, and optionally the network that the recipe was made for. Imports no torch."""
 
 import os
+from collections.abc import Mapping
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -10,7 +11,7 @@ from pydantic import JsonValue, field_validator
 from inklab.errors import ConfigError, UnknownNameError
 from inklab.io.files import parse_toml, read_toml
 from inklab.records.components import NetworkConfig, Normalization
-from inklab.records.recipe import Recipe
+from inklab.records.recipe import LEARNING_RATES, OPTIMIZER_SETTINGS, Recipe
 from inklab.records.record import Count, Record
 
 
@@ -37,8 +38,25 @@ class RecipeFile(Record):
 
     @property
     def fields(self) -> dict[str, JsonValue]:
-        """The fields of the recipe that the file names, over which a study may put its own."""
+        """The fields of the recipe that the file names."""
         return self.recipe.model_dump(mode="json", exclude_unset=True)
+
+    def merged(self, changes: Mapping[str, object]) -> dict[str, object]:
+        """The fields that the file names with changes in place.
+
+        With another optimizer, the settings of the file's own are left out. So is a learning rate that is its
+        optimizer's default, for a grid over optimizers gives each its own.
+
+        Example:
+            >>> read_recipe_file("sgd").merged({"optimizer": "adamw"})
+            {'objective': 'classify', 'optimizer': 'adamw'}
+        """
+        fields, optimizer = self.fields, self.recipe.optimizer
+        if changes.get("optimizer", optimizer) != optimizer:
+            fields = {key: value for key, value in fields.items() if key not in OPTIMIZER_SETTINGS}
+        elif self.recipe.learning_rate == LEARNING_RATES[optimizer]:
+            fields.pop("learning_rate", None)
+        return {**fields, **changes}
 
 
 def recipe_names() -> list[str]:

@@ -13,7 +13,14 @@ from torch.nn.modules.batchnorm import _NormBase
 from inklab.evaluation.scores import to_floats
 from inklab.records.recipe import Precision
 from inklab.training.objectives import Batch, Objective
-from inklab.training.optimizers import HyperParams, Optimizer, OptimizerState, Tensors, broadcast
+from inklab.training.optimizers import (
+    HyperParams,
+    Optimizer,
+    OptimizerState,
+    Tensors,
+    broadcast,
+    clip_gradients,
+)
 
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -29,6 +36,7 @@ class TrainStep:
         l2_params: names of the parameters that L2 acts on.
         stacked: whether tensors have a leading member dimension; the computation is the same either way.
         precision: "fp32", or "bf16": the network computes in bf16 from fp32 master weights, the loss in fp32.
+        clips: whether gradients are clipped.
     """
 
     net: nn.Module
@@ -37,6 +45,7 @@ class TrainStep:
     l2_params: frozenset[str]
     stacked: bool
     precision: Precision
+    clips: bool = False
 
     def __call__(
         self, state: "State", batch: Batch, dropout_keys: Tensors, hyper: HyperParams
@@ -50,9 +59,12 @@ class TrainStep:
         weights, buffers = {**state.params, **state.compute_params}, {**state.buffers, **dropout_keys}
         grads, (losses, new_buffers) = self._grads_and_losses(weights, buffers, batch)
         grads = self._add_l2({name: grad.float() for name, grad in grads.items()}, state.params, hyper)
+        if self.clips:  # after L2, whose gradient is part of the loss's, as in Keras
+            grads = clip_gradients(grads, hyper.clip_norm)
         params, optimizer_state = self.optimizer.update(state.params, grads, state.optimizer_state, hyper)
         kept_buffers = {name: new_buffers[name] for name in state.buffers}
-        return State(params, self.compute_params(params), kept_buffers, optimizer_state), losses
+        average = _update_average(state.average, {**params, **kept_buffers}, hyper.ema_weight)
+        return State(params, self.compute_params(params), kept_buffers, optimizer_state, average), losses
 
     @cached_property
     def _grads_and_losses(
@@ -77,9 +89,11 @@ class TrainStep:
             grads[name] = torch.addcmul(grads[name], 2 * broadcast(hyper.l2, grads[name]), params[name])
         return grads
 
-    def init_state(self, params: Tensors, buffers: Tensors) -> "State":
-        """The state before the first step."""
-        return State(params, self.compute_params(params), buffers, self.optimizer.init(params))
+    def init_state(self, params: Tensors, buffers: Tensors, *, averaged: bool = False) -> "State":
+        """The state before the first step; `averaged`: with the moving average of the weights."""
+        tensors = {**params, **buffers} if averaged else {}
+        average = {name: value.clone() for name, value in tensors.items() if value.is_floating_point()}
+        return State(params, self.compute_params(params), buffers, self.optimizer.init(params), average)
 
     def compute_params(self, params: Tensors) -> Tensors:
         """Copies of the parameters in the dtype and layout of the computation, where these differ."""
@@ -106,12 +120,22 @@ class State(NamedTuple):
             weights in the cache.
         buffers: the network's buffers, including dropout's keys.
         optimizer_state: the optimizer's state, such as momentum.
+        average: moving average of the parameters and of the buffers that are floats, such as running
+            statistics; empty if the recipe has none.
     """
 
     params: Tensors
     compute_params: Tensors
     buffers: Tensors
     optimizer_state: OptimizerState
+    average: Tensors
+
+
+def _update_average(average: Tensors, tensors: Tensors, weight: Tensor) -> Tensors:
+    return {
+        name: torch.lerp(old, tensors[name], broadcast(weight, old).to(old.dtype))
+        for name, old in average.items()
+    }
 
 
 Step = Callable[[State, Batch, Tensors, HyperParams], tuple[State, Tensor]]
