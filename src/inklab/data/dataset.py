@@ -201,12 +201,6 @@ def make_image_set(
         raise OutOfRangeError(f"{name}: {error}") from error
 
 
-def number_classes(*sets: ImageSet) -> tuple[str, ...]:
-    """Names "0", "1", ... for class numbers, up to the largest that occurs."""
-    largest = max((int(images.labels.max()) for images in sets if len(images)), default=0)
-    return tuple(str(number) for number in range(max(largest + 1, 2)))
-
-
 @dataclass(frozen=True, eq=False)
 class Split:
     """Three disjoint sets of images. `validation` may be empty."""
