@@ -26,7 +26,7 @@ from inklab.networks.layers import NormalizedModel
 from inklab.records.plan import ExecutionConfig, Trial
 from inklab.records.recipe import TrialConfig
 from inklab.stats import estimate
-from inklab.study.load import LoadedSpec, open_study, parse_study
+from inklab.study.load import ConfiguredStudy, parse_study, prepare_study
 from inklab.study.planner import distinct_configs
 from inklab.training.batches import TrainingData, to_tensor_set
 from inklab.training.objectives import objectives
@@ -165,7 +165,7 @@ def open_level(level: Level, images: int | None) -> tuple[TrialConfig, Split]:
     name = level.recipe
     experiment = {"recipe": {"base": name, **level.changes}, "replicates": 1}
     table = {"name": name, "data": {"dataset": "mnist"}, "experiments": {name: experiment}}
-    study = open_study(LoadedSpec(parse_study(table, name), "plain"))
+    study = prepare_study(ConfiguredStudy(parse_study(table, name), "plain"))
     execution = ExecutionConfig.model_validate({"precision": preferred_dtype()})
     (config,) = distinct_configs(study.spec, study.data, execution).values()
     train = study.split.train

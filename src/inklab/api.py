@@ -19,7 +19,14 @@ from inklab.records.manifest import find_model_dir
 from inklab.records.plan import Plan
 from inklab.records.recipe import Recipe
 from inklab.runs import Run
-from inklab.study.load import LoadedSpec, LoadedStudy, configure, open_study, parse_override, set_dotted
+from inklab.study.load import (
+    ConfiguredStudy,
+    PreparedStudy,
+    configure,
+    parse_override,
+    prepare_study,
+    set_dotted,
+)
 from inklab.study.monitor import StatusFile
 from inklab.study.resources import Cost, ExecutionOptions
 from inklab.study.run_directory import RunDirectory, find_run, link_latest, runs_root
@@ -200,7 +207,7 @@ class PreparedRun:
         runner: runs it.
     """
 
-    study: LoadedStudy
+    study: PreparedStudy
     adapted: bool
     path: Path
     runner: StudyRunner
@@ -291,25 +298,25 @@ def prepare_resume(path: Path, options: ExecutionOptions | None = None) -> Prepa
         saved = SavedStudy.read(path / "study.json")
     except FileNotFoundError:
         raise RunError(f"'{path}' has no study.json; run the command again that began the run") from None
-    loaded = LoadedSpec(saved.study, saved.profile)
+    loaded = ConfiguredStudy(saved.study, saved.profile)
     return _prepare(loaded, None, path, options, RunDirectory(path).plan().command, lambda opened: opened.id)
 
 
 def _prepare(
-    loaded: LoadedSpec,
+    loaded: ConfiguredStudy,
     data: Any,
     run_dir: str | Path | None,
     options: ExecutionOptions | None,
     command: str,
-    make_id: Callable[[LoadedStudy], str],
+    make_id: Callable[[PreparedStudy], str],
 ) -> PreparedRun:
-    study = open_study(loaded, _as_dataset(data, loaded.spec.seed))
+    study = prepare_study(loaded, _as_dataset(data, loaded.spec.seed))
     path = Path(run_dir) if run_dir else runs_root() / study.spec.name / make_id(study)
     runner = StudyRunner(study, RunDirectory(path), options or ExecutionOptions(), command=command)
     return PreparedRun(study, study.spec != loaded.spec, path, runner)
 
 
-def _training_id(study: LoadedStudy) -> str:
+def _training_id(study: PreparedStudy) -> str:
     """Name of the directory of a lone training: other settings or code are another run."""
     names = [experiment.network.name for experiment in study.spec.training.values()]
     sources = [source_sha256(name) for name in names if is_user_code(name)]

@@ -48,17 +48,7 @@ class TrainedModel:
         preprocessing: Preprocessing, *, provenance: Provenance | None = None,
         metrics: Mapping[str, float] | None = None,
     ) -> "TrainedModel":  # fmt: skip
-        """A network that was just trained; its fields are those of `ModelManifest`.
-
-        Args:
-            net: as trained.
-            network: the configuration that it was built from.
-            task: what it was trained for.
-            labels: a name for each class.
-            preprocessing: how any picture becomes an image of its training data.
-            provenance: where it comes from.
-            metrics: metric values by name.
-        """
+        """A network that was just trained; the arguments are fields of `ModelManifest`."""
         manifest = ModelManifest(
             network=network, shape=preprocessing.shape, labels=labels, task=task,
             normalize=_normalize_config(net), preprocessing=preprocessing,
@@ -196,9 +186,8 @@ def _check_code(manifest: ModelManifest, folder: Path, trust_code: Collection[st
 
 
 def _build(manifest: ModelManifest) -> NormalizedModel:
-    return NormalizedModel(
-        Normalize(), build_network(manifest.network, manifest.shape, len(manifest.labels), Seed(0))
-    )
+    net = build_network(manifest.network, manifest.shape, len(manifest.labels), Seed(0))
+    return NormalizedModel(Normalize(), net)
 
 
 def _weights(net: NormalizedModel) -> bytes:

@@ -15,7 +15,7 @@ from inklab.records.components import NetworkConfig, NormalizeConfig
 from inklab.records.plan import Trial
 from inklab.records.recipe import Recipe, TrialConfig
 from inklab.seeding import Seed
-from inklab.study.load import open_study, read_study
+from inklab.study.load import prepare_study, read_study
 from inklab.study.resources import ExecutionOptions
 from inklab.study.run_directory import RunDirectory
 from inklab.study.runner import StudyRunner
@@ -137,6 +137,6 @@ def test_the_quick_study_does_not_depend_on_the_number_of_workers(tmp_path):
         loaded = read_study("digits", profile="quick", overrides=["data.dataset=mnist-5k"])
         directory = RunDirectory(tmp_path / str(workers))
         options = ExecutionOptions(workers=workers)
-        result = StudyRunner(open_study(loaded), directory, options).run().to_json()
+        result = StudyRunner(prepare_study(loaded), directory, options).run().to_json()
         results.append({key: value for key, value in result.items() if key not in ("timings", "environment")})
     assert results[0] == results[1]

@@ -15,7 +15,7 @@ from inklab.errors import EXIT_INTERRUPTED, EXIT_USAGE, WriteError
 from inklab.io.tensor_file import read_arrays
 from inklab.report.page import write_report
 from inklab.runs import Run
-from inklab.study.load import open_study, read_study
+from inklab.study.load import prepare_study, read_study
 from inklab.study.resources import ExecutionOptions
 from inklab.study.run_directory import RunDirectory
 from inklab.study.runner import StudyRunner
@@ -26,7 +26,7 @@ CODES = {errno.ENOSPC: EXIT_INTERRUPTED, errno.EIO: EXIT_INTERRUPTED, errno.EACC
 
 def run(folder):
     """What the command does, but for the printing; jobs are run in this process."""
-    study = open_study(read_study(str(crash_runs.study_file(epochs=2, generation=False))))
+    study = prepare_study(read_study(str(crash_runs.study_file(epochs=2, generation=False))))
     options = ExecutionOptions(workers=1, checkpoint_every=0.1)
     StudyRunner(study, RunDirectory(folder), options, executor=InlineExecutor).run()
 

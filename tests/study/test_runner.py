@@ -18,7 +18,7 @@ from inklab.records.status import Draft, PendingCommit
 from inklab.study import runner
 from inklab.study.executor import LocalExecutor
 from inklab.study.jobs import Done, Failed, Planned, Started
-from inklab.study.load import open_study, read_study
+from inklab.study.load import prepare_study, read_study
 from inklab.study.resources import ExecutionOptions
 from inklab.study.run_directory import COMMIT, RunDirectory, new_attempt_dir
 from inklab.study.runner import StudyRunner
@@ -189,7 +189,7 @@ class TestFailures:
     @staticmethod
     def runner(nets, tmp_path_factory):
         """Of the study, run once."""
-        study = open_study(read_study(write_failing_study(nets, "Quiet", "Raises")))
+        study = prepare_study(read_study(write_failing_study(nets, "Quiet", "Raises")))
         folder, options = tmp_path_factory.mktemp("runs") / "failed", ExecutionOptions(workers=2)
         runner = StudyRunner(study, RunDirectory(folder), options, executor=InlineExecutor)
         runner.run()

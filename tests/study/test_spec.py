@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from wrong_studies import FILES, OVERRIDES
 
 from inklab.errors import EXIT_USAGE, ConfigError
-from inklab.study.load import builtin_studies, parse_override, parse_study, read_study, with_data
+from inklab.study.load import builtin_studies, parse_override, parse_study, read_study
 from inklab.study.spec import SavedStudy
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").rglob("*.toml"))
@@ -207,7 +207,7 @@ class TestSmallData:
         return path
 
     def epochs(self, path, n_train_images, *overrides):
-        loaded = with_data(read_study(str(path), overrides=overrides), n_train_images)
+        loaded = read_study(str(path), overrides=overrides).for_images(n_train_images)
         return {name: experiment.recipe.epochs for name, experiment in loaded.spec.training.items()}
 
     def test_few_images_multiply_the_epochs_after_the_profile(self, path):
@@ -221,15 +221,15 @@ class TestSmallData:
 
     def test_it_is_applied_once_and_keeps_the_order(self, path):
         loaded = read_study(str(path))
-        adapted = with_data(loaded, 10)
-        assert adapted.small_data is None and with_data(adapted, 10) == adapted
+        adapted = loaded.for_images(10)
+        assert adapted.small_data is None and adapted.for_images(10) == adapted
         assert list(adapted.spec.experiments) == list(loaded.spec.experiments)
         assert adapted.spec.name == loaded.spec.name and adapted.spec != loaded.spec
 
     def test_the_digits_train_longer_on_mnist_5k_only(self):
         loaded = read_study("digits")
-        assert with_data(loaded, 60_000).spec == loaded.spec
-        few, many = (with_data(loaded, n).spec.training for n in (4_000, 60_000))
+        assert loaded.for_images(60_000).spec == loaded.spec
+        few, many = (loaded.for_images(n).spec.training for n in (4_000, 60_000))
         assert all(few[name].recipe.epochs == 12 * many[name].recipe.epochs for name in many)
 
     @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from pathlib import Path
 from inline_executor import InlineExecutor
 
 from inklab.cli.main import main as inklab
-from inklab.study.load import open_study, read_study
+from inklab.study.load import prepare_study, read_study
 from inklab.study.resources import ExecutionOptions, default_profile, profile_path
 from inklab.study.run_directory import RunDirectory
 from inklab.study.runner import StudyRunner
@@ -50,7 +50,7 @@ COMMANDS = {
 
 
 def run_small(study_file: str, *overrides: str) -> None:
-    study = open_study(read_study(study_file, overrides=overrides))
+    study = prepare_study(read_study(study_file, overrides=overrides))
     options = ExecutionOptions(workers=1, threads=1, precision="fp32", compile="no")
     StudyRunner(study, RunDirectory(Path("runs/small")), options, executor=InlineExecutor).run()
 

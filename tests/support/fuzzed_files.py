@@ -32,7 +32,7 @@ from inklab.networks.network import build_network
 from inklab.records.components import NetworkConfig, Preprocessing
 from inklab.records.manifest import Provenance
 from inklab.seeding import Seed
-from inklab.study.load import parse_study, read_study, with_data
+from inklab.study.load import parse_study, read_study
 
 Changes = Sequence[Change]
 Reader = Callable[[Changes], object]
@@ -220,7 +220,7 @@ def _study_file(folder: Path) -> Reader:
 
     def read(changes: Changes) -> object:
         path = put(folder / "study.toml", _one_of(valid, changes))
-        loaded = with_data(read_study(str(path)), 60)
+        loaded = read_study(str(path)).for_images(60)
         return plan_spec(loaded.spec, loaded.profile).model_dump_json()
 
     return read

@@ -14,7 +14,7 @@ from inklab.records.outcomes import Snapshot
 from inklab.records.results import Results
 from inklab.study.executor import ExecutorFactory
 from inklab.study.jobs import EventCallback, ignore_event
-from inklab.study.load import LoadedStudy, open_study, read_study
+from inklab.study.load import PreparedStudy, prepare_study, read_study
 from inklab.study.resources import ExecutionOptions
 from inklab.study.run_directory import RunDirectory
 from inklab.study.runner import StudyRunner
@@ -121,9 +121,9 @@ def study_file() -> str:
     return str(home() / "toy.toml")
 
 
-def study(overrides: Sequence[str] = (), path: str | Path = "") -> LoadedStudy:
+def study(overrides: Sequence[str] = (), path: str | Path = "") -> PreparedStudy:
     """The toy study or another one, with its data."""
-    return open_study(read_study(str(path or study_file()), overrides=overrides))
+    return prepare_study(read_study(str(path or study_file()), overrides=overrides))
 
 
 def run(

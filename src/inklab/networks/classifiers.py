@@ -7,7 +7,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from inklab.errors import ModelMismatchError
-from inklab.networks.network import Shape, network
+from inklab.networks.network import network
+from inklab.records.record import Shape
 
 if TYPE_CHECKING:
     from torch import nn

@@ -11,8 +11,8 @@ from torch.autograd import Function
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.nn import functional
 
-from inklab.networks.network import Shape
 from inklab.records.components import NormalizeConfig
+from inklab.records.record import Shape
 
 
 class MaxPool(nn.Module):

@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, Any
 from inklab.errors import ConfigError, InklabError, ModelMismatchError, UnknownNameError, format_error
 from inklab.metrics import Task
 from inklab.records.components import NetworkConfig
+from inklab.records.record import Shape
 from inklab.registry import Registry
 from inklab.seeding import Seed
 from inklab.usercode import is_user_code, load_object, source_sha256
 
 if TYPE_CHECKING:
     from torch import nn
-
-Shape = tuple[int, int, int]
-"""Channels, height, width of one image."""
 
 NetworkFn = Callable[..., "nn.Module"]
 """`(shape, classes, *, ...kwargs) -> nn.Module`, a module from `(n, c, h, w)` to logits."""

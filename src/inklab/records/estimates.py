@@ -84,12 +84,7 @@ class Estimate(Record):
         return self.ci95 if self.basis == "replicates" else self.ci95_images
 
     def format(self, metric: Metric | str, *, images: str = "") -> str:
-        """The estimate of a metric as text, with its interval and n.
-
-        Args:
-            metric: or its name.
-            images: what a share was measured on, such as "10,000 test images".
-        """
+        """The estimate of a metric as text, with its interval and n; `images` as "10,000 test images"."""
         if self.mean is None:
             return "no value yet"
         return f"{format_metric(self.mean, metric)} ({self._uncertainty(metric, images)})"

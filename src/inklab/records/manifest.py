@@ -111,12 +111,7 @@ class ModelManifest(Record):
 
 
 def output_shape(task: Task, n_classes: int, shape: Shape) -> tuple[int, ...]:
-    """The shape that a task needs of a network's output for one image.
-
-    Args:
-        task: classification: a logit for each class; denoising: for each pixel.
-        n_classes: how many classes there are.
-        shape: channels, height and width of an image.
+    """The shape that a task needs of a network's output for an image: a logit for each class, or each pixel.
 
     Example:
         >>> output_shape("classification", 10, (1, 28, 28)), output_shape("denoising", 10, (1, 28, 28))

@@ -39,8 +39,7 @@ from inklab.records.record import (
 
 ADVICE = "delete that directory and run the command again"
 
-CONFIDENT = 0.9
-"""Probability above which a classifier counts as confident about an image."""
+CONFIDENT = 0.9  # probability above which a classifier counts as confident about an image
 
 
 class TrialState(StrEnum):
@@ -113,11 +112,7 @@ class Environment(Record):
 
     @classmethod
     def current(cls, threads: int) -> "Environment":
-        """What this process runs on; asks for torch's version without importing it.
-
-        Args:
-            threads: that compute one trial.
-        """
+        """What this process runs on, one trial in so many threads; asks for torch's version only."""
         return cls(
             inklab=inklab.__version__,
             python=platform.python_version(),

@@ -261,10 +261,7 @@ class TrainingPlan(ExperimentPlan):
         return tuple(dict.fromkeys(trial for setting in self.settings for trial in setting.trials))
 
     def find_setting(self, values: Mapping[str, str]) -> Setting:
-        """The setting with some values, which are given as text.
-
-        Args:
-            values: key to value as JSON, or as `format_value` writes it.
+        """The setting with some values, by key, as JSON or as `format_value` writes them.
 
         Raises:
             UnknownNameError: no setting has these values.
@@ -279,10 +276,8 @@ class TrainingPlan(ExperimentPlan):
     @property
     def setting_names(self) -> tuple[str, ...]:
         """How each setting is named on the command line, such as "l2-sweep:l2=1e-5"."""
-        return tuple(
-            self.name + (f":{_to_argument(setting.values)}" if setting.values else "")
-            for setting in self.settings
-        )
+        arguments = (_to_argument(setting.values) for setting in self.settings)
+        return tuple(f"{self.name}:{text}" if text else self.name for text in arguments)
 
 
 class RobustnessEvaluation(Record):
@@ -547,17 +542,14 @@ class Plan(Record):
         return Trial(id, self.config(id), self.trials[id].replicate)
 
     def traits(self, trial: str) -> NetworkTraits:
-        """What the preflight check found out about a trial's network.
-
-        Raises:
-            UnknownNameError: there is no such trial, or no preflight check was made.
-        """
-        network = _look_up(self._network_of_trial, trial, "trial")
-        return _look_up(self.networks, network, "preflight check")
+        """What the preflight check found out about a trial's network; UnknownNameError without one."""
+        group = _look_up(self.group_of_trial, trial, "trial")
+        return _look_up(self.networks, group.network, "preflight check")
 
     @cached_property
-    def _network_of_trial(self) -> dict[str, str]:
-        return {trial: group.network for group in self.groups for trial in group.trials}
+    def group_of_trial(self) -> dict[str, GroupPlan]:
+        """The group that each trial is trained in, by the trial's id."""
+        return {trial: group for group in self.groups for trial in group.trials}
 
     def setting_of(self, trial: str) -> SettingRef:
         """The first setting that a trial belongs to. Raises UnknownNameError: there is no such trial."""
@@ -600,10 +592,7 @@ class Plan(Record):
         return (*self.trials, *self.evaluations)
 
     def find_setting(self, name: str) -> SettingRef:
-        """The setting that `experiment` or `experiment:key=value[,key=value]` names.
-
-        Args:
-            name: such as "cnn" or "l2-sweep:l2=1e-5".
+        """The setting that `experiment` or `experiment:key=value[,key=value]` names, as `l2-sweep:l2=1e-5`.
 
         Raises:
             UnknownNameError: there is no such experiment or setting.

@@ -23,14 +23,12 @@ MAX_NUMBER = 1e100
 MAX_FP32 = 3e38
 """Largest magnitude that fp32 holds. A rate far below it may still diverge, which is an outcome."""
 
-MAX_ENTRIES = 1000
-"""Maximum number of entries in a table or list."""
+MAX_ENTRIES = 1000  # maximum number of entries in a table or list
 
 MAX_SIDE = 4096
 """Maximum image side or number of channels: a damaged file can't have a huge network built for it."""
 
-MAX_LOCATION = 80
-"""Maximum number of characters of a key in a message."""
+MAX_LOCATION = 80  # maximum number of characters of a key in a message
 
 MESSAGES = {
     **dict.fromkeys(
@@ -147,10 +145,7 @@ class Record(BaseModel):
 
     @classmethod
     def read(cls: type[R], path: Path) -> R:
-        """Read and validate a file.
-
-        Args:
-            path: a JSON file.
+        """Read and validate a JSON file.
 
         Raises:
             FileNotFoundError, NotADirectoryError: there is none.
@@ -160,11 +155,7 @@ class Record(BaseModel):
 
     @classmethod
     def parse_json(cls: type[R], raw: bytes, name: str) -> R:
-        """Validate the bytes of a JSON file.
-
-        Args:
-            raw: the whole file.
-            name: what messages call it.
+        """Validate the bytes of a JSON file, which messages call `name`.
 
         Raises:
             CorruptFileError: it is not JSON, or another record; the message names the first error.
@@ -184,8 +175,7 @@ class Record(BaseModel):
             name: what messages call it; the record's class if left out.
 
         Raises:
-            ConfigError: a key is unknown or missing, or a value is outside its range; the message names the
-                first error.
+            ConfigError: of the first key that is unknown or missing, or has a wrong value.
         """
         try:
             return cls.model_validate(value)

@@ -67,10 +67,7 @@ class SplitInfo(Record):
     @classmethod
     def from_data(cls, data: DataInfo) -> "SplitInfo":
         """What results hold of the data that a plan knows."""
-        return cls(
-            dataset=data.dataset, sha256=data.sha256, train=data.train, validation=data.validation,
-            test=data.test, labels=data.labels, counts=data.counts, note=data.note,
-        )  # fmt: skip
+        return cls(**{name: getattr(data, name) for name in cls.model_fields})
 
     def images_of(self, metric: str) -> str:
         """What a metric was measured on, such as "10,000 test images"; "" for one without a split."""

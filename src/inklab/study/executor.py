@@ -21,23 +21,15 @@ from inklab.io.files import fingerprint
 from inklab.study.jobs import EpochEnded, Failed, Job, JobContext, JobEvent, Lost, Retried, Started, Warned
 from inklab.study.run_directory import new_attempt_dir
 
-HEARTBEAT_SECONDS = 5.0
-"""Between two heartbeats of a training."""
+HEARTBEAT_SECONDS = 5.0  # between two heartbeats of a training
 
 HANG_TIMEOUT_SECONDS = 1800.0
 """Without a message until a worker is killed. An evaluation says nothing until it ends."""
 
-SHUTDOWN_GRACE_SECONDS = 30.0
-"""That a training gets for its last step and checkpoint."""
-
-POLL_SECONDS = 5.0
-"""Between two searches for workers that hang."""
-
-JOIN_SECONDS = 5.0
-"""That a worker gets to end after it has closed its pipe."""
-
-MAX_ATTEMPTS = 2
-"""At a job whose worker dies; then it is lost."""
+SHUTDOWN_GRACE_SECONDS = 30.0  # that a training gets for its last step and checkpoint
+POLL_SECONDS = 5.0  # between two searches for workers that hang
+JOIN_SECONDS = 5.0  # that a worker gets to end after it has closed its pipe
+MAX_ATTEMPTS = 2  # at a job whose worker dies; then it is lost
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 

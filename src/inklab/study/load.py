@@ -41,6 +41,7 @@ MIN_VALIDATION, MIN_VALIDATION_DIVISOR = 500, 8
 """Hold out at least 500 images, unless that exceeds one eighth of them (50 a class of mnist-5k)."""
 
 MAX_REPORTED = 10
+NO_DEFAULT = "default_factory_not_called"  # pydantic's word
 MAX_VALUE_LENGTH = 60  # characters of a value, and of each part of a key, that a message shows
 BUILTIN = resources.files("inklab.study") / "studies"  # directory of the studies that come with inklab
 
@@ -51,7 +52,7 @@ Table = dict[str, object]
 
 
 @dataclass(frozen=True)
-class LoadedSpec:
+class ConfiguredStudy:
     """A study file, read once, with a profile and overrides applied.
 
     Attributes:
@@ -66,26 +67,25 @@ class LoadedSpec:
     small_data: SmallDataRule | None = None
     fixed_epochs: frozenset[str] = frozenset()
 
+    def for_images(self, n_train_images: int) -> "ConfiguredStudy":
+        """The study for a dataset of so many training images, validation images among them.
 
-def with_data(loaded: LoadedSpec, n_train_images: int) -> LoadedSpec:
-    """The study for a dataset of so many training images, validation images among them.
+        Few images make few steps, so `[small_data]` has it trained longer.
 
-    Few images make few steps, so `[small_data]` has it trained longer.
-
-    Raises:
-        ConfigError: an experiment gets more epochs than are allowed.
-    """
-    rule = loaded.small_data
-    if rule is None or n_train_images >= rule.fewer_than:
-        return replace(loaded, small_data=None)
-    longer = {
-        name: experiment.with_epochs(experiment.recipe.epochs * rule.epochs_factor)
-        for name, experiment in loaded.spec.training.items()
-        if name not in loaded.fixed_epochs
-    }
-    experiments = {**loaded.spec.experiments, **longer}  # keeps their order
-    spec = loaded.spec.model_copy(update={"experiments": experiments})
-    return replace(loaded, spec=spec, small_data=None)
+        Raises:
+            ConfigError: an experiment gets more epochs than are allowed.
+        """
+        rule = self.small_data
+        if rule is None or n_train_images >= rule.fewer_than:
+            return replace(self, small_data=None)
+        longer = {
+            name: experiment.with_epochs(experiment.recipe.epochs * rule.epochs_factor)
+            for name, experiment in self.spec.training.items()
+            if name not in self.fixed_epochs
+        }
+        experiments = {**self.spec.experiments, **longer}  # keeps their order
+        spec = self.spec.model_copy(update={"experiments": experiments})
+        return replace(self, spec=spec, small_data=None)
 
 
 def builtin_studies() -> list[str]:
@@ -93,7 +93,7 @@ def builtin_studies() -> list[str]:
     return sorted(Path(entry.name).stem for entry in BUILTIN.iterdir() if entry.name.endswith(".toml"))
 
 
-def read_study(study: str, *, profile: str | None = None, overrides: Sequence[str] = ()) -> LoadedSpec:
+def read_study(study: str, *, profile: str | None = None, overrides: Sequence[str] = ()) -> ConfiguredStudy:
     """Read a study once, with a profile and overrides applied.
 
     Args:
@@ -115,7 +115,7 @@ def configure(
     *,
     profile: str | None = None,
     overrides: Sequence[str] = (),
-) -> LoadedSpec:
+) -> ConfiguredStudy:
     """Apply a profile and overrides to a study's tables, which are left as they are, and validate them.
 
     Args:
@@ -141,7 +141,7 @@ def configure(
         set_dotted(table, key, value, f"--set {override}")
     keys = {key.removeprefix("experiments.") for key, _ in changes.values()}
     fixed = {key.removesuffix(".recipe.epochs") for key in keys if key.endswith(".recipe.epochs")}
-    return LoadedSpec(parse_study(table, name, folder), profile, small_data, frozenset(fixed))
+    return ConfiguredStudy(parse_study(table, name, folder), profile, small_data, frozenset(fixed))
 
 
 def read_tables(study: str) -> tuple[Table, Path]:
@@ -187,12 +187,7 @@ def _parse_small_data(value: object, study: str) -> SmallDataRule | None:
 
 
 def parse_study(table: Mapping[str, object], name: str, folder: Path | None = None) -> StudySpec:
-    """Validate a study's tables, which are left as they are.
-
-    Args:
-        table: as read from TOML; recipes may name a base.
-        name: of the study in messages.
-        folder: that paths of recipe files are relative to; the working directory if left out.
+    """Validate a study's tables, which are left as they are; paths of recipe files start at `folder`.
 
     Raises:
         ConfigError: all mistakes in one message.
@@ -219,14 +214,11 @@ def merge_recipe_file(experiment: object, folder: Path | None = None) -> object:
 
     Which value holds, the first that there is:
 
-    * keys of a recipe: the experiment's `recipe` table, the file;
+    * keys of a recipe: the experiment's `recipe` table, the file (but not the settings of its optimizer, if
+      the table names another);
     * network: the experiment's `network` if it has a name, else the experiment's arguments, then the file's;
     * normalize: the experiment's; the file's, unless the experiment names a network of its own, for which
       the file was not made.
-
-    Args:
-        experiment: its table, not validated yet; its recipe's base is removed.
-        folder: that the path of a recipe file is relative to.
 
     Raises:
         ConfigError: there is no such recipe, or the file is wrong.
@@ -239,7 +231,7 @@ def merge_recipe_file(experiment: object, folder: Path | None = None) -> object:
     if not isinstance(recipe, dict) or "base" not in recipe:
         return experiment
     file = read_recipe_file(str(recipe.pop("base")), folder)
-    merged: Table = {**experiment, "recipe": {**file.fields, **recipe}}
+    merged: Table = {**experiment, "recipe": file.merged(recipe)}
     network = experiment.get("network", {})
     if isinstance(network, dict) and "name" not in network:
         if file.network:
@@ -275,13 +267,7 @@ def parse_override(override: str) -> tuple[str, object]:
 
 
 def set_dotted(table: Table, key: str, value: object, origin: str) -> None:
-    """Set a dotted key of a study; its first part is an experiment or a field of the study.
-
-    Args:
-        table: of the study, which is changed.
-        key: such as "cnn.recipe.epochs".
-        value: to set.
-        origin: of the change, for messages.
+    """Set a dotted key of a study, such as "cnn.recipe.epochs"; messages name the `origin` of the change.
 
     Raises:
         ConfigError: the first part is unknown, or a part in between is no table.
@@ -339,16 +325,17 @@ HIDDEN_PARTS = ("table", "word", "[key]")
 def validation_error(
     error: ValidationError, name: str, model: type[BaseModel] = StudySpec, prefix: str = ""
 ) -> ConfigError:
-    """The error that reports all mistakes of a validation, of very many the first ten.
+    """The error that reports all mistakes in a file, of very many the first ten.
 
     Args:
-        error: of a validation.
+        error: of a validation as `model`.
         name: of the file in the message.
-        model: that it was validated as.
+        model: what was validated.
         prefix: key of the table in its file.
     """
-    # A key that is unknown explains one that is missing.
-    details = sorted(error.errors(include_url=False), key=lambda detail: detail["type"] == "missing")
+    # A key that is unknown explains one that is missing; a wrong one explains defaults that depend on it.
+    errors = [detail for detail in error.errors(include_url=False) if detail["type"] != NO_DEFAULT]
+    details = sorted(errors, key=lambda detail: detail["type"] == "missing")
     issues = [_issue(detail, model, prefix) for detail in details]
     messages = [*dict.fromkeys(issue.message for issue in issues[:MAX_REPORTED])]
     if len(issues) > MAX_REPORTED:
@@ -448,7 +435,7 @@ def _check_corruption(name: str, strengths: Sequence[float]) -> None:
 
 
 @dataclass(frozen=True)
-class LoadedStudy:
+class PreparedStudy:
     """A study with its data and their description for the plan."""
 
     spec: StudySpec
@@ -463,30 +450,27 @@ class LoadedStudy:
         return run_id(self.spec.name, self.profile, self.data.sha256, self.spec.seed)
 
 
-def load_data(spec: StudySpec) -> Dataset:
-    """Load the dataset that a study names.
-
-    Raises:
-        DataError: the images are not available, or not what they should be.
-    """
-    name = spec.data.dataset
-    return load_default() if name == "default" else load_dataset(name, seed=spec.seed)
-
-
-def open_study(loaded: LoadedSpec, dataset: Dataset | None = None) -> LoadedStudy:
+def prepare_study(study: ConfiguredStudy, dataset: Dataset | None = None) -> PreparedStudy:
     """Load a study's data, unless a dataset is given in its place, adapt the study to its size and split it.
 
     Raises:
         DataError: the images are not available, or not what they should be.
         ConfigError: more validation images than there are.
     """
-    dataset = dataset or load_data(loaded.spec)
-    loaded = with_data(loaded, len(dataset.train))
-    spec, n_validation = loaded.spec, loaded.spec.data.validation
+    name, seed = study.spec.data.dataset, study.spec.seed
+    dataset = dataset or (load_default() if name == "default" else load_dataset(name, seed=seed))
+    spec, n_validation = study.for_images(len(dataset.train)).spec, study.spec.data.validation
     if n_validation is None:
         n_validation = default_validation(len(dataset.train))
-    parts = split(dataset, validation=n_validation, seed=spec.seed)
-    return LoadedStudy(spec, loaded.profile, dataset, parts, _data_info(dataset, parts))
+    parts = split(dataset, validation=n_validation, seed=seed)
+    n_classes, pixels = len(dataset.labels), parts.train.pixels
+    counts = {name: getattr(parts, name).counts(n_classes) for name in ("train", "validation", "test")}
+    data = DataInfo(
+        dataset=dataset.name, sha256=dataset.sha256, shape=dataset.shape, labels=tuple(dataset.labels),
+        counts=SplitCounts(**counts), mean=float(pixels.mean()) / 255, std=float(pixels.std()) / 255,
+        preprocessing=dataset.preprocessing, note=dataset.note,
+    )  # fmt: skip
+    return PreparedStudy(spec, study.profile, dataset, parts, data)
 
 
 def default_validation(n_train_images: int) -> int:
@@ -498,14 +482,3 @@ def default_validation(n_train_images: int) -> int:
     """
     at_least = min(MIN_VALIDATION, n_train_images // MIN_VALIDATION_DIVISOR)
     return max(n_train_images // VALIDATION_DIVISOR, at_least)
-
-
-def _data_info(dataset: Dataset, parts: Split) -> DataInfo:
-    n_classes = len(dataset.labels)
-    pixels = parts.train.pixels
-    counts = {name: getattr(parts, name).counts(n_classes) for name in ("train", "validation", "test")}
-    return DataInfo(
-        dataset=dataset.name, sha256=dataset.sha256, shape=dataset.shape, labels=tuple(dataset.labels),
-        counts=SplitCounts(**counts), mean=float(pixels.mean()) / 255, std=float(pixels.std()) / 255,
-        preprocessing=dataset.preprocessing, note=dataset.note,
-    )  # fmt: skip

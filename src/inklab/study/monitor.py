@@ -4,8 +4,9 @@ import math
 import os
 import socket
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
+from itertools import zip_longest
 
 from inklab.errors import DataError, WriteError
 from inklab.records.outcomes import (
@@ -16,7 +17,7 @@ from inklab.records.outcomes import (
     TrialState,
     count_states,
 )
-from inklab.records.plan import AnyExperimentPlan, GroupPlan, Plan, Setting, TrainingPlan
+from inklab.records.plan import AnyExperimentPlan, Plan, TrainingPlan
 from inklab.records.status import (
     ExperimentProgress,
     JobProgress,
@@ -29,7 +30,6 @@ from inklab.study.jobs import (
     EpochEnded,
     Event,
     EventCallback,
-    Job,
     Planned,
     Probing,
     Started,
@@ -53,13 +53,6 @@ MAX_CURVES = 60
 
 
 # ---------------------------------------------------------------- writing
-
-
-def _running_job(job: Job) -> RunningJob:
-    trials = job.ids if isinstance(job, TrainingJob) else ()
-    return RunningJob(
-        job=job.name, label=job.label, trials=trials, index_in_group=0, epochs=None, epoch=(), train_loss=()
-    )  # fmt: skip
 
 
 def _with_epoch(job: RunningJob, event: EpochEnded) -> RunningJob:
@@ -93,7 +86,9 @@ class StatusFile:
             update = {"planned_at": time.time(), "estimated_seconds": event.estimate.seconds}
             self._status = self._status.model_copy(update=update)
         elif isinstance(event, Started):
-            self._running[event.job.name] = _running_job(event.job)
+            job = event.job
+            trials = job.ids if isinstance(job, TrainingJob) else ()
+            self._running[job.name] = RunningJob(job=job.name, label=job.label, trials=trials)
         elif isinstance(event, EpochEnded):
             self._running[event.job.name] = _with_epoch(self._running[event.job.name], event)
         elif not isinstance(event, Probing | Warned):
@@ -211,19 +206,15 @@ def _seconds_left(plan: Plan, pending: Collection[str], status: LiveStatus) -> f
 
 def _trained_seconds(plan: Plan, status: LiveStatus) -> float:
     """Estimated seconds of the epochs that are done of trainings which have not ended."""
-    groups, seconds = _groups_by_trial(plan), 0.0
+    seconds = 0.0
     for job in status.running:
-        trials = [trial for trial in job.trials if trial in groups]
+        trials = [trial for trial in job.trials if trial in plan.trials]
         if trials and job.epoch and job.epochs:
-            group = groups[trials[0]]
+            group = plan.group_of_trial[trials[0]]
             whole = group_seconds(plan, group, len(trials))
             one_by_one = 1 if group.stacked else len(trials)
             seconds += whole * (job.index_in_group + job.epoch[-1] / job.epochs) / one_by_one
     return seconds / plan.execution.workers
-
-
-def _groups_by_trial(plan: Plan) -> dict[str, GroupPlan]:
-    return {trial: group for group in plan.groups for trial in group.trials}
 
 
 # ---------------------------------------------------------------- learning curves
@@ -237,32 +228,26 @@ def _curves(
 ) -> list[LearningCurve]:
     """The curves of an experiment that there are: of each setting the first replicates."""
     curves: list[LearningCurve] = []
-    for replicate, setting, trial in _replicates_first(experiment):
-        history = outcomes[trial].history if trial in outcomes else partial.get(trial)
-        if history and history.epoch and len(curves) < max_curves:
-            curve = LearningCurve(
-                trial=trial, experiment=experiment.name, setting=setting.values, replicate=replicate,
-                finished=trial in outcomes, epoch=history.epoch, train_loss=history.train_loss,
-                validation_loss=history.validation_loss, validation_accuracy=history.validation_accuracy,
-            )  # fmt: skip
-            curves.append(curve)
+    for replicate, trials in enumerate(zip_longest(*(setting.trials for setting in experiment.settings))):
+        for setting, trial in zip(experiment.settings, trials, strict=True):
+            history = outcomes[trial].history if trial in outcomes else partial.get(trial)
+            if history and history.epoch and len(curves) < max_curves:
+                curve = LearningCurve(
+                    trial=trial, experiment=experiment.name, setting=setting.values, replicate=replicate,
+                    finished=trial in outcomes, epoch=history.epoch, train_loss=history.train_loss,
+                    validation_loss=history.validation_loss,
+                    validation_accuracy=history.validation_accuracy,
+                )  # fmt: skip
+                curves.append(curve)
     return curves
-
-
-def _replicates_first(experiment: TrainingPlan) -> Iterator[tuple[int, Setting, str]]:
-    """Replicate, setting and id of each trial, replicate 0 of every setting first."""
-    for replicate in range(max(len(setting.trials) for setting in experiment.settings)):
-        for setting in experiment.settings:
-            if replicate < len(setting.trials):
-                yield replicate, setting, setting.trials[replicate]
 
 
 def _partial_histories(plan: Plan, status: LiveStatus) -> dict[str, History]:
     """The mean training loss of each job that is under way, by the trial that shows it."""
-    groups, histories = _groups_by_trial(plan), {}
+    histories = {}
     for job in status.running:
         if job.trials and job.epoch:
-            group = groups.get(job.trials[0])
+            group = plan.group_of_trial.get(job.trials[0])
             is_stacked = group is not None and group.stacked
             index = 0 if is_stacked else min(job.index_in_group, len(job.trials) - 1)
             histories[job.trials[index]] = History(epoch=job.epoch, train_loss=job.train_loss)

@@ -6,7 +6,7 @@ Ids are content hashes, so resuming, extending and sharing are set differences (
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TypedDict, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from inklab.records.plan import (
     DataInfo,
     DataPlan,
     ExecutionConfig,
+    ExperimentPlan,
     FindingsPlan,
     GenerationEvaluation,
     GenerationPlan,
@@ -28,7 +29,6 @@ from inklab.records.plan import (
     NetworkTraits,
     Plan,
     PlannedTrial,
-    Reference,
     RobustnessEvaluation,
     RobustnessPlan,
     Setting,
@@ -58,6 +58,7 @@ PARAMETER_BYTES, STATE_BYTES = 8, 4
 """Of each parameter: fp32 master, bf16 copy and bf16 gradient; each fp32 tensor of the optimizer's state."""
 
 MAX_POPULATION = 8
+MAX_EVALUATED_CLASSES = 256  # predictions are stored as bytes
 
 
 def plan_study(
@@ -120,16 +121,6 @@ def _sources(config: TrialConfig) -> list[str]:
     return [source_sha256(name) for name in config.user_code]
 
 
-class Header(TypedDict):
-    """What the plans of all experiments have."""
-
-    name: str
-    title: str
-    question: str
-    explanations: tuple[str, ...]
-    references: tuple[Reference, ...]
-
-
 E = TypeVar("E", RobustnessEvaluation, GenerationEvaluation)
 
 
@@ -175,28 +166,33 @@ class Planner:
         match experiment:
             case TrainingExperiment():
                 return self._training(experiment, header)
-            case RobustnessExperiment():
+            case RobustnessExperiment() | GenerationExperiment():
                 with _naming(name):
-                    return self._robustness(experiment, header)
-            case GenerationExperiment():
-                with _naming(name):
+                    if self._data.n_classes > MAX_EVALUATED_CLASSES:
+                        raise ConfigError(
+                            f"the data has {self._data.n_classes:,} classes, but {experiment.kind} "
+                            f"experiments allow at most {MAX_EVALUATED_CLASSES}; leave this one out",
+                            key=name,
+                        )
+                    if isinstance(experiment, RobustnessExperiment):
+                        return self._robustness(experiment, header)
                     return self._generation(experiment, header)
             case DataExperiment():
-                return DataPlan(**header)
+                return DataPlan(**dict(header))
             case FindingsExperiment():
-                return FindingsPlan(**header)
+                return FindingsPlan(**dict(header))
 
-    def _training(self, experiment: TrainingExperiment, header: Header) -> TrainingPlan:
-        settings = self.settings(header["name"])
-        with _naming(header["name"]):
+    def _training(self, experiment: TrainingExperiment, header: ExperimentPlan) -> TrainingPlan:
+        settings = self.settings(header.name)
+        with _naming(header.name):
             task = objectives[experiment.recipe.objective].task
-        return TrainingPlan(**header, task=task, grid=tuple(settings[0].values), settings=settings)
+        return TrainingPlan(**dict(header), task=task, grid=tuple(settings[0].values), settings=settings)
 
-    def _robustness(self, experiment: RobustnessExperiment, header: Header) -> RobustnessPlan:
+    def _robustness(self, experiment: RobustnessExperiment, header: ExperimentPlan) -> RobustnessPlan:
         images = min(experiment.images or self._data.test, self._data.test)
         if not class_counts(np.array(self._data.counts.test), images).all():
             raise ConfigError(
-                f"{images} test images leave a class without any; use more", key=f"{header['name']}.images"
+                f"{images} test images leave a class without any; use more", key=f"{header.name}.images"
             )
         strengths = experiment.strengths or _own_strengths(experiment.corruption)
         evaluations = [
@@ -211,7 +207,7 @@ class Planner:
             for replicate, trials in enumerate(self._paired_trials(*self._trained_parts(pipeline)))
         ]  # fmt: skip
         return RobustnessPlan(
-            **header, corruption=experiment.corruption, strengths=strengths, images=images,
+            **dict(header), corruption=experiment.corruption, strengths=strengths, images=images,
             confusion_at=experiment.confusion_at, pipelines=experiment.pipelines,
             baseline=experiment.baseline, evaluations=tuple(evaluations),
         )  # fmt: skip
@@ -222,25 +218,24 @@ class Planner:
         pipeline.check({name: objectives[entry.recipe.objective].task for name, entry in training.items()})
         return tuple(part for part in pipeline.parts if part in training)
 
-    def _generation(self, experiment: GenerationExperiment, header: Header) -> GenerationPlan:
+    def _generation(self, experiment: GenerationExperiment, header: ExperimentPlan) -> GenerationPlan:
         pairs = self._paired_trials(experiment.decoder, experiment.classifier)
+        sizes = experiment.model_dump(
+            include={"samples", "mixture_components", "max_fit_images", "nn_images"}
+        )
         evaluations = [
             self._with_id(
                 GenerationEvaluation(
-                    id="new", sampler=sampler, samples=experiment.samples,
-                    mixture_components=experiment.mixture_components,
-                    max_fit_images=experiment.max_fit_images, nn_images=experiment.nn_images,
-                    replicate=replicate, depends_on=(decoder, classifier),
+                    id="new", sampler=sampler, replicate=replicate,
+                    depends_on=(decoder, classifier), **sizes,
                 )
             )
             for sampler in (REAL_DATA, *experiment.samplers)
             for replicate, (decoder, classifier) in enumerate(pairs)
         ]  # fmt: skip
         return GenerationPlan(
-            **header, decoder=experiment.decoder, classifier=experiment.classifier,
-            samplers=experiment.samplers, samples=experiment.samples,
-            mixture_components=experiment.mixture_components, max_fit_images=experiment.max_fit_images,
-            nn_images=experiment.nn_images, evaluations=tuple(evaluations),
+            **dict(header), decoder=experiment.decoder, classifier=experiment.classifier,
+            samplers=experiment.samplers, evaluations=tuple(evaluations), **sizes,
         )  # fmt: skip
 
     # ------------------------------------------------------------ trials and evaluations
@@ -248,7 +243,7 @@ class Planner:
     def _plan_settings(self, experiment: TrainingExperiment) -> Iterator[Setting]:
         for values, varied in experiment.points():
             config = self._config(varied)
-            key = fingerprint(config.to_json())
+            key = fingerprint(config.identity)
             self.configs[key] = config
             trials = tuple(self._trial(key, replicate) for replicate in range(experiment.replicates))
             yield Setting(values=values, config=key, trials=trials)
@@ -325,15 +320,13 @@ def _own_strengths(corruption: str) -> tuple[float, ...]:
     return get_corruption(corruption).strengths
 
 
-def _header(name: str, experiment: AnyExperiment) -> Header:
+def _header(name: str, experiment: AnyExperiment) -> ExperimentPlan:
     epochs = experiment.recipe.epochs if isinstance(experiment, TrainingExperiment) else None
-    return {
-        "name": name,
-        "title": experiment.title or name,
-        "question": experiment.question,
-        "explanations": experiment.explanations,
-        "references": tuple(reference.planned(epochs) for reference in experiment.references),
-    }
+    return ExperimentPlan(
+        name=name, title=experiment.title or name, question=experiment.question,
+        explanations=experiment.explanations,
+        references=tuple(reference.planned(epochs) for reference in experiment.references),
+    )  # fmt: skip
 
 
 @contextmanager
@@ -354,7 +347,7 @@ def _group_trials(
 ) -> Iterator[GroupPlan]:
     """Groups of trials that are trained in one program; numbers do not depend on them.
 
-    Trials that differ only in replicate, learning rate, L2 and momentum are stacked into populations of at
+    Trials that differ only in the replicate and in `VECTOR_SETTINGS` are stacked into populations of at
     most `execution.max_population`, spread over the workers; what can't be stacked, or doesn't gain, is
     trained one by one. Groups of one program have the same population size, also the last and smaller one:
     then they run the same compiled code. Whether it is compiled must not depend on how many trials there are,
@@ -393,6 +386,7 @@ def max_population(parameters: int, recipe: Recipe) -> int:
     """
     is_plain = recipe.optimizer == "sgd" and not recipe.momentum
     n_states = 0 if is_plain else len(OPTIMIZER_STATE[recipe.optimizer])
+    n_states += recipe.ema_decay is not None
     member_bytes = parameters * (PARAMETER_BYTES + STATE_BYTES * n_states)
     return min(max(CACHE_BYTES // member_bytes, 2), MAX_POPULATION)
 
@@ -406,5 +400,8 @@ def _population_size(n_trials: int, largest: int, workers: int) -> int:
 def _program(config: TrialConfig) -> str:
     """What the configurations of one program's trials have in common."""
     common = config.model_dump(mode="json", exclude={"recipe": set(VECTOR_SETTINGS)})
-    # Momentum of zero keeps no velocity: another program, as in one with velocity it would cost memory.
-    return fingerprint([common, config.recipe.momentum > 0])
+    # Momentum of zero keeps no velocity: another program, as in one with velocity it would cost memory. The
+    # same goes for a step without clipping or without an average of the weights.
+    recipe = config.recipe
+    parts = [recipe.momentum > 0, recipe.clip_norm is not None, recipe.ema_decay is not None]
+    return fingerprint([common, parts])

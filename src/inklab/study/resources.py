@@ -28,20 +28,14 @@ from inklab.records.recipe import Precision, TrialConfig
 from inklab.records.record import Count, NonNegative, Record
 from inklab.training.objectives import objectives
 
-BENCHMARK_SECONDS = 120.0
-"""For the whole benchmark; what is not known by then is taken to be slow."""
-
-BENCHMARK_VERSION = 3
-"""Raised when the benchmark measures something else."""
+BENCHMARK_SECONDS = 120.0  # for the whole benchmark; what is not known by then is taken to be slow
+BENCHMARK_VERSION = 3  # raised when the benchmark measures something else
 
 BENCHMARK_COMMAND = (sys.executable, "-m", "inklab.training.throughput")
 COMPILERS = ("c++", "g++", "clang++")
 
-WORKER_BYTES = 1 << 30
-"""Torch, the images, a cnn in training: 0.9 GB measured."""
-
-MIN_BF16_SPEEDUP = 1.1
-"""Of a matrix product in bf16; below, bf16 is not worth its three digits."""
+WORKER_BYTES = 1 << 30  # torch, the images, a cnn in training: 0.9 GB measured
+MIN_BF16_SPEEDUP = 1.1  # of a matrix product in bf16; below, bf16 is not worth its three digits
 
 MIN_PARALLEL_SPEEDUP = 0.85
 """Of convolutions in processes side by side: dense networks gain from that in any case."""
@@ -270,14 +264,9 @@ TRAINING_MACS_PER_SECOND = {"bf16": 90e9, "fp32": 30e9}
 INFERENCE_MACS_PER_SECOND = 70e9
 STEP_SECONDS, CORRUPTED_STEP_SECONDS = 0.5e-3, 1.5e-3
 
-START_SECONDS = 5
-"""Workers start, import torch and run the preflight checks."""
-
-MIN_COMPILED_SECONDS = 2.0
-"""Of a trial, for its step to be compiled, which takes about 15 s once."""
-
-OUTCOME_BYTES = 60_000
-"""Of an outcome, its history and predictions."""
+START_SECONDS = 5  # workers start, import torch and run the preflight checks
+MIN_COMPILED_SECONDS = 2.0  # of a trial, for its step to be compiled, which takes about 15 s once
+OUTCOME_BYTES = 60_000  # of an outcome, its history and predictions
 
 
 class Cost(Record):
@@ -328,12 +317,6 @@ def evaluation_seconds(plan: Plan, evaluation: RobustnessEvaluation | Generation
     return (2 * evaluation.samples + 10_000) * macs / INFERENCE_MACS_PER_SECOND + 2
 
 
-def _evaluation_bytes(evaluation: RobustnessEvaluation | GenerationEvaluation) -> int:
-    if isinstance(evaluation, RobustnessEvaluation):
-        return evaluation.images * len(evaluation.strengths)
-    return OUTCOME_BYTES
-
-
 def estimate_cost(plan: Plan, pending: Collection[str]) -> Cost:
     """What is still to be done, in all; `pending` are the ids that have no final outcome."""
     seconds, n_bytes, populations, trials = 0.0, 0, 0, 0
@@ -343,8 +326,9 @@ def estimate_cost(plan: Plan, pending: Collection[str]) -> Cost:
             n_bytes += n_trials * (4 * plan.traits(group.trials[0]).parameters + OUTCOME_BYTES)
             populations, trials = populations + 1, trials + n_trials
     evaluations = [evaluation for id, evaluation in plan.evaluations.items() if id in pending]
-    seconds += sum(evaluation_seconds(plan, evaluation) for evaluation in evaluations)
-    n_bytes += sum(map(_evaluation_bytes, evaluations))
+    for job in evaluations:
+        seconds += evaluation_seconds(plan, job)
+        n_bytes += job.images * len(job.strengths) if isinstance(job, RobustnessEvaluation) else OUTCOME_BYTES
     return Cost(
         trials=trials, evaluations=len(evaluations), populations=populations, bytes=n_bytes,
         seconds=seconds / plan.execution.workers + (START_SECONDS if pending else 0),

@@ -30,11 +30,7 @@ T = TypeVar("T")
 
 
 class RunDirectory:
-    """A run on disk.
-
-    Args:
-        path: the directory; it need not exist yet.
-    """
+    """A run on disk, whose directory need not exist yet."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

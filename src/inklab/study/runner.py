@@ -33,7 +33,7 @@ from inklab.study.jobs import (
     write_samples,
     write_split_arrays,
 )
-from inklab.study.load import LoadedStudy, check_names
+from inklab.study.load import PreparedStudy, check_names
 from inklab.study.planner import NUMERICS, Planner, distinct_configs, plan_study, run_id
 from inklab.study.resources import (
     Cost,
@@ -139,7 +139,7 @@ class StudyRunner:
         executor: makes the executor that runs the jobs.
     """
 
-    study: LoadedStudy
+    study: PreparedStudy
     run_directory: RunDirectory
     options: ExecutionOptions = ExecutionOptions()
     on_event: EventCallback = ignore_event
@@ -272,15 +272,11 @@ class StudyRunner:
         self.run_directory.recover_commits()
         plan = self._plan_again(execution, earlier)
         if plan and not self._scheduler(plan).pending:
-            self._finish(plan)
+            self._write_plan(plan)  # its words may have changed
+            self.on_event(Planned(estimate_cost(plan, ())))
+            shutil.rmtree(self.run_directory.work, ignore_errors=True)
         else:
             self._compute(execution, plan, earlier)
-
-    def _finish(self, plan: Plan) -> None:
-        """Nothing is missing: write the plan, whose words may have changed."""
-        self._write_plan(plan)
-        self.on_event(Planned(estimate_cost(plan, ())))
-        shutil.rmtree(self.run_directory.work, ignore_errors=True)
 
     def _compute(self, execution: ExecutionConfig, plan: Plan | None, earlier: Plan | None) -> None:
         """Run all that is missing, planned again only if a network has changed."""
@@ -339,25 +335,19 @@ class StudyRunner:
 
     def _write_plan(self, plan: Plan) -> None:
         spec = self.study.spec
-        data = spec.data.model_copy(update={"dataset": self._dataset_name()})
+        name = self.study.data.dataset  # what was really loaded, for a resume from anywhere
+        if name not in datasets and Path(name).exists():
+            name = str(Path(name).resolve())
+        data = spec.data.model_copy(update={"dataset": name})
         saved = SavedStudy(profile=self.study.profile, study=spec.model_copy(update={"data": data}))
         saved.write(self.run_directory.path / "study.json")
         plan.write(self.run_directory.path / PLAN_FILE)
 
-    def _dataset_name(self) -> str:
-        """What a resume is to load: what was really loaded, wherever it is resumed from."""
-        name = self.study.data.dataset
-        return str(Path(name).resolve()) if name not in datasets and Path(name).exists() else name
-
     def _end_session(self, started: float) -> None:
-        """Write results, and clean up even if that fails."""
+        """Write results, also of an interrupted run, and clean up even if that fails."""
         try:
-            self._write_results(time.monotonic() - started)
+            if self.run_directory.has_plan:
+                self.run_directory.add_elapsed(time.monotonic() - started)
+                write_results(self.run_directory.path, self.run_directory.snapshot())
         finally:
             self.run_directory.cleanup()
-
-    def _write_results(self, seconds: float) -> None:
-        """Write results, also of an interrupted run, and add to its wall-clock seconds."""
-        if self.run_directory.has_plan:
-            self.run_directory.add_elapsed(seconds)
-            write_results(self.run_directory.path, self.run_directory.snapshot())

@@ -10,7 +10,7 @@ from pydantic_core import to_jsonable_python
 
 from inklab.errors import ConfigError
 from inklab.io.files import write_atomic
-from inklab.study.load import LoadedSpec, Table, configure, merge_recipe_file, read_tables
+from inklab.study.load import ConfiguredStudy, Table, configure, merge_recipe_file, read_tables
 from inklab.study.spec import AnyExperiment, Experiment, SmallDataRule, StudySpec
 
 Profiles = Mapping[str, Mapping[str, object]]
@@ -134,7 +134,7 @@ class Study:
             write_atomic(Path(path), text.encode())
         return text
 
-    def configure(self, profile: str | None = None, overrides: Sequence[str] = ()) -> LoadedSpec:
+    def configure(self, profile: str | None = None, overrides: Sequence[str] = ()) -> ConfiguredStudy:
         """The study with a profile and overrides applied.
 
         Args:

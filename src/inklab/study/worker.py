@@ -4,8 +4,7 @@ import functools
 import math
 import time
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -27,8 +26,8 @@ from inklab.records.outcomes import (
     Environment,
     GenerationOutcome,
     RobustnessOutcome,
+    TrialOutcome,
     TrialState,
-    WrittenState,
 )
 from inklab.records.plan import GenerationEvaluation, RobustnessEvaluation
 from inklab.records.status import Draft
@@ -56,11 +55,9 @@ from inklab.training.population import PopulationSpec
 from inklab.training.preflight import preflight
 from inklab.training.trainer import TrainingResult, train_population
 
-DIAGNOSTIC_IMAGES = 2_000
-"""Training images that diagnoses are made from."""
+DIAGNOSTIC_IMAGES = 2_000  # training images that diagnoses are made from
 
 Arrays = dict[str, np.ndarray]
-Denoise = Callable[[torch.Tensor], torch.Tensor]
 
 
 @runtime_checkable
@@ -130,7 +127,11 @@ def _train(job: TrainingJob, context: JobContext, attempt_dir: Path, reporter: J
             "stacked": group.stacked,
         }
     )
-    checkpoints = _checkpoints(context, attempt_dir, reporter)
+    # Training resumes from what earlier attempts at this job left, also those of another session.
+    earlier = sorted(attempt_dir.parent.glob(f"*/{CHECKPOINTS}"))
+    checkpoints = CheckpointManager(
+        attempt_dir / CHECKPOINTS, earlier, reporter.warn, context.checkpoint_every, reporter.should_stop
+    )
     results = train_population(population, data, reporter.epoch_ended, checkpoints)
     for error in dict.fromkeys(result.compile_error for result in results if result.compile_error):
         reporter.warn(f"its training step could not be compiled, so it ran uncompiled: {error}")
@@ -140,74 +141,57 @@ def _train(job: TrainingJob, context: JobContext, attempt_dir: Path, reporter: J
         _write_trial(result, data, context, folder, ran_on)
 
 
-def _checkpoints(context: JobContext, attempt_dir: Path, reporter: JobReporter) -> CheckpointManager:
-    """Training resumes from what earlier attempts at this job left, also those of another session."""
-    earlier = sorted(attempt_dir.parent.glob(f"*/{CHECKPOINTS}"))
-    return CheckpointManager(
-        attempt_dir / CHECKPOINTS, earlier, reporter.warn, context.checkpoint_every, reporter.should_stop
-    )
-
-
-@dataclass(frozen=True)
-class _Evaluated:
-    """What became of a trained network: fields of its outcome."""
-
-    state: WrittenState
-    reason: str | None = None
-    metrics: dict[str, float] | None = None
-    diagnoses: tuple[Diagnosis, ...] = ()
-    weights_sha256: str | None = None
-
-
 def _write_trial(
     result: TrainingResult, data: TrainingData, context: JobContext, folder: Path, environment: Environment
 ) -> None:
     """Evaluate a trained network, write its model, arrays and outcome."""
+    outcome = functools.partial(
+        context.outcome, result.trial, history=result.history, seconds=result.seconds,
+        parameters=sum(parameter.numel() for parameter in result.net.parameters()),
+        layers=tuple(layer_table(result.net.net, data.shape)), environment=environment,
+    )  # fmt: skip
     if result.divergence:
-        evaluated = _Evaluated(TrialState.DIVERGED, result.divergence)
+        evaluated = outcome(TrialState.DIVERGED, reason=result.divergence)
     else:
         try:
-            evaluated = _evaluate_trial(result, data, context, folder, environment)
+            evaluated = _evaluate_trial(result, data, context, folder, outcome)
         except WriteError:
             raise
         except Exception:  # one trial's evaluation must not cost its group the training
-            evaluated = _Evaluated(TrialState.FAILED, traceback.format_exc())
-    outcome = context.outcome(
-        result.trial, **vars(evaluated), history=result.history,
-        parameters=sum(parameter.numel() for parameter in result.net.parameters()),
-        layers=tuple(layer_table(result.net.net, data.shape)), seconds=result.seconds,
-        environment=environment,
-    )  # fmt: skip
-    outcome.write(folder / "outcome.json")
+            evaluated = outcome(TrialState.FAILED, reason=traceback.format_exc())
+    evaluated.write(folder / "outcome.json")
 
 
 def _evaluate_trial(
-    result: TrainingResult, data: TrainingData, context: JobContext, folder: Path, environment: Environment
-) -> _Evaluated:
+    result: TrainingResult,
+    data: TrainingData,
+    context: JobContext,
+    folder: Path,
+    outcome: "functools.partial[TrialOutcome]",
+) -> TrialOutcome:
     """Compute a network's metrics and diagnoses; write its model and arrays."""
     trial, objective = result.trial, objectives[result.trial.config.recipe.objective]
     metrics, arrays = final_metrics(result.net, objective, trial.config.recipe, data, Seed(context.seed))
     if not all(map(math.isfinite, metrics.values())):
-        return _Evaluated(TrialState.DIVERGED, "its metrics after the last epoch are NaN or infinite")
+        reason = "its metrics after the last epoch are NaN or infinite"
+        return outcome(TrialState.DIVERGED, reason=reason)
     is_classifier = objective.task == "classification"
     provenance = Provenance(
         trial=trial.id, replicate=trial.replicate, seed=context.seed, data_sha256=context.data_sha256,
-        environment=environment,
+        environment=outcome.keywords["environment"],
     )  # fmt: skip
     model = TrainedModel.of(
         result.net, trial.config.network, objective.task, context.labels, context.preprocessing,
         provenance=provenance, metrics=metrics,
     )  # fmt: skip
-    diagnoses = _diagnoses(result, data) if is_classifier else ()
+    diagnoses: tuple[Diagnosis, ...] = ()
+    if is_classifier:
+        index = evenly_spaced(len(data.train.labels), DIAGNOSTIC_IMAGES)
+        diagnoses = diagnose(trace_forward(result.net, data.train.images(index), data.train.labels[index]))
     weights_sha256 = model.save(folder / "model")
     name = "predictions" if is_classifier else "examples"
     write_arrays(folder / f"{name}.safetensors", {key: np.asarray(value) for key, value in arrays.items()})
-    return _Evaluated(TrialState.DONE, None, metrics, diagnoses, weights_sha256)
-
-
-def _diagnoses(result: TrainingResult, data: TrainingData) -> tuple[Diagnosis, ...]:
-    index = evenly_spaced(len(data.train.labels), DIAGNOSTIC_IMAGES)
-    return diagnose(trace_forward(result.net, data.train.images(index), data.train.labels[index]))
+    return outcome(TrialState.DONE, metrics=metrics, diagnoses=diagnoses, weights_sha256=weights_sha256)
 
 
 # ---------------------------------------------------------------- evaluations
@@ -242,10 +226,14 @@ def _evaluate_robustness(
     denoisers = [
         filters[part] if part in filters else next(models).denoise for part in evaluation.pipeline.denoisers
     ]
+
+    def denoise(images: torch.Tensor) -> torch.Tensor:
+        return functools.reduce(lambda inputs, step: step(inputs), denoisers, images)
+
     curve = robustness_curve(
         next(models).net, data.test.pixels[torch.from_numpy(indices)], labels[indices],
         get_corruption(evaluation.corruption), strengths=evaluation.strengths, seed=seed / "noise",
-        denoise=_compose(denoisers),
+        denoise=denoise if denoisers else None,
     )  # fmt: skip
     outcome = RobustnessOutcome(
         evaluation=evaluation, state=TrialState.DONE, recall=tuple(curve.recall.tolist()),
@@ -257,12 +245,6 @@ def _evaluate_robustness(
         "corrupted": curve.corrupted, "denoised": curve.denoised,
     }  # fmt: skip
     return outcome, arrays
-
-
-def _compose(denoisers: list[Denoise]) -> Denoise | None:
-    if not denoisers:
-        return None
-    return lambda images: functools.reduce(lambda inputs, denoise: denoise(inputs), denoisers, images)
 
 
 def _evaluate_generation(
