@@ -37,6 +37,8 @@ CASES = {
     "momentum": trial_config(momentum=0.9, learning_rate=0.02),
     "cosine": trial_config(schedule="cosine"),
     "adam": trial_config(optimizer="adam", learning_rate=1e-3),
+    "adamw": trial_config(optimizer="adamw", weight_decay=0.3, schedule="one-cycle", ema_decay=0.7),
+    "nesterov": trial_config(momentum=0.9, nesterov=True, learning_rate=0.02, clip_norm=0.5, l2=1e-3),
     "l2": trial_config(l2=1e-3, l2_params=("hidden.*.weight",)),
     "dropout": trial_config(DROPOUT_MLP),
     "noise": trial_config(corruption=NOISE),
@@ -47,6 +49,7 @@ CASES = {
     "moved": trial_config(corruption=RANGED, **MOVED),
     "shifted": trial_config(augmentation={"shift": 2}, objective="classify-smoothed"),
 }
+CLIPPED = {"optimizer": "adamw", "clip_norm": 0.5, "ema_decay": 0.9}
 both_precisions = pytest.mark.parametrize("precision", ["fp32", "bf16"])
 
 
@@ -79,7 +82,9 @@ def test_a_member_ends_as_it_does_alone(case, precision, small_data, train_singl
 
 @both_precisions
 @pytest.mark.parametrize(
-    ("hidden", "recipe"), [([64, 64], {}), ([500, 300], {}), ([500, 300], MUON)], ids=["64", "500", "muon"]
+    ("hidden", "recipe"),
+    [([64, 64], {}), ([500, 300], {}), ([500, 300], MUON), ([500, 300], CLIPPED)],
+    ids=["64", "500", "muon", "clipped"],
 )
 def test_a_member_ends_as_it_does_alone_at_the_widths_of_the_study(hidden, recipe, precision):
     wide = training_data(*glyphs(330, seed=2, side=28), train=300, validation=10)
@@ -99,6 +104,13 @@ DIFFERENT = (
     (7, {"learning_rate": 0.1, "l2": 1e-3, "momentum": 0.9}),
 )
 """Replicates that differ in everything in which members may differ, with and without L2 and momentum."""
+DIFFERENT_ADAMW = (
+    (3, {"weight_decay": 0.0, "clip_norm": 0.5, "ema_decay": 0.9}),
+    (0, {"weight_decay": 0.1, "clip_norm": 1e-3, "ema_decay": 0.0}),
+    (0, {"weight_decay": 3.0, "learning_rate": 0.01, "ema_decay": 0.99}),
+    (1, {"clip_norm": 1e9, "ema_decay": 0.5, "l2": 1e-3}),
+)
+"""The same for what only some optimizers have, and for parts that a step may lack."""
 ORDERS = {
     "sgd": [(0, 1, 2, 3, 4), (4, 3, 2, 1, 0), (1, 0), (0, 1), (2, 4, 0)],
     "muon": [(4, 3, 2, 1, 0), (2, 4)],
@@ -117,12 +129,26 @@ def test_members_may_differ_in_their_vector_settings(optimizer, order, precision
         assert same_bits(result, train_single(trial.config, trial.replicate)), trial.config.recipe
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 1), (2, 0)], ids=str)
+@both_precisions
+def test_members_may_differ_in_decay_clipping_and_average(order, precision, small_data, train_single):
+    """Also in whether they have any: here some members are without clipping, or l2."""
+    base = trial_config(DROPOUT_MLP, precision, optimizer="adamw")
+    settings = [(replicate, with_recipe(base, **change)) for replicate, change in DIFFERENT_ADAMW]
+    for result in train(trials_of(*(settings[index] for index in order)), small_data):
+        trial = result.trial
+        assert same_bits(result, train_single(trial.config, trial.replicate)), trial.config.recipe
+
+
 def test_differing_settings_do_make_a_difference(small_data):
     """Else the test above would prove nothing."""
     base = trial_config(epochs=2)
     changes = (
         {}, {"learning_rate": 0.03}, {"l2": 1e-2}, {"momentum": 0.5}, {"schedule": "cosine"},
         {"schedule": "linear"}, {"warmup": 0.5}, {"optimizer": "muon"}, {"objective": "classify-smoothed"},
+        {"momentum": 0.5, "nesterov": True}, {"optimizer": "adam"}, {"optimizer": "adamw"},
+        {"optimizer": "adamw", "weight_decay": 0.1}, {"clip_norm": 0.1}, {"ema_decay": 0.5},
+        {"schedule": "one-cycle", "warmup": 0.3}, {"schedule": "step", "step_epochs": 1},
         MOVED, *({"augmentation": {key: size}} for key, size in MOVED["augmentation"].items()),
     )  # fmt: skip
     ends = [train_one(with_recipe(base, **change), small_data).net for change in changes]

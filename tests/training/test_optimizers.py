@@ -12,20 +12,24 @@ from inklab.records.recipe import Recipe
 from inklab.training import optimizers
 from inklab.training.optimizers import (
     ADAM,
+    ADAMW,
     MUON,
     MUON_BF16,
+    NESTEROV_SGD,
     PLAIN_SGD,
     SGD,
     HyperParams,
     HyperSchedule,
     Optimizer,
     broadcast,
+    clip_gradients,
     make_optimizer,
     orthogonalize,
     schedule_factor,
 )
 
 RATES, MOMENTA, STEPS = (0.1, 1e-3, 0.7), (0.9, 0.0, 0.5), 20
+DECAYS, CLIP_NORMS = (0.1, 10.0, 0.0), (2.0, 1e-3, math.inf)
 SHAPES = {
     "kernel": (4, 3), "bias": (4,), "filters": (2, 3, 3, 3), "square": (5, 5),
     "output": (4, 3), "last bias": (4,),
@@ -49,7 +53,9 @@ def gradients(step: int) -> dict[str, Tensor]:
 
 def hyper_at(step: int) -> HyperParams:
     number = torch.tensor(float(step), dtype=torch.float64)
-    return HyperParams(torch.tensor(RATES), torch.zeros(len(RATES)), torch.tensor(MOMENTA), number)
+    return HyperParams(
+        torch.tensor(RATES), torch.zeros(len(RATES)), torch.tensor(MOMENTA), number, torch.tensor(DECAYS)
+    )
 
 
 def of_member(tensors: dict[str, Tensor], member: int) -> dict[str, Tensor]:
@@ -67,7 +73,9 @@ def theirs(name: str, member: int) -> dict[str, Tensor]:
     steppers = {
         "plain": lambda: [torch.optim.SGD(others, rate)],
         "sgd": lambda: [torch.optim.SGD(others, rate, momentum=momentum)],
+        "nesterov": lambda: [torch.optim.SGD(others, rate, momentum=momentum, nesterov=momentum > 0)],
         "adam": lambda: [KerasAdam(others, rate)],
+        "adamw": lambda: [torch.optim.AdamW(others, rate, weight_decay=DECAYS[member])],
         "muon": lambda: [
             torch.optim.Muon(
                 [params[key] for key in inner], rate, weight_decay=0.0, momentum=momentum,
@@ -87,11 +95,12 @@ def theirs(name: str, member: int) -> dict[str, Tensor]:
 
 
 OURS: dict[str, Optimizer] = {
-    "plain": PLAIN_SGD, "sgd": SGD, "adam": ADAM, "muon": MUON, "muon-in-bf16": MUON_BF16
+    "plain": PLAIN_SGD, "sgd": SGD, "nesterov": NESTEROV_SGD, "adam": ADAM, "adamw": ADAMW, "muon": MUON,
+    "muon-in-bf16": MUON_BF16,
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["plain", "sgd", "adam", "muon"])
+@pytest.mark.parametrize("name", ["plain", "sgd", "nesterov", "adam", "adamw", "muon"])
 def test_twenty_steps_with_a_learning_rate_for_each_member(name):
     """torch's Muon iterates in bf16, so kernels agree to 2% of their change; all else agrees to rounding.
 
@@ -117,7 +126,7 @@ def test_a_single_network_is_updated_like_a_member(name):
     states = [OURS[name].init(stacked), OURS[name].init(single)]
     for step in range(5):
         hyper = hyper_at(step)
-        own = HyperParams(*(values[1] for values in hyper[:3]), step=hyper.step)
+        own = HyperParams(*(values[1] for values in hyper[:3]), hyper.step, hyper.weight_decay[1])
         stacked, states[0] = OURS[name].update(stacked, gradients(step), states[0], hyper)
         single, states[1] = OURS[name].update(single, of_member(gradients(step), 1), states[1], own)
     for key in single:
@@ -150,6 +159,7 @@ def test_an_update_leaves_its_arguments_alone(name):
 
 def test_sgd_without_momentum_has_no_state():
     assert make_optimizer("sgd", 0.0) is PLAIN_SGD and make_optimizer("sgd", 0.1) is SGD
+    assert make_optimizer("sgd", 0.1, nesterov=True) is NESTEROV_SGD
     assert make_optimizer("adam", 0.0) is ADAM and make_optimizer("muon", 0.0) is MUON
     assert make_optimizer("adam", 0.0, "bf16") is ADAM and make_optimizer("muon", 0.9, "bf16") is MUON_BF16
     assert PLAIN_SGD.init(first()) == {}
@@ -159,6 +169,32 @@ def test_broadcast_aligns_values_with_members():
     values = broadcast(torch.tensor([1.0, 2.0, 3.0]), torch.zeros(3, 4, 5))
     assert torch.equal((torch.ones(3, 4, 5) * values)[:, 0, 0], torch.tensor([1.0, 2.0, 3.0]))
     assert broadcast(torch.tensor(2.0), torch.zeros(4, 5)).dim() == 0
+
+
+def test_gradients_are_clipped_as_torch_does():
+    """By the norm over all parameters, of each member alone; in a trace, too."""
+    for scale in (1.0, 1e-4):  # of which the second is short enough for the first member
+        grads = {key: value * scale for key, value in gradients(0).items()}
+        clip_norms = torch.tensor(CLIP_NORMS)
+        clipped = clip_gradients(grads, clip_norms)
+        traced = make_fx(clip_gradients)(grads, torch.ones(3))(grads, clip_norms)
+        for member, clip_norm in enumerate(CLIP_NORMS):
+            params = [torch.nn.Parameter(value) for value in of_member(grads, member).values()]
+            for param in params:
+                param.grad = param.detach().clone()
+            torch.nn.utils.clip_grad_norm_(params, clip_norm)
+            alone = clip_gradients(of_member(grads, member), torch.tensor(clip_norm))
+            for key, param in zip(grads, params, strict=True):
+                torch.testing.assert_close(clipped[key][member], param.grad, rtol=1e-6, atol=0)
+                assert torch.equal(alone[key], clipped[key][member])
+                assert torch.equal(traced[key][member], clipped[key][member])
+
+
+def test_a_gradient_that_is_not_clipped_keeps_its_bits():
+    grads = {"scalar": torch.tensor([1e-3, 7.0, 0.0]), **gradients(1)}
+    for clip_norm in (math.inf, 1e6):
+        clipped = clip_gradients(grads, torch.full((3,), clip_norm))
+        assert all(torch.equal(clipped[key], grads[key]) for key in grads)
 
 
 def with_values(values: Tensor, rows: int, columns: int) -> Tensor:
@@ -235,6 +271,80 @@ def test_golden_values_of_cosine():
     """Every training with a schedule and without a warm-up depends on these."""
     cosine = [schedule_factor("cosine", step, 6) for step in range(6)]
     assert cosine == [1.0, 0.933012701892219, 0.75, 0.5, 0.25, 0.066987298107781]
+
+
+def torch_rates(make_scheduler, steps: int) -> list[float]:
+    """The rates of one of torch's schedulers, stepped once a step; the peak is 1."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(()))], 1.0)
+    scheduler, rates = make_scheduler(optimizer), []
+    for step in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if step < steps - 1:
+            scheduler.step()
+    return rates
+
+
+@pytest.mark.parametrize("warmup", [0.05, 0.3, 0.5, 0.9])
+@pytest.mark.parametrize("steps", [3, 7, 137, 4_000])
+def test_one_cycle_is_that_of_torch(steps, warmup):
+    def one_cycle(optimizer):
+        return torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, max_lr=1.0, total_steps=steps, pct_start=warmup, cycle_momentum=False
+        )
+
+    factors = [schedule_factor("one-cycle", step, steps, warmup) for step in range(steps)]
+    assert factors == pytest.approx(torch_rates(one_cycle, steps), rel=1e-9)
+    assert max(factors) <= 1 and factors[-1] == pytest.approx(1 / 250_000)
+
+
+@pytest.mark.parametrize("warmup", [0.1, 0.25])
+def test_one_cycle_where_the_rise_is_a_single_step(warmup):
+    """torch divides by zero there: the first step is the start and the peak."""
+    factors = [schedule_factor("one-cycle", step, round(1 / warmup), warmup) for step in range(3)]
+    assert factors[0] == 1 and factors == sorted(factors, reverse=True)
+
+
+def test_the_default_rise_of_one_cycle_is_that_of_torch():
+    schedule = HyperSchedule([Recipe(schedule="one-cycle", learning_rate=1.0)], 100, stacked=False)
+    expected = torch_rates(
+        lambda optimizer: torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, 1.0, total_steps=100, cycle_momentum=False
+        ),
+        100,
+    )
+    assert [float(schedule.at(step).learning_rate) for step in range(100)] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("step_epochs", "step_factor"), [(1, 0.5), (3, 0.1), (20, 0.3)])
+def test_step_is_that_of_torch_once_an_epoch(step_epochs, step_factor):
+    recipe = Recipe(
+        learning_rate=1.0, schedule="step", step_epochs=step_epochs, step_factor=step_factor, epochs=8
+    )
+    schedule = HyperSchedule([recipe], 8 * 5, stacked=False)
+    expected = torch_rates(
+        lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, step_epochs, step_factor), 8
+    )
+    rates = [float(schedule.at(step).learning_rate) for step in range(40)]
+    assert rates == pytest.approx([rate for rate in expected for _ in range(5)], rel=1e-6)
+
+
+def test_a_warm_up_comes_before_the_drops_and_does_not_move_them():
+    factors = [schedule_factor("step", step, 12, warmup=1 / 3, drop_steps=6, drop=0.5) for step in range(12)]
+    assert factors == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0, *[0.5] * 6]
+
+
+def test_hyperparameters_of_members_may_differ_in_all_that_is_a_number():
+    recipes = [
+        Recipe(optimizer="adamw", weight_decay=0.1, clip_norm=2.0, ema_decay=0.9),
+        Recipe(optimizer="adamw"),
+    ]
+    schedule = HyperSchedule(recipes, 4, stacked=True)
+    hyper = schedule.at(1)
+    assert hyper.weight_decay.tolist() == pytest.approx([0.1, 0.01])
+    assert hyper.clip_norm.tolist() == [2.0, math.inf]
+    assert hyper.ema_weight.tolist() == [torch.tensor(1 - 0.9).item(), 1.0]
+    assert schedule.at(0).ema_weight.tolist() == [1.0, 1.0], "the average begins after the first step"
 
 
 def test_hyperparameters_follow_the_schedule_of_each_member():

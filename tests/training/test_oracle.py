@@ -26,6 +26,7 @@ from synthetic_training import (
 )
 from torch import nn
 from torch.nn import functional
+from torch.optim import swa_utils
 
 from inklab.corruptions.corruption import corruptions
 from inklab.networks.layers import Flatten
@@ -67,7 +68,15 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "mlp": ("mlp", {}),
     "mlp-l2": ("mlp", PULLED),
     "mlp-momentum-cosine": ("mlp", {"learning_rate": 0.05, "momentum": 0.9, "schedule": "cosine"}),
+    "mlp-nesterov": ("mlp", {"learning_rate": 0.02, "momentum": 0.9, "nesterov": True, **PULLED}),
     "mlp-adam": ("mlp", {"optimizer": "adam", "learning_rate": 1e-3}),
+    "mlp-adamw": ("mlp", {"optimizer": "adamw", "weight_decay": 0.5, "schedule": "one-cycle"}),
+    "mlp-clipped": ("mlp", {"clip_norm": 0.3, "schedule": "step", "step_epochs": 2, **PULLED}),
+    "mlp-averaged": ("mlp", {"ema_decay": 0.9, "momentum": 0.5}),
+    "cnn-all": (
+        "cnn",
+        {"optimizer": "adamw", "clip_norm": 0.5, "ema_decay": 0.7, "schedule": "one-cycle", "warmup": 0.4},
+    ),
     "mlp-muon": ("mlp", {"optimizer": "muon", "learning_rate": 0.02, "momentum": 0.9, **PULLED}),
     "mlp-linear": ("mlp", {"momentum": 0.9, "learning_rate": 0.05, "schedule": "linear", "warmup": 0.3}),
     "mlp-smoothed": ("mlp", {"objective": "classify-smoothed"}),
@@ -89,7 +98,11 @@ def ordinary_loop(
     net.load_state_dict(build_network(config.network, (1, 12, 12), 10, seed / "weights").state_dict())
     optimizer = optimizer_for(net, recipe)
     count = len(data.train.labels)
-    schedule = schedule_for(optimizer, recipe, recipe.epochs * -(-count // recipe.batch_size))
+    n_steps = recipe.epochs * -(-count // recipe.batch_size)
+    schedule = schedule_for(optimizer, recipe, n_steps)
+    average = swa_utils.AveragedModel(
+        net, multi_avg_fn=swa_utils.get_ema_multi_avg_fn(recipe.ema_decay or 0.0), use_buffers=True
+    )
     losses: list[list[float]] = []
     for epoch in range(recipe.epochs):
         losses.append([])
@@ -108,9 +121,13 @@ def ordinary_loop(
             penalty = sum((kernel.square().sum() for kernel in kernels), torch.zeros(()))
             optimizer.zero_grad()
             (loss + recipe.l2 * penalty).backward()
+            if recipe.clip_norm is not None:
+                nn.utils.clip_grad_norm_(net.parameters(), recipe.clip_norm)
             optimizer.step()
-            schedule.step()
-    return losses, net
+            average.update_parameters(net)
+            if (number, epoch) != (n_steps // recipe.epochs - 1, recipe.epochs - 1):
+                schedule.step()
+    return losses, average.module
 
 
 def loss_of(recipe: Recipe, output: torch.Tensor, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -154,6 +171,13 @@ def schedule_for(optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int):
         up = schedulers.LinearLR(optimizer, 1 / warmup_steps, 1.0, warmup_steps - 1)
         down = schedulers.LinearLR(optimizer, 1.0, 0.0, steps - warmup_steps)
         return schedulers.SequentialLR(optimizer, [up, down], [warmup_steps])
+    if recipe.schedule == "one-cycle":
+        return schedulers.OneCycleLR(
+            optimizer, recipe.learning_rate, total_steps=steps, pct_start=recipe.warmup, cycle_momentum=False
+        )
+    if recipe.schedule == "step":
+        step_size = recipe.step_epochs * steps // recipe.epochs
+        return schedulers.StepLR(optimizer, step_size, recipe.step_factor)
     return schedulers.ConstantLR(optimizer, 1.0)
 
 
@@ -162,7 +186,11 @@ def optimizer_for(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         return KerasAdam(net.parameters(), lr=recipe.learning_rate)
     if recipe.optimizer == "muon":
         return MuonBySvd(net.parameters(), lr=recipe.learning_rate, momentum=recipe.momentum)
-    return torch.optim.SGD(net.parameters(), lr=recipe.learning_rate, momentum=recipe.momentum)
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(net.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    return torch.optim.SGD(
+        net.parameters(), lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.nesterov
+    )
 
 
 @pytest.mark.parametrize(

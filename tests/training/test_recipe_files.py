@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from inklab.errors import ConfigError, UnknownNameError
 from inklab.networks.network import check_network
 from inklab.records.components import NetworkConfig, NormalizeConfig
-from inklab.records.recipe import CorruptionConfig, Recipe
+from inklab.records.recipe import ADDED_FIELDS, CorruptionConfig, Recipe, TrialConfig
 from inklab.training.objectives import objectives
 from inklab.training.recipe_files import RecipeFile, read_recipe_file, recipe_names
 
@@ -53,6 +53,12 @@ class TestRecipe:
             {"warmup": 1.0},
             {"warmup": -0.1},
             {"schedule": "stairs"},
+            {"clip_norm": 0},
+            {"ema_decay": 1.0},
+            {"ema_decay": -0.1},
+            {"step_factor": 0},
+            {"step_factor": 1.1},
+            {"schedule": "step", "step_epochs": 0},
             {"optimizer": "lion"},
             {"augmentation": {"shift": -1}},
             {"augmentation": {"shift": 1.5}},
@@ -68,6 +74,71 @@ class TestRecipe:
     def test_fields_out_of_range_are_refused(self, fields):
         with pytest.raises(ConfigError):
             Recipe.parse(fields)
+
+    @pytest.mark.parametrize(
+        ("fields", "reason"),
+        [
+            ({"nesterov": True}, "momentum is 0"),
+            ({"nesterov": True, "momentum": 0.9, "optimizer": "adam"}, "the optimizer is adam"),
+            ({"weight_decay": 0.1}, "the optimizer is sgd; use l2"),
+            ({"weight_decay": 0.1, "optimizer": "adam"}, "the optimizer is adam; use l2"),
+            ({"schedule": "step"}, "needs step_epochs"),
+            ({"step_epochs": 3}, "the schedule is constant"),
+            ({"step_factor": 0.5, "schedule": "cosine"}, "the schedule is cosine"),
+        ],
+        ids=str,
+    )
+    def test_fields_that_do_not_go_together_are_refused_in_one_line(self, fields, reason):
+        with pytest.raises(ConfigError, match=reason) as caught:
+            Recipe.parse(fields)
+        assert "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("optimizer", "learning_rate", "weight_decay"),
+        [("sgd", 0.1, 0), ("adam", 1e-3, 0), ("adamw", 1e-3, 0.01), ("muon", 0.05, 0)],
+    )
+    def test_defaults_depend_on_the_optimizer(self, optimizer, learning_rate, weight_decay):
+        recipe = Recipe(optimizer=optimizer)
+        assert (recipe.learning_rate, recipe.weight_decay) == (learning_rate, weight_decay)
+        assert Recipe(optimizer=optimizer, learning_rate=0.3).learning_rate == 0.3
+
+    def test_fields_that_were_added_later_do_not_move_the_identity_of_what_does_not_use_them(self):
+        """Outcomes are found by it; to lose them is to train again."""
+        config = TrialConfig(
+            network=NetworkConfig.of("mlp"), normalize=NormalizeConfig(), recipe=Recipe(momentum=0.9),
+            precision="fp32",
+        )  # fmt: skip
+        assert set(config.identity["recipe"]) == set(Recipe.model_fields) - set(ADDED_FIELDS)
+        for changes in (
+            {"nesterov": True}, {"clip_norm": 1.0}, {"ema_decay": 0.0}, {"optimizer": "adamw"},
+            {"schedule": "step", "step_epochs": 2, "step_factor": 0.5},
+        ):  # fmt: skip
+            changed = config.model_copy(update={"recipe": Recipe(momentum=0.9, **changes)})
+            assert changes.items() <= changed.identity["recipe"].items()
+
+
+class TestOptimizerOverABase:
+    """A rate that was made for one optimizer is seldom right for another."""
+
+    @pytest.mark.parametrize(
+        ("changes", "expected"),
+        [
+            ({}, ("muon", 0.05, 0.9)),
+            ({"optimizer": "muon"}, ("muon", 0.05, 0.9)),
+            ({"optimizer": "adam"}, ("adam", 1e-3, 0.0)),
+            ({"optimizer": "adamw", "learning_rate": 0.1}, ("adamw", 0.1, 0.0)),
+            ({"optimizer": "sgd", "momentum": 0.5}, ("sgd", 0.1, 0.5)),
+        ],
+        ids=str,
+    )
+    def test_settings_of_the_files_optimizer_go_with_it(self, changes, expected):
+        recipe = Recipe.parse(read_recipe_file("mlp-best").merged(changes))
+        assert (recipe.optimizer, recipe.learning_rate, recipe.momentum) == expected
+
+    def test_a_rate_of_the_files_own_stays_with_its_optimizer(self, recipe_file):
+        file = recipe_file("learning_rate = 0.7\nepochs = 3\n")
+        assert file.merged({"momentum": 0.9}) == {"learning_rate": 0.7, "epochs": 3, "momentum": 0.9}
+        assert file.merged({"optimizer": "adam"}) == {"epochs": 3, "optimizer": "adam"}
 
 
 class TestReading:
