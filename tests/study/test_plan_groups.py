@@ -19,7 +19,9 @@ def fp32(**fields):
 
 def common(config):
     """What members of one population must have in common."""
-    return config.model_dump(exclude={"recipe": set(VECTOR_SETTINGS)}), config.recipe.momentum > 0
+    recipe = config.recipe
+    parts = (recipe.momentum > 0, recipe.clip_norm is None, recipe.ema_decay is None)
+    return config.model_dump(exclude={"recipe": set(VECTOR_SETTINGS)}), parts
 
 
 def sizes(plan):
@@ -47,6 +49,21 @@ class TestGroups:
         grid = {"recipe.learning_rate": [0.1, 0.2], "recipe.l2": [0.0, 0.1]}
         plan = plan_experiments({"net": {**NET, "grid": grid, "replicates": 1}}, execution=fp32(workers=1))
         assert sizes(plan) == [4]
+
+    @pytest.mark.parametrize(
+        ("grid", "expected"),
+        [
+            ({"recipe.weight_decay": [0.0, 0.1], "recipe.clip_norm": [0.5, 1.0]}, [4]),
+            ({"recipe.ema_decay": [0.9, 0.99]}, [2]),
+            ({"recipe.clip_norm": [None, 1.0, 2.0]}, [1, 2]),  # without clipping a step is another program
+            ({"recipe.ema_decay": [0.9, None, 0.0]}, [2, 1]),
+            ({"recipe.optimizer": ["adam", "adamw"]}, [1, 1]),
+        ],
+        ids=str,
+    )
+    def test_what_is_a_number_is_mixed_and_what_changes_the_step_is_not(self, grid, expected):
+        net = {"network": "mlp", "recipe": {"optimizer": "adamw"}, "grid": grid, "replicates": 1}
+        assert sizes(plan_experiments({"net": net}, execution=fp32(workers=1))) == expected
 
     @pytest.mark.parametrize(
         ("count", "expected"), [(1, [1]), (2, [2]), (3, [3]), (4, [2, 2]), (16, [8, 8]), (17, [6, 6, 5])]
@@ -136,10 +153,13 @@ class TestMaxPopulation:
 
     @pytest.mark.parametrize(
         ("optimizer", "momentum", "expected"),
-        [("sgd", 0, 6), ("sgd", 0.9, 4), ("muon", 0.9, 4), ("adam", 0, 3)],
+        [("sgd", 0, 6), ("sgd", 0.9, 4), ("muon", 0.9, 4), ("adam", 0, 3), ("adamw", 0, 3)],
     )
     def test_every_tensor_of_the_optimizer_counts(self, optimizer, momentum, expected):
         assert max_population(250_000, Recipe(optimizer=optimizer, momentum=momentum)) == expected
+
+    def test_an_average_of_the_weights_counts_too(self):
+        assert max_population(250_000, Recipe(ema_decay=0.9)) == max_population(250_000, Recipe(momentum=0.9))
 
     @pytest.mark.parametrize(("parameters", "expected"), [(1_000, 8), (500_000, 3), (5_000_000, 2)])
     def test_populations_are_as_large_as_their_weights_allow(self, parameters, expected):

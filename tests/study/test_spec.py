@@ -9,7 +9,7 @@ from wrong_studies import FILES, OVERRIDES
 
 from inklab.errors import EXIT_USAGE, ConfigError
 from inklab.study.load import builtin_studies, parse_override, parse_study, read_study
-from inklab.study.spec import SavedStudy
+from inklab.study.spec import SavedStudy, StudySpec
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").rglob("*.toml"))
 SMALL = {"name": "small", "experiments": {"net": {"network": "mlp", "recipe": "sgd"}}}
@@ -133,6 +133,56 @@ class TestRecipes:
         monkeypatch.chdir("/")
         recipe = read_study(str(tmp_path / "s.toml")).spec.experiments["net"].recipe
         assert (recipe.learning_rate, recipe.epochs) == (0.7, 3)
+
+
+class TestOptimizers:
+    """Each has its own learning rate, unless the user gives one."""
+
+    OVER_SGD = {"network": "mlp", "recipe": {"base": "sgd", "epochs": 2}}
+
+    @staticmethod
+    def points(experiment, *, epochs=None):
+        """Optimizer, learning rate and weight decay at each point of the grid."""
+        net = parse_study({"name": "s", "experiments": {"net": experiment}}, "s").experiments["net"]
+        net = net.with_epochs(epochs) if epochs else net
+        saved = SavedStudy(profile="plain", study=StudySpec(name="s", experiments={"net": net}))
+        read = SavedStudy.model_validate_json(json.dumps(saved.to_json()), strict=True)
+        assert read == saved, "as a run saves it"
+        recipes = [[point.recipe for _, point in spec.points()] for spec in (net, read.study.training["net"])]
+        assert recipes[0] == recipes[1], "a run that is resumed trains what was begun"
+        return [(recipe.optimizer, recipe.learning_rate, recipe.weight_decay) for recipe in recipes[0]]
+
+    @pytest.mark.parametrize("epochs", [None, 7])
+    def test_in_a_grid_each_has_its_own_rate_and_decay(self, epochs):
+        grid = {"recipe.optimizer": ["sgd", "adam", "adamw", "muon"]}
+        expected = [("sgd", 0.1, 0.0), ("adam", 1e-3, 0.0), ("adamw", 1e-3, 0.01), ("muon", 0.05, 0.0)]
+        for experiment in ({"network": "mlp"}, self.OVER_SGD):
+            assert self.points({**experiment, "grid": grid}, epochs=epochs) == expected
+
+    def test_a_rate_that_the_user_names_holds_for_all(self):
+        grid = {"recipe.optimizer": ["sgd", "adam"]}
+        for rate in (0.1, 0.02):
+            own = {"network": "mlp", "recipe": {"base": "sgd", "learning_rate": rate}, "grid": grid}
+            assert self.points(own) == [("sgd", rate, 0.0), ("adam", rate, 0.0)]
+        both = {**grid, "recipe.learning_rate": [0.3]}
+        assert self.points({**self.OVER_SGD, "grid": both}) == [("sgd", 0.3, 0.0), ("adam", 0.3, 0.0)]
+
+    def test_over_a_base_another_optimizer_brings_its_own_rate(self):
+        recipe = {"base": "sgd", "optimizer": "adam"}
+        assert self.points({"network": "mlp", "recipe": recipe}) == [("adam", 1e-3, 0.0)]
+        changed = digits("mlp-64-64.recipe.optimizer=adamw").experiments["mlp-64-64"].recipe
+        assert (changed.learning_rate, changed.weight_decay) == (1e-3, 0.01)
+
+    def test_a_mistake_beside_an_optimizer_is_told_once(self):
+        with pytest.raises(ConfigError) as caught:
+            digits("cnn.recipe.optimizer=sdg")
+        assert "default" not in str(caught.value) and str(caught.value).count(";") == 0
+
+    def test_the_default_rise_of_one_cycle_is_not_kept_by_another_schedule(self):
+        grid = {"recipe.schedule": ["one-cycle", "linear"]}
+        study = parse_study({"name": "s", "experiments": {"net": {"network": "mlp", "grid": grid}}}, "s")
+        warmups = [point.recipe.warmup for _, point in study.experiments["net"].points()]
+        assert warmups == [0.3, 0.0]
 
 
 FILE = "learning_rate = 0.7\nnetwork = {name = 'mlp', hidden = [7], dropout = 0.5}\nnormalize = {std = 2}\n"
