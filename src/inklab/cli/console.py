@@ -72,14 +72,15 @@ def find_model_or_run(name: str) -> "Path | Run":
         RunError: there is no such path or run.
     """
     from inklab.records.manifest import find_model_dir
+    from inklab.records.record import PLAN_FILE
     from inklab.runs import Run
     from inklab.study.run_directory import find_run
 
     folder = find_model_dir(Path(name))
     if folder is not None:
         return folder
-    if Path(name).exists() and not (Path(name) / "plan.json").is_file():
-        raise DataError(f"'{name}' is neither a trained model (model.json) nor a run (plan.json)", key=name)
+    if Path(name).exists() and not (Path(name) / PLAN_FILE).is_file():
+        raise DataError(f"'{name}' is neither a trained model (model.json) nor a run ({PLAN_FILE})", key=name)
     return Run(find_run(name))
 
 

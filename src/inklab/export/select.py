@@ -11,6 +11,7 @@ import numpy as np
 from inklab.errors import ConfigError, DataError, InklabError
 from inklab.metrics import Task
 from inklab.records.components import Pipeline
+from inklab.records.record import PLAN_FILE
 from inklab.runs import Run
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def select_model(folder: Path, *, decoder: bool = False) -> Selection:
     """The trained model in a directory; if that belongs to a trial of a run, with that run."""
     trial = folder.resolve().parent
     run_path = trial.parent.parent
-    if trial.parent.name == "trials" and (run_path / "plan.json").is_file():
+    if trial.parent.name == "trials" and (run_path / PLAN_FILE).is_file():
         run = Run(run_path)
         if trial.name in run.plan.trials:
             name = run.plan.setting_of(trial.name).experiment.name

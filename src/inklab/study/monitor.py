@@ -9,14 +9,7 @@ from contextlib import suppress
 from itertools import zip_longest
 
 from inklab.errors import DataError, WriteError
-from inklab.records.outcomes import (
-    EvaluationOutcome,
-    History,
-    Snapshot,
-    TrialOutcome,
-    TrialState,
-    count_states,
-)
+from inklab.records.outcomes import History, Snapshot, TrialOutcome, TrialState, count_states
 from inklab.records.plan import AnyExperimentPlan, Plan, TrainingPlan
 from inklab.records.status import (
     ExperimentProgress,
@@ -26,18 +19,9 @@ from inklab.records.status import (
     Progress,
     RunningJob,
 )
-from inklab.study.jobs import (
-    EpochEnded,
-    Event,
-    EventCallback,
-    Planned,
-    Probing,
-    Started,
-    TrainingJob,
-    Warned,
-)
+from inklab.study.jobs import EpochEnded, Event, EventCallback, Planned, Probing, Started, TrainingJob, Warned
 from inklab.study.resources import estimate_cost, group_seconds
-from inklab.study.run_directory import RunDirectory, without_none
+from inklab.study.run_directory import RunDirectory
 
 WRITE_SECONDS = 1.0
 """From a write to one for a further epoch. A write takes the process that drives the run milliseconds."""
@@ -136,24 +120,12 @@ class RunMonitor:
 
     def __init__(self, run_directory: RunDirectory, max_curves: int = MAX_CURVES) -> None:
         self._run_directory, self._max_curves = run_directory, max_curves
-        self._trials: dict[str, TrialOutcome] = {}
-        self._evaluations: dict[str, EvaluationOutcome] = {}
+        self._snapshot: Snapshot | None = None
 
     def poll(self) -> Progress:
         """How far the run is now. Raises CorruptFileError: the plan or an outcome is damaged."""
-        return _progress(self._snapshot(), read_status(self._run_directory), self._max_curves)
-
-    def _snapshot(self) -> Snapshot:
-        directory, plan = self._run_directory, self._run_directory.plan()
-        outcomes = {id: self._trials.get(id) or directory.outcome(id) for id in plan.trials}
-        evaluations = {
-            id: self._evaluations.get(id) or directory.evaluation(job, plan.data.n_classes)
-            for id, job in plan.evaluations.items()
-        }
-        snapshot = Snapshot(plan, without_none(outcomes), without_none(evaluations))
-        self._trials = {id: row for id, row in snapshot.outcomes.items() if row.state.is_final}
-        self._evaluations = {id: row for id, row in snapshot.evaluations.items() if row.state.is_final}
-        return snapshot
+        self._snapshot = self._run_directory.snapshot(self._snapshot)
+        return _progress(self._snapshot, read_status(self._run_directory), self._max_curves)
 
 
 def _progress(snapshot: Snapshot, status: LiveStatus | None, max_curves: int) -> Progress:

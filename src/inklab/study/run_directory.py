@@ -4,7 +4,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
@@ -13,6 +13,7 @@ from inklab.errors import RunError, nearest_name
 from inklab.io.files import cleanup_drafts, gc_paused, make_dir, replace_dir
 from inklab.records.outcomes import (
     EvaluationOutcome,
+    Outcome,
     Snapshot,
     TrialOutcome,
     TrialState,
@@ -27,6 +28,7 @@ CHECKPOINTS, COMMIT = "checkpoints", "pending_commit.json"
 """In the directory of an attempt: its checkpoints; what the runner has begun to commit of it."""
 
 T = TypeVar("T")
+Ended = TypeVar("Ended", bound=Outcome)
 
 
 class RunDirectory:
@@ -66,9 +68,6 @@ class RunDirectory:
         """Where a trial's trained model lies."""
         return self.path / "trials" / trial / "model"
 
-    def _outcome_path(self, kind: str, id: str) -> Path:
-        return self.path / kind / id / "outcome.json"
-
     # ------------------------------------------------------------ reading
 
     def plan(self) -> Plan:
@@ -82,8 +81,9 @@ class RunDirectory:
         Raises:
             CorruptFileError: it is damaged, or another trial's.
         """
-        path = self._outcome_path("trials", id)
-        return _read_if_any(lambda: TrialOutcome.read_planned(path, id))
+        with suppress(FileNotFoundError, NotADirectoryError):
+            return TrialOutcome.read_planned(self.path / "trials" / id / "outcome.json", id)
+        return None
 
     def evaluation(
         self, planned: RobustnessEvaluation | GenerationEvaluation, n_classes: int
@@ -93,21 +93,27 @@ class RunDirectory:
         Raises:
             CorruptFileError: it is damaged, or computed something else than what was planned.
         """
-        path = self._outcome_path("evaluations", planned.id)
-        return _read_if_any(lambda: read_evaluation_outcome(path, planned, n_classes))
+        path = self.path / "evaluations" / planned.id / "outcome.json"
+        with suppress(FileNotFoundError, NotADirectoryError):
+            return read_evaluation_outcome(path, planned, n_classes)
+        return None
 
-    def snapshot(self) -> Snapshot:
-        """The plan and every outcome that is there, each file read once.
+    def snapshot(self, earlier: Snapshot | None = None) -> Snapshot:
+        """The plan and every outcome that is there; final ones of an earlier snapshot are not read again.
 
         Raises:
             CorruptFileError: one of them is damaged.
         """
+        trials = _final(earlier.outcomes) if earlier else {}
+        others = _final(earlier.evaluations) if earlier else {}
         with gc_paused():
             plan = self.plan()
-            outcomes = {id: self.outcome(id) for id in plan.trials}
+            outcomes = {id: trials.get(id) or self.outcome(id) for id in plan.trials}
             n_classes = plan.data.n_classes
-            evaluations = {id: self.evaluation(job, n_classes) for id, job in plan.evaluations.items()}
-            return Snapshot(plan, without_none(outcomes), without_none(evaluations))
+            evaluations = {
+                id: others.get(id) or self.evaluation(job, n_classes) for id, job in plan.evaluations.items()
+            }
+            return Snapshot(plan, _without_none(outcomes), _without_none(evaluations))
 
     def states(self, plan: Plan, ids: Iterable[str] | None = None) -> dict[str, TrialState]:
         """The state of each trial and evaluation that has an outcome, of the plan's or of some ids.
@@ -249,15 +255,11 @@ def new_attempt_dir(job_dir: Path) -> Path:
     return attempt_dir
 
 
-def _read_if_any(read: Callable[[], T]) -> T | None:
-    try:
-        return read()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+def _final(outcomes: Mapping[str, Ended]) -> dict[str, Ended]:
+    return {id: outcome for id, outcome in outcomes.items() if outcome.state.is_final}
 
 
-def without_none(values: Mapping[str, T | None]) -> dict[str, T]:
-    """The entries that are not None."""
+def _without_none(values: Mapping[str, T | None]) -> dict[str, T]:
     return {key: value for key, value in values.items() if value is not None}
 
 
