@@ -4,13 +4,7 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from inklab.format import (
-    format_delta,
-    format_delta_interval,
-    format_interval,
-    format_metric,
-    format_p,
-)
+from inklab.format import format_delta, format_delta_interval, format_interval, format_metric, format_p
 from inklab.metrics import Metric
 from inklab.records.record import Count, NonNegative, Number, Record, Share
 
