@@ -242,5 +242,5 @@ def describe_error(detail: ErrorDetails, key: str = "") -> ConfigIssue:
     suggestion = nearest_name(str(value), words)
     hint = f". Did you mean '{suggestion}'?" if suggestion else ""
     is_whole = kind == "value_error" and isinstance(value, dict | BaseModel)  # the reason is about all of it
-    shown = "" if is_whole or isinstance(value, bytes) else f" is {shorten(value)}"
-    return ConfigIssue(key, f"'{key}'{shown}: {reason[0].lower()}{reason[1:]}{hint}", suggestion)
+    value_text = "" if is_whole or isinstance(value, bytes) else f" is {shorten(value)}"
+    return ConfigIssue(key, f"'{key}'{value_text}: {reason[0].lower()}{reason[1:]}{hint}", suggestion)
