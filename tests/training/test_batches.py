@@ -105,10 +105,12 @@ def test_moves_are_drawn_anew_each_epoch_by_each_member_and_are_repeatable(moves
     assert not np.array_equal(first[0], second[0]) and not np.array_equal(first[0], first[1])
 
 
-def test_images_that_are_only_shifted_travel_as_bytes(data):
+def test_images_that_are_only_shifted_or_not_at_all_travel_as_bytes(data):
     """A quarter of the memory; only what is interpolated needs floats."""
     kinds = {moves: epoch(data, augmentation=MOVES[moves])[0].images.dtype for moves in MOVES}
     assert kinds == {"shifted": torch.uint8, "warped": torch.float32, "both": torch.float32}
+    for first, other in zip(epoch(data, augmentation={}), epoch(data), strict=True):
+        assert torch.equal(first.images, other.images) and first.images.dtype == torch.uint8
 
 
 @pytest.mark.parametrize("moves", MOVES)
@@ -118,11 +120,6 @@ def test_an_epoch_can_be_resumed(moves, data):
     assert len(loader) == len(list(loader.epoch(1))) == 7
     for first, other in zip(list(loader.epoch(1))[4:], loader.epoch(1, skip=4), strict=True):
         assert all(torch.equal(*parts) for parts in zip(first, other, strict=True))
-
-
-def test_an_empty_augmentation_is_none(data):
-    for first, other in zip(epoch(data, augmentation={}), epoch(data), strict=True):
-        assert torch.equal(first.images, other.images) and first.images.dtype == other.images.dtype
 
 
 @pytest.mark.parametrize("corruption", [None, RANGED])

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from synthetic_training import checkpoints_in, same_bits, train_one, trial_config, trials_of
+from synthetic_training import checkpoints_in, job_of, replicates_of, same_bits, train_one, trial_config
 
 from inklab.errors import CorruptFileError
 from inklab.io.files import sha256_of
@@ -24,7 +24,6 @@ from inklab.training.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
-from inklab.training.population import PopulationSpec
 from inklab.training.trainer import train_population
 
 HERE = NumericEnvironment.current(compiled=False)
@@ -42,10 +41,11 @@ def checkpoint(epoch=0, step=3, trials=("a", "b"), environment=HERE):
     return Checkpoint(progress, tensors)
 
 
-def manager_in(folder, *earlier):
-    """A manager and the list of its warnings."""
+def latest_in(folder, trials=("a", "b")):
+    """What a later attempt finds there, and the warnings that it gives."""
     warnings = []
-    return CheckpointManager(folder, earlier, warnings.append), warnings
+    found = CheckpointManager(folder / "new", [folder], warnings.append).latest(list(trials), HERE)
+    return found and position(found), warnings
 
 
 def position(checkpoint):
@@ -77,18 +77,13 @@ class TestFiles:
         for name, value in written.tensors.items():
             assert torch.equal(read.tensors[name].nan_to_num(7), value.nan_to_num(7))
 
-    def test_two_are_kept(self, tmp_path):
-        for epoch, step in ((0, 3), (0, 900), (1, 2), (12, 1)):
+    def test_two_are_kept_and_the_same_position_can_be_written_again(self, tmp_path):
+        for epoch, step in ((0, 3), (0, 3), (0, 900), (1, 2), (12, 1), (12, 1)):
             write_checkpoint(tmp_path, checkpoint(epoch, step))
         names = [path.name for path in list_checkpoints([tmp_path])]
         assert names == ["000001-000000002", "000012-000000001"]
         assert len(list(tmp_path.iterdir())) == KEPT_CHECKPOINTS
-
-    def test_the_same_position_can_be_written_again(self, tmp_path):
-        for _ in range(3):
-            write_checkpoint(tmp_path, checkpoint())
-        assert len(list(tmp_path.iterdir())) == 1
-        assert position(read_checkpoint(list_checkpoints([tmp_path])[0])) == (0, 3)
+        assert position(read_checkpoint(list_checkpoints([tmp_path])[-1])) == (12, 1)
 
     @pytest.mark.parametrize("state", ["[]", "{}", '{"format": 2}', '{"format": 2, "members": 7}'])
     def test_a_state_of_another_form_is_refused(self, state, tmp_path):
@@ -101,17 +96,12 @@ class TestFiles:
 
 
 class TestLatest:
-    def test_the_furthest_is_used(self, tmp_path):
+    def test_the_furthest_complete_one_is_used(self, tmp_path):
         for epoch, step in ((0, 900), (12, 1), (1, 2)):
             write_checkpoint(tmp_path, checkpoint(epoch, step))
-        manager, warnings = manager_in(tmp_path / "new", tmp_path)
-        assert position(manager.latest(["a", "b"], HERE)) == (12, 1) and not warnings
-
-    def test_an_incomplete_one_is_ignored(self, tmp_path):
-        write_checkpoint(tmp_path, checkpoint(0, 3))
-        (write_checkpoint(tmp_path, checkpoint(0, 9)) / COMMIT_FILE).unlink()
-        manager, warnings = manager_in(tmp_path / "new", tmp_path)
-        assert position(manager.latest(["a"], HERE)) == (0, 3) and not warnings
+        assert latest_in(tmp_path) == ((12, 1), [])
+        (write_checkpoint(tmp_path, checkpoint(13, 1)) / COMMIT_FILE).unlink()
+        assert latest_in(tmp_path) == ((12, 1), [])
 
     @pytest.mark.parametrize("file", [TENSORS_FILE, STATE_FILE, COMMIT_FILE])
     @pytest.mark.parametrize("damage", DAMAGE)
@@ -119,46 +109,41 @@ class TestLatest:
         write_checkpoint(tmp_path, checkpoint(1, 3))
         newest = write_checkpoint(tmp_path, checkpoint(1, 9))
         (newest / file).write_bytes(DAMAGE[damage]((newest / file).read_bytes()))
-        manager, warnings = manager_in(tmp_path / "new", tmp_path)
         with pytest.raises(CorruptFileError):
             read_checkpoint(newest)
-        assert position(manager.latest(["a", "b"], HERE)) == (1, 3)
+        found, warnings = latest_in(tmp_path)
+        assert found == (1, 3)
         assert len(warnings) == 1 and "epoch 2" in warnings[0] and "\n" not in warnings[0]
 
     @pytest.mark.parametrize("file", [TENSORS_FILE, STATE_FILE])
     def test_one_without_a_file_is_damaged(self, file, tmp_path):
         (write_checkpoint(tmp_path, checkpoint()) / file).unlink()
-        manager, warnings = manager_in(tmp_path / "new", tmp_path)
-        assert manager.latest(["a"], HERE) is None and len(warnings) == 1
+        found, warnings = latest_in(tmp_path)
+        assert found is None and len(warnings) == 1
 
     def test_with_both_damaged_there_is_none_and_one_warning(self, tmp_path):
         for step in (3, 9):
             path = write_checkpoint(tmp_path, checkpoint(0, step)) / TENSORS_FILE
             path.write_bytes(flip_bit(path.read_bytes(), 40))
-        manager, warnings = manager_in(tmp_path / "new", tmp_path)
-        assert manager.latest(["a", "b"], HERE) is None
-        assert len(warnings) == 1 and warnings[0].count(TENSORS_FILE) == 2
+        found, warnings = latest_in(tmp_path)
+        assert found is None and len(warnings) == 1 and warnings[0].count(TENSORS_FILE) == 2
 
     @pytest.mark.parametrize(
         "change", [{"torch": "1.0"}, {"cpu": "other"}, {"threads": 77}, {"compiled": True}], ids=str
     )
     def test_one_of_another_environment_is_not_used(self, change, tmp_path):
-        other = HERE.model_copy(update=change)
-        write_checkpoint(tmp_path, checkpoint(environment=other))
-        manager, warnings = manager_in(tmp_path / "new", tmp_path)
-        assert manager.latest(["a"], HERE) is None
+        write_checkpoint(tmp_path, checkpoint(environment=HERE.model_copy(update=change)))
+        found, (warning,) = latest_in(tmp_path)
         ((key, value),) = change.items()
-        assert len(warnings) == 1 and f"{key} {value}, now {getattr(HERE, key)}" in warnings[0]
+        assert found is None and f"{key} {value}, now {getattr(HERE, key)}" in warning
 
     def test_one_of_other_trials_is_not_used(self, tmp_path):
         write_checkpoint(tmp_path, checkpoint(trials=("a", "b")))
-        manager, warnings = manager_in(tmp_path / "new", tmp_path)
-        assert manager.latest(["a", "c"], HERE) is None and not warnings
-        assert manager.latest(["b"], HERE).progress.trials == ("a", "b")
+        assert latest_in(tmp_path, ["a", "c"]) == (None, []) and latest_in(tmp_path, ["b"]) == ((0, 3), [])
 
     def test_earlier_attempts_are_deleted_once_there_are_two_of_this_one(self, tmp_path):
         write_checkpoint(tmp_path / "old", checkpoint(0, 1))
-        manager, _ = manager_in(tmp_path / "new", tmp_path / "old")
+        manager = CheckpointManager(tmp_path / "new", [tmp_path / "old"])
         manager.write(checkpoint(0, 2))
         assert len(list_checkpoints([tmp_path / "old"])) == 1  # damage to the only one
         manager.write(checkpoint(0, 3))
@@ -167,12 +152,6 @@ class TestLatest:
 
 
 class TestManager:
-    def test_after_every_step_with_an_interval_of_zero(self, tmp_path):
-        checkpoints = checkpoints_in(tmp_path, interval=0.0)
-        for step in (1, 2):
-            checkpoints.maybe_save(lambda step=step: checkpoint(0, step))
-        assert len(list_checkpoints([tmp_path])) == 2
-
     @pytest.mark.parametrize("interval", [None, 60.0])
     def test_nothing_is_computed_or_written_before_it_is_time(self, interval, tmp_path):
         checkpoints_in(tmp_path, interval=interval).maybe_save(lambda: pytest.fail("computed a checkpoint"))
@@ -203,16 +182,15 @@ class TestManager:
 
 def test_tensors_of_another_network_are_refused(tmp_path, data):
     """A complete checkpoint, but not of this network."""
-    job = PopulationSpec(trials_of((0, trial_config())), stacked=True, reseed_each_step=False, seed=0)
     write_checkpoint(tmp_path, checkpoint(trials=("trial-0",)))
-    with pytest.raises(CorruptFileError, match="params/"):
+    job = job_of(replicates_of(trial_config(), 0))
+    with pytest.raises(CorruptFileError):
         train_population(job, data, checkpoints=checkpoints_in(tmp_path / "new", tmp_path))
 
 
-def test_checkpoints_do_not_change_a_training(data, tmp_path):
-    """One after every step."""
+def test_checkpoints_after_every_step_do_not_change_a_training(data, tmp_path):
     config = trial_config(epochs=2)
-    job = PopulationSpec(trials_of((0, config)), stacked=True, reseed_each_step=False, seed=0)
-    (result,) = train_population(job, data, checkpoints=checkpoints_in(tmp_path, interval=0.0))
+    checkpoints = checkpoints_in(tmp_path, interval=0.0)
+    (result,) = train_population(job_of(replicates_of(config, 0)), data, checkpoints=checkpoints)
     assert same_bits(result, train_one(config, data))
-    assert position(read_checkpoint(list_checkpoints([tmp_path])[-1])) == (1, 7)
+    assert [position(read_checkpoint(path)) for path in list_checkpoints([tmp_path])] == [(1, 6), (1, 7)]

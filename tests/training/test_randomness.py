@@ -6,18 +6,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from synthetic_training import SMALL_AUTOENCODER, SMALL_CNN, same_bits, train_one, trial_config
+from synthetic_training import (
+    DROPOUT_MLP,
+    RANGED,
+    SMALL_AUTOENCODER,
+    SMALL_CNN,
+    same_bits,
+    train_one,
+    trial_config,
+)
 
 import inklab
 from inklab.model import TrainedModel
 from inklab.networks.network import build_network
-from inklab.records.components import NetworkConfig, Preprocessing
+from inklab.records.components import Preprocessing
 from inklab.seeding import Seed
 from inklab.training.preflight import preflight
 
 HOME = Path(inklab.__file__).parent
 SOURCES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(HOME.rglob("*.py"))}
-NOISE = {"name": "salt_and_pepper", "strength": [0.0, 0.9]}
 OWN_DROPOUT = """
 from torch import nn
 
@@ -45,9 +52,9 @@ def own_net(tmp_path) -> str:
 
 def test_training_neither_moves_nor_reads_the_global_generators(data, own_net):
     cases = [
-        (trial_config(NetworkConfig.of("mlp", hidden=[8], dropout=0.3), corruption=NOISE), {}),
-        (trial_config(SMALL_AUTOENCODER, objective="reconstruct", corruption=NOISE), {}),
-        (trial_config(SMALL_CNN, corruption=NOISE), {"stacked": False}),
+        (trial_config(DROPOUT_MLP, corruption=RANGED), {}),
+        (trial_config(SMALL_AUTOENCODER, objective="reconstruct", corruption=RANGED), {}),
+        (trial_config(SMALL_CNN, corruption=RANGED), {"stacked": False}),
         (trial_config(own_net), {"stacked": False, "reseed_each_step": True}),
     ]
     for config, options in cases:
@@ -72,25 +79,13 @@ def test_building_checking_and_loading_leave_the_global_generators_alone(data, o
     assert global_state() == before
 
 
-def test_a_module_with_randomness_of_its_own_is_trained_reproducibly(data, own_net):
-    config = trial_config(own_net, epochs=2)
-    first, other = (
-        train_one(config, data, replicate=k, stacked=False, reseed_each_step=True) for k in (0, 1)
-    )
-    assert not same_bits(first.net, other.net)
-    assert same_bits(first, train_one(config, data, replicate=0, stacked=False, reseed_each_step=True))
-    other_seed = train_one(config, data, replicate=0, stacked=False, reseed_each_step=True, seed=9)
-    assert not same_bits(first.net, other_seed.net)
-
-
 def calls_of(name: str) -> set[str]:
     """Files of the package in which something of that name is called or looked up, docstrings left out."""
     return {
         str(path.relative_to(HOME))
         for path, tree in SOURCES.items()
         for node in ast.walk(tree)
-        if (isinstance(node, ast.Attribute) and node.attr == name)
-        or (isinstance(node, ast.Name) and node.id == name)
+        if name in (getattr(node, "attr", ""), getattr(node, "id", ""))
     }
 
 
@@ -102,7 +97,7 @@ def test_only_the_seeding_sets_a_generator():
 
 
 def test_nothing_is_pickled_or_unpickled():
-    """No pickle, no torch.load or torch.save, no allow_pickle."""
+    """No pickle, no torch.load or torch.save; every reader of NumPy's files says that it takes none."""
     banned = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
     for path, tree in SOURCES.items():
         for node in ast.walk(tree):
@@ -111,18 +106,8 @@ def test_nothing_is_pickled_or_unpickled():
             if isinstance(node, ast.ImportFrom):
                 assert (node.module or "").partition(".")[0] not in banned, path
             if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
-                assert isinstance(node.value, ast.Constant) and node.value.value is False, path
-            if (
-                isinstance(node, ast.Attribute)
-                and isinstance(node.value, ast.Name)
-                and node.value.id == "torch"
-            ):
-                assert node.attr not in ("load", "save"), path
-
-
-def test_numpy_files_are_read_without_pickle():
-    """NumPy's default is to refuse pickles; saying so keeps it that way wherever a file is read."""
-    for path, tree in SOURCES.items():
-        for node in ast.walk(tree):
+                assert ast.unparse(node.value) == "False", path
+            if isinstance(node, ast.Attribute):
+                assert ast.unparse(node) not in ("torch.load", "torch.save"), path
             if isinstance(node, ast.Call) and ast.unparse(node.func) in ("np.load", "numpy.load"):
                 assert any(keyword.arg == "allow_pickle" for keyword in node.keywords), path

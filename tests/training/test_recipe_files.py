@@ -43,34 +43,18 @@ class TestRecipe:
     @pytest.mark.parametrize(
         "fields",
         [
-            {"learning_rate": 0},
-            {"learning_rate": float("nan")},
-            {"momentum": 1.0},
-            {"l2": -1e-9},
-            {"epochs": 0},
-            {"batch_size": 0},
-            {"epoch": 3},
-            {"warmup": 1.0},
-            {"warmup": -0.1},
-            {"schedule": "stairs"},
-            {"clip_norm": 0},
-            {"ema_decay": 1.0},
-            {"ema_decay": -0.1},
-            {"step_factor": 0},
-            {"step_factor": 1.1},
-            {"schedule": "step", "step_epochs": 0},
-            {"optimizer": "lion"},
-            {"augmentation": {"shift": -1}},
-            {"augmentation": {"shift": 1.5}},
+            {"learning_rate": 0}, {"learning_rate": float("nan")}, {"momentum": 1.0}, {"l2": -1e-9},
+            {"epochs": 0}, {"batch_size": 0}, {"epoch": 3}, {"warmup": 1.0}, {"warmup": -0.1},
+            {"schedule": "stairs"}, {"clip_norm": 0}, {"ema_decay": 1.0}, {"ema_decay": -0.1},
+            {"step_factor": 0}, {"step_factor": 1.1}, {"schedule": "step", "step_epochs": 0},
+            {"optimizer": "lion"}, {"augmentation": {"shift": -1}}, {"augmentation": {"shift": 1.5}},
             {"augmentation": {"rotation": 181}},
-            {"augmentation": {"scale": 1.0}},
-            {"augmentation": {"elastic": float("inf")}},
-            {"augmentation": {"flip": True}},
-            {"eval_strength": 0.4},
+            {"augmentation": {"scale": 1.0}}, {"augmentation": {"elastic": float("inf")}},
+            {"augmentation": {"flip": True}}, {"eval_strength": 0.4},
             {"eval_strength": -0.1, "corruption": CORRUPTION},
         ],
         ids=str,
-    )
+    )  # fmt: skip
     def test_fields_out_of_range_are_refused(self, fields):
         with pytest.raises(ConfigError):
             Recipe.parse(fields)
@@ -153,8 +137,6 @@ class TestReading:
         file = recipe_file(f'version = 3\n{network}\nnormalize = "dataset"\nepochs = 4\n')
         assert file.network == NetworkConfig.of("mlp", hidden=[7]) and file.normalize == "dataset"
         assert file.fields == {"epochs": 4} and file.version == 3
-
-    def test_a_network_may_be_a_name_and_a_normalization_numbers(self, recipe_file):
         file = recipe_file('network = "cnn"\nnormalize = { mean = 0.1, std = 0.3 }\n')
         assert file.network == NetworkConfig(name="cnn")
         assert file.normalize == NormalizeConfig(mean=0.1, std=0.3)
@@ -170,28 +152,22 @@ class TestReading:
     @pytest.mark.parametrize(
         "text",
         [
-            "epochs = \n",
-            "epochs = 0\n",
-            "version = -1\n",
-            'normalize = "twice"\n',
-            "network = { hidden = [3] }\n",
-            "network = 3\n",
-            "eval_strength = 0.4\n",
+            "epochs = ", "epochs = 0", "version = -1", 'normalize = "twice"', "network = { hidden = [3] }",
+            "network = 3", "eval_strength = 0.4",
         ],
-    )
+    )  # fmt: skip
     def test_a_wrong_value_is_refused(self, text, recipe_file):
         with pytest.raises(ConfigError):
-            recipe_file(text)
+            recipe_file(f"{text}\n")
 
-    def test_a_missing_file_is_refused(self, tmp_path):
-        with pytest.raises(ConfigError) as caught:
-            read_recipe_file("gone.toml", tmp_path)
-        assert caught.value.key == "gone.toml"
-
-    def test_an_unknown_recipe_is_refused(self):
-        with pytest.raises(UnknownNameError) as caught:
-            read_recipe_file("sdg")
-        assert caught.value.suggestion == "sgd"
+    @pytest.mark.parametrize(
+        ("name", "error", "fact"),
+        [("gone.toml", ConfigError, ("gone.toml", "")), ("sdg", UnknownNameError, ("sdg", "sgd"))],
+    )
+    def test_a_missing_recipe_is_refused(self, name, error, fact, tmp_path):
+        with pytest.raises(error) as caught:
+            read_recipe_file(name, tmp_path)
+        assert (caught.value.key, caught.value.suggestion) == fact
 
 
 class TestBuiltIn:
