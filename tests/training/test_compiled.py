@@ -17,9 +17,11 @@ from synthetic_training import (
     SMALL_CNN,
     SMALL_MLP,
     assert_near,
+    job_of,
+    replicates_of,
     same_bits,
     stopped_and_resumed,
-    training_data,
+    train,
     trial_config,
     trials_of,
     with_recipe,
@@ -30,16 +32,14 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from inklab import hardware
 from inklab.io.files import cache_dir
 from inklab.networks.layers import Normalize, NormalizedModel
-from inklab.records.recipe import TrialConfig
 from inklab.seeding import Seed
 from inklab.study.resources import COMPILERS
 from inklab.training import compiled
 from inklab.training.compiled import TESTED_TORCH, CompiledStep, CompileError, compiled_name
 from inklab.training.objectives import Batch, objectives
 from inklab.training.optimizers import HyperParams, make_optimizer
-from inklab.training.population import PopulationSpec, single_member
+from inklab.training.population import single_member
 from inklab.training.step import TrainStep
-from inklab.training.trainer import TrainingResult, train_population
 
 needs_compiler = pytest.mark.skipif(
     not any(map(shutil.which, COMPILERS)), reason=f"no C++ compiler: none of {', '.join(COMPILERS)} is here"
@@ -48,40 +48,35 @@ needs_compiler = pytest.mark.skipif(
 DENSE = trial_config(
     DROPOUT_MLP, "bf16", epochs=2, learning_rate=0.05, momentum=0.9, l2=1e-3, l2_params=("hidden.*.weight",)
 )
+CLIPPED = trial_config(
+    DROPOUT_MLP, epochs=2, optimizer="adamw", weight_decay=0.1, learning_rate=0.01, clip_norm=0.5,
+    ema_decay=0.7, schedule="one-cycle",
+)  # fmt: skip
 CNN = trial_config(SMALL_CNN, epochs=2, optimizer="adam", learning_rate=1e-3)
 
 
-@pytest.fixture(scope="module")
-def data(digits):
-    """Three batches of 32, which steps are compiled for, and a smaller one of 8."""
-    return training_data(*(part[:124] for part in digits), train=104, validation=20)
-
-
-def train_dense(
-    data, *settings: tuple[int, TrialConfig], population_size: int = 3, compiled: bool = True
-) -> list[TrainingResult]:
-    """A population of `(replicate, configuration)`."""
-    job = PopulationSpec(trials_of(*settings), True, False, 0, population_size, compiled)
-    return train_population(job, data)
-
-
-def train_cnns(
-    data, *replicates: int, compiled: bool = True, config: TrialConfig = CNN
-) -> list[TrainingResult]:
-    trials = trials_of(*((replicate, config) for replicate in replicates))
-    return train_population(PopulationSpec(trials, False, False, 0, compiled=compiled), data)
+THREE, TWO = replicates_of(DENSE, 0, 1, 2), replicates_of(CNN, 0, 1)
+CLIPPED_THREE = replicates_of(CLIPPED, 0, 1, 2)
+COMPILED = {"population_size": 3, "compiled": True}
+SINGLY = {"stacked": False, "compiled": True}
 
 
 @pytest.fixture(scope="module")
-def three(data) -> list[TrainingResult]:
-    """Replicates 0, 1, 2 in a compiled population of three."""
-    return train_dense(data, *((replicate, DENSE) for replicate in range(3)))
+def three(small_data):
+    """A compiled population of three. Steps are compiled for batches of 32, not for the last one of 8."""
+    return train(THREE, small_data, **COMPILED)
 
 
 @pytest.fixture(scope="module")
-def cnns(data) -> list[TrainingResult]:
-    """Replicates 0 and 1 of a compiled cnn, one after the other."""
-    return train_cnns(data, 0, 1)
+def clipped(small_data):
+    """A compiled population of three that has all that a step may have."""
+    return train(CLIPPED_THREE, small_data, **COMPILED)
+
+
+@pytest.fixture(scope="module")
+def cnns(small_data):
+    """Two compiled cnns, one after the other."""
+    return train(TWO, small_data, **SINGLY)
 
 
 def programs() -> dict[Path, int]:
@@ -108,57 +103,82 @@ def test_torch_is_the_version_that_compiling_was_tested_with():
 class TestPopulation:
     POPULATIONS = ((2, 0, 1), (1, 0), (3, 4, 2), (1,), (4, 4, 0))
 
-    def test_results_say_whether_they_were_compiled(self, three, data):
-        assert all(result.compiled and result.compile_error is None for result in three)
-        assert not any(result.compiled for result in train_dense(data, (0, DENSE), compiled=False))
-
     @pytest.mark.parametrize("replicates", POPULATIONS, ids=str)
-    def test_members_are_independent(self, replicates, three, data):
+    def test_members_are_independent(self, replicates, three, small_data):
         """Other order, other members, fewer trials than room; the smaller batch runs uncompiled."""
         before = programs()
-        for result in train_dense(data, *((replicate, DENSE) for replicate in replicates)):
-            assert result.compiled
+        for result in train(replicates_of(DENSE, *replicates), small_data, **COMPILED):
+            assert result.compiled and result.compile_error is None
             if result.trial.replicate < 3:
                 assert same_bits(result, three[result.trial.replicate])
         assert programs() == before, "one program for all populations"
-
-    def test_replicates_differ(self, three):
-        """Otherwise the test above would prove nothing."""
         assert not same_bits(three[0].net, three[1].net) and not same_bits(three[1].net, three[2].net)
 
-    def test_other_members_may_have_another_learning_rate_l2_and_momentum(self, three, data):
-        others = (
+    def test_other_members_may_have_another_learning_rate_l2_and_momentum(self, three, small_data):
+        slow, fast = (
             with_recipe(DENSE, learning_rate=0.01, l2=0.0, momentum=0.0),
             with_recipe(DENSE, learning_rate=0.2, l2=0.1),
         )
         before = programs()
-        results = train_dense(data, (5, others[0]), (1, DENSE), (1, others[1]))
+        results = train(trials_of((5, slow), (1, DENSE), (1, fast)), small_data, **COMPILED)
         assert same_bits(results[1], three[1]) and not same_bits(results[2].net, three[1].net)
         assert programs() == before, "learning rates, L2 and momenta are not compiled in"
 
-    def test_a_member_that_diverges_does_not_affect_others(self, three, data):
-        results = train_dense(data, (0, DENSE), (1, with_recipe(DENSE, learning_rate=1e30)), (2, DENSE))
+    def test_a_member_that_diverges_does_not_affect_others(self, three, small_data):
+        huge = with_recipe(DENSE, learning_rate=1e30)
+        results = train(trials_of((0, DENSE), (1, huge), (2, DENSE)), small_data, **COMPILED)
         assert results[1].divergence and not results[0].divergence
         assert same_bits(results[0], three[0]) and same_bits(results[2], three[2])
 
-    def test_results_are_near_the_uncompiled_ones(self, three, data):
+    def test_results_are_near_the_uncompiled_ones(self, three, small_data):
         """In bf16 a compiled step rounds less often."""
-        uncompiled = train_dense(data, *((replicate, DENSE) for replicate in range(3)), compiled=False)
-        for result, expected in zip(three, uncompiled, strict=True):
-            assert result.history.train_loss == pytest.approx(expected.history.train_loss, rel=2e-3)
-            assert result.history.validation_loss == pytest.approx(expected.history.validation_loss, rel=2e-3)
+        for result, expected in zip(three, train(THREE, small_data, population_size=3), strict=True):
+            assert result.compiled and not expected.compiled
+            for column in ("train_loss", "validation_loss"):
+                actual, plain = (getattr(end.history, column) for end in (result, expected))
+                assert actual == pytest.approx(plain, rel=2e-3)
 
-    def test_a_program_of_another_size_gives_the_same_bits(self, three, data):
+    def test_a_program_of_another_size_gives_the_same_bits(self, three, small_data):
         """Otherwise a study that is extended, and gets larger populations, would change its numbers."""
-        for result in train_dense(data, (1, DENSE), (0, DENSE), population_size=2):
+        for result in train(replicates_of(DENSE, 1, 0), small_data, population_size=2, compiled=True):
             assert result.compiled and same_bits(result, three[result.trial.replicate])
 
     @pytest.mark.parametrize("stops", [[2], [4], [5, 1, 1]], ids=str)
-    def test_stopped_and_resumed_it_ends_in_the_same_bits(self, stops, three, data, tmp_path):
+    def test_stopped_and_resumed_it_ends_in_the_same_bits(self, stops, three, small_data, tmp_path):
         """After a full batch, after the smaller one, at the ends of epochs."""
-        trials = trials_of(*((replicate, DENSE) for replicate in range(3)))
-        job = PopulationSpec(trials, True, False, 0, 3, compiled=True)
-        for result, expected in zip(stopped_and_resumed(job, data, tmp_path, stops), three, strict=True):
+        results = stopped_and_resumed(job_of(THREE, **COMPILED), small_data, tmp_path, stops)
+        for result, expected in zip(results, three, strict=True):
+            assert same_bits(result, expected) and result.compiled
+
+
+@pytest.mark.integration
+@needs_compiler
+class TestClippingAndAverage:
+    """Also what is summed over all parameters, and what is kept beside them."""
+
+    def test_results_are_near_the_uncompiled_ones(self, clipped, small_data):
+        for result, expected in zip(
+            clipped, train(CLIPPED_THREE, small_data, population_size=3), strict=True
+        ):
+            assert result.compiled and not expected.compiled
+            assert_near(result, expected, rtol=1e-3)
+
+    def test_members_are_independent_and_their_numbers_not_compiled_in(self, clipped, small_data):
+        other = with_recipe(CLIPPED, clip_norm=0.1, ema_decay=0.2, weight_decay=1.0, learning_rate=0.1)
+        before = programs()
+        first, *rest = train(trials_of((4, other), (2, CLIPPED), (0, CLIPPED)), small_data, **COMPILED)
+        assert same_bits(rest[0], clipped[2]) and same_bits(rest[1], clipped[0])
+        assert same_bits(train(trials_of((4, other)), small_data, **COMPILED)[0], first)
+        assert programs() == before
+
+    def test_a_program_of_another_size_gives_the_same_bits(self, clipped, small_data):
+        for result in train(replicates_of(CLIPPED, 1, 0), small_data, population_size=2, compiled=True):
+            assert result.compiled and same_bits(result, clipped[result.trial.replicate])
+
+    @pytest.mark.parametrize("stops", [[1], [4, 1], [7]], ids=str)
+    def test_stopped_and_resumed_it_ends_in_the_same_bits(self, stops, clipped, small_data, tmp_path):
+        results = stopped_and_resumed(job_of(CLIPPED_THREE, **COMPILED), small_data, tmp_path, stops)
+        for result, expected in zip(results, clipped, strict=True):
             assert same_bits(result, expected) and result.compiled
 
 
@@ -166,26 +186,23 @@ class TestPopulation:
 @needs_compiler
 class TestSingleNetwork:
     @pytest.mark.parametrize("stops", [[3], [4, 1]], ids=str)
-    def test_stopped_and_resumed_it_ends_in_the_same_bits(self, stops, cnns, data, tmp_path):
-        job = PopulationSpec(trials_of((0, CNN)), False, False, 0, compiled=True)
-        (result,) = stopped_and_resumed(job, data, tmp_path, stops)
+    def test_stopped_and_resumed_it_ends_in_the_same_bits(self, stops, cnns, small_data, tmp_path):
+        (result,) = stopped_and_resumed(job_of(TWO[:1], **SINGLY), small_data, tmp_path, stops)
         assert same_bits(result, cnns[0]) and result.compiled
 
-    def test_results_are_near_the_uncompiled_ones(self, cnns, data):
-        for result, expected in zip(cnns, train_cnns(data, 0, 1, compiled=False), strict=True):
+    def test_results_are_near_the_uncompiled_ones(self, cnns, small_data):
+        for result, expected in zip(cnns, train(TWO, small_data, stacked=False), strict=True):
             assert result.compiled and not expected.compiled
             assert_near(result, expected, rtol=1e-3)
 
-    def test_the_same_training_twice_gives_the_same_bits(self, cnns, data):
+    def test_the_same_training_twice_gives_the_same_bits(self, cnns, small_data):
         """Also after another one: a program keeps nothing of the network that it trained before."""
-        again = train_cnns(data, 1, 2, 0)
+        again = train(replicates_of(CNN, 1, 2, 0), small_data, **SINGLY)
         assert all(result.compiled for result in again)
         assert same_bits(again[0], cnns[1]) and same_bits(again[2], cnns[0])
         assert not same_bits(again[0].net, again[2].net)
-
-    def test_a_networks_memory_is_its_own(self, cnns):
-        first, second = ({value.data_ptr() for _, value in result.net.named_parameters()} for result in cnns)
-        assert not first & second
+        first, second = ({value.data_ptr() for value in result.net.parameters()} for result in again[:2])
+        assert not first & second, "a network's memory is its own"
 
 
 class RowMaximum(nn.Module):
@@ -263,11 +280,10 @@ import sys
 sys.path[:0] = [{tests!r}, {tests!r} + "/../support"]
 import torch
 torch.set_num_threads(1)
-import test_compiled
-from synthetic_training import glyphs, training_data
+import test_compiled as t
+from synthetic_training import glyphs, train, training_data
 data = training_data(*(part[:124] for part in glyphs(300, seed=1)), train=104, validation=20)
-results = test_compiled.train_dense(data, *((replicate, test_compiled.DENSE) for replicate in range(3)))
-results += test_compiled.train_cnns(data, 0, 1)
+results = train(t.THREE, data, **t.COMPILED) + train(t.TWO, data, **t.SINGLY)
 print(all(result.compiled for result in results), [result.history.train_loss for result in results])
 """
 
@@ -297,18 +313,14 @@ class TestWithoutACompiler:
     }
 
     @pytest.mark.parametrize("stacked", [True, False])
-    def test_training_continues_with_the_same_bits_and_says_why(self, stacked, data, tmp_path, monkeypatch):
+    def test_training_continues_with_the_same_bits_and_says_why(
+        self, stacked, small_data, tmp_path, monkeypatch
+    ):
         """Tracing has run the step once; that must have no effect."""
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
         (tmp_path / "inklab").write_text("a file where the cache should be", encoding="utf-8")
-        config = self.CONFIGS[stacked]
-        results, plain = (
-            train_population(
-                PopulationSpec(trials_of((0, config), (1, config)), stacked, False, 0, compiled=compiled),
-                data,
-            )
-            for compiled in (True, False)
-        )
+        trials = replicates_of(self.CONFIGS[stacked], 0, 1)
+        results, plain = (train(trials, small_data, stacked=stacked, compiled=word) for word in (True, False))
         for result, expected in zip(results, plain, strict=True):
             assert not result.compiled and result.divergence is None and same_bits(result, expected)
             assert "NotADirectoryError" in result.compile_error and expected.compile_error is None
@@ -318,9 +330,7 @@ def name_of(function, *arguments: Tensor) -> str:
     return compiled_name(make_fx(function)(*arguments), arguments)
 
 
-ROW = torch.zeros(3)
-MAPS = torch.zeros(2, 3, 8, 8)
-KERNEL = torch.zeros(4, 3, 3, 3)
+ROW, MAPS, KERNEL = torch.zeros(3), torch.zeros(2, 3, 8, 8), torch.zeros(4, 3, 3, 3)
 
 
 def scale_by(*factors: float):
@@ -332,38 +342,31 @@ def double(row: Tensor) -> Tensor:
     return row * 2
 
 
-class TestCompiledName:
-    def test_equal_programs_have_one_name(self):
-        assert name_of(lambda row: row * 2 + 1, ROW) == name_of(lambda row: row * 2 + 1, ROW + 5)
-        assert name_of(scale_by(1.0, 2.0, 3.0), ROW) == name_of(scale_by(1.0, 2.0, 3.0), ROW)
+OTHERS = {
+    "operation": (double, ROW, lambda row: row + 2, ROW),
+    "number": (double, ROW, lambda row: row * 3, ROW),
+    "last digit": (lambda row: row * 0.1, ROW, lambda row: row * 0.10000001, ROW),
+    "tensor": (scale_by(1.0, 2.0, 3.0), ROW, scale_by(1.0, 2.0, 3.0000002), ROW),
+    "length": (double, ROW, double, torch.zeros(4)),
+    "dimensions": (double, ROW, double, torch.zeros(1, 3)),
+    "float64": (double, ROW, double, ROW.double()),
+    "bfloat16": (double, ROW, double, ROW.bfloat16()),
+    "strides": (double, ROW, double, torch.zeros(6)[::2]),
+    "layout": (torch.relu, MAPS, torch.relu, MAPS.contiguous(memory_format=torch.channels_last)),
+}
 
-    def test_it_can_name_a_file(self):
-        name = name_of(double, ROW)
+
+class TestCompiledName:
+    def test_equal_programs_have_one_name_which_can_name_a_file(self):
+        name = name_of(lambda row: row * 2 + 1, ROW)
+        assert name == name_of(lambda row: row * 2 + 1, ROW + 5)
+        assert name_of(scale_by(1.0, 2.0, 3.0), ROW) == name_of(scale_by(1.0, 2.0, 3.0), ROW)
         assert len(name) == 32 and set(name) <= set("0123456789abcdef")
 
-    @pytest.mark.parametrize(
-        ("first", "other"),
-        [
-            (double, lambda row: row + 2),
-            (double, lambda row: row * 3),
-            (lambda row: row * 0.1, lambda row: row * 0.10000001),
-            (scale_by(1.0, 2.0, 3.0), scale_by(1.0, 2.0, 3.0000002)),
-        ],
-        ids=["operation", "number", "last digit", "tensor"],
-    )
-    def test_it_depends_on_the_computation(self, first, other):
-        assert name_of(first, ROW) != name_of(other, ROW)
-
-    @pytest.mark.parametrize(
-        "other", [torch.zeros(4), torch.zeros(1, 3), ROW.double(), ROW.bfloat16(), torch.zeros(6)[::2]],
-        ids=["length", "dimensions", "float64", "bfloat16", "strides"],
-    )  # fmt: skip
-    def test_it_depends_on_the_arguments(self, other):
-        assert name_of(double, other) != name_of(double, ROW)
-
-    def test_it_depends_on_the_layout(self):
-        channels_last = MAPS.contiguous(memory_format=torch.channels_last)
-        assert name_of(torch.relu, MAPS) != name_of(torch.relu, channels_last)
+    @pytest.mark.parametrize("difference", OTHERS)
+    def test_it_depends_on_the_computation_and_its_arguments(self, difference):
+        first, argument, other, other_argument = OTHERS[difference]
+        assert name_of(first, argument) != name_of(other, other_argument)
 
     def test_it_depends_on_compiler_options_where_it_has_convolutions(self, monkeypatch):
         def names() -> tuple[str, str]:

@@ -25,7 +25,9 @@ KINDS = [("mlp", True), ("mlp", False), ("cnn", True), ("cnn", False)]
 class Toy:
     """A step of a small network, its first state, and its arguments."""
 
-    def __init__(self, name: str, precision: Any, *, stacked: bool, optimizer: str = "sgd") -> None:
+    def __init__(
+        self, name: str, precision: Any, *, stacked: bool, optimizer: str = "sgd", averaged: bool = False
+    ) -> None:
         config, self.stacked = trial_config(NETS[name], precision), stacked
         nets = [build_normalized(config, SHAPE, CLASSES, Seed(k)) for k in range(MEMBERS if stacked else 1)]
         self.net = nets[0]
@@ -33,7 +35,8 @@ class Toy:
             self.net, objectives["classify"], make_optimizer(optimizer, 0.5),
             l2_param_names(self.net, ["*.weight"]), stacked=stacked, precision=precision,
         )  # fmt: skip
-        self.state = self.step.init_state(*(stack_states(nets) if stacked else single_member(nets[0])))
+        tensors = stack_states(nets) if stacked else single_member(nets[0])
+        self.state = self.step.init_state(*tensors, averaged=averaged)
 
     def batch(self, number: int = 0, *, floats: bool = False) -> Batch:
         rng = torch.Generator().manual_seed(number)
@@ -68,7 +71,7 @@ class Toy:
         return states
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "muon"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "muon"])
 @pytest.mark.parametrize(("name", "stacked"), KINDS)
 def test_bf16_copies_are_the_masters_rounded_after_each_step(name, stacked, optimizer):
     """If they were one step late, or rounded twice, training would compute with other weights."""
@@ -114,6 +117,36 @@ def test_the_kernels_of_a_single_network_are_channels_last(precision, optimizer)
             assert torch.equal(computed.float(), master.to(computed.dtype).float())
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("stacked", [True, False])
+def test_an_average_is_of_the_masters_and_changes_nothing_else(stacked, precision):
+    """After the first step it is the weights; then it moves by a share towards them, as torch's does."""
+    toy, bare = (Toy("mlp", precision, stacked=stacked, averaged=averaged) for averaged in (True, False))
+    state, expected = toy.state, {}
+    for number, (weight, plain) in enumerate(zip((1.0, 0.25, 0.25), bare.states(3)[1:], strict=True)):
+        hyper = toy.hyper(number)._replace(ema_weight=torch.tensor(weight))
+        state, _ = toy.step(state, toy.batch(number), toy.keys(number), hyper)
+        assert all(torch.equal(state.params[name], value) for name, value in plain.params.items())
+        for name, value in state.params.items():
+            expected[name] = value if number == 0 else 0.75 * expected[name] + 0.25 * value
+            torch.testing.assert_close(state.average[name], expected[name])
+    assert not toy.keys().keys() & state.average.keys(), "keys of dropout have no average"
+    assert plain.average == {}
+
+
+def test_running_statistics_are_averaged_with_the_weights_that_they_belong_to():
+    """As torch's `AveragedModel` with `use_buffers`; counters are those of the last step."""
+    (step, _), toy = with_batch_norm(), Toy("mlp", "fp32", stacked=False)
+    state = step.init_state(*single_member(step.net), averaged=True)
+    for number, weight in enumerate((1.0, 0.1)):
+        before, hyper = state, toy.hyper()._replace(ema_weight=torch.tensor(weight))
+        state, _ = step(state, toy.batch(number), {}, hyper)
+    for name in ("net.2.running_mean", "net.2.running_var"):
+        expected = 0.9 * before.average[name] + 0.1 * state.buffers[name]
+        torch.testing.assert_close(state.average[name], expected)
+    assert "net.2.num_batches_tracked" not in state.average
+
+
 def with_batch_norm() -> tuple[TrainStep, State]:
     """A bf16 step of a network whose module writes into its buffers."""
     net = nn.Sequential(nn.Flatten(), nn.Linear(144, 6), nn.BatchNorm1d(6), nn.Linear(6, CLASSES))
@@ -142,10 +175,10 @@ def test_running_statistics_are_returned_and_not_changed_in_place():
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
 @pytest.mark.parametrize(("name", "stacked"), KINDS)
 def test_a_step_leaves_its_arguments_alone(name, stacked, optimizer, precision):
-    toy = Toy(name, precision, stacked=stacked, optimizer=optimizer)
+    toy = Toy(name, precision, stacked=stacked, optimizer=optimizer, averaged=True)
     arguments = (toy.states(1)[-1], toy.batch(1), toy.keys(1), toy.hyper(1))
     before = [leaf.clone() for leaf in _pytree.tree_leaves(arguments)]
     first, second = toy.step(*arguments), toy.step(*arguments)

@@ -159,13 +159,17 @@ def _training(run: Run, part: SelectedPart) -> tuple[str, int, str]:
 
 def _recipe(config: TrialConfig) -> str:
     recipe, corruption = config.recipe, config.recipe.corruption
-    l2 = f", L2 {format_value(recipe.l2)}" if recipe.l2 else ""
+    weights = f", L2 {format_value(recipe.l2)}" if recipe.l2 else ""
+    if recipe.weight_decay:
+        weights += f", weight decay {format_value(recipe.weight_decay)}"
+    if recipe.ema_decay is not None:
+        weights += f", weights averaged with a decay of {recipe.ema_decay:g}"
     inputs = ""
     if corruption is not None:
         inputs = f", inputs corrupted with {corruption.name} of strength {format_span(corruption.strength)}"
     return (
         f"{pluralize(recipe.epochs, 'epoch')} of {recipe.optimizer} at learning rate "
-        f"{format_value(recipe.learning_rate)} ({recipe.schedule}), batch size {recipe.batch_size}{l2}, "
+        f"{format_value(recipe.learning_rate)} ({recipe.schedule}), batch size {recipe.batch_size}{weights}, "
         f"objective {recipe.objective}{inputs}; computed in {config.precision}, stored in fp32"
     )
 

@@ -39,7 +39,7 @@ MAX_FINDING_LENGTH = 900
 
 NO_BREAK_HYPHEN = "\u2011"
 
-OPTIMIZER_NAMES = {"sgd": "SGD", "adam": "Adam", "muon": "Muon"}
+OPTIMIZER_NAMES = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "muon": "Muon"}
 
 
 class KeyFinding(NamedTuple):
@@ -271,11 +271,23 @@ def _describe_optimizer(recipe: Recipe, varied: tuple[str, ...]) -> Iterator[str
     if "learning_rate" not in varied:
         yield f"learning rate {format_value(recipe.learning_rate)}"
     if recipe.momentum and "momentum" not in varied:
-        yield f"momentum {format_value(recipe.momentum)}"
+        yield f"{'Nesterov ' if recipe.nesterov else ''}momentum {format_value(recipe.momentum)}"
+    if recipe.weight_decay and "weight_decay" not in varied:
+        yield f"weight decay {format_value(recipe.weight_decay)}"
+    if recipe.clip_norm is not None and "clip_norm" not in varied:
+        yield f"gradients clipped to a norm of {format_value(recipe.clip_norm)}"
     if recipe.schedule != "constant" and "schedule" not in varied:
-        yield f"{recipe.schedule} schedule"
+        yield f"{recipe.schedule} schedule{_describe_drops(recipe)}"
     if recipe.warmup and "warmup" not in varied:
         yield f"warmup over {format_percent(recipe.warmup, 0)} of the steps"
+    if recipe.ema_decay is not None and "ema_decay" not in varied:
+        yield f"weights averaged with a decay of {recipe.ema_decay:g}"
+
+
+def _describe_drops(recipe: Recipe) -> str:
+    if recipe.step_epochs is None:
+        return ""
+    return f" (times {recipe.step_factor:g} every {pluralize(recipe.step_epochs, 'epoch')})"
 
 
 def _describe_loss(objective: str) -> str:
