@@ -86,7 +86,9 @@ def jobs(tmp_path_factory):
         "convolutions in half precision": replicates_of(cnn.model_copy(update={"precision": "bf16"}), 0),
         "convolutions, augmentation": replicates_of(trial_config(compact, "bf16", **MUON_MOVED), 0),
         "two in turn": replicates_of(DROPPING, 0, 1),
-        "randomness of its own": replicates_of(trial_config(f"{path}:Noisy", epochs=EPOCHS), 0),
+        "randomness of its own": replicates_of(
+            trial_config(f"{path}:Noisy", epochs=EPOCHS, ema_decay=0.8, schedule="one-cycle"), 0
+        ),
     }
     jobs = {name: job_of(trials) for name, trials in stacked.items()}
     for name, trials in single.items():
