@@ -79,33 +79,26 @@ class TestEveryCorruption:
 
     def test_refuses_strengths_out_of_range(self, noise, images):
         for wrong in (-0.01, noise.max_strength * 1.01, float("nan")):
-            with pytest.raises(OutOfRangeError):
-                noise(images, wrong, rng(0))
-            with pytest.raises(OutOfRangeError):
-                noise(images, torch.full((len(images),), wrong), rng(0))
+            for strength in (wrong, torch.full((len(images),), wrong)):
+                with pytest.raises(OutOfRangeError):
+                    noise(images, strength, rng(0))
 
     def test_says_what_it_does_and_in_which_unit(self, noise):
         assert noise.unit and noise.description.endswith(".")
         card = (DOCS / "corruptions" / f"{noise.name}.md").read_text(encoding="utf-8")
-        assert re.findall(r"^#+ (.+)$", card, re.MULTILINE) == [
-            noise.name,
-            "What it imitates",
-            "Strength and unit",
-            "Formula",
-            "Source",
-        ]
+        headings = [noise.name, "What it imitates", "Strength and unit", "Formula", "Source"]
+        assert re.findall(r"^#+ (.+)$", card, re.MULTILINE) == headings
         assert f"| {noise.unit} |" in (DOCS / "corruptions.md").read_text(encoding="utf-8")
 
 
-def test_all_corruptions_were_found_and_have_a_card():
-    assert len(corruptions) >= 5  # raised with every one that is added
+def test_all_were_found_and_have_a_card():
+    assert len(corruptions) >= 5 and len(filters) >= 1  # raised with every one that is added
     assert {card.stem for card in (DOCS / "corruptions").glob("*.md")} == set(corruptions)
 
 
 def test_examples_of_the_page_run():
-    blocks = re.findall(
-        r"```python\n(.*?)```", (DOCS / "corruptions.md").read_text(encoding="utf-8"), re.DOTALL
-    )
+    page = (DOCS / "corruptions.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     assert len(blocks) == 2
     with corruptions.temporary():
         for block in blocks:
@@ -113,16 +106,8 @@ def test_examples_of_the_page_run():
         assert corruptions["fog"](gray(), 0.2, rng(0)).mean() == pytest.approx(0.6)
 
 
-@pytest.mark.parametrize("strength", [0.05, 0.4, 1.0])
-def test_salt_and_pepper_replaces_the_stated_share_half_by_white(strength):
-    corrupted = corruptions["salt_and_pepper"](gray(), strength, rng(0))
-    share, white = (corrupted != 0.5).float().mean(), (corrupted == 1).float().mean()
-    assert share == pytest.approx(strength, abs=0.01)
-    assert white == pytest.approx(strength / 2, abs=0.01)
-    assert set(corrupted.unique().tolist()) <= {0.0, 0.5, 1.0}
-
-
 def test_salt_and_pepper_makes_one_draw_a_pixel_and_decides_as_documented():
+    """So the stated share is replaced, half of it by white."""
     strength = torch.rand(64, generator=rng(1))
     draws, edge = torch.rand(64, 1, 28, 28, generator=rng(2)), strength.view(-1, 1, 1, 1)
     expected = gray()
@@ -137,8 +122,7 @@ def test_salt_and_pepper_makes_one_draw_a_pixel_and_decides_as_documented():
 
 def test_gaussian_has_the_stated_standard_deviation():
     noise = corruptions["gaussian"](gray(), 0.1, rng(0)) - 0.5
-    assert noise.std() == pytest.approx(0.1, rel=0.02)
-    assert noise.mean() == pytest.approx(0, abs=0.002)
+    assert noise.std() == pytest.approx(0.1, rel=0.02) and noise.mean() == pytest.approx(0, abs=0.002)
 
 
 def test_shot_counts_photons():
@@ -174,13 +158,11 @@ def test_occlusion_reaches_every_corner():
 @pytest.mark.parametrize(
     "wrong",
     [
-        torch.zeros(2, 1, 4, 4, dtype=torch.uint8),
-        torch.zeros(2, 4, 4),
-        torch.full((2, 1, 4, 4), 2.8),
+        torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.zeros(2, 4, 4), torch.full((2, 1, 4, 4), 2.8),
         torch.full((2, 1, 4, 4), float("nan")),
     ],
     ids=["bytes", "three axes", "scaled", "nan"],
-)
+)  # fmt: skip
 @pytest.mark.filterwarnings("ignore")
 def test_what_is_no_image_is_refused(wrong):
     from inklab.corruptions.corruption import check_images  # jaxtyping refuses some of them earlier, in tests
@@ -209,19 +191,16 @@ def test_a_corruption_needs_rising_strengths_from_zero(strengths):
 @pytest.mark.parametrize(
     "fn",
     [
-        lambda images: images[:, :, 1:],
-        lambda images: images.double(),
-        lambda images: images * float("nan"),
-        lambda images: images - 0.01,
-        lambda images: images + 0.01,
-        lambda images: images.numpy(),
+        lambda images: images[:, :, 1:], lambda images: images.double(), lambda images: images - 0.01,
+        lambda images: images * float("nan"), lambda images: images + 0.01, lambda images: images.numpy(),
     ],
-)
+)  # fmt: skip
 def test_what_a_function_returns_is_checked_and_names_it(images, fn):
     wrong = Corruption("mine", "unit", (0.0,), 1.0, lambda images, strength, rng: fn(images))
     for call in (lambda: wrong(images, 0.5, rng(0)), lambda: Filter("mine", "", fn)(images)):
-        with pytest.raises(ModelMismatchError, match="'mine'"):
+        with pytest.raises(ModelMismatchError) as caught:
             call()
+        assert "'mine'" in str(caught.value)
 
 
 def test_no_images_are_no_problem():
@@ -251,10 +230,6 @@ class TestEveryFilter:
         assert f"| `{image_filter.name}` |" in (DOCS / "corruptions.md").read_text(encoding="utf-8")
 
 
-def test_all_filters_were_found():
-    assert len(filters) >= 1  # raised with every one that is added
-
-
 @given(shape=st.tuples(*[st.integers(1, 6)] * 4), levels=st.integers(2, 300), seed=st.integers(0, 1000))
 @settings(max_examples=60, deadline=None)
 def test_median_equals_scipy(shape, levels, seed):
@@ -269,5 +244,4 @@ def test_median_removes_single_pixels():
     speckled = gray()
     speckled[:, :, 2::5, 2::5] = 1
     speckled[:, :, 0, 0] = 0
-    assert not torch.equal(speckled, gray())
     assert torch.equal(filters["median"](speckled)[:, :, 1:], gray()[:, :, 1:])

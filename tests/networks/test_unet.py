@@ -47,9 +47,8 @@ def test_it_is_what_is_drawn_in_the_paper_with_the_ways_added(layout):
     actual, expected = net(inputs.contiguous(memory_format=layout)), written_out(net, inputs)
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
     weights = torch.randn(expected.shape, generator=Seed(3).generator())
-    slopes = [
-        torch.autograd.grad((out * weights).sum(), list(net.parameters())) for out in (actual, expected)
-    ]
+    outs = (actual, expected)
+    slopes = [torch.autograd.grad((out * weights).sum(), list(net.parameters())) for out in outs]
     for slope, expected in zip(*slopes, strict=True):
         torch.testing.assert_close(slope, expected, rtol=1e-3, atol=1e-3)
         assert float(expected.abs().max()) > 0
@@ -71,8 +70,8 @@ def test_images_of_any_size_come_back_in_their_size(shape, space_to_depth):
 
 
 def test_the_smallest_image_is_one_place_of_the_coarsest_scale():
-    assert unet((1, 8, 8))(images((1, 8, 8))).shape == (3, 1, 8, 8)
-    assert unet((1, 9, 11))(images((1, 9, 11))).shape == (3, 1, 9, 11)
+    for shape in ((1, 8, 8), (1, 9, 11)):
+        assert unet(shape)(images(shape)).shape == (3, *shape)
 
 
 @pytest.mark.parametrize("size", [(112, 112), (109, 118)], ids=str)
