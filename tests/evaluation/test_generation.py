@@ -50,17 +50,14 @@ def test_frechet_distance_of_equals_is_zero_and_of_a_shift_its_square():
     assert frechet_distance(a, a) == pytest.approx(0, abs=1e-6)
     shifted = Moments(a.mean + [3, 0, 4, 0], a.covariance, 100)
     assert frechet_distance(a, shifted) == pytest.approx(25)
+    with pytest.raises(ModelMismatchError):  # other features
+        frechet_distance(a, random_moments(0, 3))
 
 
 def test_frechet_distance_takes_features_that_never_vary():
     flat = Moments(np.zeros(3), np.diag([1.0, 0.0, 0.0]), 10)
     other = Moments(np.zeros(3), np.diag([4.0, 9.0, 0.0]), 10)
     assert frechet_distance(flat, other) == pytest.approx((2 - 1) ** 2 + 9)
-
-
-def test_frechet_distance_needs_the_same_features():
-    with pytest.raises(ModelMismatchError):
-        frechet_distance(random_moments(0, 4), random_moments(0, 3))
 
 
 @pytest.mark.parametrize("count", [2, 499, 500, 501, 1300])
@@ -82,12 +79,13 @@ def test_moments_survive_a_large_offset():
 
 def test_moments_refuse_what_has_none():
     images = torch.rand(3, 1, 3, 3)
-    with pytest.raises(DataError):
-        moments(features, images[:1])
-    with pytest.raises(ModelMismatchError):
-        moments(lambda images: features(images) * torch.nan, images)
-    with pytest.raises(ModelMismatchError):
-        moments(lambda images: images, images)
+    for error, function, count in (
+        (DataError, features, 1),
+        (ModelMismatchError, lambda images: features(images) * torch.nan, 3),
+        (ModelMismatchError, lambda images: images, 3),
+    ):
+        with pytest.raises(error):
+            moments(function, images[:count])
 
 
 def test_agreement_counts_only_confident_predictions():
@@ -98,9 +96,6 @@ def test_agreement_counts_only_confident_predictions():
     np.testing.assert_allclose(agreement.class_shares, [2 / 3, 1 / 3])
     np.testing.assert_array_equal(agreement.predicted, [0, 1, 0, 0])
     np.testing.assert_allclose(agreement.confidence, [0.95, 0.95, 0.91, 0.89], rtol=1e-6)
-
-
-def test_without_confident_predictions_no_class_has_a_share():
     agreement = classifier_agreement(lambda images: torch.zeros(len(images), 3), torch.zeros(4, 1, 1, 1))
     assert agreement.confident_share == 0 and agreement.class_shares.tolist() == [0, 0, 0]
 
@@ -121,11 +116,7 @@ def test_a_copy_of_a_training_image_lies_at_distance_zero():
     pixels = np.random.default_rng(0).integers(0, 256, (3000, 1, 28, 28), dtype=np.uint8)
     copied = [2999, 0, 1000, 999]
     distances, indices = nearest_neighbors(torch.tensor(pixels[copied]).float() / 255, pixels)
-    assert indices.tolist() == copied
-    assert distances.max() < 1e-5
-
-
-def test_nearest_needs_training_images():
+    assert indices.tolist() == copied and distances.max() < 1e-5
     with pytest.raises(DataError):
         nearest_neighbors(torch.zeros(2, 1, 3, 3), np.zeros((0, 1, 3, 3), dtype=np.uint8))
 

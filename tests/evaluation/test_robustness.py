@@ -51,21 +51,16 @@ def test_the_curve_is_of_the_classifiers_predictions(data):
         np.testing.assert_allclose(curve.recall_per_class[:, label], share)
 
 
+def curve_of(data, net=brightest_part, corruption=SALT, seed=1, **options):
+    return robustness_curve(net, *data, corruption, seed=Seed(seed), **options)
+
+
 def test_every_pipeline_gets_the_same_noise(data):
     first, second = [], []
-    curves = [
-        robustness_curve(recording(first), *data, SALT, strengths=[0.3], seed=Seed(4)),
-        robustness_curve(
-            recording(second),
-            *data,
-            SALT,
-            strengths=[0.1, 0.3],
-            seed=Seed(4),
-            denoise=torch.clone,
-        ),
-    ]
+    curve = curve_of(data, recording(first), strengths=[0.3])
+    other = curve_of(data, recording(second), strengths=[0.1, 0.3], denoise=torch.clone)
     assert torch.equal(torch.cat(first), torch.cat(second)[len(data[0]) :])
-    np.testing.assert_array_equal(curves[0].corrupted[0], curves[1].corrupted[1])
+    np.testing.assert_array_equal(curve.corrupted[0], other.corrupted[1])
 
 
 def test_the_noise_follows_from_seed_name_and_strength_alone(data):
@@ -77,35 +72,28 @@ def test_the_noise_follows_from_seed_name_and_strength_alone(data):
     assert torch.equal(torch.cat(inputs), expected)
 
 
-def test_another_seed_gives_other_noise_and_the_same_gives_the_same(data):
-    curves = [robustness_curve(brightest_part, *data, SALT, strengths=[0.7], seed=Seed(s)) for s in (1, 1, 2)]
-    np.testing.assert_array_equal(curves[0].predicted, curves[1].predicted)
-    assert (curves[0].predicted != curves[2].predicted).any()
-
-
-def test_fewer_images_get_the_noise_of_the_first_of_many(data):
-    pixels, labels = data
-    many = robustness_curve(brightest_part, pixels, labels, SALT, strengths=[0.7], seed=Seed(1))
-    few = robustness_curve(brightest_part, pixels[:640], labels[:640], SALT, strengths=[0.7], seed=Seed(1))
+def test_another_seed_gives_other_noise_and_fewer_images_that_of_the_first_of_many(data):
+    many, other = (curve_of(data, strengths=[0.7], seed=seed) for seed in (1, 2))
+    assert (many.predicted != other.predicted).any()
+    few = curve_of([part[:640] for part in data], strengths=[0.7])
     np.testing.assert_array_equal(few.predicted, many.predicted[:, :640])
+    tensors = curve_of([torch.tensor(data[0]), data[1]], strengths=[0.7])
+    np.testing.assert_array_equal(tensors.predicted, many.predicted)
 
 
 def test_salt_and_pepper_does_not_depend_on_the_size_of_the_blocks(data, monkeypatch):
     curves = []
     for block in (1130, 500, 77):
         monkeypatch.setattr(robustness, "BLOCK", block)
-        curves.append(robustness_curve(brightest_part, *data, SALT, strengths=[0.6], seed=Seed(1)))
+        curves.append(curve_of(data, strengths=[0.6]))
     for curve in curves[1:]:
         np.testing.assert_array_equal(curve.predicted, curves[0].predicted)
         np.testing.assert_array_equal(curve.corrupted, curves[0].corrupted)
 
 
 def test_examples_are_the_first_image_of_each_class_before_and_after_denoising(data):
-    pixels, labels = data
-    median = filters["median"]
-    curve = robustness_curve(
-        brightest_part, pixels, labels, SALT, strengths=[0.0, 0.2], seed=Seed(0), denoise=median
-    )
+    pixels, median = data[0], filters["median"]
+    curve = curve_of(data, strengths=[0.0, 0.2], denoise=median)
     assert curve.corrupted.shape == curve.denoised.shape == (2, 3, 1, 9, 9)
     np.testing.assert_array_equal(curve.corrupted[0], pixels[[2, 3, 0]])
     denoised = median(torch.tensor(curve.corrupted[1]).float() / 255)
@@ -116,19 +104,17 @@ def test_examples_are_the_first_image_of_each_class_before_and_after_denoising(d
 def test_examples_late_in_the_test_set_are_found(data):
     labels = np.sort(data[1])  # the first 2 comes in the second block
     pixels = np.arange(1130 * 81, dtype=np.uint32).astype(np.uint8).reshape(1130, 1, 9, 9)
-    curve = robustness_curve(brightest_part, pixels, labels, SALT, strengths=[0.0], seed=Seed(0))
+    curve = curve_of((pixels, labels), strengths=[0.0])
     np.testing.assert_array_equal(curve.corrupted[0], pixels[np.searchsorted(labels, [0, 1, 2])])
 
 
 def test_the_classifier_gets_denoised_images(data):
-    curve = robustness_curve(
-        brightest_part, *data, SALT, strengths=[0.0], seed=Seed(0), denoise=lambda images: 1 - images
-    )
+    curve = curve_of(data, strengths=[0.0], denoise=lambda images: 1 - images)
     assert curve.accuracy[0] == 0 and (curve.denoised[0] == 255 - curve.corrupted[0]).all()
 
 
 def test_the_corruptions_own_strengths_are_used_if_none_are_given(data):
-    curve = robustness_curve(brightest_part, data[0][:9], data[1][:9], corruptions["contrast"], seed=Seed(0))
+    curve = curve_of([part[:9] for part in data], corruption=corruptions["contrast"])
     assert curve.strengths == corruptions["contrast"].strengths
     assert (curve.accuracy[:-1] == 1).all()
 
@@ -136,31 +122,19 @@ def test_the_corruptions_own_strengths_are_used_if_none_are_given(data):
 def test_networks_and_denoisers_are_in_evaluation_mode(data):
     net = nn.Sequential(nn.Dropout(0.9), nn.Flatten(), nn.Linear(81, 3))
     denoise = nn.Dropout(0.9)
-    curve = robustness_curve(net, *data, SALT, strengths=[0.0], seed=Seed(0), denoise=denoise)
+    curve = curve_of(data, net, strengths=[0.0], denoise=denoise)
     np.testing.assert_array_equal(curve.denoised, curve.corrupted)
     assert net[0].training and denoise.training
 
 
-def test_tensors_give_the_same_as_arrays(data):
-    pixels, labels = data
-    curves = [
-        robustness_curve(brightest_part, array, labels, SALT, strengths=[0.7], seed=Seed(0))
-        for array in (pixels, torch.tensor(pixels))
-    ]
-    np.testing.assert_array_equal(curves[0].predicted, curves[1].predicted)
-
-
 def test_what_does_not_fit_is_refused(data):
-    pixels, labels = data
-    calls = []
-    with pytest.raises(OutOfRangeError):
-        robustness_curve(recording(calls), pixels, labels, SALT, strengths=[0.0, 1.5], seed=Seed(0))
-    assert not calls  # before anything was computed
-    with pytest.raises(ModelMismatchError):
-        robustness_curve(
-            brightest_part, pixels, labels, SALT, seed=Seed(0), denoise=lambda images: images[..., 1:]
-        )
-    with pytest.raises(ModelMismatchError):
-        robustness_curve(lambda images: brightest_part(images)[:, :2], pixels, labels, SALT, seed=Seed(0))
-    with pytest.raises(DataError):
-        robustness_curve(brightest_part, pixels[labels != 1], labels[labels != 1], SALT, seed=Seed(0))
+    calls, two_classes = [], [part[data[1] != 1] for part in data]
+    for error, changes in (
+        (OutOfRangeError, {"net": recording(calls), "strengths": [0.0, 1.5]}),
+        (ModelMismatchError, {"denoise": lambda images: images[..., 1:]}),
+        (ModelMismatchError, {"net": lambda images: brightest_part(images)[:, :2]}),
+        (DataError, {"data": two_classes}),
+    ):
+        with pytest.raises(error):
+            curve_of(**{"data": data, **changes})
+    assert not calls, "refused before anything was computed"

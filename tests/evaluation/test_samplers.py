@@ -34,10 +34,12 @@ def draw(
 
 @pytest.mark.parametrize("sampler", samplers.all().values(), ids=attrgetter("name"))
 class TestEverySampler:
-    def test_draws_the_requested_number_of_codes(self, sampler, codes):
+    def test_draws_the_requested_number_and_does_not_touch_the_codes(self, sampler, codes):
+        before = codes.copy()
         for count in (1, 2, 37):
             drawn = draw(sampler, codes, count)
             assert drawn.shape == (count, 5) and drawn.dtype == np.float32 and np.isfinite(drawn).all()
+        np.testing.assert_array_equal(codes, before)
 
     def test_same_seed_same_codes_and_no_other_randomness(self, sampler, codes):
         before = np.random.get_state()[1].copy()  # noqa: NPY002
@@ -46,16 +48,9 @@ class TestEverySampler:
         assert (first != other).any()
         np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
 
-    def test_never_below_zero_where_no_code_is(self, sampler, codes):
-        assert draw(sampler, codes).min() >= 0
-
-    def test_does_not_touch_the_codes(self, sampler, codes):
-        before = codes.copy()
-        draw(sampler, codes)
-        np.testing.assert_array_equal(codes, before)
-
-    def test_in_no_particular_order(self, sampler, codes):
+    def test_in_no_particular_order_and_never_below_zero_where_no_code_is(self, sampler, codes):
         drawn = draw(sampler, codes)
+        assert drawn.min() >= 0
         first, second = drawn[:1000, :3].mean(axis=0), drawn[1000:, :3].mean(axis=0)
         np.testing.assert_allclose(first, second, atol=0.5)
 
@@ -75,10 +70,9 @@ class TestEverySampler:
         with pytest.raises(UnknownNameError) as caught:
             sampler(codes, 3, rng, {"sigmo": 1.0})
         assert caught.value.key == "sigmo"
-        with pytest.raises(DataError):
-            sampler(codes[:1], 3, rng)
-        with pytest.raises(DataError):
-            sampler(codes + np.float32(np.nan), 3, rng)
+        for wrong in (codes[:1], codes + np.float32(np.nan)):
+            with pytest.raises(DataError):
+                sampler(wrong, 3, rng)
 
 
 def test_all_samplers_were_found():
@@ -129,9 +123,8 @@ def test_mixture_separates_the_clusters_that_one_gaussian_blurs(codes):
 
 
 def test_mixture_says_how_the_fit_went(codes):
-    drawn = samplers["mixture"](
-        codes, 5, np.random.default_rng(0), {"mixture_components": 3, "max_fit_images": 300}
-    )
+    params = {"mixture_components": 3, "max_fit_images": 300}
+    drawn = samplers["mixture"](codes, 5, np.random.default_rng(0), params)
     assert (drawn.info["components"], drawn.info["fit_images"], drawn.info["converged"]) == (3, 300, True)
 
 
