@@ -6,6 +6,8 @@ import io
 import math
 import pickle
 import pickletools
+import re
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -439,6 +441,15 @@ class TestSearches:
         classifier = ImageClassifier(recipe=Recipe(epochs=2), network_params={"hidden": [8]}, random_state=0)
         scores = [cross_val_score(estimator, X, y, cv=3) for estimator in (classifier, clone(classifier))]
         np.testing.assert_array_equal(*scores)
+
+
+def test_what_the_page_shows_runs():
+    page = Path(__file__).parents[1] / "docs" / "scikit-learn.md"
+    blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(block, names)
+    assert len(blocks) == 3 and np.mean(names["scores"]) > 0.85
 
 
 class TestDenoiser:
