@@ -66,9 +66,9 @@ class TestRandomShift:
     def test_images_are_cut_each_at_its_offset(self):
         pixels = noise(6, (1, 5, 4))
         shifter = RandomShift(pixels, 2)
-        index, offsets = torch.tensor([4, 0, 4]), torch.tensor([12, 0, 24])
+        index, offsets = torch.tensor([4, 0, 4]), torch.tensor([12, 1, 24])
         cut, images, before = shifter.cut(index, offsets), pixels.numpy(), pixels.clone()
-        expected = [images[4], shifted(images[0], 2, 2), shifted(images[4], -2, -2)]
+        expected = [images[4], shifted(images[0], 2, 1), shifted(images[4], -2, -2)]
         assert cut.dtype == torch.uint8 and np.array_equal(cut.numpy(), np.stack(expected))
         cut.zero_()
         assert torch.equal(pixels, before), "the original images do not change"

@@ -27,23 +27,24 @@ def epoch(data, number: int = 0, seeds=SEEDS, stacked: bool = True, **recipe):
     return list(BatchLoader(data, Recipe(batch_size=32, **recipe), seeds, stacked=stacked).epoch(number))
 
 
-def test_every_member_gets_every_image_once_an_epoch(data):
+def test_every_member_gets_every_image_once_an_epoch_with_its_label(data):
     batches = epoch(data)
     assert [tuple(batch.images.shape) for batch in batches] == [(3, 32, 1, 12, 12)] * 6 + [(3, 8, 1, 12, 12)]
-    expected = sorted(image.tobytes() for image in data.train.pixels.numpy())
+    assert all(torch.equal(batch.inputs, batch.images) for batch in batches)
+
+    def pairs(images: torch.Tensor, labels: torch.Tensor) -> list[tuple[bytes, int]]:
+        return sorted(
+            (image.tobytes(), int(label)) for image, label in zip(images.numpy(), labels, strict=True)
+        )
+
     for member in range(3):
-        images = torch.cat([batch.images[member] for batch in batches]).numpy()
-        assert sorted(image.tobytes() for image in images) == expected
-
-
-def test_labels_stay_with_their_images_and_inputs_are_clean(data):
-    label_of = {
-        image.tobytes(): int(k) for image, k in zip(data.train.pixels.numpy(), data.train.labels, strict=True)
-    }
-    for batch in epoch(data):
-        assert torch.equal(batch.inputs, batch.images)
-        for images, labels in zip(batch.images, batch.labels, strict=True):
-            assert [label_of[image.tobytes()] for image in images.numpy()] == labels.tolist()
+        images, labels = (
+            torch.cat(parts)
+            for parts in zip(
+                *((batch.images[member], batch.labels[member]) for batch in batches), strict=True
+            )
+        )
+        assert pairs(images, labels) == pairs(data.train.pixels, data.train.labels)
 
 
 def test_orders_differ_between_epochs_and_members_and_are_repeatable(data):
