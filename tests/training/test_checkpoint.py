@@ -44,8 +44,8 @@ def checkpoint(epoch=0, step=3, trials=("a", "b"), environment=HERE):
 def latest_in(folder, trials=("a", "b")):
     """What a later attempt finds there, and the warnings that it gives."""
     warnings = []
-    found = CheckpointManager(folder / "new", [folder], warnings.append).latest(list(trials), HERE)
-    return found and position(found), warnings
+    latest = CheckpointManager(folder / "new", [folder], warnings.append).latest(list(trials), HERE)
+    return latest and position(latest), warnings
 
 
 def position(checkpoint):
@@ -111,31 +111,31 @@ class TestLatest:
         (newest / file).write_bytes(DAMAGE[damage]((newest / file).read_bytes()))
         with pytest.raises(CorruptFileError):
             read_checkpoint(newest)
-        found, warnings = latest_in(tmp_path)
-        assert found == (1, 3)
+        latest, warnings = latest_in(tmp_path)
+        assert latest == (1, 3)
         assert len(warnings) == 1 and "epoch 2" in warnings[0] and "\n" not in warnings[0]
 
     @pytest.mark.parametrize("file", [TENSORS_FILE, STATE_FILE])
     def test_one_without_a_file_is_damaged(self, file, tmp_path):
         (write_checkpoint(tmp_path, checkpoint()) / file).unlink()
-        found, warnings = latest_in(tmp_path)
-        assert found is None and len(warnings) == 1
+        latest, warnings = latest_in(tmp_path)
+        assert latest is None and len(warnings) == 1
 
     def test_with_both_damaged_there_is_none_and_one_warning(self, tmp_path):
         for step in (3, 9):
             path = write_checkpoint(tmp_path, checkpoint(0, step)) / TENSORS_FILE
             path.write_bytes(flip_bit(path.read_bytes(), 40))
-        found, warnings = latest_in(tmp_path)
-        assert found is None and len(warnings) == 1 and warnings[0].count(TENSORS_FILE) == 2
+        latest, warnings = latest_in(tmp_path)
+        assert latest is None and len(warnings) == 1 and warnings[0].count(TENSORS_FILE) == 2
 
     @pytest.mark.parametrize(
         "change", [{"torch": "1.0"}, {"cpu": "other"}, {"threads": 77}, {"compiled": True}], ids=str
     )
     def test_one_of_another_environment_is_not_used(self, change, tmp_path):
         write_checkpoint(tmp_path, checkpoint(environment=HERE.model_copy(update=change)))
-        found, (warning,) = latest_in(tmp_path)
+        latest, (warning,) = latest_in(tmp_path)
         ((key, value),) = change.items()
-        assert found is None and f"{key} {value}, now {getattr(HERE, key)}" in warning
+        assert latest is None and f"{key} {value}, now {getattr(HERE, key)}" in warning
 
     def test_one_of_other_trials_is_not_used(self, tmp_path):
         write_checkpoint(tmp_path, checkpoint(trials=("a", "b")))

@@ -320,7 +320,10 @@ class TestWithoutACompiler:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
         (tmp_path / "inklab").write_text("a file where the cache should be", encoding="utf-8")
         trials = replicates_of(self.CONFIGS[stacked], 0, 1)
-        results, plain = (train(trials, small_data, stacked=stacked, compiled=word) for word in (True, False))
+        results, plain = (
+            train(trials, small_data, stacked=stacked, compiled=compiled_too)
+            for compiled_too in (True, False)
+        )
         for result, expected in zip(results, plain, strict=True):
             assert not result.compiled and result.divergence is None and same_bits(result, expected)
             assert "NotADirectoryError" in result.compile_error and expected.compile_error is None

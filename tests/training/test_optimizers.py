@@ -1,6 +1,7 @@
 """Optimizers over stacked tensors against `torch.optim`, one instance for each member; schedules."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -62,7 +63,7 @@ def of_member(tensors: dict[str, Tensor], member: int) -> dict[str, Tensor]:
     return {name: value[member].clone() for name, value in tensors.items()}
 
 
-def theirs(name: str, member: int) -> dict[str, Tensor]:
+def reference(name: str, member: int) -> dict[str, Tensor]:
     """Parameters after twenty steps of `torch.optim`; its Muon takes matrices, and inner kernels only."""
     start, rate, momentum = of_member(first(), member), RATES[member], MOMENTA[member]
     inner = INNER if name == "muon" else ()
@@ -70,7 +71,7 @@ def theirs(name: str, member: int) -> dict[str, Tensor]:
         key: torch.nn.Parameter(value.flatten(1) if key in inner else value) for key, value in start.items()
     }
     others = [value for key, value in params.items() if key not in inner]
-    steppers = {
+    choices: dict[str, Callable[[], list[torch.optim.Optimizer]]] = {
         "plain": lambda: [torch.optim.SGD(others, rate)],
         "sgd": lambda: [torch.optim.SGD(others, rate, momentum=momentum)],
         "nesterov": lambda: [torch.optim.SGD(others, rate, momentum=momentum, nesterov=momentum > 0)],
@@ -85,7 +86,8 @@ def theirs(name: str, member: int) -> dict[str, Tensor]:
                 others, rate * optimizers.MUON_OTHER_RATE, momentum=momentum, nesterov=momentum > 0
             ),
         ],
-    }[name]()  # fmt: skip
+    }  # fmt: skip
+    steppers = choices[name]()
     for step in range(STEPS):
         for key, grad in of_member(gradients(step), member).items():
             params[key].grad = grad.reshape(params[key].shape)
@@ -111,7 +113,7 @@ def test_twenty_steps_with_a_learning_rate_for_each_member(name):
     for step in range(STEPS):
         params, state = OURS[name].update(params, gradients(step), state, hyper_at(step))
     for member in range(len(RATES)):
-        for key, expected in theirs(name, member).items():
+        for key, expected in reference(name, member).items():
             if name == "muon" and key in INNER:
                 change = (expected - start[key][member]).norm()
                 assert (params[key][member] - expected).norm() < 0.02 * change, key
@@ -183,10 +185,10 @@ def test_gradients_are_clipped_as_torch_does():
             for param in params:
                 param.grad = param.detach().clone()
             torch.nn.utils.clip_grad_norm_(params, clip_norm)
-            alone = clip_gradients(of_member(grads, member), torch.tensor(clip_norm))
+            single = clip_gradients(of_member(grads, member), torch.tensor(clip_norm))
             for key, param in zip(grads, params, strict=True):
                 torch.testing.assert_close(clipped[key][member], param.grad, rtol=1e-6, atol=0)
-                assert torch.equal(alone[key], clipped[key][member])
+                assert torch.equal(single[key], clipped[key][member])
                 assert torch.equal(traced[key][member], clipped[key][member])
 
 
