@@ -117,6 +117,8 @@ def wrong_plans() -> Lines:
 RECIPES = (
     "epoch = 3", "optimiser = 'sgd'", "networks = 'mlp'", "epochs = ", "epochs = 0", "version = -1",
     "normalize = 'twice'", "network = { hidden = [3] }", "network = 3", "eval_strength = 0.4",
+    "nesterov = true", "nesterov = true\noptimizer = 'adam'\nmomentum = 0.9", "weight_decay = 0.1",
+    "schedule = 'step'", "step_epochs = 3", "clip_norm = 0", "ema_decay = 1.0",
 )  # fmt: skip
 
 
@@ -124,7 +126,7 @@ def wrong_recipes(folder: Path) -> Lines:
     path = folder / "mine.toml"
     for text in RECIPES:
         path.write_text(text, encoding="utf-8")
-        yield f"{text}\n    {message(lambda: read_recipe_file('mine.toml', folder))}"
+        yield f"{text.replace(chr(10), ', ')}\n    {message(lambda: read_recipe_file('mine.toml', folder))}"
     yield from messages({
         "recipe sdg": lambda: read_recipe_file("sdg"),
         "recipe gone.toml": lambda: read_recipe_file("gone.toml", folder),

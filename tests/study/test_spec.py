@@ -173,7 +173,7 @@ class TestOptimizers:
         changed = digits("mlp-64-64.recipe.optimizer=adamw").experiments["mlp-64-64"].recipe
         assert (changed.learning_rate, changed.weight_decay) == (1e-3, 0.01)
 
-    def test_a_mistake_beside_an_optimizer_is_told_once(self):
+    def test_a_wrong_optimizer_is_one_mistake(self):
         with pytest.raises(ConfigError) as caught:
             digits("cnn.recipe.optimizer=sdg")
         assert "default" not in str(caught.value) and str(caught.value).count(";") == 0

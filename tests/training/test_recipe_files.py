@@ -64,8 +64,8 @@ class TestRecipe:
         [
             ({"nesterov": True}, "momentum is 0"),
             ({"nesterov": True, "momentum": 0.9, "optimizer": "adam"}, "the optimizer is adam"),
-            ({"weight_decay": 0.1}, "the optimizer is sgd; use l2"),
-            ({"weight_decay": 0.1, "optimizer": "adam"}, "the optimizer is adam; use l2"),
+            ({"weight_decay": 0.1}, "the optimizer is sgd; .* l2 = 0.05"),
+            ({"weight_decay": 0.1, "optimizer": "adam"}, "the optimizer is adam; .* l2 = 0.05"),
             ({"schedule": "step"}, "needs step_epochs"),
             ({"step_epochs": 3}, "the schedule is constant"),
             ({"step_factor": 0.5, "schedule": "cosine"}, "the schedule is cosine"),
