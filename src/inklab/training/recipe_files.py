@@ -48,8 +48,8 @@ class RecipeFile(Record):
         optimizer's default, for a grid over optimizers gives each its own.
 
         Example:
-            >>> read_recipe_file("sgd").merged({"optimizer": "adamw"})
-            {'objective': 'classify', 'optimizer': 'adamw'}
+            >>> Recipe.parse(read_recipe_file("mlp-best").merged({"optimizer": "adamw"})).learning_rate
+            0.001
         """
         fields, optimizer = self.fields, self.recipe.optimizer
         if changes.get("optimizer", optimizer) != optimizer:
