@@ -124,11 +124,11 @@ def train_one(
 class KerasAdam(torch.optim.Adam):
     """torch's Adam with Keras's epsilon of 1e-7, which is added to the uncorrected root."""
 
-    def step(self, closure: None = None) -> None:
+    def step(self, closure=None):
         (group,) = self.param_groups
         self.steps = getattr(self, "steps", 0) + 1
         group["eps"] = 1e-7 / (1 - 0.999**self.steps) ** 0.5
-        super().step(closure)
+        return super().step(closure)
 
 
 def orthogonalized_by_svd(matrix: torch.Tensor, n_iterations: int) -> torch.Tensor:
