@@ -34,7 +34,7 @@ from inklab.study.runner import StudyRunner
 from inklab.study.spec import SavedStudy
 from inklab.study.study import Study
 from inklab.training.recipe_files import read_recipe_file
-from inklab.usercode import is_user_code, reference, source_sha256
+from inklab.usercode import is_user_code, load_object, reference, source_sha256, unknown_note
 
 if TYPE_CHECKING:
     from inklab.model import TrainedModel
@@ -218,6 +218,8 @@ class PreparedRun:
         data, notes = self.study.data, []
         if data.note:
             notes.append(f"NOTE: {data.note}")
+        if note := unknown_note(self.study.spec.live_objects):
+            notes.append(f"NOTE: {note}")
         if self.adapted:
             notes.append(
                 f"{data.train + data.validation:,} training images are few: networks train for more epochs "
@@ -293,11 +295,14 @@ def prepare_resume(path: Path, options: ExecutionOptions | None = None) -> Prepa
 
     Raises:
         RunError: it is no run, or has no study.json.
+        ConfigError: it trains objects of another Python session.
     """
     try:
         saved = SavedStudy.read(path / "study.json")
     except FileNotFoundError:
         raise RunError(f"'{path}' has no study.json; run the command again that began the run") from None
+    for name in saved.study.live_objects:
+        load_object(name)
     loaded = ConfiguredStudy(saved.study, saved.profile)
     return _prepare(loaded, None, path, options, RunDirectory(path).plan().command, lambda opened: opened.id)
 

@@ -5,7 +5,9 @@ A trained model is a directory with `model.json` and `weights.safetensors`: all 
 A checkpoint, which continues a training, is something else and stays in the run directory's `work/`.
 """
 
-from collections.abc import Collection, Mapping
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +28,7 @@ from inklab.records.components import NetworkConfig, NormalizeConfig, Preprocess
 from inklab.records.manifest import MANIFEST, WEIGHTS, ModelManifest, Provenance
 from inklab.records.record import Shape
 from inklab.seeding import Seed
+from inklab.usercode import is_known, is_live, reference, short_name
 
 __all__ = ["MANIFEST", "WEIGHTS", "TrainedModel"]
 
@@ -98,28 +101,38 @@ class TrainedModel:
         return self.manifest.weights_sha256
 
     @classmethod
-    def load(cls, folder: Path, *, trust_code: Collection[str] = ()) -> "TrainedModel":
+    def load(
+        cls,
+        folder: Path,
+        *,
+        network: str | Callable[..., object] | None = None,
+        trust_code: Collection[str] = (),
+    ) -> "TrainedModel":
         """Read a trained model and check it against its manifest. Nothing is unpickled.
 
         Args:
             folder: directory with model.json and weights.safetensors.
+            network: the class or function of your own that it was trained with; not needed in the session
+                that trained it.
             trust_code: code of your own that may be run, such as "my_net.py:Net". A manifest may come from
-                anywhere, so the code that it names is run only if you name it too.
+                anywhere, so the code that it names is run only if you name it too. The file may lie elsewhere
+                than it did.
 
         Raises:
             DataError: there is no trained model.
-            ConfigError: it needs code that is not trusted.
-            CorruptFileError: it is damaged, or was made with another version of the user's file.
+            ConfigError: it needs code that is not trusted, or an object of another session.
+            CorruptFileError: it is damaged, or was made with another version of the user's code.
             ModelMismatchError: the weights do not fit the network.
         """
         manifest = ModelManifest.read_from(folder)
         weights = _read_weights(folder / WEIGHTS, manifest.weights_sha256)
-        _check_code(manifest, folder, trust_code)
-        if not manifest.network.is_user_code:
+        trusted = trust_code if network is None else (*trust_code, _code_of(network, manifest))
+        config = _trusted_network(manifest, folder, trusted)
+        if not config.is_user_code:
             # A registered network is first built without memory, so a malicious size costs nothing.
             with torch.device("meta"):
-                _check_shapes(_build(manifest), weights, folder)
-        net = _build(manifest)
+                _check_shapes(_build(config, manifest), weights, folder)
+        net = _build(config, manifest)
         _check_shapes(net, weights, folder)
         net.load_state_dict(weights)
         if manifest.normalize != _normalize_config(net):
@@ -170,23 +183,49 @@ class TrainedModel:
             raise ModelMismatchError(f"'{self.name}' was trained for {self.task}, not for {task}")
 
 
-def _check_code(manifest: ModelManifest, folder: Path, trust_code: Collection[str]) -> None:
-    """Refuse a user's code that has changed, or that the user did not name."""
-    name = manifest.network.name
-    if check_network(manifest.network) != manifest.source_sha256:
-        raise CorruptFileError(
-            f"'{name}' has changed since '{folder}' was trained; restore that file, or train again"
+def _code_of(network: str | Callable[..., object], manifest: ModelManifest) -> str:
+    """A class or function that is handed over, named as the manifest names it: by file or by itself."""
+    if callable(network) and not is_live(manifest.network.name):
+        with suppress(TypeError):  # it has no file
+            return f"{inspect.getsourcefile(network)}:{network.__qualname__}"
+    return reference(network)
+
+
+def _trusted_network(manifest: ModelManifest, folder: Path, trust_code: Collection[str]) -> NetworkConfig:
+    """Its network, with code of the user's named as the user trusts it, wherever that lies.
+
+    Raises:
+        ConfigError: the user did not name that code, or it is an object of another session.
+        CorruptFileError: the code has changed since.
+    """
+    config, name = manifest.network, manifest.network.name
+    attribute = short_name(name).rpartition(":")[2]
+    codes = [code for code in trust_code if short_name(code).rpartition(":")[2] == attribute]
+    if is_known(name) or not codes and not is_live(name):
+        codes.append(name)
+    if not codes:
+        raise ConfigError(
+            f"'{folder}' was trained with '{attribute}' of another Python session; define that again, and "
+            f"load the model with network={attribute}",
+            key=name,
         )
-    if manifest.network.is_user_code and name not in trust_code:
+    configs = [config.model_copy(update={"name": code}) for code in codes]
+    same = [config for config in configs if check_network(config) == manifest.source_sha256]
+    if not same:
+        raise CorruptFileError(
+            f"'{name}' has changed since '{folder}' was trained; restore that code, or train again"
+        )
+    if config.is_user_code and not is_live(name) and same[0].name not in trust_code:
         raise ConfigError(
             f"loading '{folder}' runs the code '{name}'; if you trust it, add --trust-code {name}, "
             f"or trust_code=['{name}'] in Python",
             key=name,
         )
+    return same[0]
 
 
-def _build(manifest: ModelManifest) -> NormalizedModel:
-    net = build_network(manifest.network, manifest.shape, len(manifest.labels), Seed(0))
+def _build(config: NetworkConfig, manifest: ModelManifest) -> NormalizedModel:
+    net = build_network(config, manifest.shape, len(manifest.labels), Seed(0))
     return NormalizedModel(Normalize(), net)
 
 

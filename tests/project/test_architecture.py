@@ -12,7 +12,11 @@ from source_tree import PACKAGE, ROOT, SOURCE, classes, functions, relative, run
 
 LAYERS = [
     {"errors"},
-    {"registry", "seeding", "usercode", "io", "hardware"},
+    {"imported_files", "seeding", "io", "hardware"},
+    {"object_identity"},
+    {"live_objects"},
+    {"usercode"},
+    {"registry"},
     {"metrics"},
     {"format"},
     {"records"},
@@ -146,7 +150,10 @@ class TestEveryModule:
 
     def test_nothing_is_unpickled(self, path):
         code = path.read_text(encoding="utf-8")
-        assert not re.search(r"import pickle|allow_pickle=True|torch\.load\(|yaml", code)
+        if relative(path) == "live_objects.py":  # objects from a worker's own parent, through its pipe
+            assert re.findall(r"pickle\.(load\w*)\((.*?)\)", code) == [("loads", "_pickles[name]")]
+            return
+        assert not re.search(r"import pickle\b|allow_pickle=True|torch\.load\(|yaml", code)
         called = (node.func for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call))
         assert not {"eval", "exec"} & {node.id for node in called if isinstance(node, ast.Name)}
 

@@ -1,5 +1,6 @@
 """What a corruption is, and how one is registered."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -10,7 +11,9 @@ from torch import Tensor
 
 from inklab.errors import ConfigError, InklabError, ModelMismatchError, OutOfRangeError
 from inklab.registry import Registry
-from inklab.usercode import is_user_code, load_object
+
+PLAIN_STRENGTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+"""Those of the default curve of a function that is not decorated."""
 
 CorruptFn = Callable[[Tensor, float | Tensor, torch.Generator], Tensor]
 """Images in [0, 1], a strength (a float, or `(n, 1, 1, 1)`) and a generator to corrupted images."""
@@ -101,7 +104,20 @@ class Corruption:
         return strength.to(images).view(-1, 1, 1, 1)
 
 
-corruptions: Registry[Corruption] = Registry("corruption", "inklab.corruptions")
+def _wrap(name: str, value: object) -> Corruption:
+    """A plain function of the user's gets strengths from 0 to 1, and allows larger ones."""
+    if isinstance(value, Corruption):
+        return value
+    if not callable(value) or isinstance(value, type):
+        raise ConfigError(
+            f"'{name}' is a {type(value).__name__}; a corruption is a function (images, strength, rng), with "
+            "@corruption(...) if its strength has a unit or a range of its own",
+            key=name,
+        )
+    return Corruption(name, "strength", PLAIN_STRENGTHS, math.inf, value)
+
+
+corruptions: Registry[Corruption] = Registry("corruption", "inklab.corruptions", wrap=_wrap)
 """Every corruption by name."""
 
 
@@ -168,17 +184,10 @@ def _values_outside(images: Tensor) -> str:
 
 
 def get_corruption(name: str) -> Corruption:
-    """A registered corruption, or one in a user's own file (`my_noise.py:speckle`).
+    """A registered corruption, one in a user's own file (`my_noise.py:speckle`), or a live object.
 
     Raises:
         UnknownNameError: nothing has that name.
         ConfigError: the object of that name is not a corruption.
     """
-    if not is_user_code(name):
-        return corruptions[name]
-    loaded = load_object(name)
-    if not isinstance(loaded, Corruption):
-        raise ConfigError(
-            f"'{name}' is a {type(loaded).__name__}; decorate the function with @corruption(...)", key=name
-        )
-    return loaded
+    return corruptions.resolve(name)

@@ -5,7 +5,7 @@ Signatures are read without importing torch, so a misspelled argument is refused
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from reprlib import repr as shorten
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +13,9 @@ from inklab.errors import ConfigError, InklabError, ModelMismatchError, UnknownN
 from inklab.metrics import Task
 from inklab.records.components import NetworkConfig
 from inklab.records.record import Shape
-from inklab.registry import Registry
+from inklab.registry import Registry, registered_entry
 from inklab.seeding import Seed
-from inklab.usercode import is_user_code, load_object, source_sha256
+from inklab.usercode import is_live, is_user_code, source_sha256
 
 if TYPE_CHECKING:
     from torch import nn
@@ -63,7 +63,21 @@ class RegisteredNetwork:
                 raise UnknownNameError(f"argument of network '{self.name}'", key, self.defaults)
 
 
-networks: Registry[RegisteredNetwork] = Registry("network", "inklab.networks", skip=("layers", "layer_table"))
+def _wrap(name: str, value: object) -> RegisteredNetwork:
+    entry = registered_entry(value)
+    if isinstance(entry, RegisteredNetwork):
+        return replace(entry, name=name)
+    if not callable(value) or hasattr(value, "state_dict") and not isinstance(value, type):
+        raise ModelMismatchError(
+            f"'{name}' is a {type(value).__name__}; name a class or a function that returns an nn.Module, so "
+            "that each training can start from its own weights"
+        )
+    return RegisteredNetwork(name, value)
+
+
+networks: Registry[RegisteredNetwork] = Registry(
+    "network", "inklab.networks", skip=("layers", "layer_table"), wrap=_wrap
+)
 """Every network by name."""
 
 
@@ -75,8 +89,7 @@ def network(name: str, *, task: Task = "classification") -> Callable[[NetworkFn]
     """
 
     def register(fn: NetworkFn) -> NetworkFn:
-        networks.add(name, RegisteredNetwork(name, fn, task))
-        return fn
+        return networks.add_function(name, RegisteredNetwork(name, fn, task), fn)
 
     return register
 
@@ -85,11 +98,12 @@ def check_network(config: NetworkConfig) -> str | None:
     """Check a network's name and arguments without torch.
 
     Returns:
-        The SHA-256 of the user's file; None for a registered network.
+        The SHA-256 of the user's code; None for a registered network.
 
     Raises:
         ConfigError: an unknown name or argument, a missing file, or arguments that no network has: thousands
             of them, or integers beyond 64 bits.
+        ModelMismatchError: an object of this session that is no class or function.
     """
     kwargs = config.kwargs
     if not _fits_64_bits(kwargs) or len(repr(kwargs)) > MAX_KWARGS:
@@ -97,6 +111,8 @@ def check_network(config: NetworkConfig) -> str | None:
             f"network '{config.name[:60]}' has invalid arguments: {shorten(kwargs)}; allowed are numbers "
             f"of 64 bits, strings, and lists and tables of them, at most {MAX_KWARGS:,} characters together"
         )
+    if is_live(config.name):
+        networks.resolve(config.name)
     if config.is_user_code:
         return source_sha256(config.name)
     networks[config.name].check_kwargs(kwargs)
@@ -125,19 +141,13 @@ def build_network(config: NetworkConfig, shape: Shape, n_classes: int, seed: See
 
     facts: dict[str, object] = {"shape": shape, "classes": n_classes}
     with seed.as_global():
+        entry = networks.resolve(config.name)
         if is_user_code(config.name):
-            fn = load_object(config.name)
-            if not callable(fn):
-                raise ModelMismatchError(
-                    f"'{config.name}' is a {type(fn).__name__}; name a class or a function "
-                    "that returns an nn.Module"
-                )
-            accepted = inspect.signature(fn).parameters
+            accepted = inspect.signature(entry.fn).parameters
             facts = {key: value for key, value in facts.items() if key in accepted}
         else:
-            networks[config.name].check_kwargs(config.kwargs)
-            fn = networks[config.name].fn
-        net = _call(config.name, fn, {**facts, **config.kwargs})
+            entry.check_kwargs(config.kwargs)
+        net = _call(config.name, entry.fn, {**facts, **config.kwargs})
     if not isinstance(net, nn.Module):
         raise ModelMismatchError(
             f"'{config.name}' returned a {type(net).__name__}, not an nn.Module; name a class or a function "

@@ -1,17 +1,33 @@
 """What trained models consist of: the pipeline, how pictures become images, normalization, the network."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, GetCoreSchemaHandler, Tag, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    GetCoreSchemaHandler,
+    Tag,
+    model_validator,
+)
 from pydantic_core import CoreSchema, core_schema
 
 from inklab.errors import ConfigError, UnknownNameError
 from inklab.metrics import Task
 from inklab.records.record import Bounded, FiniteJson, PositiveFp32, Record, Shape, Side
-from inklab.usercode import is_user_code
+from inklab.usercode import is_user_code, reference
 
 Center = Literal["mass", "box", "none"]
+
+
+def _reference(value: object) -> object:
+    return reference(value) if callable(value) else value
+
+
+ObjectName = Annotated[str, BeforeValidator(_reference)]
+"""A registered name, `file.py:Name`, or the reference of a class or function, which may be given itself."""
 
 
 class Preprocessing(Record):
@@ -96,7 +112,7 @@ Normalization = Annotated[
 
 
 class NetworkConfig(Record):
-    """Which network: a registered name or `file.py:Name`, and its keyword arguments.
+    """Which network: a registered name, `file.py:Name` or a class or function, and its keyword arguments.
 
     In TOML and JSON it is one table, `{name = "mlp", hidden = [500, 300]}`.
 
@@ -112,21 +128,22 @@ class NetworkConfig(Record):
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, FiniteJson]
 
-    name: Annotated[str, Field(min_length=1)]
+    name: Annotated[ObjectName, Field(min_length=1)]
 
     @classmethod
-    def of(cls, name: str, **kwargs: object) -> "NetworkConfig":
+    def of(cls, name: str | Callable[..., object], **kwargs: object) -> "NetworkConfig":
         """A network by name and keyword arguments. Raises ConfigError: an argument is not a JSON value."""
         return cls.parse({**kwargs, "name": name}, "network")
 
     @classmethod
     def parse(cls, value: object, name: str = "network") -> "NetworkConfig":
-        """A network from what a study says: its name, or a table with it.
+        """A network from what a study says: its name, a class or function, or a table with one of them.
 
         Raises:
             ConfigError: there is no name, or an argument is not a JSON value.
         """
-        return super().parse({"name": value} if isinstance(value, str) else value, name)
+        is_name = isinstance(value, str) or callable(value)
+        return super().parse({"name": value} if is_name else value, name)
 
     @property
     def kwargs(self) -> dict[str, object]:
@@ -135,7 +152,7 @@ class NetworkConfig(Record):
 
     @property
     def is_user_code(self) -> bool:
-        """Whether it is a class or function in a user's own file."""
+        """Whether it is a class or function of the user's own."""
         return is_user_code(self.name)
 
     def with_kwargs(self, kwargs: Mapping[str, Any]) -> "NetworkConfig":

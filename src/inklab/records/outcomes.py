@@ -36,6 +36,7 @@ from inklab.records.record import (
     Share,
     ShareRow,
 )
+from inklab.usercode import map_names, short_name
 
 ADVICE = "delete that directory and run the command again"
 
@@ -378,7 +379,8 @@ def read_evaluation_outcome(path: Path, planned: Evaluation, n_classes: int) -> 
     is_robustness = isinstance(planned, RobustnessEvaluation)
     outcome: RobustnessOutcome | GenerationOutcome
     outcome = RobustnessOutcome.read(path) if is_robustness else GenerationOutcome.read(path)
-    if outcome.evaluation != planned:
+    # The plan of a run that was resumed elsewhere names a user's file by its absolute path.
+    if map_names(outcome.evaluation.to_json(), short_name) != map_names(planned.to_json(), short_name):
         raise CorruptFileError(
             f"'{path}' is not the outcome of '{planned.id}': it computed something else; {ADVICE}"
         )

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from inklab.records.components import NetworkConfig, NormalizeConfig
+from inklab.records.components import NetworkConfig, NormalizeConfig, ObjectName
 from inklab.records.record import FailFast, NonNegativeFp32, PositiveFp32, Record
 from inklab.usercode import is_user_code
 
@@ -41,7 +41,7 @@ class CorruptionConfig(Record):
     """Which corruption a network is given its inputs with.
 
     Attributes:
-        name: a registered corruption or `file.py:name`.
+        name: a registered corruption, `file.py:name` or a function.
         strength: lowest and highest, in the corruption's unit; one number stands for both. Each image draws
             its own in between, each step.
 
@@ -50,7 +50,7 @@ class CorruptionConfig(Record):
         (0.4, 0.4)
     """
 
-    name: str
+    name: ObjectName
     strength: tuple[NonNegativeFp32, NonNegativeFp32]
 
     @field_validator("strength", mode="before")
@@ -69,7 +69,7 @@ class CorruptionConfig(Record):
 
     @property
     def is_user_code(self) -> bool:
-        """Whether it is a function in a user's own file."""
+        """Whether it is a function of the user's own."""
         return is_user_code(self.name)
 
 
@@ -100,7 +100,7 @@ class Recipe(Record):
     """How to train, in full.
 
     Attributes:
-        objective: a registered function `(net, batch) -> loss`.
+        objective: a registered function `(net, batch) -> loss`, `file.py:name`, or the function itself.
         optimizer: plain gradient descent (with momentum if that is > 0), Adam (Kingma and Ba 2015), AdamW
             (Loshchilov and Hutter 2019), whose weight decay is apart from the gradient, or Muon (Jordan
             2024), which makes the steps of kernels orthogonal.
@@ -139,7 +139,7 @@ class Recipe(Record):
         (0.1, 0.001)
     """
 
-    objective: str = "classify"
+    objective: ObjectName = "classify"
     optimizer: Literal["sgd", "adam", "adamw", "muon"] = "sgd"
     learning_rate: PositiveFp32 = Field(default_factory=lambda fields: LEARNING_RATES[fields["optimizer"]])
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -178,8 +178,8 @@ class Recipe(Record):
             )
         if self.weight_decay and self.optimizer != "adamw":
             raise ValueError(
-                f"weight_decay is of the optimizer adamw, but the optimizer is {self.optimizer}; use l2, of "
-                "which torch's weight_decay is twice"
+                f"weight_decay is of the optimizer adamw, but the optimizer is {self.optimizer}; for a "
+                f"penalty in the loss set l2 = {self.weight_decay / 2:g} (half of torch's weight_decay)"
             )
         return self
 
@@ -234,7 +234,8 @@ class TrialConfig(Record):
 
     @property
     def user_code(self) -> tuple[str, ...]:
-        """Names of a user's own code that training this runs, as `file.py:Name`; () if none."""
-        corruption = self.recipe.corruption
-        names = (self.network.name, corruption.name if corruption else "")
+        """Names of a user's own code that training this runs; () if none."""
+        recipe = self.recipe
+        corruption = recipe.corruption.name if recipe.corruption else ""
+        names = (self.network.name, corruption, recipe.objective)
         return tuple(name for name in names if is_user_code(name))

@@ -33,6 +33,7 @@ from inklab.report.figures.drawing import slug
 from inklab.report.tables import Table
 from inklab.runs import Run
 from inklab.training.objectives import objectives
+from inklab.usercode import short_name
 
 MAX_FINDING_LENGTH = 900
 """Characters of a finding at the top of the page; its section has all of it."""
@@ -293,7 +294,7 @@ def _describe_drops(recipe: Recipe) -> str:
 def _describe_loss(objective: str) -> str:
     """The label of an objective's loss; the bare name if this inklab does not have it."""
     if objective not in objectives:
-        return objective
+        return short_name(objective)
     loss = objectives[objective]
     return loss.label if loss.is_metric else f"{loss.label} (training loss only)"
 

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 import time
 import traceback
 from collections import deque
@@ -13,6 +14,7 @@ from enum import Enum
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import ModuleType
 from typing import Protocol, runtime_checkable
 
 from inklab.errors import InklabError, WriteError
@@ -20,6 +22,7 @@ from inklab.hardware import disable_malloc_trim
 from inklab.io.files import fingerprint
 from inklab.study.jobs import EpochEnded, Failed, Job, JobContext, JobEvent, Lost, Retried, Started, Warned
 from inklab.study.run_directory import new_attempt_dir
+from inklab.usercode import install_live
 
 HEARTBEAT_SECONDS = 5.0  # between two heartbeats of a training
 
@@ -115,6 +118,7 @@ def run_worker(pipe: Connection, context: JobContext) -> None:
     # Ctrl-C and a SIGTERM for the whole process group reach workers, too. The parent decides what to do.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    install_live(dict(context.live_objects))
     import torch
 
     torch.set_num_threads(context.threads)
@@ -142,7 +146,9 @@ def _run_job(job: Job, attempt_dir: Path, context: JobContext, reporter: PipeRep
         return WriteRefused(error.filename, error.errno or 0)
     except InklabError as error:
         return Failed(job, str(error))
-    except Exception:  # a crash becomes an outcome, so that no failure is lost
+    except SystemExit as error:
+        return Failed(job, f"its code ended Python (SystemExit: {error.code}); nothing it calls may exit")
+    except BaseException:  # a crash becomes an outcome, so that no failure is lost
         return Failed(job, traceback.format_exc())
 
 
@@ -285,10 +291,24 @@ class LocalExecutor:
         context = multiprocessing.get_context("spawn")
         pipe, worker_pipe = context.Pipe()
         process = context.Process(target=run_worker, args=(worker_pipe, self.context), daemon=True)
-        with _environment({name: str(self.context.threads) for name in THREAD_VARIABLES}):
+        with _environment({name: str(self.context.threads) for name in THREAD_VARIABLES}), _hidden_main():
             process.start()
         worker_pipe.close()
         return _Worker(process, pipe)
+
+
+@contextmanager
+def _hidden_main() -> Iterator[None]:
+    """Spawn a process that does not run the user's script again, and needs none: in a notebook there is none.
+
+    Nothing that workers are sent is looked up in it: what it defines travels as live objects.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _exit_reason(code: int | None) -> str:

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,6 +20,7 @@ from inklab.records.status import Draft
 from inklab.study.resources import Cost
 from inklab.study.run_directory import RunDirectory
 from inklab.study.spec import StudySpec
+from inklab.usercode import short_name
 
 SPLITS = ("train", "validation", "test")
 SAMPLES_PER_CLASS = 10
@@ -61,7 +62,7 @@ class PreflightJob:
     @property
     def label(self) -> str:
         """What a person calls it."""
-        return f"preflight of {self.config.network.name}"
+        return f"preflight of {short_name(self.config.network.name)}"
 
 
 @dataclass(frozen=True)
@@ -235,6 +236,7 @@ class JobContext:
         numerics: version of the computation.
         threads: number of threads of each worker.
         trust_code: the user's own code that the study names, and that may therefore be run.
+        live_objects: by reference, pickled; a worker gets them once, through its pipe.
         checkpoint_every: seconds between checkpoints; None derives them from the cost of one.
     """
 
@@ -246,6 +248,7 @@ class JobContext:
     numerics: int
     threads: int
     trust_code: tuple[str, ...] = ()
+    live_objects: tuple[tuple[str, bytes], ...] = field(default=(), repr=False)
     checkpoint_every: float | None = None
 
     @property

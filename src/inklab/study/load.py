@@ -34,6 +34,7 @@ from inklab.study.spec import (
 )
 from inklab.training.objectives import objectives
 from inklab.training.recipe_files import read_recipe_file
+from inklab.usercode import reference
 
 VALIDATION_DIVISOR = 12  # by default, 1 in 12 training images is held out: 5,000 of MNIST's 60,000
 
@@ -193,7 +194,7 @@ def parse_study(table: Mapping[str, object], name: str, folder: Path | None = No
         ConfigError: all mistakes in one message.
     """
     try:
-        values = json.loads(json.dumps(table, default=str))  # dates and the like become text
+        values = json.loads(json.dumps(table, default=_to_text))
     except (ValueError, RecursionError) as error:  # also integers of thousands of digits
         raise ConfigError(f"study '{name}': {error}") from error
     experiments = values.get("experiments")
@@ -207,6 +208,11 @@ def parse_study(table: Mapping[str, object], name: str, folder: Path | None = No
         return StudySpec.model_validate(values)
     except ValidationError as error:
         raise validation_error(error, f"study '{name}'") from None
+
+
+def _to_text(value: object) -> str:
+    """A class or function becomes its reference; a date of a TOML file is written out."""
+    return reference(value) if callable(value) else str(value)
 
 
 def merge_recipe_file(experiment: object, folder: Path | None = None) -> object:
@@ -410,7 +416,7 @@ def check_names(spec: StudySpec) -> None:
         if corruption := trained.recipe.corruption:
             strengths = (corruption.strength[1], trained.recipe.eval_strength or 0.0)
             _check_corruption(corruption.name, strengths)
-    tasks = {name: objectives[trained.recipe.objective].task for name, trained in training.items()}
+    tasks = {name: objectives.resolve(trained.recipe.objective).task for name, trained in training.items()}
     for experiment in spec.experiments.values():
         if isinstance(experiment, RobustnessExperiment):
             _check_corruption(experiment.corruption, experiment.strengths or ())

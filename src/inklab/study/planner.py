@@ -46,7 +46,7 @@ from inklab.study.spec import (
     TrainingExperiment,
 )
 from inklab.training.objectives import objectives
-from inklab.usercode import is_user_code, source_sha256
+from inklab.usercode import is_user_code, location_free, map_names, source_sha256
 
 NUMERICS = 3
 """Raised by every change that may move a number; part of each id, so old and new outcomes never mix."""
@@ -112,12 +112,12 @@ def distinct_configs(spec: StudySpec, data: DataInfo, execution: ExecutionConfig
 
 def preflight_key(config: TrialConfig) -> str:
     """What two configurations have in common if one preflight check serves both."""
-    network = config.network.to_json()
-    return fingerprint([network, config.recipe.objective, config.precision, _sources(config)])
+    used = [config.network.to_json(), config.recipe.objective, config.precision]
+    return fingerprint([*map_names(used, location_free), _sources(config)])
 
 
 def _sources(config: TrialConfig) -> list[str]:
-    """SHA-256 of the user's files that a training runs."""
+    """SHA-256 of the user's code that a training runs."""
     return [source_sha256(name) for name in config.user_code]
 
 
@@ -185,7 +185,7 @@ class Planner:
     def _training(self, experiment: TrainingExperiment, header: ExperimentPlan) -> TrainingPlan:
         settings = self.settings(header.name)
         with _naming(header.name):
-            task = objectives[experiment.recipe.objective].task
+            task = objectives.resolve(experiment.recipe.objective).task
         return TrainingPlan(**dict(header), task=task, grid=tuple(settings[0].values), settings=settings)
 
     def _robustness(self, experiment: RobustnessExperiment, header: ExperimentPlan) -> RobustnessPlan:
@@ -215,7 +215,8 @@ class Planner:
     def _trained_parts(self, pipeline: Pipeline) -> tuple[str, ...]:
         """The parts of a pipeline that are trained; the others are filters."""
         training = self._spec.training
-        pipeline.check({name: objectives[entry.recipe.objective].task for name, entry in training.items()})
+        tasks = {name: objectives.resolve(entry.recipe.objective).task for name, entry in training.items()}
+        pipeline.check(tasks)
         return tuple(part for part in pipeline.parts if part in training)
 
     def _generation(self, experiment: GenerationExperiment, header: ExperimentPlan) -> GenerationPlan:
@@ -243,7 +244,7 @@ class Planner:
     def _plan_settings(self, experiment: TrainingExperiment) -> Iterator[Setting]:
         for values, varied in experiment.points():
             config = self._config(varied)
-            key = fingerprint(config.identity)
+            key = fingerprint(map_names(config.identity, location_free))
             self.configs[key] = config
             trials = tuple(self._trial(key, replicate) for replicate in range(experiment.replicates))
             yield Setting(values=values, config=key, trials=trials)
@@ -303,7 +304,7 @@ class Planner:
 
     def _with_id(self, evaluation: E, corruption: str = "") -> E:
         identity = {
-            "evaluation": evaluation.model_dump(mode="json", exclude={"id"}),
+            "evaluation": map_names(evaluation.model_dump(mode="json", exclude={"id"}), location_free),
             "data": self._data.sha256,
             "seed": self._spec.seed,
             "numerics": NUMERICS,

@@ -26,7 +26,7 @@ from inklab.records.plan import (
 )
 from inklab.records.recipe import Precision, TrialConfig
 from inklab.records.record import Count, NonNegative, Record
-from inklab.training.objectives import objectives
+from inklab.training.objectives import STEP_PASSES, objectives
 
 BENCHMARK_SECONDS = 120.0  # for the whole benchmark; what is not known by then is taken to be slow
 BENCHMARK_VERSION = 3  # raised when the benchmark measures something else
@@ -291,7 +291,7 @@ def training_seconds(config: TrialConfig, traits: NetworkTraits, n_trials: int, 
     """Seconds for trials of one program on one core, within a factor of two."""
     recipe = config.recipe
     # Muon's products are left out: below a tenth of a convolutional network's step at batches of 100 and up.
-    passes = objectives[recipe.objective].cost
+    passes = objectives[recipe.objective].cost if recipe.objective in objectives else STEP_PASSES
     computing = n_images * traits.macs * passes / TRAINING_MACS_PER_SECOND[config.precision]
     step_seconds = CORRUPTED_STEP_SECONDS if recipe.corruption else STEP_SECONDS
     stepping = -(-n_images // recipe.batch_size) * step_seconds

@@ -48,6 +48,7 @@ from inklab.study.resources import (
 )
 from inklab.study.run_directory import RunDirectory
 from inklab.study.spec import SavedStudy
+from inklab.usercode import pickle_live
 
 
 class Scheduler:
@@ -329,6 +330,7 @@ class StudyRunner:
             preprocessing=data.preprocessing, data_sha256=data.sha256, numerics=NUMERICS,
             threads=execution.threads, checkpoint_every=self.options.checkpoint_every,
             trust_code=tuple(experiment.network.name for experiment in spec.training.values()),
+            live_objects=tuple(pickle_live(spec.live_objects).items()),
         )  # fmt: skip
 
     # ------------------------------------------------------------ writing
@@ -339,7 +341,8 @@ class StudyRunner:
         if name not in datasets and Path(name).exists():
             name = str(Path(name).resolve())
         data = spec.data.model_copy(update={"dataset": name})
-        saved = SavedStudy(profile=self.study.profile, study=spec.model_copy(update={"data": data}))
+        study = spec.with_absolute_code.model_copy(update={"data": data})
+        saved = SavedStudy(profile=self.study.profile, study=study)
         saved.write(self.run_directory.path / "study.json")
         plan.write(self.run_directory.path / PLAN_FILE)
 

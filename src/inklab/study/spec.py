@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from inklab.errors import ConfigError, did_you_mean, nearest_name
-from inklab.records.components import NetworkConfig, Normalization, Pipeline
+from inklab.records.components import NetworkConfig, Normalization, ObjectName, Pipeline
 from inklab.records.plan import Reference
 from inklab.records.recipe import DERIVED_DEFAULTS, Recipe
 from inklab.records.record import (
@@ -31,7 +31,7 @@ from inklab.records.record import (
     Record,
     describe_error,
 )
-from inklab.usercode import is_live
+from inklab.usercode import absolute_name, is_live, map_names
 
 MAX_TRIALS = 100_000  # of one experiment
 
@@ -91,7 +91,7 @@ class DataExperiment(Experiment):
 
 
 def _name_to_table(value: object) -> object:
-    return {"name": value} if isinstance(value, str) else value
+    return {"name": value} if isinstance(value, str) or callable(value) else value
 
 
 class GridPoint(NamedTuple):
@@ -105,7 +105,8 @@ class TrainingExperiment(Experiment):
     """Trains networks: each setting, each replicate.
 
     Attributes:
-        network: `{name = ..., arguments...}`, or only the name; a registered one or `file.py:Name`.
+        network: `{name = ..., arguments...}`, or only the name; a registered one, `file.py:Name`, or a class
+            or function that makes an `nn.Module`.
         normalize: in front of the network; "dataset" takes mean and std of the training images.
         recipe: how to train.
         grid: dotted keys below this experiment, such as "recipe.l2", to their values; all combinations of
@@ -212,7 +213,7 @@ class RobustnessExperiment(Experiment):
     """Compares pipelines as images get worse.
 
     Attributes:
-        corruption: a registered corruption or `file.py:name`.
+        corruption: a registered corruption, `file.py:name` or a function.
         strengths: in the corruption's unit, increasing; the corruption's own if left out.
         images: test images used; all if left out.
         confusion_at: strengths at which confusion matrices are counted.
@@ -221,7 +222,7 @@ class RobustnessExperiment(Experiment):
     """
 
     kind: Literal["robustness"] = "robustness"
-    corruption: Short = "salt_and_pepper"
+    corruption: Annotated[ObjectName, Field(max_length=300)] = "salt_and_pepper"
     strengths: Strengths | None = None
     images: Annotated[Images, Field(ge=1)] | None = None
     confusion_at: Strengths = (0.0, 0.25, 0.5)
@@ -328,6 +329,11 @@ class StudySpec(Record):
             for name, experiment in self.experiments.items()
             if isinstance(experiment, TrainingExperiment)
         }
+
+    @property
+    def with_absolute_code(self) -> "StudySpec":
+        """The same study, with the user's files named so that they are found from every working directory."""
+        return StudySpec.model_validate(map_names(self.to_json(), absolute_name))
 
     @property
     def live_objects(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from inklab.errors import ConfigError
 from inklab.io.files import write_atomic
 from inklab.study.load import ConfiguredStudy, Table, configure, merge_recipe_file, read_tables
 from inklab.study.spec import AnyExperiment, Experiment, SmallDataRule, StudySpec
+from inklab.usercode import reference
 
 Profiles = Mapping[str, Mapping[str, object]]
 """Dotted keys and values by the name of a profile, such as `{"quick": {"cnn.replicates": 3}}`."""
@@ -68,7 +69,7 @@ class Study:
             "small_data": small_data,
             "experiments": {key: _to_table(value) for key, value in experiments.items()},
         }  # fmt: skip
-        self._set(_without_none(to_jsonable_python(table)), name, Path())
+        self._set(_without_none(to_jsonable_python(table, fallback=reference)), name, Path())
 
     def _set(self, table: Table, label: str, folder: Path) -> None:
         self._table, self._label, self._folder = table, label, folder

@@ -170,7 +170,7 @@ def _evaluate_trial(
     outcome: "functools.partial[TrialOutcome]",
 ) -> TrialOutcome:
     """Compute a network's metrics and diagnoses; write its model and arrays."""
-    trial, objective = result.trial, objectives[result.trial.config.recipe.objective]
+    trial, objective = result.trial, objectives.resolve(result.trial.config.recipe.objective)
     metrics, arrays = final_metrics(result.net, objective, trial.config.recipe, data, Seed(context.seed))
     if not all(map(math.isfinite, metrics.values())):
         reason = "its metrics after the last epoch are NaN or infinite"

@@ -1,17 +1,20 @@
 """Objectives: what a network is trained for, as a loss."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from inklab.errors import ConfigError
 from inklab.metrics import Task
-from inklab.registry import Registry
+from inklab.registry import Registry, registered_entry
+from inklab.usercode import short_name
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, UInt8
     from torch import Tensor
 
 ADVERSARIAL_STEP = 0.1  # how far each pixel is moved, image range 0 to 1
+STEP_PASSES = 3  # forward passes that a plain training step costs: one, and two for the gradient
 LABEL_SMOOTHING = 0.1  # Szegedy et al., "Rethinking the Inception architecture" (2016), section 7
 
 Forward = Callable[["Tensor"], "Tensor"]
@@ -53,7 +56,7 @@ class Objective:
     task: Task
     description: str
     label: str
-    cost: int = 3
+    cost: int = STEP_PASSES
 
     @property
     def is_metric(self) -> bool:
@@ -61,10 +64,26 @@ class Objective:
         return self.task == "denoising" or self.name == "classify"
 
 
-objectives: Registry[Objective] = Registry("objective", "inklab.training.objectives")
+def _wrap(name: str, value: object) -> Objective:
+    """A plain function of the user's is taken to be for classification."""
+    entry = registered_entry(value)
+    if isinstance(entry, Objective):
+        return replace(entry, name=name)
+    if not callable(value) or isinstance(value, type):
+        raise ConfigError(
+            f"'{name}' is a {type(value).__name__}; an objective is a function (net, batch) -> loss", key=name
+        )
+    description = (value.__doc__ or "").partition("\n")[0]
+    return Objective(name, value, "classification", description, short_name(name))
 
 
-def objective(name: str, *, task: Task, label: str = "", cost: int = 3) -> Callable[[LossFn], LossFn]:
+objectives: Registry[Objective] = Registry("objective", "inklab.training.objectives", wrap=_wrap)
+"""Every objective by name."""
+
+
+def objective(
+    name: str, *, task: Task, label: str = "", cost: int = STEP_PASSES
+) -> Callable[[LossFn], LossFn]:
     """Register `(net, batch) -> scalar loss` as an objective. It must be a pure function of torch operations.
 
     The arguments are the attributes of `Objective`; the label is the name if left out. A cost of 3 is one
@@ -73,8 +92,8 @@ def objective(name: str, *, task: Task, label: str = "", cost: int = 3) -> Calla
 
     def register(loss: LossFn) -> LossFn:
         description = (loss.__doc__ or "").partition("\n")[0]
-        objectives.add(name, Objective(name, loss, task, description, label or name, cost))
-        return loss
+        entry = Objective(name, loss, task, description, label or name, cost)
+        return objectives.add_function(name, entry, loss)
 
     return register
 

@@ -113,7 +113,7 @@ class Population:
         )
         step = TrainStep(
             nets[0],
-            objectives[recipe.objective],
+            objectives.resolve(recipe.objective),
             optimizer,
             l2_param_names(nets[0], recipe.l2_params) if parts.l2 else frozenset(),
             spec.stacked,

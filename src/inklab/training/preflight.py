@@ -27,7 +27,7 @@ def preflight(config: TrialConfig, shape: Shape, n_classes: int) -> NetworkTrait
         ModelMismatchError: the output has a wrong shape, the loss is not finite, or no gradient reaches some
             parameters; the message names likely causes. Or images would be shifted by their whole side.
     """
-    objective, name = objectives[config.recipe.objective], config.network.name
+    objective, name = objectives.resolve(config.recipe.objective), config.network.name
     _check_shift(config.recipe, shape)
     net = build_normalized(config, shape, n_classes, Seed(0) / "rehearsal")
     images = torch.rand(N_IMAGES, *shape, generator=(Seed(0) / "rehearsal images").generator())
