@@ -188,7 +188,7 @@ class TestSameNumbers:
         assert json.loads(out)["experiments"].keys() == run.results.experiments.keys()
 
     def test_arrays_and_their_file(self, runs_dir):
-        """Trained on arrays, the trials are those of the file with the same images; again, nothing is done."""
+        """The trials are those of the file with the same images; trained again, nothing is done."""
         (X, y), (X_test, y_test) = toy_run.images(toy_run.TRAIN, 1), toy_run.images(toy_run.TEST, 2)
         arguments = {"recipe": RECIPE, "grid": {"hidden": [[8], [12]]}, "progress": False, **FAST}
         run = inklab.train("mlp", (X, y, X_test, y_test), **arguments)
@@ -224,7 +224,7 @@ def test_a_dry_run_writes_nothing(runs_dir):
 
 @pytest.mark.integration
 def test_an_interrupted_script_continues(runs_dir, tmp_path):
-    """Ctrl-C ends the script; run again, it trains what is missing and ends with the numbers of one in one go."""
+    """Ctrl-C ends the script; run again, it ends with the numbers of an uninterrupted one."""
     arguments = (
         f"'mlp', {str(toy_run.home() / 'toy.npz')!r}, recipe={{'epochs': 40, 'batch_size': 8}}, replicates=2"
     )
