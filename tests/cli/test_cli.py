@@ -186,12 +186,12 @@ class TestReadingARun:
         link = base.parent.parent / "latest"
         link.symlink_to(base)
         try:
-            found = {
+            paths = {
                 json.loads(succeed("status", *words, "--json"))["run"] for words in ([base], ["base"], [])
             }
         finally:
             link.unlink()
-        assert found == {str(base)}
+        assert paths == {str(base)}
 
 
 class TestPredict:
