@@ -20,6 +20,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_s
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from source_tree import run_python
+from torch import nn
 
 from inklab.errors import ConfigError, InklabError, ModelMismatchError, UnknownNameError
 from inklab.evaluation.scores import predict_in_batches
@@ -38,7 +39,7 @@ FAST = {"epochs": 3, "random_state": 0}
 
 
 @parametrize_with_checks(
-    [ImageClassifier(epochs=15), ImageDenoiser(epochs=5)],
+    [ImageClassifier(epochs=8, learning_rate=0.01), ImageDenoiser(epochs=2)],
     expected_failed_checks=lambda estimator: EXPECTED_FAILURES,
     xfail_strict=True,
 )
@@ -344,6 +345,42 @@ class Net(nn.Module):
         is_training = len(images) > 4  # a preflight has four images
         return torch.where(self.luck < 0.5, float("nan"), logits) if is_training else logits
 """
+
+
+class OwnNet(nn.Module):
+    """A network of a user, as in a notebook."""
+
+    def __init__(self, shape, classes, width=16):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Flatten(), nn.Linear(math.prod(shape), width), nn.ReLU(), nn.Linear(width, classes)
+        )
+
+    def forward(self, images):
+        return self.layers(images)
+
+
+def fade(images, strength, rng):
+    """Images that lose contrast."""
+    return images * (1 - strength)
+
+
+class TestLiveObjects:
+    def test_a_class_is_a_network(self, rows, tmp_path):
+        X, y, test, labels = rows
+        classifier = ImageClassifier(OwnNet, network_params={"width": 32}, random_state=0).fit(X, y)
+        assert classifier.networks_[0].net.layers[1].out_features == 32
+        assert classifier.score(test, labels) > 0.8
+        again = pickle.loads(pickle.dumps(classifier))
+        np.testing.assert_array_equal(again.predict_proba(test), classifier.predict_proba(test))
+        assert clone(classifier).network is OwnNet
+        search = GridSearchCV(classifier, {"network_params": [{"width": 4}, {"width": 8}]}, cv=2).fit(X, y)
+        assert len(search.cv_results_["mean_test_score"]) == 2
+
+    def test_a_function_is_a_corruption(self, rows):
+        denoiser = ImageDenoiser(corruption=fade, strength=(0.0, 0.5), epochs=2, random_state=0).fit(rows[0])
+        again = pickle.loads(pickle.dumps(denoiser))
+        assert again.score(rows[2]) == denoiser.score(rows[2])
 
 
 class TestDivergence:

@@ -43,6 +43,7 @@ from inklab.training.population import PopulationSpec, build_normalized
 from inklab.training.preflight import preflight
 from inklab.training.recipe_files import RecipeFile, read_recipe_file
 from inklab.training.trainer import TrainingResult, train_population
+from inklab.usercode import reference
 
 __all__ = ["ImageClassifier", "ImageDenoiser"]
 
@@ -245,7 +246,7 @@ class _ImageEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
             raise ConfigError(f"n_replicates is {self.n_replicates}; at least 1", key="n_replicates")
         file = self._recipe_file()
         recipe = self._resolved_recipe(file)
-        if (task := objectives[recipe.objective].task) != self._task:
+        if (task := objectives.resolve(recipe.objective).task) != self._task:
             raise ConfigError(
                 f"objective '{recipe.objective}' is for {task}, not for {self._task}: use "
                 f"{'ImageDenoiser' if task == 'denoising' else 'ImageClassifier'}",
@@ -333,12 +334,14 @@ class _ImageEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
 
     def __setstate__(self, state: dict[str, object]) -> None:
         super().__setstate__(dict(state))
+        if callable(self.corruption):  # a function is known to a process once its reference is made
+            reference(self.corruption)
         if "networks_" in state:
             self.networks_ = [self._restore(raw) for raw in cast(list[bytes], state["networks_"])]
 
     def _restore(self, weights: bytes) -> NormalizedModel:
         config = self.config_
-        if callable(self._network):  # a live object is known to a process once its reference is made
+        if callable(self._network):  # as above
             network = NetworkConfig.parse({**config.network.kwargs, "name": self._network})
             config = config.model_copy(update={"network": network})
         classes = len(getattr(self, "classes_", [0]))
