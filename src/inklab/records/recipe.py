@@ -141,20 +141,16 @@ class Recipe(Record):
 
     objective: ObjectName = "classify"
     optimizer: Literal["sgd", "adam", "adamw", "muon"] = "sgd"
-    learning_rate: PositiveFp32 = Field(default_factory=lambda fields: LEARNING_RATES[fields["optimizer"]])
+    learning_rate: PositiveFp32 = 0.1
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     nesterov: bool = False
-    weight_decay: NonNegativeFp32 = Field(
-        default_factory=lambda fields: ADAMW_WEIGHT_DECAY if fields["optimizer"] == "adamw" else 0.0
-    )
+    weight_decay: NonNegativeFp32 = 0.0
     clip_norm: PositiveFp32 | None = None
     ema_decay: Annotated[float, Field(ge=0, lt=1)] | None = None
     schedule: Literal["constant", "cosine", "linear", "one-cycle", "step"] = "constant"
     step_epochs: Annotated[int, Field(ge=1, le=100_000)] | None = None
     step_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
-    warmup: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default_factory=lambda fields: ONE_CYCLE_WARMUP if fields["schedule"] == "one-cycle" else 0.0
-    )
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 10
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 128
     l2: NonNegativeFp32 = 0.0
@@ -162,6 +158,18 @@ class Recipe(Record):
     augmentation: Augmentation | None = None
     corruption: CorruptionConfig | None = None
     eval_strength: NonNegativeFp32 | None = None
+
+    @model_validator(mode="after")
+    def _derive_defaults(self) -> "Recipe":
+        defaults = {
+            "learning_rate": LEARNING_RATES[self.optimizer],
+            "weight_decay": ADAMW_WEIGHT_DECAY if self.optimizer == "adamw" else 0.0,
+            "warmup": ONE_CYCLE_WARMUP if self.schedule == "one-cycle" else 0.0,
+        }
+        # Not by a default factory, whose absence pydantic reports beside any mistake in another field.
+        unset = {key: value for key, value in defaults.items() if key not in self.model_fields_set}
+        self.__dict__.update(unset)  # it is frozen, and they are still unset
+        return self
 
     @model_validator(mode="after")
     def _check_eval_strength(self) -> "Recipe":

@@ -42,7 +42,6 @@ MIN_VALIDATION, MIN_VALIDATION_DIVISOR = 500, 8
 """Hold out at least 500 images, unless that exceeds one eighth of them (50 a class of mnist-5k)."""
 
 MAX_REPORTED = 10
-NO_DEFAULT = "default_factory_not_called"  # pydantic's word
 MAX_VALUE_LENGTH = 60  # characters of a value, and of each part of a key, that a message shows
 BUILTIN = resources.files("inklab.study") / "studies"  # directory of the studies that come with inklab
 
@@ -339,9 +338,8 @@ def validation_error(
         model: what was validated.
         prefix: key of the table in its file.
     """
-    # A key that is unknown explains one that is missing; a wrong one explains defaults that depend on it.
-    errors = [detail for detail in error.errors(include_url=False) if detail["type"] != NO_DEFAULT]
-    details = sorted(errors, key=lambda detail: detail["type"] == "missing")
+    # A key that is unknown explains one that is missing.
+    details = sorted(error.errors(include_url=False), key=lambda detail: detail["type"] == "missing")
     issues = [_issue(detail, model, prefix) for detail in details]
     messages = [*dict.fromkeys(issue.message for issue in issues[:MAX_REPORTED])]
     if len(issues) > MAX_REPORTED:
