@@ -6,6 +6,7 @@ classes. Of a library's the name and version.
 
 import ast
 import builtins
+import copyreg
 import dis
 import functools
 import hashlib
@@ -163,7 +164,8 @@ class ObjectIdentity:
         if isinstance(wrapped, types.FunctionType) and not _is_library(wrapped.__module__):
             return ["wrapper", type(value).__qualname__, self._describe(wrapped)]
         try:
-            reduced = value.__reduce_ex__(4)
+            reduce = copyreg.dispatch_table.get(type(value))
+            reduced = reduce(value) if reduce else value.__reduce_ex__(4)
         except Exception as error:  # a foreign object may raise anything
             raise UnknownIdentityError(
                 f"it refers to an object of type {type(value).__qualname__}"
