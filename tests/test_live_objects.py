@@ -116,8 +116,9 @@ class TestIdentity:
         values = [
             1, 1.0, True, "1", b"1", None, ..., (1,), [1], {1}, frozenset({1}), {"a": 1}, {"a": 2}, 1j,
             nn.Linear, nn.functional.relu, torch.relu, np.add, module, torch.float32, torch.device("cpu"),
-            np.zeros(2), np.zeros(3), np.zeros(2, np.float32), torch.zeros(2), torch.zeros(2, dtype=torch.bfloat16),
-            nn.Parameter(torch.zeros(2)), range(3), slice(3), functools.partial(int, base=2), sentinel,
+            np.zeros(2), np.zeros(3), np.zeros(2, np.float32), torch.zeros(2),
+            torch.zeros(2, dtype=torch.bfloat16), nn.Parameter(torch.zeros(2)), range(3), slice(3),
+            functools.partial(int, base=2), sentinel,
         ]  # fmt: skip
         names = [register_live(reading(value)) for value in values]
         assert [live_problem(name) for name in names] == [""] * len(values)

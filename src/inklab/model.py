@@ -201,8 +201,8 @@ def _trusted_network(manifest: ModelManifest, folder: Path, trust_code: Collecti
     config, name = manifest.network, manifest.network.name
     attribute = short_name(name).rpartition(":")[2]
     codes = [code for code in trust_code if short_name(code).rpartition(":")[2] == attribute]
-    if is_known(name) or not codes and not is_live(name):
-        codes.append(name)
+    if not codes and (is_known(name) or not is_live(name)):
+        codes = [name]
     if not codes:
         raise ConfigError(
             f"'{folder}' was trained with '{attribute}' of another Python session; define that again, and "
