@@ -118,8 +118,8 @@ class TestSession:
 
     def test_an_interrupted_training_continues_from_its_checkpoint(self, runs_dir):
         def prepare():
-            wanted = {**cell_settings(run_cell(OWN), epochs=40), "grid": {}}
-            return prepare_training(SingleTraining(**wanted), DATA, options=OPTIONS)
+            arguments = {**cell_settings(run_cell(OWN), epochs=40), "grid": {}}
+            return prepare_training(SingleTraining(**arguments), DATA, options=OPTIONS)
 
         def stop(event):
             if isinstance(event, EpochEnded) and event.epoch == 5:
