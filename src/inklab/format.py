@@ -13,6 +13,7 @@ from itertools import groupby
 from typing import TypeVar
 
 from inklab.metrics import Metric, get_metric
+from inklab.usercode import is_user_code, short_name
 
 NO_BREAK_SPACE = "\u00a0"
 THIN_SPACE = "\u202f"
@@ -288,13 +289,13 @@ def capitalize(text: str) -> str:
 
 
 def humanize(name: str) -> str:
-    """A registered name as a word.
+    """A registered name as a word; of a user's own code the short name.
 
     Example:
-        >>> humanize("salt_and_pepper")
-        'salt-and-pepper'
+        >>> humanize("salt_and_pepper"), humanize("/home/me/my_noise.py:speckle")
+        ('salt-and-pepper', 'my_noise.py:speckle')
     """
-    return name.replace("_", "-")
+    return short_name(name) if is_user_code(name) else name.replace("_", "-")
 
 
 def format_span(ends: Sequence[float | int]) -> str:

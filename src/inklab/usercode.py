@@ -195,7 +195,7 @@ def _as_script(path: Path) -> Iterator[None]:
     beside = modules_beside(path)
     hidden = _take_modules(beside)
     before, errors = set(sys.modules), io.StringIO()
-    # A compiled file counts as current by its time in seconds and size, which two versions of a file may share.
+    # Python takes a compiled file as current by seconds and size, which two versions of a file may share.
     sys.argv, sys.dont_write_bytecode = [str(path)], True
     sys.path.insert(0, folder)
     importlib.invalidate_caches()

@@ -247,7 +247,7 @@ def describe_network(network: NetworkConfig, varied: tuple[str, ...] = ()) -> st
     """
     arguments = {key: value for key, value in network.kwargs.items() if key not in varied}
     listed = ", ".join(f"{key} {format_value(value)}" for key, value in arguments.items())
-    return f"Network {network.name}" + (f" ({listed})" if listed else "")
+    return f"Network {short_name(network.name)}" + (f" ({listed})" if listed else "")
 
 
 def describe_recipe(recipe: Recipe, varied: tuple[str, ...] = ()) -> list[str]:
