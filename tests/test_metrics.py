@@ -37,7 +37,11 @@ def test_no_two_rows_disagree_and_a_split_changes_only_name_and_label():
 
 def test_metric_lists_are_pinned():
     assert TASK_METRICS == {
-        "classification": ("test_accuracy", "test_loss", "validation_accuracy", "validation_loss"),
+        "classification": tuple(
+            f"{split}_{key}"
+            for split in ("test", "validation")
+            for key in ("accuracy", "loss", "balanced_accuracy", "macro_f1", "brier", "ece")
+        ),
         "denoising": ("test_bce", "test_psnr", "validation_bce", "validation_psnr"),
     }
     assert TABLE_METRICS == (
@@ -45,9 +49,13 @@ def test_metric_lists_are_pinned():
         "train_bce", "test_psnr", "validation_psnr", "parameters",
     )  # fmt: skip
     assert FINDINGS_METRICS == ("test_accuracy", "test_loss", "test_bce", "test_psnr")
-    assert set(SHOW_METRICS) == {*FINDINGS_METRICS, "validation_accuracy", "validation_bce"}
+    others = {"test_balanced_accuracy", "validation_accuracy", "validation_bce"}
+    assert set(SHOW_METRICS) == {*FINDINGS_METRICS, *others}
     less_is_better = {key for key, row in METRICS.items() if row.higher_is_better is False}
-    assert {"loss", "bce"} <= less_is_better
+    assert {"loss", "bce", "brier", "ece"} <= less_is_better
+    assert {key for key, row in METRICS.items() if row.counts_images} == {
+        "accuracy", "top3_accuracy", "top5_accuracy",
+    }  # fmt: skip
 
 
 def test_choice_and_report_use_different_images():
@@ -65,7 +73,7 @@ def test_a_better_value_follows_the_direction():
 
 
 def test_an_unlisted_name_is_taken_as_it_is():
-    own = get_metric("test_top5_accuracy")
-    assert (own.label, own.is_share, own.split) == ("test top5 accuracy", True, "test")
+    own = get_metric("test_top9_accuracy")
+    assert (own.label, own.is_share, own.split) == ("test top9 accuracy", True, "test")
     assert get_metric("sharpness").unit == ""
     assert get_metric("test_").key == "test_"

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from inklab.data.sources import dataset as dataset
     from inklab.errors import InklabError as InklabError
     from inklab.evaluation.samplers import sampler as sampler
+    from inklab.metrics import metric as metric
     from inklab.model import TrainedModel as TrainedModel
     from inklab.networks.network import network as network
     from inklab.records.components import NetworkConfig as NetworkConfig
@@ -59,6 +60,7 @@ _HOMES = {
     "Dataset": "data.dataset", "InklabError": "errors",
     "corruption": "corruptions.corruption", "image_filter": "corruptions.filters", "dataset": "data.sources",
     "network": "networks.network", "objective": "training.objectives", "sampler": "evaluation.samplers",
+    "metric": "metrics",
 }  # fmt: skip
 """Where each public name is defined, below `inklab`."""
 

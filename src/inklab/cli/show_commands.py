@@ -175,6 +175,7 @@ def compare(
 
 def print_results(results: "Results") -> None:
     """Print the metrics of a run as a table, and its findings."""
+    from inklab.format import format_percent
     from inklab.metrics import SHOW_METRICS, get_metric
 
     rows = [
@@ -185,9 +186,12 @@ def print_results(results: "Results") -> None:
         ]
         for name, experiment in results.training.items()
         for setting in experiment.settings
-        for metric in SHOW_METRICS
+        for metric in (*SHOW_METRICS, *(f"test_{own.key}" for own in experiment.own_metrics))
         if (estimate := setting.metrics.get(metric)) is not None and estimate.n
     ]
+    if any(entry.task == "classification" for entry in results.training.values()) and rows:
+        label, share = results.data.largest_class
+        rows.append(["test images", f"share of the largest class ({label})", format_percent(share, 2)])
     if rows:
         echo_table(["experiment", "metric", "estimate"], rows)
     for finding in results.findings:

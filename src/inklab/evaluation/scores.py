@@ -41,12 +41,14 @@ class ClassificationScores:
         loss: mean cross-entropy in nats, summed in float64; NaN if the network returned NaN.
         predicted: `(n,)` the most probable class, the first of equals.
         confidence: `(n,)` its probability.
+        probabilities: `(n, k)` of all classes.
     """
 
     accuracy: float
     loss: float
     predicted: Int16[np.ndarray, " n"]
     confidence: Float32[np.ndarray, " n"]
+    probabilities: Float64[np.ndarray, "n k"]
 
 
 @dataclass(frozen=True)
@@ -81,12 +83,14 @@ def classification_scores(
     logits = predict_in_batches(net, pixels).double().cpu()
     targets = torch.as_tensor(labels).long().cpu()
     _check_logits(logits, targets)
-    confidence, predicted = logits.softmax(dim=1).max(dim=1)
+    probabilities = logits.softmax(dim=1)
+    confidence, predicted = probabilities.max(dim=1)
     return ClassificationScores(
         accuracy=(predicted == targets).double().mean().item(),
         loss=functional.cross_entropy(logits, targets).item(),
         predicted=predicted.numpy().astype(np.int16),
         confidence=confidence.numpy().astype(np.float32),
+        probabilities=probabilities.numpy(),
     )
 
 

@@ -10,12 +10,13 @@ from inklab.export.select import CARD_MARK, SelectedPart, Selection, card_path, 
 from inklab.export.verify import REAL_IMAGES
 from inklab.format import format_span, format_value, join_words, pluralize
 from inklab.io.files import write_atomic
-from inklab.metrics import get_metric
+from inklab.metrics import CLASS_RECALL, get_metric
 from inklab.records.components import NormalizeConfig, Pipeline, Preprocessing
 from inklab.records.recipe import TrialConfig
 from inklab.records.results import RobustnessResults, SettingResults
 from inklab.runs import Run
 from inklab.stats import estimate
+from inklab.usercode import short_name
 
 TEMPLATES = Path(__file__).parent / "templates"
 MAX_CURVE_ROWS = 6
@@ -104,7 +105,7 @@ def _part(part: GraphPart) -> str:
     if part.network is None:
         return f"a filter: {part.filter}; it has no weights"
     kwargs = ", ".join(f"{key} = {format_value(value)}" for key, value in part.network.kwargs.items())
-    name = f"`{part.network.name}`" + (f" ({kwargs})" if kwargs else "")
+    name = f"`{short_name(part.network.name)}`" + (f" ({kwargs})" if kwargs else "")
     normalize = part.normalize
     inside = ""
     if normalize is not None and normalize != NormalizeConfig():
@@ -166,7 +167,8 @@ def _recipe(config: TrialConfig) -> str:
         weights += f", weights averaged with a decay of {recipe.ema_decay:g}"
     inputs = ""
     if corruption is not None:
-        inputs = f", inputs corrupted with {corruption.name} of strength {format_span(corruption.strength)}"
+        name = short_name(corruption.name)
+        inputs = f", inputs corrupted with {name} of strength {format_span(corruption.strength)}"
     return (
         f"{pluralize(recipe.epochs, 'epoch')} of {recipe.optimizer} at learning rate "
         f"{format_value(recipe.learning_rate)} ({recipe.schedule}), batch size {recipe.batch_size}{weights}, "
@@ -180,10 +182,10 @@ def _metrics(exported: ExportedModel, run: Run, parts: list[SelectedPart]) -> It
     n_test = run.plan.data.test
     for part in parts:
         for name, replicates in _setting_results(run, part).metrics.items():
-            if name.startswith("test_"):
+            if name.startswith("test_") and not name.startswith(f"test_{CLASS_RECALL}"):
                 metric, this_one = get_metric(name), ""
                 if name in own[part.name]:
-                    value = estimate([own[part.name][name]], images=n_test if metric.is_share else None)
+                    value = estimate([own[part.name][name]], images=n_test if metric.counts_images else None)
                     this_one = value.format(name, images=f"{n_test:,} test images")
                 yield f"`{part.name}`", metric.label, this_one, replicates.format(name)
 

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from inklab.errors import ConfigError, UnknownNameError
 from inklab.format import format_setting, format_value
-from inklab.metrics import Task
+from inklab.metrics import Metric, Task, declare
 from inklab.records.components import Pipeline, Preprocessing
 from inklab.records.recipe import Precision, TrialConfig
 from inklab.records.record import (
@@ -236,6 +236,37 @@ class FindingsPlan(ExperimentPlan):
     kind: Literal["findings"] = "findings"
 
 
+class OwnMetricInfo(Record):
+    """A metric of the user's own; reading it makes `get_metric` know it.
+
+    Attributes:
+        key: its name in results, without a split.
+        label: name in sentences.
+        unit: written after a number.
+        higher_is_better: None where neither direction is better.
+        is_share: a share in [0, 1].
+    """
+
+    key: str
+    label: str
+    unit: str = ""
+    higher_is_better: bool | None = None
+    is_share: bool = False
+
+    @classmethod
+    def of(cls, metric: Metric) -> "OwnMetricInfo":
+        """What others need to know of a metric."""
+        return cls(**{name: getattr(metric, name) for name in cls.model_fields})
+
+    @model_validator(mode="after")
+    def _declare(self) -> "OwnMetricInfo":
+        try:
+            declare(Metric(**dict(self)))
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+
 class TrainingPlan(ExperimentPlan):
     """Trains networks: each setting, each replicate.
 
@@ -243,10 +274,12 @@ class TrainingPlan(ExperimentPlan):
         task: of its objective.
         grid: keys that are varied; () if nothing is.
         settings: every point of the grid.
+        metrics: of the user's own.
     """
 
     kind: Literal["training"] = "training"
     task: Task
+    metrics: Annotated[tuple[OwnMetricInfo, ...], FailFast, Few] = ()
     grid: Names
     settings: Annotated[tuple[Setting, ...], FailFast, Field(min_length=1)]
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from inklab.records.components import NetworkConfig, NormalizeConfig, ObjectName
-from inklab.records.record import FailFast, NonNegativeFp32, PositiveFp32, Record
+from inklab.records.record import FailFast, Names, NonNegativeFp32, PositiveFp32, Record
 from inklab.usercode import is_user_code
 
 VECTOR_SETTINGS = ("learning_rate", "l2", "momentum", "weight_decay", "clip_norm", "ema_decay")
@@ -220,24 +220,28 @@ class TrialConfig(Record):
         normalize: the module in front of it.
         recipe: how it is trained.
         precision: of its training.
+        metrics: of the user's own, `file.py:name` or references; computed of the trained network.
     """
 
     network: NetworkConfig
     normalize: NormalizeConfig
     recipe: Recipe
     precision: Precision
+    metrics: Names = ()
 
     @property
     def identity(self) -> dict[str, Any]:
-        """It as JSON values, without fields of the recipe that were added later and are not used.
+        """It as JSON values, without fields that were added later and are not used.
 
-        What is computed from this stays the same when a recipe gets new fields.
+        What is computed from this stays the same when there are new fields.
         """
         content = self.to_json()
         recipe = content["recipe"]
         content["recipe"] = {
             key: value for key, value in recipe.items() if (key, value) not in ADDED_FIELDS.items()
         }
+        if not self.metrics:
+            del content["metrics"]
         return content
 
     @property
@@ -245,5 +249,5 @@ class TrialConfig(Record):
         """Names of a user's own code that training this runs; () if none."""
         recipe = self.recipe
         corruption = recipe.corruption.name if recipe.corruption else ""
-        names = (self.network.name, corruption, recipe.objective)
+        names = (self.network.name, corruption, recipe.objective, *self.metrics)
         return tuple(name for name in names if is_user_code(name))

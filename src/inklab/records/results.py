@@ -11,7 +11,7 @@ from inklab.metrics import SPLIT_LABELS, Task, get_metric
 from inklab.records.components import Pipeline
 from inklab.records.estimates import Difference, Estimate
 from inklab.records.outcomes import Environment, StateCounts
-from inklab.records.plan import DataInfo, GridSetting, SplitCounts, check_grid
+from inklab.records.plan import DataInfo, GridSetting, OwnMetricInfo, SplitCounts, check_grid
 from inklab.records.record import (
     MIB,
     Count,
@@ -68,6 +68,13 @@ class SplitInfo(Record):
     def from_data(cls, data: DataInfo) -> "SplitInfo":
         """What results hold of the data that a plan knows."""
         return cls(**{name: getattr(data, name) for name in cls.model_fields})
+
+    @property
+    def largest_class(self) -> tuple[str, float]:
+        """The class with most test images, and their share: the accuracy of always answering it."""
+        counts = self.counts.test
+        largest = max(range(len(counts)), key=counts.__getitem__)
+        return self.labels[largest], counts[largest] / self.test
 
     def images_of(self, metric: str) -> str:
         """What a metric was measured on, such as "10,000 test images"; "" for one without a split."""
@@ -135,6 +142,7 @@ class TrainingResults(Record):
         best_setting: values of the setting that is best by the validation set; {} where nothing varies; None
             while nothing can be chosen.
         comparisons: every other setting compared with the best.
+        own_metrics: what the user's own are.
     """
 
     kind: Literal["training"] = "training"
@@ -144,6 +152,7 @@ class TrainingResults(Record):
     outcomes: StateCounts
     best_setting: Values | None
     comparisons: Annotated[tuple[SettingComparison, ...], FailFast] = ()
+    own_metrics: Annotated[tuple[OwnMetricInfo, ...], FailFast, Few] = ()
 
     @model_validator(mode="after")
     def _check_consistent(self) -> "TrainingResults":

@@ -1,7 +1,7 @@
 """Tables of the report: metrics, comparisons, layers, and what others measured."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from inklab.format import (
     NOT_AVAILABLE,
@@ -15,7 +15,7 @@ from inklab.format import (
     format_percent,
     format_setting,
 )
-from inklab.metrics import REPORTED_METRIC, SELECTION_METRIC, TABLE_METRICS, get_metric
+from inklab.metrics import CLASS_RECALL, REPORTED_METRIC, SELECTION_METRIC, TABLE_METRICS, get_metric
 from inklab.records.estimates import Difference, Estimate
 from inklab.records.outcomes import CONFIDENT, StateCounts, TrialState
 from inklab.records.plan import ExperimentPlan, TrainingPlan
@@ -24,6 +24,7 @@ from inklab.records.results import (
     PipelineComparison,
     RobustnessResults,
     SettingResults,
+    SplitInfo,
     TrainingResults,
 )
 from inklab.report.figures.evaluation_plots import recall_curves
@@ -48,6 +49,7 @@ class Table:
     """A table of the report: a caption, a title for each column, rows of as many cells.
 
     The first column names the rows; `text_columns` are others of text rather than numbers.
+    A table that is `folded` under some words is shown when a reader clicks on them.
     """
 
     caption: str
@@ -55,6 +57,7 @@ class Table:
     rows: Sequence[Sequence[str]]
     text_columns: frozenset[int] = frozenset()
     bold_rows: frozenset[int] = frozenset()
+    folded: str = ""
 
 
 # ---------------------------------------------------------------- cells
@@ -135,25 +138,100 @@ def table_indices(strengths: Sequence[float]) -> list[int]:
 
 def training_tables(run: Run, plan: TrainingPlan, results: TrainingResults) -> list[Table]:
     """Every table of a training experiment that has rows."""
+    data = run.results.data
     if plan.grid:
-        tables = [settings_table(plan, results), comparisons_table(plan, results)]
+        tables = [settings_table(plan, results, data), more_settings_table(plan, results)]
+        tables.append(comparisons_table(plan, results))
     else:
-        tables = [metrics_table(results.settings[0])]
+        tables = [metrics_table(results.settings[0], data), more_metrics_table(results.settings[0])]
+    if results.best is not None:
+        tables.append(class_table(results.best, data))
     tables += [reference_table(plan, results), layer_table(run, plan)]
     return [table for table in tables if table.rows]
 
 
-def metrics_table(setting: SettingResults) -> Table:
-    """All metrics of an experiment with one setting."""
+def metrics_table(setting: SettingResults, data: SplitInfo) -> Table:
+    """The main metrics of an experiment with one setting, and what a constant answer would reach."""
+    table = _estimates_table("Metrics after the last epoch.", setting, TABLE_METRICS)
+    rows = [*table.rows]
+    if _has_accuracy(setting):
+        label, share = data.largest_class
+        row = [f"Share of the largest class ({label})", format_percent(share, 2), *[NOT_AVAILABLE] * 3]
+        accuracies = sum(name.endswith("_accuracy") for name in TABLE_METRICS if name in setting.metrics)
+        rows.insert(min(accuracies, len(rows)), row)
+    return replace(table, rows=rows)
+
+
+def more_metrics_table(setting: SettingResults) -> Table:
+    """The other metrics of an experiment with one setting."""
+    table = _estimates_table("Other metrics after the last epoch.", setting, _more_metrics([setting]))
+    return replace(table, folded="More metrics")
+
+
+def more_settings_table(plan: TrainingPlan, results: TrainingResults) -> Table:
+    """The other metrics of each setting on the test set."""
+    names = [name for name in _more_metrics(results.settings) if get_metric(name).split == "test"]
+    empty = Estimate.empty()
+    estimates = [[setting.metrics.get(name, empty) for name in names] for setting in results.settings]
+    rows = [
+        [
+            grid_label(setting.values),
+            *(estimate_cell(*pair, separator="\n") for pair in zip(row, names, strict=True)),
+        ]
+        for setting, row in zip(results.settings, estimates, strict=True)
+    ]
+    note = interval_note(estimate for row in estimates for estimate in row)
+    return Table(
+        caption=f"Other metrics of every setting: mean and 95% CI.{note}",
+        header=(", ".join(plan.grid), *(get_metric(name).title for name in names)),
+        rows=rows if names else [],
+        folded="More metrics",
+    )
+
+
+def class_table(setting: SettingResults, data: SplitInfo) -> Table:
+    """How many test images of each class a classifier recognizes."""
+    names = {f"test_{CLASS_RECALL}{label}": i for i, label in enumerate(data.labels)}
     estimates = {
-        name: estimate
-        for name in TABLE_METRICS
-        if (estimate := setting.metrics.get(name)) is not None and estimate.n
+        name: estimate for name in names if (estimate := setting.metrics.get(name)) is not None and estimate.n
+    }
+    which = f" by the best setting ({setting.label})" if setting.label else ""
+    return Table(
+        caption=(
+            f"Recall: share of the test images of each class that are classified correctly{which}."
+            f"{interval_note(estimates.values())}"
+        ),
+        header=("Class", "Test images", "Recall", "95% CI", "SD"),
+        rows=[
+            [data.labels[i], format_count(data.counts.test[i]), *estimate_cells(estimates[name], name)]
+            for name, i in names.items()
+            if name in estimates
+        ],
+        folded="Recall of each class",
+    )
+
+
+def _more_metrics(settings: Sequence[SettingResults]) -> list[str]:
+    """Metrics that main tables leave out, without recalls of classes; each on the test set first."""
+    names = {name for setting in settings for name, estimate in setting.metrics.items() if estimate.n}
+    ordered = [name for setting in settings for name in setting.metrics if name in names]
+    bases = dict.fromkeys(name.partition("_")[2] for name in ordered if name not in TABLE_METRICS)
+    return [
+        name
+        for base in bases
+        for name in (f"test_{base}", f"validation_{base}")
+        if name in names and not base.startswith(CLASS_RECALL)
+    ]
+
+
+def _estimates_table(title: str, setting: SettingResults, names: Iterable[str]) -> Table:
+    estimates = {
+        name: estimate for name in names if (estimate := setting.metrics.get(name)) is not None and estimate.n
     }
     is_t = any(estimate.basis == "replicates" for estimate in estimates.values())
     basis = " 95% CI: confidence interval of the mean over replicates (Student's t)." if is_t else ""
     return Table(
-        caption=f"Metrics after the last epoch.{basis}{interval_note(estimates.values())}",
+        caption=f"{title}{basis}{interval_note(estimates.values())}",
         header=("Metric", "Mean", "95% CI", "SD", "n"),
         rows=[
             [get_metric(name).title, *estimate_cells(estimate, name), format_count(estimate.n)]
@@ -162,7 +240,11 @@ def metrics_table(setting: SettingResults) -> Table:
     )
 
 
-def settings_table(plan: TrainingPlan, results: TrainingResults) -> Table:
+def _has_accuracy(setting: SettingResults) -> bool:
+    return bool(setting.metrics.get("test_accuracy", Estimate.empty()).n)
+
+
+def settings_table(plan: TrainingPlan, results: TrainingResults, data: SplitInfo) -> Table:
     """One row for each setting: its trials, validation and test metric."""
     metrics = (SELECTION_METRIC[plan.task], REPORTED_METRIC[plan.task])
     empty = Estimate.empty()
@@ -176,7 +258,10 @@ def settings_table(plan: TrainingPlan, results: TrainingResults) -> Table:
     ]
     best = {i for i, setting in enumerate(results.settings) if setting.values == results.best_setting}
     note = f" Bold: the best by {get_metric(metrics[0]).label}." if best else ""
-    displayed = [estimate for setting in results.settings for estimate in setting.metrics.values()]
+    if any(map(_has_accuracy, results.settings)):
+        label, share = data.largest_class
+        note += f" The largest class ({label}) is {format_percent(share, 2)} of the test images."
+    displayed = [setting.metrics.get(name, empty) for setting in results.settings for name in metrics]
     return Table(
         caption=f"Every setting; means over the trials that are done.{note}{interval_note(displayed)}",
         header=(

@@ -1,6 +1,6 @@
 """Two settings of a run, compared replicate by replicate: what `inklab compare RUN A B` prints."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from inklab.errors import ConfigError
@@ -75,7 +75,7 @@ def compare(plan: Plan, outcomes: Mapping[str, TrialOutcome], a: str, b: str) ->
         )
     pairs = {
         name: compare_trials(first.setting.trials, second.setting.trials, outcomes, name)
-        for name in TASK_METRICS[task]
+        for name in _measured(task, outcomes, (*first.setting.trials, *second.setting.trials))
     }
     states = {name: count_outcomes(ref.setting.trials, outcomes) for name, ref in ((a, first), (b, second))}
     return Comparison(
@@ -87,6 +87,13 @@ def compare(plan: Plan, outcomes: Mapping[str, TrialOutcome], a: str, b: str) ->
         differences={name: difference for name, (difference, _) in pairs.items()},
         better={name: _better(difference, name) for name, (difference, _) in pairs.items()},
     )
+
+
+def _measured(task: Task, outcomes: Mapping[str, TrialOutcome], trials: Sequence[str]) -> list[str]:
+    """The metrics of a task and what else trials have, those on the test set first."""
+    recorded = (outcomes[trial].metrics or {} for trial in trials if trial in outcomes)
+    names = dict.fromkeys([*TASK_METRICS[task], *(name for metrics in recorded for name in metrics)])
+    return sorted(names, key=lambda name: get_metric(name).split != "test")
 
 
 def _better(difference: Difference, name: str) -> Literal["a", "b"] | None:

@@ -49,6 +49,9 @@ READING_NOTE = (
 )
 RECALL = "recall"
 
+MIN_SKILL = 0.1
+"""An accuracy is near the share of the largest class if it avoids less than this share of its errors."""
+
 
 def findings(results: Results, plan: Plan) -> tuple[str, ...]:
     """One finding for each experiment with numbers, and last how to read the intervals.
@@ -116,6 +119,7 @@ def _describe_training(
     return [
         _outcome_sentence(entry, "trial"),
         _sentence_of(clauses[:1] if brief else clauses),
+        *_near_largest_class(setting, data),
         *(texts[:1] if brief else texts),
         *(f"Diagnosis {row.name} in {row.trials:,} of {trials}." for row in setting.diagnoses),
     ]
@@ -134,6 +138,7 @@ def _describe_grid(
     return [
         outcomes,
         _sentence_of([choice, *_metric_clauses(best, data)]),
+        *_near_largest_class(best, data),
         *_describe_comparisons(entry.comparisons, best.label),
         *_compare_references(best, references),
     ]
@@ -145,6 +150,21 @@ def _metric_clauses(setting: SettingResults, data: SplitInfo) -> list[str]:
         for name in FINDINGS_METRICS
         if (estimate := setting.metrics.get(name)) is not None and estimate.n
     ]
+
+
+def _near_largest_class(setting: SettingResults, data: SplitInfo) -> list[str]:
+    """A sentence if a classifier is hardly more often right than the largest class is the label."""
+    accuracy, balanced = map(setting.metrics.get, ("test_accuracy", "test_balanced_accuracy"))
+    label, share = data.largest_class
+    if accuracy is None or accuracy.mean is None or accuracy.mean - share > MIN_SKILL * (1 - share):
+        return []
+    sentence = (
+        f"Always answering the largest class, {label}, would have a test accuracy of "
+        f"{format_percent(share, 2)}, so this accuracy says little"
+    )
+    if balanced is None or balanced.mean is None:
+        return [f"{sentence}."]
+    return [f"{sentence}; the balanced accuracy is {balanced.format('test_balanced_accuracy')}."]
 
 
 def _describe_comparisons(comparisons: Sequence[SettingComparison], best: str) -> list[str]:

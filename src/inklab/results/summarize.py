@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Integer
 
-from inklab.metrics import REPORTED_METRIC, SELECTION_METRIC, TASK_METRICS, get_metric
+from inklab.metrics import CLASS_RECALL, REPORTED_METRIC, SELECTION_METRIC, TASK_METRICS, get_metric
 from inklab.records.components import Pipeline
 from inklab.records.estimates import Difference, Estimate
 from inklab.records.outcomes import (
@@ -182,6 +182,7 @@ def summarize_training(experiment: TrainingPlan, outcomes: TrialOutcomes, data: 
         settings=tuple(settings),
         outcomes=count_outcomes(experiment.trials, outcomes),
         best_setting=None if best is None else settings[best].values,
+        own_metrics=experiment.metrics,
         comparisons=() if best is None else _compare_with_best(experiment, best, outcomes),
     )
 
@@ -206,7 +207,12 @@ def _summarize_setting(
 
 def _estimate_metric(name: str, values: Sequence[float], data: DataInfo) -> Estimate:
     metric = get_metric(name)
-    images: int = getattr(data, metric.split) if metric.is_share and metric.split else 0
+    if metric.split is None:
+        return estimate(values)
+    images: int = getattr(data, metric.split) if metric.counts_images else 0
+    class_name = name.removeprefix(f"{metric.split}_{CLASS_RECALL}")
+    if class_name in data.labels:  # a recall is a share of the images of its class
+        images = getattr(data.counts, metric.split)[data.labels.index(class_name)]
     return estimate(values, images=images or None)
 
 

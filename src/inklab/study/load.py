@@ -16,6 +16,7 @@ from inklab.data.sources import load_dataset, load_default
 from inklab.errors import ConfigError, UnknownNameError, did_you_mean, nearest_name
 from inklab.evaluation.samplers import samplers
 from inklab.io.files import parse_toml, read_toml
+from inklab.metrics import resolve_metrics
 from inklab.records.components import NetworkConfig, NormalizeConfig, check_part
 from inklab.records.plan import DataInfo, SplitCounts
 from inklab.records.recipe import Augmentation, CorruptionConfig, Recipe
@@ -415,6 +416,8 @@ def check_names(spec: StudySpec) -> None:
             strengths = (corruption.strength[1], trained.recipe.eval_strength or 0.0)
             _check_corruption(corruption.name, strengths)
     tasks = {name: objectives.resolve(trained.recipe.objective).task for name, trained in training.items()}
+    for name, trained in training.items():
+        resolve_metrics(trained.metrics, tasks[name])
     for experiment in spec.experiments.values():
         if isinstance(experiment, RobustnessExperiment):
             _check_corruption(experiment.corruption, experiment.strengths or ())

@@ -13,6 +13,7 @@ import numpy as np
 from inklab.data.dataset import class_counts
 from inklab.errors import ConfigError, UnknownNameError
 from inklab.io.files import fingerprint
+from inklab.metrics import resolve_metrics
 from inklab.networks.network import check_network
 from inklab.records.components import NormalizeConfig, Pipeline
 from inklab.records.plan import (
@@ -27,6 +28,7 @@ from inklab.records.plan import (
     GenerationPlan,
     GroupPlan,
     NetworkTraits,
+    OwnMetricInfo,
     Plan,
     PlannedTrial,
     RobustnessEvaluation,
@@ -186,7 +188,10 @@ class Planner:
         settings = self.settings(header.name)
         with _naming(header.name):
             task = objectives.resolve(experiment.recipe.objective).task
-        return TrainingPlan(**dict(header), task=task, grid=tuple(settings[0].values), settings=settings)
+            metrics = tuple(map(OwnMetricInfo.of, resolve_metrics(experiment.metrics, task)))
+        return TrainingPlan(
+            **dict(header), task=task, metrics=metrics, grid=tuple(settings[0].values), settings=settings
+        )
 
     def _robustness(self, experiment: RobustnessExperiment, header: ExperimentPlan) -> RobustnessPlan:
         images = min(experiment.images or self._data.test, self._data.test)
@@ -261,6 +266,7 @@ class Planner:
             normalize=normalize,
             recipe=experiment.recipe,
             precision=self._precision(experiment),
+            metrics=experiment.metrics,
         )
 
     def _precision(self, experiment: TrainingExperiment) -> Precision:

@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from inklab.errors import ConfigError, did_you_mean, nearest_name
+from inklab.metrics import metric_reference
 from inklab.records.components import NetworkConfig, Normalization, ObjectName, Pipeline
 from inklab.records.plan import Reference
 from inklab.records.recipe import DERIVED_DEFAULTS, Recipe
@@ -34,6 +35,7 @@ from inklab.records.record import (
 from inklab.usercode import absolute_name, is_live, map_names
 
 MAX_TRIALS = 100_000  # of one experiment
+MAX_OWN_METRICS = 100  # of one experiment
 
 MAX_GRID_KEYS = 20
 GRID_TABLES = ("network", "normalize", "recipe")  # what the keys of a grid begin with
@@ -112,6 +114,8 @@ class TrainingExperiment(Experiment):
         grid: dotted keys below this experiment, such as "recipe.l2", to their values; all combinations of
             several keys are trained.
         replicates: trainings of each setting; replicate k has the same random streams in every setting.
+        metrics: of the user's own, computed besides those of inklab: `file.py:name`, functions, or names
+            that `metric` registered. They are part of each trial: with another one it is trained anew.
     """
 
     kind: Literal["training"] = "training"
@@ -123,6 +127,9 @@ class TrainingExperiment(Experiment):
         Field(max_length=MAX_GRID_KEYS),
     ] = {}
     replicates: Annotated[int, Field(ge=1, le=10_000)] = 3
+    metrics: Annotated[
+        tuple[Annotated[str, BeforeValidator(metric_reference)], ...], Field(max_length=MAX_OWN_METRICS)
+    ] = ()
 
     @field_serializer("recipe", mode="wrap")
     def _dump_recipe(

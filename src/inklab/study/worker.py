@@ -4,6 +4,7 @@ import functools
 import math
 import time
 import traceback
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -171,7 +172,9 @@ def _evaluate_trial(
 ) -> TrialOutcome:
     """Compute a network's metrics and diagnoses; write its model and arrays."""
     trial, objective = result.trial, objectives.resolve(result.trial.config.recipe.objective)
-    metrics, arrays = final_metrics(result.net, objective, trial.config.recipe, data, Seed(context.seed))
+    metrics, arrays, absent = final_metrics(
+        result.net, objective, trial.config.recipe, data, Seed(context.seed), trial.config.metrics
+    )
     if not all(map(math.isfinite, metrics.values())):
         reason = "its metrics after the last epoch are NaN or infinite"
         return outcome(TrialState.DIVERGED, reason=reason)
@@ -188,10 +191,22 @@ def _evaluate_trial(
     if is_classifier:
         index = evenly_spaced(len(data.train.labels), DIAGNOSTIC_IMAGES)
         diagnoses = diagnose(trace_forward(result.net, data.train.images(index), data.train.labels[index]))
+    if absent:
+        diagnoses += (_absent_metrics(absent),)
     weights_sha256 = model.save(folder / "model")
     name = "predictions" if is_classifier else "examples"
     write_arrays(folder / f"{name}.safetensors", {key: np.asarray(value) for key, value in arrays.items()})
     return outcome(TrialState.DONE, metrics=metrics, diagnoses=diagnoses, weights_sha256=weights_sha256)
+
+
+def _absent_metrics(reasons: Mapping[str, str]) -> Diagnosis:
+    """What became of metrics of the user's own that could not be computed."""
+    clauses = [f"'{name}' is absent, because {reason}" for name, reason in reasons.items()]
+    return Diagnosis(
+        name="metric-absent",
+        message=f"Of the metrics of your own, {'; '.join(clauses)}.",
+        advice="Correct the function and run again; its code is part of a trial, so it is trained anew.",
+    )
 
 
 # ---------------------------------------------------------------- evaluations

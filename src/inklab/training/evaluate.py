@@ -1,14 +1,22 @@
 """Evaluation of a network in training: learning curves after each epoch, and all metrics once at the end."""
 
 import copy
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from inklab.evaluation.scores import classification_scores, reconstruction_scores
+from inklab.errors import format_error
+from inklab.evaluation.class_metrics import class_metrics
+from inklab.evaluation.scores import classification_scores, predict_in_batches, reconstruction_scores
+from inklab.metrics import own_metrics
 from inklab.networks.layers import NormalizedModel
 from inklab.records.recipe import Precision, Recipe
+from inklab.records.record import MAX_NUMBER
 from inklab.seeding import Seed
 from inklab.training.batches import TensorSet, TrainingData, evaluation_inputs
 from inklab.training.objectives import Objective
@@ -55,29 +63,76 @@ class EpochMetrics:
         return point
 
 
+class FinalMetrics(NamedTuple):
+    """What is measured of a trained network.
+
+    Attributes:
+        metrics: values by name, with the split in front.
+        arrays: to keep: predictions, or examples of a denoiser.
+        absent: why metrics of the user's own could not be computed, by name.
+    """
+
+    metrics: dict[str, float]
+    arrays: dict[str, Tensor]
+    absent: dict[str, str]
+
+
 def final_metrics(
-    net: NormalizedModel, objective: Objective, recipe: Recipe, data: TrainingData, seed: Seed
-) -> tuple[dict[str, float], dict[str, Tensor]]:
+    net: NormalizedModel,
+    objective: Objective,
+    recipe: Recipe,
+    data: TrainingData,
+    seed: Seed,
+    own: Sequence[str] = (),
+) -> FinalMetrics:
     """Evaluate a trained network in fp32, as it will be used. Nothing else in training uses the test set.
 
-    Returns:
-        Metrics by name, and arrays to keep: predictions, or examples of a denoiser.
+    `own` are metrics of the user's own, by what experiments call them.
     """
     metrics: dict[str, float] = {}
+    absent: dict[str, str] = {}
     for split, images in (("validation", data.validation), ("test", data.test)):
         if not len(images):
             continue
         if objective.task == "denoising":
             inputs = evaluation_inputs(images, recipe.eval_corruption, seed / f"{split} noise")
             reconstruction = reconstruction_scores(net, inputs, images.all_images)
-            metrics |= {f"{split}_bce": reconstruction.bce, f"{split}_psnr": reconstruction.psnr}
+            measured = {"bce": reconstruction.bce, "psnr": reconstruction.psnr}
         else:
             scores = classification_scores(net, images.pixels, images.labels)
-            metrics |= {f"{split}_accuracy": scores.accuracy, f"{split}_loss": scores.loss}
+            measured = {"accuracy": scores.accuracy, "loss": scores.loss}
+        if all(map(math.isfinite, measured.values())):  # else it has diverged
+            if objective.task == "classification":
+                measured_on = scores.probabilities, images.labels.cpu().numpy()
+                measured |= class_metrics(*measured_on, data.labels)
+            elif own:
+                outputs = torch.sigmoid(predict_in_batches(net, inputs))
+                measured_on = outputs.cpu().numpy(), images.all_images.cpu().numpy()
+            for name in own:
+                measured |= _measure_own(name, *measured_on, absent)
+        metrics |= {f"{split}_{name}": value for name, value in measured.items()}
     if objective.task == "denoising":
-        return metrics, _examples(net, data.test, inputs)
+        return FinalMetrics(metrics, _examples(net, data.test, inputs), absent)
     predictions = {"predicted": scores.predicted, "confidence": scores.confidence}
-    return metrics, {name: torch.from_numpy(array) for name, array in predictions.items()}
+    arrays = {name: torch.from_numpy(array) for name, array in predictions.items()}
+    return FinalMetrics(metrics, arrays, absent)
+
+
+def _measure_own(
+    name: str, outputs: np.ndarray, truth: np.ndarray, absent: dict[str, str]
+) -> dict[str, float]:
+    """A metric of the user's own by its name in results; nothing if it fails, and then why in `absent`."""
+    own = own_metrics.resolve(name)
+    key, limit = own.metric.key, 1.0 if own.metric.is_share else MAX_NUMBER
+    try:
+        value = float(own.compute(outputs.copy(), truth.copy()))
+    except Exception as error:  # a mistake in a metric must not cost a training
+        absent[key] = f"it raised {type(error).__name__}: {format_error(error)}"
+        return {}
+    if (0 if own.metric.is_share else -limit) <= value <= limit:  # false of NaN
+        return {key: value}
+    absent[key] = f"it returned {value:g}" + (", which is no share in [0, 1]" if own.metric.is_share else "")
+    return {}
 
 
 def _examples(net: NormalizedModel, test: TensorSet, inputs: Float[Tensor, "n c h w"]) -> dict[str, Tensor]:

@@ -35,6 +35,7 @@ from inklab.report.figures.drawing import (
     slug,
 )
 from inklab.report.figures.image_plots import ImageRow, draw_grid, is_ink
+from inklab.report.figures.reliability_plot import reliability_diagram
 from inklab.runs import HistoryRow, Run
 from inklab.training.objectives import objectives
 
@@ -74,9 +75,11 @@ Estimates = Mapping[str, Sequence[Estimate]]
 
 
 def training_figures(run: Run, plan: TrainingPlan, results: TrainingResults) -> list[Figure | None]:
-    """The metrics of a grid, learning curves, and examples of what the network does."""
-    examples = denoised_examples if plan.task == "denoising" else mistakes
-    return [sweep_figure(plan, results), learning_curves(run, plan), examples(run, plan)]
+    """The metrics of a grid, learning curves, reliability, and examples of what the network does."""
+    figures = [sweep_figure(plan, results), learning_curves(run, plan)]
+    if plan.task == "denoising":
+        return [*figures, denoised_examples(run, plan)]
+    return [*figures, reliability_diagram(run, plan, results), mistakes(run, plan)]
 
 
 # ---------------------------------------------------------------- learning curves

@@ -1,0 +1,102 @@
+"""The reliability diagram of a classifier: how often it is right, by how confident it is."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float64
+
+from inklab.evaluation.class_metrics import CALIBRATION_BINS, CalibrationBins, calibration
+from inklab.format import format_percent
+from inklab.records.plan import TrainingPlan
+from inklab.records.results import SettingResults, TrainingResults
+from inklab.report.figures.drawing import PLACEHOLDER, Figure, as_percent, plot, slug
+from inklab.runs import Run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Sheet
+
+MAX_REPLICATES = 100
+"""Replicates whose predictions are read: more change nothing that can be seen."""
+
+
+def reliability_diagram(run: Run, plan: TrainingPlan, results: TrainingResults) -> Figure | None:
+    """Accuracy of test images by confidence, over the replicates of the best setting, or of the only one."""
+    setting = results.best
+    if setting is None:
+        return None
+    bins, n = _sum_bins(run, plan, setting)
+    if bins is None:
+        return None
+    name, used = f"{slug(plan.name)}-reliability", bins.images > 0
+    edges = np.arange(CALIBRATION_BINS + 1) / CALIBRATION_BINS
+    rows = [
+        (float(edges[i]), float(edges[i + 1]), int(bins.images[i]), *map(float, means))
+        for i, means in zip(np.flatnonzero(used), _means(bins), strict=True)
+    ]
+    ece = setting.metrics.get("test_ece")
+    stated = "" if ece is None else f" Expected calibration error {ece.format('test_ece')}."
+    which = f" of the best setting ({setting.label})" if setting.label else ""
+    return Figure(
+        name=name,
+        title="Reliability",
+        caption=(
+            f"Test images{which} in {CALIBRATION_BINS} bins of equal width by confidence, the probability of "
+            f"the predicted class; {'one replicate' if n == 1 else f'summed over {n:,} replicates'}. On the "
+            "dashed line, a network is right as often as it says; below it, it is overconfident. Bins with "
+            f"few images scatter.{stated}"
+        ),
+        alt=f"Accuracy by confidence. {_describe(bins)}.",
+        svg=plot(name, lambda sheet: _draw(sheet, bins), 2.6),
+        csv_header=("confidence from", "to", "images", "mean confidence", "accuracy"),
+        csv_rows=tuple(rows),
+    )
+
+
+def _sum_bins(run: Run, plan: TrainingPlan, setting: SettingResults) -> tuple[CalibrationBins | None, int]:
+    """Bins of all replicates that are done, and how many these are; None if they have no predictions."""
+    trials = next(planned.trials for planned in plan.settings if planned.values == setting.values)
+    done = [id for id in trials if (outcome := run.outcomes.get(id)) is not None and outcome.is_done]
+    predictions = [arrays for id in done[:MAX_REPLICATES] if "confidence" in (arrays := run.arrays(id))]
+    labels = run.test_labels() if predictions else None  # last, as it may load the dataset
+    if labels is None or any(len(arrays["predicted"]) != len(labels) for arrays in predictions):
+        return None, 0
+    bins = [calibration(arrays["confidence"], arrays["predicted"] == labels) for arrays in predictions]
+    return sum(bins[1:], start=bins[0]), len(bins)
+
+
+def _means(bins: CalibrationBins) -> Float64[np.ndarray, "used 2"]:
+    """Mean confidence and accuracy of each bin that has images."""
+    used = bins.images > 0
+    sums = np.stack([bins.confidence, bins.hits], axis=1)
+    return np.asarray(sums[used] / bins.images[used][:, None])
+
+
+def _describe(bins: CalibrationBins) -> str:
+    """The fullest bins in words."""
+    order = np.argsort(-bins.images[bins.images > 0], kind="stable")[:4]
+    images = bins.images[bins.images > 0]
+    return "; ".join(
+        f"confidence {format_percent(confidence, 1)}: accuracy {format_percent(accuracy, 1)} "
+        f"({format_percent(images[i] / images.sum(), 1)} of the images)"
+        for i, (confidence, accuracy) in zip(order, _means(bins)[order].tolist(), strict=True)
+    )
+
+
+def _draw(sheet: "Sheet", bins: CalibrationBins) -> None:
+    curve, histogram = sheet.subplots(1, 2)
+    confidence, accuracy = _means(bins).T
+    curve.plot([0, 1], [0, 1], color=PLACEHOLDER["muted"], linewidth=1, linestyle=(0, (5, 3)))
+    curve.plot(confidence, accuracy, color=PLACEHOLDER["c1"], marker="o", markersize=4)
+    curve.set_title("Accuracy")
+    curve.set_ylim(-0.02, 1.02)
+    as_percent(curve.yaxis)
+    centers = (np.arange(CALIBRATION_BINS) + 0.5) / CALIBRATION_BINS
+    width = 0.9 / CALIBRATION_BINS
+    histogram.bar(centers, bins.images / bins.images.sum(), width, color=PLACEHOLDER["c1"])
+    histogram.set_title("Share of the images")
+    histogram.set_ylim(0, None)
+    as_percent(histogram.yaxis)
+    for axes in (curve, histogram):
+        axes.set_xlabel("Confidence")
+        axes.set_xlim(-0.02, 1.02)
+        as_percent(axes.xaxis)
