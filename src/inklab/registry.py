@@ -8,7 +8,7 @@ from types import FunctionType
 from typing import Generic, TypeVar
 
 from inklab.errors import ConfigError, InklabError, UnknownNameError
-from inklab.usercode import is_user_code, load_object
+from inklab.usercode import is_user_code, load_object, short_name
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., object])
@@ -80,7 +80,9 @@ class Registry(Generic[T]):
         if not is_user_code(name):
             return self[name]
         if self._wrap is None:
-            raise ConfigError(f"'{name}': a {self.kind} is a registered name; see inklab list", key=name)
+            raise ConfigError(
+                f"'{short_name(name)}': a {self.kind} is a registered name; see inklab list", key=name
+            )
         return self._wrap(name, load_object(name))
 
     @contextmanager

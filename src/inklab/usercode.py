@@ -45,8 +45,8 @@ def reference(value: object) -> str:
     if callable(value):
         return register_live(value)
     raise ConfigError(
-        f"{value!r:.60} is a {type(value).__name__}; give a registered name, file.py:Name, a class or a "
-        "function"
+        f"{value!r:.60} is of type {type(value).__name__}; give a registered name, file.py:Name, a class or "
+        "a function"
     )
 
 

@@ -23,15 +23,20 @@ from PIL import Image
 from plan_builder import NET, plan_experiments
 from synthetic_run import SyntheticRun, synthetic_run
 from synthetic_training import trial_config
+from torch import nn
 from wrong_commands import ERRORS, TOY, WITH_TORCH, split_words, write_files
 from wrong_studies import AUTO, FILES, NAMES, OVERRIDES, PLANS, STRENGTHS
 
+from inklab.corruptions.corruption import get_corruption
 from inklab.data.dataset import Dataset, ImageSet, split
 from inklab.data.quality import check_data
 from inklab.data.sources import load_dataset
 from inklab.errors import InklabError
+from inklab.evaluation.samplers import samplers
 from inklab.io.files import parse_json
 from inklab.io.tensor_file import read_arrays, write_arrays
+from inklab.live_objects import register_live
+from inklab.networks.network import check_network
 from inklab.records.components import NetworkConfig, Preprocessing
 from inklab.records.outcomes import (
     GenerationOutcome,
@@ -47,8 +52,10 @@ from inklab.report.page import describe_status
 from inklab.results.narrative import sentence
 from inklab.runs import Run
 from inklab.study.load import check_names, parse_study, read_study
+from inklab.training.objectives import objectives
 from inklab.training.preflight import preflight
 from inklab.training.recipe_files import read_recipe_file
+from inklab.usercode import load_object, pickle_live, reference, unknown_note
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "messages.txt"
 WIDTH = 120
@@ -292,6 +299,33 @@ def wrong_networks(folder: Path) -> Lines:
         yield f"{config.network.name}\n    {message(partial(preflight, config, SHAPE, 10))}"
 
 
+def wrong_code(folder: Path) -> Lines:
+    def own(shape: tuple[int, int, int]) -> object:
+        return unnamed
+
+    unnamed = (number for number in range(3))
+    unknown = register_live(own)
+    files = {
+        "ends": "import sys\nsys.exit(2)\n",
+        "needs": "import not_there\n",
+        "stops": "raise SystemExit\n",
+    }
+    for name, source in files.items():
+        (folder / f"{name}.py").write_text(source, encoding="utf-8")
+    other = "live:Net@0123456789abcdef"
+    yield from messages({
+        **{f"{name}.py": partial(load_object, f"{folder}/{name}.py:Net") for name in files},
+        "an object of another session": partial(load_object, other),
+        "an object that can't be copied": lambda: pickle_live([unknown]),
+        "a number as a network": lambda: reference(3),
+        "a module as a network": lambda: check_network(NetworkConfig.of(nn.Flatten())),
+        "a class as a corruption": lambda: get_corruption(reference(nn.Flatten)),
+        "a class as an objective": lambda: objectives.resolve(reference(nn.Flatten)),
+        "an object as a sampler": lambda: samplers.resolve(reference(own)),
+    })  # fmt: skip
+    yield f"an identity that is unknown\n    {unknown_note([unknown])}"
+
+
 def wrong_choices(folder: Path) -> Lines:
     run = failed_run().write(folder / "choices")
     yield from messages({
@@ -436,7 +470,8 @@ def catalog(tmp_path, monkeypatch) -> str:
         "Mistakes in recipes": wrong_recipes(scratch), "Arrays that are no dataset": wrong_arrays(scratch),
         "Folders that are no dataset": wrong_folders(scratch), "Damaged files": wrong_files(scratch),
         "Notes on a dataset": quality_notes(), "Networks that cannot be trained": wrong_networks(scratch),
-        "Choices in a run": wrong_choices(scratch), "Records that do not agree": wrong_records(scratch),
+        "Code of one's own": wrong_code(scratch), "Choices in a run": wrong_choices(scratch),
+        "Records that do not agree": wrong_records(scratch),
         "Sentences on results": sentences(), "Errors of the API": http_errors(),
     }  # fmt: skip
     text = "\n".join(f"==== {title}\n\n" + "\n".join(lines) + "\n" for title, lines in sections.items())

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from inklab.errors import ConfigError, InklabError, ModelMismatchError, OutOfRangeError
 from inklab.registry import Registry
+from inklab.usercode import short_name
 
 PLAIN_STRENGTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 """Those of the default curve of a function that is not decorated."""
@@ -110,11 +111,11 @@ def _wrap(name: str, value: object) -> Corruption:
         return value
     if not callable(value) or isinstance(value, type):
         raise ConfigError(
-            f"'{name}' is a {type(value).__name__}; a corruption is a function (images, strength, rng), with "
+            f"'{short_name(name)}' is no function; a corruption is a function (images, strength, rng), with "
             "@corruption(...) if its strength has a unit or a range of its own",
             key=name,
         )
-    return Corruption(name, "strength", PLAIN_STRENGTHS, math.inf, value)
+    return Corruption(short_name(name), "strength", PLAIN_STRENGTHS, math.inf, value)
 
 
 corruptions: Registry[Corruption] = Registry("corruption", "inklab.corruptions", wrap=_wrap)

@@ -15,7 +15,7 @@ from inklab.records.components import NetworkConfig
 from inklab.records.record import Shape
 from inklab.registry import Registry, registered_entry
 from inklab.seeding import Seed
-from inklab.usercode import is_live, is_user_code, source_sha256
+from inklab.usercode import is_live, is_user_code, short_name, source_sha256
 
 if TYPE_CHECKING:
     from torch import nn
@@ -69,8 +69,8 @@ def _wrap(name: str, value: object) -> RegisteredNetwork:
         return replace(entry, name=name)
     if not callable(value) or hasattr(value, "state_dict") and not isinstance(value, type):
         raise ModelMismatchError(
-            f"'{name}' is a {type(value).__name__}; name a class or a function that returns an nn.Module, so "
-            "that each training can start from its own weights"
+            f"'{short_name(name)}' is of type {type(value).__name__}; name a class or a function that "
+            "returns an nn.Module, so that each training can start from its own weights"
         )
     return RegisteredNetwork(name, value)
 
@@ -150,8 +150,8 @@ def build_network(config: NetworkConfig, shape: Shape, n_classes: int, seed: See
         net = _call(config.name, entry.fn, {**facts, **config.kwargs})
     if not isinstance(net, nn.Module):
         raise ModelMismatchError(
-            f"'{config.name}' returned a {type(net).__name__}, not an nn.Module; name a class or a function "
-            "that returns one"
+            f"'{short_name(config.name)}' returned a {type(net).__name__}, not an nn.Module; name a class or "
+            "a function that returns one"
         )
     return net
 
@@ -163,5 +163,5 @@ def _call(name: str, fn: NetworkFn, arguments: dict[str, Any]) -> "nn.Module":
         raise
     except Exception as error:  # a builder may raise anything
         raise ModelMismatchError(
-            f"'{name}' can't be built with {str(arguments)[:300]}: {format_error(error)[:300]}"
+            f"'{short_name(name)}' can't be built with {str(arguments)[:300]}: {format_error(error)[:300]}"
         ) from error

@@ -71,7 +71,7 @@ def _wrap(name: str, value: object) -> Objective:
         return replace(entry, name=name)
     if not callable(value) or isinstance(value, type):
         raise ConfigError(
-            f"'{name}' is a {type(value).__name__}; an objective is a function (net, batch) -> loss", key=name
+            f"'{short_name(name)}' is no function; an objective is a function (net, batch) -> loss", key=name
         )
     description = (value.__doc__ or "").partition("\n")[0]
     return Objective(name, value, "classification", description, short_name(name))
