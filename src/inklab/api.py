@@ -34,7 +34,7 @@ from inklab.study.runner import StudyRunner
 from inklab.study.spec import SavedStudy
 from inklab.study.study import Study
 from inklab.training.recipe_files import read_recipe_file
-from inklab.usercode import is_user_code, load_object, reference, source_sha256, unknown_note
+from inklab.usercode import is_live, is_user_code, load_object, reference, source_sha256, unknown_note
 
 if TYPE_CHECKING:
     from inklab.model import TrainedModel
@@ -443,7 +443,8 @@ class SingleTraining:
         if isinstance(self.recipe, str | Path):
             return {"base": str(self.recipe)}
         name = str(self._network_table.get("name", ""))
-        is_denoiser = name in networks and networks[name].task == "denoising"
+        entry = networks.resolve(name) if is_live(name) or name in networks else None
+        is_denoiser = entry is not None and entry.task == "denoising"
         base: dict[str, object] = {"base": "denoise" if is_denoiser else "sgd"}
         if isinstance(self.recipe, Recipe):
             return base | self.recipe.model_dump(mode="json", exclude_unset=True)

@@ -85,6 +85,14 @@ class Registry(Generic[T]):
             )
         return self._wrap(name, load_object(name))
 
+    def session_object(self, name: str) -> object:
+        """What the user decorated in this session; None for entries of inklab, which every worker has."""
+        entry = self._entries.get(name)
+        if entry is None or not _is_users(entry):
+            return None
+        functions = [value for value in vars(entry).values() if registered_entry(value) is entry]
+        return functions[0] if functions else entry
+
     @contextmanager
     def temporary(self) -> Iterator[None]:
         """Forget afterwards what is added meanwhile."""

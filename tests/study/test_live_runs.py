@@ -228,6 +228,28 @@ def prompted(source):
     return "\n".join([*typed, ""])
 
 
+def test_names_that_a_decorator_gave_in_this_session_reach_the_workers(runs_dir):
+    source = (
+        f"import inklab\n{OWN}\n"
+        "inklab.objective('session-loss', task='classification')(loss)\n"
+        "inklab.corruption('session-fog', unit='share', strengths=(0.0, 0.5), max_strength=1.0)(fog)\n"
+        "@inklab.network('session-net')\n"
+        "def session_net(shape, classes, *, width=4):\n    return Net(shape, classes, width)\n"
+    )
+    run_cell(source)
+    named = settings("session-net", "session-loss", "session-fog")
+    run = inklab.train(**named, data=DATA, **FAST)
+    assert {outcome.state for outcome in run.outcomes.values()} == {TrialState.DONE}
+    run_cell(source.replace("torch.relu", "torch.tanh"))
+    changed = prepare_training(SingleTraining(**named), DATA, options=OPTIONS)
+    assert changed.path != run.path, "names stand for their code"
+    robustness = {"kind": "robustness", "corruption": "session-fog", "pipelines": ["net"], "baseline": "net"}
+    study = inklab.Study("own", {"net": {"network": "session-net"}, "noise": robustness})
+    assert len(study.spec.live_objects) == 2
+    with pytest.raises(ConfigError, match="Python objects"):
+        study.to_toml()
+
+
 class TestFiles:
     def test_modules_beside_a_file_are_found_in_workers(self, runs_dir, tmp_path):
         body, _, net = NETWORK.partition("class Net")

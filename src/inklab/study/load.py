@@ -3,10 +3,12 @@
 import copy
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, to_jsonable_python
@@ -17,12 +19,15 @@ from inklab.errors import ConfigError, UnknownNameError, did_you_mean, nearest_n
 from inklab.evaluation.samplers import samplers
 from inklab.io.files import parse_toml, read_toml
 from inklab.metrics import resolve_metrics
+from inklab.networks.network import networks
 from inklab.records.components import NetworkConfig, NormalizeConfig, check_part
 from inklab.records.plan import DataInfo, SplitCounts
 from inklab.records.recipe import Augmentation, CorruptionConfig, Recipe
-from inklab.records.record import ConfigIssue, describe_error
+from inklab.records.record import ConfigIssue, Record, describe_error
+from inklab.registry import Registry
 from inklab.study.planner import run_id
 from inklab.study.spec import (
+    AnyExperiment,
     DataExperiment,
     DataSpec,
     FindingsExperiment,
@@ -205,9 +210,37 @@ def parse_study(table: Mapping[str, object], name: str, folder: Path | None = No
             message = f"study '{name}': '{key}.recipe': {error}"
             raise ConfigError(message, key=f"{key}.recipe", suggestion=error.suggestion) from error
     try:
-        return StudySpec.model_validate(values)
+        return _with_session_objects(StudySpec.model_validate(values))
     except ValidationError as error:
         raise validation_error(error, f"study '{name}'") from None
+
+
+R = TypeVar("R", bound=Record)
+
+
+def _with_session_objects(spec: StudySpec) -> StudySpec:
+    """The study with references in place of names that a decorator gave in this session only."""
+    module = sys.modules.get("inklab.corruptions.corruption")  # needs torch, which a decorator has imported
+    corruptions = module.corruptions if module else None
+
+    def refer(record: R, key: str, registry: Registry[Any] | None) -> R:
+        decorated = registry.session_object(getattr(record, key)) if registry else None
+        return record if decorated is None else record.model_copy(update={key: reference(decorated)})
+
+    def changed(experiment: AnyExperiment) -> AnyExperiment:
+        if isinstance(experiment, RobustnessExperiment):
+            return refer(experiment, "corruption", corruptions)
+        if not isinstance(experiment, TrainingExperiment):
+            return experiment
+        recipe = refer(experiment.recipe, "objective", objectives)
+        if recipe.corruption:
+            corruption = refer(recipe.corruption, "name", corruptions)
+            recipe = recipe.model_copy(update={"corruption": corruption})
+        network = refer(experiment.network, "name", networks)
+        return experiment.model_copy(update={"network": network, "recipe": recipe})
+
+    experiments = {name: changed(experiment) for name, experiment in spec.experiments.items()}
+    return spec if experiments == spec.experiments else spec.model_copy(update={"experiments": experiments})
 
 
 def _to_text(value: object) -> str:
