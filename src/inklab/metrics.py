@@ -334,8 +334,8 @@ def _wrap(name: str, value: object) -> OwnMetric:
         return entry
     if not callable(value) or isinstance(value, type):
         raise ConfigError(
-            f"'{name}' is a {type(value).__name__}; a metric is a function (probabilities, labels) -> number "
-            "of classifiers, or (outputs, images) -> number of denoisers",
+            f"'{short_name(name)}' is a {type(value).__name__}; a metric is a function "
+            "(probabilities, labels) -> number of classifiers, or (outputs, images) -> number of denoisers",
             key=name,
         )
     key = getattr(value, "__name__", short_name(name).rpartition(":")[2])
