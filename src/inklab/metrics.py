@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from inklab.errors import ConfigError
+from inklab.errors import ConfigError, did_you_mean
 from inklab.registry import Registry, registered_entry
 from inklab.usercode import is_user_code, reference, short_name
 
@@ -372,12 +372,18 @@ def metric_reference(value: object) -> str:
     """How experiments refer to a metric: `file.py:name`, or a registered name or a function by `reference`.
 
     Raises:
-        UnknownNameError: no metric is registered by that name in this process.
-        ConfigError: it is neither a name nor a function, or inklab computes it anyway.
+        ConfigError: it is neither a name nor a function, no metric is registered by that name in this
+            process, or inklab computes it anyway.
     """
     if not isinstance(value, str) or is_user_code(value):
         return reference(value)
     if value in METRICS:
         known = "it is computed of every trial of its task"
         raise ConfigError(f"'{value}' is a metric of inklab: {known}; leave it out", key=value)
+    if value not in own_metrics:
+        raise ConfigError(
+            f"no metric called '{value}' was registered in this session.{did_you_mean(value, own_metrics)} "
+            "Write file.py:name, or give the function itself",
+            key=value,
+        )
     return reference(own_metrics[value].compute)

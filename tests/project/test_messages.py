@@ -36,6 +36,7 @@ from inklab.evaluation.samplers import samplers
 from inklab.io.files import parse_json
 from inklab.io.tensor_file import read_arrays, write_arrays
 from inklab.live_objects import register_live
+from inklab.metrics import metric, metric_reference, own_metrics, resolve_metrics
 from inklab.networks.network import check_network
 from inklab.records.components import NetworkConfig, Preprocessing
 from inklab.records.outcomes import (
@@ -321,6 +322,12 @@ def wrong_code(folder: Path) -> Lines:
         "a module as a network": lambda: check_network(NetworkConfig.of(nn.Flatten())),
         "a class as a corruption": lambda: get_corruption(reference(nn.Flatten)),
         "a class as an objective": lambda: objectives.resolve(reference(nn.Flatten)),
+        "a class as a metric": lambda: own_metrics.resolve(reference(nn.Flatten)),
+        "a metric of inklab": lambda: metric_reference("macro_f1"),
+        "a metric that is nowhere": lambda: metric_reference("sharpnes"),
+        "a metric with a split": lambda: metric("test_sharpness")(own),
+        "a metric with the name of another": lambda: metric("brier")(own),
+        "a metric twice": lambda: resolve_metrics([reference(own)] * 2, "classification"),
         "an object as a sampler": lambda: samplers.resolve(reference(own)),
     })  # fmt: skip
     yield f"an identity that is unknown\n    {unknown_note([unknown])}"

@@ -161,7 +161,7 @@ def test_what_the_page_shows_runs(capsys):
     ("value", "message"),
     [
         ("macro_f1", "'macro_f1' is a metric of inklab"),
-        ("sharpnes", "no metric is called 'sharpnes'"),
+        ("sharpnes", "no metric called 'sharpnes' was registered"),
         (3, "3 is of type int"),
     ],
 )
