@@ -12,7 +12,7 @@ from source_tree import PACKAGE, ROOT, SOURCE, classes, functions, relative, run
 
 LAYERS = [
     {"errors"},
-    {"imported_files", "seeding", "io", "hardware"},
+    {"imported_files", "seeding", "io", "hardware", "notebook"},
     {"object_identity"},
     {"live_objects"},
     {"usercode"},
@@ -22,7 +22,7 @@ LAYERS = [
     {"records"},
     {"stats"},
     {"data", "corruptions", "networks"},  # these three do not import each other
-    {"datasets"},
+    {"datasets", "predictions"},
     {"model"},
     {"evaluation"},
     {"training"},

@@ -17,7 +17,7 @@ from synthetic_run import SyntheticRun, replace
 from inklab.records.plan import DataPlan
 from inklab.report.figures import Figure, draw_experiment, draw_figures, write_figures
 from inklab.report.figures.drawing import DARK, LIGHT, LINES, MARKERS, PLACEHOLDER, SERIES, for_page, tidy
-from inklab.report.figures.image_plots import ImageRow, class_balance, draw_grid, to_data_uri
+from inklab.report.figures.image_plots import ImageGrid, ImageRow, class_balance, to_data_uri
 from inklab.report.figures.training_plots import (
     MAX_DOTS,
     MAX_LINES,
@@ -238,7 +238,7 @@ def test_pixels_and_colors_are_drawn_as_they_are():
 
 def test_text_in_drawings_is_escaped():
     row = ImageRow("<script>", np.zeros((1, 1, 4, 4), np.uint8), ("a&b",))
-    svg = draw_grid([row], ink=False, header=["<"])
+    svg = ImageGrid([row], ink=False, header=["<"]).svg("x")
     assert "<script>" not in svg and "&lt;script&gt;" in svg and "a&amp;b" in svg
 
 

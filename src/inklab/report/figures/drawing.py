@@ -1,13 +1,14 @@
-"""A figure: a vector drawing in the colors of a theme, its description in words, and its data."""
+"""How figures are drawn: themes, the style of plots, and what a drawing is."""
 
-import csv
 import io
+import os
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import cached_property
-from html import escape
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,15 +54,24 @@ LINES: tuple[LineStyle, ...] = (
 _ROLE_OF = {color: role for role, color in PLACEHOLDER.items()}
 _PLACEHOLDERS = re.compile("|".join(_ROLE_OF))
 
-WIDTH = 6.6  # inches; 475 units of the drawing, so that a unit is about 1.4 px in the report's column
+UNITS_PER_INCH = 72  # of a drawing; the report's column has about 1.4 px a unit
+WIDTH = 6.6  # inches; 475 units
 
 FONTS = "system-ui, 'Segoe UI', 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif"
+
+
+_palette: ContextVar[Mapping[str, str]] = ContextVar("palette", default=PLACEHOLDER)
+
+
+def themed(role: str) -> str:
+    """The color of a role in what is being drawn: a placeholder in an SVG, else that of a theme."""
+    return _palette.get()[role]
 
 
 def series_style(index: int) -> tuple[str, LineStyle, str]:
     """Color, line style and marker of a figure's series by its number; after six they repeat."""
     style = index % len(SERIES)
-    return PLACEHOLDER[SERIES[style]], LINES[style], MARKERS[style]
+    return themed(SERIES[style]), LINES[style], MARKERS[style]
 
 
 def for_page(drawing: str) -> str:
@@ -84,67 +94,105 @@ def variables(theme: dict[str, str]) -> str:
     return " ".join(f"--{role}: {color};" for role, color in theme.items())
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A figure of the report.
+@runtime_checkable
+class Drawing(Protocol):
+    """What a figure shows: as SVG, or drawn by matplotlib, all of it or one of its panels."""
+
+    @property
+    def panels(self) -> Mapping[str, Callable[["Axes"], None]]:
+        """What can be drawn onto axes of the user's, by name."""
+
+    def svg(self, name: str) -> str:
+        """With placeholder colors; all ids begin with the name."""
+
+    def render(self, name: str, suffix: str, dpi: int) -> bytes:
+        """In the light theme, in a format of matplotlib's such as "png"."""
+
+
+@dataclass(frozen=True, eq=False)
+class Plot:
+    """A plot of one or several panels.
 
     Attributes:
-        name: unique in its run, fit for a file name.
-        title: a few words.
-        caption: how to read it: what bars and bands mean, and n.
-        alt: description for those who cannot see it, computed from the numbers.
-        svg: the drawing, with placeholder colors of the palette.
-        csv_header: column names of its data.
-        csv_rows: its data, in full precision.
+        arrange: draws all of it onto a sheet.
+        height: of the sheet in inches.
+        panels: what draws each panel onto its axes.
+        width: of the sheet in inches.
     """
 
-    name: str
-    title: str
-    caption: str
-    alt: str
-    svg: str
-    csv_header: tuple[str, ...] = ()
-    csv_rows: tuple[tuple[object, ...], ...] = field(default=(), repr=False)
+    arrange: Callable[["Sheet"], None]
+    height: float | int
+    panels: Mapping[str, Callable[["Axes"], None]]
+    width: float | int = WIDTH
 
-    def for_page(self) -> str:
-        """The SVG as a part of a page: themed by CSS variables, described for screen readers."""
-        label = f'role="img" aria-label="{escape(self.alt)}" '
-        return for_page(self.svg.replace("<svg ", f"<svg {label}", 1))
+    @classmethod
+    def row(
+        cls, panels: Mapping[str, Callable[["Axes"], None]], height: float | int, *, legend_columns: int = 0
+    ) -> "Plot":
+        """Panels side by side, with one legend above all of them if it has columns."""
 
-    def for_file(self) -> str:
-        """The SVG as a file of its own."""
-        head, body = for_file(self.svg).split(">", 1)
-        background = f'<rect width="100%" height="100%" fill="{for_file(PLACEHOLDER["ground"])}"/>'
-        text = f"<title>{escape(self.title)}</title><desc>{escape(self.alt)}</desc>"
-        return f'{head} xmlns="http://www.w3.org/2000/svg">{text}{background}{body}\n'
+        def arrange(sheet: "Sheet") -> None:
+            row = sheet.subplots(1, len(panels), squeeze=False)[0]
+            for axes, draw in zip(row, panels.values(), strict=True):
+                draw(axes)
+            if legend_columns:
+                add_legend(sheet, row[0], legend_columns)
 
-    @cached_property
-    def csv(self) -> str:
-        """Its data as CSV; cached, since the curves of 10,000 trials take half a second."""
-        buffer = io.StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(self.csv_header)
-        writer.writerows(self.csv_rows)
-        return buffer.getvalue()
+        return cls(arrange, height, panels)
+
+    def svg(self, name: str) -> str:
+        """As a tidy SVG: text as text, the same bytes every time."""
+        return tidy(self._save(name, PLACEHOLDER, "svg", transparent=True).decode(), name)
+
+    def render(self, name: str, suffix: str, dpi: int) -> bytes:
+        """In the light theme, in a format of matplotlib's such as "png"."""
+        return self._save(name, LIGHT, suffix, dpi=dpi, facecolor=LIGHT["ground"])
+
+    def _save(self, name: str, palette: Mapping[str, str], suffix: str, **options: Any) -> bytes:
+        size = (float(self.width), float(self.height))
+        return save_sheet(self.arrange, size, palette, suffix, name=name, layout="constrained", **options)
 
 
-def plot(name: str, draw: Callable[["Sheet"], None], height: float | int, width: float | int = WIDTH) -> str:
-    """What `draw` adds to a sheet of some inches, as a tidy SVG: text as text, the same bytes every time.
+def save_sheet(
+    draw: Callable[["Sheet"], None], size: tuple[float, float], palette: Mapping[str, str], suffix: str,
+    *, name: str, layout: Literal["constrained"] | None, **options: Any,
+) -> bytes:  # fmt: skip
+    """What `draw` adds to a sheet of some inches, in a format of matplotlib's; without a date.
 
-    All ids have the name as their prefix, so that several figures fit on one page.
+    The sheet has no window: what the user or a notebook chose as a backend is neither used nor changed.
     """
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    matplotlib = import_matplotlib()
     from matplotlib.figure import Figure as Sheet
 
-    style: Any = _style(name)  # matplotlib's own type for it is a literal of 300 names
-    with matplotlib.rc_context(style):
-        sheet = Sheet(figsize=(width, height), layout="constrained")
-        FigureCanvasSVG(sheet)
+    dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    buffer = io.BytesIO()
+    with use_palette(palette), matplotlib.rc_context(_style(name)):
+        sheet = Sheet(figsize=size, layout=layout)
         draw(sheet)
-        buffer = io.StringIO()
-        sheet.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
-    return tidy(buffer.getvalue(), name)
+        sheet.savefig(buffer, format=suffix, metadata=dates.get(suffix), **options)
+    return buffer.getvalue()
+
+
+@contextmanager
+def use_palette(palette: Mapping[str, str]) -> Iterator[None]:
+    """Draw in the colors of a theme."""
+    token = _palette.set(palette)
+    try:
+        yield
+    finally:
+        _palette.reset(token)
+
+
+def import_matplotlib() -> Any:
+    """Matplotlib, also where MPLBACKEND names a backend that it does not know."""
+    try:
+        return import_module("matplotlib")
+    except ValueError:
+        backend = os.environ.pop("MPLBACKEND", "")
+        try:
+            return import_module("matplotlib")
+        finally:
+            os.environ["MPLBACKEND"] = backend
 
 
 def tidy(svg: str, name: str) -> str:
@@ -175,10 +223,11 @@ def open_svg(box: str) -> str:
 
 
 def _style(name: str) -> dict[str, Any]:
-    ink, muted = PLACEHOLDER["ink"], PLACEHOLDER["muted"]
+    ink, muted = themed("ink"), themed("muted")
     return {
         "svg.hashsalt": name,
         "svg.fonttype": "none",
+        "pdf.fonttype": 42,  # journals want fonts embedded as they are
         "font.family": "DejaVu Sans",  # comes with matplotlib, so the layout is the same everywhere
         "font.size": 8.5,
         "text.color": ink,
@@ -194,7 +243,7 @@ def _style(name: str) -> dict[str, Any]:
         "axes.spines.right": False,
         "axes.grid": True,
         "axes.axisbelow": True,
-        "grid.color": PLACEHOLDER["rule"],
+        "grid.color": themed("rule"),
         "grid.linewidth": 0.6,
         "xtick.color": muted,
         "ytick.color": muted,

@@ -1,6 +1,7 @@
 """Figures of evaluations: robustness against corruption, and generated images."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -14,16 +15,16 @@ from inklab.records.outcomes import CONFIDENT
 from inklab.records.plan import REAL_DATA, GenerationPlan, RobustnessPlan
 from inklab.records.results import GenerationResults, PipelineComparison, RobustnessResults
 from inklab.report.figures.drawing import (
-    PLACEHOLDER,
     SERIES,
-    Figure,
+    Plot,
     add_legend,
     as_percent,
-    plot,
     series_style,
     slug,
+    themed,
 )
-from inklab.report.figures.image_plots import ImageRow, draw_grid, is_ink
+from inklab.report.figures.figure import Figure
+from inklab.report.figures.image_plots import ImageGrid, ImageRow, is_ink
 from inklab.results.arrays import Arrays
 from inklab.runs import Run
 
@@ -99,19 +100,18 @@ def robustness_curves(plan: RobustnessPlan, results: RobustnessResults) -> Figur
     curves = recall_curves(results)
     if not curves:
         return None
-    name, differences = f"{slug(plan.name)}-curves", _differences(results)
     threshold = results.denoising.significant_from if results.denoising else None
     has_line = threshold is not None
     line = " Vertical line: from this strength on, denoising helps significantly." if has_line else ""
     return Figure(
-        name=name,
+        name=f"{slug(plan.name)}-curves",
         title="Recall against strength of the corruption",
         caption=(
             f"Mean recall over classes, {humanize(results.corruption)}; every pipeline and replicate gets "
             f"the same corrupted images. {_describe_bands(curves)}{_describe_differences(results)}{line}"
         ),
         alt=_describe_recall(results.strengths, curves, threshold),
-        svg=plot(name, lambda sheet: _draw_recall(sheet, results, curves), 4.6 if differences else 3.2),
+        drawing=_recall_plot(results, curves),
         csv_header=("pipeline", "strength", "recall", "sd", "n", "ci95_low", "ci95_high", "interval_over"),
         csv_rows=tuple(
             (pipeline, strength, estimate.mean, estimate.sd, estimate.n, *_interval_cells(estimate))
@@ -179,22 +179,34 @@ def _differences(results: RobustnessResults) -> list[PipelineComparison]:
     return [row for row in results.comparisons if any(entry.difference.n for entry in row.differences)]
 
 
+def _recall_plot(results: RobustnessResults, curves: Mapping[Pipeline, Sequence[Estimate]]) -> Plot:
+    """Recall, and below it the differences where there are any."""
+    panels = {"recall": partial(_draw_recall, results=results, curves=curves)}
+    if _differences(results):
+        panels["difference"] = partial(_draw_differences, results=results, curves=curves)
+
+    def arrange(sheet: "Sheet") -> None:
+        heights = [2, 1][: len(panels)]
+        rows = sheet.subplots(len(panels), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0]
+        for axes, draw in zip(rows, panels.values(), strict=True):
+            draw(axes)
+            axes.set_xlabel("Strength" if axes is rows[-1] else "")
+        add_legend(sheet, rows[0])
+
+    return Plot(arrange, 4.6 if len(panels) > 1 else 3.2, panels)
+
+
 def _draw_recall(
-    sheet: "Sheet", results: RobustnessResults, curves: Mapping[Pipeline, Sequence[Estimate]]
+    axes: "Axes", results: RobustnessResults, curves: Mapping[Pipeline, Sequence[Estimate]]
 ) -> None:
-    differences = _differences(results)
-    heights = [2, 1] if differences else [1]
-    panels = sheet.subplots(len(heights), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0]
-    styles = {pipeline: index for index, pipeline in enumerate(curves)}
-    for pipeline, estimates in curves.items():
-        _draw_line(panels[0], zip(results.strengths, estimates, strict=True), styles[pipeline], pipeline)
-    _format_recall_axes(panels[0])
-    panels[0].set_title("Mean recall")
-    add_legend(sheet, panels[0])
-    if differences:
-        _draw_differences(panels[1], differences, styles)
-    _mark_threshold(list(panels), results.denoising)
-    panels[-1].set_xlabel("Strength")
+    for index, (pipeline, estimates) in enumerate(curves.items()):
+        _draw_line(axes, zip(results.strengths, estimates, strict=True), index, pipeline)
+    _format_recall_axes(axes)
+    axes.set_title("Mean recall")
+    axes.set_xlabel("Strength")
+    if (x := _mark_threshold(axes, results.denoising)) is not None:
+        text = f"significant\nfrom {x:g}"
+        axes.annotate(text, (x, 0.04), xytext=(5, 0), textcoords="offset points", fontsize=8)
 
 
 def _draw_line(
@@ -213,26 +225,26 @@ def _draw_line(
 
 
 def _draw_differences(
-    axes: "Axes", comparisons: Sequence[PipelineComparison], styles: Mapping[Pipeline, int]
+    axes: "Axes", results: RobustnessResults, curves: Mapping[Pipeline, Sequence[Estimate]]
 ) -> None:
-    for comparison in comparisons:
+    styles = {pipeline: index for index, pipeline in enumerate(curves)}
+    for comparison in _differences(results):
         differences = ((row.strength, row.difference) for row in comparison.differences)
         style = styles.get(comparison.pipeline, len(SERIES) - 1)
         _draw_line(axes, differences, style, comparison.pipeline)
-    axes.axhline(0, color=PLACEHOLDER["ink"], linewidth=0.8)
+    axes.axhline(0, color=themed("ink"), linewidth=0.8)
     as_percent(axes.yaxis, symbol="")
-    axes.set_title(f"Difference from {comparisons[0].baseline}, percentage points")
+    axes.set_title(f"Difference from {results.baseline}, percentage points")
+    axes.set_xlabel("Strength")
+    _mark_threshold(axes, results.denoising)
 
 
-def _mark_threshold(panels: Sequence["Axes"], denoising: PipelineComparison | None) -> None:
-    if denoising is None or denoising.significant_from is None:
-        return
-    x = denoising.significant_from
-    for axes in panels:
-        axes.axvline(x, color=PLACEHOLDER["ink"], linewidth=0.8, linestyle=(0, (2, 2)))
-    panels[0].annotate(
-        f"significant\nfrom {x:g}", (x, 0.04), xytext=(5, 0), textcoords="offset points", fontsize=8
-    )
+def _mark_threshold(axes: "Axes", denoising: PipelineComparison | None) -> float | None:
+    """A vertical line where denoising begins to help; where that is."""
+    x = denoising.significant_from if denoising else None
+    if x is not None:
+        axes.axvline(x, color=themed("ink"), linewidth=0.8, linestyle=(0, (2, 2)))
+    return x
 
 
 def _format_recall_axes(axes: "Axes") -> None:
@@ -252,7 +264,7 @@ def class_curves(plan: RobustnessPlan, results: RobustnessResults, labels: Seque
     }
     if not grids:
         return None
-    name, strengths = f"{slug(plan.name)}-classes", results.strengths
+    strengths = results.strengths
     first, grid = next(iter(grids.items()))
     row = int(np.argmin(np.abs(np.array(strengths) - 0.5)))
     present = np.flatnonzero(np.isfinite(grid[row]))
@@ -263,18 +275,15 @@ def class_curves(plan: RobustnessPlan, results: RobustnessResults, labels: Seque
     omitted = (
         f" The first {MAX_CLASS_PANELS} of {len(labels)} classes." if len(labels) > MAX_CLASS_PANELS else ""
     )
-    n_rows = -(-min(len(labels), MAX_CLASS_PANELS) // 5)
     return Figure(
-        name=name,
+        name=f"{slug(plan.name)}-classes",
         title="Recall of each class",
         caption=f"Recall of each class against strength, mean over replicates; lines as above.{omitted}",
         alt=(
             f"Small line charts, one per class. For {first} at strength {strengths[row]:g}, the lowest "
             f"recall is that of class {worst}, the highest that of class {best}."
         ),
-        svg=plot(
-            name, lambda sheet: _draw_class_panels(sheet, strengths, grids, labels), 0.5 + 1.25 * n_rows
-        ),
+        drawing=_class_plot(strengths, grids, labels[:MAX_CLASS_PANELS]),
         csv_header=("pipeline", "strength", *labels),
         csv_rows=tuple(
             (pipeline, strength, *map(float, recall))
@@ -284,26 +293,38 @@ def class_curves(plan: RobustnessPlan, results: RobustnessResults, labels: Seque
     )
 
 
-def _draw_class_panels(
-    sheet: "Sheet",
-    strengths: Sequence[float],
-    grids: Mapping[Pipeline, RecallPerClass],
-    labels: Sequence[str],
+def _class_plot(
+    strengths: Sequence[float], grids: Mapping[Pipeline, RecallPerClass], labels: Sequence[str]
+) -> Plot:
+    """A panel for each class, five in a row."""
+    panels = {
+        label: partial(_draw_class, strengths=strengths, grids=grids, index=k, label=label)
+        for k, label in enumerate(labels)
+    }
+    n_columns = min(5, len(panels))
+    n_rows = -(-len(panels) // n_columns)
+
+    def arrange(sheet: "Sheet") -> None:
+        cells = sheet.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False).ravel()
+        for axes, draw in zip(cells, panels.values(), strict=False):
+            draw(axes)
+        for axes in cells[len(panels) :]:
+            axes.set_visible(False)
+        add_legend(sheet, cells[0])
+        sheet.supxlabel("Strength", fontsize=8.5)
+
+    return Plot(arrange, 0.5 + 1.25 * -(-len(panels) // 5), panels)
+
+
+def _draw_class(
+    axes: "Axes", strengths: Sequence[float], grids: Mapping[Pipeline, RecallPerClass], index: int, label: str
 ) -> None:
-    n = min(len(labels), MAX_CLASS_PANELS)
-    n_columns = min(5, n)
-    panels = sheet.subplots(-(-n // n_columns), n_columns, sharex=True, sharey=True, squeeze=False).ravel()
-    for axes in panels[n:]:
-        axes.set_visible(False)
-    for k, axes in enumerate(panels[:n]):
-        for index, (pipeline, grid) in enumerate(grids.items()):
-            color, line, _ = series_style(index)
-            axes.plot(strengths, grid[:, k], color=color, linestyle=line, linewidth=1.2, label=pipeline)
-        _format_recall_axes(axes)
-        axes.set_yticks([0, 0.5, 1])
-        axes.set_title(labels[k])
-    add_legend(sheet, panels[0])
-    sheet.supxlabel("Strength", fontsize=8.5)
+    for number, (pipeline, grid) in enumerate(grids.items()):
+        color, line, _ = series_style(number)
+        axes.plot(strengths, grid[:, index], color=color, linestyle=line, linewidth=1.2, label=pipeline)
+    _format_recall_axes(axes)
+    axes.set_yticks([0, 0.5, 1])
+    axes.set_title(label)
 
 
 # ---------------------------------------------------------------- images
@@ -332,7 +353,7 @@ def corrupted_strip(run: Run, plan: RobustnessPlan) -> Figure | None:
             "replicate 0."
         ),
         alt=f"Strips of test images at strengths {strengths[0]:g} to {strengths[-1]:g}, corrupted{after}.",
-        svg=draw_grid(
+        drawing=ImageGrid(
             rows,
             ink=is_ink(corrupted[0]),
             header=[f"{strength:g}" for strength in strengths],
@@ -368,12 +389,11 @@ def confusion_figure(
     }
     if not matrices or len(labels) > MAX_MATRIX_CLASSES:
         return None
-    name = f"{slug(plan.name)}-confusion"
     pipelines = list(dict.fromkeys(pipeline for pipeline, _ in matrices))
     n = max(len(results.confusion_matrices[pipeline].replicates) for pipeline in compared)
     paired = "; both pipelines get the same corrupted images" if len(pipelines) > 1 else ""
     return Figure(
-        name=name,
+        name=f"{slug(plan.name)}-confusion",
         title="Confusion matrices",
         caption=(
             "Rows: true class; columns: predicted class. Numbers are percentages of the row, those below "
@@ -381,7 +401,14 @@ def confusion_figure(
             f"over replicates (n = {n:,}){paired}."
         ),
         alt=_describe_matrices(matrices, labels),
-        svg=plot(name, lambda sheet: _draw_matrices(sheet, matrices, labels), 0.3 + 2.15 * len(pipelines)),
+        drawing=Plot(
+            lambda sheet: _draw_matrices(sheet, matrices, labels),
+            0.3 + 2.15 * len(pipelines),
+            {
+                f"{pipeline} at {strength:g}": partial(_draw_matrix, matrix=matrix, labels=labels)
+                for (pipeline, strength), matrix in matrices.items()
+            },
+        ),
         csv_header=("pipeline", "strength", "true", *labels),
         csv_rows=tuple(
             (pipeline, strength, label, *map(float, row))
@@ -435,9 +462,9 @@ def _draw_matrix(axes: "Axes", matrix: Matrix, labels: Sequence[str]) -> None:
     k = len(matrix)
     for i, j in np.argwhere(matrix >= MIN_SHARE):
         share = float(matrix[i, j])
-        color, alpha = PLACEHOLDER["c1" if i == j else "c2"], 0.12 + 0.88 * share
+        color, alpha = themed("c1" if i == j else "c2"), 0.12 + 0.88 * share
         axes.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, facecolor=color, alpha=alpha, linewidth=0))
-        text_color = PLACEHOLDER["ground" if share > 0.55 else "ink"]
+        text_color = themed("ground" if share > 0.55 else "ink")
         text = format_percent(share, 0).removesuffix("%")
         axes.text(j, i, text, ha="center", va="center_baseline", fontsize=5.6, color=text_color)
     axes.set_xlim(-0.5, k - 0.5)
@@ -447,7 +474,7 @@ def _draw_matrix(axes: "Axes", matrix: Matrix, labels: Sequence[str]) -> None:
     axes.set_yticks(range(k), labels, fontsize=6.5)
     axes.tick_params(length=0)
     axes.grid(visible=False)
-    axes.spines[:].set(visible=True, color=PLACEHOLDER["rule"])
+    axes.spines[:].set(visible=True, color=themed("rule"))
 
 
 # ---------------------------------------------------------------- generated images
@@ -502,7 +529,7 @@ def generated_images(
             f"{format_percent(CONFIDENT, 0)}).{last}"
         ),
         alt=f"Rows of generated images. Confident share: {listed}.",
-        svg=draw_grid(
+        drawing=ImageGrid(
             rows,
             ink=is_ink(real["images"] if real else next(iter(generated.values()))),
             label_width=LABEL_WIDTH,
@@ -522,21 +549,20 @@ def confident_shares(plan: GenerationPlan, results: GenerationResults) -> Figure
         "real test images": results.confident_share_test,
     }
     bars = shares | {label: estimate for label, estimate in real.items() if estimate.n}
-    name = f"{slug(plan.name)}-confident"
     described = [
         f"{label} {_format_mean(estimate)}"
         + (f" ({format_interval(estimate.interval, METRIC)})" if estimate.interval else "")
         for label, estimate in bars.items()
     ]
     return Figure(
-        name=name,
+        name=f"{slug(plan.name)}-confident",
         title="Confident predictions on generated images",
         caption=(
             "Share of images that the classifier gives to any class with a probability above "
             f"{format_percent(CONFIDENT, 0)}. {_describe_intervals(list(shares.values()))}"
         ),
         alt=f"Bar chart of confident shares: {'; '.join(described)}.",
-        svg=plot(name, lambda sheet: _draw_bars(sheet, bars), 0.55 + 0.27 * len(bars)),
+        drawing=Plot.row({METRIC: partial(_draw_bars, bars=bars)}, 0.55 + 0.27 * len(bars)),
         csv_header=("sampler", METRIC, "n", "ci95_low", "ci95_high", "interval_over"),
         csv_rows=tuple(
             (label, estimate.mean, estimate.n, *_interval_cells(estimate)) for label, estimate in bars.items()
@@ -555,14 +581,13 @@ def _describe_intervals(shares: Sequence[Estimate]) -> str:
     return f"Bars: 95% intervals {basis}; {n}."
 
 
-def _draw_bars(sheet: "Sheet", bars: Mapping[str, Estimate]) -> None:
-    axes = sheet.subplots()
+def _draw_bars(axes: "Axes", bars: Mapping[str, Estimate]) -> None:
     positions = np.arange(len(bars))[::-1]
     for y, estimate in zip(positions.tolist(), bars.values(), strict=True):
         end = mean = estimate.mean or 0.0
-        axes.barh(y, mean, 0.62, color=PLACEHOLDER["c1"], alpha=0.8, linewidth=0)
+        axes.barh(y, mean, 0.62, color=themed("c1"), alpha=0.8, linewidth=0)
         if estimate.interval:
-            color = PLACEHOLDER["ink"]
+            color = themed("ink")
             axes.plot(estimate.interval, [y, y], color=color, linewidth=1.1, marker="|", markersize=6)
             end = max(mean, estimate.interval[1])
         text = _format_mean(estimate)
@@ -583,13 +608,17 @@ def class_shares(plan: GenerationPlan, results: GenerationResults, labels: Seque
     }
     if not shares or len(labels) > MAX_CLASS_DOTS:
         return None
-    name = f"{slug(plan.name)}-classes"
+    top = 1.1 * max(float(np.nanmax(row)) for row in shares.values())
+    panels = {
+        sampler: partial(_draw_class_dots, row=row, labels=labels, index=index, title=sampler, top=top)
+        for index, (sampler, row) in enumerate(shares.items())
+    }
     most_common = [
         f"{sampler} {labels[int(np.nanargmax(row))]} ({format_metric(float(np.nanmax(row)), METRIC)})"
         for sampler, row in shares.items()
     ]
     return Figure(
-        name=name,
+        name=f"{slug(plan.name)}-classes",
         title="Classes of generated images",
         caption=(
             "Share of each class among a sampler's images that the classifier is confident about; dashed "
@@ -597,27 +626,31 @@ def class_shares(plan: GenerationPlan, results: GenerationResults, labels: Seque
             "is easy. Mean over replicates; samplers without a confident prediction are left out."
         ),
         alt=f"Dot charts of class shares. Most common class: {'; '.join(most_common)}.",
-        svg=plot(name, lambda sheet: _draw_class_dots(sheet, shares, labels), 1.75),
+        drawing=Plot(lambda sheet: _arrange_class_dots(sheet, panels), 1.75, panels),
         csv_header=("sampler", *labels),
         csv_rows=tuple((sampler, *map(float, row)) for sampler, row in shares.items()),
     )
 
 
-def _draw_class_dots(sheet: "Sheet", shares: ClassShares, labels: Sequence[str]) -> None:
-    panels = sheet.subplots(1, len(shares), sharey=True, squeeze=False)[0]
-    x = np.arange(len(labels))
-    top = 1.1 * max(float(np.nanmax(row)) for row in shares.values())
-    for index, (axes, sampler, row) in enumerate(zip(panels, shares, shares.values(), strict=True)):
-        color, _, marker = series_style(index)
-        axes.axhline(1 / len(labels), color=PLACEHOLDER["ink"], linewidth=0.7, linestyle=(0, (4, 3)))
-        axes.vlines(x, 0, row, color=color, linewidth=1.2, alpha=0.6)
-        axes.plot(x, row, marker, color=color, markersize=3.4)
-        axes.set_xticks(x, labels, fontsize=6.5 if len(labels) <= 12 else 5)
-        axes.tick_params(axis="x", length=0)
-        axes.grid(visible=False, axis="x")
-        axes.set_ylim(0, top)
-        as_percent(axes.yaxis, 0)
-        axes.set_title(sampler)
+def _arrange_class_dots(sheet: "Sheet", panels: Mapping[str, Callable[["Axes"], None]]) -> None:
+    row = sheet.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, draw in zip(row, panels.values(), strict=True):
+        draw(axes)
+
+
+def _draw_class_dots(
+    axes: "Axes", row: Float[np.ndarray, " k"], labels: Sequence[str], index: int, title: str, top: float
+) -> None:
+    x, (color, _, marker) = np.arange(len(labels)), series_style(index)
+    axes.axhline(1 / len(labels), color=themed("ink"), linewidth=0.7, linestyle=(0, (4, 3)))
+    axes.vlines(x, 0, row, color=color, linewidth=1.2, alpha=0.6)
+    axes.plot(x, row, marker, color=color, markersize=3.4)
+    axes.set_xticks(x, labels, fontsize=6.5 if len(labels) <= 12 else 5)
+    axes.tick_params(axis="x", length=0)
+    axes.grid(visible=False, axis="x")
+    axes.set_ylim(0, top)
+    as_percent(axes.yaxis, 0)
+    axes.set_title(title)
 
 
 def nearest_neighbors(
@@ -644,7 +677,9 @@ def nearest_neighbors(
             f"distance over pixels in [0, 1]). Mean distance: {listed or 'no value yet'}."
         ),
         alt=f"Generated images and nearest training images. Mean distance: {listed or 'no value yet'}.",
-        svg=draw_grid(rows, ink=is_ink(next(iter(compared.values()))["neighbors"]), label_width=LABEL_WIDTH),
+        drawing=ImageGrid(
+            rows, ink=is_ink(next(iter(compared.values()))["neighbors"]), label_width=LABEL_WIDTH
+        ),
         csv_header=("sampler", "nn_distance"),
         csv_rows=tuple(known.items()),
     )

@@ -2,10 +2,11 @@
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -14,17 +15,21 @@ from inklab.format import format_count, format_percent, join_words
 from inklab.metrics import SPLIT_LABELS, Split
 from inklab.records.plan import DataInfo, DataPlan
 from inklab.report.figures.drawing import (
+    LIGHT,
     PLACEHOLDER,
-    Figure,
+    UNITS_PER_INCH,
+    Plot,
     as_percent,
     open_svg,
-    plot,
+    save_sheet,
     slug,
+    themed,
 )
+from inklab.report.figures.figure import Figure
 from inklab.runs import Run
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Sheet
+    from matplotlib.axes import Axes
 
 FULL_WIDTH = 475.0  # units, as in the plots
 MAX_TILE = 40.0  # units per image
@@ -60,17 +65,13 @@ def is_ink(pixels: UInt8[np.ndarray, "m c h w"]) -> bool:
     return pixels.shape[1] == 1 and pixels.size > 0 and float(pixels.mean()) < 100
 
 
-def to_data_uri(pixels: UInt8[np.ndarray, "m c h w"], gap: int = GAP, *, ink: bool = False) -> str:
-    """Gray or color images side by side as one PNG in a data URI, with transparent gaps.
+def join_images(
+    pixels: UInt8[np.ndarray, "m c h w"], gap: int = GAP, *, ink: bool = False
+) -> UInt8[np.ndarray, "h w_all k"]:
+    """Gray or color images side by side, with an alpha channel: gaps are transparent.
 
     As ink, values are the opacity of black, so that the page's background shows through.
-
-    Example:
-        >>> to_data_uri(np.zeros((2, 1, 4, 4), np.uint8))[:22]
-        'data:image/png;base64,'
     """
-    from PIL import Image
-
     m, c, h, w = pixels.shape
     colors = pixels[:, :3] if c >= 3 else pixels[:, :1]
     sheet = np.zeros((h, m * w + (m - 1) * gap, 2 if c < 3 else 4), np.uint8)
@@ -80,64 +81,142 @@ def to_data_uri(pixels: UInt8[np.ndarray, "m c h w"], gap: int = GAP, *, ink: bo
             tile[..., 1] = image[..., 0]
         else:
             tile[..., :-1], tile[..., -1] = image, 255
+    return sheet
+
+
+def to_data_uri(pixels: UInt8[np.ndarray, "m c h w"], gap: int = GAP, *, ink: bool = False) -> str:
+    """Images side by side as one PNG in a data URI; see `join_images`.
+
+    Example:
+        >>> to_data_uri(np.zeros((2, 1, 4, 4), np.uint8))[:22]
+        'data:image/png;base64,'
+    """
+    from PIL import Image
+
     file = io.BytesIO()
-    Image.fromarray(sheet).save(file, format="PNG", optimize=True)
+    Image.fromarray(join_images(pixels, gap, ink=ink)).save(file, format="PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
-def draw_grid(
-    rows: Sequence[ImageRow], *, ink: bool, header: Sequence[str] = (), label_width: float | int = 70
-) -> str:
+class PlacedText(NamedTuple):
+    """A short line of a grid, by its baseline, in units."""
+
+    x: float
+    y: float
+    text: str
+    anchor: Literal["middle", "end"] = "middle"
+    role: str = "muted"
+
+
+class PlacedImages(NamedTuple):
+    """A row of images of a grid, by its upper left corner, in units."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    pixels: UInt8[np.ndarray, "m c h w"]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageGrid:
     """A drawing of rows of images of one size, with a short line above each column, or nothing.
 
-    Args:
+    Attributes:
         rows: from top to bottom.
-        ink: see `to_data_uri`.
+        ink: see `join_images`.
         header: lines above the columns.
         label_width: units kept for the names on the left.
     """
-    n_columns = max(len(row.pixels) for row in rows)
-    height, width = rows[0].pixels.shape[2:]
-    scale = min(MAX_TILE / width, (FULL_WIDTH - label_width) / (n_columns * (width + GAP) - GAP))
-    step = (width + GAP) * scale
-    first_center = label_width + width * scale / 2
-    parts = [_text(first_center + i * step, LINE_HEIGHT - 3, text) for i, text in enumerate(header)]
-    y = LINE_HEIGHT + 1 if header else 0.0
-    for row in rows:
-        parts += _draw_row(row, y, label_width, scale, ink=ink)
-        y += height * scale + 3 + (LINE_HEIGHT if row.captions else 0)
-        y += 8 if row.is_last and row is not rows[-1] else 0
-    total_width = max(label_width + n_columns * step - GAP * scale, FULL_WIDTH)
-    return f"{open_svg(f'0 0 {total_width:.1f} {y:.1f}')}{''.join(parts)}</svg>"
+
+    rows: Sequence[ImageRow]
+    ink: bool
+    header: Sequence[str] = ()
+    label_width: float | int = 70
+
+    @property
+    def panels(self) -> Mapping[str, Callable[["Axes"], None]]:
+        """All of it is one panel."""
+        return {"images": self._draw}
+
+    def svg(self, name: str) -> str:
+        """With placeholder colors; it has no ids, so it needs no name."""
+        width, height, placed = self._layout()
+        parts = [
+            _text_svg(entry) if isinstance(entry, PlacedText) else _images_svg(entry, ink=self.ink)
+            for entry in placed
+        ]
+        return f"{open_svg(f'0 0 {width:.1f} {height:.1f}')}{''.join(parts)}</svg>"
+
+    def render(self, name: str, suffix: str, dpi: int) -> bytes:
+        """In the light theme, in a format of matplotlib's such as "png"."""
+        width, height, _ = self._layout()
+        size, ground = (width / UNITS_PER_INCH, height / UNITS_PER_INCH), LIGHT["ground"]
+        options = {"dpi": dpi, "facecolor": ground}
+        return save_sheet(
+            lambda sheet: self._draw(sheet.add_axes((0, 0, 1, 1))), size, LIGHT, suffix, name=name,
+            layout=None, **options,
+        )  # fmt: skip
+
+    def _draw(self, axes: "Axes") -> None:
+        width, height, placed = self._layout()
+        for entry in placed:
+            if isinstance(entry, PlacedText):
+                align: Literal["center", "right"] = "center" if entry.anchor == "middle" else "right"
+                color = themed(entry.role)
+                axes.text(entry.x, entry.y, entry.text, ha=align, va="baseline", fontsize=8, color=color)
+                continue
+            extent = (entry.x, entry.x + entry.width, entry.y + entry.height, entry.y)
+            pixels = join_images(entry.pixels, ink=self.ink)
+            colors = pixels if pixels.shape[2] == 4 else pixels[..., [0, 0, 0, 1]]
+            axes.imshow(colors, extent=extent, interpolation="none")
+        axes.set_xlim(0, width)
+        axes.set_ylim(height, 0)
+        axes.set_axis_off()
+
+    def _layout(self) -> tuple[float, float, list[PlacedText | PlacedImages]]:
+        """Width and height of all of it, and what is where."""
+        rows, left = self.rows, float(self.label_width)
+        n_columns = max(len(row.pixels) for row in rows)
+        height, width = rows[0].pixels.shape[2:]
+        scale = min(MAX_TILE / width, (FULL_WIDTH - left) / (n_columns * (width + GAP) - GAP))
+        step, first_center = (width + GAP) * scale, left + width * scale / 2
+        placed: list[PlacedText | PlacedImages] = [
+            PlacedText(first_center + i * step, LINE_HEIGHT - 3, text) for i, text in enumerate(self.header)
+        ]
+        y = LINE_HEIGHT + 1 if self.header else 0.0
+        for row in rows:
+            placed += _place_row(row, y, left, scale)
+            y += height * scale + 3 + (LINE_HEIGHT if row.captions else 0)
+            y += 8 if row.is_last and row is not rows[-1] else 0
+        return max(left + n_columns * step - GAP * scale, FULL_WIDTH), y, placed
 
 
-def _draw_row(
-    row: ImageRow, y: float | int, left: float | int, scale: float | int, *, ink: bool
-) -> list[str]:
+def _place_row(row: ImageRow, y: float, left: float, scale: float) -> Iterator[PlacedText | PlacedImages]:
     n, _, height, width = row.pixels.shape
-    parts = []
     if n:
-        total_width = (n * (width + GAP) - GAP) * scale
-        parts.append(
-            f'<image class="{"ink" if ink else "photo"}" x="{left:.1f}" y="{y:.1f}" '
-            f'width="{total_width:.1f}" height="{height * scale:.1f}" '
-            f'preserveAspectRatio="none" style="image-rendering: pixelated" '
-            f'href="{to_data_uri(row.pixels, ink=ink)}"/>'
-        )
+        yield PlacedImages(left, y, (n * (width + GAP) - GAP) * scale, height * scale, row.pixels)
     lines = row.label.split("\n")
     baseline = y + height * scale / 2 + 3 - (len(lines) - 1) * LINE_HEIGHT / 2
-    parts += [
-        _text(left - 8, baseline + i * LINE_HEIGHT, line, anchor="end", role="muted" if i else "ink")
-        for i, line in enumerate(lines)
-    ]
-    first_center, step = left + width * scale / 2, (width + GAP) * scale
-    below = y + height * scale + LINE_HEIGHT - 2
-    return parts + [_text(first_center + i * step, below, text) for i, text in enumerate(row.captions)]
+    for i, line in enumerate(lines):
+        yield PlacedText(left - 8, baseline + i * LINE_HEIGHT, line, "end", "muted" if i else "ink")
+    for i, text in enumerate(row.captions):
+        x = left + width * scale / 2 + i * (width + GAP) * scale
+        yield PlacedText(x, y + height * scale + LINE_HEIGHT - 2, text)
 
 
-def _text(x: float | int, y: float | int, text: str, *, anchor: str = "middle", role: str = "muted") -> str:
-    style = f"font-size: 8px; text-anchor: {anchor}; fill: {PLACEHOLDER[role]}"
-    return f'<text x="{x:.1f}" y="{y:.1f}" style="{style}">{escape(text)}</text>'
+def _images_svg(images: PlacedImages, *, ink: bool) -> str:
+    return (
+        f'<image class="{"ink" if ink else "photo"}" x="{images.x:.1f}" y="{images.y:.1f}" '
+        f'width="{images.width:.1f}" height="{images.height:.1f}" '
+        f'preserveAspectRatio="none" style="image-rendering: pixelated" '
+        f'href="{to_data_uri(images.pixels, ink=ink)}"/>'
+    )
+
+
+def _text_svg(line: PlacedText) -> str:
+    style = f"font-size: 8px; text-anchor: {line.anchor}; fill: {PLACEHOLDER[line.role]}"
+    return f'<text x="{line.x:.1f}" y="{line.y:.1f}" style="{style}">{escape(line.text)}</text>'
 
 
 # ---------------------------------------------------------------- a data experiment
@@ -150,7 +229,6 @@ def data_figures(run: Run, plan: DataPlan) -> list[Figure | None]:
 
 def class_balance(plan: DataPlan, data: DataInfo) -> Figure:
     """Bars: the share of each class in each split."""
-    name = f"{slug(plan.name)}-balance"
     counts = {
         split: getattr(data.counts, split) for split in SPLIT_LABELS if sum(getattr(data.counts, split))
     }
@@ -161,7 +239,7 @@ def class_balance(plan: DataPlan, data: DataInfo) -> Figure:
     rarest, commonest = int(np.argmin(train)), int(np.argmax(train))
     shares = [format_percent(train[i] / data.train, 1) for i in (rarest, commonest)]
     return Figure(
-        name=name,
+        name=f"{slug(plan.name)}-balance",
         title="Class balance",
         caption=(
             f"Share of each class in the splits: {join_words(splits)}. These are counts, not estimates, so "
@@ -172,24 +250,21 @@ def class_balance(plan: DataPlan, data: DataInfo) -> Figure:
             f"{labels[rarest]} is the rarest ({shares[0]}) and {labels[commonest]} the most common "
             f"({shares[1]})."
         ),
-        svg=plot(name, lambda sheet: _draw_bars(sheet, labels, counts), 1.9),
+        drawing=Plot.row({"balance": partial(_draw_bars, labels=labels, counts=counts)}, 1.9),
         csv_header=("class", *counts),
         csv_rows=tuple(zip(labels, *counts.values(), strict=True)),
     )
 
 
-def _draw_bars(sheet: "Sheet", labels: Sequence[str], counts: Mapping[Split, tuple[int, ...]]) -> None:
-    axes = sheet.subplots()
+def _draw_bars(axes: "Axes", labels: Sequence[str], counts: Mapping[Split, tuple[int, ...]]) -> None:
     x, width = np.arange(len(labels)), 0.8 / len(counts)
     for index, (split, values) in enumerate(counts.items()):
         color, alpha = BAR_STYLES[index]
         centers = x + (index - (len(counts) - 1) / 2) * width
         heights = np.array(values, float) / sum(values)
         label = SPLIT_LABELS[split]
-        axes.bar(
-            centers, heights, width * 0.9, color=PLACEHOLDER[color], alpha=alpha, label=label, linewidth=0
-        )
-    axes.axhline(1 / len(labels), color=PLACEHOLDER["ink"], linewidth=0.8, linestyle=(0, (4, 3)))
+        axes.bar(centers, heights, width * 0.9, color=themed(color), alpha=alpha, label=label, linewidth=0)
+    axes.axhline(1 / len(labels), color=themed("ink"), linewidth=0.8, linestyle=(0, (4, 3)))
     axes.set_xticks(x, labels, rotation=0 if len(labels) <= 15 else 60)
     axes.tick_params(axis="x", length=0)
     axes.grid(visible=False, axis="x")
@@ -221,7 +296,7 @@ def samples(run: Run, plan: DataPlan) -> Figure | None:
             f"{color}, 0 to 255.{note}"
         ),
         alt=f"Grid of sample images, {len(rows)} classes with up to {PER_CLASS} images each.",
-        svg=draw_grid(rows, ink=ink, label_width=24 + 5 * min(longest, 16)),
+        drawing=ImageGrid(rows, ink=ink, label_width=24 + 5 * min(longest, 16)),
         csv_header=("class", "images shown"),
         csv_rows=tuple((row.label, len(row.pixels)) for row in rows),
     )

@@ -1,5 +1,6 @@
 """The reliability diagram of a classifier: how often it is right, by how confident it is."""
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,11 +10,12 @@ from inklab.evaluation.class_metrics import CALIBRATION_BINS, CalibrationBins, c
 from inklab.format import format_percent
 from inklab.records.plan import TrainingPlan
 from inklab.records.results import SettingResults, TrainingResults
-from inklab.report.figures.drawing import PLACEHOLDER, Figure, as_percent, plot, slug
+from inklab.report.figures.drawing import Plot, as_percent, slug, themed
+from inklab.report.figures.figure import Figure
 from inklab.runs import Run
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Sheet
+    from matplotlib.axes import Axes
 
 MAX_REPLICATES = 100
 """Replicates whose predictions are read: more change nothing that can be seen."""
@@ -27,7 +29,7 @@ def reliability_diagram(run: Run, plan: TrainingPlan, results: TrainingResults) 
     bins, n = _sum_bins(run, plan, setting)
     if bins is None:
         return None
-    name, used = f"{slug(plan.name)}-reliability", bins.images > 0
+    used = bins.images > 0
     edges = np.arange(CALIBRATION_BINS + 1) / CALIBRATION_BINS
     rows = [
         (float(edges[i]), float(edges[i + 1]), int(bins.images[i]), *map(float, means))
@@ -37,7 +39,7 @@ def reliability_diagram(run: Run, plan: TrainingPlan, results: TrainingResults) 
     stated = "" if ece is None else f" Expected calibration error {ece.format('test_ece')}."
     which = f" of the best setting ({setting.label})" if setting.label else ""
     return Figure(
-        name=name,
+        name=f"{slug(plan.name)}-reliability",
         title="Reliability",
         caption=(
             f"Test images{which} in {CALIBRATION_BINS} bins of equal width by confidence, the probability of "
@@ -46,7 +48,9 @@ def reliability_diagram(run: Run, plan: TrainingPlan, results: TrainingResults) 
             f"few images scatter.{stated}"
         ),
         alt=f"Accuracy by confidence. {_describe(bins)}.",
-        svg=plot(name, lambda sheet: _draw(sheet, bins), 2.6),
+        drawing=Plot.row(
+            {"accuracy": partial(_draw_curve, bins=bins), "images": partial(_draw_histogram, bins=bins)}, 2.6
+        ),
         csv_header=("confidence from", "to", "images", "mean confidence", "accuracy"),
         csv_rows=tuple(rows),
     )
@@ -82,21 +86,26 @@ def _describe(bins: CalibrationBins) -> str:
     )
 
 
-def _draw(sheet: "Sheet", bins: CalibrationBins) -> None:
-    curve, histogram = sheet.subplots(1, 2)
+def _draw_curve(axes: "Axes", bins: CalibrationBins) -> None:
     confidence, accuracy = _means(bins).T
-    curve.plot([0, 1], [0, 1], color=PLACEHOLDER["muted"], linewidth=1, linestyle=(0, (5, 3)))
-    curve.plot(confidence, accuracy, color=PLACEHOLDER["c1"], marker="o", markersize=4)
-    curve.set_title("Accuracy")
-    curve.set_ylim(-0.02, 1.02)
-    as_percent(curve.yaxis)
+    axes.plot([0, 1], [0, 1], color=themed("muted"), linewidth=1, linestyle=(0, (5, 3)))
+    axes.plot(confidence, accuracy, color=themed("c1"), marker="o", markersize=4)
+    axes.set_title("Accuracy")
+    axes.set_ylim(-0.02, 1.02)
+    as_percent(axes.yaxis)
+    _label_confidence(axes)
+
+
+def _draw_histogram(axes: "Axes", bins: CalibrationBins) -> None:
     centers = (np.arange(CALIBRATION_BINS) + 0.5) / CALIBRATION_BINS
-    width = 0.9 / CALIBRATION_BINS
-    histogram.bar(centers, bins.images / bins.images.sum(), width, color=PLACEHOLDER["c1"])
-    histogram.set_title("Share of the images")
-    histogram.set_ylim(0, None)
-    as_percent(histogram.yaxis)
-    for axes in (curve, histogram):
-        axes.set_xlabel("Confidence")
-        axes.set_xlim(-0.02, 1.02)
-        as_percent(axes.xaxis)
+    axes.bar(centers, bins.images / bins.images.sum(), 0.9 / CALIBRATION_BINS, color=themed("c1"))
+    axes.set_title("Share of the images")
+    axes.set_ylim(0, None)
+    as_percent(axes.yaxis)
+    _label_confidence(axes)
+
+
+def _label_confidence(axes: "Axes") -> None:
+    axes.set_xlabel("Confidence")
+    axes.set_xlim(-0.02, 1.02)
+    as_percent(axes.xaxis)

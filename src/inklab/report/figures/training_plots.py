@@ -1,6 +1,7 @@
 """Figures of a training experiment: learning curves, the metric of each setting, and examples."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import groupby, product
 from typing import TYPE_CHECKING
 
@@ -26,15 +27,14 @@ from inklab.records.recipe import Recipe
 from inklab.records.record import MAX_NUMBER
 from inklab.records.results import TrainingResults
 from inklab.report.figures.drawing import (
-    PLACEHOLDER,
-    Figure,
-    add_legend,
+    Plot,
     as_percent,
-    plot,
     series_style,
     slug,
+    themed,
 )
-from inklab.report.figures.image_plots import ImageRow, draw_grid, is_ink
+from inklab.report.figures.figure import Figure
+from inklab.report.figures.image_plots import ImageGrid, ImageRow, is_ink
 from inklab.report.figures.reliability_plot import reliability_diagram
 from inklab.runs import HistoryRow, Run
 from inklab.training.objectives import objectives
@@ -42,6 +42,7 @@ from inklab.training.objectives import objectives
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Sheet
+    from matplotlib.lines import Line2D
 
 CURVES: tuple[Split, ...] = ("train", "validation")
 METRICS = ("loss", "accuracy")
@@ -70,6 +71,9 @@ MAX_DOTS = 100
 MIN_LOG_RATIO = 20
 """Positive values that span more than this factor are drawn on a log scale."""
 
+Points = Sequence[Mapping[str, JsonValue]]
+"""Values of each setting of a grid."""
+
 Estimates = Mapping[str, Sequence[Estimate]]
 """Metric to its estimates, one for each setting."""
 
@@ -93,21 +97,21 @@ def learning_curves(run: Run, plan: TrainingPlan) -> Figure | None:
     rows = [row for row in run.history(plan.name) if row.metric in METRICS and row.split in CURVES]
     if max((row.epoch for row in rows), default=0) < 2:
         return None  # one epoch is no curve; its numbers are in the table
-    name = f"{slug(plan.name)}-curves"
     histories = {setting: list(group) for setting, group in groupby(rows, key=lambda row: row.setting)}
     metrics = [metric for metric in METRICS if any(row.metric == metric for row in rows)]
     is_grid = len(histories) > 1
     draw = _draw_settings if is_grid else _draw_replicates
+    panels = {metric: partial(draw, histories=histories, metric=metric) for metric in metrics}
     n = max(len({row.replicate for row in group}) for group in histories.values())
     recipe = run.plan.configs[plan.settings[0].config].recipe
     return Figure(
-        name=name,
+        name=f"{slug(plan.name)}-curves",
         title="Learning curves",
         caption=f"Validation set; each line is the mean over a setting's replicates (up to n = {n:,})."
         if is_grid
         else _caption_replicates(n, metrics, recipe),
         alt=_describe_curves(histories, metrics),
-        svg=plot(name, lambda sheet: draw(sheet, histories, metrics), 2.35),
+        drawing=Plot.row(panels, 2.35, legend_columns=5 if is_grid else 0),
         csv_header=("setting", "epoch", "split", "metric", "mean", "n") if is_grid else HistoryRow._fields,
         csv_rows=_mean_rows(histories, metrics) if is_grid else tuple(rows),
     )
@@ -198,33 +202,28 @@ def _describe_ends(rows: Sequence[HistoryRow], metrics: Sequence[str]) -> str:
     return ", ".join(ends) or "no values"
 
 
-def _draw_replicates(sheet: "Sheet", histories: Histories, metrics: Sequence[str]) -> None:
+def _draw_replicates(axes: "Axes", histories: Histories, metric: str) -> None:
     rows = next(iter(histories.values()))
-    panels = sheet.subplots(1, len(metrics), squeeze=False)[0]
-    for axes, metric in zip(panels, metrics, strict=True):
-        for index, split in enumerate(CURVES):
-            grid, (color, line, marker) = stack(rows, split, metric), series_style(index)
-            epochs = np.arange(1, grid.shape[1] + 1)
-            if len(grid) > 1:
-                thin = np.linspace(0, len(grid) - 1, min(len(grid), MAX_LINES)).round().astype(int)
-                axes.plot(epochs, grid[thin].T, color=color, linewidth=0.6, alpha=0.45)
-            axes.plot(
-                epochs, nan_mean(grid), color=color, linestyle=line, linewidth=1.9, label=SPLIT_LABELS[split],
-                marker=marker, markersize=3.6 if len(epochs) < 15 else 0,
-            )  # fmt: skip
-        _label_axes(axes, metric)
-        axes.legend(loc="best")
+    for index, split in enumerate(CURVES):
+        grid, (color, line, marker) = stack(rows, split, metric), series_style(index)
+        epochs = np.arange(1, grid.shape[1] + 1)
+        if len(grid) > 1:
+            thin = np.linspace(0, len(grid) - 1, min(len(grid), MAX_LINES)).round().astype(int)
+            axes.plot(epochs, grid[thin].T, color=color, linewidth=0.6, alpha=0.45)
+        axes.plot(
+            epochs, nan_mean(grid), color=color, linestyle=line, linewidth=1.9, label=SPLIT_LABELS[split],
+            marker=marker, markersize=3.6 if len(epochs) < 15 else 0,
+        )  # fmt: skip
+    _label_axes(axes, metric)
+    axes.legend(loc="best")
 
 
-def _draw_settings(sheet: "Sheet", histories: Histories, metrics: Sequence[str]) -> None:
-    panels = sheet.subplots(1, len(metrics), squeeze=False)[0]
-    for axes, metric in zip(panels, metrics, strict=True):
-        for index, (setting, rows) in enumerate(histories.items()):
-            mean, (color, line, marker) = nan_mean(stack(rows, "validation", metric)), series_style(index)
-            epochs = np.arange(1, len(mean) + 1)
-            axes.plot(epochs, mean, color=color, linestyle=line, marker=marker, markersize=4, label=setting)
-        _label_axes(axes, metric)
-    add_legend(sheet, panels[0], 5)
+def _draw_settings(axes: "Axes", histories: Histories, metric: str) -> None:
+    for index, (setting, rows) in enumerate(histories.items()):
+        mean, (color, line, marker) = nan_mean(stack(rows, "validation", metric)), series_style(index)
+        epochs = np.arange(1, len(mean) + 1)
+        axes.plot(epochs, mean, color=color, linestyle=line, marker=marker, markersize=4, label=setting)
+    _label_axes(axes, metric)
 
 
 def _label_axes(axes: "Axes", name: str) -> None:
@@ -277,7 +276,7 @@ def mistakes(run: Run, plan: TrainingPlan) -> Figure | None:
             f"({format_percent(confidence[worst[-1]], 1)} or more). Below each: true class → predicted class."
         ),
         alt=f"{len(worst)} test images with true and predicted class: {'; '.join(captions)}.",
-        svg=draw_grid(rows, ink=is_ink(pixels), label_width=2),
+        drawing=ImageGrid(rows, ink=is_ink(pixels), label_width=2),
         csv_header=("test image", "true", "predicted", "confidence"),
         csv_rows=tuple((int(i), names[labels[i]], names[predicted[i]], float(confidence[i])) for i in worst),
     )
@@ -305,7 +304,7 @@ def denoised_examples(run: Run, plan: TrainingPlan) -> Figure | None:
             "Three rows of ten images: clean, corrupted, denoised. "
             f"Denoising changes the mean PSNR from {before_text} to {after_text}."
         ),
-        svg=draw_grid(rows, ink=is_ink(clean), label_width=54),
+        drawing=ImageGrid(rows, ink=is_ink(clean), label_width=54),
         csv_header=("images", "psnr_db"),
         csv_rows=(("corrupted", before), ("denoised", after)),
     )
@@ -344,12 +343,16 @@ def sweep_figure(plan: TrainingPlan, results: TrainingResults) -> Figure | None:
     ns = sorted({estimate.n for row in estimates.values() for estimate in row if estimate.n})
     if len(results.settings) < 2 or not ns:
         return None
-    name, keys = f"{slug(plan.name)}-sweep", ", ".join(plan.grid)
+    keys = ", ".join(plan.grid)
     values = [setting.values for setting in results.settings]
     labels = [grid_label(setting.values) for setting in results.settings]
     base = get_metric(metrics[0].removeprefix("validation_"))
+    panels = {
+        metric: partial(_draw_sweep_panel, values=values, row=row, name=metric, keys=keys)
+        for metric, row in estimates.items()
+    }
     return Figure(
-        name=name,
+        name=f"{slug(plan.name)}-sweep",
         title=f"{base.title} against {keys}",
         caption=(
             f"Dots: {_describe_dots(ns)}, spread horizontally so that they do not overlap. Horizontal line: "
@@ -358,7 +361,7 @@ def sweep_figure(plan: TrainingPlan, results: TrainingResults) -> Figure | None:
             "single trainings differ."
         ),
         alt=_describe_sweep(labels, estimates, keys),
-        svg=plot(name, lambda sheet: _draw_sweep(sheet, values, estimates, keys), 4.3),
+        drawing=Plot(lambda sheet: _draw_sweep(sheet, values, estimates, keys), 4.3, panels),
         csv_header=("metric", keys, "mean", "sd", "n", "ci95_low", "ci95_high", "values"),
         csv_rows=tuple(
             (metric, label, estimate.mean, estimate.sd, estimate.n)
@@ -426,7 +429,7 @@ def _describe_estimate(estimate: Estimate, metric: str) -> str:
     return f"{mean} ({format_interval(interval, metric)})" if interval else mean
 
 
-def x_positions(values: Sequence[Mapping[str, JsonValue]]) -> tuple[Float[np.ndarray, " s"], bool]:
+def x_positions(values: Points) -> tuple[Float[np.ndarray, " s"], bool]:
     """Where settings stand on the axis, and whether it is a log scale (positions are powers of ten then).
 
     Example:
@@ -446,24 +449,37 @@ def x_positions(values: Sequence[Mapping[str, JsonValue]]) -> tuple[Float[np.nda
     return np.arange(len(values), dtype=float), False
 
 
-def _draw_sweep(
-    sheet: "Sheet", values: Sequence[Mapping[str, JsonValue]], estimates: Estimates, keys: str
-) -> None:
-    x, is_log = x_positions(values)
-    spacing = float(np.min(np.diff(np.sort(x)))) if len(np.unique(x)) == len(x) else 0.5
+def _draw_sweep(sheet: "Sheet", values: Points, estimates: Estimates, keys: str) -> None:
     panels = sheet.subplots(len(estimates), 1, sharex=True)
-    for axes, (name, row) in zip(panels, estimates.items(), strict=True):
-        metric = get_metric(name)
-        for position, estimate in zip(x, row, strict=True):
-            _draw_estimate(axes, float(position), estimate, spacing)
-        axes.set_title(metric.title)
-        axes.set_xticks(x, [typeset(grid_label(entry)) for entry in values])
-        axes.grid(visible=False, axis="x")
-        axes.set_xlim(x.min() - 0.6 * spacing, x.max() + 0.6 * spacing)
-        if metric.is_share:
-            as_percent(axes.yaxis)
-    panels[-1].set_xlabel(f"{keys} (log scale)" if is_log else keys)
-    _add_sweep_legend(sheet)
+    for axes, name in zip(panels, estimates, strict=True):
+        _draw_settings_metric(axes, values, estimates[name], name)
+    panels[-1].set_xlabel(_sweep_label(values, keys))
+    sheet.legend(handles=_sweep_handles(), loc="outside upper left", ncols=4)
+
+
+def _draw_sweep_panel(axes: "Axes", values: Points, row: Sequence[Estimate], name: str, keys: str) -> None:
+    """One metric alone, with a legend of its own."""
+    _draw_settings_metric(axes, values, row, name)
+    axes.set_xlabel(_sweep_label(values, keys))
+    axes.legend(handles=_sweep_handles())
+
+
+def _sweep_label(values: Points, keys: str) -> str:
+    return f"{keys} (log scale)" if x_positions(values)[1] else keys
+
+
+def _draw_settings_metric(axes: "Axes", values: Points, row: Sequence[Estimate], name: str) -> None:
+    x, _ = x_positions(values)
+    spacing = float(np.min(np.diff(np.sort(x)))) if len(np.unique(x)) == len(x) else 0.5
+    metric = get_metric(name)
+    for position, estimate in zip(x, row, strict=True):
+        _draw_estimate(axes, float(position), estimate, spacing)
+    axes.set_title(metric.title)
+    axes.set_xticks(x, [typeset(grid_label(entry)) for entry in values])
+    axes.grid(visible=False, axis="x")
+    axes.set_xlim(x.min() - 0.6 * spacing, x.max() + 0.6 * spacing)
+    if metric.is_share:
+        as_percent(axes.yaxis)
 
 
 def _draw_estimate(axes: "Axes", x: float, estimate: Estimate, spacing: float) -> None:
@@ -474,26 +490,26 @@ def _draw_estimate(axes: "Axes", x: float, estimate: Estimate, spacing: float) -
     # Ordered by replicate, not by value, so that no pattern appears; 7 is coprime to the usual counts.
     order = [(7 * i) % len(dots) for i in range(len(dots))]
     axes.plot(
-        x + (offsets[order] - 0.2) * spacing, dots, "o", color=PLACEHOLDER["c1"], alpha=0.6, markersize=3,
+        x + (offsets[order] - 0.2) * spacing, dots, "o", color=themed("c1"), alpha=0.6, markersize=3,
         markeredgewidth=0,
     )  # fmt: skip
     if interval := _t_interval(estimate):
-        axes.plot([x] * 2, interval, color=PLACEHOLDER["c2"], linewidth=6, solid_capstyle="butt")
+        axes.plot([x] * 2, interval, color=themed("c2"), linewidth=6, solid_capstyle="butt")
     ends = [x - 0.09 * spacing, x + 0.09 * spacing]
-    axes.plot(ends, [estimate.mean] * 2, color=PLACEHOLDER["ink"], linewidth=1.4)
+    axes.plot(ends, [estimate.mean] * 2, color=themed("ink"), linewidth=1.4)
     if estimate.sd:
-        position, color = x + 0.2 * spacing, PLACEHOLDER["muted"]
+        position, color = x + 0.2 * spacing, themed("muted")
         axes.errorbar(position, estimate.mean, yerr=estimate.sd, color=color, linewidth=1, capsize=3)
 
 
-def _add_sweep_legend(sheet: "Sheet") -> None:
+def _sweep_handles() -> "list[Line2D]":
     from matplotlib.lines import Line2D
 
-    color = PLACEHOLDER
-    handles = [
-        Line2D([], [], linestyle="", marker="o", color=color["c1"], markersize=3, label="replicate"),
-        Line2D([], [], linewidth=1.4, color=color["ink"], label="mean"),
-        Line2D([], [], linewidth=6, color=color["c2"], solid_capstyle="butt", label="95% CI of the mean"),
-        Line2D([], [], linewidth=0.9, color=color["muted"], marker="|", markersize=6, label="± 1 SD"),
+    return [
+        Line2D([], [], linestyle="", marker="o", color=themed("c1"), markersize=3, label="replicate"),
+        Line2D([], [], linewidth=1.4, color=themed("ink"), label="mean"),
+        Line2D(
+            [], [], linewidth=6, color=themed("c2"), solid_capstyle="butt", label="95% CI of the mean"
+        ),
+        Line2D([], [], linewidth=0.9, color=themed("muted"), marker="|", markersize=6, label="± 1 SD"),
     ]  # fmt: skip
-    sheet.legend(handles=handles, loc="outside upper left", ncols=4)
