@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from inklab import datasets as datasets
     from inklab import stats as stats
     from inklab.api import load as load
+    from inklab.api import robustness_curve as robustness_curve
     from inklab.api import run as run
     from inklab.api import train as train
     from inklab.corruptions.corruption import corruption as corruption
@@ -50,7 +51,7 @@ _MODULES = ("corruptions", "datasets", "stats")
 """Modules that are part of the API."""
 
 _HOMES = {
-    "run": "api", "train": "api", "load": "api",
+    "run": "api", "train": "api", "load": "api", "robustness_curve": "api",
     "Run": "runs", "TrainedModel": "model", "Study": "study.study",
     "TrainingExperiment": "study.spec", "RobustnessExperiment": "study.spec",
     "GenerationExperiment": "study.spec", "DataExperiment": "study.spec", "FindingsExperiment": "study.spec",

@@ -37,6 +37,7 @@ from inklab.training.recipe_files import read_recipe_file
 from inklab.usercode import is_live, is_user_code, load_object, reference, source_sha256, unknown_note
 
 if TYPE_CHECKING:
+    from inklab.evaluation.robustness import Classifies, RobustnessCurve
     from inklab.model import TrainedModel
 
 Precision = Literal["auto", "fp32", "bf16"]
@@ -191,6 +192,64 @@ def load(path: str | Path, *, network: Any = None, trust_code: Collection[str] =
                 f"'{path}' is neither a trained model (model.json) nor a run (plan.json)", key=str(path)
             ) from error
         raise
+
+
+def robustness_curve(
+    model_or_pipeline: "Classifies | Sequence[Any]",
+    images: Any,
+    labels: Any,
+    corruption: str | Callable[..., Any] = "salt_and_pepper",
+    *,
+    strengths: Sequence[float] | None = None,
+    seed: int = 0,
+) -> "RobustnessCurve":
+    """How well images are classified as they get worse.
+
+    Curves with one seed are of the same corrupted pixels, so they can be subtracted.
+
+    Args:
+        model_or_pipeline: a trained classifier, or a pipeline: `run.pipeline_models("median+cnn")`.
+        images: n images of the training format, as `inklab.datasets.from_arrays` takes them.
+        labels: n class numbers, or names as in the model's `labels`; every class at least once.
+        corruption: a registered name, `file.py:name`, or a function.
+        strengths: in the corruption's unit; its own if left out.
+        seed: of the noise.
+
+    Raises:
+        DataError: images and labels do not fit together, or a class has no images.
+        OutOfRangeError: pixels or a strength outside their range.
+        UnknownNameError: there is no such corruption.
+        ModelMismatchError: it is not a classifier.
+
+    Example:
+        >>> curve = robustness_curve(run.model("cnn"), X_test, y_test, strengths=[0, 0.2])  # doctest: +SKIP
+        >>> curve.accuracy                                                                  # doctest: +SKIP
+        array([0.99, 0.91])
+    """
+    import numpy as np
+
+    from inklab.corruptions.corruption import corruptions
+    from inklab.data.conversion import to_pixels
+    from inklab.evaluation.robustness import pipeline_functions
+    from inklab.evaluation.robustness import robustness_curve as curve_of
+    from inklab.seeding import Seed
+
+    classify, denoise = pipeline_functions(model_or_pipeline)
+    classifier = model_or_pipeline[-1] if isinstance(model_or_pipeline, Sequence) else model_or_pipeline
+    names: tuple[str, ...] = getattr(classifier, "labels", ())
+    numbers = np.asarray(labels)
+    if numbers.dtype.kind in "UO":
+        unknown = sorted(set(map(str, numbers)) - set(names))
+        if unknown:
+            raise DataError(f"'{unknown[0]}' is no class of the model; its classes are {', '.join(names)}")
+        numbers = np.array([names.index(str(label)) for label in numbers], np.int64)
+    if numbers.dtype.kind not in "iu" or numbers.ndim != 1:
+        raise DataError("labels must be n class numbers, or names of the model's classes")
+    return curve_of(
+        classify, to_pixels(images, "images"), numbers.astype(np.int64),
+        corruptions.resolve(reference(corruption)), strengths=strengths, seed=Seed(seed) / "noise",
+        denoise=denoise,
+    )  # fmt: skip
 
 
 # ---------------------------------------------------------------- what run and train have in common

@@ -10,9 +10,11 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32, UInt8
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -24,6 +26,7 @@ from inklab.io.tensor_file import MAX_FILE_BYTES, check_header
 from inklab.metrics import Task
 from inklab.networks.layers import Normalize, NormalizedModel, for_inference
 from inklab.networks.network import build_network, check_network
+from inklab.predictions import Inputs, Predictions
 from inklab.records.components import NetworkConfig, NormalizeConfig, Preprocessing
 from inklab.records.manifest import MANIFEST, WEIGHTS, ModelManifest, Provenance
 from inklab.records.record import Shape
@@ -31,6 +34,8 @@ from inklab.seeding import Seed
 from inklab.usercode import is_known, is_live, reference, short_name
 
 __all__ = ["MANIFEST", "WEIGHTS", "TrainedModel"]
+
+BATCH = 250  # images of one pass: few enough for the processor's cache, enough to keep it busy
 
 
 @dataclass(frozen=True)
@@ -144,13 +149,17 @@ class TrainedModel:
 
     # ------------------------------------------------------------ use
 
-    def logits(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n ..."]:
+    def logits(self, images: Float[Tensor, "n c h w"] | UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n ..."]:
         """What the network computes from images in [0, 1]: a logit for each class, or for each pixel.
+
+        Bytes are divided by 255.
 
         Raises:
             ModelMismatchError: the network computes something of another shape than its task needs.
         """
         expected = self.manifest.output_shape
+        if images.dtype == torch.uint8:
+            images = images.float() / 255
         with torch.inference_mode():
             logits: Tensor = self.net(images)
         if tuple(logits.shape) != (len(images), *expected):
@@ -160,8 +169,10 @@ class TrainedModel:
             )
         return logits
 
-    def probabilities(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
-        """Class probabilities of images in [0, 1]: rows that sum to 1.
+    def probabilities(
+        self, images: Float[Tensor, "n c h w"] | UInt8[Tensor, "n c h w"]
+    ) -> Float[Tensor, "n k"]:
+        """Class probabilities of images in [0, 1], or of bytes: rows that sum to 1.
 
         Raises:
             ModelMismatchError: it is a denoiser.
@@ -169,18 +180,68 @@ class TrainedModel:
         self._check_task("classification")
         return torch.softmax(self.logits(images), dim=1)
 
-    def denoise(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """Denoise images; input and output in [0, 1].
+    def predict(self, images: object) -> Predictions:
+        """Classify images of any kind. A file that can't be read is an entry with an error.
+
+        Args:
+            images: an array or tensor of images of the training format, bytes or floats in [0, 1]:
+                `(n, h, w)`, `(n, c, h, w)`, `(n, h, w, c)`, flat `(n, c*h*w)`, or one image. Or what is
+                preprocessed first: a PIL picture, the path of a file or of a folder (with its folders), or a
+                list of those.
 
         Raises:
-            ModelMismatchError: it is a classifier.
+            DataError: a shape that does not fit, or no pictures.
+            OutOfRangeError: values that are neither bytes nor floats in [0, 1].
+            ModelMismatchError: it is a denoiser.
+
+        Example:
+            >>> model.predict("photos").to_pandas()                      # doctest: +SKIP
+        """
+        self._check_task("classification")
+        inputs = Inputs.of(images, self.preprocessing)
+        return Predictions(inputs, self._probabilities_of(inputs.images), self.labels)
+
+    def predict_proba(self, images: object) -> Float32[np.ndarray, "n k"]:
+        """Class probabilities of images, as `predict` takes them: rows that sum to 1, columns as `labels`.
+
+        Raises:
+            DataError, OutOfRangeError, ModelMismatchError: as `predict`; also if a file can't be read.
+        """
+        self._check_task("classification")
+        return self._probabilities_of(Inputs.of(images, self.preprocessing).require_all())
+
+    def denoise(self, images: object) -> Any:
+        """Denoise images, as `predict` takes them.
+
+        Returns:
+            `(n, c, h, w)` float32 in [0, 1]: a tensor if a tensor is given, else an array.
+
+        Raises:
+            DataError, OutOfRangeError, ModelMismatchError: as `predict`; also if a file can't be read.
         """
         self._check_task("denoising")
-        return torch.sigmoid(self.logits(images))
+        if isinstance(images, Tensor) and images.is_floating_point() and images.shape[1:] == self.shape:
+            return torch.sigmoid(self.logits(images))
+        clean = Inputs.of(images, self.preprocessing).require_all()
+        denoised = _in_batches(lambda batch: torch.sigmoid(self.logits(batch)), clean)
+        return denoised if isinstance(images, Tensor) else denoised.numpy()
+
+    def _probabilities_of(self, images: Float32[np.ndarray, "n c h w"]) -> Float32[np.ndarray, "n k"]:
+        if not len(images):
+            return np.zeros((0, len(self.labels)), np.float32)
+        rows: np.ndarray = _in_batches(self.probabilities, images).numpy()
+        return rows
 
     def _check_task(self, task: Task) -> None:
         if self.task != task:
             raise ModelMismatchError(f"'{self.name}' was trained for {self.task}, not for {task}")
+
+
+def _in_batches(
+    compute: Callable[[Tensor], Tensor], images: Float32[np.ndarray, "n c h w"]
+) -> Float[Tensor, "n ..."]:
+    batches = torch.split(torch.from_numpy(images), BATCH)
+    return compute(batches[0]) if len(batches) == 1 else torch.cat([compute(batch) for batch in batches])
 
 
 def _code_of(network: str | Callable[..., object], manifest: ModelManifest) -> str:

@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 import inklab
-from inklab.errors import EXIT_OK, EXIT_USAGE
+from inklab.errors import EXIT_DATA, EXIT_OK, EXIT_USAGE
 from inklab.metrics import METRICS
 from inklab.networks.network import networks
 from inklab.records.components import NetworkConfig
@@ -222,6 +222,17 @@ class TestPredict:
         for words in ([], ["--experiment", "sweep:l2=0.001"]):
             predictions = json.loads(succeed("predict", base, *paths, *words, "--json"))
             assert [prediction["label"] for prediction in predictions] == ["7"] * 4
+
+    def test_a_file_that_cant_be_read_does_not_keep_the_others_from_an_answer(
+        self, cli, base, picture, tmp_path
+    ):
+        (tmp_path / "a.png").write_bytes(b"damaged")
+        (tmp_path / "b.png").write_bytes(picture[0].read_bytes())
+        code, out, err = cli("predict", base, tmp_path)
+        assert code == EXIT_DATA and out.startswith(f"{tmp_path / 'b.png'}: 7")
+        assert "NOT READ" in err and "a.png" in err and "Traceback" not in err
+        entries = json.loads(cli("predict", base, tmp_path, "--json")[1])
+        assert [entry["label"] for entry in entries] == [None, "7"] and "a.png" in entries[0]["error"]
 
 
 class TestTrain:

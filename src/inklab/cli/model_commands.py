@@ -22,14 +22,13 @@ from inklab.cli.console import (
     find_model_or_run,
     info,
 )
-from inklab.errors import ConfigError
+from inklab.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from inklab.export.onnx_export import ExportedModel
     from inklab.export.onnx_file import PicturePrediction
     from inklab.export.select import Selection
+    from inklab.predictions import Prediction
     from inklab.serve.address import BindAddress
 
 SHADES = " .:-=+*#%@"
@@ -62,14 +61,9 @@ def predict(
             raise ConfigError(
                 f"'{model}' is a single network; leave out --experiment and --trust-code", key="--experiment"
             )
-        predictions = _predict_by_onnx(Path(model), images)
+        _print_onnx(_predict_by_onnx(Path(model), images), top, as_json)
     else:
-        predictions = _predict_by_model(_model_dir(model, experiment), images, trust_code or ())
-    if as_json:
-        echo_json([prediction.model_dump(exclude={"input"}) for prediction in predictions])
-        return
-    for prediction in predictions:
-        _print_prediction(prediction, top)
+        _predict_by_model(_model_dir(model, experiment), images, trust_code or (), top, as_json)
 
 
 def _is_onnx(name: str) -> bool:
@@ -85,23 +79,46 @@ def _predict_by_onnx(path: Path, images: list[Path]) -> "Sequence[PicturePredict
     return result.predictions
 
 
+def _print_onnx(predictions: "Sequence[PicturePrediction]", top: int, as_json: bool) -> None:
+    if as_json:
+        echo_json([prediction.model_dump(exclude={"input"}) for prediction in predictions])
+        return
+    for prediction in predictions:
+        _print_ranked(prediction.image, prediction.label, prediction.probabilities, top)
+        echo(_as_text(prediction.input))
+
+
 def _predict_by_model(
-    folder: Path, images: list[Path], trust_code: Sequence[str]
-) -> "Sequence[PicturePrediction]":
-    from inklab.export.onnx_file import predict_pictures
-    from inklab.records.manifest import ModelManifest
+    folder: Path, images: list[Path], trust_code: Sequence[str], top: int, as_json: bool
+) -> None:
+    from inklab.model import TrainedModel
 
-    def infer(pixels: "np.ndarray") -> "np.ndarray":
-        import torch  # here, so that errors in pictures are reported before
+    model = TrainedModel.load(folder, trust_code=trust_code)
+    predictions = model.predict(images)
+    if as_json:
+        echo_json([_as_json(prediction) for prediction in predictions])
+    pictures = iter((predictions.inputs.images * 255).round().astype(int))
+    for prediction in predictions:
+        if prediction.error is not None:
+            info(f"NOT READ: {prediction.error}")
+            continue
+        picture = next(pictures)
+        if not as_json:
+            _print_ranked(str(prediction.source), str(prediction.label), prediction.probabilities, top)
+            echo(_as_text(picture.tolist()))
+    if predictions.errors:
+        raise typer.Exit(DataError.exit_code)
 
-        from inklab.model import TrainedModel
 
-        model = TrainedModel.load(folder, trust_code=trust_code)
-        rows: np.ndarray = model.probabilities(torch.from_numpy(pixels).float() / 255).numpy()
-        return rows
-
-    manifest = ModelManifest.read_from(folder)
-    return predict_pictures(images, manifest.preprocessing, infer, manifest.labels)
+def _as_json(prediction: "Prediction") -> dict[str, object]:
+    return {
+        "image": prediction.source,
+        "label": prediction.label,
+        "probabilities": prediction.probabilities,
+        "ood_score": prediction.ood_score,
+        "abstained": prediction.abstained,
+        "error": prediction.error,
+    }
 
 
 def _model_dir(name: str, experiment: str | None) -> Path:
@@ -113,13 +130,14 @@ def _model_dir(name: str, experiment: str | None) -> Path:
     return source.model_dir(experiment or default_experiment(source, "classification"))
 
 
-def _print_prediction(prediction: "PicturePrediction", top: int) -> None:
+def _print_ranked(
+    image: str, label: str, probabilities: Mapping[str, float], top: int, mark: str = ""
+) -> None:
     from inklab.format import format_percent
 
-    ranked = sorted(prediction.probabilities.items(), key=lambda pair: -pair[1])[:top]
-    shares = ", ".join(f"{label} {format_percent(share, 1)}" for label, share in ranked)
-    echo(f"{prediction.image}: {prediction.label}   ({shares})")
-    echo(_as_text(prediction.input))
+    ranked = sorted(probabilities.items(), key=lambda pair: -pair[1])[:top]
+    shares = ", ".join(f"{name} {format_percent(share, 1)}" for name, share in ranked)
+    echo(f"{image}: {label}   ({shares})")
 
 
 def _as_text(pixels: Sequence[Sequence[Sequence[int]]]) -> str:

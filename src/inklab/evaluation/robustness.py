@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,6 +18,36 @@ from inklab.seeding import Seed
 BLOCK = 100  # images corrupted and classified at once; the noise depends on it, so a change moves numbers
 
 DenoiseFn = Callable[[Tensor], Tensor]
+
+
+@runtime_checkable
+class Classifies(Protocol):
+    """What can be given a robustness curve, such as a `TrainedModel`."""
+
+    def logits(self, images: Any) -> Tensor:
+        """`(b, k)` logits of images in [0, 1]."""
+
+
+def pipeline_functions(pipeline: "Classifies | Sequence[Any]") -> tuple[ForwardFn, DenoiseFn | None]:
+    """What classifies and what denoises before that, of a classifier or of the parts of a pipeline.
+
+    Args:
+        pipeline: a classifier, or filters and denoisers and then a classifier, as of `Run.pipeline_models`.
+
+    Raises:
+        ModelMismatchError: the last part does not classify, or an earlier one does not denoise.
+    """
+    parts: list[Any] = list(pipeline) if isinstance(pipeline, Sequence) and len(pipeline) else [pipeline]
+    *before, classifier = parts
+    steps = [getattr(part, "denoise", part) for part in before]
+    if not hasattr(classifier, "logits") or not all(map(callable, steps)):
+        raise ModelMismatchError(
+            "give a trained classifier, or the parts of a pipeline with the classifier last, as "
+            "run.pipeline_models('denoiser+cnn') returns them"
+        )
+    if not steps:
+        return classifier.logits, None
+    return classifier.logits, lambda images: reduce(lambda inputs, step: step(inputs), steps, images)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import inklab
 from inklab.data.dataset import ImageSet, Pixels
 from inklab.export.onnx_file import Session
 from inklab.io.files import fingerprint
+from inklab.predictions import MIN_PROBABILITY
 from inklab.records.record import Number, Record
 from inklab.runs import Run
 from inklab.seeding import Seed
@@ -27,7 +28,6 @@ SMALL_MARGIN = 0.08
 """How far the threshold of a hundred samples lies beyond their least value, as a share of the way from there
 to their median."""
 MIN_INK = 0.004  # mean over an image: three of 784 pixels. The faintest digit of MNIST has 0.025
-MIN_PROBABILITY = 0.4  # of a classifier without any reference images
 BATCH = 100  # images of one pass in the background
 TRAINING, SAMPLES = "training images", "samples"
 NEAREST = "nearest training image"

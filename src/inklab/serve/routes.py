@@ -161,7 +161,7 @@ def _predictions(
     similarity: np.ndarray | None,
     empty: np.ndarray,
     state: AppState,
-) -> list[schemas.Prediction]:
+) -> list[schemas.PipelinePrediction]:
     """What one pipeline predicts for each image."""
     if not np.isfinite(output.probabilities).all():
         raise HttpError(500, f"'{pipeline}' computes no finite probabilities for these images")
@@ -173,7 +173,7 @@ def _predictions(
         probabilities = output.probabilities[index]
         label = state.catalog.labels[int(probabilities.argmax())] if abstained is None else None
         predictions.append(
-            schemas.Prediction(
+            schemas.PipelinePrediction(
                 pipeline=pipeline,
                 denoised=encode_image(image),
                 label=label,

@@ -126,7 +126,7 @@ class GenerateRequest(ApiRequest):
 Abstained = Literal["empty", "ood"]
 
 
-class Prediction(BaseModel):
+class PipelinePrediction(BaseModel):
     """What one pipeline predicts for one image."""
 
     pipeline: str
@@ -144,7 +144,7 @@ class ImagePredictions(BaseModel):
 
     input: Base64
     corrupted: Base64
-    predictions: list[Prediction]
+    predictions: list[PipelinePrediction]
 
 
 class PredictResponse(BaseModel):

@@ -1,0 +1,326 @@
+"""What users give to a trained model, as images of its format; and what it predicts for them.
+
+Arrays and tensors are taken as images of the training format. Pictures, files and folders are preprocessed
+as the training images were; one that can't be is an entry with an error, and the others are answered.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64
+
+from inklab.data.conversion import RULE, TOLERANCE, to_numpy
+from inklab.data.dataset import describe
+from inklab.errors import DataError, OutOfRangeError
+from inklab.format import format_percent
+from inklab.records.components import Preprocessing
+from inklab.records.record import Shape
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Images = Float32[np.ndarray, "n c h w"]
+
+MIN_PROBABILITY = 0.4
+"""Largest probability below which an input counts as out of distribution, without training images."""
+MAX_SHOWN = 20  # entries of a table in a notebook
+
+
+# ---------------------------------------------------------------- inputs
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a model is given.
+
+    Attributes:
+        images: the images that could be read, in [0, 1].
+        sources: of every entry: a path, or None for arrays and pictures in memory.
+        errors: of every entry: why it can't be read, or None.
+    """
+
+    images: Images
+    sources: tuple[str | None, ...]
+    errors: tuple[str | None, ...]
+
+    @classmethod
+    def of(cls, value: object, preprocessing: Preprocessing) -> "Inputs":
+        """Images of an array, tensor, PIL picture, path or folder, or of a list of pictures and paths.
+
+        Raises:
+            DataError: a shape that does not fit, or a folder or list without pictures.
+            OutOfRangeError: values that are neither bytes nor floats in [0, 1].
+        """
+        entries = list(_pictures(value))
+        if not entries and isinstance(value, str | Path):
+            raise DataError(f"there are no pictures in '{value}'", key=str(value))
+        if not entries and isinstance(value, list | tuple) and (not value or _is_picture_or_path(value[0])):
+            raise DataError(f"there are no pictures in {value!r}")
+        if not entries:
+            images = array_images(value, preprocessing.shape)
+            return cls(images, (None,) * len(images), (None,) * len(images))
+        return cls._read(entries, preprocessing)
+
+    @classmethod
+    def _read(cls, entries: Sequence[Any], preprocessing: Preprocessing) -> "Inputs":
+        from inklab.data.preprocessing import open_image, preprocess_picture
+
+        images: list[np.ndarray] = []
+        errors: list[str | None] = []
+        for entry in entries:
+            try:
+                picture = open_image(entry) if isinstance(entry, Path) else entry
+                images.append(preprocess_picture(picture, preprocessing))
+                errors.append(None)
+            except DataError as error:
+                errors.append(str(error))
+        pixels = np.stack(images) if images else np.zeros((0, *preprocessing.shape), np.uint8)
+        sources = tuple(str(entry) if isinstance(entry, Path) else None for entry in entries)
+        return cls(pixels.astype(np.float32) / np.float32(255), sources, tuple(errors))
+
+    def require_all(self) -> Images:
+        """The images, where an answer has no place for errors.
+
+        Raises:
+            DataError: one could not be read.
+        """
+        for error in self.errors:
+            if error is not None:
+                raise DataError(error)
+        return self.images
+
+
+def _pictures(value: object) -> Iterator[Any]:
+    """Paths and PIL pictures, folders walked; nothing of an array."""
+    if isinstance(value, str | Path):
+        yield from _files(Path(value))
+    elif _is_picture(value):
+        yield value
+    elif isinstance(value, list | tuple) and value and all(map(_is_picture_or_path, value)):
+        for entry in value:
+            yield from _pictures(entry)
+
+
+def _is_picture(value: object) -> bool:
+    """Whether it is a picture of PIL, which is not imported for arrays."""
+    return any(cls.__module__ == "PIL.Image" for cls in type(value).__mro__)
+
+
+def _is_picture_or_path(value: object) -> bool:
+    return isinstance(value, str | Path) or _is_picture(value)
+
+
+def _files(path: Path) -> Iterable[Path]:
+    if not path.is_dir():
+        return [path]
+    from inklab.data.preprocessing import SUFFIXES
+
+    return sorted(file for file in path.rglob("*") if file.is_file() and file.suffix.lower() in SUFFIXES)
+
+
+def array_images(value: object, shape: Shape, name: str = "images") -> Images:
+    """Images of the training format in [0, 1], of an array, tensor or list of numbers.
+
+    Args:
+        value: `(n, c, h, w)`, `(n, h, w, c)`, flat `(n, c*h*w)`, one image `(c, h, w)`, `(h, w, c)` or
+            `(c*h*w,)`; of one channel also `(n, h, w)` and `(h, w)`. Bytes are divided by 255.
+        shape: channels, height, width of one image; decides what the axes are, channels first if both fit.
+        name: what messages call it.
+
+    Raises:
+        DataError: another shape or type.
+        OutOfRangeError: floats outside [0, 1], or other integers than bytes.
+
+    Example:
+        >>> array_images(np.array([[0, 255], [51, 102]], np.uint8), (1, 2, 2)).round(2).tolist()
+        [[[[0.0, 1.0], [0.20000000298023224, 0.4000000059604645]]]]
+    """
+    array = to_numpy(value, name)
+    if array.dtype.kind not in "buif":
+        raise DataError(f"{name} is {describe(array)}, not numbers; {RULE}")
+    shaped = _to_shape(array, shape, name)
+    if array.dtype == np.uint8:
+        return shaped.astype(np.float32) / np.float32(255)
+    if array.dtype.kind in "iu":
+        raise OutOfRangeError(f"{name} is {describe(array)}; {RULE}")
+    floats = np.ascontiguousarray(shaped, np.float32)
+    low, high = (float(floats.min()), float(floats.max())) if floats.size else (0.0, 0.0)
+    if not (-TOLERANCE <= low and high <= 1 + TOLERANCE):  # also if one is not a number
+        raise OutOfRangeError(f"{name} has values from {low:g} to {high:g}; {RULE}")
+    return floats.clip(0, 1) if low < 0 or high > 1 else floats
+
+
+def _to_shape(array: np.ndarray, shape: Shape, name: str) -> np.ndarray:
+    channels, height, width = shape
+    size, last = channels * height * width, (height, width, channels)
+    axes = array.shape
+    if axes == shape or axes[1:] == shape or (channels == 1 and axes[-2:] == shape[1:] and len(axes) < 4):
+        return array.reshape(-1, *shape)
+    if axes == last or axes[1:] == last:
+        return np.moveaxis(array.reshape(-1, *last), -1, 1)
+    if axes == (size,) or axes[1:] == (size,):
+        return array.reshape(-1, *shape)
+    raise DataError(
+        f"{name} is {describe(array)}, but the model takes images of {channels} x {height} x {width} "
+        f"(channels, height, width): give {(len(array) if array.ndim else 1, *shape)}, or pictures or files, "
+        "which are preprocessed"
+    )
+
+
+# ---------------------------------------------------------------- predictions
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a classifier predicts for one image.
+
+    Attributes:
+        label: the most probable class; None if the image could not be read.
+        probability: of that class.
+        probabilities: of each class by its name; they sum to 1.
+        source: path of the file; None for arrays and pictures in memory.
+        ood_score: 0 for a sure answer, above 1 if the image is unlike the training images.
+        abstained: "ood" if it is; the label is then a guess.
+        error: why the image could not be read.
+    """
+
+    label: str | None
+    probability: float | None
+    probabilities: dict[str, float]
+    source: str | None
+    ood_score: float | None
+    abstained: str | None
+    error: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions(Sequence[Prediction]):
+    """Predictions for images, one for each, in their order. Shows itself as a table in a notebook.
+
+    Attributes:
+        inputs: what the model was given.
+        answers: `(m, k)` probabilities of the m images that could be read.
+        class_names: of the k classes.
+        ood_method: what the OOD scores are of.
+    """
+
+    inputs: Inputs
+    answers: Float32[np.ndarray, "m k"]
+    class_names: tuple[str, ...]
+    ood_method: str = "largest probability"
+
+    def __len__(self) -> int:
+        """Number of images, unreadable ones included."""
+        return len(self.inputs.errors)
+
+    @overload
+    def __getitem__(self, index: int) -> Prediction: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Prediction]: ...
+    def __getitem__(self, index: int | slice) -> Prediction | list[Prediction]:
+        """One prediction, or a list of some."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        index = range(len(self))[index]
+        source, error = self.inputs.sources[index], self.inputs.errors[index]
+        if error is not None:
+            return Prediction(None, None, {}, source, None, None, error)
+        row = self.answers[self._rows[index]]
+        best, score = int(row.argmax()), float(self.ood_scores[index])
+        named = dict(zip(self.class_names, row.tolist(), strict=True))
+        label, abstained = self.class_names[best], "ood" if score > 1 else None
+        return Prediction(label, float(row[best]), named, source, score, abstained, None)
+
+    @cached_property
+    def is_read(self) -> Bool[np.ndarray, " n"]:
+        """Of each image, whether it could be read."""
+        return np.array([error is None for error in self.inputs.errors], bool)
+
+    @cached_property
+    def _rows(self) -> np.ndarray:
+        return np.cumsum(self.is_read) - 1
+
+    @property
+    def labels(self) -> np.ndarray:
+        """`(n,)` names of the most probable classes; None where an image could not be read."""
+        labels = np.full(len(self), None, object)
+        labels[self.is_read] = np.array(self.class_names, object)[self.answers.argmax(axis=1)]
+        return labels
+
+    @property
+    def probabilities(self) -> Float32[np.ndarray, "n k"]:
+        """`(n, k)` probabilities; NaN where an image could not be read."""
+        if self.is_read.all():
+            return self.answers
+        rows = np.full((len(self), len(self.class_names)), np.nan, np.float32)
+        rows[self.is_read] = self.answers
+        return rows
+
+    @cached_property
+    def ood_scores(self) -> Float64[np.ndarray, " n"]:
+        """`(n,)` OOD scores; NaN where an image could not be read."""
+        largest = self.probabilities.max(axis=1).astype(np.float64)
+        return np.asarray((1 - largest) / (1 - MIN_PROBABILITY))
+
+    @property
+    def errors(self) -> dict[str, str]:
+        """Why files could not be read, by path or position."""
+        pairs = enumerate(zip(self.inputs.sources, self.inputs.errors, strict=True))
+        return {source or str(i): error for i, (source, error) in pairs if error is not None}
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """A DataFrame: source, label, probability, ood_score, abstained, error, and a column for each class.
+
+        Raises:
+            ConfigError: pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ModuleNotFoundError as error:
+            from inklab.errors import ConfigError
+
+            raise ConfigError("DataFrames need pandas: pip install 'inklab[notebook]'") from error
+        names = ("source", "label", "probability", "ood_score", "abstained", "error")
+        frame = pd.DataFrame([{name: getattr(row, name) for name in names} for row in self], columns=names)
+        classes = pd.DataFrame(self.probabilities, columns=[f"p({name})" for name in self.class_names])
+        return pd.concat([frame, classes], axis=1)
+
+    def __repr__(self) -> str:
+        """Their number, and the first few labels."""
+        failed = f", {len(self.errors)} not read" if self.errors else ""
+        labels = ", ".join(str(label) for label in self.labels[:8]) + (", ..." if len(self) > 8 else "")
+        return f"Predictions({len(self)}{failed}: {labels})"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(self._html_row(index) for index in range(min(len(self), MAX_SHOWN)))
+        more = f"<p>and {len(self) - MAX_SHOWN:,} more</p>" if len(self) > MAX_SHOWN else ""
+        head = "<tr><th>image</th><th>label</th><th>probability</th><th>OOD score</th><th>source</th></tr>"
+        return f"<table>{head}{rows}</table>{more}<p>OOD score by the {self.ood_method}</p>"
+
+    def _html_row(self, index: int) -> str:
+        row = self[index]
+        source = escape(row.source or str(index))
+        if row.error is not None:
+            return f"<tr><td></td><td colspan=3>{escape(row.error)}</td><td>{source}</td></tr>"
+        image = _picture_html(self.inputs.images[self._rows[index]])
+        shares = f"{format_percent(row.probability or 0, 1)}</td><td>{row.ood_score:.2f}"
+        unlike = " (unlike the training images)" if row.abstained else ""
+        label = f"{escape(row.label or '')}{unlike}"
+        return f"<tr><td>{image}</td><td>{label}</td><td>{shares}</td><td>{source}</td></tr>"
+
+
+def _picture_html(image: Float32[np.ndarray, "c h w"]) -> str:
+    from base64 import b64encode
+    from io import BytesIO
+
+    from PIL import Image
+
+    pixels = np.moveaxis((image * 255).round().astype(np.uint8), 0, -1)
+    file = BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(file, "PNG")
+    return f'<img height="42" src="data:image/png;base64,{b64encode(file.getvalue()).decode()}">'
