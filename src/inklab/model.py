@@ -198,7 +198,10 @@ class TrainedModel:
             >>> model.predict("photos").to_pandas()                      # doctest: +SKIP
         """
         self._check_task("classification")
-        inputs = Inputs.of(images, self.preprocessing)
+        return self.predict_inputs(Inputs.of(images, self.preprocessing))
+
+    def predict_inputs(self, inputs: Inputs) -> Predictions:
+        """Classify what was read already, as a pipeline does whose denoisers changed the images."""
         return Predictions(inputs, self._probabilities_of(inputs.images), self.labels)
 
     def predict_proba(self, images: object) -> Float32[np.ndarray, "n k"]:

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer
 
 from inklab.errors import OutOfRangeError
-from inklab.records.estimates import ALPHA, Difference, Estimate
+from inklab.records.estimates import ALPHA, Difference, Estimate, ImagesDifference, UnpairedDifference
 
 Values = Float[np.ndarray, " runs"]
 """One value per replicate; entry k comes from replicate k."""
@@ -186,6 +186,109 @@ def paired_images_difference(
     dfs = np.array([len(stratum) - 1 for stratum in strata])
     df = variance**2 / float((variances**2 / dfs).sum()) if variance > 0 else float(dfs.sum())
     return _difference(mean, sqrt(variance * len(labels)), len(labels), df, alpha)
+
+
+def unpaired_difference(a: Numbers, b: Numbers, *, alpha: float = ALPHA) -> UnpairedDifference:
+    """The difference of two means by Welch's t test: the samples do not pair, and may differ in spread.
+
+    Where replicates share their seeds, data and split, `paired_difference` is sharper.
+
+    Args:
+        a: `(n_a,)` values.
+        b: `(n_b,)` values in the same unit.
+        alpha: level of the test for `mde`.
+
+    Returns:
+        `mean(a) - mean(b)` with Welch and Satterthwaite's degrees of freedom. The spread is unknown (None)
+        when a side has fewer than two values.
+
+    Raises:
+        OutOfRangeError: a value is NaN or infinite.
+
+    Example:
+        >>> d = unpaired_difference([3.0, 5.0, 7.0], [1.0, 2.0])
+        >>> d.mean, round(d.df, 3), round(d.p, 4), d.n_a, d.n_b
+        (3.5, 2.635, 0.0798, 3, 2)
+    """
+    first, second = _vector(a), _vector(b)
+    n_a, n_b = len(first), len(second)
+    n = n_a + n_b
+    if min(n_a, n_b) < 2:
+        mean = float(first.mean() - second.mean()) if min(n_a, n_b) else None
+        return UnpairedDifference(**dict(_untested(mean, n if min(n_a, n_b) else 0)), n_a=n_a, n_b=n_b)
+    mean = float(first.mean() - second.mean())
+    squares = np.array([values.var(ddof=1) / len(values) for values in (first, second)])
+    variance = float(squares.sum())
+    rounding = ROUNDING * float(np.abs(np.concatenate([first, second])).max())
+    mean, error = (0.0 if abs(value) <= rounding else value for value in (mean, sqrt(variance)))
+    dfs = np.array([len(first) - 1, len(second) - 1])
+    df = variance**2 / float((squares**2 / dfs).sum()) if error else float(n - 2)
+    return UnpairedDifference(**dict(_difference(mean, error * sqrt(n), n, df, alpha)), n_a=n_a, n_b=n_b)
+
+
+def mcnemar(correct_a: Correct, correct_b: Correct, *, alpha: float = ALPHA) -> ImagesDifference:
+    """The difference of two classifiers' accuracies on the same images, by McNemar's exact test.
+
+    It compares *two trained networks* on new images of the same kind. It says nothing about training again:
+    for that, replicates are needed, and `paired_difference`.
+
+    Args:
+        correct_a: `(n,)` whether a classifies image i rightly.
+        correct_b: `(n,)` the same of b, in the same order.
+        alpha: level of the test for `mde`.
+
+    Returns:
+        The difference of the accuracies with n = images. `p` is that of the exact binomial test on the images
+        that only one of them classifies rightly. `ci95` is Newcombe's (1998, method 10), which stays in
+        [-1, 1] and has a width even where both agree on every image.
+
+    Raises:
+        OutOfRangeError: the lengths differ.
+
+    Example:
+        >>> a = np.array([True] * 9 + [False] * 3)
+        >>> b = np.array([True] * 2 + [False] * 9 + [True])
+        >>> d = mcnemar(a, b)
+        >>> d.only_a, d.only_b, round(d.mean, 3), round(d.p, 3)
+        (7, 1, 0.5, 0.07)
+    """
+    first, second = np.asarray(correct_a, dtype=bool), np.asarray(correct_b, dtype=bool)
+    if first.ndim != 1 or first.shape != second.shape:
+        raise OutOfRangeError(
+            f"both need one entry for each image, but have the shapes {first.shape} and {second.shape}"
+        )
+    n = len(first)
+    only_a, only_b = int((first & ~second).sum()), int((second & ~first).sum())
+    if n < 2:
+        untested = _untested(float(only_a - only_b) if n else None, n)
+        return ImagesDifference(**dict(untested), only_a=only_a, only_b=only_b)
+    from scipy.special import bdtr
+
+    differences = first.astype(float) - second
+    mean, sd = float(differences.mean()), float(differences.std(ddof=1))
+    mde = _difference(mean, sd, n, float(n - 1), alpha).mde
+    p = min(1.0, 2 * float(bdtr(min(only_a, only_b), only_a + only_b, 0.5))) if only_a + only_b else 1.0
+    ci95 = _newcombe(int((first & second).sum()), only_a, only_b, n)
+    return ImagesDifference(
+        mean=mean, sd=sd, n=n, ci95=ci95, p=p, mde=mde, df=float(n - 1), only_a=only_a, only_b=only_b
+    )
+
+
+def _newcombe(both: int, only_a: int, only_b: int, n: int) -> Interval:
+    """The interval of a difference of paired shares (Newcombe 1998, method 10)."""
+    neither = n - both - only_a - only_b
+    share_a, share_b = (both + only_a) / n, (both + only_b) / n
+    (low_a, high_a), (low_b, high_b) = wilson(share_a, n), wilson(share_b, n)
+    excess = float(both * neither - only_a * only_b)
+    excess = max(excess - n / 2, 0.0) if excess > 0 else excess
+    product = (both + only_a) * (only_b + neither) * (both + only_b) * (only_a + neither)
+    phi = excess / sqrt(product) if product else 0.0
+
+    def width(inner: float, outer: float) -> float:
+        return sqrt(max(inner**2 - 2 * phi * inner * outer + outer**2, 0.0))
+
+    mean = (only_a - only_b) / n
+    return mean - width(share_a - low_a, high_b - share_b), mean + width(high_a - share_a, share_b - low_b)
 
 
 def holm(p_values: Numbers) -> list[float]:

@@ -37,6 +37,8 @@ LAYERS = [
     {"__main__"},
 ]
 LEVEL = {unit: level for level, units in enumerate(LAYERS) for unit in units}
+DOORS = {("runs", "report")}
+"""Methods that open a door upwards, such as `run.report()`: a unit imports another inside functions."""
 DOTTED_NAME = re.compile(r"inklab(\.\w+)+")
 
 MAX_MODULE_LINES, MIN_MODULE_LINES, MAX_FUNCTION_LINES = 700, 60, 60
@@ -72,6 +74,16 @@ def imported_units(code: str) -> set[str]:
     return {name.split(".")[1] for name in names if name.startswith("inklab.")}
 
 
+def imports_at_top(path: Path, unit: str) -> bool:
+    """Whether a module imports a unit when it is imported itself; `if TYPE_CHECKING` does not."""
+    statements = ast.parse(path.read_text(encoding="utf-8")).body
+    return any(
+        unit in imported_units(ast.unparse(node))
+        for node in statements
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    )
+
+
 MODULES = [path for path in SOURCE if path != PACKAGE / "__init__.py"]
 
 
@@ -81,7 +93,8 @@ class TestLayers:
         for path in MODULES:
             unit = unit_of(path)
             for other in imported_units(path.read_text(encoding="utf-8")) - {unit, "__version__"}:
-                assert LEVEL[other] < LEVEL[unit], f"{unit} may not import {other}"
+                is_door = (unit, other) in DOORS and not imports_at_top(path, other)
+                assert LEVEL[other] < LEVEL[unit] or is_door, f"{unit} may not import {other}"
 
     @pytest.mark.parametrize(
         "code",

@@ -189,7 +189,7 @@ def test_models_of_experiments_and_pipelines_are_loaded(run):
     images = torch.from_numpy(run.dataset.test.pixels[:5].astype(np.float32) / 255)
     models = run.pipeline_models("denoiser+cnn", 1)
     assert [model.task for model in models] == ["denoising", "classification"]
-    assert models[1].provenance.trial == run.trial_for("cnn", 1)
+    assert models[1].manifest.provenance.trial == run.trial_for("cnn", 1)
     assert len(run.pipeline_models("median+cnn")) == 2
     predicted = predictions(run, "cnn", 0)["predicted"][:5]
     assert run.model("cnn").logits(images).argmax(1).tolist() == predicted.tolist()

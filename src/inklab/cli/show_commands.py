@@ -3,7 +3,7 @@
 import time
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -49,6 +49,8 @@ REGISTRIES = {
     "samplers": ("inklab.evaluation.samplers", "{0.description}", ""),
 }
 """Module of each registry, how `inklab list` describes an entry, and what may replace a name."""
+
+Over = Literal["auto", "replicates", "images"]
 
 list_app = typer.Typer(help="List what is available: networks, recipes, corruptions, datasets and more.")
 app.add_typer(list_app, name="list")
@@ -135,20 +137,10 @@ def report(
     ] = None,
 ) -> None:
     """Compute a run's results again, draw its figures and write its report.html."""
-    from inklab.io.files import gc_paused
-    from inklab.records.record import RESULTS_FILE
-    from inklab.report.page import write_report
-    from inklab.results.summarize import compute_results
     from inklab.runs import Run
-    from inklab.study.run_directory import RunDirectory, find_run
+    from inklab.study.run_directory import find_run
 
-    path = find_run(run)
-    directory = output or path
-    with gc_paused():
-        snapshot = RunDirectory.existing(path).snapshot()
-        compute_results(path, snapshot).write(directory / RESULTS_FILE)
-        page = write_report(Run(path, snapshot=snapshot), directory)
-    echo(str(page))
+    echo(str(Run(find_run(run)).report(output)))
 
 
 @app.command()
@@ -157,16 +149,33 @@ def compare(
     a: Annotated[
         str, typer.Argument(metavar="A", help="An experiment, or experiment:key=value for a setting.")
     ],
-    b: Annotated[str, typer.Argument(metavar="B", help="What A is compared with.")],
+    b: Annotated[
+        str | None,
+        typer.Argument(metavar="B", help="What A is compared with. [default: A of the run --with]"),
+    ] = None,
+    other: Annotated[
+        str | None, typer.Option("--with", metavar="RUN", help="The run that has B, if it is another one.")
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(help="Compare on this metric, such as test_macro_f1. [default: the main ones]"),
+    ] = None,
+    over: Annotated[
+        Over,
+        typer.Option(
+            help="Compare trainings (replicates), or one trained network of each image by image (images). "
+            "auto: images only where there are no two replicates to compare."
+        ),
+    ] = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Compare two settings in pairs, replicate by replicate."""
-    from inklab.results.comparison import compare as compare_settings
+    """Compare two settings, of one run or of two: in pairs of replicates where they pair."""
     from inklab.runs import Run
     from inklab.study.run_directory import find_run
 
     loaded = Run(find_run(run))
-    comparison = compare_settings(loaded.plan, loaded.outcomes, a, b)
+    with_run = None if other is None else Run(find_run(other))
+    comparison = loaded.compare(a, b, with_run, metric=metric, over=over)
     if as_json:
         echo_json({**comparison.to_json(), "sentence": comparison.sentence})
     else:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -13,7 +13,13 @@ from torch import Tensor
 from inklab.corruptions.corruption import Corruption
 from inklab.errors import DataError, ModelMismatchError
 from inklab.evaluation.scores import AnyPixels, ForwardFn, batches, inference_mode, recall_per_class, to_bytes
+from inklab.format import format_percent, pluralize
+from inklab.metrics import CLASS_RECALL
+from inklab.notebook import Columns, Row, as_frame, as_rows, card, html_table
 from inklab.seeding import Seed
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 BLOCK = 100  # images corrupted and classified at once; the noise depends on it, so a change moves numbers
 
@@ -43,14 +49,14 @@ def pipeline_functions(pipeline: "Classifies | Sequence[Any]") -> tuple[ForwardF
     if not hasattr(classifier, "logits") or not all(map(callable, steps)):
         raise ModelMismatchError(
             "give a trained classifier, or the parts of a pipeline with the classifier last, as "
-            "run.pipeline_models('denoiser+cnn') returns them"
+            "run.pipeline('denoiser+cnn') returns them"
         )
     if not steps:
         return classifier.logits, None
     return classifier.logits, lambda images: reduce(lambda inputs, step: step(inputs), steps, images)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RobustnessCurve:
     """What a pipeline predicts at each strength of a corruption.
 
@@ -63,6 +69,9 @@ class RobustnessCurve:
         corrupted: `(s, k, c, h, w)` one corrupted image per class, always the class's first.
         denoised: `(s, k, c, h, w)` the same images as the classifier gets them; equal to `corrupted` without
             a denoiser.
+
+    Example:
+        >>> curve.to_pandas().plot(x="strength", y="accuracy")  # doctest: +SKIP
     """
 
     strengths: tuple[float, ...]
@@ -72,6 +81,46 @@ class RobustnessCurve:
     accuracy: Float64[np.ndarray, " s"]
     corrupted: UInt8[np.ndarray, "s k c h w"]
     denoised: UInt8[np.ndarray, "s k c h w"]
+
+    @property
+    def data(self) -> list[Row]:
+        """A row for each strength: strength, recall, accuracy, and the recall of each class by its number."""
+        return as_rows(self._columns)
+
+    def to_pandas(self) -> "DataFrame":
+        """The same as a DataFrame.
+
+        Raises:
+            ConfigError: pandas is not installed.
+        """
+        return as_frame(self._columns)
+
+    @property
+    def _columns(self) -> Columns:
+        per_class = {
+            f"{CLASS_RECALL}{k}": column.tolist() for k, column in enumerate(self.recall_per_class.T)
+        }
+        main = {
+            "strength": self.strengths,
+            "recall": self.recall.tolist(),
+            "accuracy": self.accuracy.tolist(),
+        }
+        return {**main, **per_class}
+
+    def __repr__(self) -> str:
+        ends = f"{format_percent(self.accuracy[0], 1)} at {self.strengths[0]:g}"
+        if len(self.strengths) > 1:
+            ends += f" to {format_percent(self.accuracy[-1], 1)} at {self.strengths[-1]:g}"
+        return f"RobustnessCurve({self.predicted.shape[1]:,} images, accuracy {ends})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            [f"{strength:g}", format_percent(recall), format_percent(accuracy)]
+            for strength, recall, accuracy in zip(self.strengths, self.recall, self.accuracy, strict=True)
+        ]
+        table = html_table(("strength", "mean recall", "accuracy"), rows, right=(0, 1, 2))
+        images = pluralize(self.predicted.shape[1], "image")
+        return card("Robustness curve", table, subtitle=f"{images}, one network")
 
 
 def robustness_curve(

@@ -6,11 +6,15 @@ from pydantic import model_validator
 
 from inklab.format import format_delta, format_delta_interval, format_interval, format_metric, format_p
 from inklab.metrics import Metric
+from inklab.notebook import card
 from inklab.records.record import Count, NonNegative, Number, Record, Share
 
 Interval = tuple[Number, Number]
 
 ALPHA = 0.05  # the level of every test
+
+PLAIN = Metric(key="value", label="value", higher_is_better=None)
+"""How numbers are shown whose metric is not known: shares as they are, not in percent."""
 
 
 class Estimate(Record):
@@ -82,6 +86,15 @@ class Estimate(Record):
         if self.mean is None:
             return "no value yet"
         return f"{format_metric(self.mean, metric)} ({self._uncertainty(metric, images)})"
+
+    def __str__(self) -> str:
+        return self.format(PLAIN)
+
+    def _repr_html_(self) -> str:
+        if self.mean is None:
+            return card("no value yet")
+        sd = "" if self.sd is None else f"; standard deviation {format_metric(self.sd, PLAIN)}"
+        return card(format_metric(self.mean, PLAIN), subtitle=self._uncertainty(PLAIN, "") + sd)
 
     def _uncertainty(self, metric: Metric | str, images: str) -> str:
         n = f"n = {self.n:,}{', all equal' if self.has_zero_width else ''}"
@@ -167,8 +180,62 @@ class Difference(Record):
 
     def _uncertainty(self, metric: Metric | str) -> str:
         if self.interval is None or self._p is None or self.sd == 0:
-            return f"n = {self.n:,}, {'all equal' if self.sd == 0 else 'no interval'}"
+            return f"{self._sample}, {'all equal' if self.sd == 0 else 'no interval'}"
         holm = "" if self.lower is None else "Holm-adjusted "
         name = "p" if self.p_holm is None else "adjusted p"
         interval = format_delta_interval(self.interval, metric)
-        return f"{holm}95% CI {interval}, {format_p(self._p, name)}, n = {self.n:,}"
+        return f"{holm}95% CI {interval}, {format_p(self._p, name)}, {self._sample}"
+
+    @property
+    def _sample(self) -> str:
+        return f"n = {self.n:,}"
+
+    def __str__(self) -> str:
+        return self.format(PLAIN)
+
+    def _repr_html_(self) -> str:
+        if self.mean is None:
+            return card("no value yet")
+        head, _, rest = self.format(PLAIN).partition(" (")
+        return card(head, subtitle=rest.replace(")", "", 1))
+
+
+class UnpairedDifference(Difference):
+    """The difference of two means, a - b, of samples that do not pair (Welch's t test).
+
+    Attributes:
+        n: values of both.
+        n_a: values of a.
+        n_b: values of b.
+
+    Example:
+        >>> values = dict(mean=0.02, sd=0.03, n=12, ci95=(0.001, 0.039), p=0.04, mde=0.03)
+        >>> UnpairedDifference(**values, n_a=5, n_b=7).format("test_accuracy")
+        '+2.00 points (95% CI +0.10 to +3.90, p = 0.04, n = 5 and 7)'
+    """
+
+    n_a: Count
+    n_b: Count
+
+    @property
+    def _sample(self) -> str:
+        return f"n = {self.n_a:,} and {self.n_b:,}"
+
+
+class ImagesDifference(Difference):
+    """The difference of two classifiers' accuracies on the same images (McNemar's exact test).
+
+    It holds for *these* two networks on new images, and says nothing about training again.
+
+    Attributes:
+        n: images.
+        only_a: images that only a classifies rightly.
+        only_b: images that only b classifies rightly.
+    """
+
+    only_a: Count
+    only_b: Count
+
+    @property
+    def _sample(self) -> str:
+        return f"n = {self.n:,} images"

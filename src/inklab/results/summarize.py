@@ -175,7 +175,7 @@ def _environment(snapshot: Snapshot) -> Environment:
 def summarize_training(experiment: TrainingPlan, outcomes: TrialOutcomes, data: DataInfo) -> TrainingResults:
     """The results of an experiment that trains networks; trials without an outcome count as waiting."""
     settings = [_summarize_setting(setting, experiment, outcomes, data) for setting in experiment.settings]
-    best = _find_best(settings, SELECTION_METRIC[experiment.task]) if experiment.grid else 0
+    best = find_best(settings, SELECTION_METRIC[experiment.task]) if experiment.grid else 0
     return TrainingResults(
         task=experiment.task,
         grid=experiment.grid,
@@ -227,7 +227,7 @@ def _count_diagnoses(outcomes: Iterable[TrialOutcome]) -> tuple[DiagnosisCount, 
     )
 
 
-def _find_best(settings: Sequence[SettingResults], name: str) -> int | None:
+def find_best(settings: Sequence[SettingResults], name: str) -> int | None:
     """The setting with the best mean on the validation set; None while there is no mean.
 
     A setting of which trials diverged is chosen only if there is no other: its mean is that of the survivors.
