@@ -18,9 +18,11 @@ from inklab.stats import (
     holm,
     holm_levels,
     interval_at,
+    mcnemar,
     paired_difference,
     paired_images_difference,
     prediction_interval,
+    unpaired_difference,
     wilson,
 )
 
@@ -264,3 +266,66 @@ def test_a_prediction_interval_holds_the_next_run_as_often_as_it_says():
         hits += low <= new <= high
     assert 0.935 <= hits / 2000 <= 0.965
     assert prediction_interval(np.array([0.9])) is None
+
+
+class TestUnpaired:
+    @given(*[st.lists(st.integers(-50, 50), min_size=2, max_size=12).filter(lambda row: len({*row}) > 1)] * 2)
+    def test_is_welchs(self, a, b):
+        difference = unpaired_difference(a, b)
+        expected = stats.ttest_ind(a, b, equal_var=False)
+        assert difference.p == pytest.approx(expected.pvalue, rel=1e-6, abs=1e-12)
+        assert difference.df == pytest.approx(expected.df, rel=1e-6)
+        assert difference.ci95 == pytest.approx(tuple(expected.confidence_interval()), rel=1e-6, abs=1e-9)
+        assert (difference.n_a, difference.n_b, difference.n) == (len(a), len(b), len(a) + len(b))
+
+    @pytest.mark.parametrize(("a", "b", "mean"), [([1.0], [0.5, 0.7], 0.4), ([], [1.0, 2.0], None)])
+    def test_too_few_values_are_not_tested(self, a, b, mean):
+        difference = unpaired_difference(a, b)
+        assert difference.mean == (None if mean is None else pytest.approx(mean))
+        assert difference.p is None and difference.ci95 is None and not difference.significant
+
+    def test_equal_values_are_no_proof(self):
+        assert unpaired_difference([0.5, 0.5], [0.4, 0.4]).p is None
+        assert unpaired_difference([0.5, 0.5], [0.5, 0.5]).p == 1
+
+    def test_pairing_is_sharper_where_luck_is_shared(self):
+        luck = np.random.default_rng(0).normal(0, 0.01, 6)
+        a, b = 0.9 + luck + 0.001 * np.arange(6), 0.89 + luck
+        assert paired_difference(a, b).p < unpaired_difference(a, b).p
+
+
+class TestMcNemar:
+    @given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 200), st.integers(0, 200))
+    def test_p_is_that_of_the_exact_binomial_test(self, only_a, only_b, both, neither):
+        counts = (only_a, only_b, both, neither)
+        a = np.repeat([True, False, True, False], counts)
+        b = np.repeat([False, True, True, False], counts)
+        difference = mcnemar(a, b)
+        assert (difference.only_a, difference.only_b, difference.n) == (only_a, only_b, sum(counts))
+        if difference.n < 2:
+            assert difference.p is None
+            return
+        n = only_a + only_b
+        assert difference.p == pytest.approx(stats.binomtest(only_a, n).pvalue if n else 1.0)
+        assert difference.mean == pytest.approx(a.mean() - b.mean())
+        low, high = difference.ci95
+        assert -1 <= low <= difference.mean <= high <= 1 and low < high
+        swapped = mcnemar(b, a)
+        assert swapped.p == difference.p and swapped.ci95 == pytest.approx((-high, -low))
+
+    def test_interval_is_newcombes_published_one(self):
+        """Statistics in Medicine 17 (1998), table II: 36, 12, 2, 0 gives 0.0569 to 0.3404."""
+        a, b = np.repeat([True, True, False], (36, 12, 2)), np.repeat([True, False, True], (36, 12, 2))
+        assert mcnemar(a, b).ci95 == pytest.approx((0.0569, 0.3404), abs=5e-5)
+
+    def test_interval_covers(self):
+        rng, covered, true = np.random.default_rng(0), 0, 0.03
+        for _ in range(400):
+            cells = rng.choice(4, size=300, p=[0.9, 0.05, 0.02, 0.03])
+            low, high = mcnemar(cells < 2, (cells == 0) | (cells == 2)).ci95
+            covered += low <= true <= high
+        assert covered / 400 > 0.92
+
+    def test_refuses_different_lengths(self):
+        with pytest.raises(OutOfRangeError, match="each image"):
+            mcnemar(np.ones(3, bool), np.ones(4, bool))

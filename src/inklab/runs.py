@@ -1,13 +1,10 @@
 """A run directory as an object: estimates, comparisons, tables, figures, trained models, raw records."""
 
-import os
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
-from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import numpy as np
 from jaxtyping import Bool, Integer
@@ -17,8 +14,8 @@ from inklab.data.sources import load_dataset
 from inklab.errors import ConfigError, DataError, InklabError, RunError, UnknownNameError
 from inklab.format import format_outcomes, format_setting
 from inklab.io.files import gc_paused
-from inklab.metrics import REPORTED_METRIC, SELECTION_METRIC, SPLIT_LABELS, Split, get_metric
-from inklab.notebook import Columns, Row, as_frame, as_rows, bullet_list, card, html_table, paragraph
+from inklab.metrics import REPORTED_METRIC, SELECTION_METRIC, SPLIT_LABELS, Split
+from inklab.notebook import Columns, Row, as_frame, as_rows
 from inklab.records.components import Pipeline
 from inklab.records.outcomes import EvaluationOutcome, Snapshot, TrialOutcome, count_outcomes
 from inklab.records.plan import Plan, SettingRef, TrainingPlan
@@ -32,12 +29,12 @@ from inklab.results.frames import (
     FrameKind,
     RunTrial,
     Spread,
-    estimate_cells,
     estimate_columns,
     history_columns,
     list_trials,
     prediction_columns,
     robustness_columns,
+    run_html,
     text_columns,
     trial_columns,
 )
@@ -53,11 +50,10 @@ if TYPE_CHECKING:
     from inklab.model import TrainedModel
     from inklab.report.figures import Figure
 
-MAX_SHOWN = 20
-"""Settings and findings that a notebook shows of a run."""
-
 Over = Literal["auto", "replicates", "images"]
 """What a comparison is over."""
+
+OVERS, SPREADS = get_args(Over), get_args(Spread)
 
 
 class HistoryRow(NamedTuple):
@@ -115,7 +111,7 @@ class Run:
         return f"Run({str(self.path)!r})"
 
     def _repr_html_(self) -> str:
-        return _run_html(self)
+        return run_html(self.plan, self.results, self.path)
 
     def refresh(self) -> "Run":
         """Read again what has changed: outcomes that are final are kept.
@@ -169,7 +165,7 @@ class Run:
         other: "Run | str | Path | None" = None,
         *,
         metric: str | None = None,
-        over: Over = "auto",
+        over: Over | str = "auto",
         replicate: int | None = None,
     ) -> Comparison:
         """How much one setting differs from another: a - b, with interval and p value.
@@ -200,6 +196,7 @@ class Run:
             Comparison(mlp-500-300 - mlp-64-64, test accuracy: +0.97 points (95% CI ...))
             >>> run.compare("cnn", other="runs/digits/1c0ffee0")                  # doctest: +SKIP
         """
+        _check_choice("kind of comparison", over, OVERS)
         if b is None and other is None:
             raise ConfigError(f"'{a}' needs something to compare with: another setting, or another run")
         run = other if isinstance(other, Run) else Run(Path(other)) if other is not None else self
@@ -242,7 +239,7 @@ class Run:
         """Every training: its experiment, setting, replicate, state, metrics and learning curves."""
         return list_trials(self.plan, self.outcomes)
 
-    def rows(self, kind: FrameKind = "trials", experiment: str | None = None) -> list[Row]:
+    def rows(self, kind: FrameKind | str = "trials", experiment: str | None = None) -> list[Row]:
         """A tidy table as a list of dictionaries; see `to_pandas`.
 
         Raises:
@@ -250,7 +247,7 @@ class Run:
         """
         return as_rows(self._columns(kind, experiment))
 
-    def to_pandas(self, kind: FrameKind = "trials", experiment: str | None = None) -> "DataFrame":
+    def to_pandas(self, kind: FrameKind | str = "trials", experiment: str | None = None) -> "DataFrame":
         """A tidy table as a DataFrame: one row a case, one column a variable.
 
         All tables have `experiment`, `setting` (as text) and a column for each key that a grid varies.
@@ -283,7 +280,7 @@ class Run:
         self,
         *metrics: str,
         experiment: str | None = None,
-        spread: Spread = "ci95",
+        spread: Spread | str = "ci95",
     ) -> "DataFrame":
         """Settings by metrics as text for a paper, such as "97.84 ± 0.12".
 
@@ -301,13 +298,14 @@ class Run:
             >>> table = inklab.load("latest").table("test_accuracy", "test_ece")  # doctest: +SKIP
             >>> print(table.to_latex(index=False, escape=True))                   # doctest: +SKIP
         """
+        _check_choice("spread", spread, SPREADS)
         tasks = dict.fromkeys(planned.task for planned in self.plan.training)
         for metric in metrics:
             self.estimates(metric)
         names = metrics or tuple(REPORTED_METRIC[task] for task in tasks)
         return as_frame(text_columns(self.results, names, self._check_experiment(experiment), spread))
 
-    def _columns(self, kind: FrameKind, experiment: str | None) -> Columns:
+    def _columns(self, kind: str, experiment: str | None) -> Columns:
         name = self._check_experiment(experiment)
         match kind:
             case "estimates":
@@ -323,7 +321,7 @@ class Run:
             case "predictions":
                 done = [trial for trial in trials if trial.metrics]
                 return prediction_columns(done, self.arrays, self.plan.data.labels, self.test_labels())
-        raise UnknownNameError("table", str(kind), FRAMES)
+        raise UnknownNameError("table", kind, FRAMES)
 
     def _check_experiment(self, name: str | None) -> str:
         """Its name, or "" for all. Raises UnknownNameError: there is none."""
@@ -630,36 +628,6 @@ def _history_rows(setting: str, outcome: TrialOutcome) -> list[HistoryRow]:
     ]
 
 
-def _run_html(run: Run) -> str:
-    """The estimates of a run, its findings, and where it lies."""
-    plan, results = run.plan, run.results
-    rows = [
-        [
-            f"{name} {setting.label}".strip(),
-            get_metric(metric).label,
-            *estimate_cells(estimate, metric),
-            format_outcomes(setting.outcomes, hide_complete=True),
-        ]
-        for name, training in results.training.items()
-        for setting in training.settings
-        if (estimate := setting.metrics.get(metric := REPORTED_METRIC[training.task])) is not None
-    ]
-    header = ("experiment", "metric", "mean", "95% CI", "SD", "n", "")
-    table = html_table(header, rows[:MAX_SHOWN], right=(2, 3, 4, 5)) if rows else ""
-    more = paragraph(f"and {len(rows) - MAX_SHOWN:,} more settings", muted=True) if rows[MAX_SHOWN:] else ""
-    findings = bullet_list(results.findings[:MAX_SHOWN])
-    about = f"study {plan.study}, profile {plan.profile}, data {plan.data.dataset}, seed {plan.seed}"
-    return card(plan.title or plan.study, table, more, findings, _links(run.path), subtitle=about)
-
-
-def _links(path: Path) -> str:
-    """Where a run lies, with a link to its report if there is one."""
-    report = path / "report.html"
-    if not report.is_file():
-        return paragraph(str(path), muted=True)
-    try:
-        address = os.path.relpath(report)
-    except ValueError:  # another drive of Windows
-        address = str(report)
-    link = f"<a href='{quote(address)}' target='_blank'>report.html</a>"
-    return f"<div><span style='color:#808080'>{escape(str(path))}</span> {link}</div>"
+def _check_choice(kind: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise UnknownNameError(kind, value, known)

@@ -21,6 +21,7 @@ Values = Float[np.ndarray, " runs"]
 Numbers = Sequence[float | int] | Values
 Interval = tuple[float, float]
 Correct = Bool[np.ndarray, " n"] | Float[np.ndarray, " n"]
+Flags = Sequence[bool] | Bool[np.ndarray, "..."]
 
 LEVEL = 0.95
 POWER = 0.8
@@ -226,7 +227,7 @@ def unpaired_difference(a: Numbers, b: Numbers, *, alpha: float = ALPHA) -> Unpa
     return UnpairedDifference(**dict(_difference(mean, error * sqrt(n), n, df, alpha)), n_a=n_a, n_b=n_b)
 
 
-def mcnemar(correct_a: Correct, correct_b: Correct, *, alpha: float = ALPHA) -> ImagesDifference:
+def mcnemar(correct_a: Flags, correct_b: Flags, *, alpha: float = ALPHA) -> ImagesDifference:
     """The difference of two classifiers' accuracies on the same images, by McNemar's exact test.
 
     It compares *two trained networks* on new images of the same kind. It says nothing about training again:

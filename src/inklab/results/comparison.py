@@ -11,7 +11,7 @@ from inklab.records.estimates import Difference, ImagesDifference, UnpairedDiffe
 from inklab.records.outcomes import StateCounts, TrialOutcome, count_outcomes
 from inklab.records.plan import Plan, SettingRef
 from inklab.records.record import Counts, Record
-from inklab.stats import Correct, mcnemar, paired_difference, unpaired_difference
+from inklab.stats import Flags, mcnemar, paired_difference, unpaired_difference
 
 Outcomes = Mapping[str, TrialOutcome]
 AnyDifference = Difference | UnpairedDifference | ImagesDifference
@@ -193,9 +193,7 @@ def compare_sides(a: Side, b: Side) -> Comparison:
     return _comparison(a, b, differences, tested=tested, replicates=replicates)
 
 
-def compare_images(
-    a: Side, b: Side, replicates: tuple[int, int], correct: tuple[Correct, Correct]
-) -> Comparison:
+def compare_images(a: Side, b: Side, replicates: tuple[int, int], correct: tuple[Flags, Flags]) -> Comparison:
     """Two trained classifiers compared image by image on the same test set.
 
     Args:

@@ -4,16 +4,20 @@ Tables are columns of plain values, so that they need no pandas: `notebook.as_ro
 into lists of dictionaries and DataFrames.
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from html import escape
+from pathlib import Path
 from typing import Literal, NamedTuple
+from urllib.parse import quote
 
 import numpy as np
 from pydantic import JsonValue
 
 from inklab.data.dataset import Labels
-from inklab.format import format_delta, format_interval, format_metric, format_value
-from inklab.metrics import CLASS_RECALL, get_metric
-from inklab.notebook import Columns, Row, as_columns, card, html_table
+from inklab.format import format_delta, format_interval, format_metric, format_outcomes, format_value
+from inklab.metrics import CLASS_RECALL, REPORTED_METRIC, get_metric
+from inklab.notebook import Columns, Row, as_columns, bullet_list, card, html_table, paragraph
 from inklab.records.estimates import Estimate
 from inklab.records.outcomes import EvaluationOutcome, History, RobustnessOutcome, TrialOutcome, TrialState
 from inklab.records.plan import Plan, RobustnessPlan
@@ -21,6 +25,9 @@ from inklab.records.results import Results
 from inklab.results.arrays import Arrays
 
 FrameKind = Literal["trials", "history", "estimates", "robustness", "predictions"]
+MAX_SHOWN = 20
+"""Settings and findings that a notebook shows of a run."""
+
 FRAMES: tuple[FrameKind, ...] = ("trials", "history", "estimates", "robustness", "predictions")
 
 Spread = Literal["ci95", "sd"]
@@ -297,7 +304,7 @@ def _format_interval(estimate: Estimate, metric: str) -> str:
 
 
 def text_columns(
-    results: Results, metrics: Sequence[str], experiment: str = "", spread: Spread = "ci95"
+    results: Results, metrics: Sequence[str], experiment: str = "", spread: str = "ci95"
 ) -> Columns:
     """A row for each setting with the metrics as text, such as "97.84 ± 0.12"; for papers.
 
@@ -329,7 +336,7 @@ def _column_title(name: str) -> str:
     return f"{metric.title} ({metric.unit})" if metric.unit else metric.title
 
 
-def _plus_minus(estimate: Estimate, metric: str, spread: Spread) -> str:
+def _plus_minus(estimate: Estimate, metric: str, spread: str) -> str:
     mean = format_metric(estimate.mean or 0.0, metric, unit=False)
     half = estimate.sd
     if spread == "ci95":
@@ -339,3 +346,40 @@ def _plus_minus(estimate: Estimate, metric: str, spread: Spread) -> str:
 
 def _half(interval: tuple[float, float]) -> float:
     return (interval[1] - interval[0]) / 2
+
+
+# ---------------------------------------------------------------- a run in a notebook
+
+
+def run_html(plan: Plan, results: Results, path: Path) -> str:
+    """The estimates of a run, its findings, and where it lies."""
+    rows = [
+        [
+            f"{name} {setting.label}".strip(),
+            get_metric(metric).label,
+            *estimate_cells(estimate, metric),
+            format_outcomes(setting.outcomes, hide_complete=True),
+        ]
+        for name, training in results.training.items()
+        for setting in training.settings
+        if (estimate := setting.metrics.get(metric := REPORTED_METRIC[training.task])) is not None
+    ]
+    header = ("experiment", "metric", "mean", "95% CI", "SD", "n", "")
+    table = html_table(header, rows[:MAX_SHOWN], right=(2, 3, 4, 5)) if rows else ""
+    more = paragraph(f"and {len(rows) - MAX_SHOWN:,} more settings", muted=True) if rows[MAX_SHOWN:] else ""
+    findings = bullet_list(results.findings[:MAX_SHOWN])
+    about = f"study {plan.study}, profile {plan.profile}, data {plan.data.dataset}, seed {plan.seed}"
+    return card(plan.title or plan.study, table, more, findings, _links(path), subtitle=about)
+
+
+def _links(path: Path) -> str:
+    """Where a run lies, with a link to its report if there is one."""
+    report = path / "report.html"
+    if not report.is_file():
+        return paragraph(str(path), muted=True)
+    try:
+        address = os.path.relpath(report)
+    except ValueError:  # another drive of Windows
+        address = str(report)
+    link = f"<a href='{quote(address)}' target='_blank'>report.html</a>"
+    return f"<div><span style='color:#808080'>{escape(str(path))}</span> {link}</div>"
