@@ -4,11 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import toy_run
 from synthetic_report import digits_plan, invent_outcomes, write_report_run
-from synthetic_run import SyntheticRun, synthetic_run
+from synthetic_run import SyntheticRun, replace, synthetic_run
 
 from inklab.errors import ConfigError, CorruptFileError, InklabError, RunError, UnknownNameError
 from inklab.io.tensor_file import read_arrays, write_arrays
+from inklab.records.estimates import Difference, Estimate
 from inklab.records.outcomes import TrialState
 from inklab.results.arrays import ARRAY_SPECS, StoredArrays, check_arrays
 from inklab.runs import Run
@@ -192,3 +194,113 @@ class TestArrays:
         for kind in set(ARRAY_SPECS) - {"samples"}:
             with pytest.raises(InklabError):
                 check_arrays(samples, Path("samples.safetensors"), kind)
+
+
+class TestModels:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def toy(cls) -> Run:
+        return Run(toy_run.finished())
+
+    def trial(self, model) -> str:
+        return model.manifest.provenance.trial
+
+    def test_of_a_setting(self, toy):
+        by_keyword = self.trial(toy.model("sweep", l2=1e-3, replicate=2))
+        assert by_keyword == toy.trial_for("sweep:l2=0.001", 2) == self.trial(toy.model("sweep:l2=1e-3", 2))
+        assert self.trial(toy.model("sweep", 1, l2=0)) == toy.trial_for("sweep:l2=0", 1)
+
+    def test_mistakes(self, toy):
+        with pytest.raises(UnknownNameError, match=r"sweep:l2 = 3.*sweep:l2=1e-3"):
+            toy.model("sweep", l2=3)
+        with pytest.raises(UnknownNameError, match="rate"):
+            toy.model("sweep", rate=3)
+        with pytest.raises(ConfigError, match="which experiment.*mlp, scaled-twice, sweep, cnn, denoiser"):
+            toy.model()
+        with pytest.raises(UnknownNameError, match="Did you mean 'sweep'"):
+            toy.model("swep", l2=3)
+
+    def test_one_experiment_needs_no_name_and_the_best_of_some_settings_is_taken(self, draft, tmp_path):
+        """By name, since a synthetic run has no weights."""
+        plan = draft.plan.experiment("l2-sweep")
+        settings = [
+            replace(setting, values={"l2": l2, "width": width})
+            for setting, (l2, width) in zip(plan.settings, [(0, 8), (0, 16), (1, 8)], strict=True)
+        ]
+        plan = replace(plan, settings=settings, grid=("l2", "width"))
+        trials = {id: entry for id, entry in draft.plan.trials.items() if id in plan.trials}
+        groups = [group for group in draft.plan.groups if set(group.trials) <= set(plan.trials)]
+        draft.change_plan(experiments=[plan], trials=trials, groups=groups)
+        draft.outcomes = {id: draft.outcomes[id] for id in trials}
+        draft.evaluations, draft.stored = {}, {}
+        run = draft.write(tmp_path)
+        assert run._setting_name(None, {"l2": 1}) == "l2-sweep:l2=1,width=8"
+        assert run._setting_name(None, {"l2": 0}) == "l2-sweep:l2=0,width=16"  # the best by validation
+        assert run._setting_name(None, {}) == "l2-sweep"
+
+
+class TestRefreshing:
+    def test_a_run_that_goes_on_is_read_again_when_asked(self, draft, tmp_path):
+        missing = draft.outcomes.pop("cnn-0-2")
+        draft.write(tmp_path, with_results=False)
+        run = Run(tmp_path)
+        assert run.estimates()["cnn"].n == 2 and [trial.state for trial in run.trials].count("waiting") == 1
+        missing.write(tmp_path / "trials" / "cnn-0-2" / "outcome.json")
+        assert run.estimates()["cnn"].n == 2, "it stays as it was"
+        kept = run.outcomes["cnn-0-0"]
+        assert run.refresh() is run and run.estimates()["cnn"].n == 3
+        assert run.outcomes["cnn-0-0"] is kept, "final outcomes are not read again"
+
+    def test_results_of_before_are_not_shown_while_it_goes_on(self, draft, tmp_path):
+        missing = draft.outcomes.pop("cnn-0-2")
+        run = draft.write(tmp_path)
+        missing.write(tmp_path / "trials" / "cnn-0-2" / "outcome.json")
+        assert run.refresh().estimates()["cnn"].n == 2, "results.json says so, and nothing drives the run"
+        (tmp_path / "work").mkdir()
+        (tmp_path / "work" / "status.json").write_text("{}")
+        assert run.refresh().estimates()["cnn"].n == 3
+
+
+class TestReport:
+    def test_it_is_what_the_command_writes(self, tmp_path, cli):
+        one, two = (toy_run.copied(tmp_path / name / "run") for name in ("one", "two"))
+        page = Run(one).report()
+        assert page == one / "report.html"
+        assert cli("report", two)[1].strip() == str(two / "report.html")
+        texts = [(path / "report.html").read_text().replace(str(path), "RUN") for path in (one, two)]
+        assert texts[0] == texts[1]
+        assert toy_run.results(one) == toy_run.results(two)
+
+    def test_elsewhere(self, tmp_path):
+        run = Run(toy_run.copied(tmp_path / "run"))
+        before = toy_run.stamps(run.path)
+        assert run.report(str(tmp_path / "out")) == tmp_path / "out" / "report.html"
+        assert (tmp_path / "out" / "figures" / "cnn-curves.svg").is_file()
+        assert not (run.path / "report.html").exists() and toy_run.stamps(run.path) == before
+
+
+class TestInANotebook:
+    def test_estimates_findings_and_where_it_lies(self, draft, tmp_path):
+        html = draft.write(tmp_path)._repr_html_()
+        estimate = draft.of("cnn").best.metrics["test_accuracy"]
+        assert f"{100 * estimate.mean:.2f}%" in html and str(tmp_path) in html and "<a " not in html
+        assert html.count("<li>") == len(draft.results.findings)
+
+    def test_names_are_escaped_and_the_report_is_linked(self, draft, tmp_path, monkeypatch):
+        draft.change_plan(title="<script>x</script>", study="a&b")
+        path = tmp_path / "a'b <i>"
+        run = draft.write(path)
+        (path / "report.html").write_text("")
+        monkeypatch.chdir(tmp_path)
+        html = run._repr_html_()
+        assert "<script" not in html and "<i>" not in html
+        assert "href='a%27b%20%3Ci%3E/report.html'" in html
+
+    def test_estimates_and_differences(self):
+        estimate = Estimate(mean=0.5, sd=0.1, n=2, ci95=(0.4, 0.6), values=(0.4, 0.6))
+        assert str(estimate) == "0.5000 (95% CI 0.4000 to 0.6000, n = 2)"
+        assert "0.5000" in estimate._repr_html_() and "n = 2" in estimate._repr_html_()
+        difference = Difference(mean=0.31, sd=0.17, n=5, ci95=(0.1, 0.52), p=0.04, mde=0.4)
+        assert str(difference) == "+0.31 (95% CI +0.1 to +0.52, p = 0.04, n = 5)"
+        assert "p = 0.04" in difference._repr_html_()
+        assert "no value yet" in Estimate.empty()._repr_html_()

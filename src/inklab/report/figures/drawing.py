@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -189,6 +190,8 @@ def import_matplotlib() -> Any:
         return import_module("matplotlib")
     except ValueError:
         backend = os.environ.pop("MPLBACKEND", "")
+        for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+            del sys.modules[name]  # imported by half
         try:
             return import_module("matplotlib")
         finally:

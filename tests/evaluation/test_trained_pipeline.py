@@ -1,0 +1,92 @@
+"""A pipeline as an object: the same numbers as its parts one after the other, and as the run's evaluation."""
+
+import numpy as np
+import pytest
+import torch
+import toy_run
+from scipy.ndimage import median_filter
+
+from inklab.corruptions.corruption import get_corruption
+from inklab.corruptions.filters import filters
+from inklab.data.dataset import stratified_sample
+from inklab.errors import ModelMismatchError, UnknownNameError
+from inklab.evaluation.robustness import pipeline_functions, robustness_curve
+from inklab.evaluation.trained_pipeline import TrainedPipeline
+from inklab.runs import Run
+from inklab.seeding import Seed
+
+
+@pytest.fixture(scope="module")
+def run() -> Run:
+    return Run(toy_run.finished())
+
+
+@pytest.fixture(scope="module")
+def pixels(run) -> np.ndarray:
+    return run.dataset.test.pixels[:7]
+
+
+def test_it_is_its_parts_one_after_the_other(run, pixels):
+    pipeline = run.pipeline("denoiser+cnn", 1)
+    denoiser, classifier = run.model("denoiser", 1), run.model("cnn", 1)
+    images = torch.from_numpy(pixels).float() / 255
+    denoised = denoiser.denoise(images)
+    np.testing.assert_array_equal(pipeline.denoise(pixels), denoised.numpy())
+    probabilities = classifier.probabilities(denoised).numpy()
+    np.testing.assert_array_equal(pipeline.predict_proba(pixels), probabilities)
+    predictions = pipeline.predict(pixels)
+    assert len(predictions) == 7
+    assert list(predictions.labels) == [pipeline.labels[k] for k in probabilities.argmax(axis=1)]
+
+
+def test_a_filter_needs_no_training(run, pixels):
+    pipeline = run.pipeline("median+cnn")
+    assert pipeline[0] is filters["median"] and len(pipeline) == 2
+    expected = median_filter(pixels.astype(np.float32) / 255, size=(1, 1, 3, 3), mode="nearest")
+    np.testing.assert_allclose(pipeline.denoise(pixels), expected, atol=1e-6)
+
+
+def test_a_classifier_alone_is_one_too(run, pixels):
+    pipeline = run.pipeline("cnn")
+    np.testing.assert_array_equal(pipeline.predict_proba(pixels), run.model("cnn").predict_proba(pixels))
+    assert repr(pipeline) == "TrainedPipeline('cnn')" and pipeline.shape == (1, 12, 12)
+
+
+def test_bad_files_are_reported_and_the_others_answered(run, pixels, tmp_path):
+    from PIL import Image
+
+    Image.fromarray(pixels[0, 0]).resize((28, 28)).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    predictions = run.pipeline("denoiser+cnn").predict(tmp_path)
+    assert [prediction.error is None for prediction in predictions] == [True, False]
+
+
+def test_its_robustness_curve_is_that_of_the_run(run):
+    evaluation = next(
+        entry.evaluation
+        for entry in run.evaluations.values()
+        if getattr(entry.evaluation, "pipeline", "") == "denoiser+cnn" and entry.evaluation.replicate == 1
+    )
+    seed, test = Seed(run.plan.seed), run.dataset.test
+    indices = stratified_sample(test.labels, evaluation.images, seed / "noise images")
+    classify, denoise = pipeline_functions(run.pipeline("denoiser+cnn", 1))
+    curve = robustness_curve(
+        classify, torch.from_numpy(test.pixels[indices]), test.labels[indices],
+        get_corruption(evaluation.corruption), strengths=evaluation.strengths, seed=seed / "noise",
+        denoise=denoise,
+    )  # fmt: skip
+    outcome = run.evaluations[evaluation.id]
+    assert tuple(curve.recall) == outcome.recall and tuple(curve.accuracy) == outcome.accuracy
+    rows = curve.data
+    assert [row["accuracy"] for row in rows] == list(outcome.accuracy)
+    assert len(curve.to_pandas()) == 3 and "recall_9" in rows[0]
+    assert curve._repr_html_().count("<tr") == 4 and "60 images" in repr(curve)
+
+
+def test_what_is_no_pipeline(run):
+    denoiser, cnn = run.model("denoiser"), run.model("cnn")
+    for parts in ((), (denoiser,), (cnn, denoiser), (cnn, cnn)):
+        with pytest.raises(ModelMismatchError, match="'it'"):
+            TrainedPipeline("it", parts)
+    with pytest.raises(UnknownNameError):
+        run.pipeline("denoisr+cnn")
