@@ -19,7 +19,7 @@ Row = dict[str, object]
 Columns = Mapping[str, Sequence[object]]
 """A table by column; all have the same length."""
 
-MUTED = "color:#808080"
+MUTED = "color:#767676"
 CARD = "margin:0.3em 0 0.8em;line-height:1.45"
 CELL = "padding:0.15em 1.2em 0.15em 0;border:none;background:none"
 LINE = "border-bottom:1px solid rgba(128,128,128,0.35)"
@@ -109,3 +109,10 @@ def bullet_list(texts: Iterable[str]) -> str:
     """Texts one below the other."""
     items = "".join(f"<li>{escape(text)}</li>" for text in texts)
     return f"<ul style='margin:0.3em 0;padding-left:1.2em'>{items}</ul>" if items else ""
+
+
+def folded(title: str, html: str) -> str:
+    """A piece of HTML that is shown when its title is clicked."""
+    return (
+        f"<details><summary style='cursor:pointer'>{escape(title)}</summary>{html}</details>" if html else ""
+    )

@@ -11,8 +11,9 @@ from synthetic_run import synthetic_run
 
 from inklab.errors import ConfigError, UnknownNameError
 from inklab.records.outcomes import TrialState
-from inklab.results.frames import FRAMES, setting_columns
+from inklab.results.frames import FRAMES, setting_columns, text_columns
 from inklab.runs import Run
+from inklab.stats import estimate
 
 
 @pytest.fixture(scope="module")
@@ -149,11 +150,28 @@ class TestTable:
     def test_cells_are_the_estimates(self, run):
         table = run.table("test_accuracy", "test_loss", experiment="sweep")
         assert list(table.columns) == ["experiment", "setting", "Test accuracy (%)", "Test loss", "n"]
-        estimate = run.estimates()["sweep:l2=1e-3"]
-        half = 100 * (estimate.ci95[1] - estimate.ci95[0]) / 2
-        assert table["Test accuracy (%)"][1] == f"{100 * estimate.mean:.2f} ± {half:.2f}"
+        wanted = run.estimates()["sweep:l2=1e-3"]
+        half = 100 * (wanted.ci95[1] - wanted.ci95[0]) / 2
+        assert table["Test accuracy (%)"][1] == f"{100 * wanted.mean:.2f} ± {half:.2f}"
         spread = run.table("test_accuracy", experiment="sweep", spread="sd")["Test accuracy (%)"][1]
-        assert spread == f"{100 * estimate.mean:.2f} ± {100 * estimate.sd:.2f}"
+        assert spread == f"{100 * wanted.mean:.2f} ± {100 * wanted.sd:.2f}"
+
+    @pytest.mark.parametrize(
+        ("values", "metric", "text"),
+        [
+            ((0.0980, 0.0980, 0.1049), "test_loss", "0.1003 ± 0.0099"),
+            ((2.291, 2.291, 2.2911), "test_loss", "2.2910 ± 0.0001"),
+            ((0.5, 0.5), "test_accuracy", "50.00"),
+            ((12_345.0, 12_346.0), "flops", "12,346 ± 6.35"),
+            ((0.97, 0.98), "test_accuracy", "97.50 ± 6.35"),
+        ],
+    )
+    def test_both_sides_have_the_same_decimals(self, run, values, metric, text):
+        setting = run.results.training["cnn"].settings[0]
+        setting = setting.model_copy(update={"metrics": {metric: estimate(values)}})
+        training = run.results.training["cnn"].model_copy(update={"settings": (setting,)})
+        results = run.results.model_copy(update={"experiments": {"cnn": training}})
+        assert list(text_columns(results, [metric]).values())[1] == [text]
 
     def test_one_replicate_has_no_spread_and_defaults_are_what_is_reported(self, run):
         table = run.table().set_index("experiment")

@@ -7,6 +7,7 @@ into lists of dictionaries and DataFrames.
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
+from math import floor, log10
 from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import quote
@@ -15,9 +16,16 @@ import numpy as np
 from pydantic import JsonValue
 
 from inklab.data.dataset import Labels
-from inklab.format import format_delta, format_interval, format_metric, format_outcomes, format_value
+from inklab.format import (
+    format_delta,
+    format_interval,
+    format_metric,
+    format_outcomes,
+    format_value,
+    pluralize,
+)
 from inklab.metrics import CLASS_RECALL, REPORTED_METRIC, get_metric
-from inklab.notebook import Columns, Row, as_columns, bullet_list, card, html_table, paragraph
+from inklab.notebook import MUTED, Columns, Row, as_columns, bullet_list, card, folded, html_table, paragraph
 from inklab.records.estimates import Estimate
 from inklab.records.outcomes import EvaluationOutcome, History, RobustnessOutcome, TrialOutcome, TrialState
 from inklab.records.plan import Plan, RobustnessPlan
@@ -25,6 +33,7 @@ from inklab.records.results import Results
 from inklab.results.arrays import Arrays
 
 FrameKind = Literal["trials", "history", "estimates", "robustness", "predictions"]
+MAX_DECIMALS = 8
 MAX_SHOWN = 20
 """Settings and findings that a notebook shows of a run."""
 
@@ -340,12 +349,14 @@ def _plus_minus(estimate: Estimate, metric: str, spread: str) -> str:
     mean = format_metric(estimate.mean or 0.0, metric, unit=False)
     half = estimate.sd
     if spread == "ci95":
-        half = None if estimate.basis != "replicates" or estimate.ci95 is None else _half(estimate.ci95)
-    return mean if half is None else f"{mean} ± {format_delta(half, metric, signed=False, unit=False)}"
-
-
-def _half(interval: tuple[float, float]) -> float:
-    return (interval[1] - interval[0]) / 2
+        low, high = estimate.ci95 if estimate.ci95 and estimate.basis == "replicates" else (0.0, 0.0)
+        half = (high - low) / 2
+    if not half or not mean.replace(".", "").lstrip("-").isdigit():
+        return mean if not half else f"{mean} ± {format_delta(half, metric, signed=False, unit=False)}"
+    # As many decimals on both sides; more where the spread would be 0 otherwise.
+    scale = 100 if get_metric(metric).is_share else 1
+    decimals = max(len(mean.partition(".")[2]), min(MAX_DECIMALS, -floor(log10(scale * half))))
+    return f"{scale * (estimate.mean or 0.0):.{decimals}f} ± {scale * half:.{decimals}f}"
 
 
 # ---------------------------------------------------------------- a run in a notebook
@@ -367,7 +378,8 @@ def run_html(plan: Plan, results: Results, path: Path) -> str:
     header = ("experiment", "metric", "mean", "95% CI", "SD", "n", "")
     table = html_table(header, rows[:MAX_SHOWN], right=(2, 3, 4, 5)) if rows else ""
     more = paragraph(f"and {len(rows) - MAX_SHOWN:,} more settings", muted=True) if rows[MAX_SHOWN:] else ""
-    findings = bullet_list(results.findings[:MAX_SHOWN])
+    n_findings = pluralize(len(results.findings), "finding")
+    findings = folded(n_findings, bullet_list(results.findings[:MAX_SHOWN]))
     about = f"study {plan.study}, profile {plan.profile}, data {plan.data.dataset}, seed {plan.seed}"
     return card(plan.title or plan.study, table, more, findings, _links(path), subtitle=about)
 
@@ -382,4 +394,4 @@ def _links(path: Path) -> str:
     except ValueError:  # another drive of Windows
         address = str(report)
     link = f"<a href='{quote(address)}' target='_blank'>report.html</a>"
-    return f"<div><span style='color:#808080'>{escape(str(path))}</span> {link}</div>"
+    return f"<div><span style='{MUTED}'>{escape(str(path))}</span> {link}</div>"
