@@ -171,3 +171,13 @@ class TestRobustnessCurve:
             inklab.robustness_curve("cnn", images, labels)
         with pytest.raises(DataError, match="no class of the model"):
             inklab.robustness_curve(model, images, ["zebra"] * len(labels))
+
+
+@pytest.mark.integration
+def test_exported_it_computes_the_same(model, pixels, tmp_path):
+    from inklab.export.onnx_file import read_onnx
+
+    path = model.export_onnx(tmp_path / "net.onnx")
+    images = pixels.astype(np.float32) / np.float32(255)
+    outputs = read_onnx(path).session(images)
+    assert np.abs(outputs["probabilities"] - model.predict_proba(pixels)).max() < 1e-5

@@ -177,7 +177,7 @@ class TrainedModel:
         Raises:
             ModelMismatchError: it is a denoiser.
         """
-        self._check_task("classification")
+        self.check_task("classification")
         return torch.softmax(self.logits(images), dim=1)
 
     def predict(self, images: object) -> Predictions:
@@ -197,7 +197,7 @@ class TrainedModel:
         Example:
             >>> model.predict("photos").to_pandas()                      # doctest: +SKIP
         """
-        self._check_task("classification")
+        self.check_task("classification")
         return self.predict_inputs(Inputs.of(images, self.preprocessing))
 
     def predict_inputs(self, inputs: Inputs) -> Predictions:
@@ -210,7 +210,7 @@ class TrainedModel:
         Raises:
             DataError, OutOfRangeError, ModelMismatchError: as `predict`; also if a file can't be read.
         """
-        self._check_task("classification")
+        self.check_task("classification")
         return self._probabilities_of(Inputs.of(images, self.preprocessing).require_all())
 
     def denoise(self, images: object) -> Any:
@@ -222,12 +222,31 @@ class TrainedModel:
         Raises:
             DataError, OutOfRangeError, ModelMismatchError: as `predict`; also if a file can't be read.
         """
-        self._check_task("denoising")
+        self.check_task("denoising")
         if isinstance(images, Tensor) and images.is_floating_point() and images.shape[1:] == self.shape:
             return torch.sigmoid(self.logits(images))
         clean = Inputs.of(images, self.preprocessing).require_all()
         denoised = _in_batches(lambda batch: torch.sigmoid(self.logits(batch)), clean)
         return denoised if isinstance(images, Tensor) else denoised.numpy()
+
+    def export_onnx(self, path: str | Path) -> Path:
+        """Write the network as an ONNX file that maps images to probabilities, after comparing its outputs.
+
+        Args:
+            path: the file to write, `.onnx`. Preprocessing, labels and provenance are in its metadata.
+
+        Returns:
+            The path.
+
+        Raises:
+            InklabError: the extra `inklab[onnx]` is not installed, or the network can't be exported.
+            WriteError: the disk refuses.
+        """
+        from inklab.export.graphs import network_graph
+        from inklab.export.onnx_export import export_model
+
+        write_atomic(Path(path), export_model(network_graph(self)).raw)
+        return Path(path)
 
     def _probabilities_of(self, images: Float32[np.ndarray, "n c h w"]) -> Float32[np.ndarray, "n k"]:
         if not len(images):
@@ -235,7 +254,12 @@ class TrainedModel:
         rows: np.ndarray = _in_batches(self.probabilities, images).numpy()
         return rows
 
-    def _check_task(self, task: Task) -> None:
+    def check_task(self, task: Task) -> None:
+        """Refuse to be used for another task.
+
+        Raises:
+            ModelMismatchError: it was trained for something else.
+        """
         if self.task != task:
             raise ModelMismatchError(f"'{self.name}' was trained for {self.task}, not for {task}")
 

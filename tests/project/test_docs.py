@@ -159,7 +159,7 @@ class TestCommands:
     def test_a_wrong_command_is_noticed(self, application):
         for line, word in (
             ("inklab run --profle full", "--profle"), ("inklab rum", "rum"),
-            ("inklab data gett mnist", "gett"), ("inklab compare runs/latest cnn", "B"),
+            ("inklab data gett mnist", "gett"), ("inklab compare runs/latest", "A"),
             ("inklab run --workers none", "--workers"),
         ):  # fmt: skip
             assert word in problem(line, application)

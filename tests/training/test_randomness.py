@@ -92,14 +92,20 @@ def calls_of(name: str) -> set[str]:
 def test_only_the_seeding_sets_a_generator():
     assert calls_of("manual_seed") == {"seeding.py"}
     assert len(SOURCES) > 80  # the search did look at the package
-    for name in ("seed_all", "set_rng_state", "RandomState", "manual_seed_all"):
+    for name in ("seed_all", "set_rng_state", "manual_seed_all"):
         assert calls_of(name) == set(), name
+    assert calls_of("RandomState") <= {"sklearn.py"}, "scikit-learn's random_state, from which a seed is drawn"
 
 
 def test_nothing_is_pickled_or_unpickled():
-    """No pickle, no torch.load or torch.save; every reader of NumPy's files says that it takes none."""
-    banned = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+    """No pickle, no torch.load or torch.save; every reader of NumPy's files says that it takes none.
+
+    Objects of the user's own session go to its workers by cloudpickle through a pipe (live_objects.py).
+    """
+    everywhere = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+    exempt = {"live_objects.py": {"pickle", "cloudpickle"}, "sklearn.py": {"joblib"}}
     for path, tree in SOURCES.items():
+        banned = everywhere - exempt.get(path.name, set())
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 assert not banned & {alias.name.partition(".")[0] for alias in node.names}, path

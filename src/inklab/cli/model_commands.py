@@ -91,10 +91,18 @@ def _print_onnx(predictions: "Sequence[PicturePrediction]", top: int, as_json: b
 def _predict_by_model(
     folder: Path, images: list[Path], trust_code: Sequence[str], top: int, as_json: bool
 ) -> None:
+    from inklab.predictions import Inputs
+    from inklab.records.manifest import ModelManifest
+
+    manifest = ModelManifest.read_from(folder)
+    inputs = Inputs.of([Path(image) for image in images], manifest.preprocessing)
+    if len(inputs.errors) == 1 and inputs.errors[0] is not None:  # before torch is imported
+        raise DataError(inputs.errors[0], key=inputs.sources[0] or "")
     from inklab.model import TrainedModel
 
     model = TrainedModel.load(folder, trust_code=trust_code)
-    predictions = model.predict(images)
+    model.check_task("classification")
+    predictions = model.predict_inputs(inputs)
     if as_json:
         echo_json([_as_json(prediction) for prediction in predictions])
     pictures = iter((predictions.inputs.images * 255).round().astype(int))
