@@ -200,7 +200,7 @@ def robustness_curve(
     labels: Any,
     corruption: str | Callable[..., Any] = "salt_and_pepper",
     *,
-    strengths: Sequence[float] | None = None,
+    strengths: Sequence[float | int] | None = None,
     seed: int = 0,
 ) -> "RobustnessCurve":
     """How well images are classified as they get worse.

@@ -22,7 +22,7 @@ from inklab.records.plan import Plan, SettingRef, TrainingPlan
 from inklab.records.record import RESULTS_FILE
 from inklab.records.results import Results, TrainingResults
 from inklab.results.arrays import Arrays, StoredArrays
-from inklab.results.comparison import Comparison, Side, compare_images, compare_sides
+from inklab.results.comparison import Comparison, Side, compare_images, compare_sides, unknown_metric
 from inklab.results.frames import (
     FRAMES,
     Estimates,
@@ -155,7 +155,7 @@ class Run:
         estimates = {label: metrics[name] for label, metrics in settings.items() if name in metrics}
         if not estimates and metric:
             known = dict.fromkeys(key for metrics in settings.values() for key in metrics)
-            raise UnknownNameError("metric of this run", metric, known)
+            raise unknown_metric(metric, known)
         return Estimates(name, estimates, self.results.data.images_of(name))
 
     def compare(

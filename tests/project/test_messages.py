@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import toy_run
 from cli_session import run_commands
+from matplotlib.figure import Figure as Sheet
 from PIL import Image
 from plan_builder import NET, plan_experiments
 from synthetic_run import SyntheticRun, synthetic_run
@@ -33,6 +34,7 @@ from inklab.data.quality import check_data
 from inklab.data.sources import load_dataset
 from inklab.errors import InklabError
 from inklab.evaluation.samplers import samplers
+from inklab.evaluation.trained_pipeline import TrainedPipeline
 from inklab.io.files import parse_json
 from inklab.io.tensor_file import read_arrays, write_arrays
 from inklab.live_objects import register_live
@@ -80,6 +82,8 @@ def messages(actions: Mapping[str, Callable[[], object]]) -> Lines:
 COMMANDS = (
     "show synthetic", "status synthetic", "compare synthetic cnn mlp-64-64",
     "compare synthetic l2-sweep:l2=1e-3 l2-sweep:l2=1e-5", "compare synthetic mlp-64-64 scaled-twice",
+    "compare synthetic cnn --with reseeded", "compare synthetic cnn --with failed",
+    "compare run cnn mlp --over images",
     "show failed", "status failed", "show waiting", "status waiting", "list networks", "list corruptions",
     "list datasets", "list recipes", "list samplers", "list studies", "data check toy.npz",
 )  # fmt: skip
@@ -92,6 +96,9 @@ def commands(folder: Path) -> Lines:
     waiting.write(folder / "waiting", with_results=False)
     synthetic_run().write(folder / "synthetic")
     failed_run().write(folder / "failed")
+    reseeded = synthetic_run()
+    reseeded.change_plan(seed=1)
+    reseeded.write(folder / "reseeded")
     lines = [*ERRORS, *WITH_TORCH, *COMMANDS]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     results = run_commands(folder, [split_words(line) for line in lines], environment)
@@ -325,8 +332,8 @@ def wrong_code(folder: Path) -> Lines:
         "a class as a metric": lambda: own_metrics.resolve(reference(nn.Flatten)),
         "a metric of inklab": lambda: metric_reference("macro_f1"),
         "a metric that is nowhere": lambda: metric_reference("sharpnes"),
-        "a metric with a split": lambda: metric("test_sharpness")(own),
-        "a metric with the name of another": lambda: metric("brier")(own),
+        "a metric with a split": lambda: metric("test_sharpness")(own),  # type: ignore[type-var]
+        "a metric with the name of another": lambda: metric("brier")(own),  # type: ignore[type-var]
         "a metric twice": lambda: resolve_metrics([reference(own)] * 2, "classification"),
         "an object as a sampler": lambda: samplers.resolve(reference(own)),
     })  # fmt: skip
@@ -351,6 +358,29 @@ def wrong_choices(folder: Path) -> Lines:
         "a run that is none": lambda: Run(folder),
         "outcome of another format": lambda: TrialOutcome.parse({"format": 9}),
         "two filters of one name": twice,
+    })  # fmt: skip
+
+
+def wrong_results() -> Lines:
+    """What users of results in Python may meet."""
+    run = Run(toy_run.finished())
+    figure, axes = run.figure("cnn-curves"), Sheet().subplots()
+    yield from messages({
+        "rows histroy": lambda: run.rows("histroy"),
+        "rows of cn": lambda: run.rows("trials", "cn"),
+        "estimates test_los": lambda: run.estimates("test_los"),
+        "compare with nothing": lambda: run.compare("cnn"),
+        "compare over pixels": lambda: run.compare("cnn", "mlp", over="pixels"),
+        "compare test_los": lambda: run.compare("cnn", "mlp", metric="test_los"),
+        "compare denoisers over images": lambda: run.compare("denoiser", "denoiser", over="images"),
+        "table of se": lambda: run.table(spread="se"),
+        "model without a name": run.model,
+        "model of no setting": lambda: run.model("sweep", l2=3),
+        "figure cnn-curve": lambda: run.figure("cnn-curve"),
+        "save as jpg": lambda: figure.save("curves.jpg"),
+        "draw two panels": lambda: figure.draw(axes),
+        "draw no panel": lambda: figure.draw(axes, "acuracy"),
+        "pipeline without a classifier": lambda: TrainedPipeline("it", (run.model("denoiser"),)),
     })  # fmt: skip
 
 
@@ -478,7 +508,7 @@ def catalog(tmp_path, monkeypatch) -> str:
         "Folders that are no dataset": wrong_folders(scratch), "Damaged files": wrong_files(scratch),
         "Notes on a dataset": quality_notes(), "Networks that cannot be trained": wrong_networks(scratch),
         "Code of one's own": wrong_code(scratch), "Choices in a run": wrong_choices(scratch),
-        "Records that do not agree": wrong_records(scratch),
+        "Results in Python": wrong_results(), "Records that do not agree": wrong_records(scratch),
         "Sentences on results": sentences(), "Errors of the API": http_errors(),
     }  # fmt: skip
     text = "\n".join(f"==== {title}\n\n" + "\n".join(lines) + "\n" for title, lines in sections.items())

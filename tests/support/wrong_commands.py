@@ -120,7 +120,10 @@ ERRORS = [
     "show nothing", "status nothing", "report nothing", "resume nothing", "show valid.png", "status",
     "status bad plan", "status old plan", "status bad outcome", "show bad results", "resume bad study",
     "compare run cn mlp", "compare run robustness mlp", "compare run sweep mlp",
-    "compare run sweep:l2=3 mlp", "compare run cnn denoiser", "list network", "list networks mpl",
+    "compare run sweep:l2=3 mlp", "compare run cnn denoiser", "compare run cnn",
+    "compare run cnn mlp --over pixels", "compare run cnn mlp --metric test_los",
+    "compare run cnn --with nowhere", "compare run denoiser denoiser --over images",
+    "list network", "list networks mpl",
     "list networks mlp --set hiden=[3]", "list networks mlp --shape 28", "list networks mlp --classes 1",
 ]  # fmt: skip
 WITH_TORCH = [

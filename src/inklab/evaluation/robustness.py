@@ -129,7 +129,7 @@ def robustness_curve(
     labels: Int[np.ndarray, " n"],
     corruption: Corruption,
     *,
-    strengths: Sequence[float] | None = None,
+    strengths: Sequence[float | int] | None = None,
     seed: Seed,
     denoise: DenoiseFn | None = None,
 ) -> RobustnessCurve:

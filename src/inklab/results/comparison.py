@@ -1,17 +1,27 @@
 """Two settings compared: by replicates in a run or across runs, or two trained networks image by image."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from inklab.errors import ConfigError, UnknownNameError
 from inklab.format import capitalize, format_delta_interval, format_outcomes, format_p, join_words, pluralize
-from inklab.metrics import REPORTED_METRIC, SELECTION_METRIC, TASK_METRICS, Task, get_metric
+from inklab.metrics import (
+    CLASS_RECALL,
+    REPORTED_METRIC,
+    SELECTION_METRIC,
+    SPLIT_LABELS,
+    TASK_METRICS,
+    Task,
+    get_metric,
+)
 from inklab.notebook import card, html_table, paragraph
 from inklab.records.estimates import Difference, ImagesDifference, UnpairedDifference
 from inklab.records.outcomes import StateCounts, TrialOutcome, count_outcomes
 from inklab.records.plan import Plan, SettingRef
 from inklab.records.record import Counts, Record
 from inklab.stats import Flags, mcnemar, paired_difference, unpaired_difference
+
+CLASS_RECALLS = (CLASS_RECALL, *(f"{split}_{CLASS_RECALL}" for split in SPLIT_LABELS))
 
 Outcomes = Mapping[str, TrialOutcome]
 AnyDifference = Difference | UnpairedDifference | ImagesDifference
@@ -70,7 +80,7 @@ class Comparison(Record):
             UnknownNameError: it was not measured.
         """
         if metric not in self.differences:
-            raise UnknownNameError("measured metric", metric, self.differences)
+            raise unknown_metric(metric, self.differences)
         update = {name: {metric: getattr(self, name)[metric]} for name in ("differences", "better")}
         return self.model_copy(update=update)
 
@@ -109,6 +119,12 @@ class Comparison(Record):
             noun = "replicates" if self.test == "welch" else "pairs"
             return f"{capitalize(label)}, {change}; too few {noun} to test, add replicates."
         return f"No significant difference in {label}; {change}."
+
+
+def unknown_metric(name: str, measured: Iterable[str]) -> UnknownNameError:
+    """The error about a metric that was not measured; it does not list the recall of each class."""
+    listed = [known for known in measured if not known.startswith(CLASS_RECALLS)]
+    return UnknownNameError("measured metric", name, listed)
 
 
 def _cells(difference: Difference, name: str) -> tuple[str, str, str]:
