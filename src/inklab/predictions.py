@@ -60,7 +60,8 @@ class Inputs:
         if not entries and isinstance(value, str | Path):
             raise DataError(f"there are no pictures in '{value}'", key=str(value))
         if not entries and isinstance(value, list | tuple) and (not value or _is_picture_or_path(value[0])):
-            raise DataError(f"there are no pictures in {value!r}")
+            names = ", ".join(f"'{entry}'" for entry in value) or "an empty list"
+            raise DataError(f"there are no pictures in {names}")
         if not entries:
             images = array_images(value, preprocessing.shape)
             return cls(images, (None,) * len(images), (None,) * len(images))

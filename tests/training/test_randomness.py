@@ -94,7 +94,7 @@ def test_only_the_seeding_sets_a_generator():
     assert len(SOURCES) > 80  # the search did look at the package
     for name in ("seed_all", "set_rng_state", "manual_seed_all"):
         assert calls_of(name) == set(), name
-    assert calls_of("RandomState") <= {"sklearn.py"}, "scikit-learn's random_state, from which a seed is drawn"
+    assert calls_of("RandomState") <= {"sklearn.py"}, "scikit-learn's random_state, for a seed"
 
 
 def test_nothing_is_pickled_or_unpickled():
