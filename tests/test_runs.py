@@ -263,13 +263,13 @@ class TestRefreshing:
 
 class TestReport:
     def test_it_is_what_the_command_writes(self, tmp_path, cli):
-        one, two = (toy_run.copied(tmp_path / name / "run") for name in ("one", "two"))
-        page = Run(one).report()
-        assert page == one / "report.html"
-        assert cli("report", two)[1].strip() == str(two / "report.html")
-        texts = [(path / "report.html").read_text().replace(str(path), "RUN") for path in (one, two)]
+        mine, commands = (toy_run.copied(tmp_path / name / "run") for name in ("mine", "commands"))
+        page = Run(mine).report()
+        assert page == mine / "report.html"
+        assert cli("report", commands)[1].strip() == str(commands / "report.html")
+        texts = [(path / "report.html").read_text().replace(str(path), "RUN") for path in (mine, commands)]
         assert texts[0] == texts[1]
-        assert toy_run.results(one) == toy_run.results(two)
+        assert toy_run.results(mine) == toy_run.results(commands)
 
     def test_elsewhere(self, tmp_path):
         run = Run(toy_run.copied(tmp_path / "run"))

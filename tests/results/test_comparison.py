@@ -120,8 +120,8 @@ class TestImages:
         assert "says nothing about training again" in comparison.sentence
 
     def test_replicates_that_cannot_be_tested_leave_the_images(self, digits):
-        one = digits.compare("cnn", "scaled-twice")  # which has one replicate
-        assert one.test == "mcnemar" and one.replicates == (0, 0)
+        untrained = digits.compare("cnn", "scaled-twice")  # which has one replicate
+        assert untrained.test == "mcnemar" and untrained.replicates == (0, 0)
         untested = digits.compare("cnn", "scaled-twice", over="replicates")
         assert untested.test == "paired" and "too few pairs to test" in untested.sentence
 

@@ -49,12 +49,12 @@ def test_trials_are_rows(run, trials):
 def test_means_of_trials_are_the_estimates(run, trials):
     estimates = run.to_pandas("estimates")
     means = trials.groupby(["experiment", "setting"])["test_accuracy"].agg(["mean", "std", "count"])
-    wanted = estimates.query("metric == 'test_accuracy'").set_index(["experiment", "setting"])
-    for key, row in wanted.iterrows():
+    accuracies = estimates.query("metric == 'test_accuracy'").set_index(["experiment", "setting"])
+    for key, row in accuracies.iterrows():
         assert (row["mean"], row["n"]) == (pytest.approx(means["mean"][key]), means["count"][key])
         assert row["sd"] == pytest.approx(means["std"][key], nan_ok=True)
     results = run.results.training["sweep"].settings[1].metrics["test_accuracy"]
-    row = wanted.loc["sweep", "l2 = 1e-3"]
+    row = accuracies.loc["sweep", "l2 = 1e-3"]
     assert (row["ci95_low"], row["ci95_high"]) == results.ci95
     assert (row["ci95_images_low"], row["ci95_images_high"]) == results.ci95_images
 
@@ -150,11 +150,11 @@ class TestTable:
     def test_cells_are_the_estimates(self, run):
         table = run.table("test_accuracy", "test_loss", experiment="sweep")
         assert list(table.columns) == ["experiment", "setting", "Test accuracy (%)", "Test loss", "n"]
-        wanted = run.estimates()["sweep:l2=1e-3"]
-        half = 100 * (wanted.ci95[1] - wanted.ci95[0]) / 2
-        assert table["Test accuracy (%)"][1] == f"{100 * wanted.mean:.2f} ± {half:.2f}"
+        accuracy = run.estimates()["sweep:l2=1e-3"]
+        half = 100 * (accuracy.ci95[1] - accuracy.ci95[0]) / 2
+        assert table["Test accuracy (%)"][1] == f"{100 * accuracy.mean:.2f} ± {half:.2f}"
         spread = run.table("test_accuracy", experiment="sweep", spread="sd")["Test accuracy (%)"][1]
-        assert spread == f"{100 * wanted.mean:.2f} ± {100 * wanted.sd:.2f}"
+        assert spread == f"{100 * accuracy.mean:.2f} ± {100 * accuracy.sd:.2f}"
 
     @pytest.mark.parametrize(
         ("values", "metric", "text"),
