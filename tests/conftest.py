@@ -13,8 +13,11 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: bits may depend
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 torch.set_num_threads(1)
+settings.register_profile("suite", deadline=None)  # a busy machine is no failure
+settings.load_profile("suite")
 sys.path.insert(
     0, str(Path(__file__).parent / "support")
 )  # what several tests need, and processes that they start
