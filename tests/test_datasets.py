@@ -4,7 +4,6 @@ import base64
 import csv
 import io
 from html.parser import HTMLParser
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,13 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
+from source_tree import ROOT
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from inklab import datasets
 from inklab.errors import ConfigError, CorruptFileError, DataError, InklabError, UnknownNameError
 from inklab.records.components import Preprocessing
 
-CASES = Path("/work/shared/cases")
+CASES = ROOT.parent / "shared" / "cases"  # beside the checkout, where they are at hand
 N = 24
 X = np.random.default_rng(0).integers(0, 256, (N, 8, 8), np.uint8)
 X[0, 0, :2] = 0, 255

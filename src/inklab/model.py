@@ -226,7 +226,7 @@ class TrainedModel:
         if isinstance(images, Tensor) and images.is_floating_point() and images.shape[1:] == self.shape:
             return torch.sigmoid(self.logits(images))
         clean = Inputs.of(images, self.preprocessing).require_all()
-        denoised = _in_batches(lambda batch: torch.sigmoid(self.logits(batch)), clean)
+        denoised = in_batches(lambda batch: torch.sigmoid(self.logits(batch)), clean)
         return denoised if isinstance(images, Tensor) else denoised.numpy()
 
     def export_onnx(self, path: str | Path) -> Path:
@@ -251,7 +251,7 @@ class TrainedModel:
     def _probabilities_of(self, images: Float32[np.ndarray, "n c h w"]) -> Float32[np.ndarray, "n k"]:
         if not len(images):
             return np.zeros((0, len(self.labels)), np.float32)
-        rows: np.ndarray = _in_batches(self.probabilities, images).numpy()
+        rows: np.ndarray = in_batches(self.probabilities, images).numpy()
         return rows
 
     def check_task(self, task: Task) -> None:
@@ -264,9 +264,10 @@ class TrainedModel:
             raise ModelMismatchError(f"'{self.name}' was trained for {self.task}, not for {task}")
 
 
-def _in_batches(
+def in_batches(
     compute: Callable[[Tensor], Tensor], images: Float32[np.ndarray, "n c h w"]
 ) -> Float[Tensor, "n ..."]:
+    """What is computed for at least one image, in batches so that memory stays small."""
     batches = torch.split(torch.from_numpy(images), BATCH)
     return compute(batches[0]) if len(batches) == 1 else torch.cat([compute(batch) for batch in batches])
 

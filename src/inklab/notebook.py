@@ -1,9 +1,10 @@
-"""What notebooks show: columns as rows or a DataFrame, and small pieces of HTML for objects.
+"""What notebooks show: columns as rows or a DataFrame, pictures, and small pieces of HTML for objects.
 
 HTML has no scripts, no ids and no style sheet, and no color of its own but a gray that is legible on light
 and dark grounds; every text is escaped.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from inklab.errors import ConfigError
 
 if TYPE_CHECKING:
+    import numpy as np
     from pandas import DataFrame
 
 Row = dict[str, object]
@@ -62,7 +64,52 @@ def as_frame(columns: Columns) -> "DataFrame":
     return DataFrame(dict(columns))
 
 
+class Tabular(ABC):
+    """What has a table behind it: as a list of rows, or as a DataFrame."""
+
+    @property
+    @abstractmethod
+    def _columns(self) -> Columns:
+        """The table."""
+
+    @property
+    def data(self) -> list[Row]:
+        """Its data as a list of rows by column name."""
+        return as_rows(self._columns)
+
+    def to_pandas(self) -> "DataFrame":
+        """Its data as a DataFrame.
+
+        Raises:
+            ConfigError: pandas is not installed.
+        """
+        return as_frame(self._columns)
+
+
 # ---------------------------------------------------------------- HTML
+
+
+def png_data_uri(pixels: "np.ndarray") -> str:
+    """A PNG in a data URI.
+
+    Args:
+        pixels: `(h, w)` or `(h, w, 1 to 4)` uint8: gray, gray and alpha, color, color and alpha.
+
+    Example:
+        >>> import numpy as np
+        >>> png_data_uri(np.zeros((4, 4), np.uint8))[:22]
+        'data:image/png;base64,'
+    """
+    import io
+    from base64 import b64encode
+
+    import numpy as np
+    from PIL import Image
+
+    file = io.BytesIO()
+    picture = pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
+    Image.fromarray(np.ascontiguousarray(picture)).save(file, format="PNG", optimize=True)
+    return "data:image/png;base64," + b64encode(file.getvalue()).decode("ascii")
 
 
 def card(title: str, *parts: str, subtitle: str = "") -> str:

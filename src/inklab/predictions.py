@@ -18,11 +18,12 @@ from inklab.data.conversion import RULE, TOLERANCE, to_numpy
 from inklab.data.dataset import describe
 from inklab.errors import DataError, OutOfRangeError
 from inklab.format import format_percent
+from inklab.notebook import as_frame, png_data_uri
 from inklab.records.components import Preprocessing
 from inklab.records.record import Shape
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from pandas import DataFrame
 
 Images = Float32[np.ndarray, "n c h w"]
 
@@ -274,22 +275,16 @@ class Predictions(Sequence[Prediction]):
         pairs = enumerate(zip(self.inputs.sources, self.inputs.errors, strict=True))
         return {source or str(i): error for i, (source, error) in pairs if error is not None}
 
-    def to_pandas(self) -> "pd.DataFrame":
+    def to_pandas(self) -> "DataFrame":
         """A DataFrame: source, label, probability, ood_score, abstained, error, and a column for each class.
 
         Raises:
             ConfigError: pandas is not installed.
         """
-        try:
-            import pandas as pd
-        except ModuleNotFoundError as error:
-            from inklab.errors import ConfigError
-
-            raise ConfigError("DataFrames need pandas: pip install 'inklab[notebook]'") from error
         names = ("source", "label", "probability", "ood_score", "abstained", "error")
-        frame = pd.DataFrame([{name: getattr(row, name) for name in names} for row in self], columns=names)
-        classes = pd.DataFrame(self.probabilities, columns=[f"p({name})" for name in self.class_names])
-        return pd.concat([frame, classes], axis=1)
+        columns: dict[str, Sequence[object]] = {name: [getattr(row, name) for row in self] for name in names}
+        classes = zip(self.class_names, self.probabilities.T, strict=True)
+        return as_frame(columns | {f"p({name})": column for name, column in classes})
 
     def __repr__(self) -> str:
         """Their number, and the first few labels."""
@@ -316,12 +311,5 @@ class Predictions(Sequence[Prediction]):
 
 
 def _picture_html(image: Float32[np.ndarray, "c h w"]) -> str:
-    from base64 import b64encode
-    from io import BytesIO
-
-    from PIL import Image
-
     pixels = np.moveaxis((image * 255).round().astype(np.uint8), 0, -1)
-    file = BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(file, "PNG")
-    return f'<img height="42" src="data:image/png;base64,{b64encode(file.getvalue()).decode()}">'
+    return f'<img height="42" src="{png_data_uri(pixels)}">'

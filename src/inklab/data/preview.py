@@ -1,13 +1,11 @@
 """A dataset in a notebook: its classes, their sizes, and a few images of each, as one piece of HTML."""
 
-import base64
-import io
 from html import escape
 
 import numpy as np
-from PIL import Image
 
 from inklab.data.dataset import Dataset, ImageSet, Pixels
+from inklab.notebook import png_data_uri
 
 MAX_ROWS = 20  # classes shown
 IMAGES_PER_CLASS = 10
@@ -52,12 +50,10 @@ def _strip(dataset: Dataset, number: int) -> str:
         return ""
     padded = np.pad(pixels, ((0, 0), (0, 0), (0, 0), (0, GAP)), constant_values=255)
     strip = np.concatenate(list(padded), axis=2)[..., :-GAP].transpose(1, 2, 0)
-    file = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(strip[..., 0] if strip.shape[2] == 1 else strip)).save(file, "PNG")
     return (
         f"<img alt='{len(pixels)} images of {escape(dataset.labels[number])}' "
         f"style='height:{IMAGE_HEIGHT}px;max-width:none;image-rendering:pixelated' "
-        f"src='data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}'>"
+        f"src='{png_data_uri(strip)}'>"
     )
 
 

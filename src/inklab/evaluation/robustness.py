@@ -15,11 +15,11 @@ from inklab.errors import DataError, ModelMismatchError
 from inklab.evaluation.scores import AnyPixels, ForwardFn, batches, inference_mode, recall_per_class, to_bytes
 from inklab.format import format_percent, pluralize
 from inklab.metrics import CLASS_RECALL
-from inklab.notebook import Columns, Row, as_frame, as_rows, card, html_table
+from inklab.notebook import Columns, Tabular, card, html_table
 from inklab.seeding import Seed
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
+    pass
 
 BLOCK = 100  # images corrupted and classified at once; the noise depends on it, so a change moves numbers
 
@@ -57,8 +57,10 @@ def pipeline_functions(pipeline: "Classifies | Sequence[Any]") -> tuple[ForwardF
 
 
 @dataclass(frozen=True, repr=False)
-class RobustnessCurve:
+class RobustnessCurve(Tabular):
     """What a pipeline predicts at each strength of a corruption.
+
+    Its table has a row for each strength: strength, recall, accuracy, and the recall of each class by number.
 
     Attributes:
         strengths: `s` strengths in the corruption's unit.
@@ -81,19 +83,6 @@ class RobustnessCurve:
     accuracy: Float64[np.ndarray, " s"]
     corrupted: UInt8[np.ndarray, "s k c h w"]
     denoised: UInt8[np.ndarray, "s k c h w"]
-
-    @property
-    def data(self) -> list[Row]:
-        """A row for each strength: strength, recall, accuracy, and the recall of each class by its number."""
-        return as_rows(self._columns)
-
-    def to_pandas(self) -> "DataFrame":
-        """The same as a DataFrame.
-
-        Raises:
-            ConfigError: pandas is not installed.
-        """
-        return as_frame(self._columns)
 
     @property
     def _columns(self) -> Columns:

@@ -11,11 +11,9 @@ from torch import Tensor
 
 from inklab.corruptions.filters import Filter
 from inklab.errors import ModelMismatchError
-from inklab.model import TrainedModel
+from inklab.model import TrainedModel, in_batches
 from inklab.predictions import Inputs, Predictions
 from inklab.records.record import Shape
-
-BATCH = 250  # images of one pass
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,8 +105,7 @@ class TrainedPipeline(Sequence[TrainedModel | Filter]):
     def _denoised(self, images: Float32[np.ndarray, "n c h w"]) -> Float32[np.ndarray, "n c h w"]:
         if len(self.parts) == 1 or not len(images):
             return images
-        batches = torch.split(torch.from_numpy(images), BATCH)
-        denoised: np.ndarray = torch.cat([self._denoise_batch(batch) for batch in batches]).numpy()
+        denoised: np.ndarray = in_batches(self._denoise_batch, images).numpy()
         return denoised
 
     def _denoise_batch(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:

@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 
 import tomli_w
@@ -10,6 +9,7 @@ from pydantic_core import to_jsonable_python
 
 from inklab.errors import ConfigError
 from inklab.io.files import write_atomic
+from inklab.notebook import card, html_table
 from inklab.study.load import ConfiguredStudy, Table, configure, merge_recipe_file, read_tables
 from inklab.study.spec import AnyExperiment, Experiment, SmallDataRule, StudySpec
 from inklab.usercode import reference
@@ -184,12 +184,8 @@ class Study:
         return f"Study({self.name!r}, experiments: {', '.join(self.spec.experiments)}{profiles})"
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{escape(name)}</td><td>{experiment.kind}</td><td>{escape(experiment.title)}</td></tr>"
-            for name, experiment in self.spec.experiments.items()
-        )
-        head = "<tr><th>experiment</th><th>kind</th><th>title</th></tr>"
-        return f"<p><b>{escape(self.spec.title or self.name)}</b></p><table>{head}{rows}</table>"
+        rows = [(name, entry.kind, entry.title) for name, entry in self.spec.experiments.items()]
+        return card(self.spec.title or self.name, html_table(("experiment", "kind", "title"), rows))
 
 
 def _names_recipe_file(experiment: Mapping[str, object]) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from inklab.errors import ConfigError, UnknownNameError
 from inklab.io.files import write_atomic
-from inklab.notebook import Columns, Row, as_frame, as_rows
+from inklab.notebook import Columns, Tabular
 from inklab.report.figures.drawing import (
     LIGHT,
     PLACEHOLDER,
@@ -24,14 +24,13 @@ from inklab.report.figures.drawing import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from pandas import DataFrame
 
 SUFFIXES = ("svg", "png", "pdf")
 NOTEBOOK_DPI = 110
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Figure:
+class Figure(Tabular):
     """A figure of a run. It is drawn when it is first shown or saved.
 
     In a notebook it shows itself. Drawing never uses pyplot or the backend that a notebook has chosen.
@@ -148,19 +147,6 @@ class Figure:
         return self.drawing.render(self.name, "png", NOTEBOOK_DPI)
 
     # ------------------------------------------------------------ data
-
-    @property
-    def data(self) -> list[Row]:
-        """What it shows, as a list of rows by column name."""
-        return as_rows(self._columns)
-
-    def to_pandas(self) -> "DataFrame":
-        """What it shows, as a DataFrame.
-
-        Raises:
-            ConfigError: pandas is not installed.
-        """
-        return as_frame(self._columns)
 
     @property
     def _columns(self) -> Columns:

@@ -1,7 +1,5 @@
 """Grids of images, pixel by pixel; and the figures of a data experiment."""
 
-import base64
-import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +11,7 @@ from jaxtyping import UInt8
 
 from inklab.format import format_count, format_percent, join_words
 from inklab.metrics import SPLIT_LABELS, Split
+from inklab.notebook import png_data_uri
 from inklab.records.plan import DataInfo, DataPlan
 from inklab.report.figures.drawing import (
     LIGHT,
@@ -91,11 +90,7 @@ def to_data_uri(pixels: UInt8[np.ndarray, "m c h w"], gap: int = GAP, *, ink: bo
         >>> to_data_uri(np.zeros((2, 1, 4, 4), np.uint8))[:22]
         'data:image/png;base64,'
     """
-    from PIL import Image
-
-    file = io.BytesIO()
-    Image.fromarray(join_images(pixels, gap, ink=ink)).save(file, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+    return png_data_uri(join_images(pixels, gap, ink=ink))
 
 
 class PlacedText(NamedTuple):
