@@ -95,6 +95,14 @@ class TestStudy:
         study.to_toml(tmp_path / "elsewhere" / "s.toml")
         assert inklab.Study.from_toml(tmp_path / "elsewhere" / "s.toml") == study
 
+    def test_a_profile_may_complete_a_file(self, tmp_path):
+        text = 'name = "s"\n[experiments.net]\n[profiles.small]\n"net.network" = "mlp"\n'
+        (tmp_path / "s.toml").write_text(text, encoding="utf-8")
+        study = inklab.Study.from_toml(tmp_path / "s.toml")
+        assert study.configure().spec.training["net"].network.name == "mlp"
+        with pytest.raises(ConfigError):
+            study.configure("plain")
+
     def test_mistakes_are_reported_at_once(self):
         with pytest.raises(ConfigError) as error:
             inklab.Study("s", {"net": {"network": "mlp", "recipe": {"epoch": 3}}})
@@ -160,6 +168,7 @@ class TestTraining:
             ({"network": "mpl"}, ConfigError),
             ({"network": "mlp", "grid": {"hiden": [[3]]}}, ConfigError),
             ({"network": "mlp", "recipe": {"epoch": 3}}, ConfigError),
+            ({"network": "mlp", "replicates": 0}, ConfigError),
             ({"network": "mlp", "data": "no/such/folder"}, DataError),
             ({"network": "mlp", "data": (np.zeros((4, 2, 2), np.uint8), [0, 1])}, DataError),
         ],
@@ -209,6 +218,11 @@ class TestLoad:
         runs_dir.mkdir()
         (runs_dir / "latest").symlink_to(toy_report.path)
         assert inklab.load("latest").path == inklab.load("runs/latest").path == toy_report.path.resolve()
+
+    def test_a_run_needs_no_torch(self, toy_report):
+        use = f"inklab.load({str(toy_report.path)!r}).results"
+        code = f"import sys, inklab; {use}; print('torch' in sys.modules)"
+        assert run_python(code) == "False"
 
     def test_neither(self, tmp_path):
         with pytest.raises(DataError):

@@ -15,10 +15,9 @@ from inklab.io.files import fingerprint
 from inklab.networks.network import networks
 from inklab.progress import ProgressDisplay, progress_display
 from inklab.records.components import NetworkConfig, NormalizeConfig
-from inklab.records.manifest import find_model_dir
 from inklab.records.plan import Plan
 from inklab.records.recipe import Recipe
-from inklab.runs import Run
+from inklab.runs import Run, find_model_or_run
 from inklab.study.load import (
     ConfiguredStudy,
     PreparedStudy,
@@ -29,7 +28,7 @@ from inklab.study.load import (
 )
 from inklab.study.monitor import StatusFile
 from inklab.study.resources import Cost, ExecutionOptions
-from inklab.study.run_directory import RunDirectory, find_run, link_latest, runs_root
+from inklab.study.run_directory import RunDirectory, link_latest, runs_root
 from inklab.study.runner import StudyRunner
 from inklab.study.spec import SavedStudy
 from inklab.study.study import Study
@@ -179,19 +178,12 @@ def load(path: str | Path, *, network: Any = None, trust_code: Collection[str] =
         ConfigError: the model needs code that is not trusted.
         CorruptFileError: something there is damaged.
     """
-    from inklab.model import TrainedModel  # torch: a run needs none
+    source = find_model_or_run(str(path))
+    if isinstance(source, Run):
+        return source
+    from inklab.model import TrainedModel  # torch, which a run does not need
 
-    folder = find_model_dir(Path(path))
-    if folder is not None:
-        return TrainedModel.load(folder, network=network, trust_code=trust_code)
-    try:
-        return Run(find_run(str(path)))
-    except RunError as error:
-        if Path(path).exists():
-            raise DataError(
-                f"'{path}' is neither a trained model (model.json) nor a run (plan.json)", key=str(path)
-            ) from error
-        raise
+    return TrainedModel.load(source, network=network, trust_code=trust_code)
 
 
 def robustness_curve(
@@ -293,15 +285,15 @@ class PreparedRun:
     def run(self, progress: bool | None = None) -> Run:
         """Compute what is missing; see `run`."""
         self.runner.check()
-        study = self.study
-        try:
-            with progress_display(progress) as display:
-                self._announce(display)
-                self.runner.on_event = StatusFile(self.runner.run_directory, display)
+        with progress_display(progress) as display:
+            self._announce(display)
+            self.runner.on_event = StatusFile(self.runner.run_directory, display)
+            try:
                 self.runner.run()
-        finally:  # also after an interruption: `inklab resume` continues the latest run
-            link_latest(self.path)
-        return Run(self.path, study.dataset)
+            finally:  # also after an interruption: `inklab resume` continues the latest run
+                if not link_latest(self.path):
+                    display.note(f"'{runs_root() / 'latest'}' could not be made a link to this run")
+        return Run(self.path, self.study.dataset)
 
     def _announce(self, display: ProgressDisplay) -> None:
         study = self.study
@@ -455,11 +447,14 @@ class SingleTraining:
             "normalize": normalize.to_json() if isinstance(normalize, NormalizeConfig) else normalize,
             "metrics": [reference(metric) for metric in self.metrics],
         }
+        table = {key: value for key, value in experiment.items() if value not in (None, {}, [])}
         return {
             "name": self.study_name,
             "title": f"Training {self.study_name}",
             "seed": self.seed,
-            "experiments": {self.study_name: {key: value for key, value in experiment.items() if value}},
+            "experiments": {
+                self.study_name: {key: value for key, value in experiment.items() if value or value == 0}
+            },
         }
 
     @cached_property

@@ -89,8 +89,6 @@ class TerminalProgress(ProgressDisplay):
     def __call__(self, event: Event) -> None:
         """Show an event."""
         match event:
-            case Probing():
-                self.note(PROBING)
             case Planned():
                 self._set_total(event.estimate)
             case Started():
@@ -100,10 +98,10 @@ class TerminalProgress(ProgressDisplay):
                 self._bars.update(
                     task, total=event.epochs, completed=event.epoch, note=_describe_epoch(event)
                 )
-            case Warned():
-                self.note(f"{event.job.label}: {event.message}")
             case Done() | Failed() | Lost() | Retried():
                 self._end(event)
+            case _:
+                super().__call__(event)
 
     def note(self, text: str) -> None:
         """Show a line above the bars."""
@@ -148,8 +146,6 @@ class NotebookProgress(ProgressDisplay):
     def __call__(self, event: Event) -> None:
         """Show an event."""
         match event:
-            case Probing():
-                self._notes.append(PROBING)
             case Planned():
                 self._n = event.estimate.trials + event.estimate.evaluations
                 self._notes.append(_describe_plan(event.estimate))
@@ -157,13 +153,13 @@ class NotebookProgress(ProgressDisplay):
                 self._jobs[event.job.name] = (event.job.label, None)
             case EpochEnded():
                 self._jobs[event.job.name] = (event.job.label, event)
-            case Warned():
-                self._notes.append(f"{event.job.label}: {event.message}")
             case Done() | Failed() | Lost() | Retried():
                 self._jobs.pop(event.job.name, None)
                 self._completed += len(event.job.ids) if event.is_terminal else 0
                 if not isinstance(event, Done):
                     self._notes.append(_describe_end(event))
+            case _:
+                super().__call__(event)
         self._draw(now=not isinstance(event, EpochEnded))
 
     def note(self, text: str) -> None:

@@ -17,9 +17,10 @@ from inklab.io.files import gc_paused
 from inklab.metrics import REPORTED_METRIC, SELECTION_METRIC, SPLIT_LABELS, Split
 from inklab.notebook import Columns, Row, as_frame, as_rows
 from inklab.records.components import Pipeline
+from inklab.records.manifest import find_model_dir
 from inklab.records.outcomes import EvaluationOutcome, Snapshot, TrialOutcome, count_outcomes
 from inklab.records.plan import Plan, SettingRef, TrainingPlan
-from inklab.records.record import RESULTS_FILE
+from inklab.records.record import PLAN_FILE, RESULTS_FILE
 from inklab.records.results import Results, TrainingResults
 from inklab.results.arrays import Arrays, StoredArrays
 from inklab.results.comparison import Comparison, Side, compare_images, compare_sides, unknown_metric
@@ -39,7 +40,7 @@ from inklab.results.frames import (
     trial_columns,
 )
 from inklab.results.summarize import compute_results, find_best, summarize_training
-from inklab.study.run_directory import RunDirectory
+from inklab.study.run_directory import RunDirectory, find_run
 from inklab.usercode import is_user_code
 
 if TYPE_CHECKING:
@@ -615,6 +616,29 @@ class Run:
             return None
         parts = split(self.dataset, validation=self.plan.data.validation, seed=self.plan.seed)
         return parts.train, parts.validation
+
+
+def find_model_or_run(name: str) -> Path | Run:
+    """The directory of a trained model, or else a run.
+
+    Args:
+        name: directory of a model, of its trial or of a run; or what `find_run` knows, such as "latest".
+
+    Raises:
+        DataError: the path is neither.
+        RunError: there is no such path or run.
+    """
+    folder = find_model_dir(Path(name))
+    if folder is not None:
+        return folder
+    try:
+        return Run(find_run(name))
+    except RunError:
+        if not Path(name).exists():
+            raise
+        raise DataError(
+            f"'{name}' is neither a trained model (model.json) nor a run ({PLAN_FILE})", key=name
+        ) from None
 
 
 def _history_rows(setting: str, outcome: TrialOutcome) -> list[HistoryRow]:

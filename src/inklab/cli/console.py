@@ -2,16 +2,14 @@
 
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inklab.errors import DataError
 from inklab.format import printable
 
 if TYPE_CHECKING:
-    from inklab.runs import Run
+    pass
 
 app = typer.Typer(
     name="inklab",
@@ -62,26 +60,6 @@ def info(text: str) -> None:
 def echo_json(value: object) -> None:
     """Print a value as JSON on stdout."""
     echo(json.dumps(value, indent=1, ensure_ascii=False))
-
-
-def find_model_or_run(name: str) -> "Path | Run":
-    """The directory of a trained model, or else a run.
-
-    Raises:
-        DataError: the path is neither.
-        RunError: there is no such path or run.
-    """
-    from inklab.records.manifest import find_model_dir
-    from inklab.records.record import PLAN_FILE
-    from inklab.runs import Run
-    from inklab.study.run_directory import find_run
-
-    folder = find_model_dir(Path(name))
-    if folder is not None:
-        return folder
-    if Path(name).exists() and not (Path(name) / PLAN_FILE).is_file():
-        raise DataError(f"'{name}' is neither a trained model (model.json) nor a run ({PLAN_FILE})", key=name)
-    return Run(find_run(name))
 
 
 def echo_table(columns: list[str], rows: list[list[str]], *, right: tuple[int, ...] = ()) -> None:

@@ -19,7 +19,6 @@ from inklab.cli.console import (
     app,
     echo,
     echo_json,
-    find_model_or_run,
     info,
 )
 from inklab.errors import ConfigError, DataError
@@ -131,6 +130,7 @@ def _as_json(prediction: "Prediction") -> dict[str, object]:
 
 def _model_dir(name: str, experiment: str | None) -> Path:
     from inklab.export.select import default_experiment
+    from inklab.runs import find_model_or_run
 
     source = find_model_or_run(name)
     if isinstance(source, Path):
@@ -212,6 +212,8 @@ def _select(name: str, experiment: str | None, pipeline: str | None, decoder: bo
         raise ConfigError(
             "--pipeline names all parts; leave out --experiment and --decoder", key="--pipeline"
         )
+    from inklab.runs import find_model_or_run
+
     source = find_model_or_run(name)
     if isinstance(source, Path):
         if experiment is not None or pipeline is not None:
@@ -296,6 +298,8 @@ def serve(
     from inklab.serve.address import ANY_ADDRESS, BindAddress, listen, parse_token
 
     require_packages("fastapi", "uvicorn", "onnx", "onnxscript", "onnxruntime", extra="serve")
+    from inklab.runs import find_model_or_run
+
     source = find_model_or_run(run)
     path = source.resolve() if isinstance(source, Path) else source.path
     address = BindAddress(host, port, parse_token(token), tuple(allowed_host or ()))

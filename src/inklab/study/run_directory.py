@@ -296,12 +296,16 @@ def find_run(name: str) -> Path:
     )
 
 
-def link_latest(path: Path) -> None:
-    """Let `latest` in the runs directory point at a run in it, if the file system has links."""
+def link_latest(path: Path) -> bool:
+    """Let `latest` in the runs directory point at a run in it; False if the file system has no links."""
     root = runs_root().resolve()
     if root not in path.resolve().parents or not (path / PLAN_FILE).is_file():
-        return
+        return True  # not one of those that `latest` is for
     draft = root / f".latest-{os.getpid()}"
-    with suppress(OSError):
+    try:
         draft.symlink_to(os.path.relpath(path.resolve(), root))
         os.replace(draft, root / "latest")
+    except OSError:
+        draft.unlink(missing_ok=True)
+        return False
+    return True

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import tomli_w
@@ -70,11 +71,15 @@ class Study:
             "experiments": {key: _to_table(value) for key, value in experiments.items()},
         }  # fmt: skip
         self._set(_without_none(to_jsonable_python(table, fallback=reference)), name, Path())
+        self._plain  # noqa: B018  # reports mistakes where they are made
 
-    def _set(self, table: Table, label: str, folder: Path) -> None:
-        self._table, self._label, self._folder = table, label, folder
-        self._file = ""
-        self._plain = configure(table, label, folder, profile="plain")
+    def _set(self, table: Table, label: str, folder: Path, file: str = "") -> None:
+        self._table, self._label, self._folder, self._file = table, label, folder, file
+
+    @cached_property
+    def _plain(self) -> ConfiguredStudy:
+        """Without a profile. Not part of reading a file: a profile may complete the study."""
+        return self.configure("plain")
 
     @classmethod
     def from_toml(cls, source: str | Path) -> "Study":
@@ -84,12 +89,12 @@ class Study:
             source: a built-in name, such as "digits", or the path of a TOML file.
 
         Raises:
-            ConfigError: there is no such study, or all mistakes in one message.
+            ConfigError: there is no such study, or it is not TOML. Other mistakes are reported, all in one
+                message, when the study is used.
         """
         study = cls.__new__(cls)
         table, folder = read_tables(str(source))
-        study._set(table, str(source), folder)
-        study._file = str(source)
+        study._set(table, str(source), folder, str(source))
         return study
 
     def to_toml(self, path: str | Path | None = None) -> str:
@@ -154,7 +159,7 @@ class Study:
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """Name of the study."""
         return self.spec.name
 
     @property
