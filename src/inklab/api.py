@@ -452,9 +452,7 @@ class SingleTraining:
             "name": self.study_name,
             "title": f"Training {self.study_name}",
             "seed": self.seed,
-            "experiments": {
-                self.study_name: {key: value for key, value in experiment.items() if value or value == 0}
-            },
+            "experiments": {self.study_name: table},
         }
 
     @cached_property
