@@ -373,7 +373,7 @@ def _prepare(
 
 
 def _training_id(study: PreparedStudy) -> str:
-    """Name of the directory of a lone training: other settings or code are another run."""
+    """Name of the run directory of `train`: other settings or code are another run."""
     names = [experiment.network.name for experiment in study.spec.training.values()]
     sources = [source_sha256(name) for name in names if is_user_code(name)]
     return fingerprint([study.id, study.spec.to_json(), sources])
