@@ -218,7 +218,7 @@ class _ImageEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         data = self._split(pixels, labels, n_classes)
         config = self._config(data, n_classes)
         with _threads(self.n_jobs):
-            traits = preflight(config, self.image_shape_, n_classes)
+            traits = preflight(config, self.image_shape_, n_classes, len(data.train))
             trials = [Trial(f"replicate-{k}", config, k) for k in range(self.n_replicates)]
             stacked = traits.vmappable and not traits.has_convolutions
             results = train_population(
@@ -261,6 +261,7 @@ class _ImageEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         normalize = self.normalize
         if normalize is None:
             normalize = (file.normalize if self.network is None else None) or self._default_normalize
+        objectives.resolve(recipe.objective).check(recipe, n_classes, len(data.validation))
         return TrialConfig(
             network=network,
             normalize=_normalize_config(normalize, data.train),

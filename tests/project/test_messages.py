@@ -134,6 +134,8 @@ RECIPES = (
     "normalize = 'twice'", "network = { hidden = [3] }", "network = 3", "eval_strength = 0.4",
     "nesterov = true", "nesterov = true\noptimizer = 'adam'\nmomentum = 0.9", "weight_decay = 0.1",
     "schedule = 'step'", "step_epochs = 3", "clip_norm = 0", "ema_decay = 1.0",
+    "early_stopping = 5", "[early_stopping]\nmetric = 'test_loss'", "label_smoothing = 2",
+    "class_weights = 'even'", "class_weights = [1, 0]", "class_weights = 3",
 )  # fmt: skip
 
 

@@ -96,13 +96,29 @@ def test_a_robustness_experiment_without_strengths_takes_those_of_its_corruption
     assert plan.experiment("robustness").strengths == corruptions["contrast"].strengths
 
 
+@pytest.mark.parametrize(
+    ("override", "counts", "reason"),
+    [
+        ("cnn.recipe.class_weights=[1, 2]", None, "experiment 'cnn'.*2 numbers.*10 classes"),
+        ("denoiser.recipe.label_smoothing=0.1", None, "experiment 'denoiser'.*'reconstruct' does not use it"),
+        ("cnn.recipe.early_stopping={}", (0,) * 10, "experiment 'cnn'.*needs validation images"),
+    ],
+)
+def test_a_recipe_that_does_not_fit_the_data_is_refused_at_planning(override, counts, reason):
+    plan_digits(override) if counts else plan_digits("cnn.recipe.early_stopping={}")
+    splits = SplitCounts(train=(5500,) * 10, validation=counts or (500,) * 10, test=(1000,) * 10)
+    with pytest.raises(ConfigError, match=reason):
+        plan_digits(override, data=data(counts=splits))
+
+
 class TestIds:
     @pytest.mark.parametrize(
         "change",
         [
             "network.hidden=[65, 64]", "network.dropout=0.1", "recipe.learning_rate=0.2", "recipe.epochs=11",
             "recipe.batch_size=64", "recipe.l2=0.1", "recipe.momentum=0.5", "recipe.schedule='cosine'",
-            "recipe.warmup=0.1", "recipe.augmentation.shift=1",
+            "recipe.warmup=0.1", "recipe.augmentation.shift=1", "recipe.early_stopping={patience=3}",
+            "recipe.label_smoothing=0.1", "recipe.class_weights='balanced'",
             "recipe.corruption={name='salt_and_pepper', strength=0.1}", "normalize.mean=0.1",
             "normalize='dataset'",
         ],

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from inklab.records.recipe import Augmentation
 from inklab.seeding import Seed
-from inklab.training.batches import RandomShift, warp
+from inklab.training.augmentations import RandomShift, warp
 
 SHAPES = [(1, 12, 12), (3, 7, 10), (2, 9, 4)]
 

@@ -138,6 +138,7 @@ def build_network(config: NetworkConfig, shape: Shape, n_classes: int, seed: See
         ModelMismatchError: building it failed, or did not give an `nn.Module`.
     """
     from torch import nn
+    from torch.nn.parameter import UninitializedParameter
 
     facts: dict[str, object] = {"shape": shape, "classes": n_classes}
     with seed.as_global():
@@ -153,7 +154,32 @@ def build_network(config: NetworkConfig, shape: Shape, n_classes: int, seed: See
             f"'{short_name(config.name)}' returned a {type(net).__name__}, not an nn.Module; name a class or "
             "a function that returns one"
         )
+    if any(isinstance(value, UninitializedParameter) for value in net.parameters()):
+        _materialize(config.name, net, shape, seed)
     return net
+
+
+def _materialize(name: str, net: "nn.Module", shape: Shape, seed: Seed) -> None:
+    """Let lazy layers take their sizes, and their weights from the seed, by one forward pass."""
+    import torch
+    from torch.nn.parameter import UninitializedParameter
+
+    training = {module: module.training for module in net.modules()}
+    try:
+        with torch.no_grad(), (seed / "lazy").as_global():
+            net.eval()(torch.zeros(2, *shape))
+    except Exception as error:  # a user's module may raise anything
+        raise ModelMismatchError(
+            f"'{short_name(name)}' fails on the images that its lazy layers should take their sizes from, of "
+            f"shape {(2, *shape)}: {format_error(error)[:300]}"
+        ) from error
+    for module, mode in training.items():
+        module.training = mode
+    if unused := [key for key, value in net.named_parameters() if isinstance(value, UninitializedParameter)]:
+        raise ModelMismatchError(
+            f"lazy layers of '{short_name(name)}' have no size after a forward pass: {', '.join(unused)}; "
+            "call them in forward(), or leave them out"
+        )
 
 
 def _call(name: str, fn: NetworkFn, arguments: dict[str, Any]) -> "nn.Module":

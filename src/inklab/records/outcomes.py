@@ -196,6 +196,10 @@ class History(Record):
         """The columns that were measured, by name."""
         return {name: column for name, column in self if column}
 
+    def values(self, name: str) -> tuple[float, ...]:
+        """The values of a column, such as "validation_loss"; () if it was not measured."""
+        return tuple(value for value in getattr(self, name) if value is not None)
+
     def append(self, point: Mapping[str, float | int]) -> "History":
         """The same curves with the metrics of one more epoch."""
         return History(**{name: (*getattr(self, name), value) for name, value in point.items()})
@@ -280,6 +284,21 @@ class TrialOutcome(Outcome):
         if outcome.id != id:
             raise CorruptFileError(f"'{path}' is the outcome of '{outcome.id}', not of '{id}'; {ADVICE}")
         return outcome
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The epoch whose weights it has, where early stopping restores the best ones; else None."""
+        rule = self.config.recipe.early_stopping
+        if rule is None or not rule.restore_best or not self.is_done:
+            return None
+        return rule.best_epoch(self.history.values(rule.metric))
+
+    @property
+    def stopped_epoch(self) -> int | None:
+        """The epoch after which early stopping ended it, if that was before the recipe's last; else None."""
+        epochs = len(self.history.epoch)
+        stopped = self.config.recipe.early_stopping and self.is_done and epochs < self.config.recipe.epochs
+        return epochs if stopped else None
 
 
 class EvaluationOutcome(Outcome):

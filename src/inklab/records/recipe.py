@@ -1,8 +1,10 @@
 """How to train, and the resolved configuration of a trial. Imports no torch."""
 
+import math
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from inklab.records.components import NetworkConfig, NormalizeConfig, ObjectName
 from inklab.records.record import FailFast, Names, NonNegativeFp32, PositiveFp32, Record
@@ -30,11 +32,19 @@ DERIVED_DEFAULTS = ("learning_rate", "weight_decay", "warmup")
 
 ADDED_FIELDS = {
     "nesterov": False, "weight_decay": 0.0, "clip_norm": None, "ema_decay": None, "step_epochs": None,
-    "step_factor": 0.1,
+    "step_factor": 0.1, "early_stopping": None, "label_smoothing": 0.0, "class_weights": None,
 }  # fmt: skip
 """Fields of a recipe that came after the first outcomes, each with the value that changes nothing."""
 
 Precision = Literal["fp32", "bf16"]
+
+
+ClassWeights = Annotated[
+    Annotated[Literal["balanced"], Tag("word")]
+    | Annotated[tuple[PositiveFp32, ...], FailFast, Tag("numbers")],
+    Discriminator(lambda value: "word" if isinstance(value, str) else "numbers"),
+]
+"""How much the images of each class count in the loss: "balanced", or a number for each class."""
 
 
 class CorruptionConfig(Record):
@@ -74,7 +84,9 @@ class CorruptionConfig(Record):
 
 
 class Augmentation(Record):
-    """How training images are moved, so that no two epochs have quite the same ones.
+    """How training images are changed, so that no two epochs have quite the same ones.
+
+    A recipe may also name the function alone: `augmentation = "my_augmentation.py:mirror"`.
 
     Attributes:
         shift: at most so many whole pixels, along both axes, in [0, 100]. Not drawn anew each epoch but taken
@@ -83,17 +95,59 @@ class Augmentation(Record):
         scale: width and height change by at most this share, each by its own, in [0, 1).
         elastic: standard deviation, in pixels, of a smooth random displacement (Simard, Steinkraus and Platt
             2003), in [0, 100].
+        function: of your own, `(images, generator) -> images`, which is called last: a registered name,
+            `file.py:name` or the function itself. Images are floats `(n, c, h, w)` in [0, 1], as are those
+            that it returns; all that it draws should come from the generator.
     """
 
     shift: Annotated[int, Field(ge=0, le=100)] = 0
     rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
     scale: Annotated[float, Field(ge=0, lt=1)] = 0.0
     elastic: Annotated[float, Field(ge=0, le=100)] = 0.0
+    function: ObjectName | None = None
 
     @property
     def interpolates(self) -> bool:
         """Whether pixels are interpolated, beyond a shift by whole ones."""
         return bool(self.rotation or self.scale or self.elastic)
+
+
+class EarlyStopping(Record):
+    """When a training ends before its last epoch.
+
+    Each member of a population stops by itself; the others go on.
+
+    Attributes:
+        patience: epochs without a better value of the metric after which training ends, at least 1.
+        metric: measured on the validation images after each epoch.
+        min_delta: by how much a value must be better than the best so far to count; at least 0.
+        restore_best: whether the weights are those of the best epoch, also if training never stopped early
+            (as in Keras); otherwise those of the last.
+
+    Example:
+        >>> rule = EarlyStopping(patience=2)
+        >>> losses = [0.9, 0.5, 0.6, 0.5]
+        >>> rule.best_epoch(losses), rule.is_over(losses[:3]), rule.is_over(losses)
+        (2, False, True)
+    """
+
+    patience: Annotated[int, Field(ge=1, le=100_000)] = 5
+    metric: Literal["validation_loss", "validation_accuracy"] = "validation_loss"
+    min_delta: NonNegativeFp32 = 0.0
+    restore_best: bool = True
+
+    def best_epoch(self, values: Sequence[float]) -> int:
+        """The epoch, from 1, with the best of the metric's values, one an epoch; 0 without values."""
+        sign = -1 if self.metric == "validation_accuracy" else 1
+        best, best_value = 0, math.inf
+        for epoch, value in enumerate(values, 1):
+            if not best or sign * value < best_value - self.min_delta:
+                best, best_value = epoch, sign * value
+        return best
+
+    def is_over(self, values: Sequence[float]) -> bool:
+        """Whether training ends after the last of these values."""
+        return len(values) - self.best_epoch(values) >= self.patience
 
 
 class Recipe(Record):
@@ -127,10 +181,18 @@ class Recipe(Record):
         l2: strength of `l2 * sum(w ** 2)`, added to the loss for its gradient, never to reported losses.
             torch's `weight_decay` of SGD is twice this number.
         l2_params: patterns of the names of parameters that it acts on; kernels only (two dimensions or more).
-        augmentation: how training images are moved. Targets move along; evaluation images stay.
+        augmentation: how training images are changed. Targets change along; evaluation images stay.
         corruption: what the network is given instead of the clean image.
         eval_strength: strength of the corruption where a denoiser is evaluated, so that denoisers which were
             trained on other strengths can be compared; None: strengths are drawn as in training.
+        early_stopping: when training ends before the last epoch; needs validation images. Schedules are
+            those of the full number of epochs.
+        label_smoothing: share of each target that is spread evenly over all classes, in [0, 1], as of torch's
+            `cross_entropy`.
+        class_weights: how much the images of each class count in the loss: numbers above 0 in the order of
+            the classes, or "balanced": `images / (classes * images of the class)` of the training images, as
+            scikit-learn's. The loss is the weighted mean over the batch, as of torch's `cross_entropy`. Both
+            act on the training loss only: evaluation is plain cross-entropy and accuracy.
 
     Example:
         >>> Recipe(optimizer="adam", learning_rate=1e-3).epochs
@@ -158,6 +220,14 @@ class Recipe(Record):
     augmentation: Augmentation | None = None
     corruption: CorruptionConfig | None = None
     eval_strength: NonNegativeFp32 | None = None
+    early_stopping: EarlyStopping | None = None
+    label_smoothing: Annotated[float, Field(ge=0, le=1)] = 0.0
+    class_weights: ClassWeights | None = None
+
+    @field_validator("augmentation", mode="before")
+    @classmethod
+    def _expand_function(cls, value: object) -> object:
+        return {"function": value} if isinstance(value, str) or callable(value) else value
 
     @model_validator(mode="after")
     def _derive_defaults(self) -> "Recipe":
@@ -240,6 +310,8 @@ class TrialConfig(Record):
         content["recipe"] = {
             key: value for key, value in recipe.items() if (key, value) not in ADDED_FIELDS.items()
         }
+        if self.recipe.augmentation and not self.recipe.augmentation.function:
+            del content["recipe"]["augmentation"]["function"]
         if not self.metrics:
             del content["metrics"]
         return content
@@ -249,5 +321,6 @@ class TrialConfig(Record):
         """Names of a user's own code that training this runs; () if none."""
         recipe = self.recipe
         corruption = recipe.corruption.name if recipe.corruption else ""
-        names = (self.network.name, corruption, recipe.objective, *self.metrics)
+        augmentation = recipe.augmentation and recipe.augmentation.function or ""
+        names = (self.network.name, corruption, recipe.objective, augmentation, *self.metrics)
         return tuple(name for name in names if is_user_code(name))

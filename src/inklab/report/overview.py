@@ -27,7 +27,7 @@ from inklab.records.plan import (
     RobustnessPlan,
     TrainingPlan,
 )
-from inklab.records.recipe import Augmentation, CorruptionConfig, Recipe
+from inklab.records.recipe import Augmentation, CorruptionConfig, EarlyStopping, Recipe
 from inklab.records.results import GenerationResults, RobustnessResults
 from inklab.report.figures.drawing import slug
 from inklab.report.tables import Table
@@ -257,9 +257,14 @@ def describe_recipe(recipe: Recipe, varied: tuple[str, ...] = ()) -> list[str]:
         "batch_size": f"batches of {recipe.batch_size:,}",
         "epochs": pluralize(recipe.epochs, "epoch"),
         "objective": _describe_loss(recipe.objective),
+        "label_smoothing": (
+            f"labels smoothed by {format_value(recipe.label_smoothing)}" if recipe.label_smoothing else ""
+        ),
+        "class_weights": _describe_class_weights(recipe),
         "l2": f"L2 {format_value(recipe.l2)}" if recipe.l2 else "",
         "augmentation": describe_augmentation(recipe.augmentation) if recipe.augmentation else "",
         "corruption": describe_corruption(recipe.corruption) if recipe.corruption else "",
+        "early_stopping": _describe_stopping(recipe.early_stopping) if recipe.early_stopping else "",
         "eval_strength": (
             "" if recipe.eval_strength is None else f"evaluated at strength {recipe.eval_strength:g}"
         ),
@@ -291,6 +296,24 @@ def _describe_drops(recipe: Recipe) -> str:
     return f" (times {recipe.step_factor:g} every {pluralize(recipe.step_epochs, 'epoch')})"
 
 
+def _describe_class_weights(recipe: Recipe) -> str:
+    match recipe.class_weights:
+        case None:
+            return ""
+        case "balanced":
+            return "classes weighted inversely to their numbers of images"
+        case weights:
+            return f"classes weighted {', '.join(f'{weight:g}' for weight in weights)}"
+
+
+def _describe_stopping(rule: EarlyStopping) -> str:
+    metric = rule.metric.replace("_", " ")
+    better = f" better by more than {rule.min_delta:g}" if rule.min_delta else " better"
+    weights = "best" if rule.restore_best else "last"
+    patience = pluralize(rule.patience, "epoch")
+    return f"stopped after {patience} without a{better} {metric}, with the weights of the {weights} epoch"
+
+
 def _describe_loss(objective: str) -> str:
     """The label of an objective's loss; the bare name if this inklab does not have it."""
     if objective not in objectives:
@@ -311,6 +334,7 @@ def describe_augmentation(augmentation: Augmentation) -> str:
         f"rotation up to {augmentation.rotation:g} degrees": augmentation.rotation,
         f"scale up to {format_percent(augmentation.scale, 0)}": augmentation.scale,
         f"elastic with a standard deviation of {augmentation.elastic:g} pixels": augmentation.elastic,
+        short_name(augmentation.function or ""): augmentation.function,
     }
     listed = ", ".join(description for description, amount in descriptions.items() if amount)
     return f"random augmentation: {listed}" if listed else ""

@@ -22,7 +22,7 @@ from inklab.metrics import resolve_metrics
 from inklab.networks.network import networks
 from inklab.records.components import NetworkConfig, NormalizeConfig, check_part
 from inklab.records.plan import DataInfo, SplitCounts
-from inklab.records.recipe import Augmentation, CorruptionConfig, Recipe
+from inklab.records.recipe import Augmentation, CorruptionConfig, EarlyStopping, Recipe
 from inklab.records.record import ConfigIssue, Record, describe_error
 from inklab.registry import Registry
 from inklab.study.planner import run_id
@@ -353,11 +353,12 @@ EXPERIMENTS: dict[str, type[BaseModel]] = {
 
 CONTAINERS: dict[str, type[BaseModel]] = {
     "recipe": Recipe, "augmentation": Augmentation, "corruption": CorruptionConfig,
+    "early_stopping": EarlyStopping,
     "references": ReferenceSpec, "network": NetworkConfig, "normalize": NormalizeConfig,
 }  # fmt: skip
 """Tables below an experiment by their key."""
 
-HIDDEN_PARTS = ("table", "word", "[key]")
+HIDDEN_PARTS = ("table", "word", "numbers", "[key]")
 """Parts of pydantic's locations that the user did not write: tags of unions, and that a key is wrong."""
 
 
@@ -445,9 +446,7 @@ def check_names(spec: StudySpec) -> None:
                 f"'{name}' is a filter in pipelines, so no training experiment may have that name; rename it",
                 key=name,
             )
-        if corruption := trained.recipe.corruption:
-            strengths = (corruption.strength[1], trained.recipe.eval_strength or 0.0)
-            _check_corruption(corruption.name, strengths)
+        _check_inputs(trained.recipe)
     tasks = {name: objectives.resolve(trained.recipe.objective).task for name, trained in training.items()}
     for name, trained in training.items():
         resolve_metrics(trained.metrics, tasks[name])
@@ -461,6 +460,16 @@ def check_names(spec: StudySpec) -> None:
                 samplers[name]
             check_part(experiment.decoder, tasks.get(experiment.decoder), "denoising")
             check_part(experiment.classifier, tasks.get(experiment.classifier), "classification")
+
+
+def _check_inputs(recipe: Recipe) -> None:
+    from inklab.training.augmentations import augmentations  # torch
+
+    if recipe.augmentation and recipe.augmentation.function:
+        augmentations.resolve(recipe.augmentation.function)
+    if recipe.corruption:
+        strengths = (recipe.corruption.strength[1], recipe.eval_strength or 0.0)
+        _check_corruption(recipe.corruption.name, strengths)
 
 
 def _check_corruption(name: str, strengths: Sequence[float]) -> None:

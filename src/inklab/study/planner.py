@@ -114,7 +114,12 @@ def distinct_configs(spec: StudySpec, data: DataInfo, execution: ExecutionConfig
 
 def preflight_key(config: TrialConfig) -> str:
     """What two configurations have in common if one preflight check serves both."""
-    used = [config.network.to_json(), config.recipe.objective, config.precision]
+    recipe = config.recipe
+    used: list[object] = [config.network.to_json(), recipe.objective, config.precision]
+    if recipe.batch_size == 1:
+        used.append("single images")
+    if recipe.augmentation and recipe.augmentation.function:
+        used.append(recipe.augmentation.function)
     return fingerprint([*map_names(used, location_free), _sources(config)])
 
 
@@ -256,6 +261,8 @@ class Planner:
 
     def _config(self, experiment: TrainingExperiment) -> TrialConfig:
         check_network(experiment.network)
+        objective, recipe = objectives.resolve(experiment.recipe.objective), experiment.recipe
+        objective.check(recipe, self._data.n_classes, sum(self._data.counts.validation))
         normalize = experiment.normalize
         if normalize == "dataset":
             normalize = NormalizeConfig(mean=self._data.mean, std=self._data.std)

@@ -174,7 +174,7 @@ class StudyRunner:
         earlier, data = self._earlier_plan(), self.study.data
         execution = self._execution(earlier)
         networks = {
-            key: preflight(config, data.shape, data.n_classes)
+            key: preflight(config, data.shape, data.n_classes, sum(data.counts.train))
             for key, config in self._configs(execution).items()
         }
         plan = self._plan(execution, networks, earlier)

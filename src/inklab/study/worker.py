@@ -89,7 +89,9 @@ def run_job(job: Job, context: JobContext, attempt_dir: Path, reporter: JobRepor
             return done
         case PreflightJob():
             data = training_data(context)
-            return replace(done, traits=preflight(job.config, data.shape, len(context.labels)))
+            return replace(
+                done, traits=preflight(job.config, data.shape, len(context.labels), len(data.train))
+            )
         case TrainingJob():
             _train(job, context, attempt_dir, reporter)
             return replace(done, drafts=tuple(Draft(kind="trials", id=id) for id in job.ids))

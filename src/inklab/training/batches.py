@@ -1,6 +1,5 @@
 """Training data as tensors, and the batches that networks are trained on: shuffled, augmented, corrupted."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -8,17 +7,14 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
-from torch.nn import functional
 
 from inklab.corruptions.corruption import get_corruption
 from inklab.evaluation.scores import to_floats
 from inklab.records.recipe import Augmentation, CorruptionConfig, Recipe
 from inklab.records.record import Shape
 from inklab.seeding import Seed
+from inklab.training.augmentations import RandomShift, augmentations, warp
 from inklab.training.objectives import Batch
-
-ELASTIC_GRID = 5
-"""Points along each axis whose displacement an elastic deformation draws; in between it is smooth."""
 
 
 @dataclass(frozen=True)
@@ -71,18 +67,31 @@ def to_tensor_set(pixels: UInt8[np.ndarray, "n c h w"], labels: Int[np.ndarray, 
 class BatchLoader:
     """Makes the batches of an epoch; stacked ones lead with members.
 
-    The order, augmentation and noise of a member come from its seed alone.
+    The order, augmentation and noise of a member come from its seed alone. The last batch of an epoch is
+    smaller if the images do not divide evenly. `merge_single` is for networks that can't be trained on one
+    image, as with BatchNorm: a last batch of one is then part of the batch before it.
     """
 
-    def __init__(self, data: TrainingData, recipe: Recipe, seeds: Sequence[Seed], *, stacked: bool) -> None:
+    def __init__(
+        self,
+        data: TrainingData,
+        recipe: Recipe,
+        seeds: Sequence[Seed],
+        *,
+        stacked: bool,
+        merge_single: bool = False,
+    ) -> None:
         self.train, self.recipe, self.seeds, self.stacked = data.train, recipe, seeds, stacked
         self.augmentation = recipe.augmentation or Augmentation()
         shift = self.augmentation.shift
         self.shifter = RandomShift(self.train.pixels, shift) if shift else None
+        function = self.augmentation.function
+        self.function = augmentations.resolve(function) if function else None
+        self.batch_sizes = batch_sizes(len(self.train), recipe.batch_size, merge_single=merge_single)
 
     def __len__(self) -> int:
         """Batches of an epoch."""
-        return -(-len(self.train) // self.recipe.batch_size)
+        return len(self.batch_sizes)
 
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
         """Every training image once for each member, in an order drawn from the stream `order / epoch`.
@@ -96,7 +105,7 @@ class BatchLoader:
             ]
         )
         offsets = [self.shifter.offsets(seed, epoch) for seed in self.seeds] if self.shifter else []
-        for number, index in enumerate(torch.split(orders, self.recipe.batch_size, dim=1)):
+        for number, index in enumerate(torch.split(orders, self.batch_sizes, dim=1)):
             if number >= skip:
                 yield self._batch(index, self._augmented(index, offsets, epoch, number), epoch, number)
 
@@ -114,17 +123,36 @@ class BatchLoader:
     def _augmented(
         self, index: Int[Tensor, "p b"], offsets: Sequence[Tensor], epoch: int, number: int
     ) -> Float[Tensor, "p b c h w"] | UInt8[Tensor, "p b c h w"]:
-        """Augmented images: bytes, unless pixels are interpolated."""
+        """Augmented images: bytes, unless pixels are interpolated or a function has changed them."""
         if self.shifter:
             rows = zip(index, offsets, strict=True)
             pixels = torch.stack([self.shifter.cut(row, offset[row]) for row, offset in rows])
         else:
             pixels = self.train.pixels_at(index)
-        if not self.augmentation.interpolates:
-            return pixels
-        streams = [(seed / "augmentation" / epoch / number).generator() for seed in self.seeds]
-        members = zip(to_floats(pixels), streams, strict=True)
-        return torch.stack([warp(row, self.augmentation, rng) for row, rng in members])
+        images = pixels
+        if self.augmentation.interpolates:
+            streams = [(seed / "augmentation" / epoch / number).generator() for seed in self.seeds]
+            members = zip(to_floats(pixels), streams, strict=True)
+            images = torch.stack([warp(row, self.augmentation, rng) for row, rng in members])
+        if self.function:
+            paths = [seed / "augmentation function" / epoch / number for seed in self.seeds]
+            floats = zip(to_floats(images), paths, strict=True)
+            images = torch.stack([self.function(row, path) for row, path in floats])
+        return images
+
+
+def batch_sizes(n_images: int, batch_size: int, *, merge_single: bool = False) -> list[int]:
+    """Images of each batch of an epoch.
+
+    Example:
+        >>> batch_sizes(9, 4), batch_sizes(9, 4, merge_single=True)
+        ([4, 4, 1], [4, 5])
+    """
+    n_full, last = divmod(n_images, batch_size)
+    sizes = [batch_size] * n_full + [last] * (last > 0)
+    if merge_single and last == 1 and n_full and batch_size > 1:
+        sizes[-2:] = [batch_size + 1]
+    return sizes
 
 
 def corrupt_images(
@@ -145,58 +173,3 @@ def evaluation_inputs(
 ) -> Float[Tensor, "n c h w"]:
     """What a network is given where it is evaluated: the same noise for all trials."""
     return corrupt_images(images.all_images, corruption, seed) if corruption else images.all_images
-
-
-class RandomShift:
-    """Shifts images by at most `max_shift` whole pixels along both axes; what enters at a border is zero."""
-
-    def __init__(self, pixels: UInt8[Tensor, "n c h w"], max_shift: int) -> None:
-        self.side = 2 * max_shift + 1
-        height, width = pixels.shape[2:]
-        padded = functional.pad(pixels, (max_shift,) * 4)
-        # Every image at every offset, as a view: only what a batch takes is ever copied.
-        self.views = padded.unfold(2, height, 1).unfold(3, width, 1)
-
-    def offsets(self, seed: Seed, epoch: int) -> Int[Tensor, " n"]:
-        """The offset of each image in an epoch: a number below `side ** 2`.
-
-        Images begin at random and continue with a stride that visits every offset once: few epochs see more
-        different images than with a new draw each time (K. Jordan, "94% on CIFAR-10 in 3.29 seconds", 2024,
-        alternates mirror images).
-        """
-        count = self.side**2
-        first = torch.randint(count, (len(self.views),), generator=(seed / "shift").generator())
-        return (first + epoch * (count // 2 + 1)) % count
-
-    def cut(self, index: Int[Tensor, " b"], offsets: Int[Tensor, " b"]) -> UInt8[Tensor, "b c h w"]:
-        """Some images, each at its offset."""
-        return self.views[index, :, offsets // self.side, offsets % self.side]
-
-
-def warp(
-    images: Float[Tensor, "n c h w"], augmentation: Augmentation, rng: torch.Generator
-) -> Float[Tensor, "n c h w"]:
-    """Rotate, scale and deform images, each by its own draws, with bilinear interpolation; shift is not used.
-
-    What enters at a border is zero.
-    """
-    count, _, height, width = images.shape
-    rotation, wider, taller = torch.rand(3, count, generator=rng) * 2 - 1
-    angle = rotation * math.radians(augmentation.rotation)
-    factors = torch.stack([1 + wider * augmentation.scale, 1 + taller * augmentation.scale], 1)[:, :, None]
-    # Rows for x and y; the ratio of the sides, because a grid's units are half an image's width and height.
-    rows = torch.stack(
-        [
-            torch.stack([angle.cos(), -angle.sin() * (height / width)], 1),
-            torch.stack([angle.sin() * (width / height), angle.cos()], 1),
-        ],
-        1,
-    )
-    theta = functional.pad(rows / factors, (0, 1))
-    grid = functional.affine_grid(theta, list(images.shape), align_corners=False)
-    if augmentation.elastic:
-        coarse = torch.randn(count, 2, ELASTIC_GRID, ELASTIC_GRID, generator=rng)
-        smooth = functional.interpolate(coarse, (height, width), mode="bicubic", align_corners=True)
-        unit = torch.tensor([2 / width, 2 / height]) * augmentation.elastic
-        grid = grid + smooth.permute(0, 2, 3, 1) * unit
-    return functional.grid_sample(images, grid, align_corners=False).clamp_(0, 1)

@@ -29,6 +29,9 @@ from inklab.training.step import State
 
 TENSORS_FILE, STATE_FILE, COMMIT_FILE = "state.safetensors", "state.json", "commit.json"
 KEPT_CHECKPOINTS = 2
+KEPT = "kept"
+"""Group of the tensors that results of trials with early stopping have."""
+
 CHECKPOINT_INTERVAL_SECONDS = 30.0
 """Of training that a crash may cost."""
 
@@ -126,8 +129,9 @@ class Checkpoint:
 
     Attributes:
         progress: counters and learning curves.
-        tensors: weights, buffers, the optimizer's state and averaged weights, named as by `state_tensors`,
-            and "losses" of the steps taken in the epoch that is under way: `(steps, members)`, or `(steps,)`.
+        tensors: weights, buffers, the optimizer's state and averaged weights, named as by `state_tensors`;
+            with early stopping, those that results have, as "kept/..."; and "losses" of the steps taken in
+            the epoch that is under way: `(steps, members)`, or `(steps,)`.
     """
 
     progress: TrainingProgress
@@ -159,8 +163,23 @@ def restore_state(like: State, tensors: Tensors, rows: Sequence[int] | None) -> 
     """
 
     def copy(group: str, old: Tensors) -> Tensors:
-        return {name: copy_tensor(f"{group}/{name}", tensor) for name, tensor in old.items()}
+        return _restore_group(group, old, tensors, rows)
 
+    optimizer_state = {key: copy(f"optimizer/{key}", old) for key, old in like.optimizer_state.items()}
+    params, buffers = copy("params", like.params), copy("buffers", like.buffers)
+    return State(params, {}, buffers, optimizer_state, copy("average", like.average))
+
+
+def restore_kept(like: Tensors, tensors: Tensors, rows: Sequence[int] | None) -> Tensors:
+    """The tensors that results have, as `restore_state`; `rows` are those of the trials.
+
+    Raises:
+        CorruptFileError: as of `restore_state`.
+    """
+    return _restore_group(KEPT, like, tensors, rows)
+
+
+def _restore_group(group: str, like: Tensors, tensors: Tensors, rows: Sequence[int] | None) -> Tensors:
     def copy_tensor(name: str, old: Tensor) -> Tensor:
         value = tensors.get(name)
         if value is not None and rows is not None:
@@ -169,9 +188,7 @@ def restore_state(like: State, tensors: Tensors, rows: Sequence[int] | None) -> 
             raise CorruptFileError(f"a checkpoint has no '{name}' of the shape {tuple(old.shape)}")
         return torch.empty_like(old).copy_(value)
 
-    optimizer_state = {key: copy(f"optimizer/{key}", old) for key, old in like.optimizer_state.items()}
-    params, buffers = copy("params", like.params), copy("buffers", like.buffers)
-    return State(params, {}, buffers, optimizer_state, copy("average", like.average))
+    return {name: copy_tensor(f"{group}/{name}", tensor) for name, tensor in like.items()}
 
 
 # ---------------------------------------------------------------- where: files

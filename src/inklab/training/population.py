@@ -111,9 +111,11 @@ class Population:
         optimizer = make_optimizer(
             recipe.optimizer, float(parts.momentum), config.precision, nesterov=recipe.nesterov
         )
+        objective = objectives.resolve(recipe.objective)
+        objective = objective.for_training(recipe, data.train.labels, len(data.labels))
         step = TrainStep(
             nets[0],
-            objectives.resolve(recipe.objective),
+            objective,
             optimizer,
             l2_param_names(nets[0], recipe.l2_params) if parts.l2 else frozenset(),
             spec.stacked,
@@ -122,7 +124,11 @@ class Population:
         )
         params, buffers = stack_states(nets) if spec.stacked else single_member(nets[0])
         state = step.init_state(params, buffers, averaged=parts.average)
-        batches = BatchLoader(data, recipe, seeds, stacked=spec.stacked)
+        ends_on_one = len(data.train) % recipe.batch_size == 1
+        batches = BatchLoader(
+            data, recipe, seeds, stacked=spec.stacked,
+            merge_single=ends_on_one and not trains_on_one_image(nets[0], data.shape),
+        )  # fmt: skip
         n_steps = recipe.epochs * len(batches)
         schedule = HyperSchedule(recipes, n_steps, stacked=spec.stacked)
         return cls(spec, seeds, nets[0], step, state, batches, schedule)
@@ -146,7 +152,12 @@ class Population:
     def cache_key(self) -> str:
         """Identifies the compiled step: everything that changes its graph except tensor shapes."""
         config, recipe, parts = self.config, self.recipe, StepParts.of(self.schedule.recipes)
-        names = (recipe.objective, recipe.optimizer, recipe.nesterov, recipe.l2_params, recipe.corruption)
+        names = (
+            recipe.objective, recipe.optimizer, recipe.nesterov, recipe.l2_params, recipe.corruption,
+            recipe.augmentation and recipe.augmentation.function, recipe.label_smoothing,
+            recipe.class_weights,
+            self.batches.train.labels.bincount().tolist() if recipe.class_weights == "balanced" else None,
+        )  # fmt: skip
         return repr((config.network, names, config.precision, self.spec.stacked, parts))
 
     def global_rng(self, epoch: int, step: int) -> AbstractContextManager[None]:
@@ -173,7 +184,15 @@ class Population:
 
         Its weights are the averaged ones if the recipe has an average.
         """
-        net, tensors = copy.deepcopy(self.net), {**state.params, **state.buffers, **state.average}
+        return self.net_with(self.net_tensors(state), index)
+
+    def net_tensors(self, state: State) -> Tensors:
+        """The parameters and buffers that the members' networks have in a state."""
+        return {**state.params, **state.buffers, **state.average}
+
+    def net_with(self, tensors: Tensors, index: int) -> NormalizedModel:
+        """The network of a member with parameters and buffers as of `net_tensors`, in evaluation mode."""
+        net = copy.deepcopy(self.net)
         with torch.no_grad():
             for name, value in [*net.named_parameters(), *net.named_buffers()]:
                 source = tensors[name]
@@ -187,6 +206,16 @@ def build_normalized(config: TrialConfig, shape: Shape, n_classes: int, seed: Se
     return NormalizedModel(Normalize.from_config(config.normalize), net).train()
 
 
+def trains_on_one_image(net: NormalizedModel, shape: Shape) -> bool:
+    """Whether a forward pass in training mode runs on a batch of one image; with BatchNorm it may not."""
+    with torch.no_grad(), Seed(0).as_global():
+        try:
+            copy.deepcopy(net).train()(torch.zeros(1, *shape))
+        except Exception:  # what a module raises
+            return False
+    return True
+
+
 def stack_states(nets: Sequence[nn.Module]) -> tuple[Tensors, Tensors]:
     """Parameters and buffers of networks of one architecture, stacked: `{name: (members, ...)}` twice."""
     params, buffers = zip(*map(single_member, nets), strict=True)
@@ -198,10 +227,13 @@ def _stack(members: Sequence[Tensors]) -> Tensors:
 
 
 def single_member(net: nn.Module) -> tuple[Tensors, Tensors]:
-    """Parameters and buffers of one network, copied, not stacked."""
-    named = net.named_parameters(), net.named_buffers()
-    params, buffers = ({name: value.detach().clone() for name, value in tensors} for tensors in named)
-    return params, buffers
+    """Parameters and buffers of one network, copied, not stacked.
+
+    Frozen parameters, those without `requires_grad`, count as buffers: nothing changes them.
+    """
+    params = {name: value.detach().clone() for name, value in net.named_parameters() if value.requires_grad}
+    copies = {name: value.detach().clone() for name, value in [*net.named_parameters(), *net.named_buffers()]}
+    return params, {name: value for name, value in copies.items() if name not in params}
 
 
 def l2_param_names(net: nn.Module, patterns: Sequence[str]) -> frozenset[str]:
@@ -213,5 +245,6 @@ def l2_param_names(net: nn.Module, patterns: Sequence[str]) -> frozenset[str]:
         name
         for name, value in net.named_parameters()
         if value.dim() >= 2
+        and value.requires_grad
         and any(fnmatch.fnmatchcase(name.removeprefix("net."), pattern) for pattern in patterns)
     )

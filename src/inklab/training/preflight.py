@@ -12,27 +12,43 @@ from inklab.records.plan import NetworkTraits
 from inklab.records.recipe import Precision, Recipe, TrialConfig
 from inklab.records.record import Shape
 from inklab.seeding import Seed, global_states
+from inklab.training.augmentations import augmentations
 from inklab.training.objectives import Batch, Objective, objectives
 from inklab.training.optimizers import PLAIN_SGD, HyperParams, Tensors
-from inklab.training.population import build_normalized, single_member, stack_states
+from inklab.training.population import build_normalized, single_member, stack_states, trains_on_one_image
 from inklab.training.step import TrainStep
+from inklab.usercode import short_name
 
 N_IMAGES = 4
 
 
-def preflight(config: TrialConfig, shape: Shape, n_classes: int) -> NetworkTraits:
+def preflight(
+    config: TrialConfig, shape: Shape, n_classes: int, n_images: int | None = None
+) -> NetworkTraits:
     """Train one step on random images and look at what happens.
 
+    Args:
+        config: what is to be trained.
+        shape: of images: channels, height, width.
+        n_classes: number of classes.
+        n_images: number of training images, if known.
+
     Raises:
-        ModelMismatchError: the output has a wrong shape, the loss is not finite, or no gradient reaches some
-            parameters; the message names likely causes. Or images would be shifted by their whole side.
+        ModelMismatchError: the output has a wrong shape, the loss is not finite or has no gradient, or no
+            gradient reaches some parameters that require one; the message names likely causes. Or images
+            would be shifted by their whole side, an augmentation does not give images, or batches have one
+            image, which the network can't be trained on.
     """
     objective, name = objectives.resolve(config.recipe.objective), config.network.name
     _check_shift(config.recipe, shape)
     net = build_normalized(config, shape, n_classes, Seed(0) / "rehearsal")
     images = torch.rand(N_IMAGES, *shape, generator=(Seed(0) / "rehearsal images").generator())
     batch = Batch(images, torch.arange(N_IMAGES) % n_classes, images)
+    if config.recipe.augmentation and (function := config.recipe.augmentation.function):
+        augmentations.resolve(function)(images.clone(), Seed(0) / "rehearsal augmentation")
     _check_output(name, net, objective, images, n_classes)
+    if 1 in (config.recipe.batch_size, n_images):
+        _check_single_image(name, net, shape)
     _check_gradients(name, net, objective, batch)
     loss = _single_step(name, net, objective, batch, config.precision)
     uses_global_rng = _uses_global_rng(net, images)
@@ -82,23 +98,60 @@ def _check_output(
         )
 
 
+def _check_single_image(name: str, net: NormalizedModel, shape: Shape) -> None:
+    if not trains_on_one_image(net, shape):
+        raise ModelMismatchError(
+            f"'{name}' can't be trained on batches of one image, from which BatchNorm has no statistics; use "
+            "a larger batch_size and more images, or GroupNorm instead",
+            key=name,
+        )
+
+
 def _check_gradients(name: str, net: NormalizedModel, objective: Objective, batch: Batch) -> None:
-    with Seed(0).as_global():
-        loss = objective.loss(net, batch)
+    trained = [parameter for parameter, value in net.named_parameters() if value.requires_grad]
+    if not trained:
+        raise ModelMismatchError(
+            f"no gradient reaches any parameter of '{name}', because "
+            f"{'all are frozen' if [*net.parameters()] else 'it has none'}; leave requires_grad at True for "
+            "what is to be trained",
+            key=name,
+        )
+    try:
+        with Seed(0).as_global():
+            loss = objective.loss(net, batch)
+    except Exception as error:  # a user's objective or module may raise anything
+        raise ModelMismatchError(
+            f"objective '{short_name(objective.name)}' fails on '{name}': {format_error(error)}", key=name
+        ) from error
+    if not isinstance(loss, Tensor) or loss.dim():
+        returned = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+        raise ModelMismatchError(
+            f"objective '{short_name(objective.name)}' returned {returned}; it must return one number, a "
+            "tensor without dimensions, such as a mean over the batch",
+            key=objective.name,
+        )
     if not bool(torch.isfinite(loss)):
         raise ModelMismatchError(
             f"the loss of '{name}' is {loss.item()} on its first batch; likely causes: a log or division by "
             "zero, too large initial weights",
             key=name,
         )
-    if loss.requires_grad:
-        loss.backward()  # type: ignore[no-untyped-call]
-    unreached = [parameter for parameter, value in net.named_parameters() if value.grad is None]
+    try:
+        if loss.requires_grad:
+            loss.backward()  # type: ignore[no-untyped-call]
+    except RuntimeError as error:
+        raise ModelMismatchError(
+            f"the loss of '{name}' has no gradient: {format_error(error)[:300]}; likely cause: layers that "
+            "change a tensor in place which another layer's gradient needs; set inplace=False",
+            key=name,
+        ) from error
+    unreached = [parameter for parameter in trained if net.get_parameter(parameter).grad is None]
     net.zero_grad()
     if unreached or not loss.requires_grad:
         raise ModelMismatchError(
             f"no gradient reaches {', '.join(unreached) or 'any parameter'} of '{name}'; likely causes: "
-            "a layer that forward() never calls, a detach() or an argmax",
+            "a layer that forward() never calls, a detach() or an argmax; or set requires_grad to False for "
+            "what is not to be trained",
             key=name,
         )
 

@@ -62,7 +62,10 @@ class TrainStep:
         if self.clips:  # after L2, whose gradient is part of the loss's, as in Keras
             grads = clip_gradients(grads, hyper.clip_norm)
         params, optimizer_state = self.optimizer.update(state.params, grads, state.optimizer_state, hyper)
-        kept_buffers = {name: new_buffers[name] for name in state.buffers}
+        kept_buffers = {  # frozen parameters in bf16 are copies; in fp32, a module may have moved them itself
+            name: new_buffers[name] if new_buffers[name].dtype == value.dtype else value
+            for name, value in state.buffers.items()
+        }
         average = _update_average(state.average, {**params, **kept_buffers}, hyper.ema_weight)
         return State(params, self.compute_params(params), kept_buffers, optimizer_state, average), losses
 
@@ -75,13 +78,24 @@ class TrainStep:
 
     def _loss(self, weights: Tensors, buffers: Tensors, batch: Batch) -> tuple[Tensor, Tensors]:
         # Copied, because a module such as BatchNorm writes into its buffers, and a step must be pure.
-        buffers = {name: value.clone() for name, value in buffers.items()}
+        buffers = {name: self._copy_buffer(name, value) for name, value in buffers.items()}
 
         def forward(images: Tensor) -> Tensor:
             logits: Tensor = functional_call(self.net, (weights, buffers), (images,))
             return logits.float()
 
         return self.objective.loss(forward, scale_batch(batch)), buffers
+
+    def _copy_buffer(self, name: str, value: Tensor) -> Tensor:
+        """A copy of a buffer, or of a frozen parameter in the precision of the others."""
+        if name not in self._frozen_params:
+            return value.clone()
+        precision = "fp32" if name in self._fp32_params else self.precision
+        return cast_weights(value, precision, channels_last=False).clone()
+
+    @cached_property
+    def _frozen_params(self) -> frozenset[str]:
+        return frozenset(name for name, value in self.net.named_parameters() if not value.requires_grad)
 
     def _add_l2(self, grads: Tensors, params: Tensors, hyper: HyperParams) -> Tensors:
         """Add the gradient of l2 * sum(w ** 2)."""
@@ -118,7 +132,7 @@ class State(NamedTuple):
         compute_params: bf16 or channels-last copies of the parameters used in forward and backward; empty
             where none are needed. Kept from step to step: the cast is then part of the update, which has the
             weights in the cache.
-        buffers: the network's buffers, including dropout's keys.
+        buffers: the network's buffers, including dropout's keys, and its frozen parameters.
         optimizer_state: the optimizer's state, such as momentum.
         average: moving average of the parameters and of the buffers that are floats, such as running
             statistics; empty if the recipe has none.

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -11,19 +11,23 @@ from torch import Tensor
 from inklab.networks.layers import NormalizedModel
 from inklab.records.outcomes import History
 from inklab.records.plan import Trial
+from inklab.records.recipe import EarlyStopping
 from inklab.seeding import Seed
 from inklab.training.batches import TrainingData
 from inklab.training.checkpoint import (
+    KEPT,
     Checkpoint,
     CheckpointManager,
     MemberProgress,
     NumericEnvironment,
     TrainingProgress,
+    restore_kept,
     restore_state,
     state_tensors,
 )
 from inklab.training.compiled import CompiledStep, CompileError
 from inklab.training.evaluate import EpochMetrics
+from inklab.training.optimizers import Tensors
 from inklab.training.population import Population, PopulationSpec
 from inklab.training.step import State
 
@@ -41,6 +45,8 @@ def train_population(
 
     The result of a trial depends on its configuration, its replicate, the root seed and the data, to the bit;
     not on the other trials, nor on interruptions.
+
+    With early stopping, a trial that stops keeps its weights while the others go on.
 
     Checkpoints are saved through `checkpoints`, and the latest one is restored.
 
@@ -70,7 +76,7 @@ def train_population(
 
     recipe, precision = population.recipe, population.config.precision
     metrics = EpochMetrics(population.step.objective, data, recipe, Seed(spec.seed), precision)
-    while progress.epoch < recipe.epochs and not all(member.divergence for member in progress.members):
+    while progress.epoch < recipe.epochs and progress.active:
         epoch = progress.epoch
         for batch in population.batches.epoch(epoch, skip=progress.steps_done):
             dropout_keys = population.dropout_keys(epoch, progress.steps_done)
@@ -117,6 +123,8 @@ class PopulationProgress:
         epoch: number of finished epochs.
         losses: losses of the finished steps of the current epoch; `(members,)` or 0-dimensional each.
         members: divergence and learning curves of each trial.
+        kept: with early stopping, the tensors of each trial's network that its result has: those of its best
+            epoch so far, or of its last; they lead with trials if these are stacked.
         compile_error: why the step could not be compiled; None if it was, or if that was not attempted.
         start: clock reading when training began.
     """
@@ -125,12 +133,48 @@ class PopulationProgress:
     epoch: int = 0
     losses: list[Tensor] = field(default_factory=list)
     members: list[MemberProgress] = field(init=False)
+    kept: Tensors = field(init=False)
     compile_error: str | None = None
     start: float = field(default_factory=time.perf_counter)
 
     def __post_init__(self) -> None:
         trials = self.population.spec.trials
         self.members = [MemberProgress(trial=trial.id, history=History()) for trial in trials]
+        initial = self._trial_tensors(self.population.init_state) if self.early_stopping else {}
+        self.kept = {name: value.clone() for name, value in initial.items()}
+
+    @property
+    def early_stopping(self) -> EarlyStopping | None:
+        """When trials stop before the last epoch; the same for all of them."""
+        return self.population.recipe.early_stopping
+
+    @property
+    def active(self) -> list[int]:
+        """The trials whose training has not ended, by index."""
+        return [index for index, member in enumerate(self.members) if not self._has_ended(member)]
+
+    def _has_ended(self, member: MemberProgress) -> bool:
+        values = self.watched(member)
+        return bool(member.divergence or (self.early_stopping and self.early_stopping.is_over(values)))
+
+    def watched(self, member: MemberProgress) -> Sequence[float]:
+        """The values of the metric that decides when a member stops; () without early stopping."""
+        rule = self.early_stopping
+        return member.history.values(rule.metric) if rule else ()
+
+    def _trial_tensors(self, state: State) -> Tensors:
+        tensors = self.population.net_tensors(state)
+        if not self.population.spec.stacked:
+            return tensors
+        return {name: value[: self.population.n_trials] for name, value in tensors.items()}
+
+    def keep(self, state: State, index: int) -> None:
+        """Let the network of a trial be the one of this state."""
+        for name, value in self._trial_tensors(state).items():
+            if self.population.spec.stacked:
+                self.kept[name][index] = value[index]
+            else:
+                self.kept[name].copy_(value)
 
     @property
     def steps_done(self) -> int:
@@ -152,11 +196,17 @@ class PopulationProgress:
         trials, seconds = self.population.spec.trials, self.seconds / self.population.n_trials
         return [
             TrainingResult(
-                trial, self.population.member_net(compiled_step.state, index), member.history,
+                trial, self._result_net(compiled_step.state, index), member.history,
                 member.divergence, seconds, compiled_step.compiled, self.compile_error,
             )
             for index, (trial, member) in enumerate(zip(trials, self.members, strict=True))
         ]  # fmt: skip
+
+    def _result_net(self, state: State, index: int) -> NormalizedModel:
+        # One that diverged is as it is: its best weights are no result.
+        if self.kept and not self.members[index].divergence:
+            return self.population.net_with(self.kept, index)
+        return self.population.member_net(state, index)
 
 
 def _compile(compiled_step: CompiledStep, population: Population) -> str | None:
@@ -187,7 +237,9 @@ def _restore(
     compiled_step.set_state(state._replace(compute_params=population.step.compute_params(state.params)))
     losses, saved = checkpoint.tensors["losses"], checkpoint.progress
     progress.epoch, progress.losses = saved.epoch, list(losses[:, rows] if is_stacked else losses)
-    progress.members = [saved.members[row] for row in checkpoint.rows(trials)]
+    trial_rows = checkpoint.rows(trials)
+    progress.members = [saved.members[row] for row in trial_rows]
+    progress.kept = restore_kept(progress.kept, checkpoint.tensors, trial_rows if is_stacked else None)
     progress.start -= saved.seconds
 
 
@@ -205,7 +257,8 @@ def _checkpoint(progress: PopulationProgress, compiled_step: CompiledStep) -> Ch
         step=progress.steps_done,
         seconds=progress.seconds,
     )
-    return Checkpoint(saved, {**tensors, "losses": losses})
+    kept = {f"{KEPT}/{name}": value for name, value in progress.kept.items()}
+    return Checkpoint(saved, {**tensors, **kept, "losses": losses})
 
 
 # ---------------------------------------------------------------- the end of an epoch
@@ -214,17 +267,19 @@ def _checkpoint(progress: PopulationProgress, compiled_step: CompiledStep) -> Ch
 def _end_epoch(
     progress: PopulationProgress, state: State, metrics: EpochMetrics, data: TrainingData
 ) -> float:
-    """Evaluate each member that has not diverged; the mean training loss of all of them."""
-    population = progress.population
+    """Evaluate each member whose training has not ended; the mean training loss of all but stopped ones."""
+    population, members, rule = progress.population, progress.members, progress.early_stopping
     losses = torch.stack(progress.losses).reshape(progress.steps_done, -1).double()[:, : population.n_trials]
-    progress.members = [
-        member
-        if member.divergence
-        else _after_epoch(member, population.member_net(state, index), losses[:, index], metrics, data)
-        for index, member in enumerate(progress.members)
-    ]
+    active = progress.active
+    not_stopped = [index for index, member in enumerate(members) if index in active or member.divergence]
+    for index in active:
+        net = population.member_net(state, index)
+        member = members[index] = _after_epoch(members[index], net, losses[:, index], metrics, data)
+        values = progress.watched(member)
+        if rule and not (rule.restore_best and rule.best_epoch(values) < len(values)):
+            progress.keep(state, index)
     progress.epoch, progress.losses = progress.epoch + 1, []
-    return float(losses.mean())
+    return float(losses[:, not_stopped].mean())
 
 
 def _after_epoch(

@@ -176,9 +176,12 @@ def describe_training_loss(recipe: Recipe) -> str:
             f"{recipe.eval_strength:g}."
         )
     objective = objectives[recipe.objective] if recipe.objective in objectives else None
-    if objective is None or objective.is_metric:
+    settings = {"labels smoothed": recipe.label_smoothing, "classes weighted": recipe.class_weights}
+    used = " and ".join(name for name, value in settings.items() if value)
+    if objective is None or (objective.is_metric and not used):
         return ""
-    return f"The training loss is {objective.label}; the validation loss is plain cross-entropy."
+    loss = f"{objective.label}{f' with {used}' if used else ''}"
+    return f"The training loss is {loss}; the validation loss is plain cross-entropy."
 
 
 def _describe_curves(histories: Histories, metrics: Sequence[str]) -> str:
