@@ -1,8 +1,10 @@
 """`import inklab`: names load lazily; Python, commands and TOML give the same trials and numbers."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -239,29 +241,23 @@ def test_a_dry_run_writes_nothing(runs_dir):
 @pytest.mark.integration
 def test_an_interrupted_script_continues(runs_dir, tmp_path):
     """Ctrl-C ends the script; run again, it ends with the numbers of an uninterrupted one."""
-    arguments = (
-        f"'mlp', {str(toy_run.home() / 'toy.npz')!r}, recipe={{'epochs': 40, 'batch_size': 8}}, replicates=2"
-    )
-    options = "workers=1, threads=1, compile='no', precision='fp32', checkpoint_every=0.0"
+    arguments = f"'mlp', {str(toy_run.home() / 'toy.npz')!r}, recipe={{'epochs': 40}}, replicates=2"
+    options = "workers=1, threads=1, compile='no', precision='fp32', checkpoint_every=float(sys.argv[1])"
     script = tmp_path / "script.py"
     script.write_text(
-        "import inklab, os, signal, threading\n"
-        "if os.environ.get('STOP'):\n"
-        "    threading.Timer(float(os.environ['STOP']), os.kill, (os.getpid(), signal.SIGINT)).start()\n"
-        f"run = inklab.train({arguments}, {options})\n"
-        "print(run.path)\n",
-        encoding="utf-8",
+        f"import inklab, sys\nrun = inklab.train({arguments}, {options})\nprint(run.path)\n", encoding="utf-8"
     )
-    from os import environ
-
-    stopped = subprocess.run(
-        [sys.executable, script], env={**environ, "STOP": "6"}, capture_output=True, text=True
-    )
-    assert stopped.returncode != 0 and "KeyboardInterrupt" in stopped.stderr
-    finished = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    stopped = subprocess.Popen([sys.executable, script, "0"], stderr=subprocess.PIPE, text=True)
+    while not list(runs_dir.glob("*/*/work/*/*/checkpoints/*")):
+        assert stopped.poll() is None
+        time.sleep(0.01)
+    stopped.send_signal(signal.SIGINT)
+    assert "KeyboardInterrupt" in stopped.communicate()[1] and stopped.returncode != 0
+    command = [sys.executable, script, "100"]
+    finished = subprocess.run(command, capture_output=True, text=True, check=True)
     run = inklab.load(finished.stdout.strip())
     whole = inklab.train(
-        "mlp", toy_run.home() / "toy.npz", recipe={"epochs": 40, "batch_size": 8}, replicates=2,
+        "mlp", toy_run.home() / "toy.npz", recipe={"epochs": 40}, replicates=2,
         run_dir=tmp_path / "whole", progress=False, **FAST,
     )  # fmt: skip
     assert numbers(run) == numbers(whole)

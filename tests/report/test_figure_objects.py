@@ -47,17 +47,17 @@ def test_they_are_those_of_the_report_by_name(run):
         run.figure("cnn-curve")
 
 
-def test_every_figure_is_drawn_in_every_format_without_placeholders(run):
+def test_every_figure_is_drawn_without_placeholders(run):
     reserved = {tuple(bytes.fromhex(color[1:])) for color in PLACEHOLDER.values()}
     for figure in run.figures.values():
-        picture = pixels_of(figure._repr_png_())
-        colors = {tuple(color) for color in np.unique(picture.reshape(-1, 3), axis=0).tolist()}
+        picture = Image.open(BytesIO(figure._repr_png_())).convert("RGB")
+        colors = {color for _, color in picture.getcolors(2**24)}
         assert not reserved & colors, figure.name
         assert tuple(bytes.fromhex(LIGHT["ground"][1:])) in colors and len(colors) > 20
-        height, width, _ = picture.shape
-        assert width == pytest.approx(6.6 * 110, abs=2) and height > 20
-        assert figure.drawing.render(figure.name, "pdf", 100).startswith(b"%PDF")
+        assert picture.width == pytest.approx(6.6 * 110, abs=2) and picture.height > 20
         assert figure._repr_svg_() == figure.for_file()
+    for figure in [*run.figures.values()][::4]:  # a third of a second each
+        assert figure.drawing.render(figure.name, "pdf", 100).startswith(b"%PDF")
 
 
 def test_every_panel_can_be_drawn_onto_axes(run, sheet):

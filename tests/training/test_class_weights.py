@@ -113,6 +113,7 @@ def test_evaluation_is_plain(uneven):
     assert first.history.train_loss[0] != pytest.approx(other.history.train_loss[0], rel=1e-3)
 
 
+@pytest.mark.integration
 def test_compiled_steps_have_them_too(uneven, data, tmp_path):
     """Also where this process has compiled the same step for other data, whose balance is another."""
     config = trial_config(SMALL_MLP, class_weights="balanced", label_smoothing=0.2)

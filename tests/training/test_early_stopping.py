@@ -29,7 +29,7 @@ from inklab.training.trainer import train_population
 EPOCHS = 12
 # Rates between learning and jumping: members stop at different epochs, some not at all.
 RATES = (0.02, 0.5, 2.0, 3.0)
-BASE = trial_config(epochs=EPOCHS, batch_size=8)
+BASE = trial_config(epochs=EPOCHS, batch_size=40)
 
 
 def stopping(config=BASE, **rule):
@@ -119,7 +119,7 @@ class TestMembers:
     def test_resumed_is_uninterrupted(self, data, tmp_path, stacked, restore_best):
         job = job_of(members(restore_best=restore_best), stacked=stacked)
         whole = train_population(job, data)
-        resumed = stopped_and_resumed(job, data, tmp_path, [30, 50, 41])
+        resumed = stopped_and_resumed(job, data, tmp_path, [28, 4, 8])
         assert all(map(same_bits, whole, resumed))
 
     def test_a_resumed_part_of_a_population_is_too(self, data, tmp_path):
@@ -129,10 +129,11 @@ class TestMembers:
         part = [job.trials[3], job.trials[1]]
         first, again = tmp_path / "first", tmp_path / "again"
         with pytest.raises(TrainingInterrupted):
-            train_population(job, data, checkpoints=checkpoints_in(first, should_stop=StopAfter(140)))
+            train_population(job, data, checkpoints=checkpoints_in(first, should_stop=StopAfter(28)))
         resumed = train_population(job_of(part), data, checkpoints=checkpoints_in(again, first))
         assert same_bits(resumed[0], whole[3]) and same_bits(resumed[1], whole[1])
 
+    @pytest.mark.integration
     def test_compiled_members_stop_as_well(self, data):
         trials = replicates_of(with_recipe(stopping(), learning_rate=2.0), 0, 1)
         together = train(trials, data, compiled=True)

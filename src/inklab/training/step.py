@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import torch
@@ -79,12 +79,12 @@ class TrainStep:
     def _loss(self, weights: Tensors, buffers: Tensors, batch: Batch) -> tuple[Tensor, Tensors]:
         # Copied, because a module such as BatchNorm writes into its buffers, and a step must be pure.
         buffers = {name: self._copy_buffer(name, value) for name, value in buffers.items()}
-
-        def forward(images: Tensor) -> Tensor:
-            logits: Tensor = functional_call(self.net, (weights, buffers), (images,))
-            return logits.float()
-
+        forward = partial(self._logits, weights, buffers)
         return self.objective.loss(forward, scale_batch(batch)), buffers
+
+    def _logits(self, weights: Tensors, buffers: Tensors, images: Tensor) -> Tensor:
+        logits: Tensor = functional_call(self.net, (weights, buffers), (images,))
+        return logits.float()
 
     def _copy_buffer(self, name: str, value: Tensor) -> Tensor:
         """A copy of a buffer, or of a frozen parameter in the precision of the others."""
