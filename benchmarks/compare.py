@@ -8,9 +8,9 @@ from benchmarks.dataset_cache import cache_dataset
 from benchmarks.options import WORK, Options
 from benchmarks.peer_client import PROJECT_PYTHON, PeerProcess, Program
 from benchmarks.peer_protocol import PeerInfo, PrepareRequest
+from benchmarks.ratios import median_ratio
 from benchmarks.records import Claim, ComparisonResults, ProgramTiming, Round
 from benchmarks.results_io import describe_measurement, log_progress, write_results
-from benchmarks.speedups import median_speedup
 from benchmarks.thresholds import INKLAB, INKLAB_FP32, ROUNDS, SPEED_CLAIMS, SpeedClaim, pair_positions
 from benchmarks.workloads import WORKLOADS, Workload
 from inklab.hardware import cores, preferred_dtype
@@ -108,17 +108,17 @@ def evaluate_claims(workload: str, rounds: Sequence[Round], command: str) -> dic
         if claim.workload != workload:
             continue
         peer = _fastest_peer(claim, rounds)
-        speedup = median_speedup(paired_ratios(rounds, peer))
+        ratio = median_ratio(paired_ratios(rounds, peer))
         claims[claim.name] = Claim(
-            value=speedup.value,
+            value=ratio.value,
             unit="ratio",
-            low=speedup.low,
-            high=speedup.high,
-            n=speedup.n,
+            low=ratio.low,
+            high=ratio.high,
+            n=ratio.n,
             target=claim.target,
             stretch=claim.stretch,
             command=command,
-            coverage=speedup.coverage,
+            coverage=ratio.coverage,
             peer=peer,
         )
     return claims

@@ -3,6 +3,7 @@
 from typing import Literal
 
 from benchmarks.peer_protocol import PeerInfo, UnitTiming
+from benchmarks.ratios import MedianRatio
 from benchmarks.workloads import EPOCH_IMAGES, Workload
 from inklab.records.estimates import Difference, Estimate
 from inklab.records.outcomes import Environment
@@ -403,6 +404,114 @@ class ServingResults(BenchmarkResults):
     pipeline: str
     clients: dict[str, tuple[LoadRound, ...]]
     summary: dict[str, ServerLoad]
+
+
+class CallTimes(Record):
+    """Latency of calls with one image each.
+
+    Attributes:
+        n: calls.
+        median_ms: milliseconds.
+        p95_ms: the time that 95% of the calls do not exceed.
+    """
+
+    n: int
+    median_ms: float
+    p95_ms: float
+
+
+class PredictionPair(Record):
+    """Seconds of one pass over all images.
+
+    Attributes:
+        inklab: `TrainedModel.predict`.
+        bare: a plain torch loop.
+    """
+
+    inklab: float
+    bare: float
+
+
+class PredictionTimes(Record):
+    """What prediction takes with one network.
+
+    Attributes:
+        network: its name.
+        threads: of torch.
+        one_image: latency of `predict`.
+        bare_one_image: latency of a bare torch program.
+        passes: over all images in each timed unit; seconds are those of one.
+        pairs: alternating units.
+        ratio: seconds of inklab divided by those of the bare loop.
+    """
+
+    network: str
+    threads: int
+    one_image: CallTimes
+    bare_one_image: CallTimes
+    passes: int
+    pairs: tuple[PredictionPair, ...]
+    ratio: MedianRatio
+
+
+class PredictionTargets(Record):
+    """What is required of `TrainedModel.predict`.
+
+    Attributes:
+        one_image_ms: median latency.
+        ratio: seconds divided by those of a bare torch loop.
+    """
+
+    one_image_ms: float
+    ratio: float
+
+
+class PredictionResults(BenchmarkResults):
+    """What `TrainedModel.predict` costs.
+
+    Attributes:
+        images: of one pass.
+        batch_size: of both sides.
+        targets: what is required.
+        times: one entry per network and number of threads.
+    """
+
+    images: int
+    batch_size: int
+    targets: PredictionTargets
+    times: tuple[PredictionTimes, ...]
+
+
+class FrontDoorPair(Record):
+    """Seconds of the same study.
+
+    Attributes:
+        command: `inklab run`, from start to exit.
+        script: a Python program that calls `inklab.run`.
+    """
+
+    command: float
+    script: float
+
+
+class FrontDoorResults(BenchmarkResults):
+    """What the Python API costs compared with the command line.
+
+    Attributes:
+        target: largest ratio.
+        workers: processes of a run.
+        threads: of each worker.
+        trials: of the study; their numbers are equal in every pair.
+        pairs: alternating runs.
+        ratio: seconds of the script divided by those of the command.
+    """
+
+    target: float
+    workers: int
+    threads: int
+    trials: int
+    pairs: tuple[FrontDoorPair, ...]
+    ratio: MedianRatio
 
 
 class RecipeTiming(Record):

@@ -11,15 +11,18 @@ from textwrap import fill
 
 from benchmarks.figures import TITLES, figure_sources, speed_claims, write_figures
 from benchmarks.options import RESULTS, ROOT
+from benchmarks.ratios import MedianRatio
 from benchmarks.records import (
     AccuracyLevel,
     BenchmarkResults,
     CheckpointResults,
     Claim,
     ComparisonResults,
+    FrontDoorResults,
     LargeRunResults,
     ParityResults,
     PrecisionResults,
+    PredictionResults,
     ScalingResults,
     ServingResults,
     StudyResults,
@@ -36,8 +39,8 @@ inklab compared with Keras, a plain PyTorch loop and scikit-learn. Made by `pyth
 from `benchmarks/results/`; do not edit. What each benchmark does, and its rules:
 [benchmarks/README.md](../benchmarks/README.md).
 
-- A ratio above 1 means that inklab is faster. It compares member-epochs per second (one network, one pass
-  over 60,000 images) of neighboring measurements.
+- Among the claims, a ratio above 1 means that inklab is faster. It compares member-epochs per second (one
+  network, one pass over 60,000 images) of neighboring measurements.
 - The others run in fp32 as they come, with all cores. inklab trains as its studies do: populations of
   members, one process per core, compiled, in bf16 where the processor supports it. The column *in fp32*
   is inklab in fp32 (ratio of medians).
@@ -77,7 +80,7 @@ def _claims(results: Path) -> str:
     claims = [(claim, measured[claim.name]) for claim in SPEED_CLAIMS if claim.name in measured]
     rows = [_claim_row(claim, value, results) for claim, value in claims]
     head = ("claim", "compared with", "ratio", "range", "n", "target", "stretch", "reached", "in fp32")
-    notes = [_coverage_note(measured.values())]
+    notes = [_coverage_text(measured.values())]
     notes += [
         f"`{claim.name}` is compared with `{value.peer}`, the faster one."
         for claim, value in claims
@@ -100,9 +103,9 @@ def _claim_row(claim: SpeedClaim, value: Claim, results: Path) -> tuple[str, ...
     )  # fmt: skip
 
 
-def _coverage_note(claims: Iterable[Claim]) -> str:
+def _coverage_text(ratios: Iterable[Claim | MedianRatio]) -> str:
     """What `range` is."""
-    kinds = sorted({(claim.n, claim.coverage or 0.0) for claim in claims})
+    kinds = sorted({(ratio.n, ratio.coverage or 0.0) for ratio in ratios})
     coverage = "; ".join(f"{coverage:.2%} (n = {n})" for n, coverage in kinds)
     return (
         "The ratio is the median of n pairs. The range lies between two order statistics: the narrowest that "
@@ -287,6 +290,58 @@ def _serving(results: Path) -> str:
     return _section("Server latency and throughput", text, table(head, rows), *_origin(serving))
 
 
+def _predict(results: Path) -> str:
+    measured = read_results(results, "predict", PredictionResults)
+    if measured is None:
+        return ""
+    targets, ratios = measured.targets, [row.ratio for row in measured.times]
+    rows = [
+        (
+            f"`{row.network}`", str(row.threads), f"{row.one_image.median_ms:.2f}",
+            f"{row.one_image.p95_ms:.2f}", f"{row.bare_one_image.median_ms:.2f}",
+            _yes(row.one_image.median_ms <= targets.one_image_ms), *_ratio_cells(row.ratio, targets.ratio),
+        )
+        for row in measured.times
+    ]  # fmt: skip
+    head = (
+        "network", "threads", "one image: median, ms", "p95, ms", "bare torch, ms", "reached",
+        f"{measured.images:,} images: ratio", "range", "n", "reached",
+    )  # fmt: skip
+    text = (
+        "`TrainedModel.predict(images).labels` of arrays of bytes. One image: "
+        f"{measured.times[0].one_image.n:,} calls, without the first ones; target: a median of at most "
+        f"{targets.one_image_ms:g} ms. The ratio is inklab's time divided by that of a bare torch loop with "
+        f"the same network in fp32 and the same batches of {measured.batch_size}, alternating; target: at "
+        f"most {targets.ratio:g}. {_coverage_text(ratios)}"
+    )
+    return _section("Prediction from Python", text, table(head, rows), *_origin(measured))
+
+
+def _api(results: Path) -> str:
+    measured = read_results(results, "api", FrontDoorResults)
+    if measured is None:
+        return ""
+    seconds = (
+        median(pair.command for pair in measured.pairs),
+        median(pair.script for pair in measured.pairs),
+    )
+    row = (*(f"{value:.2f}" for value in seconds), *_ratio_cells(measured.ratio, measured.target))
+    head = ("`inklab run`, s", "`inklab.run`, s", "ratio", "range", "n", "reached")
+    text = (
+        f"The same small study ({measured.trials} trials, {measured.workers} workers) run by the command and "
+        "by a Python script that calls `inklab.run` and writes the report, from the start of the process to "
+        "its end, alternating. The trials of both have the same numbers to the bit. Target: a ratio of at "
+        f"most {measured.target:g}. {_coverage_text([measured.ratio])}"
+    )
+    return _section("Python and the command line", text, table(head, [row]), *_origin(measured))
+
+
+def _ratio_cells(ratio: MedianRatio, target: float) -> tuple[str, ...]:
+    """A ratio of times, its range, n, and whether it is small enough."""
+    extremes = f"{ratio.low:.3f} to {ratio.high:.3f}"
+    return f"**{ratio.value:.3f}**", extremes, str(ratio.n), _yes(ratio.value <= target)
+
+
 def _time_to_accuracy(results: Path) -> str:
     measured = read_results(results, "time-to-accuracy", TimeToAccuracyResults)
     if measured is None:
@@ -376,7 +431,7 @@ def _figure(name: str) -> str:
 
 SECTIONS = (
     _claims, _time_to_accuracy, *(_comparison(name) for name in DESCRIPTIONS), _scaling, _bf16, _parity,
-    _checkpoints, _large_runs, _study, _serving,
+    _checkpoints, _large_runs, _study, _api, _predict, _serving,
 )  # fmt: skip
 
 

@@ -1,10 +1,11 @@
-"""The benchmarks' own code: speedups, pairs, the protocol, the page. No measurement is made here."""
+"""The benchmarks' own code: ratios, pairs, the protocol, the page. No measurement is made here."""
 
 # ruff: noqa: E402  (the path below comes before the imports that need it)
 
 import json
 import subprocess
 import sys
+import time
 from itertools import pairwise
 from math import comb
 from pathlib import Path
@@ -20,19 +21,31 @@ sys.path.insert(0, str(ROOT))  # the benchmarks are run from the checkout and ne
 from benchmarks import report
 from benchmarks.compare import evaluate_claims, fp32_ratios, make_request, median_speeds, paired_ratios
 from benchmarks.figures import write_figures
+from benchmarks.front_doors import check_equal_numbers, time_pair, trial_numbers, write_study
 from benchmarks.keras_weights import convert_keras_weights
-from benchmarks.options import RESULTS
+from benchmarks.options import RESULTS, BenchmarkError
 from benchmarks.peer_client import PeerError, PeerProcess, process_environment
 from benchmarks.peer_protocol import PeerInfo, PrepareRequest, UnitTiming
 from benchmarks.peers.limit_peer import step_flops, step_products
 from benchmarks.peers.torch_peer import build_network
-from benchmarks.records import BenchmarkResults, Claim, ComparisonResults, Measurement, ProgramTiming, Round
+from benchmarks.prediction import TARGETS, WARM_UP_CALLS, make_model, measure_model, time_calls
+from benchmarks.ratios import median_ratio
+from benchmarks.records import (
+    BenchmarkResults,
+    Claim,
+    ComparisonResults,
+    FrontDoorPair,
+    FrontDoorResults,
+    Measurement,
+    PredictionResults,
+    ProgramTiming,
+    Round,
+)
 from benchmarks.results_io import read_results, read_summary, write_results
-from benchmarks.speedups import median_speedup
 from benchmarks.thresholds import ROUNDS, SPEED_CLAIMS, pair_positions
 from benchmarks.workloads import EPOCH_IMAGES, PARITY_CASES, WORKLOADS
 
-from inklab.records.outcomes import Environment
+from inklab.records.outcomes import Environment, History
 
 SPEED_CLAIM_NAMES = {
     "l2-sweep/keras-tensorflow", "l2-sweep/keras-jax", "l2-sweep/torch", "l2-sweep/sklearn", "l2-sweep/limit",
@@ -53,24 +66,24 @@ MEASUREMENT = Measurement(
 )  # fmt: skip
 
 
-class TestSpeedups:
+class TestRatios:
     def test_five_pairs_give_median_minimum_and_maximum(self):
-        speedup = median_speedup([3.0, 1.0, 5.0, 2.0, 9.0])
-        assert (speedup.value, speedup.low, speedup.high, speedup.n) == (3.0, 1.0, 9.0, 5)
-        assert speedup.coverage == 1 - 2 / 2**5
+        ratio = median_ratio([3.0, 1.0, 5.0, 2.0, 9.0])
+        assert (ratio.value, ratio.low, ratio.high, ratio.n) == (3.0, 1.0, 9.0, 5)
+        assert ratio.coverage == 1 - 2 / 2**5
 
     @pytest.mark.parametrize("n", range(6, 30))
     def test_from_six_on_the_interval_is_the_narrowest_that_covers_95_percent(self, n):
-        speedup = median_speedup([float(k) for k in range(1, n + 1)])
-        k = int(speedup.low)
+        ratio = median_ratio([float(k) for k in range(1, n + 1)])
+        k = int(ratio.low)
         below = [sum(comb(n, i) for i in range(rank)) / 2**n for rank in (k, k + 1)]
-        assert speedup.high == n + 1 - k
+        assert ratio.high == n + 1 - k
         assert 1 - 2 * below[0] >= 0.95 > 1 - 2 * below[1]
 
     @pytest.mark.parametrize("bad", [[], [1.0, 0.0], [1.0, -2.0], [float("nan")], [float("inf")]])
     def test_ratios_are_positive_and_finite(self, bad):
         with pytest.raises(ValueError):
-            median_speedup(bad)
+            median_ratio(bad)
 
 
 class TestThresholds:
@@ -296,6 +309,68 @@ def test_the_engine_trains_every_workload_without_evaluating_it(tmp_path):
     assert trained["classify"] == trained["unevaluated"]
 
 
+def random_images(count: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, 1, 28, 28), dtype=np.uint8)
+
+
+class TestPrediction:
+    @pytest.mark.parametrize("kind", ["mlp", "cnn"])
+    def test_every_round_has_a_pair_in_either_order(self, kind):
+        times = measure_model(make_model(kind), random_images(3), rounds=2, calls=4, passes=2)
+        assert times.network == kind and times.ratio.n == len(times.pairs) == 4
+        ratios = [pair.inklab / pair.bare for pair in times.pairs]
+        assert min(ratios) <= times.ratio.value <= max(ratios)
+        assert times.one_image.n == 4 and 0 < times.one_image.median_ms <= times.one_image.p95_ms
+
+    def test_different_work_is_not_compared(self):
+        model = make_model("mlp")
+        model.net.normalize.mean += 0.5  # the bare loop does not normalize
+        with pytest.raises(
+            BenchmarkError, match="'mlp': predict and the bare loop compute different numbers"
+        ):
+            measure_model(model, random_images(2), rounds=1, calls=1)
+
+    def test_calls_have_one_image_each_and_the_first_ones_do_not_count(self):
+        images, calls = random_images(3), []
+        times = time_calls(
+            lambda image: time.sleep(0.1 if not calls else 0) or calls.append(image), images, 6
+        )
+        assert times.n == 6 and len(calls) == WARM_UP_CALLS + 6 and times.p95_ms < 100
+        np.testing.assert_array_equal(np.concatenate(calls[-6:]), np.tile(images, (2, 1, 1, 1)))
+
+
+class TestFrontDoors:
+    def test_numbers_that_differ_or_are_missing_are_refused(self):
+        history = History(epoch=(1,), train_loss=(0.5,))
+        numbers = {name: ("done", {"test_accuracy": 0.9}, history, "00" * 32) for name in "ab"}
+        check_equal_numbers(numbers, dict(numbers))
+        for part in (
+            ("lost", *numbers["b"][1:]),
+            ("done", {"test_accuracy": np.nextafter(0.9, 0)}, *numbers["b"][2:]),
+            ("done", {"test_accuracy": 0.9}, History(epoch=(1,), train_loss=(0.25,)), "00" * 32),
+            ("done", {"test_accuracy": 0.9}, history, "01" * 32),
+        ):
+            with pytest.raises(BenchmarkError, match="trial 'b' has other numbers from the command line"):
+                check_equal_numbers(numbers, {**numbers, "b": part})
+        with pytest.raises(BenchmarkError, match="trial 'a'"):
+            check_equal_numbers({}, numbers)
+
+    def test_a_failed_run_is_one_line_with_its_reason(self, tmp_path):
+        study = write_study(tmp_path, replicates=0)
+        with pytest.raises(BenchmarkError, match="ended with code 2: .*narrow.*replicates") as caught:
+            time_pair(study, tmp_path / "pair", workers=1)
+        assert "\n" not in str(caught.value)
+
+    @pytest.mark.integration
+    def test_both_run_the_same_study_into_directories_of_their_own(self, tmp_path):
+        study = write_study(tmp_path, replicates=1, epochs=1)
+        pair = time_pair(study, tmp_path / "pair", workers=1, reverse=True)
+        assert pair.command > 0 and pair.script > 0
+        for name in ("command", "script"):
+            assert len(trial_numbers(tmp_path / "pair" / name)) == 2
+            assert (tmp_path / "pair" / name / "report.html").is_file()
+
+
 class TestKerasWeights:
     def test_a_convolution(self):
         """The reference is a sum over patches in NumPy, with the axes that Keras has."""
@@ -342,6 +417,31 @@ class TestPage:
         assert "denoiser" in page and "cnn/torch" not in page and "scaling.svg" not in page
         change_claim(results, value=1.4)
         assert "**no**" in report.render(results)
+
+    def test_times_from_python_have_ranges_and_missed_targets(self, tmp_path):
+        times = measure_model(make_model("mlp"), random_images(2), rounds=1, calls=2)
+        fast = times.model_copy(update={"ratio": median_ratio([1.05, 1.1]), "network": "fast"})
+        slow = times.model_copy(update={"ratio": median_ratio([1.2, 1.3]), "network": "slow"})
+        predicted = PredictionResults(
+            measurement=MEASUREMENT, images=2, batch_size=250, targets=TARGETS, times=(fast, slow)
+        )
+        write_results(tmp_path, "predict", predicted)
+        pairs = [FrontDoorPair(command=10, script=10.1), FrontDoorPair(command=10, script=10.5)]
+        ratio = median_ratio([pair.script / pair.command for pair in pairs])
+        run = FrontDoorResults(
+            measurement=MEASUREMENT,
+            target=1.02,
+            workers=2,
+            threads=1,
+            trials=12,
+            pairs=tuple(pairs),
+            ratio=ratio,
+        )
+        write_results(tmp_path, "api", run)
+        page = report.render(tmp_path)
+        assert "| **1.075** | 1.050 to 1.100 | 2 | yes |" in page
+        assert "| **1.250** | 1.200 to 1.300 | 2 | **no** |" in page
+        assert "| 10.00 | 10.30 | **1.030** | 1.010 to 1.050 | 2 | **no** |" in page
 
     def test_without_results_it_has_no_tables(self, tmp_path):
         assert report.render(tmp_path) and "|" not in report.render(tmp_path)

@@ -1,4 +1,4 @@
-"""The median of paired speedups, with an interval that assumes no distribution."""
+"""The median of paired ratios, with an interval that assumes no distribution."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ LEVEL = 0.95
 
 
 @dataclass(frozen=True)
-class Speedup:
+class MedianRatio:
     """A median of ratios.
 
     Attributes:
@@ -27,7 +27,7 @@ class Speedup:
     coverage: float
 
 
-def median_speedup(ratios: Sequence[float]) -> Speedup:
+def median_ratio(ratios: Sequence[float]) -> MedianRatio:
     """The median with the interval between two order statistics.
 
     The number of ratios below the true median is binomial(n, 1/2), so the interval from the k-th smallest to
@@ -41,14 +41,14 @@ def median_speedup(ratios: Sequence[float]) -> Speedup:
         ValueError: there are none, or one isn't a positive number.
 
     Example:
-        >>> median_speedup([2.0, 1.0, 4.0, 3.0, 5.0])
-        Speedup(value=3.0, low=1.0, high=5.0, n=5, coverage=0.9375)
+        >>> median_ratio([2.0, 1.0, 4.0, 3.0, 5.0])
+        MedianRatio(value=3.0, low=1.0, high=5.0, n=5, coverage=0.9375)
     """
     if not ratios or not all(math.isfinite(ratio) and ratio > 0 for ratio in ratios):
         raise ValueError(f"ratios must be positive numbers, at least one, but are {list(ratios)}")
     ordered, n = sorted(ratios), len(ratios)
     rank = max((k for k in range(1, n // 2 + 1) if _coverage(n, k) >= LEVEL), default=1)
-    return Speedup(median(ordered), ordered[rank - 1], ordered[-rank], n, _coverage(n, rank))
+    return MedianRatio(median(ordered), ordered[rank - 1], ordered[-rank], n, _coverage(n, rank))
 
 
 def _coverage(n: int, k: int) -> float:
