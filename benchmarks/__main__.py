@@ -33,7 +33,7 @@ BENCHMARKS: dict[str, Callable[[Options], list[str]]] = {
     "large-runs": partial(_call, "large_runs:measure_large_runs"),
     "study": partial(_call, "study:measure_study"),
     "predict": partial(_call, "prediction:measure_prediction"),
-    "api": partial(_call, "front_doors:measure_front_doors"),
+    "api": partial(_call, "api_overhead:measure_api_overhead"),
     "serving": partial(_call, "serving:measure_serving"),
     "time-to-accuracy": partial(_call, "accuracy:measure_time_to_accuracy"),
     "best": partial(_call, "best:store_best"),

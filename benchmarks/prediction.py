@@ -167,9 +167,10 @@ def _time_passes(side: Callable[[Pixels], Any], images: Pixels, passes: int) -> 
 
 
 def _format_times(row: PredictionTimes) -> str:
-    one, ratio = row.one_image, row.ratio
+    latency, ratio = row.one_image, row.ratio
     return (
-        f"{row.network}, {row.threads} threads: one image {one.median_ms:.3f} ms (p95 {one.p95_ms:.3f}, bare "
-        f"{row.bare_one_image.median_ms:.3f}); all images {median(pair.inklab for pair in row.pairs):.3f} s, "
-        f"{ratio.value:.3f} times the bare loop ({ratio.low:.3f} to {ratio.high:.3f}, n = {ratio.n})"
+        f"{row.network}, {row.threads} thread{'s' if row.threads > 1 else ''}: one image "
+        f"{latency.median_ms:.3f} ms (p95 {latency.p95_ms:.3f}, bare {row.bare_one_image.median_ms:.3f}); "
+        f"all images {median(pair.inklab for pair in row.pairs):.3f} s, {ratio.value:.3f} times the bare loop "
+        f"({ratio.low:.3f} to {ratio.high:.3f}, n = {ratio.n})"
     )

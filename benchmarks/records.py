@@ -482,7 +482,7 @@ class PredictionResults(BenchmarkResults):
     times: tuple[PredictionTimes, ...]
 
 
-class FrontDoorPair(Record):
+class ApiOverheadPair(Record):
     """Seconds of the same study.
 
     Attributes:
@@ -494,7 +494,7 @@ class FrontDoorPair(Record):
     script: float
 
 
-class FrontDoorResults(BenchmarkResults):
+class ApiOverheadResults(BenchmarkResults):
     """What the Python API costs compared with the command line.
 
     Attributes:
@@ -510,7 +510,7 @@ class FrontDoorResults(BenchmarkResults):
     workers: int
     threads: int
     trials: int
-    pairs: tuple[FrontDoorPair, ...]
+    pairs: tuple[ApiOverheadPair, ...]
     ratio: MedianRatio
 
 

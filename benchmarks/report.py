@@ -14,11 +14,11 @@ from benchmarks.options import RESULTS, ROOT
 from benchmarks.ratios import MedianRatio
 from benchmarks.records import (
     AccuracyLevel,
+    ApiOverheadResults,
     BenchmarkResults,
     CheckpointResults,
     Claim,
     ComparisonResults,
-    FrontDoorResults,
     LargeRunResults,
     ParityResults,
     PrecisionResults,
@@ -318,7 +318,7 @@ def _predict(results: Path) -> str:
 
 
 def _api(results: Path) -> str:
-    measured = read_results(results, "api", FrontDoorResults)
+    measured = read_results(results, "api", ApiOverheadResults)
     if measured is None:
         return ""
     seconds = (

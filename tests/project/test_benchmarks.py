@@ -19,9 +19,9 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # the benchmarks are run from the checkout and never installed
 
 from benchmarks import report
+from benchmarks.api_overhead import check_equal_numbers, time_pair, trial_numbers, write_study
 from benchmarks.compare import evaluate_claims, fp32_ratios, make_request, median_speeds, paired_ratios
 from benchmarks.figures import write_figures
-from benchmarks.front_doors import check_equal_numbers, time_pair, trial_numbers, write_study
 from benchmarks.keras_weights import convert_keras_weights
 from benchmarks.options import RESULTS, BenchmarkError
 from benchmarks.peer_client import PeerError, PeerProcess, process_environment
@@ -31,11 +31,11 @@ from benchmarks.peers.torch_peer import build_network
 from benchmarks.prediction import TARGETS, WARM_UP_CALLS, make_model, measure_model, time_calls
 from benchmarks.ratios import median_ratio
 from benchmarks.records import (
+    ApiOverheadPair,
+    ApiOverheadResults,
     BenchmarkResults,
     Claim,
     ComparisonResults,
-    FrontDoorPair,
-    FrontDoorResults,
     Measurement,
     PredictionResults,
     ProgramTiming,
@@ -339,7 +339,7 @@ class TestPrediction:
         np.testing.assert_array_equal(np.concatenate(calls[-6:]), np.tile(images, (2, 1, 1, 1)))
 
 
-class TestFrontDoors:
+class TestApiOverhead:
     def test_numbers_that_differ_or_are_missing_are_refused(self):
         history = History(epoch=(1,), train_loss=(0.5,))
         numbers = {name: ("done", {"test_accuracy": 0.9}, history, "00" * 32) for name in "ab"}
@@ -426,9 +426,9 @@ class TestPage:
             measurement=MEASUREMENT, images=2, batch_size=250, targets=TARGETS, times=(fast, slow)
         )
         write_results(tmp_path, "predict", predicted)
-        pairs = [FrontDoorPair(command=10, script=10.1), FrontDoorPair(command=10, script=10.5)]
+        pairs = [ApiOverheadPair(command=10, script=10.1), ApiOverheadPair(command=10, script=10.5)]
         ratio = median_ratio([pair.script / pair.command for pair in pairs])
-        run = FrontDoorResults(
+        run = ApiOverheadResults(
             measurement=MEASUREMENT,
             target=1.02,
             workers=2,

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from benchmarks.options import BenchmarkError, Options
 from benchmarks.peer_client import process_environment
 from benchmarks.ratios import median_ratio
-from benchmarks.records import FrontDoorPair, FrontDoorResults
+from benchmarks.records import ApiOverheadPair, ApiOverheadResults
 from benchmarks.results_io import describe_measurement, log_progress, write_results
 from inklab.hardware import cores
 from inklab.records.outcomes import History
@@ -24,7 +24,7 @@ TARGET = 1.02  # seconds of the script divided by those of the command
 REPLICATES = 6
 THREADS = 1  # of each worker
 STUDY = """
-name = "front-doors"
+name = "api-overhead"
 title = "The same study from the command line and from Python"
 data = { dataset = "mnist-5k" }
 
@@ -61,7 +61,7 @@ TrialNumbers = tuple[str, dict[str, float] | None, History, str | None]
 """State, metrics, learning curves, and the SHA-256 of the weights."""
 
 
-def measure_front_doors(options: Options) -> list[str]:
+def measure_api_overhead(options: Options) -> list[str]:
     """Run the study `options.rounds` times by each, alternating, each time in a new run directory.
 
     Returns:
@@ -71,16 +71,16 @@ def measure_front_doors(options: Options) -> list[str]:
         BenchmarkError: a run failed, or the two have different numbers.
     """
     with TemporaryDirectory() as folder:
-        place = Path(folder)
-        study = write_study(place, replicates=options.members or REPLICATES)
-        time_pair(study, place / "warm-up", workers=cores())  # compiles bytecode, fills the file cache
+        root = Path(folder)
+        study = write_study(root, replicates=options.members or REPLICATES)
+        time_pair(study, root / "warm-up", workers=cores())  # compiles bytecode, fills the file cache
         pairs = []
         for number in range(options.rounds):
             reverse = number % 2 == 1
-            pairs.append(time_pair(study, place / str(number), workers=cores(), reverse=reverse))
+            pairs.append(time_pair(study, root / str(number), workers=cores(), reverse=reverse))
             log_progress(f"api: command {pairs[-1].command:.2f} s, script {pairs[-1].script:.2f} s")
-        trials = len(trial_numbers(place / "warm-up" / "command"))
-    results = FrontDoorResults(
+        trials = len(trial_numbers(root / "warm-up" / "command"))
+    results = ApiOverheadResults(
         target=TARGET,
         workers=cores(),
         threads=THREADS,
@@ -101,7 +101,7 @@ def write_study(folder: Path, *, replicates: int, epochs: int = EPOCHS) -> Path:
     return path
 
 
-def time_pair(study: Path, folder: Path, *, workers: int, reverse: bool = False) -> FrontDoorPair:
+def time_pair(study: Path, folder: Path, *, workers: int, reverse: bool = False) -> ApiOverheadPair:
     """Run a study by the command line and by a script, one after the other.
 
     Args:
@@ -124,7 +124,7 @@ def time_pair(study: Path, folder: Path, *, workers: int, reverse: bool = False)
     }
     seconds = {name: _time_process(words[name], folder) for name in sorted(words, reverse=reverse)}
     check_equal_numbers(trial_numbers(runs["command"]), trial_numbers(runs["script"]))
-    return FrontDoorPair(**seconds)
+    return ApiOverheadPair(**seconds)
 
 
 def _time_process(words: list[str], folder: Path) -> float:
