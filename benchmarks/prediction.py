@@ -167,10 +167,10 @@ def _time_passes(side: Callable[[Pixels], Any], images: Pixels, passes: int) -> 
 
 
 def _format_times(row: PredictionTimes) -> str:
-    latency, ratio = row.one_image, row.ratio
+    latency, ratio, plural = row.one_image, row.ratio, "s" if row.threads > 1 else ""
     return (
-        f"{row.network}, {row.threads} thread{'s' if row.threads > 1 else ''}: one image "
-        f"{latency.median_ms:.3f} ms (p95 {latency.p95_ms:.3f}, bare {row.bare_one_image.median_ms:.3f}); "
-        f"all images {median(pair.inklab for pair in row.pairs):.3f} s, {ratio.value:.3f} times the bare loop "
+        f"{row.network}, {row.threads} thread{plural}: one image {latency.median_ms:.3f} ms (p95 "
+        f"{latency.p95_ms:.3f}, bare {row.bare_one_image.median_ms:.3f}); all images "
+        f"{median(pair.inklab for pair in row.pairs):.3f} s, {ratio.value:.3f} times the bare loop "
         f"({ratio.low:.3f} to {ratio.high:.3f}, n = {ratio.n})"
     )
