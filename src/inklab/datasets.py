@@ -31,7 +31,7 @@ from inklab.data.formats import load_image_folder
 from inklab.data.sources import dataset, load_dataset, load_default
 from inklab.data.sources import datasets as registered
 from inklab.errors import ConfigError, DataError
-from inklab.records.components import Preprocessing
+from inklab.records.components import Preprocessing, PreprocessingChoice
 
 __all__ = [
     "Dataset",
@@ -61,14 +61,16 @@ def names() -> tuple[str, ...]:
     return tuple(registered)
 
 
-def load(name: PathLike, *, seed: int = 0, preprocessing: Preprocessing | None = None) -> Dataset:
+def load(name: PathLike, *, seed: int = 0, preprocessing: PreprocessingChoice = "auto") -> Dataset:
     """Load a dataset by its registered name, or the files at a path.
 
     Args:
         name: one of `names()`; a directory of image files, a CSV, `.npz` or IDX file; or
             `my_data.py:function`, which runs that file.
         seed: selects a sixth of every class as test images where there are none.
-        preprocessing: of image files, in place of the one that suits their sizes.
+        preprocessing: how pictures become such images: "auto" decides from the images; "mnist" detects,
+            scales and centers ink, "resize" only resizes; or a `Preprocessing`. Image files in a directory
+            are themselves preprocessed by the latter.
 
     Raises:
         UnknownNameError: no dataset has that name, and there is no such path.
@@ -90,7 +92,7 @@ def from_arrays(
     *,
     labels: ClassNames | None = None,
     image_shape: ImageShape | None = None,
-    preprocessing: Preprocessing | None = None,
+    preprocessing: PreprocessingChoice = "auto",
     name: str = "arrays",
     seed: int = 0,
 ) -> Dataset:
@@ -108,7 +110,7 @@ def from_arrays(
         labels: names of the classes 0, 1, ...; or of the values of `y`, `{value: name}`, in the order of the
             classes.
         image_shape: of one flat image, `(h, w)`, `(c, h, w)` or `(h, w, c)`; a square by default.
-        preprocessing: how a trained model makes such images of pictures; by default as MNIST's digits were
+        preprocessing: how a trained model makes such images of pictures; "auto" is as MNIST's digits were
             made if the images look so, else pictures are only resized.
         name: of the dataset, in reports.
         seed: selects the test images where there are none.
@@ -140,7 +142,7 @@ def from_arrays(
     )  # fmt: skip
 
 
-def from_folder(path: PathLike, *, preprocessing: Preprocessing | None = None, seed: int = 0) -> Dataset:
+def from_folder(path: PathLike, *, preprocessing: PreprocessingChoice = "auto", seed: int = 0) -> Dataset:
     """A dataset of image files: one subdirectory per class, or `train` and `test` with those.
 
     Args:
@@ -173,7 +175,7 @@ def from_csv(
     image: Column | None = None,
     labels: ClassNames | None = None,
     image_shape: ImageShape | None = None,
-    preprocessing: Preprocessing | None = None,
+    preprocessing: PreprocessingChoice = "auto",
     name: str | None = None,
     seed: int = 0,
 ) -> Dataset:
@@ -222,7 +224,7 @@ def from_torch(
     test: object = None,
     *,
     labels: ClassNames | None = None,
-    preprocessing: Preprocessing | None = None,
+    preprocessing: PreprocessingChoice = "auto",
     name: str | None = None,
     seed: int = 0,
 ) -> Dataset:
@@ -264,7 +266,7 @@ def from_huggingface(
     test: object = "test",
     *,
     labels: ClassNames | None = None,
-    preprocessing: Preprocessing | None = None,
+    preprocessing: PreprocessingChoice = "auto",
     name: str | None = None,
     seed: int = 0,
 ) -> Dataset:

@@ -25,8 +25,9 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from inklab.data.conversion import channels_first, suitable_preprocessing
+from inklab.data.conversion import channels_first
 from inklab.data.dataset import stratified_sample
+from inklab.data.image_layout import suitable_preprocessing
 from inklab.errors import ConfigError, InklabError
 from inklab.evaluation.scores import classification_scores, predict_in_batches, reconstruction_scores
 from inklab.metrics import Task

@@ -57,8 +57,8 @@ def test_a_file_by_others_is_run_at_the_users_own_risk(cli):
 
 def test_torch_is_not_imported(folder):
     """Neither by the command nor by the process that runs the file."""
-    for words in (["inklab", "predict"], ["inklab.export.onnx_file"]):
-        command = [sys.executable, "-X", "importtime", "-m", *words, "cnn.onnx", "0.png"]
+    for words in (["inklab", "predict", "cnn.onnx"], ["inklab.export.onnx_file", "cnn.onnx", ""]):
+        command = [sys.executable, "-X", "importtime", "-m", *words, "0.png"]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
         imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
         assert done.stdout and not {"torch", "scipy", "sklearn", "matplotlib"} & imported

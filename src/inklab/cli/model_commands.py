@@ -7,7 +7,7 @@ import time
 import webbrowser
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from inklab.export.onnx_export import ExportedModel
     from inklab.export.onnx_file import PicturePrediction
     from inklab.export.select import Selection
-    from inklab.predictions import Prediction
+    from inklab.predictions import Inputs, Prediction
+    from inklab.records.components import PreprocessingWord
     from inklab.serve.address import BindAddress
 
 SHADES = " .:-=+*#%@"
@@ -52,6 +53,12 @@ def predict(
     experiment: Experiment = None,
     trust_code: TrustCode = None,
     top: Annotated[int, typer.Option(min=1, help="Number of classes to show.")] = 3,
+    preprocessing: Annotated[
+        Literal["mnist", "resize"] | None,
+        typer.Option(
+            help="mnist: detect ink, crop and center it; resize: the whole picture; else as the model says."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Classify image files, preprocessed like the training images, and show the network's input."""
@@ -60,19 +67,22 @@ def predict(
             raise ConfigError(
                 f"'{model}' is a single network; leave out --experiment and --trust-code", key="--experiment"
             )
-        _print_onnx(_predict_by_onnx(Path(model), images), top, as_json)
+        _print_onnx(_predict_by_onnx(Path(model), images, preprocessing), top, as_json)
     else:
-        _predict_by_model(_model_dir(model, experiment), images, trust_code or (), top, as_json)
+        folder = _model_dir(model, experiment)
+        _predict_by_model(folder, _read_inputs(folder, images, preprocessing), trust_code or (), top, as_json)
 
 
 def _is_onnx(name: str) -> bool:
     return name.lower().endswith(".onnx") and not Path(name).is_dir()
 
 
-def _predict_by_onnx(path: Path, images: list[Path]) -> "Sequence[PicturePrediction]":
+def _predict_by_onnx(
+    path: Path, images: list[Path], preprocessing: "PreprocessingWord | None"
+) -> "Sequence[PicturePrediction]":
     from inklab.export.onnx_file import predict_file
 
-    result = predict_file(path, images)
+    result = predict_file(path, images, preprocessing)
     if result.note:
         info(f"NOTE: {result.note}")
     return result.predictions
@@ -87,16 +97,23 @@ def _print_onnx(predictions: "Sequence[PicturePrediction]", top: int, as_json: b
         echo(_as_text(prediction.input))
 
 
-def _predict_by_model(
-    folder: Path, images: list[Path], trust_code: Sequence[str], top: int, as_json: bool
-) -> None:
+def _read_inputs(folder: Path, images: list[Path], word: "PreprocessingWord | None") -> "Inputs":
+    """Files as images of a model, before torch is imported."""
     from inklab.predictions import Inputs
+    from inklab.records.components import Preprocessing
     from inklab.records.manifest import ModelManifest
 
     manifest = ModelManifest.read_from(folder)
-    inputs = Inputs.of([Path(image) for image in images], manifest.preprocessing)
-    if len(inputs.errors) == 1 and inputs.errors[0] is not None:  # before torch is imported
+    preprocessing = Preprocessing.of(word, manifest.shape) if word else manifest.preprocessing
+    inputs = Inputs.of([Path(image) for image in images], preprocessing)
+    if len(inputs.errors) == 1 and inputs.errors[0] is not None:
         raise DataError(inputs.errors[0], key=inputs.sources[0] or "")
+    return inputs
+
+
+def _predict_by_model(
+    folder: Path, inputs: "Inputs", trust_code: Sequence[str], top: int, as_json: bool
+) -> None:
     from inklab.model import TrainedModel
 
     model = TrainedModel.load(folder, trust_code=trust_code)

@@ -12,7 +12,7 @@ from inklab.data.conversion import ClassNames, ImageBytes, ImageShape, make_data
 from inklab.data.dataset import Dataset
 from inklab.data.pictures import NamedPictures, preprocess_pictures
 from inklab.errors import DataError, did_you_mean
-from inklab.records.components import Preprocessing
+from inklab.records.components import PreprocessingChoice
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ def make_labeled_dataset(
     name: str,
     *,
     class_names: ClassNames | None,
-    preprocessing: Preprocessing | None,
+    preprocessing: PreprocessingChoice,
     seed: int,
 ) -> Dataset:
     """A dataset of the parts "train" and, if there is one, "test"; classes that do not occur are left out.
@@ -65,12 +65,12 @@ class ConvertedImages:
     """Bytes by the name of the set; what was done to pictures, and what a person should know of it."""
 
     images: dict[str, ImageBytes]
-    preprocessing: Preprocessing | None
+    preprocessing: PreprocessingChoice
     note: str | None = None
 
 
 def convert_images(
-    sets: Mapping[str, object], image_shape: ImageShape | None, preprocessing: Preprocessing | None
+    sets: Mapping[str, object], image_shape: ImageShape | None, preprocessing: PreprocessingChoice
 ) -> ConvertedImages:
     """Arrays by `to_pixels`, or pictures by `preprocess_pictures`; all sets in one form.
 

@@ -20,9 +20,10 @@ from inklab.data.dataset import (
     describe,
     split_off_test,
 )
+from inklab.data.image_layout import choose_preprocessing
 from inklab.errors import ConfigError, DataError, OutOfRangeError
 from inklab.format import pluralize
-from inklab.records.components import Preprocessing
+from inklab.records.components import PreprocessingChoice
 
 Array = Shaped[np.ndarray, "..."]
 ImageBytes = UInt8[np.ndarray, "_ _ _ _"]
@@ -226,34 +227,6 @@ def note_on_range(pixels: Pixels) -> str | None:
         f"The largest pixel value is {top} of 255, so the images are nearly black; if {top} is full, "
         f"give floats in [0, 1] (divided by {top})."
     )
-
-
-MNIST_SAMPLE, MNIST_SHARE = 1000, 0.8
-
-
-def suitable_preprocessing(pixels: Pixels) -> Preprocessing:
-    """How pictures become such images: as MNIST's digits were made if these look so, else only resized.
-
-    Digits of MNIST are 28 x 28, with a box of 20 pixels around the ink and its center of mass in the middle.
-    Pictures that would only be resized to that are read wrong by whatever is trained on them.
-    """
-    resized = Preprocessing.resize_only(cast(tuple[int, int, int], pixels.shape[1:]))
-    if resized.shape != Preprocessing().shape:
-        return resized
-    sample = pixels[:: max(1, len(pixels) // MNIST_SAMPLE), 0]
-    ink = sample > 0
-    boxes = np.stack([_extent(np.asarray(ink.any(axis=axis))) for axis in (1, 2)]).max(axis=0)
-    weights = sample.astype(np.float64)
-    total = np.maximum(weights.sum(axis=(1, 2)), 1)
-    middle = np.stack([weights.sum(axis=axis) @ np.arange(28) / total for axis in (1, 2)])
-    fits = (np.abs(boxes - 20) <= 1) & (np.abs(middle - 14) <= 1).all(axis=0)
-    return Preprocessing() if fits.mean() >= MNIST_SHARE else resized
-
-
-def _extent(occupied: Shaped[np.ndarray, "n side"]) -> Int64[np.ndarray, " n"]:
-    """From the first to the last position that is occupied."""
-    last = occupied.shape[1] - np.argmax(occupied[:, ::-1], axis=1)
-    return np.where(occupied.any(axis=1), last - np.argmax(occupied, axis=1), 0)
 
 
 # ---------------------------------------------------------------- labels
@@ -474,7 +447,7 @@ def make_dataset(
     labels: Mapping[str, object],
     *,
     class_names: ClassNames | None = None,
-    preprocessing: Preprocessing | None = None,
+    preprocessing: PreprocessingChoice = "auto",
     note: str | None = None,
     seed: int = 0,
 ) -> Dataset:
@@ -509,5 +482,5 @@ def make_dataset(
         sets = list(split_off_test(sets[0], seed))
     train, test = sets
     notes = [text for text in (note, note_on_range(train.pixels)) if text]
-    preprocessing = preprocessing or suitable_preprocessing(train.pixels)
-    return Dataset(name, train, test, class_labels, preprocessing, " ".join(notes) or None)
+    suitable = choose_preprocessing(preprocessing, train.pixels)
+    return Dataset(name, train, test, class_labels, suitable, " ".join(notes) or None)

@@ -25,7 +25,7 @@ from inklab.data.preprocessing import SUFFIXES
 from inklab.errors import CorruptFileError, DataError, did_you_mean
 from inklab.format import pluralize
 from inklab.io.files import open_regular
-from inklab.records.components import Preprocessing
+from inklab.records.components import PreprocessingChoice
 
 LABEL_COLUMNS = ("label", "labels", "class", "target", "category")
 IMAGE_COLUMNS = ("image", "file", "file_name", "filename", "filepath", "path", "image_path")
@@ -51,7 +51,7 @@ class CsvOptions:
     label: Column | None = None
     image: Column | None = None
     image_shape: ImageShape | None = None
-    preprocessing: Preprocessing | None = None
+    preprocessing: PreprocessingChoice = "auto"
 
 
 def load_csv(
@@ -77,7 +77,8 @@ def load_csv(
     """
     layouts = [_read_layout(path, options) for path in paths]
     names = [f"'{path}'" for path in paths]
-    note, preprocessing = None, None
+    note: str | None = None
+    preprocessing = options.preprocessing
     if layouts[0].image is None:
         tables = [_read_pixels(layout) for layout in layouts]
         labels = [table[0] for table in tables]

@@ -23,7 +23,7 @@ from inklab.data.preprocessing import FORMATS, SUFFIXES
 from inklab.errors import CorruptFileError, DataError
 from inklab.format import pluralize
 from inklab.io.files import open_regular
-from inklab.records.components import Preprocessing
+from inklab.records.components import PreprocessingChoice
 
 MAX_DIMENSIONS = 4
 CHUNK = 1024 * 1024  # bytes decompressed at once
@@ -263,7 +263,7 @@ FOREIGN_SUFFIXES = (".gif", ".tif", ".tiff", ".heic", ".heif", ".avif", ".svg", 
 Classes = dict[str, list[Path]]
 
 
-def load_image_folder(path: Path, *, seed: int, preprocessing: Preprocessing | None = None) -> Dataset:
+def load_image_folder(path: Path, *, seed: int, preprocessing: PreprocessingChoice = "auto") -> Dataset:
     """Load image files from one subdirectory per class; or from `train` and `test` with those subdirectories.
 
     Without `train` and `test`, a sixth of every class, selected by `seed`, becomes the test set. Pictures

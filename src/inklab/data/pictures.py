@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from inklab.data.conversion import ImageBytes, suitable_preprocessing
+from inklab.data.conversion import ImageBytes
 from inklab.data.dataset import MAX_BYTES
+from inklab.data.image_layout import choose_preprocessing
 from inklab.data.preprocessing import Image8, open_image, preprocess_picture
 from inklab.errors import DataError
 from inklab.format import pluralize
-from inklab.records.components import Preprocessing
+from inklab.records.components import Preprocessing, PreprocessingChoice
 
 MAX_SIDE = 64  # pixels; larger pictures are preprocessed to MNIST's size
 
@@ -49,7 +50,7 @@ class PreprocessedPictures:
 
 
 def preprocess_pictures(
-    sets: Sequence[NamedPictures], preprocessing: Preprocessing | None = None
+    sets: Sequence[NamedPictures], choice: PreprocessingChoice = "auto"
 ) -> PreprocessedPictures:
     """Make images of pictures, all in one way.
 
@@ -58,10 +59,12 @@ def preprocess_pictures(
 
     Args:
         sets: the pictures of the training set, then of the test set if there is one.
-        preprocessing: in place of the one that suits their sizes.
+        choice: "auto" as above, and later pictures as suits the images; "mnist" or "resize" for later
+            pictures; or a preprocessing for all of them.
 
     Raises:
-        DataError: a picture can't be preprocessed (it is named), or they are too large together.
+        DataError: a picture can't be preprocessed (it is named), they are too large together, or "resize" is
+            chosen for pictures that have no common size.
     """
     sizes: Counter[tuple[int, int]] = Counter()
     is_gray = True
@@ -73,10 +76,15 @@ def preprocess_pictures(
     if not sizes:
         raise DataError("there are no pictures")
     (width, height), *others = sizes
-    keep = preprocessing is None and not others and max(width, height) <= MAX_SIDE
+    keep = isinstance(choice, str) and not others and max(width, height) <= MAX_SIDE
+    if choice == "resize" and not keep:
+        raise DataError(
+            "preprocessing = 'resize' needs pictures of one size of at most 64 pixels per side; for others "
+            'give the size: {center = "none", channels = 3, height = 32, width = 32, fit_to = 32}'
+        )
+    preprocessing = Preprocessing() if isinstance(choice, str) else choice
     if keep:
         preprocessing = Preprocessing.resize_only((1 if is_gray else 3, height, width))
-    preprocessing = preprocessing or Preprocessing()
     channels, height, width = preprocessing.shape
     size = sizes.total() * channels * height * width
     if size > MAX_BYTES:
@@ -86,7 +94,7 @@ def preprocess_pictures(
         for pictures in sets
     )
     if keep:
-        preprocessing = suitable_preprocessing(images[0])
+        preprocessing = choose_preprocessing(choice, images[0])
     return PreprocessedPictures(images, preprocessing, _note_on_sizes(sizes, preprocessing))
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from inklab.data.csv_files import CsvOptions, load_csv
 from inklab.data.dataset import Dataset
 from inklab.data.formats import find_idx, load_idx, load_image_folder, load_npz
+from inklab.data.image_layout import with_preprocessing
 from inklab.errors import DataError, DatasetUnavailableError
-from inklab.records.components import Preprocessing
+from inklab.records.components import PreprocessingChoice
 from inklab.registry import Registry
 from inklab.usercode import is_user_code, load_object
 
@@ -50,7 +51,7 @@ def dataset(name: str, *, description: str) -> Callable[[Loader], Loader]:
     return register
 
 
-def load_dataset(name: str, *, seed: int = 0, preprocessing: Preprocessing | None = None) -> Dataset:
+def load_dataset(name: str, *, seed: int = 0, preprocessing: PreprocessingChoice = "auto") -> Dataset:
     """Load a dataset by its registered name, or the images at a path.
 
     A path may be a directory of image files (one subdirectory per class, or `train/` and `test/` with those),
@@ -61,7 +62,8 @@ def load_dataset(name: str, *, seed: int = 0, preprocessing: Preprocessing | Non
         name: such as "mnist", "stamps/", "meters.npz", "train-images-idx3-ubyte.gz"; or
             `my_data.py:stamps`, a function of the user's own that returns a `Dataset`: this runs the file.
         seed: the root seed; selects the test set where there is none.
-        preprocessing: of directories of image files, in place of the one that suits their sizes.
+        preprocessing: how pictures become such images: "auto" decides from the images or the name, "mnist"
+            and "resize" as `Preprocessing.of`; or itself, by which files of pictures are preprocessed.
 
     Raises:
         UnknownNameError: no dataset has that name, and there is no such path.
@@ -70,7 +72,7 @@ def load_dataset(name: str, *, seed: int = 0, preprocessing: Preprocessing | Non
         DataError: the files are not a dataset.
     """
     if is_user_code(name):
-        return _load_user_dataset(name)
+        return with_preprocessing(_load_user_dataset(name), preprocessing)
     path = Path(os.path.expanduser(name))
     if name not in datasets and os.path.exists(path):
         try:
@@ -82,9 +84,7 @@ def load_dataset(name: str, *, seed: int = 0, preprocessing: Preprocessing | Non
     if name not in datasets and _looks_like_a_path(name):
         known = ", ".join(datasets)
         raise DataError(f"there is no file or directory '{name}'; give an existing path, or one of: {known}")
-    if preprocessing is not None:
-        raise DataError(f"'{name}' has its own preprocessing; only directories of image files accept another")
-    return datasets[name].load()
+    return with_preprocessing(datasets[name].load(), preprocessing)
 
 
 def _load_user_dataset(name: str) -> Dataset:
@@ -102,25 +102,22 @@ def _looks_like_a_path(name: str) -> bool:
     return "/" in name or "\\" in name or Path(name).suffix != ""
 
 
-def _load_path(path: Path, seed: int, preprocessing: Preprocessing | None) -> Dataset:
+def _load_path(path: Path, seed: int, preprocessing: PreprocessingChoice) -> Dataset:
     str(path).encode("utf-8")  # a file's name need not be UTF-8
     idx_path = find_idx(path) if path.is_dir() else None
     if path.is_dir() and idx_path is None:
         return load_image_folder(path, seed=seed, preprocessing=preprocessing)
     if path.suffix == ".csv":
         return load_csv([path], CsvOptions(preprocessing=preprocessing), seed=seed)
-    if preprocessing is not None:
-        raise DataError(
-            f"'{path}' has images of one form; preprocessing is only for directories of image files"
-        )
     if path.suffix == ".npz":
-        return load_npz(path, seed=seed)
+        return with_preprocessing(load_npz(path, seed=seed), preprocessing)
     if idx_path is None and "idx" not in path.name:
         raise DataError(
             f"'{path}' is not a dataset; supported are directories of image files, .csv, .npz and IDX "
             "(images-idx3)"
         )
-    return load_idx(idx_path or path, seed=seed, name=str(path))
+    loaded = load_idx(idx_path or path, seed=seed, name=str(path))
+    return with_preprocessing(loaded, preprocessing)
 
 
 DOWNLOAD_ADVICE = (

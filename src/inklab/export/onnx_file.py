@@ -23,7 +23,7 @@ from inklab.errors import EXIT_DATA, CorruptFileError, DataError, InklabError, M
 from inklab.format import join_words
 from inklab.io.files import parse_json, read_bytes_capped, sha256_of
 from inklab.metrics import Task
-from inklab.records.components import NetworkConfig, NormalizeConfig, Preprocessing
+from inklab.records.components import NetworkConfig, NormalizeConfig, Preprocessing, PreprocessingWord
 from inklab.records.manifest import Provenance
 from inklab.records.record import (
     MAX_ENTRIES,
@@ -360,16 +360,19 @@ class OnnxNetwork:
             )
         return rows
 
-    def predict(self, pictures: Sequence[Path]) -> FilePredictions:
-        """Classify pictures.
+    def predict(
+        self, pictures: Sequence[Path], preprocessing: PreprocessingWord | None = None
+    ) -> FilePredictions:
+        """Classify pictures, preprocessed as the file says, or in another way.
 
         Raises:
             DataError: a picture can't be read.
             InklabError: see `probabilities`.
         """
+        chosen = Preprocessing.of(preprocessing, self.shape) if preprocessing else self.preprocessing
         return FilePredictions(
             note=None if self.metadata else f"'{self.path}' {OWN_RISK}",
-            predictions=predict_pictures(pictures, self.preprocessing, self.probabilities, self.labels),
+            predictions=predict_pictures(pictures, chosen, self.probabilities, self.labels),
         )
 
 
@@ -524,7 +527,9 @@ def _check_interface(network: OnnxNetwork) -> None:
 # ---------------------------------------------------------------- in a process of its own
 
 
-def predict_file(path: Path, pictures: Sequence[Path]) -> FilePredictions:
+def predict_file(
+    path: Path, pictures: Sequence[Path], preprocessing: PreprocessingWord | None = None
+) -> FilePredictions:
     """Classify pictures by an ONNX file, in a process with limits of memory and time.
 
     Raises:
@@ -532,7 +537,8 @@ def predict_file(path: Path, pictures: Sequence[Path]) -> FilePredictions:
         CorruptFileError: it takes more memory or time than is allowed.
     """
     require_packages("onnx", "onnxruntime")
-    command = [sys.executable, "-m", "inklab.export.onnx_file", str(path), *map(str, pictures)]
+    command = [sys.executable, "-m", "inklab.export.onnx_file", str(path), preprocessing or ""]
+    command += map(str, pictures)
     try:
         done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_SECONDS, check=False)
     except subprocess.TimeoutExpired:
@@ -560,11 +566,11 @@ def _limit_resources() -> None:
             continue
 
 
-def _main(path: str, *pictures: str) -> int:
+def _main(path: str, preprocessing: PreprocessingWord | Literal[""], *pictures: str) -> int:
     """Print predictions as JSON, or an error as text; nothing after a crash."""
     _limit_resources()
     try:
-        predictions = read_onnx(Path(path)).predict([Path(picture) for picture in pictures])
+        predictions = read_onnx(Path(path)).predict(list(map(Path, pictures)), preprocessing or None)
     except InklabError as error:
         sys.stdout.write(str(error))
         return error.exit_code
@@ -573,4 +579,4 @@ def _main(path: str, *pictures: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_main(*sys.argv[1:]))
+    sys.exit(_main(sys.argv[1], cast(PreprocessingWord, sys.argv[2]), *sys.argv[3:]))

@@ -21,6 +21,9 @@ from inklab.usercode import is_user_code, reference
 
 Center = Literal["mass", "box", "none"]
 
+PreprocessingWord = Literal["mnist", "resize"]
+"""Ways to preprocess that have a name; see `Preprocessing.of`."""
+
 
 def _reference(value: object) -> object:
     return reference(value) if callable(value) else value
@@ -77,6 +80,28 @@ class Preprocessing(Record):
         sides = {"channels": channels, "height": height, "width": width, "fit_to": min(height, width)}
         return cls.parse({**sides, "center": "none"}, "preprocessing")
 
+    @classmethod
+    def of(cls, word: PreprocessingWord, shape: tuple[int, int, int]) -> "Preprocessing":
+        """The preprocessing that a word means, for images of a shape (channels, height, width).
+
+        Args:
+            word: "mnist": ink is detected, scaled and centered in the proportions of MNIST; "resize": the
+                whole picture is resized.
+            shape: channels (1 for "mnist", else 1 or 3), height, width.
+
+        Raises:
+            ConfigError: the shape does not allow it.
+
+        Example:
+            >>> Preprocessing.of("mnist", (1, 56, 56)).fit_to, Preprocessing.of("resize", (3, 8, 8)).center
+            (40, 'none')
+        """
+        if word == "resize":
+            return cls.resize_only(shape)
+        channels, height, width = shape
+        sides = {"channels": channels, "height": height, "width": width}
+        return cls.parse({**sides, "fit_to": max(1, round(min(height, width) * 20 / 28))}, "preprocessing")
+
     @property
     def shape(self) -> Shape:
         """Channels, height and width of the image."""
@@ -102,6 +127,13 @@ class NormalizeConfig(Record):
 
 def _is_word(value: object) -> str:
     return "word" if isinstance(value, str) else "table"
+
+
+PreprocessingChoice = Annotated[
+    Annotated[Preprocessing, Tag("table")] | Annotated[Literal["auto", "mnist", "resize"], Tag("word")],
+    Discriminator(_is_word),
+]
+"""What a study says: "auto" decides by the images; "mnist" and "resize" as `Preprocessing.of`; a table."""
 
 
 Normalization = Annotated[

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, to_jsonable_python
 
 from inklab.data.dataset import Dataset, Split, split
+from inklab.data.image_layout import with_preprocessing
 from inklab.data.sources import load_dataset, load_default
 from inklab.errors import ConfigError, UnknownNameError, did_you_mean, nearest_name
 from inklab.evaluation.samplers import samplers
@@ -506,8 +507,13 @@ def prepare_study(study: ConfiguredStudy, dataset: Dataset | None = None) -> Pre
         DataError: the images are not available, or not what they should be.
         ConfigError: more validation images than there are.
     """
-    name, seed = study.spec.data.dataset, study.spec.seed
-    dataset = dataset or (load_default() if name == "default" else load_dataset(name, seed=seed))
+    source, seed = study.spec.data, study.spec.seed
+    if dataset is not None:
+        dataset = with_preprocessing(dataset, source.preprocessing)
+    elif source.dataset == "default":
+        dataset = with_preprocessing(load_default(), source.preprocessing)
+    else:
+        dataset = load_dataset(source.dataset, seed=seed, preprocessing=source.preprocessing)
     spec, n_validation = study.for_images(len(dataset.train)).spec, study.spec.data.validation
     if n_validation is None:
         n_validation = default_validation(len(dataset.train))

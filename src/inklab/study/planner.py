@@ -283,17 +283,18 @@ class Planner:
         return "fp32" if experiment.network.is_user_code else self._execution.precision
 
     def _trial(self, config: str, replicate: int) -> str:
-        id = fingerprint(
-            {
-                "config": config,
-                "data": self._data.sha256,
-                "split": self._data.counts.validation,  # what is held out changes what is trained on
-                "seed": self._spec.seed,
-                "replicate": replicate,
-                "numerics": NUMERICS,
-                "source": _sources(self.configs[config]),
-            }
-        )
+        identity = {
+            "config": config,
+            "data": self._data.sha256,
+            "split": self._data.counts.validation,  # what is held out changes what is trained on
+            "seed": self._spec.seed,
+            "replicate": replicate,
+            "numerics": NUMERICS,
+            "source": _sources(self.configs[config]),
+        }
+        if self._spec.data.preprocessing != "auto":  # part of the model, so it must be written anew
+            identity["preprocessing"] = self._data.preprocessing.to_json()
+        id = fingerprint(identity)
         self.trials[id] = PlannedTrial(config=config, replicate=replicate)
         return id
 

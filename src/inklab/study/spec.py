@@ -19,7 +19,13 @@ from pydantic import (
 
 from inklab.errors import ConfigError, did_you_mean, nearest_name
 from inklab.metrics import metric_reference
-from inklab.records.components import NetworkConfig, Normalization, ObjectName, Pipeline
+from inklab.records.components import (
+    NetworkConfig,
+    Normalization,
+    ObjectName,
+    Pipeline,
+    PreprocessingChoice,
+)
 from inklab.records.plan import Reference
 from inklab.records.recipe import DERIVED_DEFAULTS, Recipe
 from inklab.records.record import (
@@ -301,9 +307,12 @@ class DataSpec(Record):
         dataset: a registered name or a path; "default" is mnist if it is available, else mnist-5k, with a
             note.
         validation: training images held out for choosing; by default 5,000 of 60,000.
+        preprocessing: how pictures become such images: "auto" decides from the dataset, "mnist" detects and
+            centers ink, "resize" only resizes; or a table.
     """
 
     dataset: str = "default"
+    preprocessing: PreprocessingChoice = "auto"
     validation: Annotated[Images, Field(ge=0)] | None = None
 
 
