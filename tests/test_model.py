@@ -20,7 +20,9 @@ from synthetic_training import (
     trial_config,
 )
 
+import inklab
 from inklab.errors import ConfigError, CorruptFileError, DataError, InklabError, ModelMismatchError
+from inklab.export import hub_folder
 from inklab.io.files import sha256_of, write_json
 from inklab.metrics import Task
 from inklab.model import MANIFEST, WEIGHTS, TrainedModel
@@ -351,3 +353,66 @@ def test_code_that_the_user_did_not_name_is_not_run_and_a_missing_file_is_refuse
 def test_a_manifest_that_hides_its_file_is_refused(digest, own):
     edit(own[1], source_sha256=digest)
     assert_refused(own[1], CorruptFileError)
+
+
+class TestHalves:
+    @pytest.mark.parametrize("count", [1, 7, 300])
+    def test_decoding_codes_is_denoising_to_the_bit(self, count, data):
+        model = trained_model(SMALL_AUTOENCODER, data, "denoising")
+        pixels = np.resize(data.test.pixels.numpy(), (count, *SHAPE))
+        for images in (pixels, torch.from_numpy(pixels), torch.from_numpy(pixels).float() / 255):
+            codes = model.encode(images)
+            assert type(codes) is type(images) and codes.shape == (count, model.halves.code_size)
+            assert np.array_equal(model.decode(codes), model.denoise(images))
+
+    def test_others_are_refused(self, data):
+        for network, task in ((SMALL_MLP, "classification"), (SMALL_UNET, "denoising")):
+            with pytest.raises(ModelMismatchError, match="two halves"):
+                trained_model(network, data, task).encode(data.test.pixels)
+        model = trained_model(SMALL_AUTOENCODER, data, "denoising")
+        size = model.halves.code_size
+        assert model.decode(np.zeros(size)).shape == (1, *SHAPE)
+        with pytest.raises(DataError, match=f"needed are numbers \\(n, {size}\\)"):
+            model.decode(np.zeros((2, size + 1)))
+        with pytest.raises(DataError, match="not finite"):
+            model.decode(np.full((2, size), np.nan))
+
+
+def test_a_summary_counts_and_shows_the_layers(data):
+    summary = trained_model(SMALL_MLP, data, normalize=NormalizeConfig(mean=0.2, std=0.4)).summary()
+    assert sum(row["parameters"] for row in summary.data) == summary.parameters > 0
+    for text in (repr(summary), summary._repr_html_()):
+        assert f"{summary.parameters:,} in total" in text and "(x - 0.2) / 0.4" in text
+        assert all(row["name"] in text for row in summary.data)
+
+
+class TestFolder:
+    @pytest.mark.parametrize(("network", "task"), [(SMALL_MLP, "classification"), (SMALL_UNET, "denoising")])
+    def test_it_loads_to_the_same_bits_and_its_example_runs(self, network, task, data, tmp_path, monkeypatch):
+        model = trained_model(network, data, task)
+        monkeypatch.setattr(hub_folder, "_can_export", lambda: False)
+        assert model.to_folder(tmp_path / "net") == model.to_folder(tmp_path / "net") == tmp_path / "net"
+        loaded = inklab.load(tmp_path / "net")
+        use = "predict_proba" if task == "classification" else "denoise"
+        images = data.test.pixels[:9]
+        assert np.array_equal(getattr(loaded, use)(images), getattr(model, use)(images))
+        monkeypatch.chdir(tmp_path / "net")
+        example = (tmp_path / "net" / "README.md").read_text().split("```python\n")[1].split("```")[0]
+        exec(compile(example, "README.md", "exec"), {})
+
+    def test_the_front_matter_is_what_the_hub_reads(self, data, tmp_path, monkeypatch):
+        yaml = pytest.importorskip("yaml")
+        monkeypatch.setattr(hub_folder, "_can_export", lambda: False)
+        card = (trained_model(SMALL_MLP, data).to_folder(tmp_path / "net") / "README.md").read_text()
+        matter = yaml.safe_load(card.split("---\n")[1])
+        assert card.startswith("---\n") and "license" not in matter and matter["library_name"] == "inklab"
+        assert matter["pipeline_tag"] == "image-classification" and "mlp" in matter["tags"]
+        (result,) = matter["model-index"][0]["results"]
+        assert result["metrics"] == [{"type": "accuracy", "name": "test accuracy", "value": 0.1 + 0.2}]
+
+    def test_a_folder_of_something_else_is_not_written_to(self, data, tmp_path):
+        for name in ("notes.txt", "README.md"):
+            (tmp_path / name).write_text("mine")
+            with pytest.raises(ConfigError, match=name):
+                trained_model(SMALL_MLP, data).to_folder(tmp_path)
+            (tmp_path / name).unlink()

@@ -12,7 +12,8 @@ from inklab.corruptions.corruption import corruptions
 from inklab.corruptions.filters import filters
 from inklab.errors import DataError, ModelMismatchError, OutOfRangeError
 from inklab.evaluation.robustness import robustness_curve as evaluate
-from inklab.predictions import MIN_PROBABILITY, array_images
+from inklab.ood import MIN_PROBABILITY
+from inklab.predictions import array_images
 from inklab.seeding import Seed
 
 SHAPE, COLOR = (1, 12, 12), (3, 12, 10)
@@ -102,8 +103,9 @@ class TestFiles:
         assert [row.source for row in predictions] == [
             str(photos / name) for name in ("a.png", "b.png", "blank.png", "more/c.PNG")
         ]
-        assert [row.error is None for row in predictions] == [True, False, False, True]
-        assert predictions.errors.keys() == {str(photos / "b.png"), str(photos / "blank.png")}
+        assert [row.error is None for row in predictions] == [True, False, True, True]
+        assert predictions.errors.keys() == {str(photos / "b.png")}
+        assert [row.abstained for row in predictions][1:3] == [None, "empty"]
         assert predictions[0].probabilities == predictions[3].probabilities
         assert predictions.labels.tolist() == [row.label for row in predictions]
         assert np.isnan(predictions.probabilities[1]).all()
@@ -134,14 +136,14 @@ class TestPredictions:
 
     def test_they_show_themselves(self, model, photos):
         html = model.predict(photos)._repr_html_()
-        assert html.count("data:image/png") == 2 and html.count("<tr>") == 5
-        assert "largest probability" in html and "b.png" in html
-        assert repr(model.predict(photos)).startswith("Predictions(4, 2 not read: ")
+        assert html.count("data:image/png") == 3 and html.count("<tr>") == 5
+        assert "largest probability" in html and "b.png" in html and "(an empty image)" in html
+        assert repr(model.predict(photos)).startswith("Predictions(4, 1 not read: ")
 
     def test_the_frame_has_a_row_for_each(self, model, photos):
         pytest.importorskip("pandas")
         frame = model.predict(photos).to_pandas()
-        assert frame.shape == (4, 6 + len(model.labels)) and frame["error"].notna().sum() == 2
+        assert frame.shape == (4, 6 + len(model.labels)) and frame["error"].notna().sum() == 1
 
 
 class TestRobustnessCurve:

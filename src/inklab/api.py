@@ -17,7 +17,7 @@ from inklab.progress import ProgressDisplay, progress_display
 from inklab.records.components import NetworkConfig, NormalizeConfig
 from inklab.records.plan import Plan
 from inklab.records.recipe import Recipe
-from inklab.runs import Run, find_model_or_run
+from inklab.runs import Run, find_model_or_run, run_of_model
 from inklab.study.load import (
     ConfiguredStudy,
     PreparedStudy,
@@ -183,7 +183,8 @@ def load(path: str | Path, *, network: Any = None, trust_code: Collection[str] =
         return source
     from inklab.model import TrainedModel  # torch, which a run does not need
 
-    return TrainedModel.load(source, network=network, trust_code=trust_code)
+    run, _ = run_of_model(source) or (None, "")
+    return TrainedModel.load(source, network=network, trust_code=trust_code, run=run)
 
 
 def robustness_curve(

@@ -8,9 +8,10 @@ A checkpoint, which continues a training, is something else and stays in the run
 import inspect
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,15 +19,20 @@ from jaxtyping import Float, Float32, UInt8
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
-from torch import Tensor
+from torch import Tensor, nn
 
-from inklab.errors import ConfigError, CorruptFileError, ModelMismatchError
+from inklab.data.conversion import to_numpy
+from inklab.data.dataset import describe
+from inklab.errors import ConfigError, CorruptFileError, DataError, ModelMismatchError
 from inklab.io.files import read_bytes_capped, sha256_of, write_atomic
 from inklab.io.tensor_file import MAX_FILE_BYTES, check_header
 from inklab.metrics import Task
+from inklab.model_summary import ModelSummary
+from inklab.networks.layer_table import layer_table
 from inklab.networks.layers import Normalize, NormalizedModel, for_inference
 from inklab.networks.network import build_network, check_network
-from inklab.predictions import Inputs, Predictions
+from inklab.ood import OodDetector, TrainingRun
+from inklab.predictions import CLASSIFIER, Inputs, Predictions
 from inklab.records.components import NetworkConfig, NormalizeConfig, Preprocessing
 from inklab.records.manifest import MANIFEST, WEIGHTS, ModelManifest, Provenance
 from inklab.records.record import Shape
@@ -38,6 +44,20 @@ __all__ = ["MANIFEST", "WEIGHTS", "TrainedModel"]
 BATCH = 250  # images of one pass: few enough for the processor's cache, enough to keep it busy
 
 
+class Halves(NamedTuple):
+    """An autoencoder's two halves.
+
+    Attributes:
+        encode: images to codes.
+        decode: codes to images.
+        code_size: units of a code.
+    """
+
+    encode: nn.Module
+    decode: nn.Module
+    code_size: int
+
+
 @dataclass(frozen=True)
 class TrainedModel:
     """A trained network with everything that using it needs.
@@ -45,10 +65,18 @@ class TrainedModel:
     Attributes:
         net: normalization and network, in evaluation mode; maps images in [0, 1] to logits.
         manifest: what it is: its network, labels, preprocessing, metrics and origin.
+        run: the run that trained it, whose images OOD scores compare with; None for a model without one.
     """
 
     net: NormalizedModel
     manifest: ModelManifest
+    run: TrainingRun | None = field(default=None, compare=False)
+
+    def __repr__(self) -> str:
+        return f"TrainedModel({self.name!r}, {self.task}, weights {self.manifest.weights_sha256[:8]})"
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()
 
     @classmethod
     def of(
@@ -112,6 +140,7 @@ class TrainedModel:
         *,
         network: str | Callable[..., object] | None = None,
         trust_code: Collection[str] = (),
+        run: TrainingRun | None = None,
     ) -> "TrainedModel":
         """Read a trained model and check it against its manifest. Nothing is unpickled.
 
@@ -122,6 +151,7 @@ class TrainedModel:
             trust_code: code of your own that may be run, such as "my_net.py:Net". A manifest may come from
                 anywhere, so the code that it names is run only if you name it too. The file may lie elsewhere
                 than it did.
+            run: the run that it belongs to.
 
         Raises:
             DataError: there is no trained model.
@@ -145,7 +175,7 @@ class TrainedModel:
                 f"'{folder / MANIFEST}' is damaged: its 'normalize' differs from that of the weights; "
                 f"{ModelManifest.repair_advice}"
             )
-        return cls(for_inference(net), manifest)
+        return cls(for_inference(net), manifest, run)
 
     # ------------------------------------------------------------ use
 
@@ -183,6 +213,8 @@ class TrainedModel:
     def predict(self, images: object) -> Predictions:
         """Classify images of any kind. A file that can't be read is an entry with an error.
 
+        Images unlike the training images, and empty ones, are marked: see `Predictions`.
+
         Args:
             images: an array or tensor of images of the training format, bytes or floats in [0, 1]:
                 `(n, h, w)`, `(n, c, h, w)`, `(n, h, w, c)`, flat `(n, c*h*w)`, or one image. Or what is
@@ -202,7 +234,9 @@ class TrainedModel:
 
     def predict_inputs(self, inputs: Inputs) -> Predictions:
         """Classify what was read already, as a pipeline does whose denoisers changed the images."""
-        return Predictions(inputs, self._probabilities_of(inputs.images), self.labels)
+        logits = self._logits_of(inputs.images)
+        answers = torch.softmax(logits, dim=1).numpy()
+        return Predictions(inputs, answers, self.labels, logits.numpy(), self._find_detector)
 
     def predict_proba(self, images: object) -> Float32[np.ndarray, "n k"]:
         """Class probabilities of images, as `predict` takes them: rows that sum to 1, columns as `labels`.
@@ -211,7 +245,9 @@ class TrainedModel:
             DataError, OutOfRangeError, ModelMismatchError: as `predict`; also if a file can't be read.
         """
         self.check_task("classification")
-        return self._probabilities_of(Inputs.of(images, self.preprocessing).require_all())
+        logits = self._logits_of(Inputs.of(images, self.preprocessing).require_all())
+        rows: np.ndarray = torch.softmax(logits, dim=1).numpy()
+        return rows
 
     def denoise(self, images: object) -> Any:
         """Denoise images, as `predict` takes them.
@@ -223,11 +259,74 @@ class TrainedModel:
             DataError, OutOfRangeError, ModelMismatchError: as `predict`; also if a file can't be read.
         """
         self.check_task("denoising")
-        if isinstance(images, Tensor) and images.is_floating_point() and images.shape[1:] == self.shape:
-            return torch.sigmoid(self.logits(images))
-        clean = Inputs.of(images, self.preprocessing).require_all()
-        denoised = in_batches(lambda batch: torch.sigmoid(self.logits(batch)), clean)
-        return denoised if isinstance(images, Tensor) else denoised.numpy()
+        return self._transform(lambda batch: torch.sigmoid(self.logits(batch)), images)
+
+    def encode(self, images: object) -> Any:
+        """Codes of images, as `predict` takes them, by the first half of an autoencoder.
+
+        Returns:
+            `(n, d)` float32: a tensor if a tensor is given, else an array.
+
+        Raises:
+            ModelMismatchError: the network has no modules `encoder` and `decoder`.
+            DataError, OutOfRangeError: as `predict`; also if a file can't be read.
+
+        Example:
+            >>> model.decode(model.encode("photos"))                     # doctest: +SKIP
+        """
+        return self._transform(self.halves.encode, images)
+
+    def decode(self, codes: object) -> Any:
+        """Images of codes, by the second half of an autoencoder.
+
+        Args:
+            codes: `(n, d)` array or tensor of floats, or one code `(d,)`.
+
+        Returns:
+            `(n, c, h, w)` float32 in [0, 1]: a tensor if a tensor is given, else an array.
+            `decode(encode(images))` is `denoise(images)`, to the bit.
+
+        Raises:
+            ModelMismatchError: the network has no modules `encoder` and `decoder`.
+            DataError: codes of another shape, or not finite.
+        """
+        rows, d = to_numpy(codes, "codes"), self.halves.code_size
+        if rows.dtype.kind not in "uif" or rows.shape[-1:] != (d,) or rows.ndim not in (1, 2):
+            raise DataError(f"codes is {describe(rows)}; needed are numbers (n, {d}), as encode returns them")
+        if not np.isfinite(rows).all():
+            raise DataError("codes has values that are not finite; give numbers, as encode returns them")
+        with torch.inference_mode():
+            images = in_batches(self.halves.decode, torch.from_numpy(rows.astype(np.float32).reshape(-1, d)))
+        return images if isinstance(codes, Tensor) else images.numpy()
+
+    @cached_property
+    def halves(self) -> Halves:
+        """The two halves of an autoencoder: images to codes, codes to images in [0, 1].
+
+        Raises:
+            ModelMismatchError: its network has no modules `encoder` and `decoder`, or a code is no row.
+        """
+        encoder, decoder = (getattr(self.net.net, name, None) for name in ("encoder", "decoder"))
+        if not (isinstance(encoder, nn.Module) and isinstance(decoder, nn.Module)):
+            raise ModelMismatchError(
+                f"'{self.name}' has no modules 'encoder' and 'decoder'; only a network with both, such as "
+                "'autoencoder', has two halves",
+                key=self.name,
+            )
+        encode = nn.Sequential(self.net.normalize, encoder)
+        with torch.inference_mode():
+            codes = encode(torch.zeros(1, *self.shape))
+        if codes.ndim != 2 or len(codes) != 1:
+            raise ModelMismatchError(
+                f"the encoder of '{self.name}' returns {tuple(codes.shape)} for an image, not (1, d)"
+            )
+        return Halves(encode, nn.Sequential(decoder, nn.Sigmoid()), int(codes.shape[1]))
+
+    def summary(self) -> ModelSummary:
+        """Its layers with output shapes and parameters, and where it comes from. Shows itself."""
+        layers = tuple(layer_table(self.net.net, self.shape))
+        parameters = sum(values.numel() for values in self.net.parameters())
+        return ModelSummary(self.manifest, layers, parameters, self.run.plan if self.run else None)
 
     def export_onnx(self, path: str | Path) -> Path:
         """Write the network as an ONNX file that maps images to probabilities, after comparing its outputs.
@@ -248,11 +347,53 @@ class TrainedModel:
         write_atomic(Path(path), export_model(network_graph(self)).raw)
         return Path(path)
 
-    def _probabilities_of(self, images: Float32[np.ndarray, "n c h w"]) -> Float32[np.ndarray, "n k"]:
+    def to_folder(self, path: str | Path) -> Path:
+        """Write a folder that can be pushed to the Hugging Face hub, and that `inklab.load` reads.
+
+        It has the model's files, a README.md that is its model card, and with the extra `inklab[onnx]`
+        model.onnx. The license is left to you.
+
+        Args:
+            path: a folder that is not there yet, is empty, or was written by this method.
+
+        Returns:
+            The path.
+
+        Raises:
+            ConfigError: the folder holds something else.
+            WriteError: the disk refuses.
+        """
+        from inklab.export.hub_folder import write_hub_folder
+
+        return write_hub_folder(self, Path(path))
+
+    def _logits_of(self, images: Float32[np.ndarray, "n c h w"]) -> Float[Tensor, "n k"]:
         if not len(images):
-            return np.zeros((0, len(self.labels)), np.float32)
-        rows: np.ndarray = in_batches(self.probabilities, images).numpy()
-        return rows
+            return torch.zeros(0, len(self.labels))
+        return in_batches(self.logits, torch.from_numpy(images))
+
+    def _transform(self, compute: Callable[[Tensor], Tensor], images: object) -> Any:
+        """What is computed of images: a tensor of tensors, else an array."""
+        if isinstance(images, Tensor) and images.is_floating_point() and images.shape[1:] == self.shape:
+            inputs = images  # as it is: not checked, so that pipelines lose no time
+        else:
+            inputs = torch.from_numpy(Inputs.of(images, self.preprocessing).require_all())
+        with torch.inference_mode():
+            outputs = in_batches(compute, inputs)
+        return outputs if isinstance(images, Tensor) else outputs.numpy()
+
+    def _find_detector(self) -> OodDetector:
+        return self._detector
+
+    @cached_property
+    def _detector(self) -> OodDetector:
+        """What scores inputs; learned when it is first needed."""
+        return OodDetector.fit(
+            self.run.reference_images if self.run else None,
+            CLASSIFIER,
+            self.manifest.weights_sha256,
+            lambda images: self._logits_of(images).numpy(),
+        )
 
     def check_task(self, task: Task) -> None:
         """Refuse to be used for another task.
@@ -264,12 +405,11 @@ class TrainedModel:
             raise ModelMismatchError(f"'{self.name}' was trained for {self.task}, not for {task}")
 
 
-def in_batches(
-    compute: Callable[[Tensor], Tensor], images: Float32[np.ndarray, "n c h w"]
-) -> Float[Tensor, "n ..."]:
-    """What is computed for at least one image, in batches so that memory stays small."""
-    batches = torch.split(torch.from_numpy(images), BATCH)
-    return compute(batches[0]) if len(batches) == 1 else torch.cat([compute(batch) for batch in batches])
+def in_batches(compute: Callable[[Tensor], Tensor], inputs: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
+    """What is computed for images or codes, in batches so that memory stays small."""
+    if len(inputs) <= BATCH:
+        return compute(inputs)
+    return torch.cat([compute(batch) for batch in torch.split(inputs, BATCH)])
 
 
 def _code_of(network: str | Callable[..., object], manifest: ModelManifest) -> str:

@@ -4,7 +4,7 @@ Arrays and tensors are taken as images of the training format. Pictures, files a
 as the training images were; one that can't be is an entry with an error, and the others are answered.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
@@ -12,24 +12,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64
+from jaxtyping import Bool, Float32, Float64, UInt8
 
 from inklab.data.conversion import RULE, TOLERANCE, to_numpy
 from inklab.data.dataset import describe
 from inklab.errors import DataError, OutOfRangeError
 from inklab.format import format_percent
-from inklab.notebook import as_frame, png_data_uri
+from inklab.notebook import Columns, Tabular, png_data_uri
+from inklab.ood import Abstained, OodDetector, is_empty, why_abstained
 from inklab.records.components import Preprocessing
 from inklab.records.record import Shape
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
+    from PIL.Image import Image
 
 Images = Float32[np.ndarray, "n c h w"]
 
-MIN_PROBABILITY = 0.4
-"""Largest probability below which an input counts as out of distribution, without training images."""
 MAX_SHOWN = 20  # entries of a table in a notebook
+CLASSIFIER = "classifier"  # id in a detector of a single one
+UNLIKE: dict[Abstained, str] = {"empty": "an empty image", "ood": "unlike the training images"}
+"""Why a label is a guess, in words."""
 
 
 # ---------------------------------------------------------------- inputs
@@ -43,11 +45,13 @@ class Inputs:
         images: the images that could be read, in [0, 1].
         sources: of every entry: a path, or None for arrays and pictures in memory.
         errors: of every entry: why it can't be read, or None.
+        preprocessing: how pictures were made images.
     """
 
     images: Images
     sources: tuple[str | None, ...]
     errors: tuple[str | None, ...]
+    preprocessing: Preprocessing
 
     @classmethod
     def of(cls, value: object, preprocessing: Preprocessing) -> "Inputs":
@@ -65,25 +69,25 @@ class Inputs:
             raise DataError(f"there are no pictures in {names}")
         if not entries:
             images = array_images(value, preprocessing.shape)
-            return cls(images, (None,) * len(images), (None,) * len(images))
+            return cls(images, (None,) * len(images), (None,) * len(images), preprocessing)
         return cls._read(entries, preprocessing)
 
     @classmethod
     def _read(cls, entries: Sequence[Any], preprocessing: Preprocessing) -> "Inputs":
-        from inklab.data.preprocessing import open_image, preprocess_picture
+        from inklab.data.preprocessing import open_image
 
         images: list[np.ndarray] = []
         errors: list[str | None] = []
         for entry in entries:
             try:
                 picture = open_image(entry) if isinstance(entry, Path) else entry
-                images.append(preprocess_picture(picture, preprocessing))
+                images.append(image_of(picture, preprocessing))
                 errors.append(None)
             except DataError as error:
                 errors.append(str(error))
         pixels = np.stack(images) if images else np.zeros((0, *preprocessing.shape), np.uint8)
         sources = tuple(str(entry) if isinstance(entry, Path) else None for entry in entries)
-        return cls(pixels.astype(np.float32) / np.float32(255), sources, tuple(errors))
+        return cls(pixels.astype(np.float32) / np.float32(255), sources, tuple(errors), preprocessing)
 
     def require_all(self) -> Images:
         """The images, where an answer has no place for errors.
@@ -95,6 +99,16 @@ class Inputs:
             if error is not None:
                 raise DataError(error)
         return self.images
+
+
+def image_of(picture: "Image", preprocessing: Preprocessing) -> UInt8[np.ndarray, "c h w"]:
+    """A picture as an image of the training format; an empty one where no strokes are found."""
+    from inklab.data.preprocessing import preprocess_picture
+
+    try:
+        return preprocess_picture(picture, preprocessing)
+    except DataError:  # predictions say that it is empty
+        return np.full(preprocessing.shape, 0 if preprocessing.light_on_dark else 255, np.uint8)
 
 
 def _pictures(value: object) -> Iterator[Any]:
@@ -186,8 +200,8 @@ class Prediction:
         probability: of that class.
         probabilities: of each class by its name; they sum to 1.
         source: path of the file; None for arrays and pictures in memory.
-        ood_score: 0 for a sure answer, above 1 if the image is unlike the training images.
-        abstained: "ood" if it is; the label is then a guess.
+        ood_score: 0 for an image like the training images, above 1 for one unlike them.
+        abstained: "ood" if its score is above 1, "empty" if it is blank; the label is then a guess.
         error: why the image could not be read.
     """
 
@@ -196,25 +210,30 @@ class Prediction:
     probabilities: dict[str, float]
     source: str | None
     ood_score: float | None
-    abstained: str | None
+    abstained: Abstained | None
     error: str | None
 
 
 @dataclass(frozen=True, eq=False)
-class Predictions(Sequence[Prediction]):
+class Predictions(Tabular, Sequence[Prediction]):
     """Predictions for images, one for each, in their order. Shows itself as a table in a notebook.
+
+    OOD scores are computed when something first needs them: an entry, a table. If the training images must
+    be learned for that, it takes seconds, once for each model. `labels` and `probabilities` need none.
 
     Attributes:
         inputs: what the model was given.
         answers: `(m, k)` probabilities of the m images that could be read.
         class_names: of the k classes.
-        ood_method: what the OOD scores are of.
+        logits: of the same images; None of a network that gives probabilities only.
+        find_detector: gives what scores them; without it, the largest probability does.
     """
 
     inputs: Inputs
     answers: Float32[np.ndarray, "m k"]
     class_names: tuple[str, ...]
-    ood_method: str = "largest probability"
+    logits: Float32[np.ndarray, "m k"] | None = None
+    find_detector: Callable[[], OodDetector] = OodDetector.of_probabilities
 
     def __len__(self) -> int:
         """Number of images, unreadable ones included."""
@@ -235,8 +254,8 @@ class Predictions(Sequence[Prediction]):
         row = self.answers[self._rows[index]]
         best, score = int(row.argmax()), float(self.ood_scores[index])
         named = dict(zip(self.class_names, row.tolist(), strict=True))
-        label, abstained = self.class_names[best], "ood" if score > 1 else None
-        return Prediction(label, float(row[best]), named, source, score, abstained, None)
+        abstained = why_abstained(bool(self.is_empty[index]), score)
+        return Prediction(self.class_names[best], float(row[best]), named, source, score, abstained, None)
 
     @cached_property
     def is_read(self) -> Bool[np.ndarray, " n"]:
@@ -264,10 +283,31 @@ class Predictions(Sequence[Prediction]):
         return rows
 
     @cached_property
+    def is_empty(self) -> Bool[np.ndarray, " n"]:
+        """Of each image, whether there is nothing on it; False where it could not be read."""
+        flags = np.zeros(len(self), bool)
+        flags[self.is_read] = is_empty(_to_bytes(self.inputs.images), self.inputs.preprocessing)
+        return flags
+
+    @cached_property
     def ood_scores(self) -> Float64[np.ndarray, " n"]:
-        """`(n,)` OOD scores; NaN where an image could not be read."""
-        largest = self.probabilities.max(axis=1).astype(np.float64)
-        return np.asarray((1 - largest) / (1 - MIN_PROBABILITY))
+        """`(n,)` OOD scores, above 1 for images unlike the training images; NaN for one that was not read."""
+        scores = np.full(len(self), np.nan)
+        if self.is_read.any():
+            detector, images = self._detector, self.inputs.images
+            similarity = detector.similarity(images)[0] if detector.neighbors is not None else None
+            known = detector.score(CLASSIFIER, similarity, self.logits, self.answers)
+            scores[self.is_read] = np.nan if known is None else known
+        return scores
+
+    @property
+    def ood_method(self) -> str:
+        """What the OOD scores are of."""
+        return self._detector.method(CLASSIFIER)
+
+    @cached_property
+    def _detector(self) -> OodDetector:
+        return self.find_detector()
 
     @property
     def errors(self) -> dict[str, str]:
@@ -275,16 +315,13 @@ class Predictions(Sequence[Prediction]):
         pairs = enumerate(zip(self.inputs.sources, self.inputs.errors, strict=True))
         return {source or str(i): error for i, (source, error) in pairs if error is not None}
 
-    def to_pandas(self) -> "DataFrame":
-        """A DataFrame: source, label, probability, ood_score, abstained, error, and a column for each class.
-
-        Raises:
-            ConfigError: pandas is not installed.
-        """
+    @property
+    def _columns(self) -> Columns:
+        """Source, label, probability, ood_score, abstained, error, and a column for each class."""
         names = ("source", "label", "probability", "ood_score", "abstained", "error")
         columns: dict[str, Sequence[object]] = {name: [getattr(row, name) for row in self] for name in names}
-        classes = zip(self.class_names, self.probabilities.T, strict=True)
-        return as_frame(columns | {f"p({name})": column for name, column in classes})
+        classes = zip(self.class_names, self.probabilities.T.tolist(), strict=True)
+        return columns | {f"p({name})": column for name, column in classes}
 
     def __repr__(self) -> str:
         """Their number, and the first few labels."""
@@ -305,11 +342,15 @@ class Predictions(Sequence[Prediction]):
             return f"<tr><td></td><td colspan=3>{escape(row.error)}</td><td>{source}</td></tr>"
         image = _picture_html(self.inputs.images[self._rows[index]])
         shares = f"{format_percent(row.probability or 0, 1)}</td><td>{row.ood_score:.2f}"
-        unlike = " (unlike the training images)" if row.abstained else ""
+        unlike = f" ({UNLIKE[row.abstained]})" if row.abstained else ""
         label = f"{escape(row.label or '')}{unlike}"
         return f"<tr><td>{image}</td><td>{label}</td><td>{shares}</td><td>{source}</td></tr>"
 
 
+def _to_bytes(images: Float32[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]:
+    return (images * 255).round().astype(np.uint8)
+
+
 def _picture_html(image: Float32[np.ndarray, "c h w"]) -> str:
-    pixels = np.moveaxis((image * 255).round().astype(np.uint8), 0, -1)
+    pixels = np.moveaxis(_to_bytes(image), 0, -1)
     return f'<img height="42" src="{png_data_uri(pixels)}">'

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
@@ -16,7 +17,8 @@ from inklab.format import format_outcomes, format_setting
 from inklab.io.files import gc_paused
 from inklab.metrics import REPORTED_METRIC, SELECTION_METRIC, SPLIT_LABELS, Split
 from inklab.notebook import Columns, Row, as_frame, as_rows
-from inklab.records.components import Pipeline
+from inklab.ood import ReferenceImages, TrainingRun
+from inklab.records.components import Pipeline, PreprocessingChoice
 from inklab.records.manifest import find_model_dir
 from inklab.records.outcomes import EvaluationOutcome, Snapshot, TrialOutcome, count_outcomes
 from inklab.records.plan import Plan, SettingRef, TrainingPlan
@@ -40,6 +42,7 @@ from inklab.results.frames import (
     trial_columns,
 )
 from inklab.results.summarize import compute_results, find_best, summarize_training
+from inklab.seeding import Seed
 from inklab.study.run_directory import RunDirectory, find_run
 from inklab.usercode import is_user_code
 
@@ -77,7 +80,7 @@ class HistoryRow(NamedTuple):
     value: float | None
 
 
-class Run:
+class Run(TrainingRun):
     """A run: its estimates, comparisons, tables, figures and trained models. In a notebook it shows itself.
 
     It is read when something is first needed, and then stays as it was: `refresh` reads a run again that is
@@ -469,7 +472,7 @@ class Run:
         from inklab.model import TrainedModel
 
         name = self._setting_name(experiment, setting)
-        return TrainedModel.load(self.model_dir(name, replicate), trust_code=trust_code)
+        return TrainedModel.load(self.model_dir(name, replicate), trust_code=trust_code, run=self)
 
     def _setting_name(self, experiment: str | None, values: Mapping[str, object]) -> str:
         """What `plan.find_setting` calls the setting that arguments of `model` name."""
@@ -596,11 +599,13 @@ class Run:
         data = self.plan.data
         if is_user_code(data.dataset):  # a plan may come from anywhere; only code that the user names is run
             return None
-        try:
-            dataset = load_dataset(data.dataset, seed=self.plan.seed)
-        except InklabError:
-            return None
-        return dataset if dataset.sha256 == data.sha256 else None
+        choices: tuple[PreprocessingChoice, ...] = ("auto", data.preprocessing)  # may make other images
+        with suppress(InklabError):
+            for choice in choices:
+                dataset = load_dataset(data.dataset, seed=self.plan.seed, preprocessing=choice)
+                if dataset.sha256 == data.sha256:
+                    return replace(dataset, preprocessing=data.preprocessing)
+        return None
 
     def test_images(self, indices: Integer[np.ndarray, " m"]) -> Pixels | None:
         """Some images of the test set, if the data is at hand."""
@@ -616,6 +621,26 @@ class Run:
             return None
         parts = split(self.dataset, validation=self.plan.data.validation, seed=self.plan.seed)
         return parts.train, parts.validation
+
+    @cached_property
+    def reference_images(self) -> ReferenceImages | None:
+        """What OOD scores compare inputs with: training images, else samples of them; None without any."""
+        identity = (self.plan.data.sha256, self.plan.seed, self.plan.data.validation)
+        sets = self.training_sets()
+        if sets is not None:
+            return ReferenceImages.draw(*sets, Seed(self.plan.seed), identity)
+        samples = self.samples()
+        return None if samples is None else ReferenceImages.of_samples(samples, identity)
+
+
+def run_of_model(folder: Path) -> tuple[Run, str] | None:
+    """The run that a model's directory is in and the id of its trial; None for one that is in no run."""
+    trial = folder.resolve().parent
+    path = trial.parent.parent
+    if trial.parent.name != "trials" or not (path / PLAN_FILE).is_file():
+        return None
+    run = Run(path)
+    return (run, trial.name) if trial.name in run.plan.trials else None
 
 
 def find_model_or_run(name: str) -> Path | Run:

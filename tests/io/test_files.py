@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inklab.errors import ConfigError, CorruptFileError, WriteError
-from inklab.io.files import fingerprint, parse_json, parse_toml, sha256_of, write_atomic, write_json
+from inklab.io.files import (
+    cache_dir,
+    cached,
+    fingerprint,
+    parse_json,
+    parse_toml,
+    sha256_of,
+    write_atomic,
+    write_json,
+)
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -123,3 +132,21 @@ def test_order_of_keys_does_not_matter_and_order_of_lists_does():
     assert fingerprint([1, 2]) != fingerprint([2, 1])
     assert fingerprint({"a": None}) != fingerprint({})
     assert fingerprint({"a": 1}) == "015abd7f5cc5"  # ids of stored outcomes depend on it
+
+
+class TestCache:
+    @pytest.mark.parametrize(
+        "damage", [lambda raw: raw[:-1], lambda raw: raw + b"x", lambda raw: b"", lambda raw: b"0" + raw[1:]]
+    )
+    def test_content_is_made_once_and_again_if_damaged(self, damage, tmp_path):
+        path = tmp_path / "damaged"
+        cached(path, lambda: b"content")
+        assert cached(path, lambda: b"not again") == b"content"
+        path.write_bytes(damage(path.read_bytes()))
+        assert cached(path, lambda: b"again") == b"again"
+        assert cached(path, lambda: b"not again") == b"again"
+
+    def test_a_cache_that_can_not_be_written_stops_nothing(self, monkeypatch, tmp_path):
+        (tmp_path / "file").write_text("in the way")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+        assert cached(cache_dir("onnx") / "refused", lambda: b"content") == b"content"

@@ -22,7 +22,8 @@ LAYERS = [
     {"records"},
     {"stats"},
     {"data", "corruptions", "networks"},  # these three do not import each other
-    {"datasets", "predictions"},
+    {"datasets", "ood"},
+    {"predictions", "model_summary"},
     {"model"},
     {"evaluation"},
     {"training"},

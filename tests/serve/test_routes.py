@@ -15,6 +15,7 @@ from PIL import Image
 
 from inklab.corruptions.corruption import corruptions
 from inklab.corruptions.filters import filters
+from inklab.io.files import cache_dir
 from inklab.runs import Run
 
 PIPELINES = ["cnn", "denoiser+cnn", "median+cnn", "mlp", "scaled-twice", "sweep"]
@@ -287,3 +288,15 @@ def test_requests_of_clients_that_have_gone_are_dropped():
         batcher.networks["mlp"] = original
     assert batches == [1]
     assert server.client.get("/health").status_code == 200
+
+
+def test_a_second_start_converts_nothing():
+    live_server.shared()
+    before = {path: path.stat().st_mtime_ns for path in cache_dir("onnx").iterdir()}
+    with live_server.serving(live_server.toy_run.finished()) as server:
+        server.wait_until_learned()
+        response = server.post("predict", images=live_server.encoded_examples()[:1])
+        assert response["images"][0]["predictions"][0]["ood_score"] is not None
+        assert len(server.post("generate", count=3)["images"]) == 3
+    after = {path: path.stat().st_mtime_ns for path in cache_dir("onnx").iterdir()}
+    assert after == before

@@ -105,7 +105,7 @@ class TrainedPipeline(Sequence[TrainedModel | Filter]):
     def _denoised(self, images: Float32[np.ndarray, "n c h w"]) -> Float32[np.ndarray, "n c h w"]:
         if len(self.parts) == 1 or not len(images):
             return images
-        denoised: np.ndarray = in_batches(self._denoise_batch, images).numpy()
+        denoised: np.ndarray = in_batches(self._denoise_batch, torch.from_numpy(images)).numpy()
         return denoised
 
     def _denoise_batch(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:

@@ -1,7 +1,9 @@
 """The model card of an exported network: numbers for the text of `templates/card.md`."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from inklab.export.graphs import Exportable
 from inklab.export.onnx_export import ExportedModel
@@ -17,6 +19,9 @@ from inklab.records.results import RobustnessResults, SettingResults
 from inklab.runs import Run
 from inklab.stats import estimate
 from inklab.usercode import short_name
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 TEMPLATES = Path(__file__).parent / "templates"
 MAX_CURVE_ROWS = 6
@@ -51,13 +56,10 @@ def write_export(exported: ExportedModel, selection: Selection, file: Path) -> P
     return card_path(file)
 
 
-def model_card(exported: ExportedModel, selection: Selection, file: Path) -> str:
-    """The card, as Markdown; the run of the selection tells how it was trained and how good it is."""
+def card_template(name: str) -> "Template":
+    """A template of a card, with filters for Markdown."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    graph, run = exported.graph, selection.run
-    trained = [part for part in selection.parts if part.trial is not None]
-    robustness = None if run is None or selection.decoder else _find_robustness(run, selection.pipeline)
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         undefined=StrictUndefined,
@@ -65,8 +67,21 @@ def model_card(exported: ExportedModel, selection: Selection, file: Path) -> str
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"cell": _cell, "join_words": join_words, "pluralize": pluralize}
-    return environment.get_template("card.md").render(
+    environment.filters |= {
+        "cell": _cell,
+        "join_words": join_words,
+        "pluralize": pluralize,
+        "quoted": _quoted,
+    }
+    return environment.get_template(name)
+
+
+def model_card(exported: ExportedModel, selection: Selection, file: Path) -> str:
+    """The card, as Markdown; the run of the selection tells how it was trained and how good it is."""
+    graph, run = exported.graph, selection.run
+    trained = [part for part in selection.parts if part.trial is not None]
+    robustness = None if run is None or selection.decoder else _find_robustness(run, selection.pipeline)
+    return card_template("card.md").render(
         mark=CARD_MARK,
         title=TITLES[graph.kind],
         file=file,
@@ -79,8 +94,8 @@ def model_card(exported: ExportedModel, selection: Selection, file: Path) -> str
         description=list(_description(exported, file)),
         interface=list(_interface(graph)),
         preprocessing=None if graph.encode else describe_preprocessing(graph.metadata.preprocessing),
-        recipes=[_training(run, part) for part in trained] if run else [],
-        metrics=list(_metrics(exported, run, trained) if run else _own_metrics(exported)),
+        recipes=[describe_training(run, part) for part in trained] if run else [],
+        metrics=list(test_metrics(graph, run, trained) if run else own_metrics(graph)),
         robustness=robustness,
         curves=_curves(selection.pipeline, robustness) if robustness else [],
         diagnoses=[(part.name, row) for part in trained for row in _setting_results(run, part).diagnoses]
@@ -152,7 +167,7 @@ def describe_preprocessing(preprocessing: Preprocessing) -> str:
 # ---------------------------------------------------------------- its training and its metrics
 
 
-def _training(run: Run, part: SelectedPart) -> tuple[str, int, str]:
+def describe_training(run: Run, part: SelectedPart) -> tuple[str, int, str]:
     """Name, replicate and recipe."""
     trial = run.plan.trial(part.trial or "")
     return part.name, trial.replicate, _recipe(trial.config)
@@ -176,9 +191,9 @@ def _recipe(config: TrialConfig) -> str:
     )
 
 
-def _metrics(exported: ExportedModel, run: Run, parts: list[SelectedPart]) -> Iterator[Row]:
+def test_metrics(graph: Exportable, run: Run, parts: list[SelectedPart]) -> Iterator[Row]:
     """Metrics on the test set, of this network and of all replicates."""
-    own = {part.name: part.metrics for part in exported.graph.metadata.parts}
+    own = {part.name: part.metrics for part in graph.metadata.parts}
     n_test = run.plan.data.test
     for part in parts:
         for name, replicates in _setting_results(run, part).metrics.items():
@@ -190,9 +205,9 @@ def _metrics(exported: ExportedModel, run: Run, parts: list[SelectedPart]) -> It
                 yield f"`{part.name}`", metric.label, this_one, replicates.format(name)
 
 
-def _own_metrics(exported: ExportedModel) -> Iterator[Row]:
+def own_metrics(graph: Exportable) -> Iterator[Row]:
     """What a model without its run knows."""
-    for part in exported.graph.metadata.parts:
+    for part in graph.metadata.parts:
         for name, value in part.metrics.items():
             yield f"`{part.name}`", get_metric(name).label, estimate([value]).format(name)
 
@@ -224,3 +239,8 @@ def _curves(pipeline: str, results: RobustnessResults) -> list[Row]:
 
 def _cell(text: str) -> str:
     return " ".join(text.replace("|", "\\|").split())
+
+
+def _quoted(text: str) -> str:
+    """A text in quotes, as JSON and the front matter of a card have it."""
+    return json.dumps(text, ensure_ascii=False)

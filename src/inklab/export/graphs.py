@@ -114,7 +114,7 @@ def decoder_graph(model: TrainedModel, name: str = "") -> Exportable:
 
 
 def _half_graph(kind: Literal["encoder", "decoder"], model: TrainedModel, name: str) -> Exportable:
-    encode, decode, code_size = _halves(model)
+    encode, decode, code_size = model.halves
     is_encoder, code_shape = kind == "encoder", (code_size,)
     net, output = (encode, "codes") if is_encoder else (decode, "images")
     return _check_outputs(
@@ -209,25 +209,6 @@ def _trained(part: NamedPart) -> TrainedModel:
     if isinstance(part.model, Filter):
         raise ModelMismatchError(f"'{part.name}' is a filter, but the last part must be a trained network")
     return part.model
-
-
-def _halves(model: TrainedModel) -> tuple[nn.Module, nn.Module, int]:
-    """Images to codes, codes to images, and the units of a code."""
-    encoder, decoder = (getattr(model.net.net, name, None) for name in ("encoder", "decoder"))
-    if not (isinstance(encoder, nn.Module) and isinstance(decoder, nn.Module)):
-        raise ModelMismatchError(
-            f"'{model.name}' has no modules 'encoder' and 'decoder'; only a network with both, such as "
-            "'autoencoder', can be exported in halves",
-            key=model.name,
-        )
-    encode = nn.Sequential(model.net.normalize, encoder)
-    with torch.inference_mode():
-        codes = encode(torch.zeros(1, *model.shape))
-    if codes.ndim != 2 or len(codes) != 1:
-        raise ModelMismatchError(
-            f"the encoder of '{model.name}' returns {tuple(codes.shape)} for an image, not (1, d)"
-        )
-    return encode, nn.Sequential(decoder, nn.Sigmoid()), int(codes.shape[1])
 
 
 def _check_outputs(graph: Exportable) -> Exportable:

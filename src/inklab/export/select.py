@@ -11,8 +11,7 @@ import numpy as np
 from inklab.errors import ConfigError, DataError, InklabError
 from inklab.metrics import Task
 from inklab.records.components import Pipeline
-from inklab.records.record import PLAN_FILE
-from inklab.runs import Run
+from inklab.runs import Run, run_of_model
 
 if TYPE_CHECKING:
     from inklab.export.graphs import Exportable
@@ -89,13 +88,10 @@ class Selection:
 
 def select_model(folder: Path, *, decoder: bool = False) -> Selection:
     """The trained model in a directory; if that belongs to a trial of a run, with that run."""
-    trial = folder.resolve().parent
-    run_path = trial.parent.parent
-    if trial.parent.name == "trials" and (run_path / PLAN_FILE).is_file():
-        run = Run(run_path)
-        if trial.name in run.plan.trials:
-            name = run.plan.setting_of(trial.name).experiment.name
-            return Selection((SelectedPart(name, trial.name),), run, folder, decoder)
+    run, trial = run_of_model(folder) or (None, "")
+    if run is not None:
+        name = run.plan.setting_of(trial).experiment.name
+        return Selection((SelectedPart(name, trial),), run, folder, decoder)
     return Selection((SelectedPart("", None),), None, folder, decoder)
 
 

@@ -3,14 +3,15 @@
 import gc
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
 import stat
 import sys
 import tomllib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import uuid4
@@ -20,12 +21,16 @@ from pydantic_core import from_json
 
 from inklab.errors import ConfigError, CorruptFileError, DataError, WriteError
 
+DIGEST_LENGTH = 64  # hex digits in front of the content of a cached file
+MAX_CACHED = 1024**3  # bytes
 MAX_TOML = 256 * 1024  # bytes; the built-in study has 8,000
 LONG_KEY = re.compile(r"""(?<![\w"'-])(?:(?:[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){100}""")
 """A TOML key of more than 100 dotted parts; tomllib's time is cubic in them: a minute for 30,000."""
 
 DRAFT_PATTERN = re.compile(r"\..+\.[0-9a-f]{32}")
 """Names of files that are being written, which a killed process leaves behind."""
+
+log = logging.getLogger("inklab")
 
 
 def cache_dir(name: str) -> Path:
@@ -155,6 +160,26 @@ def read_bytes_capped(path: Path, max_bytes: int) -> bytes:
         raise
     except OSError as error:
         raise DataError(f"'{path}' can't be read: {error.strerror or error}") from error
+
+
+def cached(path: Path, compute: Callable[[], bytes]) -> bytes:
+    """The bytes that `compute` returns, from a file if they are there and whole.
+
+    Args:
+        path: below `cache_dir`, with a name of everything that the bytes depend on.
+        compute: called if they are not there.
+    """
+    with suppress(OSError, DataError):  # not there, or not readable: they are computed again
+        raw = read_bytes_capped(path, MAX_CACHED)
+        digest, content = raw[:DIGEST_LENGTH], raw[DIGEST_LENGTH:]
+        if sha256_of(content).encode() == digest:
+            return content
+    content = compute()
+    try:
+        write_atomic(path, sha256_of(content).encode() + content)
+    except WriteError as error:  # a full disk is no reason to stop
+        log.warning("%s", error)
+    return content
 
 
 # ---------------------------------------------------------------- documents

@@ -11,6 +11,7 @@ from typing import TypeVar
 import torch
 
 from inklab.errors import InklabError
+from inklab.ood import OodDetector, ReferenceImages
 from inklab.records.record import PLAN_FILE
 from inklab.runs import Run
 from inklab.serve.batcher import Batcher
@@ -18,10 +19,11 @@ from inklab.serve.catalog import Catalog, catalog_of_model, catalog_of_run
 from inklab.serve.inputs import ImagePreprocessor, LatentSampler, fit_latent_sampler
 from inklab.serve.middleware import HttpError, Limits, service_unavailable
 from inklab.serve.model_registry import THREADS, ModelRegistry
-from inklab.serve.ood import NEAREST, OodDetector, ReferenceImages
 from inklab.serve.progress_stream import ProgressStream
 from inklab.study.run_directory import RunDirectory
 
+NEAREST = "nearest training image"
+"""Id of the nearest neighbor search among the batcher's networks: no experiment's name, for its spaces."""
 REFRESH_SECONDS = 2.0  # between two refreshes of the catalog
 MAX_REFRESH_WAIT = 2.0  # seconds that a request waits for a refresh
 
@@ -169,7 +171,7 @@ class AppState:
     async def _read_references(self) -> ReferenceImages | None:
         try:
             if self.progress_stream is not None:
-                return await self._in_background(lambda: ReferenceImages.of(Run(self._path)))
+                return await self._in_background(lambda: Run(self._path).reference_images)
         except Exception as error:
             _log("no training images are at hand", error)
         return None
@@ -180,7 +182,7 @@ class AppState:
         for name in self.catalog.classifiers:
             if name not in self.ood.energies:
                 ready = self.registry[name]
-                self.ood.fit_energy(name, ready.weights_sha256, ready.session, references)
+                self.ood.fit_energy(name, ready.weights_sha256, ready.logits, references)
 
     def _latent_task(self, name: str) -> asyncio.Task[LatentSampler]:
         if name not in self._latents:

@@ -12,18 +12,18 @@ from safetensors.numpy import load, save
 
 import inklab
 from inklab.corruptions.corruption import Corruption, corruptions
-from inklab.data.preprocessing import open_image, preprocess_picture
+from inklab.data.preprocessing import open_image
 from inklab.errors import DataError
 from inklab.evaluation.samplers import Sampler, SamplerParams, samplers
 from inklab.export.onnx_file import Session
-from inklab.io.files import fingerprint
+from inklab.io.files import cache_dir, cached, fingerprint
 from inklab.io.tensor_file import check_header
+from inklab.ood import ReferenceImages, float_batches
+from inklab.predictions import image_of
 from inklab.records.components import Preprocessing
 from inklab.records.plan import GenerationPlan
 from inklab.seeding import Seed
 from inklab.serve.middleware import HttpError, service_unavailable
-from inklab.serve.model_registry import cached
-from inklab.serve.ood import ReferenceImages, float_batches
 
 DEFAULT_CORRUPTION = "salt_and_pepper"  # of a lone model, and of a study without a robustness experiment
 DEFAULT_SAMPLER = "mixture"
@@ -70,10 +70,7 @@ class ImagePreprocessor:
             picture = open_image(content, max_pixels=self._max_pixels)
         except DataError as error:
             raise HttpError(422, str(error)) from error
-        try:
-            return preprocess_picture(picture, config)[None]
-        except DataError:  # no strokes: the prediction says so
-            return np.full((1, *config.shape), 0 if config.light_on_dark else 255, np.uint8)
+        return image_of(picture, config)[None]
 
 
 # ---------------------------------------------------------------- corruptions
@@ -199,7 +196,7 @@ def fit_latent_sampler(
         return save({**pools, "std ": codes.std(axis=0), "min ": codes.min(axis=0)})
 
     name = f"codes-{fingerprint(key)}.safetensors"
-    arrays = load(check_header(cached(name, draw), name))
+    arrays = load(check_header(cached(cache_dir("onnx") / name, draw), name))
     std, lowest = arrays.pop("std "), arrays.pop("min ")  # no sampler has such a name, for the space
     return LatentSampler(arrays, std, 0.0 if (lowest >= 0).all() else -np.inf)
 

@@ -1,33 +1,28 @@
 """Trained models that are loaded, and their networks as sessions: each converted once, cached, checked."""
 
-import logging
-from collections.abc import Callable, Collection
-from contextlib import suppress
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float32
 
 import inklab
 from inklab.corruptions.filters import Filter, filters
 from inklab.data.dataset import Pixels
-from inklab.errors import CorruptFileError, DataError, ModelMismatchError, WriteError
+from inklab.errors import CorruptFileError, ModelMismatchError
 from inklab.export.graphs import Exportable, decoder_graph, encoder_graph, network_graph
 from inklab.export.onnx_export import to_onnx
 from inklab.export.onnx_file import OUTPUT_NAMES, Session
 from inklab.export.verify import compare_outputs
-from inklab.io.files import cache_dir, fingerprint, read_bytes_capped, sha256_of, write_atomic
+from inklab.io.files import cache_dir, cached, fingerprint
 from inklab.model import TrainedModel
 from inklab.serve.batcher import BatchFn
 from inklab.usercode import is_user_code
 
 USER_MODEL_ID = "network"  # the id of a lone model whose network is code of a user's own
 THREADS = 1  # of a pass: the event loop has the other core
-DIGEST_LENGTH = 64  # hex digits in front of the content of a cached file
-MAX_FILE_BYTES = 1024**3
-
-log = logging.getLogger("inklab.serve")
 
 
 @dataclass(frozen=True)
@@ -62,6 +57,10 @@ class ReadyModel:
     session: Session
     weights_sha256: str
     halves: AutoencoderHalves | None
+
+    def logits(self, images: Float32[np.ndarray, "b c h w"]) -> Float32[np.ndarray, "b k"]:
+        """Of a classifier, for images in [0, 1]."""
+        return self.session(images)["logits"]
 
 
 class ModelRegistry:
@@ -164,25 +163,4 @@ def load_or_convert(graph: Exportable, samples: Pixels | None) -> Session:
         return raw
 
     name = fingerprint([graph.metadata.to_json(), inklab.__version__, str(torch.__version__)])
-    return Session(cached(f"{name}.onnx", convert), threads=THREADS)
-
-
-def cached(name: str, compute: Callable[[], bytes]) -> bytes:
-    """The bytes that `compute` returns, from the cache if they are there and whole.
-
-    Args:
-        name: of everything that the bytes depend on.
-        compute: called if they are not.
-    """
-    path = cache_dir("onnx") / name
-    with suppress(OSError, DataError):  # not there, or not readable: they are computed again
-        raw = read_bytes_capped(path, MAX_FILE_BYTES)
-        digest, content = raw[:DIGEST_LENGTH], raw[DIGEST_LENGTH:]
-        if sha256_of(content).encode() == digest:
-            return content
-    content = compute()
-    try:
-        write_atomic(path, sha256_of(content).encode() + content)
-    except WriteError as error:  # a full disk is no reason not to serve
-        log.warning("%s", error)
-    return content
+    return Session(cached(cache_dir("onnx") / f"{name}.onnx", convert), threads=THREADS)

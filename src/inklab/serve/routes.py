@@ -10,9 +10,10 @@ from fastapi.responses import StreamingResponse
 
 import inklab
 from inklab.errors import UnknownNameError
+from inklab.ood import is_empty, why_abstained
 from inklab.records.components import Pipeline
 from inklab.serve import schemas
-from inklab.serve.app_state import AppState
+from inklab.serve.app_state import NEAREST, AppState
 from inklab.serve.catalog import Catalog
 from inklab.serve.inputs import (
     DEFAULT_SAMPLER,
@@ -24,7 +25,6 @@ from inklab.serve.inputs import (
 )
 from inklab.serve.middleware import HttpError
 from inklab.serve.model_registry import AutoencoderHalves, decoder_id, encoder_id
-from inklab.serve.ood import NEAREST, is_empty
 from inklab.serve.schemas import decode_base64, decode_images, encode_image
 
 
@@ -55,8 +55,7 @@ async def predict(body: schemas.PredictRequest, state: State) -> schemas.Predict
     similar = state.batcher.run(NEAREST, images) if state.ood.neighbors is not None else None
     outputs = await _run_pipelines(pipelines, corrupted, state)
     similarity = None if similar is None else (await similar)[0]
-    config = state.catalog.preprocessing
-    empty = is_empty(images, None if config.is_resize_only else config.light_on_dark)
+    empty = is_empty(images, state.catalog.preprocessing)
     predictions = [
         _predictions(pipeline, output, similarity, empty, state)
         for pipeline, output in zip(pipelines, outputs, strict=True)
@@ -169,7 +168,7 @@ def _predictions(
     rounded = [None] * len(empty) if scores is None else [round(score, 4) for score in scores.tolist()]
     predictions = []
     for index, image in enumerate(to_uint8(output.denoised)):
-        abstained = _why_abstained(bool(empty[index]), rounded[index])
+        abstained = why_abstained(bool(empty[index]), rounded[index])
         probabilities = output.probabilities[index]
         label = state.catalog.labels[int(probabilities.argmax())] if abstained is None else None
         predictions.append(
@@ -183,12 +182,6 @@ def _predictions(
             )
         )
     return predictions
-
-
-def _why_abstained(is_empty_image: bool, ood_score: float | None) -> schemas.Abstained | None:
-    if is_empty_image:
-        return "empty"
-    return "ood" if ood_score is not None and ood_score > 1 else None
 
 
 def _six_digits(probability: np.float32) -> float:

@@ -10,6 +10,7 @@ from jaxtyping import UInt8
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from inklab.errors import MAX_NAME_LENGTH, did_you_mean
+from inklab.ood import Abstained
 from inklab.records.components import Pipeline, Preprocessing
 from inklab.records.estimates import Estimate
 from inklab.records.record import Share
@@ -122,8 +123,6 @@ class GenerateRequest(ApiRequest):
 
 
 # ---------------------------------------------------------------- responses
-
-Abstained = Literal["empty", "ood"]
 
 
 class PipelinePrediction(BaseModel):

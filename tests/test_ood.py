@@ -1,13 +1,11 @@
 """OOD scores: nearest neighbors, energies, their calibration, and the cache."""
 
-import live_server
 import numpy as np
 import pytest
 import torch
 
-from inklab.io.files import cache_dir
-from inklab.serve.model_registry import cached
-from inklab.serve.ood import Calibration, PcaNearestNeighbor, energy, is_empty, leave_one_out
+from inklab.ood import Calibration, PcaNearestNeighbor, energy, is_empty, leave_one_out
+from inklab.records.components import Preprocessing
 
 
 def images(count, seed, size=(1, 6, 6)):
@@ -54,40 +52,15 @@ def test_energy_is_the_logarithm_of_summed_exponentials():
     assert np.allclose(energy(logits), torch.logsumexp(torch.from_numpy(logits), dim=1).numpy())
 
 
-@pytest.mark.parametrize(("background", "light_on_dark"), [(0, True), (255, False), (90, None)])
-def test_an_image_with_next_to_no_ink_is_empty(background, light_on_dark):
+@pytest.mark.parametrize(
+    ("background", "preprocessing"),
+    [
+        (0, Preprocessing()), (255, Preprocessing(light_on_dark=False)),
+        (90, Preprocessing.resize_only((1, 28, 28))),
+    ],
+)  # fmt: skip
+def test_an_image_with_next_to_no_ink_is_empty(background, preprocessing):
     pages = np.full((3, 1, 28, 28), background, np.uint8)
     pages[1, 0, 3, 3:5] = 255 - background
     pages[2, 0, 3:25, 13:15] = 255 - background
-    assert is_empty(pages, light_on_dark).tolist() == [True, True, False]
-
-
-class TestCache:
-    @pytest.mark.parametrize(
-        "damage", [lambda raw: raw[:-1], lambda raw: raw + b"x", lambda raw: b"", lambda raw: b"0" + raw[1:]]
-    )
-    def test_content_is_made_once_and_again_if_damaged(self, damage):
-        cached("damaged", lambda: b"content")
-        assert cached("damaged", lambda: b"not again") == b"content"
-        path = cache_dir("onnx") / "damaged"
-        path.write_bytes(damage(path.read_bytes()))
-        assert cached("damaged", lambda: b"again") == b"again"
-        assert cached("damaged", lambda: b"not again") == b"again"
-        path.unlink()
-
-    def test_a_cache_that_can_not_be_written_stops_nothing(self, monkeypatch, tmp_path):
-        (tmp_path / "file").write_text("in the way")
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-        assert cached("refused", lambda: b"content") == b"content"
-
-
-def test_a_second_start_converts_nothing():
-    live_server.shared()
-    before = {path: path.stat().st_mtime_ns for path in cache_dir("onnx").iterdir()}
-    with live_server.serving(live_server.toy_run.finished()) as server:
-        server.wait_until_learned()
-        response = server.post("predict", images=live_server.encoded_examples()[:1])
-        assert response["images"][0]["predictions"][0]["ood_score"] is not None
-        assert len(server.post("generate", count=3)["images"]) == 3
-    after = {path: path.stat().st_mtime_ns for path in cache_dir("onnx").iterdir()}
-    assert after == before
+    assert is_empty(pages, preprocessing).tolist() == [True, True, False]

@@ -1,23 +1,34 @@
-"""Whether an image resembles the training images of a classifier: OOD scores and their calibration."""
+"""Whether an image resembles the training images of a classifier: OOD scores and their calibration.
 
+The page and predictions in Python are scored by the same detector with the same threshold.
+"""
+
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, UInt8
 
 import inklab
 from inklab.data.dataset import ImageSet, Pixels
-from inklab.export.onnx_file import Session
-from inklab.io.files import fingerprint
-from inklab.predictions import MIN_PROBABILITY
+from inklab.io.files import cache_dir, cached, fingerprint
+from inklab.records.components import Preprocessing
+from inklab.records.plan import Plan
 from inklab.records.record import Number, Record
-from inklab.runs import Run
 from inklab.seeding import Seed
-from inklab.serve.model_registry import cached
 
 Scores = Float64[np.ndarray, " n"]
+LogitsFn = Callable[[Float32[np.ndarray, "b c h w"]], Float32[np.ndarray, "b k"]]
+"""A classifier's logits for images in [0, 1]."""
 
+Abstained = Literal["empty", "ood"]
+"""Why there is no answer: the image is empty, or out of distribution."""
+
+MIN_PROBABILITY = 0.4
+"""Largest probability below which an input is out of distribution, where there are no reference images."""
 MAX_TRAINING_IMAGES = 10_000
 """Images that inputs are compared with: with 2,000, a tenth fewer scribbles are detected; all 55,000 cost
 five times as much."""
@@ -30,12 +41,10 @@ to their median."""
 MIN_INK = 0.004  # mean over an image: three of 784 pixels. The faintest digit of MNIST has 0.025
 BATCH = 100  # images of one pass in the background
 TRAINING, SAMPLES = "training images", "samples"
-NEAREST = "nearest training image"
-"""Id of the nearest neighbor search among the batcher's networks: no experiment's name, for its spaces."""
 VERSION = 2  # of what is computed here; a change invalidates caches
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ReferenceImages:
     """Images to compare with.
 
@@ -49,29 +58,46 @@ class ReferenceImages:
     held_out: UInt8[np.ndarray, "m c h w"] | None
     identity: tuple[str | int, ...]
 
+    @classmethod
+    def draw(
+        cls, training: ImageSet, validation: ImageSet, seed: Seed, identity: tuple[str | int, ...]
+    ) -> "ReferenceImages":
+        """Of all images of a study: some for training, and some of the validation images."""
+        page = seed / "page"
+        return cls(
+            _draw(training, MAX_TRAINING_IMAGES, page / TRAINING),
+            _draw(validation if len(validation) else training, MAX_VALIDATION_IMAGES, page / "held out"),
+            (*identity, TRAINING, MAX_TRAINING_IMAGES, MAX_VALIDATION_IMAGES),
+        )
+
+    @classmethod
+    def of_samples(cls, samples: ImageSet, identity: tuple[str | int, ...]) -> "ReferenceImages | None":
+        """Of the training images that a run directory holds; None if they are too few."""
+        return cls(samples.pixels, None, (*identity, SAMPLES)) if len(samples) > 1 else None
+
     @property
     def source(self) -> str:
         """What they are, for the page."""
         return SAMPLES if self.held_out is None else TRAINING
 
-    @classmethod
-    def of(cls, run: Run) -> "ReferenceImages | None":
-        """The reference images of a run; None if there are none. Takes a second or two."""
-        plan = run.plan
-        identity = (plan.data.sha256, plan.seed, plan.data.validation)
-        sets = run.training_sets()
-        if sets is None:
-            samples = run.samples()
-            if samples is None or len(samples) < 2:
-                return None
-            return cls(samples.pixels, None, (*identity, SAMPLES))
-        training, validation = sets
-        seed = Seed(plan.seed) / "page"
-        return cls(
-            _draw(training, MAX_TRAINING_IMAGES, seed / TRAINING),
-            _draw(validation if len(validation) else training, MAX_VALIDATION_IMAGES, seed / "held out"),
-            (*identity, TRAINING, MAX_TRAINING_IMAGES, MAX_VALIDATION_IMAGES),
-        )
+    @cached_property
+    def neighbors(self) -> "PcaNearestNeighbor":
+        """Finds the nearest training image; learned once, in a second or so."""
+        return PcaNearestNeighbor.fit(self.training)
+
+
+class TrainingRun(ABC):
+    """What a trained model asks the run that trained it."""
+
+    @property
+    @abstractmethod
+    def plan(self) -> Plan:
+        """What was planned."""
+
+    @property
+    @abstractmethod
+    def reference_images(self) -> ReferenceImages | None:
+        """What inputs are compared with; None if no images are at hand."""
 
 
 def _draw(images: ImageSet, n: int, seed: Seed) -> Pixels:
@@ -145,13 +171,15 @@ def energy(logits: Float[np.ndarray, "n k"]) -> Scores:
     return np.asarray(largest + np.log(np.exp(wide - largest[:, None]).sum(axis=1)))
 
 
-def is_empty(pixels: UInt8[np.ndarray, "n c h w"], light_on_dark: bool | None) -> Bool[np.ndarray, " n"]:
+def is_empty(pixels: UInt8[np.ndarray, "n c h w"], preprocessing: Preprocessing) -> Bool[np.ndarray, " n"]:
     """Of each image, whether it has next to no ink.
 
     Args:
         pixels: bytes, preprocessed.
-        light_on_dark: whether the background is 0 or 255; None if images have none: then it is the median.
+        preprocessing: says whether the background is 0 or 255, or that it may be any color: then it is the
+            image's median.
     """
+    light_on_dark = None if preprocessing.is_resize_only else preprocessing.light_on_dark
     flat = pixels.reshape(len(pixels), -1)
     if light_on_dark is None:
         background = np.median(flat, axis=1).astype(np.int16)[:, None]
@@ -160,6 +188,18 @@ def is_empty(pixels: UInt8[np.ndarray, "n c h w"], light_on_dark: bool | None) -
         ink = flat.sum(axis=1, dtype=np.int64)
         ink = ink if light_on_dark else 255 * flat.shape[1] - ink
     return np.asarray(ink < MIN_INK * 255 * flat.shape[1])
+
+
+def why_abstained(is_empty_image: bool, ood_score: float | None) -> Abstained | None:
+    """Why an image has no answer; None if it has one.
+
+    Example:
+        >>> why_abstained(False, 1.2), why_abstained(True, 0.1), why_abstained(False, 1.0)
+        ('ood', 'empty', None)
+    """
+    if is_empty_image:
+        return "empty"
+    return "ood" if ood_score is not None and ood_score > 1 else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,9 +268,31 @@ class OodDetector:
     energies: dict[str, Calibration] = field(default_factory=dict)
     ready: bool = False
 
+    @classmethod
+    def fit(
+        cls, references: ReferenceImages | None, name: str, weights_sha256: str, logits: LogitsFn
+    ) -> "OodDetector":
+        """For one classifier; arguments as of `fit_energy`. Without images: by probability."""
+        detector = cls.of_probabilities()
+        if references is not None:
+            detector.fit_distance(references)
+            detector.fit_energy(name, weights_sha256, logits, references)
+        return detector
+
+    @classmethod
+    def of_probabilities(cls) -> "OodDetector":
+        """One that knows no training images: it scores by the largest probability."""
+        return cls(ready=True)
+
+    def method(self, classifier: str) -> str:
+        """What the scores of a classifier are of."""
+        if classifier not in self.energies:
+            return "largest probability"
+        return "distance to the nearest training image and energy of the logits"
+
     def fit_distance(self, references: ReferenceImages) -> None:
         """Learn what training images look like."""
-        neighbors = PcaNearestNeighbor.fit(references.training)
+        neighbors = references.neighbors
 
         def fit() -> Calibration:
             if references.held_out is None:
@@ -241,28 +303,30 @@ class OodDetector:
         self.distance = _cached_calibration(references, ("distance", N_COMPONENTS), fit)
         self.neighbors = neighbors  # last: requests may come at any time
 
-    def similarity(self, images: Float32[np.ndarray, "b c h w"]) -> tuple[np.ndarray]:
+    def similarity(self, images: Float32[np.ndarray, "n c h w"]) -> tuple[np.ndarray]:
         """Of images in [0, 1] to the nearest training image, for the batcher."""
         assert self.neighbors is not None
-        return (self.neighbors.similarity(images),)
+        starts = range(0, max(len(images), 1), BATCH)  # so that memory stays small
+        parts = [self.neighbors.similarity(images[start : start + BATCH]) for start in starts]
+        return (np.concatenate(parts),)
 
     def fit_energy(
-        self, name: str, weights_sha256: str, session: Session, references: ReferenceImages
+        self, name: str, weights_sha256: str, logits: LogitsFn, references: ReferenceImages
     ) -> None:
         """Calibrate the energy of a classifier.
 
         Args:
             name: its id.
             weights_sha256: of its network.
-            session: computes its logits.
+            logits: what it computes.
             references: images like those that it was trained on.
         """
 
         def fit() -> Calibration:
             is_small = references.held_out is None
             pixels = references.training if references.held_out is None else references.held_out
-            logits = np.concatenate([session(batch)["logits"] for batch in float_batches(pixels)])
-            return (Calibration.fit_small if is_small else Calibration.fit)(energy(logits))
+            energies = energy(np.concatenate([logits(batch) for batch in float_batches(pixels)]))
+            return (Calibration.fit_small if is_small else Calibration.fit)(energies)
 
         self.energies[name] = _cached_calibration(references, ("energy", weights_sha256), fit)
 
@@ -270,7 +334,7 @@ class OodDetector:
         self,
         classifier: str,
         similarity: Float32[np.ndarray, " n"] | None,
-        logits: Float32[np.ndarray, "n k"],
+        logits: Float32[np.ndarray, "n k"] | None,
         probabilities: Float32[np.ndarray, "n k"],
     ) -> Scores | None:
         """OOD scores of images: 0 typical, above 1 out of distribution; None while they are unknown.
@@ -278,12 +342,12 @@ class OodDetector:
         Args:
             classifier: its id.
             similarity: similarity of the images before corruption, if `neighbors` was asked.
-            logits: logits of the classifier's inputs.
+            logits: logits of the classifier's inputs, if it is known to give any.
             probabilities: the same, as rows that sum to 1.
         """
         if not self.ready:
             return None
-        if classifier not in self.energies:
+        if classifier not in self.energies or logits is None:
             return PROBABILITY.score(probabilities.max(axis=1).astype(np.float64))
         scores = self.energies[classifier].score(energy(logits))
         if similarity is not None and self.distance is not None:
@@ -296,4 +360,5 @@ def _cached_calibration(
 ) -> Calibration:
     identity = [VERSION, inklab.__version__, *references.identity, MAX_FALSE_ALARMS, *key]
     name = f"calibration-{fingerprint(identity)}.json"
-    return Calibration.parse_json(cached(name, lambda: fit().model_dump_json().encode()), name)
+    raw = cached(cache_dir("onnx") / name, lambda: fit().model_dump_json().encode())
+    return Calibration.parse_json(raw, name)
