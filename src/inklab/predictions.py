@@ -61,12 +61,7 @@ class Inputs:
             DataError: a shape that does not fit, or a folder or list without pictures.
             OutOfRangeError: values that are neither bytes nor floats in [0, 1].
         """
-        entries = list(_pictures(value))
-        if not entries and isinstance(value, str | Path):
-            raise DataError(f"there are no pictures in '{value}'", key=str(value))
-        if not entries and isinstance(value, list | tuple) and (not value or _is_picture_or_path(value[0])):
-            names = ", ".join(f"'{entry}'" for entry in value) or "an empty list"
-            raise DataError(f"there are no pictures in {names}")
+        entries = find_pictures(value)
         if not entries:
             images = array_images(value, preprocessing.shape)
             return cls(images, (None,) * len(images), (None,) * len(images), preprocessing)
@@ -109,6 +104,21 @@ def image_of(picture: "Image", preprocessing: Preprocessing) -> UInt8[np.ndarray
         return preprocess_picture(picture, preprocessing)
     except DataError:  # predictions say that it is empty
         return np.full(preprocessing.shape, 0 if preprocessing.light_on_dark else 255, np.uint8)
+
+
+def find_pictures(value: object) -> list[Any]:
+    """Paths and PIL pictures in a path or folder, a picture, or a list of them; none in an array.
+
+    Raises:
+        DataError: a folder or list without pictures.
+    """
+    entries = list(_pictures(value))
+    if not entries and isinstance(value, str | Path):
+        raise DataError(f"there are no pictures in '{value}'", key=str(value))
+    if not entries and isinstance(value, list | tuple) and (not value or _is_picture_or_path(value[0])):
+        names = ", ".join(f"'{entry}'" for entry in value) or "an empty list"
+        raise DataError(f"there are no pictures in {names}")
+    return entries
 
 
 def _pictures(value: object) -> Iterator[Any]:
@@ -286,7 +296,7 @@ class Predictions(Tabular, Sequence[Prediction]):
     def is_empty(self) -> Bool[np.ndarray, " n"]:
         """Of each image, whether there is nothing on it; False where it could not be read."""
         flags = np.zeros(len(self), bool)
-        flags[self.is_read] = is_empty(_to_bytes(self.inputs.images), self.inputs.preprocessing)
+        flags[self.is_read] = is_empty(to_bytes(self.inputs.images), self.inputs.preprocessing)
         return flags
 
     @cached_property
@@ -347,10 +357,11 @@ class Predictions(Tabular, Sequence[Prediction]):
         return f"<tr><td>{image}</td><td>{label}</td><td>{shares}</td><td>{source}</td></tr>"
 
 
-def _to_bytes(images: Float32[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]:
+def to_bytes(images: Float32[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]:
+    """Images in [0, 1] as bytes."""
     return (images * 255).round().astype(np.uint8)
 
 
 def _picture_html(image: Float32[np.ndarray, "c h w"]) -> str:
-    pixels = np.moveaxis(_to_bytes(image), 0, -1)
+    pixels = np.moveaxis(to_bytes(image), 0, -1)
     return f'<img height="42" src="{png_data_uri(pixels)}">'

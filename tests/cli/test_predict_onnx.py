@@ -1,6 +1,8 @@
 """inklab predict with an exported file: the same answers as from the model, without torch."""
 
+import csv
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +27,8 @@ def folder(tmp_path_factory) -> Path:
     (folder / "foreign.onnx").write_bytes(foreign_graph())
     for index, pixels in enumerate(np.random.default_rng(5).integers(0, 256, (2, 40, 30)).astype(np.uint8)):
         Image.fromarray(pixels).save(folder / f"{index}.png")
+    Image.new("L", (20, 20), 255).save(folder / "blank.png")
+    (folder / "cut.png").write_bytes((folder / "0.png").read_bytes()[:-300])
     return folder
 
 
@@ -37,15 +41,27 @@ def cli(cli, monkeypatch, folder):
 def test_the_same_answers_as_from_the_model(cli):
     predictions, texts = {}, {}
     for name in ("model", "cnn.onnx"):
-        code, out, err = cli("predict", name, "0.png", "1.png", "--json")
-        assert (code, err) == (EXIT_OK, "")
+        code, out, err = cli("predict", name, ".", "1.png", "--json")
+        assert code == EXIT_DATA and err.startswith("NOT READ: 'cut.png' is a damaged picture")
         predictions[name] = json.loads(out)
-        texts[name] = cli("predict", name, "0.png", "--top", 2)
-    assert [prediction["image"] for prediction in predictions["cnn.onnx"]] == ["0.png", "1.png"]
+        texts[name] = cli("predict", name, "0.png", "blank.png", "--top", 2)
+    names = ["0.png", "1.png", "blank.png", "cut.png", "1.png"]
+    assert [prediction["image"] for prediction in predictions["cnn.onnx"]] == names
     for model, file in zip(predictions["model"], predictions["cnn.onnx"], strict=True):
-        assert model["label"] == file["label"]
         assert file["probabilities"] == pytest.approx(model["probabilities"], abs=1e-5)
+        assert file["ood_score"] == pytest.approx(model["ood_score"], abs=1e-4)
+        assert all(file[key] == model[key] for key in ("label", "abstained", "error"))
+    assert [entry["abstained"] for entry in predictions["model"]][2] == "empty"
     assert texts["model"] == texts["cnn.onnx"] and "class " in texts["model"][1]
+    assert re.search(r"OOD score \d+\.\d\d: an empty image", texts["model"][1])
+
+
+def test_as_csv(cli):
+    code, out, _ = cli("predict", "cnn.onnx", "0.png", "cut.png", "--csv")
+    good, bad = csv.DictReader(out.splitlines())
+    assert code == EXIT_DATA and (good["source"], bad["label"], bad["ood_score"]) == ("0.png", "", "")
+    assert float(good["probability"]) == max(float(good[key]) for key in good if key.startswith("p("))
+    assert cli("predict", "cnn.onnx", "0.png", "--csv", "--json")[0] == EXIT_USAGE
 
 
 def test_a_file_by_others_is_run_at_the_users_own_risk(cli):

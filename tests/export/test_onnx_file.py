@@ -27,6 +27,7 @@ from inklab.errors import CorruptFileError, DataError, InklabError, ModelMismatc
 from inklab.export import onnx_file
 from inklab.export.onnx_export import with_metadata
 from inklab.export.onnx_file import parse_onnx, predict_file, read_onnx
+from inklab.predictions import to_bytes
 from inklab.records.components import Preprocessing
 
 PATH = Path("a.onnx")
@@ -73,13 +74,17 @@ def test_a_file_by_others_is_run_with_numbered_labels(tmp_path, picture):
     assert result.note and list(prediction.probabilities) == ["0", "1", "2"]
     powers = np.exp(IMAGES[0].reshape(-1)[:N_CLASSES] / 255)  # its logits are the first pixels
     np.testing.assert_allclose(list(prediction.probabilities.values()), powers / powers.sum(), atol=1e-5)
-    assert np.array_equal(prediction.input, IMAGES[0])
+    assert np.array_equal(to_bytes(result.predictions.inputs.images), IMAGES[:1])
 
 
-def test_the_same_predictions_in_a_process_of_its_own(tmp_path, picture, exported):
+def test_the_same_predictions_in_processes_of_their_own(tmp_path, picture, exported, monkeypatch):
     path = tmp_path / "a.onnx"
     path.write_bytes(exported)
-    assert predict_file(path, [picture, picture]) == read_onnx(path).predict([picture, picture])
+    monkeypatch.setattr(onnx_file, "MAX_LOT", 2)
+    pictures = [picture, tmp_path / "nowhere.png", picture]
+    lots = predict_file(path, pictures)
+    assert lots == read_onnx(path).predict(pictures)
+    assert [row.error is None for row in lots.predictions] == [True, False, True]
 
 
 @pytest.mark.parametrize(
@@ -210,10 +215,10 @@ def test_a_graph_that_takes_no_images_is_refused():
 
 
 def test_errors_of_the_other_process_keep_their_class(tmp_path, picture, exported):
-    (tmp_path / "a.onnx").write_bytes(exported)
+    (tmp_path / "a.onnx").write_bytes(exported[:-50])
     with pytest.raises(DataError) as caught:
-        predict_file(tmp_path / "a.onnx", [tmp_path / "nowhere.png"])
-    assert "nowhere.png" in str(caught.value)
+        predict_file(tmp_path / "a.onnx", [picture])
+    assert "a.onnx" in str(caught.value)
     (tmp_path / "denoiser.onnx").write_bytes(exported_network("autoencoder").raw)
     with pytest.raises(InklabError) as caught:
         predict_file(tmp_path / "denoiser.onnx", [picture])

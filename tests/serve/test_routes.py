@@ -13,6 +13,7 @@ import torch
 import toy_run
 from PIL import Image
 
+import inklab
 from inklab.corruptions.corruption import corruptions
 from inklab.corruptions.filters import filters
 from inklab.io.files import cache_dir
@@ -139,6 +140,22 @@ class TestPredict:
 
 
 class TestAbstaining:
+    def test_scores_are_those_of_the_model_in_python(self, server):
+        server.wait_until_learned()
+        pixels = np.concatenate([PIXELS[:5], np.random.default_rng(0).integers(0, 256, PIXELS[:3].shape)])
+        pixels = pixels.astype(np.uint8)
+        response = server.post("predict", images=[live_server.encode(image) for image in pixels])
+        rows = [image["predictions"][0] for image in response["images"]]
+        for model in (
+            Run(toy_run.finished()).model("cnn"),
+            inklab.load(Run(toy_run.finished()).model_dir("cnn")),
+        ):
+            predictions = model.predict(pixels)
+            assert predictions.ood_scores == pytest.approx([row["ood_score"] for row in rows], abs=2e-3)
+            assert [row.abstained for row in predictions] == [row["abstained"] for row in rows]
+            assert predictions.ood_method.startswith("distance")
+        assert {row["abstained"] for row in rows} == {None, "ood"}
+
     def test_an_empty_image_has_no_class_even_when_corrupted(self, server):
         (row,) = server.post("predict", images=[BLANK])["images"][0]["predictions"]
         assert (row["abstained"], row["label"]) == ("empty", None)

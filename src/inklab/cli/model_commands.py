@@ -25,9 +25,9 @@ from inklab.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from inklab.export.onnx_export import ExportedModel
-    from inklab.export.onnx_file import PicturePrediction
     from inklab.export.select import Selection
-    from inklab.predictions import Inputs, Prediction
+    from inklab.notebook import Row
+    from inklab.predictions import Inputs, Prediction, Predictions
     from inklab.records.components import PreprocessingWord
     from inklab.serve.address import BindAddress
 
@@ -48,7 +48,7 @@ def predict(
     ],
     images: Annotated[
         list[Path],
-        typer.Argument(metavar="IMAGE...", help="PNG, JPEG, BMP or WebP files of any size."),
+        typer.Argument(metavar="IMAGE...", help="PNG, JPEG, BMP or WebP files of any size, or folders."),
     ],
     experiment: Experiment = None,
     trust_code: TrustCode = None,
@@ -60,17 +60,30 @@ def predict(
         ),
     ] = None,
     as_json: AsJson = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV on stdout.")] = False,
 ) -> None:
     """Classify image files, preprocessed like the training images, and show the network's input."""
+    if as_json and as_csv:
+        raise ConfigError("--json and --csv were given; choose one", key="--csv")
     if _is_onnx(model):
         if experiment is not None or trust_code:
             raise ConfigError(
                 f"'{model}' is a single network; leave out --experiment and --trust-code", key="--experiment"
             )
-        _print_onnx(_predict_by_onnx(Path(model), images, preprocessing), top, as_json)
+        predictions = _predict_by_onnx(Path(model), images, preprocessing)
     else:
         folder = _model_dir(model, experiment)
-        _predict_by_model(folder, _read_inputs(folder, images, preprocessing), trust_code or (), top, as_json)
+        predictions = _predict_by_model(folder, _read_inputs(folder, images, preprocessing), trust_code or ())
+    if as_json:
+        echo_json([_as_json(prediction) for prediction in predictions])
+    elif as_csv:
+        echo(_as_csv(predictions.data))
+    else:
+        _print_predictions(predictions, top)
+    for error in predictions.errors.values():
+        info(f"NOT READ: {error}")
+    if predictions.errors:
+        raise typer.Exit(DataError.exit_code)
 
 
 def _is_onnx(name: str) -> bool:
@@ -79,22 +92,15 @@ def _is_onnx(name: str) -> bool:
 
 def _predict_by_onnx(
     path: Path, images: list[Path], preprocessing: "PreprocessingWord | None"
-) -> "Sequence[PicturePrediction]":
+) -> "Predictions":
     from inklab.export.onnx_file import predict_file
 
     result = predict_file(path, images, preprocessing)
     if result.note:
         info(f"NOTE: {result.note}")
-    return result.predictions
-
-
-def _print_onnx(predictions: "Sequence[PicturePrediction]", top: int, as_json: bool) -> None:
-    if as_json:
-        echo_json([prediction.model_dump(exclude={"input"}) for prediction in predictions])
-        return
-    for prediction in predictions:
-        _print_ranked(prediction.image, prediction.label, prediction.probabilities, top)
-        echo(_as_text(prediction.input))
+    predictions = result.predictions
+    _refuse_lone_error(predictions.inputs)
+    return predictions
 
 
 def _read_inputs(folder: Path, images: list[Path], word: "PreprocessingWord | None") -> "Inputs":
@@ -106,32 +112,49 @@ def _read_inputs(folder: Path, images: list[Path], word: "PreprocessingWord | No
     manifest = ModelManifest.read_from(folder)
     preprocessing = Preprocessing.of(word, manifest.shape) if word else manifest.preprocessing
     inputs = Inputs.of([Path(image) for image in images], preprocessing)
-    if len(inputs.errors) == 1 and inputs.errors[0] is not None:
-        raise DataError(inputs.errors[0], key=inputs.sources[0] or "")
+    _refuse_lone_error(inputs)
     return inputs
 
 
-def _predict_by_model(
-    folder: Path, inputs: "Inputs", trust_code: Sequence[str], top: int, as_json: bool
-) -> None:
-    from inklab.model import TrainedModel
+def _refuse_lone_error(inputs: "Inputs") -> None:
+    if len(inputs.errors) == 1 and inputs.errors[0] is not None:
+        raise DataError(inputs.errors[0], key=inputs.sources[0] or "")
 
-    model = TrainedModel.load(folder, trust_code=trust_code)
+
+def _predict_by_model(folder: Path, inputs: "Inputs", trust_code: Sequence[str]) -> "Predictions":
+    from inklab.model import TrainedModel
+    from inklab.runs import run_of_model
+
+    run, _ = run_of_model(folder) or (None, "")
+    model = TrainedModel.load(folder, trust_code=trust_code, run=run)
     model.check_task("classification")
-    predictions = model.predict_inputs(inputs)
-    if as_json:
-        echo_json([_as_json(prediction) for prediction in predictions])
-    pictures = iter((predictions.inputs.images * 255).round().astype(int))
+    return model.predict_inputs(inputs)
+
+
+def _print_predictions(predictions: "Predictions", top: int) -> None:
+    from inklab.predictions import UNLIKE, to_bytes
+
+    pictures = iter(to_bytes(predictions.inputs.images))
     for prediction in predictions:
         if prediction.error is not None:
-            info(f"NOT READ: {prediction.error}")
             continue
-        picture = next(pictures)
-        if not as_json:
-            _print_ranked(str(prediction.source), str(prediction.label), prediction.probabilities, top)
-            echo(_as_text(picture.tolist()))
-    if predictions.errors:
-        raise typer.Exit(DataError.exit_code)
+        mark = f"   OOD score {prediction.ood_score:.2f}"
+        if prediction.abstained is not None:
+            mark += f": {UNLIKE[prediction.abstained]}"
+        _print_ranked(str(prediction.source), str(prediction.label), prediction.probabilities, top, mark)
+        echo(_as_text(next(pictures).tolist()))
+
+
+def _as_csv(rows: "Sequence[Row]") -> str:
+    """A table as comma-separated values; what is missing is empty."""
+    import csv
+    import io
+
+    file = io.StringIO()
+    writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue().rstrip("\n")
 
 
 def _as_json(prediction: "Prediction") -> dict[str, object]:
@@ -155,14 +178,12 @@ def _model_dir(name: str, experiment: str | None) -> Path:
     return source.model_dir(experiment or default_experiment(source, "classification"))
 
 
-def _print_ranked(
-    image: str, label: str, probabilities: Mapping[str, float], top: int, mark: str = ""
-) -> None:
+def _print_ranked(image: str, label: str, probabilities: Mapping[str, float], top: int, mark: str) -> None:
     from inklab.format import format_percent
 
     ranked = sorted(probabilities.items(), key=lambda pair: -pair[1])[:top]
     shares = ", ".join(f"{name} {format_percent(share, 1)}" for name, share in ranked)
-    echo(f"{image}: {label}   ({shares})")
+    echo(f"{image}: {label}   ({shares}){mark}")
 
 
 def _as_text(pixels: Sequence[Sequence[Sequence[int]]]) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor
 from inklab.corruptions.filters import Filter
 from inklab.errors import ModelMismatchError
 from inklab.model import TrainedModel, in_batches
+from inklab.notebook import card, paragraph
 from inklab.predictions import Inputs, Predictions
 from inklab.records.record import Shape
 
@@ -48,6 +49,13 @@ class TrainedPipeline(Sequence[TrainedModel | Filter]):
     def __repr__(self) -> str:
         return f"TrainedPipeline({self.name!r})"
 
+    def _repr_html_(self) -> str:
+        parts = (
+            part._repr_html_() if isinstance(part, TrainedModel) else paragraph(f"filter: {part.description}")
+            for part in self.parts
+        )
+        return card(self.name, *parts, subtitle="a pipeline; an image passes from top to bottom")
+
     def __len__(self) -> int:
         return len(self.parts)
 
@@ -77,6 +85,8 @@ class TrainedPipeline(Sequence[TrainedModel | Filter]):
 
     def predict(self, images: object) -> Predictions:
         """Denoise and classify images, as `TrainedModel.predict` takes them.
+
+        OOD scores are of what the classifier is given: the denoised images.
 
         Raises:
             DataError: a shape that does not fit, or no pictures.

@@ -8,9 +8,11 @@ against accidents; it is not a sandbox, since onnxruntime itself is trusted.
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from base64 import b64decode, b64encode
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
 
@@ -23,6 +25,7 @@ from inklab.errors import EXIT_DATA, CorruptFileError, DataError, InklabError, M
 from inklab.format import join_words
 from inklab.io.files import parse_json, read_bytes_capped, sha256_of
 from inklab.metrics import Task
+from inklab.predictions import Inputs, Predictions, find_pictures, to_bytes
 from inklab.records.components import NetworkConfig, NormalizeConfig, Preprocessing, PreprocessingWord
 from inklab.records.manifest import Provenance
 from inklab.records.record import (
@@ -72,6 +75,9 @@ MAX_METADATA = 100
 
 MAX_MEMORY_BYTES = 4096 * MIB
 """Of address space; onnxruntime and NumPy alone take about 1 GiB of it."""
+
+MAX_LOT = 200
+"""Pictures of one process: reading a large one takes a tenth of a second."""
 
 CPU_SECONDS = 60
 TIMEOUT_SECONDS = 90
@@ -290,26 +296,47 @@ def _one_line(error: Exception) -> str:
 # ---------------------------------------------------------------- a file and its predictions
 
 
-class PicturePrediction(Record):
-    """Class probabilities of one picture.
+class FilePredictions(Record):
+    """What an ONNX file predicts for pictures, as one process hands it to another.
 
     Attributes:
-        image: path of the picture.
-        label: the most probable class.
-        input: the image that the network was given: channels, rows, values in [0, 255].
+        note: what the user must know about the file.
+        labels: a name for each class.
+        preprocessing: how pictures were made images.
+        sources: path of every picture.
+        errors: why a picture can't be read, or None.
+        pixels: base64 of the bytes of the images that could be read, one after the other.
+        answers: their class probabilities.
     """
 
-    image: str
-    label: str
-    probabilities: dict[str, float]
-    input: tuple[tuple[tuple[int, ...], ...], ...]
+    note: str | None
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing
+    sources: tuple[str, ...]
+    errors: tuple[str | None, ...]
+    pixels: tuple[str, ...]
+    answers: tuple[tuple[float, ...], ...]
 
+    @classmethod
+    def join(cls, parts: "Sequence[FilePredictions]") -> "FilePredictions":
+        """Of several lots of pictures."""
+        answered = next((part for part in parts if part.answers), parts[0])
+        joined = {
+            name: tuple(chain.from_iterable(getattr(part, name) for part in parts))
+            for name in ("sources", "errors", "pixels", "answers")
+        }
+        return answered.model_copy(update=joined)
 
-class FilePredictions(Record):
-    """What an ONNX file predicts for each picture, and what the user must know about the file."""
-
-    note: str | None = None
-    predictions: tuple[PicturePrediction, ...]
+    @property
+    def predictions(self) -> Predictions:
+        """The same as a model in Python answers; OOD scores are of the largest probability."""
+        raw = b"".join(map(b64decode, self.pixels))
+        images = np.frombuffer(raw, np.uint8).reshape(-1, *self.preprocessing.shape)
+        inputs = Inputs(
+            images.astype(np.float32) / np.float32(255), self.sources, self.errors, self.preprocessing
+        )
+        answers = np.array(self.answers, np.float32).reshape(-1, len(self.labels))
+        return Predictions(inputs, answers, self.labels)
 
 
 @dataclass(frozen=True)
@@ -350,6 +377,8 @@ class OnnxNetwork:
                 f"'{self.path}' is a graph of kind {self.metadata.kind}, not a classifier"
             )
         output = "probabilities" if self.metadata else self.session.output_names[0]
+        if not len(pixels):
+            return np.zeros((0, len(self.labels or ("0",))), np.float32)
         images = pixels.astype(np.float32) / 255
         rows = np.concatenate([self.session(image[None])[output] for image in images])
         rows = rows if self.metadata else _to_probabilities(rows)
@@ -366,44 +395,21 @@ class OnnxNetwork:
         """Classify pictures, preprocessed as the file says, or in another way.
 
         Raises:
-            DataError: a picture can't be read.
             InklabError: see `probabilities`.
         """
         chosen = Preprocessing.of(preprocessing, self.shape) if preprocessing else self.preprocessing
+        inputs = Inputs.of(list(pictures), chosen)
+        pixels = to_bytes(inputs.images)
+        rows = self.probabilities(pixels)
         return FilePredictions(
             note=None if self.metadata else f"'{self.path}' {OWN_RISK}",
-            predictions=predict_pictures(pictures, chosen, self.probabilities, self.labels),
+            labels=self.labels or tuple(map(str, range(rows.shape[1]))),
+            preprocessing=chosen,
+            sources=tuple(map(str, pictures)),
+            errors=inputs.errors,
+            pixels=tuple(b64encode(image.tobytes()).decode() for image in pixels),
+            answers=tuple(map(tuple, rows.tolist())),
         )
-
-
-def predict_pictures(
-    pictures: Sequence[Path],
-    preprocessing: Preprocessing,
-    infer: Callable[[np.ndarray], np.ndarray],
-    labels: Sequence[str] | None,
-) -> tuple[PicturePrediction, ...]:
-    """Classify pictures; without labels their classes are numbers.
-
-    `infer` gives class probabilities `(n, k)` for bytes `(n, c, h, w)`, and is called after all were read.
-
-    Raises:
-        DataError: a picture can't be read.
-        InklabError: what `infer` raises.
-    """
-    from inklab.data.preprocessing import open_image, preprocess_picture
-
-    images = np.stack([preprocess_picture(open_image(path), preprocessing) for path in pictures])
-    rows = infer(images)
-    names = labels or tuple(map(str, range(rows.shape[1])))
-    return tuple(
-        PicturePrediction(
-            image=str(path),
-            label=names[row.argmax()],
-            probabilities=dict(zip(names, row.tolist(), strict=True)),
-            input=image.tolist(),
-        )
-        for path, image, row in zip(pictures, images, rows, strict=True)
-    )
 
 
 def _are_probabilities(rows: np.ndarray) -> bool:
@@ -530,13 +536,22 @@ def _check_interface(network: OnnxNetwork) -> None:
 def predict_file(
     path: Path, pictures: Sequence[Path], preprocessing: PreprocessingWord | None = None
 ) -> FilePredictions:
-    """Classify pictures by an ONNX file, in a process with limits of memory and time.
+    """Classify pictures, also all in folders, by an ONNX file, in processes with limits of memory and time.
 
     Raises:
         InklabError: as `read_onnx` and `OnnxNetwork.predict`.
+        DataError: there are no pictures.
         CorruptFileError: it takes more memory or time than is allowed.
     """
     require_packages("onnx", "onnxruntime")
+    files = find_pictures(list(pictures))
+    lots = [files[start : start + MAX_LOT] for start in range(0, len(files), MAX_LOT)]
+    return FilePredictions.join([_predict_lot(path, lot, preprocessing) for lot in lots])
+
+
+def _predict_lot(
+    path: Path, pictures: Sequence[Path], preprocessing: PreprocessingWord | None
+) -> FilePredictions:
     command = [sys.executable, "-m", "inklab.export.onnx_file", str(path), preprocessing or ""]
     command += map(str, pictures)
     try:
