@@ -179,7 +179,8 @@ class TestRobustnessCurve:
 def test_exported_it_computes_the_same(model, pixels, tmp_path):
     from inklab.export.onnx_file import read_onnx
 
-    path = model.export_onnx(tmp_path / "net.onnx")
+    path = model.to_folder(tmp_path / "net") / "model.onnx"
+    assert path.read_bytes() == model.export_onnx(tmp_path / "net.onnx").read_bytes()
     images = pixels.astype(np.float32) / np.float32(255)
     outputs = read_onnx(path).session(images)
     assert np.abs(outputs["probabilities"] - model.predict_proba(pixels)).max() < 1e-5

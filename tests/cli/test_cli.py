@@ -206,6 +206,9 @@ class TestPredict:
             probabilities = prediction["probabilities"].values()
             assert max(probabilities) == pytest.approx(stored["confidence"][index], abs=0.02)
             assert sum(probabilities) == pytest.approx(1, abs=1e-5)
+            scored = Run(base).model(experiment).predict(path)
+            assert scored.ood_method.startswith("distance")
+            assert prediction["ood_score"] == pytest.approx(scored.ood_scores[0])
             assert succeed("predict", trial, path) == succeed("predict", trial / "model", path)
 
     def test_it_shows_the_networks_input(self, succeed, base, picture):

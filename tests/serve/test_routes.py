@@ -146,11 +146,10 @@ class TestAbstaining:
         pixels = pixels.astype(np.uint8)
         response = server.post("predict", images=[live_server.encode(image) for image in pixels])
         rows = [image["predictions"][0] for image in response["images"]]
-        for model in (
-            Run(toy_run.finished()).model("cnn"),
-            inklab.load(Run(toy_run.finished()).model_dir("cnn")),
-        ):
+        run = Run(toy_run.finished())
+        for model in (run.model("cnn"), inklab.load(run.model_dir("cnn"))):
             predictions = model.predict(pixels)
+            assert predictions.labels.all() and "_detector" not in vars(model)  # learned when it is needed
             assert predictions.ood_scores == pytest.approx([row["ood_score"] for row in rows], abs=2e-3)
             assert [row.abstained for row in predictions] == [row["abstained"] for row in rows]
             assert predictions.ood_method.startswith("distance")
