@@ -17,9 +17,10 @@ import pytest
 from malicious_files import idx
 
 from inklab.data.dataset import split
-from inklab.data.mnist import FASHION_MNIST, FILES, MNIST, DownloadSpec, load_published
+from inklab.data.mnist import FASHION_MNIST, FILES, MNIST, IdxSource, four_files
+from inklab.data.published import PublishedFiles, download_time
 from inklab.data.sources import datasets, load_dataset, load_default
-from inklab.errors import CorruptFileError, DatasetUnavailableError
+from inklab.errors import CorruptFileError, DataError, DatasetUnavailableError
 from inklab.records.components import Preprocessing
 
 
@@ -45,14 +46,18 @@ def small_files() -> dict[str, bytes]:
 
 CONTENT = small_files()
 PACKED = {file: gzip.compress(content, mtime=0) for file, content in CONTENT.items()}
-SMALL = DownloadSpec(
+SMALL = PublishedFiles(
     name="small",
     mirrors=(),
-    labels=tuple("0123456789"),
-    preprocessing=Preprocessing(),
-    gzip_sha256=tuple(hashlib.sha256(PACKED[file]).hexdigest() for file in FILES),
-    sha256=tuple(hashlib.sha256(CONTENT[file]).hexdigest() for file in FILES),
+    files=four_files(
+        tuple(hashlib.sha256(PACKED[file]).hexdigest() for file in FILES),
+        tuple(hashlib.sha256(CONTENT[file]).hexdigest() for file in FILES),
+    ),
 )
+
+
+def load(published):
+    return IdxSource(published, tuple("0123456789"), Preprocessing()).load()
 
 
 def write_files(folder: Path, packed: bool = True) -> None:
@@ -93,7 +98,7 @@ def test_files_in_the_data_folder_are_used_without_any_network(tmp_path, monkeyp
     write_files(tmp_path / "data/small", packed)
     monkeypatch.setenv("INKLAB_DATA_DIR", str(tmp_path / "data"))
     no_sockets(monkeypatch)
-    dataset = load_published(SMALL)
+    dataset = load(SMALL)
     assert (len(dataset.train), len(dataset.test), dataset.preprocessing) == (20, 10, Preprocessing())
 
 
@@ -104,7 +109,7 @@ def test_a_wrong_file_in_the_data_folder_is_named_and_not_passed_over(tmp_path, 
     (tmp_path / "data/small" / FILES[0]).write_bytes(gzip.compress(bytes(wrong)))
     monkeypatch.setenv("INKLAB_DATA_DIR", str(tmp_path / "data"))
     with pytest.raises(CorruptFileError, match=f"data/small/{FILES[0]}'"):
-        load_published(SMALL)
+        load(SMALL)
 
 
 def test_a_mirror_that_fails_is_followed_by_one_that_works_and_the_cache_keeps_it(tmp_path, mirror):
@@ -116,37 +121,87 @@ def test_a_mirror_that_fails_is_followed_by_one_that_works_and_the_cache_keeps_i
         free.bind(("127.0.0.1", 0))
         closed = f"http://127.0.0.1:{free.getsockname()[1]}/"
     addresses = (closed, mirror + "missing/", mirror + "wrong/", mirror + "good/")
-    first = load_published(replace(SMALL, mirrors=addresses))
+    first = load(replace(SMALL, mirrors=addresses))
     cache = tmp_path / "cache/inklab/data/small"
     assert sorted(path.name for path in cache.iterdir()) == sorted(FILES)  # and no partial files
     (cache / FILES[2]).write_bytes((cache / FILES[2]).read_bytes()[:-20])
     good = replace(SMALL, mirrors=(mirror + "good/",))
-    load_published(good)
+    load(good)
     assert gzip.decompress((cache / FILES[2]).read_bytes()) == CONTENT[FILES[2]], "downloaded again"
     with pytest.MonkeyPatch.context() as patch:
         no_sockets(patch)
-        assert load_published(SMALL).sha256 == first.sha256
+        assert load(SMALL).sha256 == first.sha256
     (cache / FILES[0]).unlink()
     with pytest.raises(DatasetUnavailableError):  # not the published files
-        load_published(replace(good, gzip_sha256=SMALL.gzip_sha256[::-1]))
+        load(replace(good, files=tuple(replace(file, content_sha256="0" * 64) for file in good.files)))
 
 
 def test_when_every_mirror_fails_the_message_says_what_was_tried_and_what_to_do(tmp_path, mirror):
     (tmp_path / "mirror").mkdir()
     with pytest.raises(DatasetUnavailableError) as caught:
-        load_published(replace(SMALL, mirrors=(mirror,)))
+        load(replace(SMALL, mirrors=(mirror,)))
     message = str(caught.value)
-    for part in ("127.0.0.1", "404", "INKLAB_DATA_DIR", "--data mnist-5k", "cache"):
+    for part in ("127.0.0.1", "404", "INKLAB_DATA_DIR", "cache"):
         assert part in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    "rename",
+    [
+        lambda name: f"small/{name.replace('-idx', '.idx')}",  # of Kaggle
+        lambda name: f"small/{name.replace('-idx', '.idx')}.gz",
+        lambda name: f"small/{name.replace('-idx', '.idx')}/{name.replace('-idx', '.idx')}",
+        lambda name: f"Small/raw/{name}",  # of torchvision
+    ],
+)
+def test_other_names_in_the_data_folder(tmp_path, monkeypatch, rename):
+    for name, content in CONTENT.items():
+        path = tmp_path / rename(name.removesuffix(".gz"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(gzip.compress(content) if path.name.endswith(".gz") else content)
+    monkeypatch.setenv("INKLAB_DATA_DIR", str(tmp_path))
+    no_sockets(monkeypatch)
+    assert len(load(replace(SMALL, directories=("Small/raw",))).train) == 20
+
+
+def test_a_file_that_is_missing_in_the_data_folder_is_named(tmp_path, monkeypatch):
+    write_files(tmp_path / "data/small")
+    (tmp_path / "data/small" / FILES[1]).unlink()
+    (tmp_path / "there.npz").touch()
+    monkeypatch.setenv("INKLAB_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("INKLAB_OFFLINE", "1")
+    hint = str(tmp_path / "there.npz")
+    with pytest.raises(DatasetUnavailableError, match=f"data/small' has no '{FILES[1]}'.*--data {hint}"):
+        load(replace(SMALL, hints=(hint, str(tmp_path / "not there"))))
+
+
+def test_folders_of_torchvision_are_found_from_above(tmp_path):
+    write_files(tmp_path / "data/MNIST/raw", packed=False)
+    sha256 = {load_dataset(str(tmp_path / name)).sha256 for name in ("data", "data/MNIST", "data/MNIST/raw")}
+    assert len(sha256) == 1
+    write_files(tmp_path / "data/KMNIST/raw")
+    with pytest.raises(DataError, match=r"several datasets; name one of them: '.*KMNIST/raw', '.*MNIST/raw'"):
+        load_dataset(str(tmp_path / "data"))
+
+
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+
+
+@pytest.mark.skipif(not DEBIAN.is_dir(), reason="Debian's package dataset-fashion-mnist is not installed")
+def test_the_real_fashion_mnist_as_debian_packs_it(monkeypatch):
+    no_sockets(monkeypatch)
+    dataset = load_dataset("fashion-mnist")
+    assert (dataset.train.counts(10), dataset.test.counts(10)) == ((6000,) * 10, (1000,) * 10)
+    assert load_dataset(str(DEBIAN)).preprocessing.is_resize_only, "by path it is not taken for digits"
 
 
 def test_offline_means_that_no_socket_is_opened(monkeypatch):
     monkeypatch.setenv("INKLAB_OFFLINE", "1")
     no_sockets(monkeypatch)
-    for published in (MNIST, FASHION_MNIST):
+    for published in (MNIST.published, replace(FASHION_MNIST.published, directories=())):
         with pytest.raises(DatasetUnavailableError, match="INKLAB_OFFLINE"):
-            load_published(published)
+            load(published)
 
 
 def test_slow_and_silent_mirrors_are_given_up_at_the_deadline():
@@ -166,8 +221,8 @@ def test_slow_and_silent_mirrors_are_given_up_at_the_deadline():
         for mirror, times in ((server, 1), (silent, 2)):
             addresses = (f"http://127.0.0.1:{mirror.getsockname()[1]}/",) * times
             start = time.monotonic()
-            with pytest.raises(DatasetUnavailableError):
-                load_published(replace(SMALL, mirrors=addresses), timeout=0.5)
+            with pytest.raises(DatasetUnavailableError), download_time(0.5):
+                load(replace(SMALL, mirrors=addresses))
             assert time.monotonic() - start < 3  # the whole would take five seconds of each
         thread.join()
 

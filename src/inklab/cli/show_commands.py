@@ -339,13 +339,10 @@ def _print_list(descriptions: dict[str, str], alternative: str, as_json: bool) -
 @data_app.command("fetch")
 def data_fetch(dataset: DatasetArg) -> None:
     """Download a dataset into the cache if it is one that is downloaded, and check it."""
-    from inklab.data.mnist import FASHION_MNIST, MNIST, load_published
+    from inklab.data.published import download_time
     from inklab.data.sources import load_dataset
 
-    published = {spec.name: spec for spec in (MNIST, FASHION_MNIST)}
-    if dataset in published:
-        loaded = load_published(published[dataset], timeout=FETCH_TIMEOUT)
-    else:
+    with download_time(FETCH_TIMEOUT):
         loaded = load_dataset(dataset)
     n_train, n_test = len(loaded.train), len(loaded.test)
     echo(f"{dataset}: {n_train:,} training and {n_test:,} test images, SHA-256 {loaded.sha256}")
@@ -458,10 +455,12 @@ def _check_arithmetic() -> str:
 
 
 def _check_mnist() -> str:
-    from inklab.data.mnist import MNIST, load_published
+    from inklab.data.mnist import MNIST
+    from inklab.data.published import download_time
 
     try:
-        loaded = load_published(MNIST, timeout=0.0)  # no time: a check must not download
+        with download_time(0.0):  # a check must not download
+            loaded = MNIST.load()
     except DataError:
         return "not available; inklab data fetch mnist downloads it, until then runs use mnist-5k"
     return f"available, SHA-256 {loaded.sha256[:12]}..."

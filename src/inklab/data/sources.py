@@ -104,7 +104,7 @@ def _looks_like_a_path(name: str) -> bool:
 
 def _load_path(path: Path, seed: int, preprocessing: PreprocessingChoice) -> Dataset:
     str(path).encode("utf-8")  # a file's name need not be UTF-8
-    idx_path = find_idx(path) if path.is_dir() else None
+    idx_path = _find_training_images(path) if path.is_dir() else None
     if path.is_dir() and idx_path is None:
         return load_image_folder(path, seed=seed, preprocessing=preprocessing)
     if path.suffix == ".csv":
@@ -118,6 +118,21 @@ def _load_path(path: Path, seed: int, preprocessing: PreprocessingChoice) -> Dat
         )
     loaded = load_idx(idx_path or path, seed=seed, name=str(path))
     return with_preprocessing(loaded, preprocessing)
+
+
+def _find_training_images(path: Path) -> Path | None:
+    """The training images among the IDX files of a directory, or of torchvision's `raw` below.
+
+    Raises:
+        DataError: several datasets are below.
+    """
+    if images := find_idx(path):
+        return images
+    below = [images for raw in sorted([*path.glob("raw"), *path.glob("*/raw")]) if (images := find_idx(raw))]
+    if len(below) > 1:
+        names = ", ".join(f"'{images.parent}'" for images in below)
+        raise DataError(f"'{path}' has several datasets; name one of them: {names}")
+    return below[0] if below else None
 
 
 DOWNLOAD_ADVICE = (
