@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from inklab.records.estimates import Estimate as Estimate
     from inklab.records.recipe import Augmentation as Augmentation
     from inklab.records.recipe import CorruptionConfig as CorruptionConfig
+    from inklab.records.recipe import EarlyStopping as EarlyStopping
     from inklab.records.recipe import Recipe as Recipe
     from inklab.runs import Run as Run
     from inklab.study.spec import DataExperiment as DataExperiment
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
     from inklab.study.spec import RobustnessExperiment as RobustnessExperiment
     from inklab.study.spec import TrainingExperiment as TrainingExperiment
     from inklab.study.study import Study as Study
+    from inklab.training.augmentations import augmentation as augmentation
+    from inklab.training.learning_rate_range import LearningRateRange as LearningRateRange
+    from inklab.training.learning_rate_range import learning_rate_range as learning_rate_range
     from inklab.training.objectives import objective as objective
 
 __version__ = "0.1.0"
@@ -56,6 +60,8 @@ _HOMES = {
     "TrainingExperiment": "study.spec", "RobustnessExperiment": "study.spec",
     "GenerationExperiment": "study.spec", "DataExperiment": "study.spec", "FindingsExperiment": "study.spec",
     "Recipe": "records.recipe", "Augmentation": "records.recipe", "CorruptionConfig": "records.recipe",
+    "EarlyStopping": "records.recipe", "LearningRateRange": "training.learning_rate_range",
+    "learning_rate_range": "training.learning_rate_range", "augmentation": "training.augmentations",
     "NetworkConfig": "records.components", "NormalizeConfig": "records.components",
     "Estimate": "records.estimates", "Difference": "records.estimates",
     "Dataset": "data.dataset", "InklabError": "errors",

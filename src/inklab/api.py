@@ -285,12 +285,12 @@ class PreparedRun:
 
     def run(self, progress: bool | None = None) -> Run:
         """Compute what is missing; see `run`."""
-        self.runner.check()
+        self.runner.check()  # before anything is shown, or linked as the latest run
         with progress_display(progress) as display:
             self._announce(display)
             self.runner.on_event = StatusFile(self.runner.run_directory, display)
             try:
-                self.runner.run()
+                self.runner.run(checked=True)
             finally:  # also after an interruption: `inklab resume` continues the latest run
                 if not link_latest(self.path):
                     display.note(f"'{runs_root() / 'latest'}' could not be made a link to this run")

@@ -1,6 +1,6 @@
 """A run directory as an object: estimates, comparisons, tables, figures, trained models, raw records."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
@@ -451,6 +451,7 @@ class Run(TrainingRun):
         experiment: str | None = None,
         replicate: int | None = None,
         trust_code: Collection[str] = (),
+        network: "str | Callable[..., object] | None" = None,
         **setting: object,
     ) -> "TrainedModel":
         """The model representing an experiment: best setting by validation, first completed replicate.
@@ -459,6 +460,8 @@ class Run(TrainingRun):
             experiment: its name, or one of its settings; can be left out if only one trains networks.
             replicate: which replicate; the first completed one if left out.
             trust_code: code of your own that may be run, such as "my_net.py:Net".
+            network: the class or function of your own that it was trained with; not needed in the session
+                that trained it.
             setting: values of a grid, such as `l2=1e-5`; of several settings that have them, the best by
                 validation.
 
@@ -472,7 +475,9 @@ class Run(TrainingRun):
         from inklab.model import TrainedModel
 
         name = self._setting_name(experiment, setting)
-        return TrainedModel.load(self.model_dir(name, replicate), trust_code=trust_code, run=self)
+        return TrainedModel.load(
+            self.model_dir(name, replicate), network=network, trust_code=trust_code, run=self
+        )
 
     def _setting_name(self, experiment: str | None, values: Mapping[str, object]) -> str:
         """What `plan.find_setting` calls the setting that arguments of `model` name."""

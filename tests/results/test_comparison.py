@@ -1,6 +1,7 @@
 """Comparisons: paired in a run, across runs paired or not, and of two networks image by image."""
 
 import json
+from html import unescape
 
 import numpy as np
 import pytest
@@ -81,6 +82,22 @@ class TestReplicates:
         assert "validation loss" in comparison.sentence and "accuracy" not in comparison.sentence
         with pytest.raises(UnknownNameError, match="test_acuracy"):
             run.compare("cnn", "mlp-64-64", metric="test_acuracy")
+
+    def test_metrics_of_one_table_are_a_family_and_one_metric_is_not(self, run):
+        comparison = run.compare("cnn", "mlp-64-64")
+        tested = {name: d for name, d in comparison.differences.items() if d.p is not None}
+        ascending = sorted(tested.values(), key=lambda d: d.p)
+        steps = [(len(tested) - rank) * d.p for rank, d in enumerate(ascending)]
+        assert len(tested) > 1
+        assert [d.p_holm for d in ascending] == pytest.approx(np.maximum.accumulate(steps).clip(max=1))
+        for name, difference in tested.items():
+            assert (comparison.better[name] is not None) == (difference.p_holm < 0.05)
+            single = run.compare("cnn", "mlp-64-64", metric=name)
+            assert single.difference.p == difference.p and single.difference.p_holm is None
+            assert (single.better[name] is not None) == (difference.p < 0.05)
+            assert "adjusted" not in single._repr_html_() + single.sentence
+        assert f"Holm's procedure for the {len(tested)} tests" in unescape(comparison._repr_html_())
+        assert comparison.difference == run.compare("cnn", "mlp-64-64", metric="test_accuracy").difference
 
     @pytest.mark.parametrize(
         ("words", "error"),

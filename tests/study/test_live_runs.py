@@ -109,10 +109,11 @@ class TestSession:
             f"cell = run_cell(Path({str(tmp_path / 'own.py')!r}).read_text())\n"
             f"try:\n    inklab.load({str(folder)!r})\nexcept inklab.InklabError as error:\n    print(error)\n"
             f"model = inklab.load({str(folder)!r}, network=cell['Net'])\nprint(model.name)\n"
+            f"print(inklab.load({str(run.path)!r}).model(width=4, network=cell['Net']).name)\n"
         )
         text = subprocess.check_output([sys.executable, script], text=True).splitlines()
         assert "'Net' of another Python session" in text[0] and "network=Net" in text[0]
-        assert text[1] == inklab.load(folder).name
+        assert text[1:] == [inklab.load(folder).name] * 2
         with pytest.raises(CorruptFileError, match="changed"):
             inklab.load(folder, network=changed)
 

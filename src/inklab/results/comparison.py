@@ -19,7 +19,7 @@ from inklab.records.estimates import Difference, ImagesDifference, UnpairedDiffe
 from inklab.records.outcomes import StateCounts, TrialOutcome, count_outcomes
 from inklab.records.plan import Plan, SettingRef
 from inklab.records.record import Counts, Record
-from inklab.stats import Flags, mcnemar, paired_difference, unpaired_difference
+from inklab.stats import Flags, adjust_family, mcnemar, paired_difference, unpaired_difference
 
 CLASS_RECALLS = (CLASS_RECALL, *(f"{split}_{CLASS_RECALL}" for split in SPLIT_LABELS))
 
@@ -39,8 +39,9 @@ class Comparison(Record):
         tested: the same in a sentence.
         outcomes: trials by state, of both.
         replicates: that are done in both, if they pair; the two networks' replicates for "mcnemar".
-        differences: a - b by metric, those on the test set first.
-        better: by metric which of the two is significantly better; None if neither.
+        differences: a - b by metric, those on the test set first. Several that are tested are one family:
+            each has its own `p`, and `p_holm`, `lower` and `upper` adjusted by Holm's procedure.
+        better: by metric which of the two is significantly better, after the adjustment; None if neither.
     """
 
     a: str
@@ -55,7 +56,10 @@ class Comparison(Record):
 
     @property
     def sentence(self) -> str:
-        """The comparison in words, on the metric that is reported and the one that settings are chosen by."""
+        """The comparison in words, on the metric that is reported and the one that settings are chosen by.
+
+        Each is tested by itself, as these two are fixed before the results are known.
+        """
         described = [self._describe(name) for name in self._main_metrics if self.differences[name].n]
         if not described:
             return f"'{self.a}' and '{self.b}' have no replicate that is done in both."
@@ -65,8 +69,8 @@ class Comparison(Record):
 
     @property
     def difference(self) -> AnyDifference:
-        """That of the metric that is reported: accuracy or BCE on the test set."""
-        return self.differences[self._main_metrics[0]]
+        """That of the metric that is reported, tested by itself: accuracy or BCE on the test set."""
+        return _single(self.differences[self._main_metrics[0]])
 
     @property
     def is_tested(self) -> bool:
@@ -74,22 +78,23 @@ class Comparison(Record):
         return self.difference.p is not None
 
     def only(self, metric: str) -> "Comparison":
-        """The comparison on one metric.
+        """The comparison on one metric, which is then tested by itself: nothing is adjusted.
 
         Raises:
             UnknownNameError: it was not measured.
         """
         if metric not in self.differences:
             raise unknown_metric(metric, self.differences)
-        update = {name: {metric: getattr(self, name)[metric]} for name in ("differences", "better")}
-        return self.model_copy(update=update)
+        difference = _single(self.differences[metric])
+        better = {metric: _better(difference, metric)}
+        return self.model_copy(update={"differences": {metric: difference}, "better": better})
 
     def __str__(self) -> str:
         return self.sentence
 
     def __repr__(self) -> str:
         name = self._main_metrics[0]
-        difference = self.differences[name].format(name)
+        difference = self.difference.format(name)
         return f"Comparison({self.a} - {self.b}, {get_metric(name).label}: {difference})"
 
     def _repr_html_(self) -> str:
@@ -99,9 +104,14 @@ class Comparison(Record):
             for name, difference in self.differences.items()
             if difference.n
         ]
-        header = ("metric", "difference", "95% CI", "p", "better")
+        tests = sum(difference.p_holm is not None for difference in self.differences.values())
+        adjusted, note = "", self.tested or self.sentence
+        if tests:
+            adjusted = "adjusted "
+            note += f" Intervals and p are adjusted by Holm's procedure for the {tests} tests of this table."
+        header = ("metric", "difference", f"{adjusted}95% CI", f"{adjusted}p", "better")
         table = html_table(header, rows, right=(1, 2, 3)) if rows else ""
-        return card(f"{self.a} - {self.b}", table, paragraph(self.tested or self.sentence, muted=True))
+        return card(f"{self.a} - {self.b}", table, paragraph(note, muted=True))
 
     @property
     def _main_metrics(self) -> list[str]:
@@ -109,9 +119,9 @@ class Comparison(Record):
         return [name for name in main if name in self.differences] or list(self.differences)
 
     def _describe(self, name: str) -> str:
-        difference, label = self.differences[name], get_metric(name).label
+        difference, label = _single(self.differences[name]), get_metric(name).label
         change = f"{self.a} - {self.b}: {difference.format(name)}"
-        better = self.better[name]
+        better = _better(difference, name)
         if better is not None:
             winner, other = (self.a, self.b) if better == "a" else (self.b, self.a)
             return f"{winner} has a significantly better {label} than {other}; {change}."
@@ -130,7 +140,13 @@ def unknown_metric(name: str, measured: Iterable[str]) -> UnknownNameError:
 def _cells(difference: Difference, name: str) -> tuple[str, str, str]:
     mean, _, _ = difference.format(name).partition(" (")
     interval = "" if difference.interval is None else format_delta_interval(difference.interval, name)
-    return mean, interval, "" if difference.p is None else format_p(difference.p, "")
+    p = difference.p if difference.p_holm is None else difference.p_holm
+    return mean, interval, "" if p is None else format_p(p, "")
+
+
+def _single(difference: AnyDifference) -> AnyDifference:
+    """A difference as if it were the only one that is tested."""
+    return difference.model_copy(update={"p_holm": None, "lower": None, "upper": None})
 
 
 class Side(NamedTuple):
@@ -256,12 +272,14 @@ def _check_tasks(a: Side, b: Side) -> None:
 def _comparison(
     a: Side,
     b: Side,
-    differences: dict[str, AnyDifference],
+    differences: Mapping[str, AnyDifference],
     *,
     test: Literal["paired", "welch", "mcnemar"] = "paired",
     tested: str,
     replicates: Sequence[int] = (),
 ) -> Comparison:
+    if sum(difference.p is not None for difference in differences.values()) > 1:
+        differences = dict(zip(differences, adjust_family(list(differences.values())), strict=True))
     return Comparison(
         a=a.name,
         b=b.name,
@@ -270,7 +288,7 @@ def _comparison(
         tested=tested,
         outcomes={side.name: count_outcomes(side.trials, side.outcomes) for side in (a, b)},
         replicates=tuple(replicates),
-        differences=differences,
+        differences=dict(differences),
         better={name: _better(difference, name) for name, difference in differences.items()},
     )
 

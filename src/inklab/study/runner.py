@@ -180,8 +180,11 @@ class StudyRunner:
         plan = self._plan(execution, networks, earlier)
         return plan, estimate_cost(plan, self._scheduler(plan).pending)
 
-    def run(self) -> Results:
+    def run(self, *, checked: bool = False) -> Results:
         """Compute what is missing.
+
+        Args:
+            checked: `check` has just been called; it plans the study, so once is enough.
 
         Returns:
             The results, which are in the directory, too.
@@ -192,7 +195,8 @@ class StudyRunner:
             WriteError: the disk refuses; finished work and checkpoints of the rest are kept.
             KeyboardInterrupt: the user interrupts the run; the same is kept.
         """
-        self.check()
+        if not checked:
+            self.check()
         with self.run_directory.locked():
             earlier = self._earlier_plan()
             execution, started = self._execution(earlier), time.monotonic()
