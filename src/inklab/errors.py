@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 MAX_NAME_LENGTH = 100  # characters of an unknown name in a message
+MAX_MESSAGE_LENGTH = 3_000  # characters of a whole message
 
 EXIT_OK = 0
 EXIT_INTERNAL = 1
@@ -43,7 +44,13 @@ class InklabError(Exception):
         self.key, self.suggestion = key, suggestion
 
     def __str__(self) -> str:
-        return " ".join(super().__str__().split())  # names in files from elsewhere may contain line breaks
+        """The message in one line that can be read.
+
+        Names and values in files from elsewhere may have line breaks or be as long as the file, also in what
+        a library says about them; the advice at the end stays.
+        """
+        line = " ".join(super().__str__().split())
+        return line if len(line) <= MAX_MESSAGE_LENGTH else f"{line[:1_500]} ... {line[-400:]}"
 
 
 class ConfigError(InklabError):

@@ -112,6 +112,14 @@ def test_a_malicious_file_is_not_read(content, tmp_path):
         read_arrays(tmp_path / "a.safetensors")
 
 
+def test_a_message_is_short_whatever_the_file_says(tmp_path):
+    """The library repeats the wrong value, however long it is."""
+    (tmp_path / "a.safetensors").write_bytes(file_of({"a": {**ONE, "dtype": "x" * 100_000}}))
+    with pytest.raises(CorruptFileError) as caught:
+        read_arrays(tmp_path / "a.safetensors")
+    assert "xxx ... xxx" in str(caught.value) and len(str(caught.value)) < 3_000
+
+
 def test_a_valid_header_is_accepted_in_any_order():
     entries = {"b": {**ONE, "data_offsets": [8, 16]}, "empty": {**ONE, "shape": [0], "data_offsets": [8, 8]}}
     raw = file_of({**entries, "a": ONE, "__metadata__": {"by": "me"}}, b"\0" * 16)
