@@ -38,7 +38,7 @@ LAYERS = [
     {"__main__"},
 ]
 LEVEL = {unit: level for level, units in enumerate(LAYERS) for unit in units}
-DOORS = {("runs", "report"), ("model", "export")}
+DOORS = {("runs", "report"), ("model", "export"), ("training", "report")}
 """Methods that open a door upwards, such as `run.report()`: a unit imports another inside functions."""
 DOTTED_NAME = re.compile(r"inklab(\.\w+)+")
 

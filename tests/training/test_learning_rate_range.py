@@ -95,14 +95,17 @@ def test_a_recipe_file_brings_its_normalization(data):
     assert not np.array_equal(losses[0], losses[1]) and not np.array_equal(losses[1], losses[2])
 
 
-def test_it_is_drawn_onto_axes_of_the_users(data):
-    ax = Figure().add_subplot()
+def test_it_is_a_table_and_a_figure(data, tmp_path):
     result = learning_rate_range(SMALL_MLP, data, RECIPE, 1e-3, 10.0, steps=40)
-    assert result.draw(ax) is ax and ax.get_xscale() == "log"
+    figure, ax = result.figure(), Figure().add_subplot()
+    assert figure.draw(ax) is ax and ax.get_xscale() == "log"
     raw, smoothed, suggestion = ax.get_lines()
     assert np.array_equal(raw.get_ydata(), result.losses)
     assert np.array_equal(smoothed.get_ydata(), result.smoothed)
     assert suggestion.get_xdata()[0] == result.suggestion
+    assert figure.data == result.data and len(result.data) == len(result.losses)
+    assert figure.for_file() in result._repr_html_() and f"{result.suggestion:.2g}" in figure.caption
+    assert figure.save(tmp_path / "range.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from inklab.datasets import as_dataset
 from inklab.errors import OutOfRangeError
 from inklab.networks.network import networks
+from inklab.notebook import Columns, Tabular, card
 from inklab.records.components import NetworkConfig, NormalizeConfig
 from inklab.records.plan import Trial
 from inklab.records.recipe import Recipe, TrialConfig
@@ -22,7 +23,7 @@ from inklab.training.preflight import preflight
 from inklab.training.recipe_files import RecipeFile, read_recipe_file
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    from inklab.report.figures.figure import Figure
 
 MIN_STEPS = 10
 SMOOTHING_SHARE = 0.03  # standard deviation of the smoothing, as a share of the steps
@@ -31,8 +32,10 @@ RECENT = 5  # steps whose mean loss is compared with it
 
 
 @dataclass(frozen=True)
-class LearningRateRange:
+class LearningRateRange(Tabular):
     """Losses of a training whose learning rate rose from step to step (Smith 2017, section 3.3).
+
+    Its table has a row for each step.
 
     Attributes:
         rates: `(steps,)` learning rates, rising by the same factor each step.
@@ -69,19 +72,29 @@ class LearningRateRange:
         low, high = self.rates[0], self.rates[-1]
         return f"LearningRateRange({len(self.rates)} steps, rates {low:.2g} to {high:.2g}, {advice})"
 
-    def draw(self, ax: "Axes") -> "Axes":
-        """Draw losses over learning rates, and the suggestion, onto Matplotlib axes; returns them."""
-        ax.plot(self.rates, self.losses, color="0.75", linewidth=0.8, label="each step")
-        ax.plot(self.rates, self.smoothed, label="smoothed")
-        if self.suggestion is not None:
-            ax.axvline(
-                self.suggestion, linestyle="--", color="0.4", label=f"suggestion {self.suggestion:.2g}"
-            )
-        ax.set_xscale("log")
-        ax.set_xlabel("learning rate")
-        ax.set_ylabel("training loss")
-        ax.legend()
-        return ax
+    def _repr_html_(self) -> str:
+        return card("Learning-rate range test", self.figure().for_file(), subtitle=repr(self))
+
+    @property
+    def _columns(self) -> Columns:
+        return self.columns
+
+    @property
+    def columns(self) -> dict[str, list[float]]:
+        """Learning rate, loss and smoothed loss of each step."""
+        arrays = {"learning_rate": self.rates, "loss": self.losses, "smoothed_loss": self.smoothed}
+        return {name: values.tolist() for name, values in arrays.items()}
+
+    def figure(self) -> "Figure":
+        """Loss by learning rate, with the suggestion: shows itself in a notebook, and can be saved.
+
+        Example:
+            >>> result.figure().save("range.svg")    # doctest: +SKIP
+            >>> result.figure().draw(ax)             # doctest: +SKIP
+        """
+        from inklab.report.figures.learning_rate_plot import learning_rate_figure
+
+        return learning_rate_figure(self)
 
 
 def learning_rate_range(
