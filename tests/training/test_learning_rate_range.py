@@ -105,6 +105,7 @@ def test_it_is_a_table_and_a_figure(data, tmp_path):
     assert suggestion.get_xdata()[0] == result.suggestion
     assert figure.data == result.data and len(result.data) == len(result.losses)
     assert figure.for_file() in result._repr_html_() and f"{result.suggestion:.2g}" in figure.caption
+    assert "0.01" in figure.svg and "mathdefault" not in figure.svg
     assert figure.save(tmp_path / "range.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def learning_rate_figure(result: LearningRateRange) -> Figure:
     """The loss of each step and the smoothed loss by learning rate, with the suggestion."""
-    low, high = format_value(float(result.rates[0])), format_value(float(result.rates[-1]))
+    low, high = (format_value(float(f"{rate:.2g}")) for rate in (result.rates[0], result.rates[-1]))
     if result.suggestion is None:
         advice = "The smoothed loss does not fall, so no learning rate is suggested."
     else:
@@ -46,6 +46,7 @@ def _draw_losses(axes: "Axes", result: LearningRateRange) -> None:
         label = f"suggestion {result.suggestion:.2g}"
         axes.axvline(result.suggestion, color=themed("c2"), linestyle=(0, (5, 3)), linewidth=1.2, label=label)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(lambda rate, _: format_value(rate))  # text: math is not parsed in figures
     axes.set_xlabel("Learning rate")
     axes.set_ylabel("Training loss")
     axes.legend()
