@@ -60,6 +60,7 @@ def run(
     precision: Precision = "auto",
     compile: Compile = "auto",
     checkpoint_every: float | None = None,
+    accept_data_problems: bool = False,
     progress: bool | None = None,
 ) -> Run:
     """Run a study: train and evaluate. Called again, it continues where it stopped.
@@ -79,6 +80,8 @@ def run(
         compile: whether training steps are compiled; "auto" where that saves time.
         checkpoint_every: seconds of training that a crash may lose at most; 30, or more where checkpoints are
             expensive, if left out.
+        accept_data_problems: whether to go on if the check of the images finds something that makes training
+            pointless, such as a class without training images; see `inklab data check`.
         progress: False shows none; otherwise one display in a notebook, bars in a terminal, lines elsewhere.
 
     Returns:
@@ -95,7 +98,7 @@ def run(
         >>> run = inklab.run("digits", profile="quick", data="mnist-5k")  # doctest: +SKIP
         >>> run.compare("mlp-500-300", "mlp-64-64")  # doctest: +SKIP
     """
-    options = ExecutionOptions(workers, threads, precision, compile, checkpoint_every)
+    options = ExecutionOptions(workers, threads, precision, compile, checkpoint_every, accept_data_problems)
     prepared = prepare_run(
         study, profile=profile, data=data, overrides=overrides, run_dir=run_dir, options=options
     )
@@ -120,6 +123,7 @@ def train(
     precision: Precision = "auto",
     compile: Compile = "auto",
     checkpoint_every: float | None = None,
+    accept_data_problems: bool = False,
     progress: bool | None = None,
 ) -> Run:
     """Train one network: each setting of a grid, each replicate. Called again, it continues where it stopped.
@@ -147,6 +151,8 @@ def train(
         precision: see `run`.
         compile: see `run`.
         checkpoint_every: see `run`.
+        accept_data_problems: whether to go on if the check of the images finds something that makes training
+            pointless, such as a class without training images; see `inklab data check`.
         progress: see `run`.
 
     Raises:
@@ -158,7 +164,7 @@ def train(
         >>> run = inklab.train("mlp", "mnist-5k", recipe=recipe, replicates=5)  # doctest: +SKIP
         >>> run.estimates("test_accuracy")  # doctest: +SKIP
     """
-    options = ExecutionOptions(workers, threads, precision, compile, checkpoint_every)
+    options = ExecutionOptions(workers, threads, precision, compile, checkpoint_every, accept_data_problems)
     training = SingleTraining(network, recipe, replicates, grid or {}, normalize, metrics, name, seed)
     prepared = prepare_training(training, data, overrides=overrides, run_dir=run_dir, options=options)
     return prepared.run(progress)
@@ -277,6 +283,8 @@ class PreparedRun:
                 f"{data.train + data.validation:,} training images are few: networks train for more epochs "
                 "([small_data] in the study). Validation images are taken from them."
             )
+        if not self.runner.has_begun:
+            notes.extend(f"NOTE: {note}" for note in self.study.data_report.brief_notes)
         return tuple(notes)
 
     def dry_run(self) -> tuple[Plan, Cost]:
@@ -369,7 +377,10 @@ def _prepare(
 ) -> PreparedRun:
     study = prepare_study(loaded, _as_dataset(data, loaded.spec.seed))
     path = Path(run_dir) if run_dir else runs_root() / study.spec.name / make_id(study)
-    runner = StudyRunner(study, RunDirectory(path), options or ExecutionOptions(), command=command)
+    options = options or ExecutionOptions()
+    if command and options.accept_data_problems:
+        command += " --accept-data-problems"
+    runner = StudyRunner(study, RunDirectory(path), options, command=command)
     return PreparedRun(study, study.spec != loaded.spec, path, runner)
 
 

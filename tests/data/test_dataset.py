@@ -1,5 +1,6 @@
 """Datasets, their identity, their split, and checks of them."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -8,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inklab.data.dataset import Dataset, ImageSet, class_counts, make_image_set, split
-from inklab.data.quality import DataReport, check_data
+from inklab.data.quality import check_data
 from inklab.data.sources import load_dataset
 from inklab.errors import ConfigError, DataError, OutOfRangeError, UnknownNameError
 from inklab.records.components import Preprocessing
+from inklab.records.data_report import DataReport
 
 
 def images(labels, seed=0) -> ImageSet:
@@ -145,3 +147,37 @@ def test_check_detects_every_issue():
     assert DataReport.parse_json(report.model_dump_json().encode(), "report") == report
     good = check_data(dataset([0, 1, 2] * 12))
     assert good.notes == () and good.balance == 1.0
+    assert good.problems == report.problems == ()
+
+
+TRAIN, TEST = images([0, 1, 2] * 12), images([0, 1, 2], seed=1)
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "problem"),
+    [
+        (ImageSet(TRAIN.pixels % 2, TRAIN.labels), TEST, r"nearly black.* 1 of 255.*multiply them by 255"),
+        (ImageSet(TRAIN.pixels % 17, TRAIN.labels), TEST, r"nearly black.* 16 of 255.*multiply them by 15"),
+        (ImageSet(TRAIN.pixels * 0, TRAIN.labels), TEST, "nearly black.* 0 of 255"),
+        (images([0, 1] * 12), TEST, "No training image has the class 'class 2', but test images have"),
+        (TRAIN, TRAIN.take(np.arange(9)), "9 of 9 test images are training images"),
+    ],
+)
+def test_images_that_make_training_pointless_are_problems(train, test, problem):
+    report = check_data(
+        Dataset("x", train, test, ("class 0", "class 1", "class 2"), dataset([0]).preprocessing)
+    )
+    (found,) = report.problems
+    assert re.search(problem, found)
+
+
+def test_what_only_limits_a_result_is_a_note():
+    four = ("0", "1", "2", "3")
+    nowhere = check_data(dataset([1, 2, 3] * 12, test=images([1, 2, 3], seed=1), labels=four))
+    assert nowhere.problems == () and "Do the labels begin at 1?" in " ".join(nowhere.notes)
+    untested = check_data(dataset([0, 1, 2, 3] * 12, labels=four))
+    assert untested.problems == () and "No test image has the class '3'" in " ".join(untested.notes)
+    leaked = check_data(dataset([0, 1, 2] * 12, test=ImageSet(
+        np.concatenate([TRAIN.pixels[:1], TEST.pixels]), np.array([0, 0, 1, 2])
+    )))  # fmt: skip
+    assert leaked.problems == () and leaked.leaked_test_images == 1

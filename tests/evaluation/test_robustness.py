@@ -128,13 +128,22 @@ def test_networks_and_denoisers_are_in_evaluation_mode(data):
 
 
 def test_what_does_not_fit_is_refused(data):
-    calls, two_classes = [], [part[data[1] != 1] for part in data]
+    calls = []
     for error, changes in (
         (OutOfRangeError, {"net": recording(calls), "strengths": [0.0, 1.5]}),
         (ModelMismatchError, {"denoise": lambda images: images[..., 1:]}),
         (ModelMismatchError, {"net": lambda images: brightest_part(images)[:, :2]}),
-        (DataError, {"data": two_classes}),
+        (DataError, {"data": [part[:0] for part in data]}),
     ):
         with pytest.raises(error):
             curve_of(**{"data": data, **changes})
     assert not calls, "refused before anything was computed"
+
+
+def test_a_class_without_images_is_left_out_of_the_mean(data):
+    pixels, labels = data
+    curve = curve_of([part[labels != 1] for part in data], strengths=[0.0, 0.5])
+    whole = curve_of(data, strengths=[0.0, 0.5])
+    assert np.isnan(curve.recall_per_class[:, 1]).all() and curve.corrupted.shape[1] == 2
+    np.testing.assert_array_equal(curve.recall, curve.recall_per_class[:, [0, 2]].mean(axis=1))
+    np.testing.assert_array_equal(curve.recall_per_class[0, [0, 2]], whole.recall_per_class[0, [0, 2]])

@@ -13,7 +13,7 @@ from inklab.errors import ConfigError
 from inklab.records.components import NormalizeConfig
 from inklab.records.plan import ExecutionConfig, SplitCounts
 from inklab.study.load import builtin_studies, check_names, read_study
-from inklab.study.planner import distinct_configs, run_id
+from inklab.study.planner import CONTENT, distinct_configs, run_id
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").rglob("*.toml"))
 
@@ -190,15 +190,31 @@ class TestIds:
 class TestReferences:
     def test_other_epochs_are_noted_last(self):
         references = [
-            {"source": "them", "values": {"test_accuracy": 0.9}, "notes": ["one run"], "epochs": epochs}
+            {
+                "source": "them", "dataset": "mnist", "values": {"test_accuracy": 0.9},
+                "notes": ["one run"], "epochs": epochs,
+            }
             for epochs in (2, 5)
-        ]
+        ]  # fmt: skip
         plan = plan_experiments({"net": {**NET, "references": references}})
         same, other = plan.experiment("net").references
         assert same.notes == ("one run",)
         assert other.notes == ("one run", "5 epochs (here 2)")
         plan = plan_experiments({"shown": {"kind": "data", "references": references}})
         assert plan.experiment("shown").references[1].notes == ("one run",), "it trains nothing"
+
+    @pytest.mark.parametrize(
+        ("name", "sha256", "count"),
+        [
+            ("mnist", "f" * 64, 1), ("/my/idx", CONTENT["mnist"], 1),
+            ("mnist-5k", "f" * 64, 0), ("fashion-mnist", CONTENT["fashion-mnist"], 0),
+        ],
+    )  # fmt: skip
+    def test_only_what_was_measured_on_the_same_images_is_compared(self, name, sha256, count):
+        reference = {"source": "them", "dataset": "mnist", "values": {"test_accuracy": 0.9}}
+        data = MNIST.model_copy(update={"dataset": name, "sha256": sha256})
+        plan = plan_experiments({"net": {**NET, "references": [reference]}}, data=data)
+        assert len(plan.experiment("net").references) == count
 
 
 class TestUserCode:

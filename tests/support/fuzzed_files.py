@@ -53,7 +53,7 @@ normalize = { std = 255.0 }
 recipe = { base = "sgd", epochs = 4, corruption = { name = "shot", strength = [0.0, 0.9] } }
 grid = { "recipe.l2" = [0.0, 1e-3], "network.dropout" = [0.0, 0.5] }
 replicates = 2
-references = [{ source = "they", values = { test_accuracy = 0.98 }, epochs = 3 }]
+references = [{ source = "they", dataset = "mnist", values = { test_accuracy = 0.98 }, epochs = 3 }]
 [experiments.cnn]
 network = { name = "cnn", channels = [6] }
 replicates = 1
@@ -79,7 +79,7 @@ TABLES = {
             "normalize": {"mean": 0.1, "std": 2.0},
             "recipe": {"base": "sgd", "corruption": {"name": "shot", "strength": [0, 0.9]}},
             "grid": {"recipe.l2": [0.0, 1e-3], "network.hidden": [[3], [4]]},
-            "references": [{"source": "they", "values": {"test_loss": 0.1}}],
+            "references": [{"source": "they", "dataset": "mnist", "values": {"test_loss": 0.1}}],
         },
         "code": {"network": {"name": "autoencoder", "code": 4}, "recipe": "denoise", "replicates": 1},
         "cnn": {"network": "cnn", "replicates": 1},

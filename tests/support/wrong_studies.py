@@ -12,7 +12,7 @@ OVERRIDES = {
     "findings.replicates=3": ("findings.replicates", "", "title"),
     "data.datset='x'": ("data.datset", "dataset", "validation"),
     "noise-trained-cnn.recipe.corruption.nam='x'": ("noise-trained-cnn.recipe.corruption.nam", "name", ""),
-    "cnn.references=[{source='x',values={a=1},nots=[]}]": ("cnn.references.0.nots", "notes", ""),
+    "cnn.references=[{source='x',dataset='m',values={a=1},nots=[]}]": ("cnn.references.0.nots", "notes", ""),
     "cnn.recipe.epochs=0": ("cnn.recipe.epochs", "", "0"),
     "cnn.recipe.epochs='three'": ("cnn.recipe.epochs", "", "'three'"),
     "cnn.recipe.epochs=1.5": ("cnn.recipe.epochs", "", "1.5"),

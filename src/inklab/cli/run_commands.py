@@ -45,6 +45,13 @@ CheckpointEvery = Annotated[
         help="Most training time that a crash may lose. [default: 30, or more to keep the cost below 1%]",
     ),
 ]
+AcceptDataProblems = Annotated[
+    bool,
+    typer.Option(
+        "--accept-data-problems",
+        help="Go on if the images have a problem that makes training pointless; see inklab data check.",
+    ),
+]
 RunDir = Annotated[
     Path | None,
     typer.Option("--run-dir", help="The run directory. [default: runs/<name of the study>/<id>]"),
@@ -73,6 +80,7 @@ def run_command(
     precision: Precision = "auto",
     compile_: Compile = "auto",
     checkpoint_every: CheckpointEvery = None,
+    accept_data_problems: AcceptDataProblems = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> int:
@@ -82,7 +90,7 @@ def run_command(
     """
     from inklab.api import prepare_run
 
-    options = _options(workers, threads, precision, compile_, checkpoint_every)
+    options = _options(workers, threads, precision, compile_, checkpoint_every, accept_data_problems)
     prepared = prepare_run(
         study, profile=profile, data=data, overrides=sets or (), run_dir=run_dir, options=options
     )
@@ -128,6 +136,7 @@ def train(
     precision: Precision = "auto",
     compile_: Compile = "auto",
     checkpoint_every: CheckpointEvery = None,
+    accept_data_problems: AcceptDataProblems = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> int:
@@ -137,7 +146,7 @@ def train(
     """
     from inklab.api import SingleTraining, prepare_training
 
-    options = _options(workers, threads, precision, compile_, checkpoint_every)
+    options = _options(workers, threads, precision, compile_, checkpoint_every, accept_data_problems)
     training = SingleTraining(network, recipe, replicates)
     prepared = prepare_training(training, data, overrides=sets or (), run_dir=run_dir, options=options)
     return _execute(prepared, dry_run=dry_run, as_json=as_json, print_model_dir=True)
@@ -149,10 +158,11 @@ def _options(
     precision: Literal["auto", "fp32", "bf16"] = "auto",
     compile_: Literal["auto", "yes", "no"] = "auto",
     checkpoint_every: float | None = None,
+    accept_data_problems: bool = False,
 ) -> "ExecutionOptions":
     from inklab.study.resources import ExecutionOptions
 
-    return ExecutionOptions(workers, threads, precision, compile_, checkpoint_every)
+    return ExecutionOptions(workers, threads, precision, compile_, checkpoint_every, accept_data_problems)
 
 
 def _execute(

@@ -368,7 +368,8 @@ def data_check(dataset: DatasetArg, as_json: AsJson = False) -> None:
     header, *rows = map(list, zip(*columns, strict=True))
     echo_table(header, rows, right=tuple(range(1, len(columns))))
     echo()
-    for note in report.notes or ("no issues: no duplicates, no overlap of training and test set, balanced",):
+    notes = (*report.problems, *report.notes)
+    for note in notes or ("no issues: no duplicates, no overlap of training and test set, balanced",):
         echo(f"- {note}")
     if loaded.note:
         info(f"NOTE: {loaded.note}")

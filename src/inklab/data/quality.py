@@ -9,57 +9,13 @@ from jaxtyping import Bool, Float64
 
 from inklab.data.dataset import Dataset, ImageSet, Pixels, Split
 from inklab.format import join_words, pluralize
-from inklab.records.record import Count, Counts, Names, Number, Record, Sha256, Shape
+from inklab.records.data_report import DataIssue, DataReport, ImageRef
 
 MAX_EXAMPLES = 5
 MIN_CLASS_IMAGES = 10  # training images; a class with fewer can hardly be learned
 MAX_CLASS_RATIO = 10.0  # largest over smallest class; beyond it accuracy says little
-ImageRef = tuple[str, Count]
-"""A set, and an index into it."""
-
-
-class DataIssue(Record):
-    """Images that have an issue in common.
-
-    Attributes:
-        count: how many.
-        examples: the first few, as set and index.
-    """
-
-    count: Count
-    examples: tuple[ImageRef, ...]
-
-
-class DataReport(Record):
-    """What `check_data` found.
-
-    Attributes:
-        dataset: its name.
-        sha256: of its content.
-        shape: channels, height, width of an image.
-        labels: the names of the classes.
-        counts: per set, images of each class.
-        balance: largest over smallest class of the training set; None if a class has no image.
-        duplicates: per set, images that equal an earlier one of the same set.
-        train_test_overlap: validation and test images that equal a training image.
-        label_conflicts: images that occur with different labels.
-        constant_images: images with one value only.
-        inverted_polarity: grayscale images with a light border where most have a dark one, or vice versa.
-        notes: what a person should know, as sentences; () if there is no issue.
-    """
-
-    dataset: str
-    sha256: Sha256
-    shape: Shape
-    labels: Names
-    counts: dict[str, Counts]
-    balance: Number | None
-    duplicates: dict[str, DataIssue]
-    train_test_overlap: DataIssue
-    label_conflicts: DataIssue
-    constant_images: DataIssue
-    inverted_polarity: DataIssue
-    notes: tuple[str, ...] = ()
+MAX_BLACK = 16  # of 255: images without a larger value are nearly black; binary ones have 1, 8x8 digits 16
+MAX_LEAK = 0.5  # share of the test images that are training images; beyond it the test set tests nothing
 
 
 def check_data(dataset: Dataset, split: Split | None = None) -> DataReport:
@@ -80,6 +36,8 @@ def check_data(dataset: Dataset, split: Split | None = None) -> DataReport:
     if split is not None:
         sets = {"train": split.train, "validation": split.validation, "test": split.test}
     equal = _group_equal(sets)
+    # The training set comes first, so a group without it in front has no training image.
+    held_out = [ref for group in equal if group[0][0] == "train" for ref in group if ref[0] != "train"]
     counts = {name: images.counts(len(dataset.labels)) for name, images in sets.items()}
     smallest = min(counts["train"])
     report = DataReport(
@@ -88,20 +46,20 @@ def check_data(dataset: Dataset, split: Split | None = None) -> DataReport:
         shape=dataset.shape,
         labels=dataset.labels,
         counts=counts,
+        largest_value=int(sets["train"].pixels.max()),
+        leaked_test_images=sum(name == "test" for name, _ in held_out),
         balance=max(counts["train"]) / smallest if smallest else None,
         duplicates={
             name: _issue([ref for group in equal for ref in [ref for ref in group if ref[0] == name][1:]])
             for name in sets
         },
-        train_test_overlap=_issue(
-            # The training set comes first, so a group without it in front has no training image.
-            [ref for group in equal if group[0][0] == "train" for ref in group if ref[0] != "train"]
-        ),
+        train_test_overlap=_issue(held_out),
         label_conflicts=_issue(_conflicts(equal, sets)),
         constant_images=_issue(_where(sets, _is_constant)),
         inverted_polarity=_issue(_inverted(sets)),
     )
-    return report.model_copy(update={"notes": (*_notes_on_classes(report), *_notes_on_images(report))})
+    notes = (*_notes_on_classes(report), *_notes_on_images(report))
+    return report.model_copy(update={"problems": tuple(_problems(report)), "notes": notes})
 
 
 def _group_equal(sets: Mapping[str, ImageSet]) -> list[list[ImageRef]]:
@@ -153,11 +111,38 @@ def _issue(refs: Sequence[ImageRef]) -> DataIssue:
     return DataIssue(count=len(refs), examples=tuple(refs[:MAX_EXAMPLES]))
 
 
+def _problems(report: DataReport) -> Iterable[str]:
+    largest, n_test = report.largest_value, sum(report.counts["test"])
+    if largest <= MAX_BLACK:
+        factor = f"multiply them by {255 // largest}" if largest else "look at how they were made"
+        yield (
+            f"The training images are nearly black: their largest value is {largest} of 255, as after a "
+            f"second division or with pixels from 0 to {largest}; {factor}."
+        )
+    if untrained := _classes(report, lambda train, test: test and not train):
+        yield (
+            f"No training image has {_name_classes(untrained)}, but test images have; add training images, "
+            "or leave the test images out."
+        )
+    if report.leaked_test_images > MAX_LEAK * n_test:
+        yield (
+            f"{report.leaked_test_images:,} of {n_test:,} test images are training images, too, so test "
+            "metrics say nothing of new images; give other test images."
+        )
+
+
+def _classes(report: DataReport, choose: Callable[[int, int], object]) -> list[str]:
+    """Names of the classes whose numbers of training and test images are chosen."""
+    rows = zip(report.labels, report.counts["train"], report.counts["test"], strict=True)
+    return [label for label, train, test in rows if choose(train, test)]
+
+
 def _notes_on_classes(report: DataReport) -> Iterable[str]:
-    for name in ("train", "test"):
-        counts = zip(report.labels, report.counts[name], strict=True)
-        if missing := [label for label, count in counts if not count]:
-            yield f"The {name} set has no image of {_name_classes(missing)}."
+    if nowhere := _classes(report, lambda train, test: not train and not test):
+        first = " Do the labels begin at 1?" if nowhere[0] == report.labels[0] else ""
+        yield f"No image at all has {_name_classes(nowhere)}.{first}"
+    if untested := _classes(report, lambda train, test: train and not test):
+        yield f"No test image has {_name_classes(untested)}: nothing can be said about how well it is read."
     train = report.counts["train"]
     small = [label for label, n in zip(report.labels, train, strict=True) if 0 < n < MIN_CLASS_IMAGES]
     if small:

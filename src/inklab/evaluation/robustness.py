@@ -65,11 +65,12 @@ class RobustnessCurve(Tabular):
     Attributes:
         strengths: `s` strengths in the corruption's unit.
         predicted: `(s, n)` predicted class of each image.
-        recall: `(s,)` mean over classes of the true-positive rate (balanced accuracy).
-        recall_per_class: `(s, k)` true-positive rate of each class.
+        recall: `(s,)` mean over classes of the true-positive rate (balanced accuracy); classes without
+            images are left out.
+        recall_per_class: `(s, k)` true-positive rate of each class; NaN for one without images.
         accuracy: `(s,)` share of images classified correctly.
-        corrupted: `(s, k, c, h, w)` one corrupted image per class, always the class's first.
-        denoised: `(s, k, c, h, w)` the same images as the classifier gets them; equal to `corrupted` without
+        corrupted: `(s, m, c, h, w)` one corrupted image of each class that has any, always its first.
+        denoised: `(s, m, c, h, w)` the same images as the classifier gets them; equal to `corrupted` without
             a denoiser.
 
     Example:
@@ -81,8 +82,8 @@ class RobustnessCurve(Tabular):
     recall: Float64[np.ndarray, " s"]
     recall_per_class: Float64[np.ndarray, "s k"]
     accuracy: Float64[np.ndarray, " s"]
-    corrupted: UInt8[np.ndarray, "s k c h w"]
-    denoised: UInt8[np.ndarray, "s k c h w"]
+    corrupted: UInt8[np.ndarray, "s m c h w"]
+    denoised: UInt8[np.ndarray, "s m c h w"]
 
     @property
     def _columns(self) -> Columns:
@@ -131,7 +132,7 @@ def robustness_curve(
     Args:
         classify: maps images in [0, 1] to `(b, k)` logits, k at most 256.
         pixels: the images.
-        labels: integers in [0, k), every class at least once.
+        labels: integers in [0, k).
         corruption: what the images are corrupted by.
         strengths: in the corruption's unit; its own `strengths` if left out.
         seed: the source of the noise.
@@ -140,7 +141,7 @@ def robustness_curve(
 
     Raises:
         OutOfRangeError: a strength is outside the corruption's range.
-        DataError: images and labels differ in number, or a class has no images.
+        DataError: images and labels differ in number.
         ModelMismatchError: `classify` or `denoise` returns another shape.
 
     Example:
@@ -160,19 +161,23 @@ def robustness_curve(
     strengths = tuple(map(float, corruption.strengths if strengths is None else strengths))
     for strength in strengths:
         corruption.check_strength(strength)  # all of them before the first is computed
-    recall_per_class(labels, labels, int(labels.max()) + 1)  # refuses missing classes now, not after the work
     _, examples = np.unique(labels, return_index=True)
     with inference_mode(classify, denoise):
         points = [
-            _evaluate(classify, _corrupt_and_denoise(pixels, corruption, strength, seed, denoise), examples)
+            _evaluate(
+                classify,
+                _corrupt_and_denoise(pixels, corruption, strength, seed, denoise),
+                examples,
+                int(labels.max()) + 1,
+            )
             for strength in strengths
         ]
-    predicted, corrupted, denoised = (np.stack(arrays) for arrays in zip(*points, strict=True))
-    recalls = np.stack([recall_per_class(row, labels, len(examples)) for row in predicted])
+    widths, predicted, corrupted, denoised = (np.stack(arrays) for arrays in zip(*points, strict=True))
+    recalls = np.stack([recall_per_class(row, labels, int(widths[0])) for row in predicted])
     return RobustnessCurve(
         strengths=strengths,
         predicted=predicted,
-        recall=np.array([recall.mean() for recall in recalls]),
+        recall=np.array([recall[np.isfinite(recall)].mean() for recall in recalls]),
         recall_per_class=recalls,
         accuracy=np.array([np.mean(row == labels) for row in predicted]),
         corrupted=corrupted,
@@ -181,17 +186,29 @@ def robustness_curve(
 
 
 def _evaluate(
-    classify: ForwardFn, blocks: Iterator[tuple[Tensor, Tensor]], examples: Int[np.ndarray, " k"]
+    classify: ForwardFn,
+    blocks: Iterator[tuple[Tensor, Tensor]],
+    examples: Int[np.ndarray, " m"],
+    at_least: int,
 ) -> tuple[np.ndarray, ...]:
-    """Predictions for blocks of images, and those whose index is in `examples`: corrupted, denoised."""
-    predicted, kept = [], {}
+    """Of blocks of images: number of classes, predictions, and the images in `examples`: corrupted, denoised.
+
+    A classifier that knows fewer than `at_least` classes is refused.
+    """
+    predicted, kept, n_classes = [], {}, at_least
     for number, (corrupted, denoised) in enumerate(blocks):
-        predicted.append(_predict(classify(denoised), len(denoised), len(examples)))
+        logits = classify(denoised)
+        predicted.append(_predict(logits, len(denoised), at_least))
+        n_classes = logits.shape[1]
         for index in (examples - number * BLOCK).tolist():
             if 0 <= index < len(corrupted):
                 kept[number * BLOCK + index] = corrupted[index], denoised[index]
     pairs = zip(*(kept[index] for index in examples.tolist()), strict=True)
-    return np.concatenate(predicted), *(to_bytes(torch.stack(images)) for images in pairs)
+    return (
+        np.array(n_classes),
+        np.concatenate(predicted),
+        *(to_bytes(torch.stack(images)) for images in pairs),
+    )
 
 
 def _corrupt_and_denoise(

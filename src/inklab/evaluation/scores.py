@@ -123,10 +123,12 @@ def reconstruction_scores(net: ForwardFn, inputs: AnyImages, images: AnyImages) 
 def recall_per_class(
     predicted: Int[np.ndarray, " n"] | UInt8[np.ndarray, " n"], labels: Int[np.ndarray, " n"], n_classes: int
 ) -> Float64[np.ndarray, " k"]:
-    """The true-positive rate of each of k classes; their mean is the recall, or balanced accuracy.
+    """The true-positive rate of each of k classes; NaN for a class without images.
+
+    The mean of those that are numbers is the recall, or balanced accuracy.
 
     Raises:
-        DataError: a class has no images, so that its recall is undefined, or a label is out of range.
+        DataError: a label is out of range.
 
     Example:
         >>> recall_per_class(np.array([0, 1, 0]), np.array([0, 1, 1]), 2).tolist()
@@ -136,14 +138,9 @@ def recall_per_class(
     if len(labels) and not 0 <= labels.min() <= labels.max() < n_classes:
         raise DataError(f"labels go from {labels.min()} to {labels.max()}; allowed: 0 to {n_classes - 1}")
     images = np.bincount(labels, minlength=n_classes)
-    if not images.all():
-        missing = ", ".join(str(label) for label in np.flatnonzero(images == 0))
-        raise DataError(
-            f"no image of class {missing} among {len(labels)}; recall needs every class: use more images"
-        )
     hits = np.bincount(labels[predicted == labels], minlength=n_classes)
-    recall: Float64[np.ndarray, " k"] = hits / images
-    return recall
+    recall: Float64[np.ndarray, " k"] = np.full(n_classes, np.nan)
+    return np.divide(hits, images, out=recall, where=images > 0)
 
 
 def predict_in_batches(net: ForwardFn, images: AnyImages, batch: int = BATCH) -> Float[Tensor, "n ..."]:

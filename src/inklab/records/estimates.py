@@ -13,6 +13,9 @@ Interval = tuple[Number, Number]
 
 ALPHA = 0.05  # the level of every test
 
+MIN_REPLICATES = 3
+"""With fewer, Student's interval is so wide (t is 12.7 for two) that intervals and tests are over images."""
+
 PLAIN = Metric(key="value", label="value", higher_is_better=None)
 """How numbers are shown whose metric is not known: shares as they are, not in percent."""
 

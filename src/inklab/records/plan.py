@@ -13,6 +13,7 @@ from inklab.errors import ConfigError, UnknownNameError
 from inklab.format import format_setting, format_value
 from inklab.metrics import Metric, Task, declare
 from inklab.records.components import Pipeline, Preprocessing
+from inklab.records.data_report import DataReport
 from inklab.records.recipe import Precision, TrialConfig
 from inklab.records.record import (
     MAX_ENTRIES,
@@ -162,12 +163,14 @@ class Reference(Record):
 
     Attributes:
         source: whose numbers these are.
+        dataset: that they were measured on.
         values: metric values by name; accuracies are shares in [0, 1]. Empty if only the notes
             say something.
         notes: what differs in protocol, one note an entry.
     """
 
     source: str
+    dataset: str = ""
     values: Numbers = {}
     notes: Names = ()
 
@@ -493,6 +496,7 @@ class Plan(Record):
         profile: of the study.
         seed: root of all randomness, in [0, 2 ** 63).
         data: what is known of the dataset.
+        data_report: what the check of its images found; None in runs of before there was one.
         execution: how the run is carried out.
         networks: key of a preflight check to what it found out.
         configs: fingerprint to resolved configuration, each once.
@@ -512,6 +516,7 @@ class Plan(Record):
     profile: str
     seed: RootSeed
     data: DataInfo
+    data_report: DataReport | None = None
     execution: ExecutionConfig
     networks: dict[Id, NetworkTraits] = {}
     configs: dict[Id, TrialConfig]

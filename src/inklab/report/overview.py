@@ -38,6 +38,9 @@ from inklab.usercode import short_name
 MAX_FINDING_LENGTH = 900
 """Characters of a finding at the top of the page; its section has all of it."""
 
+MAX_LISTED = 5
+"""Classes that a sentence lists; others are counted."""
+
 NO_BREAK_HYPHEN = "\u2011"
 
 OPTIMIZER_NAMES = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "muon": "Muon"}
@@ -209,7 +212,7 @@ def describe_method(plan: Plan, experiment: AnyExperimentPlan) -> str:
         case TrainingPlan():
             return _describe_training(plan, experiment)
         case RobustnessPlan():
-            return _describe_robustness(experiment)
+            return _describe_robustness(plan.data, experiment)
         case GenerationPlan():
             return _describe_generation(experiment)
         case DataPlan():
@@ -358,14 +361,25 @@ def _describe_normalization(normalize: NormalizeConfig) -> str:
     return f"images in [0, 1]{mean} divided by {format_value(normalize.std)} in front of the network"
 
 
-def _describe_robustness(plan: RobustnessPlan) -> str:
+def _describe_robustness(data: DataInfo, plan: RobustnessPlan) -> str:
     n, span = len(plan.strengths), format_span((min(plan.strengths), max(plan.strengths)))
     strengths = f"{n} strengths from {span}" if n > 1 else f"strength {span}"
     return (
         f"{format_count(plan.images)} test images corrupted with {humanize(plan.corruption)} at "
         f"{strengths}, in the same way for every pipeline and replicate. Pipelines: "
-        f"{join_words(plan.pipelines)}; replicate k is paired with replicate k."
+        f"{join_words(plan.pipelines)}; replicate k is paired with replicate k.{_left_out(data)}"
     )
+
+
+def _left_out(data: DataInfo) -> str:
+    """Which classes means over classes leave out."""
+    names = [label for label, count in zip(data.labels, data.counts.test, strict=True) if not count]
+    if not names:
+        return ""
+    shown = join_words(
+        [*names[:MAX_LISTED], *([f"{len(names) - MAX_LISTED:,} more"] if names[MAX_LISTED:] else [])]
+    )
+    return f" Without test images, and so left out of all means over classes: {shown}."
 
 
 def _describe_generation(plan: GenerationPlan) -> str:

@@ -11,6 +11,7 @@ from pydantic import JsonValue
 
 from inklab.format import capitalize, format_number, format_outcomes, format_setting, pluralize, typeset
 from inklab.io.files import write_atomic
+from inklab.records.data_report import DataReport
 from inklab.records.outcomes import Diagnosis, EvaluationOutcome, TrialOutcome, TrialState
 from inklab.records.plan import (
     AnyExperimentPlan,
@@ -40,6 +41,7 @@ from inklab.report.overview import (
 from inklab.report.pad_demo import TEMPLATES, build_pad, encode_base64
 from inklab.report.tables import (
     Table,
+    data_check_table,
     generation_tables,
     reference_notes,
     robustness_tables,
@@ -223,7 +225,7 @@ def build_report(run: Run, figures: Figures | None = None, *, has_pad: bool = Tr
     environment.filters |= {function.__name__: function for function in filters}
     return environment.get_template("report.html").render(
         title=run.plan.title or run.plan.study,
-        note=run.plan.data.note,
+        note=" ".join(filter(None, (run.plan.data.note, *_accepted_problems(run)))),
         profile=run.plan.profile,
         headline=headline_text(run),
         findings=key_findings(run),
@@ -235,6 +237,10 @@ def build_report(run: Run, figures: Figures | None = None, *, has_pad: bool = Tr
         light=variables(LIGHT),
         dark=variables(DARK),
     )
+
+
+def _accepted_problems(run: Run) -> tuple[str, ...]:
+    return run.plan.data_report.problems if run.plan.data_report else ()
 
 
 def _build_sections(run: Run, figures: Figures) -> list[Section]:
@@ -250,7 +256,28 @@ def _build_sections(run: Run, figures: Figures) -> list[Section]:
         earlier += tables
         if not isinstance(plan, FindingsPlan) or section.explanations:
             sections.append(replace(section, tables=tables))
+    if run.plan.data_report is not None:
+        sections.append(_data_section(run.plan.data_report))
     return sections
+
+
+def _data_section(report: DataReport) -> Section:
+    """What the check of the images found before training."""
+    sentences = (*report.problems, *report.notes)
+    return Section(
+        anchor="data-check",
+        title="Check of the images",
+        question="Is anything wrong with the images or their labels?",
+        method="",
+        status="",
+        sentence=" ".join(sentences) or "Nothing was found: see the table for what was looked at.",
+        figures=[],
+        tables=[data_check_table(report)],
+        notices=[],
+        failures=[],
+        explanations=[],
+        reference_notes=[],
+    )
 
 
 def csv_link(figure: Figure) -> str:

@@ -16,6 +16,7 @@ from inklab.format import (
     format_setting,
 )
 from inklab.metrics import CLASS_RECALL, REPORTED_METRIC, SELECTION_METRIC, TABLE_METRICS, get_metric
+from inklab.records.data_report import DataReport
 from inklab.records.estimates import Difference, Estimate
 from inklab.records.outcomes import CONFIDENT, StateCounts, TrialState
 from inklab.records.plan import ExperimentPlan, TrainingPlan
@@ -328,8 +329,9 @@ def layer_table(run: Run, plan: TrainingPlan) -> Table:
 def reference_table(plan: TrainingPlan, results: TrainingResults) -> Table:
     """What others measured beside what was measured here, and what differs in protocol."""
     setting = results.settings[0] if len(results.settings) == 1 else results.best
+    names = ", ".join(sorted({reference.dataset for reference in plan.references} - {""}))
     return Table(
-        caption="What was measured here and what others report.",
+        caption=f"What was measured here and what others report{', on ' + names if names else ''}.",
         header=("Metric", "Here", "Reference", "Source", "Differences in protocol"),
         rows=[
             [
@@ -351,6 +353,27 @@ def _measured_here(setting: SettingResults | None, metric: str) -> str:
         return format_count(setting.parameters)
     estimate = setting.metrics.get(metric) if setting is not None else None
     return NOT_AVAILABLE if estimate is None else estimate.format(metric)
+
+
+def data_check_table(report: DataReport) -> Table:
+    """How many images have each kind of issue, and which the first ones are."""
+    train, test = (report.counts[name] for name in ("train", "test"))
+    facts = [
+        ("training images of the smallest class", f"{min(train):,}", ""),
+        ("training images of the largest class", f"{max(train):,}", ""),
+        ("test images of the smallest class", f"{min(test):,}", ""),
+        ("largest pixel value in the training images", f"{report.largest_value} of 255", ""),
+    ]
+    issues = [
+        (f"images {words}", f"{issue.count:,}", ", ".join(f"{name} {i}" for name, i in issue.examples))
+        for words, issue in report.issues
+    ]
+    return Table(
+        caption="What was looked at. Examples are the first images by set and index, counted from 0.",
+        header=("What", "Count", "Examples"),
+        rows=[*facts, *issues],
+        text_columns=frozenset({2}),
+    )
 
 
 def reference_notes(plan: ExperimentPlan) -> list[str]:

@@ -27,7 +27,7 @@ from inklab.format import (
 )
 from inklab.metrics import FINDINGS_METRICS, SELECTION_METRIC, Metric, get_metric
 from inklab.records.components import Pipeline
-from inklab.records.estimates import Difference, Estimate
+from inklab.records.estimates import MIN_REPLICATES, Difference, Estimate
 from inklab.records.plan import ExperimentPlan, Plan, Reference
 from inklab.records.results import (
     DataResults,
@@ -240,6 +240,7 @@ class Leaders(NamedTuple):
         sole: pipeline to the strengths at which it alone has the highest mean.
         tied: strengths at which several have it.
         chance: strengths at which the interval of the highest reaches down to 1 / classes, what guessing has.
+            With fewer than three replicates it is the interval over images.
     """
 
     sole: dict[Pipeline, list[float]]
@@ -255,8 +256,9 @@ def find_leaders(entry: RobustnessResults) -> Leaders:
         estimates = {name: curve[position] for name, curve in curves.items()}
         best = max(estimates.values(), key=_mean)
         first = [name for name, estimate in estimates.items() if isclose(_mean(estimate), _mean(best))]
-        n_classes = len(entry.pipelines[first[0]].recall_per_class[position])
-        lower = best.interval[0] if best.interval else _mean(best)
+        n_classes = sum(recall is not None for recall in entry.pipelines[first[0]].recall_per_class[position])
+        interval = best.interval if best.n >= MIN_REPLICATES else best.ci95_images or best.interval
+        lower = interval[0] if interval else _mean(best)
         if lower <= 1 / n_classes:
             leaders.chance.append(strength)
         elif len(first) > 1:

@@ -11,7 +11,7 @@ from jaxtyping import Integer
 
 from inklab.metrics import CLASS_RECALL, REPORTED_METRIC, SELECTION_METRIC, TASK_METRICS, get_metric
 from inklab.records.components import Pipeline
-from inklab.records.estimates import Difference, Estimate
+from inklab.records.estimates import MIN_REPLICATES, Difference, Estimate
 from inklab.records.outcomes import (
     Environment,
     EvaluationOutcome,
@@ -73,9 +73,6 @@ OutcomePair = tuple[RobustnessOutcome, RobustnessOutcome]
 
 ReadArrays = Callable[[str], Arrays]
 """From the id of an evaluation that is done to its arrays."""
-
-MIN_REPLICATES = 3
-"""For pairs of replicates: with two, t needs 12.7 standard errors at 95%, and 267 at Holm's first of 21."""
 
 
 # ---------------------------------------------------------------- a run

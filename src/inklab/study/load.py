@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from pydantic_core import ErrorDetails, to_jsonable_python
 
 from inklab.data.dataset import Dataset, Split, split
 from inklab.data.image_layout import with_preprocessing
+from inklab.data.quality import check_data
 from inklab.data.sources import load_dataset, load_default
 from inklab.errors import ConfigError, UnknownNameError, did_you_mean, nearest_name
 from inklab.evaluation.samplers import samplers
@@ -22,6 +24,7 @@ from inklab.io.files import parse_toml, read_toml
 from inklab.metrics import resolve_metrics
 from inklab.networks.network import networks
 from inklab.records.components import NetworkConfig, NormalizeConfig, check_part
+from inklab.records.data_report import DataReport
 from inklab.records.plan import DataInfo, SplitCounts
 from inklab.records.recipe import Augmentation, CorruptionConfig, EarlyStopping, Recipe
 from inklab.records.record import ConfigIssue, Record, describe_error
@@ -493,6 +496,11 @@ class PreparedStudy:
     dataset: Dataset
     split: Split
     data: DataInfo
+
+    @cached_property
+    def data_report(self) -> DataReport:
+        """What a check of the images finds; half a second for 70,000 of 28 x 28."""
+        return check_data(self.dataset, self.split)
 
     @property
     def id(self) -> str:

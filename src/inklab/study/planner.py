@@ -16,6 +16,7 @@ from inklab.io.files import fingerprint
 from inklab.metrics import resolve_metrics
 from inklab.networks.network import check_network
 from inklab.records.components import NormalizeConfig, Pipeline
+from inklab.records.data_report import DataReport
 from inklab.records.plan import (
     REAL_DATA,
     AnyExperimentPlan,
@@ -53,6 +54,12 @@ from inklab.usercode import is_user_code, location_free, map_names, source_sha25
 NUMERICS = 3
 """Raised by every change that may move a number; part of each id, so old and new outcomes never mix."""
 
+CONTENT = {
+    "mnist": "6f447c62b1e26a19d3782b5bc1d051f13adff443eb580c652f7ab27d916b4c4e",
+    "fashion-mnist": "0a1b11ba33b0b51753be1ed752dfdc5fa4a4947cafca0b53a1c5fb2f6452d430",
+}
+"""SHA-256 of the images of datasets by name: numbers of others are compared wherever the same images lie."""
+
 CACHE_BYTES = 12_000_000
 """Memory budget for one population's weights, gradients and optimizer state, in bytes."""
 
@@ -71,6 +78,7 @@ def plan_study(
     networks: Mapping[str, NetworkTraits],
     *,
     command: str = "",
+    data_report: DataReport | None = None,
 ) -> Plan:
     """Spell out a study.
 
@@ -81,6 +89,7 @@ def plan_study(
         execution: how the run is carried out.
         networks: results of the preflight checks of all `distinct_configs`, by `preflight_key`.
         command: the command that reproduces this run.
+        data_report: what the check of the images found.
 
     Raises:
         ConfigError: an experiment names something that does not exist, or that does not fit.
@@ -89,7 +98,8 @@ def plan_study(
     experiments = planner.experiments()
     return Plan(
         study=spec.name, title=spec.title or spec.name, description=spec.description, command=command,
-        profile=profile, seed=spec.seed, data=data, execution=execution, networks=dict(networks),
+        profile=profile, seed=spec.seed, data=data, data_report=data_report, execution=execution,
+        networks=dict(networks),
         configs=planner.configs, experiments=experiments, trials=planner.trials,
         groups=tuple(_group_trials(planner, execution, networks, data.train)),
     )  # fmt: skip
@@ -169,7 +179,7 @@ class Planner:
 
     def _experiment(self, name: str) -> AnyExperimentPlan:
         experiment = self._spec.experiments[name]
-        header = _header(name, experiment)
+        header = _header(name, experiment, self._data)
         match experiment:
             case TrainingExperiment():
                 return self._training(experiment, header)
@@ -200,9 +210,12 @@ class Planner:
 
     def _robustness(self, experiment: RobustnessExperiment, header: ExperimentPlan) -> RobustnessPlan:
         images = min(experiment.images or self._data.test, self._data.test)
-        if not class_counts(np.array(self._data.counts.test), images).all():
+        counts = np.array(self._data.counts.test)
+        if emptied := np.flatnonzero((counts > 0) & (class_counts(counts, images) == 0)).tolist():
             raise ConfigError(
-                f"{images} test images leave a class without any; use more", key=f"{header.name}.images"
+                f"{images} test images leave the class '{self._data.labels[emptied[0]]}' without any; use "
+                f"more than that, at most {self._data.test:,}",
+                key=f"{header.name}.images",
             )
         strengths = experiment.strengths or _own_strengths(experiment.corruption)
         evaluations = [
@@ -335,12 +348,17 @@ def _own_strengths(corruption: str) -> tuple[float, ...]:
     return get_corruption(corruption).strengths
 
 
-def _header(name: str, experiment: AnyExperiment) -> ExperimentPlan:
+def _header(name: str, experiment: AnyExperiment, data: DataInfo) -> ExperimentPlan:
+    """What all experiments have. Numbers of others are compared on the same images only."""
     epochs = experiment.recipe.epochs if isinstance(experiment, TrainingExperiment) else None
     return ExperimentPlan(
         name=name, title=experiment.title or name, question=experiment.question,
         explanations=experiment.explanations,
-        references=tuple(reference.planned(epochs) for reference in experiment.references),
+        references=tuple(
+            reference.planned(epochs)
+            for reference in experiment.references
+            if reference.dataset == data.dataset or CONTENT.get(reference.dataset) == data.sha256
+        ),
     )  # fmt: skip
 
 

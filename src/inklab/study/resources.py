@@ -160,6 +160,7 @@ class ExecutionOptions:
         precision: of networks whose study says "auto".
         compile: whether training steps are compiled.
         checkpoint_every: seconds between checkpoints; None for the default.
+        accept_data_problems: whether a run begins although the check of its images found problems.
     """
 
     workers: int | None = None
@@ -167,6 +168,7 @@ class ExecutionOptions:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: Literal["auto", "yes", "no"] = "auto"
     checkpoint_every: float | None = None
+    accept_data_problems: bool = False
 
 
 def choose_execution(

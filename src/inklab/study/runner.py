@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inklab.data.sources import datasets
-from inklab.errors import RunError
+from inklab.errors import DataError, RunError
 from inklab.records.outcomes import TrialState, WrittenState, failed_evaluation
 from inklab.records.plan import ExecutionConfig, NetworkTraits, Plan
 from inklab.records.recipe import TrialConfig
@@ -153,12 +153,20 @@ class StudyRunner:
         Raises:
             ConfigError: the study can't be planned.
             RunError: the directory holds another study, or can't become a run directory.
+            DataError: the images have problems that make training pointless, and nobody accepted them.
         """
         earlier = self._earlier_plan()
         # Trials are planned before networks are checked, so mistakes are found without a worker.
         Planner(self.study.spec, self.study.data, self._execution(earlier, measure=False)).experiments()
         self.run_directory.check_writable()
         self._check_same_study(earlier)
+        if earlier is None and not self.options.accept_data_problems:  # a run that has begun was accepted
+            self._check_images()
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether an earlier session has planned this run."""
+        return self.run_directory.has_plan
 
     def dry_run(self) -> tuple[Plan, Cost]:
         """The plan and the cost of what is missing; checks networks in this process and writes nothing.
@@ -232,6 +240,13 @@ class StudyRunner:
                 f"{plan.data.dataset}, seed {plan.seed}). Name another directory with --run-dir."
             )
 
+    def _check_images(self) -> None:
+        if problems := self.study.data_report.problems:
+            raise DataError(
+                f"'{self.study.data.dataset}': {' '.join(problems)} Train all the same with "
+                "--accept-data-problems (accept_data_problems=True in Python)."
+            )
+
     # ------------------------------------------------------------ planning
 
     def _configs(self, execution: ExecutionConfig) -> dict[str, TrialConfig]:
@@ -245,7 +260,10 @@ class StudyRunner:
         if earlier:  # a resume loads the dataset by the name of what was really loaded, which has no note
             command, note = command or earlier.command, note or earlier.data.note
         data = study.data.model_copy(update={"note": note})
-        return plan_study(study.spec, study.profile, data, execution, networks, command=command)
+        return plan_study(
+            study.spec, study.profile, data, execution, networks,
+            command=command, data_report=study.data_report,
+        )  # fmt: skip
 
     def _plan_again(self, execution: ExecutionConfig, earlier: Plan | None) -> Plan | None:
         """The plan, if earlier sessions have checked all of its networks; else None."""

@@ -58,12 +58,14 @@ class ReferenceSpec(Record):
 
     Attributes:
         source: whose numbers these are.
+        dataset: the name of the dataset that they were measured on; a run on other images leaves them out.
         values: metric values by name; accuracies are shares in [0, 1].
         notes: what differs in protocol, one note an entry.
         epochs: of their training, if known; the plan notes where a study trains for fewer or more.
     """
 
     source: str
+    dataset: str
     values: Annotated[dict[str, Bounded], Few]
     notes: Names = ()
     epochs: Annotated[int, Field(ge=1)] | None = None
@@ -73,7 +75,7 @@ class ReferenceSpec(Record):
         notes = self.notes
         if self.epochs and epochs and self.epochs != epochs:
             notes += (f"{self.epochs} epochs (here {epochs})",)
-        return Reference(source=self.source, values=self.values, notes=notes)
+        return Reference(source=self.source, dataset=self.dataset, values=self.values, notes=notes)
 
 
 class Experiment(Record):

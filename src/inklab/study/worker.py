@@ -254,7 +254,10 @@ def _evaluate_robustness(
     )  # fmt: skip
     outcome = RobustnessOutcome(
         evaluation=evaluation, state=TrialState.DONE, recall=tuple(curve.recall.tolist()),
-        recall_per_class=tuple(map(tuple, curve.recall_per_class.tolist())),
+        recall_per_class=tuple(
+            tuple(share if math.isfinite(share) else None for share in row)
+            for row in curve.recall_per_class.tolist()
+        ),
         accuracy=tuple(curve.accuracy.tolist()),
     )  # fmt: skip
     arrays = {
