@@ -32,6 +32,9 @@ SHARE_SUFFIXES = ("accuracy", "recall", "share")
 CLASS_RECALL = "recall_"
 """In front of the name of a class: its true-positive rate, such as `test_recall_cat`."""
 
+SECOND_TEST = "@"
+"""In front of the name of a second test set, such as `test_accuracy@qmnist`."""
+
 TOP_K = (3, 5)
 """Numbers of most probable classes of which one must be the label; where there are more classes."""
 
@@ -185,11 +188,15 @@ def get_metric(name: str) -> Metric:
         ('test_accuracy', 'test', '%')
         >>> get_metric("test_top9_accuracy").is_share, get_metric("sharpness").higher_is_better
         (True, None)
-        >>> get_metric("test_recall_cat").label
-        'test recall of cat'
+        >>> get_metric("test_recall_cat").label, get_metric("test_accuracy@qmnist").label
+        ('test recall of cat', 'test accuracy on qmnist')
     """
     if name in METRICS:
         return METRICS[name]
+    measured, at, dataset = name.partition(SECOND_TEST)
+    if at:
+        metric = get_metric(measured)
+        return replace(metric, key=name, label=f"{metric.label} on {dataset}", split=None)
     for split in SPLIT_LABELS:
         base = name.removeprefix(f"{split}_")
         if base and base != name:
@@ -225,6 +232,19 @@ TABLE_METRICS: tuple[str, ...] = tuple(
     f"{split}_{row.key}" if split else row.key for row in _ROWS for split in row.in_tables
 )
 """Columns of the report's tables, in their order."""
+
+
+def with_second_tests(names: Iterable[str], measured: Iterable[str]) -> tuple[str, ...]:
+    """The names, and the same metrics on second test sets after them, as far as they were measured.
+
+    Example:
+        >>> with_second_tests(["test_accuracy", "test_loss"], ["test_accuracy", "test_accuracy@qmnist"])
+        ('test_accuracy', 'test_accuracy@qmnist', 'test_loss')
+    """
+    measured = tuple(measured)
+    seconds = [(name, [key for key in measured if key.startswith(f"{name}{SECOND_TEST}")]) for name in names]
+    return tuple(key for name, others in seconds for key in (name, *others))
+
 
 SHOW_METRICS: tuple[str, ...] = tuple(
     f"{split}_{row.key}" for split in ("test", "validation", "train") for row in _ROWS if split in row.in_show

@@ -1,5 +1,6 @@
 """Commands that compute: run, resume, train."""
 
+import json
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -56,6 +57,14 @@ RunDir = Annotated[
     Path | None,
     typer.Option("--run-dir", help="The run directory. [default: runs/<name of the study>/<id>]"),
 ]
+TestOn = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--test-on",
+        metavar="DATASET",
+        help="Test classifiers on its test set, too, such as qmnist; repeatable.",
+    ),
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Show what would be done and how long it takes; write nothing.")
 ]
@@ -73,6 +82,7 @@ def run_command(
     data: Annotated[
         str | None, typer.Option(help="A dataset (inklab list datasets) or a path. [default: the study's]")
     ] = None,
+    test_on: TestOn = None,
     sets: Sets = None,
     run_dir: RunDir = None,
     workers: Workers = None,
@@ -92,7 +102,12 @@ def run_command(
 
     options = _options(workers, threads, precision, compile_, checkpoint_every, accept_data_problems)
     prepared = prepare_run(
-        study, profile=profile, data=data, overrides=sets or (), run_dir=run_dir, options=options
+        study,
+        profile=profile,
+        data=data,
+        overrides=_overrides(sets, test_on),
+        run_dir=run_dir,
+        options=options,
     )
     return _execute(prepared, dry_run=dry_run, as_json=as_json)
 
@@ -129,6 +144,7 @@ def train(
             help="A recipe (inklab list recipes) or a TOML file. [default: sgd; of a denoiser, denoise]"
         ),
     ] = None,
+    test_on: TestOn = None,
     sets: Sets = None,
     run_dir: RunDir = None,
     workers: Workers = None,
@@ -148,8 +164,14 @@ def train(
 
     options = _options(workers, threads, precision, compile_, checkpoint_every, accept_data_problems)
     training = SingleTraining(network, recipe, replicates)
-    prepared = prepare_training(training, data, overrides=sets or (), run_dir=run_dir, options=options)
+    prepared = prepare_training(
+        training, data, overrides=_overrides(sets, test_on), run_dir=run_dir, options=options
+    )
     return _execute(prepared, dry_run=dry_run, as_json=as_json, print_model_dir=True)
+
+
+def _overrides(sets: list[str] | None, test_on: list[str] | None) -> list[str]:
+    return [*([f"data.test_on={json.dumps(test_on)}"] if test_on else []), *(sets or ())]
 
 
 def _options(

@@ -185,7 +185,7 @@ def compare(
 def print_results(results: "Results") -> None:
     """Print the metrics of a run as a table, and its findings."""
     from inklab.format import format_percent
-    from inklab.metrics import SHOW_METRICS, get_metric
+    from inklab.metrics import SHOW_METRICS, get_metric, with_second_tests
 
     rows = [
         [
@@ -195,7 +195,9 @@ def print_results(results: "Results") -> None:
         ]
         for name, experiment in results.training.items()
         for setting in experiment.settings
-        for metric in (*SHOW_METRICS, *(f"test_{own.key}" for own in experiment.own_metrics))
+        for metric in with_second_tests(
+            (*SHOW_METRICS, *(f"test_{own.key}" for own in experiment.own_metrics)), setting.metrics
+        )
         if (estimate := setting.metrics.get(metric)) is not None and estimate.n
     ]
     if any(entry.task == "classification" for entry in results.training.values()) and rows:

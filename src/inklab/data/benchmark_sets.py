@@ -286,5 +286,6 @@ def _loader(name: str, medical: MedicalSet) -> Callable[[], Dataset]:
 
 for _name, _medical in MEDICAL_SETS.items():
     _form = "color" if _medical.color else "grayscale"
-    _text = f"{sum(_medical.counts):,} images: {_medical.subject}, 28 x 28 {_form}; of MedMNIST, downloaded once"
+    _size = f"{sum(_medical.counts):,} images"
+    _text = f"{_size}: {_medical.subject}, 28 x 28 {_form}; of MedMNIST, downloaded once"
     datasets.add(_name, RegisteredDataset(_name, _text, _loader(_name, _medical)))

@@ -14,7 +14,7 @@ from pydantic import model_validator
 import inklab
 from inklab.errors import CorruptFileError
 from inklab.hardware import cores, cpu_name
-from inklab.metrics import get_metric
+from inklab.metrics import SECOND_TEST, get_metric
 from inklab.records.plan import Evaluation, GenerationEvaluation, Plan, RobustnessEvaluation
 from inklab.records.recipe import TrialConfig
 from inklab.records.record import (
@@ -299,6 +299,31 @@ class TrialOutcome(Outcome):
         epochs = len(self.history.epoch)
         stopped = self.config.recipe.early_stopping and self.is_done and epochs < self.config.recipe.epochs
         return epochs if stopped else None
+
+
+class SecondTest(Record):
+    """What a trained classifier reaches on a second test set (`trials/<id>/second_tests/<hash>.json`).
+
+    Attributes:
+        dataset: name or path of the dataset whose test set it is.
+        sha256: of its content.
+        weights_sha256: of the model.
+        metrics: metric values by name, such as `test_accuracy`.
+    """
+
+    max_bytes: ClassVar[int] = MIB
+    repair_advice: ClassVar[str] = "delete it and run again"
+
+    format: Literal[2] = 2
+    dataset: str
+    sha256: Sha256
+    weights_sha256: Sha256 | None
+    metrics: Numbers
+
+    @property
+    def named_metrics(self) -> dict[str, float]:
+        """The metrics by names that say where they were measured, such as `test_accuracy@qmnist`."""
+        return {f"{name}{SECOND_TEST}{self.dataset}": value for name, value in self.metrics.items()}
 
 
 class EvaluationOutcome(Outcome):

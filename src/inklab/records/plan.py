@@ -75,6 +75,7 @@ class DataInfo(Record):
         std: standard deviation of the training images.
         preprocessing: how any picture becomes an image of this form.
         note: what the user must see about it.
+        test_on: images of each second test set, by its name.
     """
 
     dataset: str
@@ -86,6 +87,7 @@ class DataInfo(Record):
     std: NonNegative
     preprocessing: Preprocessing
     note: str | None = None
+    test_on: Annotated[dict[str, PositiveCount], Few] = {}
 
     @model_validator(mode="after")
     def _check_consistent(self) -> "DataInfo":

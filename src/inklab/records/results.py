@@ -7,7 +7,7 @@ from pydantic import Field, JsonValue, model_validator
 
 from inklab.errors import UnknownNameError
 from inklab.format import format_setting
-from inklab.metrics import SPLIT_LABELS, Task, get_metric
+from inklab.metrics import SECOND_TEST, SPLIT_LABELS, Task, get_metric
 from inklab.records.components import Pipeline
 from inklab.records.estimates import Difference, Estimate
 from inklab.records.outcomes import Environment, StateCounts
@@ -45,6 +45,7 @@ class SplitInfo(Record):
         labels: names of the classes.
         counts: images per class.
         note: what the user must see about it.
+        test_on: images of each second test set, by its name.
     """
 
     dataset: str
@@ -55,6 +56,7 @@ class SplitInfo(Record):
     labels: Names
     counts: SplitCounts
     note: str | None = None
+    test_on: Annotated[dict[str, PositiveCount], Few] = {}
 
     @model_validator(mode="after")
     def _check_consistent(self) -> "SplitInfo":
@@ -78,6 +80,9 @@ class SplitInfo(Record):
 
     def images_of(self, metric: str) -> str:
         """What a metric was measured on, such as "10,000 test images"; "" for one without a split."""
+        _, at, second = metric.partition(SECOND_TEST)
+        if at:
+            return f"{self.test_on[second]:,} test images of {second}" if second in self.test_on else ""
         split = get_metric(metric).split
         return f"{getattr(self, split):,} {SPLIT_LABELS[split]} images" if split else ""
 

@@ -15,8 +15,14 @@ from inklab.format import (
     format_percent,
     format_setting,
 )
-from inklab.metrics import CLASS_RECALL, REPORTED_METRIC, SELECTION_METRIC, TABLE_METRICS, get_metric
-from inklab.records.data_report import DataReport
+from inklab.metrics import (
+    CLASS_RECALL,
+    REPORTED_METRIC,
+    SELECTION_METRIC,
+    TABLE_METRICS,
+    get_metric,
+    with_second_tests,
+)
 from inklab.records.estimates import Difference, Estimate
 from inklab.records.outcomes import CONFIDENT, StateCounts, TrialState
 from inklab.records.plan import ExperimentPlan, TrainingPlan
@@ -153,12 +159,13 @@ def training_tables(run: Run, plan: TrainingPlan, results: TrainingResults) -> l
 
 def metrics_table(setting: SettingResults, data: SplitInfo) -> Table:
     """The main metrics of an experiment with one setting, and what a constant answer would reach."""
-    table = _estimates_table("Metrics after the last epoch.", setting, TABLE_METRICS)
+    names = with_second_tests(TABLE_METRICS, setting.metrics)
+    table = _estimates_table("Metrics after the last epoch.", setting, names)
     rows = [*table.rows]
     if _has_accuracy(setting):
         label, share = data.largest_class
         row = [f"Share of the largest class ({label})", format_percent(share, 2), *[NOT_AVAILABLE] * 3]
-        accuracies = sum(name.endswith("_accuracy") for name in TABLE_METRICS if name in setting.metrics)
+        accuracies = sum("_accuracy" in name for name in names if name in setting.metrics)
         rows.insert(min(accuracies, len(rows)), row)
     return replace(table, rows=rows)
 
@@ -171,7 +178,7 @@ def more_metrics_table(setting: SettingResults) -> Table:
 
 def more_settings_table(plan: TrainingPlan, results: TrainingResults) -> Table:
     """The other metrics of each setting on the test set."""
-    names = [name for name in _more_metrics(results.settings) if get_metric(name).split == "test"]
+    names = [name for name in _more_metrics(results.settings) if name.startswith("test_")]
     empty = Estimate.empty()
     estimates = [[setting.metrics.get(name, empty) for name in names] for setting in results.settings]
     rows = [
@@ -216,7 +223,8 @@ def _more_metrics(settings: Sequence[SettingResults]) -> list[str]:
     """Metrics that main tables leave out, without recalls of classes; each on the test set first."""
     names = {name for setting in settings for name, estimate in setting.metrics.items() if estimate.n}
     ordered = [name for setting in settings for name in setting.metrics if name in names]
-    bases = dict.fromkeys(name.partition("_")[2] for name in ordered if name not in TABLE_METRICS)
+    in_main_table = with_second_tests(TABLE_METRICS, names) if len(settings) == 1 else TABLE_METRICS
+    bases = dict.fromkeys(name.partition("_")[2] for name in ordered if name not in in_main_table)
     return [
         name
         for base in bases

@@ -9,7 +9,14 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Integer
 
-from inklab.metrics import CLASS_RECALL, REPORTED_METRIC, SELECTION_METRIC, TASK_METRICS, get_metric
+from inklab.metrics import (
+    CLASS_RECALL,
+    REPORTED_METRIC,
+    SECOND_TEST,
+    SELECTION_METRIC,
+    TASK_METRICS,
+    get_metric,
+)
 from inklab.records.components import Pipeline
 from inklab.records.estimates import MIN_REPLICATES, Difference, Estimate
 from inklab.records.outcomes import (
@@ -205,7 +212,8 @@ def _summarize_setting(
 def _estimate_metric(name: str, values: Sequence[float], data: DataInfo) -> Estimate:
     metric = get_metric(name)
     if metric.split is None:
-        return estimate(values)
+        second = name.partition(SECOND_TEST)[2]
+        return estimate(values, images=data.test_on.get(second) if metric.counts_images else None)
     images: int = getattr(data, metric.split) if metric.counts_images else 0
     class_name = name.removeprefix(f"{metric.split}_{CLASS_RECALL}")
     if class_name in data.labels:  # a recall is a share of the images of its class

@@ -5,8 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,6 +29,7 @@ from inklab.records.recipe import Augmentation, CorruptionConfig, EarlyStopping,
 from inklab.records.record import ConfigIssue, Record, describe_error
 from inklab.registry import Registry
 from inklab.study.planner import run_id
+from inklab.study.second_test import load_second_tests
 from inklab.study.spec import (
     AnyExperiment,
     DataExperiment,
@@ -496,11 +496,7 @@ class PreparedStudy:
     dataset: Dataset
     split: Split
     data: DataInfo
-
-    @cached_property
-    def data_report(self) -> DataReport:
-        """What a check of the images finds; half a second for 70,000 of 28 x 28."""
-        return check_data(self.dataset, self.split)
+    test_on: Mapping[str, Dataset] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -526,14 +522,16 @@ def prepare_study(study: ConfiguredStudy, dataset: Dataset | None = None) -> Pre
     if n_validation is None:
         n_validation = default_validation(len(dataset.train))
     parts = split(dataset, validation=n_validation, seed=seed)
+    test_on = load_second_tests(source.test_on, dataset, seed)
     n_classes, pixels = len(dataset.labels), parts.train.pixels
     counts = {name: getattr(parts, name).counts(n_classes) for name in ("train", "validation", "test")}
     data = DataInfo(
         dataset=dataset.name, sha256=dataset.sha256, shape=dataset.shape, labels=tuple(dataset.labels),
         counts=SplitCounts(**counts), mean=float(pixels.mean()) / 255, std=float(pixels.std()) / 255,
         preprocessing=dataset.preprocessing, note=dataset.note,
+        test_on={name: len(second.test) for name, second in test_on.items()},
     )  # fmt: skip
-    return PreparedStudy(spec, study.profile, dataset, parts, data)
+    return PreparedStudy(spec, study.profile, dataset, parts, data, test_on)
 
 
 def default_validation(n_train_images: int) -> int:

@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import TypeVar
 
 from inklab.errors import RunError, nearest_name
-from inklab.io.files import cleanup_drafts, gc_paused, make_dir, replace_dir
+from inklab.io.files import cleanup_drafts, fingerprint, gc_paused, make_dir, replace_dir
 from inklab.records.outcomes import (
     EvaluationOutcome,
     Outcome,
+    SecondTest,
     Snapshot,
     TrialOutcome,
     TrialState,
     read_evaluation_outcome,
 )
-from inklab.records.plan import GenerationEvaluation, Plan, RobustnessEvaluation
+from inklab.records.plan import DataInfo, GenerationEvaluation, Plan, RobustnessEvaluation
 from inklab.records.record import PLAN_FILE, TIMER_FILE
 from inklab.records.status import Draft, ElapsedTime, PendingCommit
 
@@ -68,6 +69,10 @@ class RunDirectory:
         """Where a trial's trained model lies."""
         return self.path / "trials" / trial / "model"
 
+    def second_test_path(self, trial: str, dataset: str) -> Path:
+        """The file of what a trial's model reaches on a second test set."""
+        return self.path / "trials" / trial / "second_tests" / f"{fingerprint(dataset)}.json"
+
     # ------------------------------------------------------------ reading
 
     def plan(self) -> Plan:
@@ -108,12 +113,35 @@ class RunDirectory:
         others = _final(earlier.evaluations) if earlier else {}
         with gc_paused():
             plan = self.plan()
-            outcomes = {id: trials.get(id) or self.outcome(id) for id in plan.trials}
+            outcomes = {
+                id: self._with_second_tests(trials.get(id) or self.outcome(id), plan.data)
+                for id in plan.trials
+            }
             n_classes = plan.data.n_classes
             evaluations = {
                 id: others.get(id) or self.evaluation(job, n_classes) for id, job in plan.evaluations.items()
             }
             return Snapshot(plan, _without_none(outcomes), _without_none(evaluations))
+
+    def second_test(self, trial: str, dataset: str) -> SecondTest | None:
+        """What a trial's model reaches on a second test set; None if that is not computed yet.
+
+        Raises:
+            CorruptFileError: it is damaged.
+        """
+        with suppress(FileNotFoundError, NotADirectoryError):
+            return SecondTest.read(self.second_test_path(trial, dataset))
+        return None
+
+    def _with_second_tests(self, outcome: TrialOutcome | None, data: DataInfo) -> TrialOutcome | None:
+        """An outcome with the metrics of the plan's second test sets among its own."""
+        if outcome is None or outcome.metrics is None or not data.test_on:
+            return outcome
+        metrics = dict(outcome.metrics)
+        for name in data.test_on:
+            if scores := self.second_test(outcome.id, name):
+                metrics |= scores.named_metrics
+        return outcome.model_copy(update={"metrics": metrics})
 
     def states(self, plan: Plan, ids: Iterable[str] | None = None) -> dict[str, TrialState]:
         """The state of each trial and evaluation that has an outcome, of the plan's or of some ids.

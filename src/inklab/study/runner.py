@@ -47,6 +47,7 @@ from inklab.study.resources import (
     resolve_against_plan,
 )
 from inklab.study.run_directory import RunDirectory
+from inklab.study.second_test import evaluate_second_tests
 from inklab.study.spec import SavedStudy
 from inklab.usercode import pickle_live
 
@@ -210,6 +211,7 @@ class StudyRunner:
             execution, started = self._execution(earlier), time.monotonic()
             try:
                 self._run_missing(execution, earlier)
+                self._run_second_tests()
             except BaseException:
                 with suppress(Exception):  # what stopped the run is reported, not what follows from it
                     self._end_session(started)
@@ -345,13 +347,22 @@ class StudyRunner:
             for trial in event.job.trials:
                 self.run_directory.record(context.outcome(trial, state, reason=event.reason))
 
+    def _run_second_tests(self) -> None:
+        if self.study.test_on:
+            snapshot, trusted = self.run_directory.snapshot(), self._trusted_code
+            evaluate_second_tests(self.run_directory, snapshot, self.study.test_on, trusted)
+
+    @property
+    def _trusted_code(self) -> tuple[str, ...]:
+        return tuple(experiment.network.name for experiment in self.study.spec.training.values())
+
     def _job_context(self, execution: ExecutionConfig) -> JobContext:
         data, spec = self.study.data, self.study.spec
         return JobContext(
             run_path=self.run_directory.path.resolve(), seed=spec.seed, labels=data.labels,
             preprocessing=data.preprocessing, data_sha256=data.sha256, numerics=NUMERICS,
             threads=execution.threads, checkpoint_every=self.options.checkpoint_every,
-            trust_code=tuple(experiment.network.name for experiment in spec.training.values()),
+            trust_code=self._trusted_code,
             live_objects=tuple(pickle_live(spec.live_objects).items()),
         )  # fmt: skip
 
