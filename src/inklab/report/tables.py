@@ -23,6 +23,7 @@ from inklab.metrics import (
     get_metric,
     with_second_tests,
 )
+from inklab.records.data_report import DataReport
 from inklab.records.estimates import Difference, Estimate
 from inklab.records.outcomes import CONFIDENT, StateCounts, TrialState
 from inklab.records.plan import ExperimentPlan, TrainingPlan

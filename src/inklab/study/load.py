@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -497,6 +498,11 @@ class PreparedStudy:
     split: Split
     data: DataInfo
     test_on: Mapping[str, Dataset] = field(default_factory=dict)
+
+    @cached_property
+    def data_report(self) -> DataReport:
+        """What a check of the images finds; half a second for 70,000 of 28 x 28."""
+        return check_data(self.dataset, self.split)
 
     @property
     def id(self) -> str:
