@@ -128,10 +128,10 @@ def corruption(
     """Register the decorated function as a corruption.
 
     The arguments are the attributes of `Corruption`. A complete extension, in any file of this package
-    (`docs/corruptions.md` has a tested copy); also add a card, `docs/corruptions/fog.md`:
+    (`docs/corruptions.md` has a tested copy); also add a card, `docs/corruptions/whitewash.md`:
 
-        @corruption("fog", unit="share of white mixed in", strengths=(0.0, 0.2, 0.4), max_strength=1.0)
-        def fog(images, strength, rng):
+        @corruption("whitewash", unit="share of white mixed in", strengths=(0.0, 0.2, 0.4), max_strength=1.0)
+        def whitewash(images, strength, rng):
             return torch.lerp(images, torch.ones_like(images), strength)
     """
     return lambda fn: corruptions.add(name, Corruption(name, unit, strengths, max_strength, fn))
