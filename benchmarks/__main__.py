@@ -36,6 +36,7 @@ BENCHMARKS: dict[str, Callable[[Options], list[str]]] = {
     "api": partial(_call, "api_overhead:measure_api_overhead"),
     "serving": partial(_call, "serving:measure_serving"),
     "time-to-accuracy": partial(_call, "accuracy:measure_time_to_accuracy"),
+    "diagnosis": partial(_call, "diagnosis:measure_diagnosis"),
     "best": partial(_call, "best:store_best"),
 }
 
@@ -57,7 +58,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--rounds", type=int, default=5, help="interleaved pairs (5; fewer only for a trial run)"
     )
-    parser.add_argument("--replicates", type=int, default=30, help="of bf16 and time-to-accuracy (30)")
+    parser.add_argument(
+        "--replicates", type=int, default=30, help="of bf16, time-to-accuracy, diagnosis (30)"
+    )
+    for key in ("kinds", "networks", "data"):
+        parser.add_argument(
+            f"--{key}", type=lambda words: tuple(words.split(",")), default=(), metavar="A,B",
+            help=f"{key} of diagnosis (all)",
+        )  # fmt: skip
     parser.add_argument("--epochs", type=int, default=3, help="of bf16 (3)")
     parser.add_argument(
         "--full", type=Path, metavar="DIR", help="study: run the full profile there, once, instead of quick"

@@ -23,11 +23,14 @@ class Options:
         command: the command line, as stored with the results.
         output: folder of the results.
         rounds: interleaved pairs of each comparison.
-        replicates: of bf16 and of time-to-accuracy.
+        replicates: of bf16, time-to-accuracy and diagnosis.
         epochs: of bf16.
         images: fewer images, for a trial run; None for all.
         members: fewer members, for a trial run; None for all.
         run: a finished run directory, of serving and best.
+        kinds: of trainings, of diagnosis; () for all.
+        networks: of diagnosis; () for all.
+        data: of diagnosis; () for all.
         full: where the full profile of the study is run; None for the quick one.
     """
 
@@ -38,5 +41,8 @@ class Options:
     epochs: int = 3
     images: int | None = None
     members: int | None = None
+    kinds: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+    data: tuple[str, ...] = ()
     run: Path | None = None
     full: Path | None = None

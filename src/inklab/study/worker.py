@@ -4,7 +4,7 @@ import functools
 import math
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -15,22 +15,24 @@ import torch
 from inklab.corruptions.corruption import get_corruption
 from inklab.corruptions.filters import filters
 from inklab.data.dataset import stratified_sample
-from inklab.errors import WriteError
+from inklab.errors import WriteError, format_error
 from inklab.evaluation.generation import Moments, evaluate_generation, reference_moments
 from inklab.evaluation.robustness import robustness_curve
 from inklab.io.tensor_file import write_arrays
 from inklab.model import TrainedModel
 from inklab.networks.layer_table import layer_table
+from inklab.networks.layers import NormalizedModel
 from inklab.records.manifest import Provenance
 from inklab.records.outcomes import (
     Diagnosis,
     Environment,
     GenerationOutcome,
+    History,
     RobustnessOutcome,
     TrialOutcome,
     TrialState,
 )
-from inklab.records.plan import GenerationEvaluation, RobustnessEvaluation
+from inklab.records.plan import GenerationEvaluation, RobustnessEvaluation, Trial
 from inklab.records.status import Draft
 from inklab.seeding import Seed
 from inklab.study.jobs import (
@@ -49,14 +51,13 @@ from inklab.study.load import check_names
 from inklab.study.run_directory import CHECKPOINTS
 from inklab.training.batches import TensorSet, TrainingData, to_tensor_set
 from inklab.training.checkpoint import CheckpointManager
-from inklab.training.diagnostics import diagnose, trace_forward
-from inklab.training.evaluate import evenly_spaced, final_metrics
+from inklab.training.diagnostics import diagnose
+from inklab.training.evaluate import final_metrics
+from inklab.training.measurements import measure_training
 from inklab.training.objectives import objectives
 from inklab.training.population import PopulationSpec
 from inklab.training.preflight import preflight
 from inklab.training.trainer import TrainingResult, train_population
-
-DIAGNOSTIC_IMAGES = 2_000  # training images that diagnoses are made from
 
 Arrays = dict[str, np.ndarray]
 
@@ -135,26 +136,36 @@ def _train(job: TrainingJob, context: JobContext, attempt_dir: Path, reporter: J
     checkpoints = CheckpointManager(
         attempt_dir / CHECKPOINTS, earlier, reporter.warn, context.checkpoint_every, reporter.should_stop
     )
-    results = train_population(population, data, reporter.epoch_ended, checkpoints)
+    told: set[str] = set()
+    tell = functools.partial(_tell, told=told, reporter=reporter)
+
+    def diagnose_first_epoch(trial: Trial, net: NormalizedModel, history: History) -> None:
+        if len(history.epoch) == 1 < trial.config.recipe.epochs:  # the last epoch is diagnosed in any case
+            tell(_diagnose(trial, net, history, data, context))
+
+    results = train_population(population, data, reporter.epoch_ended, checkpoints, diagnose_first_epoch)
     for error in dict.fromkeys(result.compile_error for result in results if result.compile_error):
         reporter.warn(f"its training step could not be compiled, so it ran uncompiled: {error}")
     for result in results:
         folder = attempt_dir / "trials" / result.trial.id
         ran_on = environment.model_copy(update={"compiled": result.compiled})
-        _write_trial(result, data, context, folder, ran_on)
+        tell(_write_trial(result, data, context, folder, ran_on).diagnoses)
 
 
 def _write_trial(
     result: TrainingResult, data: TrainingData, context: JobContext, folder: Path, environment: Environment
-) -> None:
-    """Evaluate a trained network, write its model, arrays and outcome."""
+) -> TrialOutcome:
+    """Evaluate a trained network, write its model, arrays and outcome, and return the outcome."""
     outcome = functools.partial(
         context.outcome, result.trial, history=result.history, seconds=result.seconds,
         parameters=sum(parameter.numel() for parameter in result.net.parameters()),
         layers=tuple(layer_table(result.net.net, data.shape)), environment=environment,
     )  # fmt: skip
     if result.divergence:
-        evaluated = outcome(TrialState.DIVERGED, reason=result.divergence)
+        diagnoses = _diagnose(
+            result.trial, result.net, result.history, data, context, divergence=result.divergence
+        )
+        evaluated = outcome(TrialState.DIVERGED, reason=result.divergence, diagnoses=diagnoses)
     else:
         try:
             evaluated = _evaluate_trial(result, data, context, folder, outcome)
@@ -163,6 +174,7 @@ def _write_trial(
         except Exception:  # one trial's evaluation must not cost its group the training
             evaluated = outcome(TrialState.FAILED, reason=traceback.format_exc())
     evaluated.write(folder / "outcome.json")
+    return evaluated
 
 
 def _evaluate_trial(
@@ -189,16 +201,52 @@ def _evaluate_trial(
         result.net, trial.config.network, objective.task, context.labels, context.preprocessing,
         provenance=provenance, metrics=metrics,
     )  # fmt: skip
-    diagnoses: tuple[Diagnosis, ...] = ()
-    if is_classifier:
-        index = evenly_spaced(len(data.train.labels), DIAGNOSTIC_IMAGES)
-        diagnoses = diagnose(trace_forward(result.net, data.train.images(index), data.train.labels[index]))
+    diagnoses = _diagnose(
+        trial, result.net, result.history, data, context, test_predictions=arrays.get("predicted")
+    )
     if absent:
         diagnoses += (_absent_metrics(absent),)
     weights_sha256 = model.save(folder / "model")
     name = "predictions" if is_classifier else "examples"
     write_arrays(folder / f"{name}.safetensors", {key: np.asarray(value) for key, value in arrays.items()})
     return outcome(TrialState.DONE, metrics=metrics, diagnoses=diagnoses, weights_sha256=weights_sha256)
+
+
+def _tell(diagnoses: Sequence[Diagnosis], told: set[str], reporter: JobReporter) -> None:
+    """Report diagnoses of a job's trials, each once."""
+    for diagnosis in diagnoses:
+        if diagnosis.name not in told:
+            reporter.warn(f"diagnosis {diagnosis.name}: {diagnosis.message}; {diagnosis.advice}")
+            told.add(diagnosis.name)
+
+
+def _diagnose(
+    trial: Trial,
+    net: NormalizedModel,
+    history: History,
+    data: TrainingData,
+    context: JobContext,
+    *,
+    divergence: str | None = None,
+    test_predictions: torch.Tensor | None = None,
+) -> tuple[Diagnosis, ...]:
+    """The diagnoses of a classifier after some epochs; () for denoisers."""
+    if objectives.resolve(trial.config.recipe.objective).task != "classification":
+        return ()
+    try:
+        measured = measure_training(trial, net, history, data, context.seed, divergence, test_predictions)
+        return diagnose(measured)
+    except Exception as error:  # of a module that can't be measured, which must not cost a training
+        return (_not_measured(error),)
+
+
+def _not_measured(error: Exception) -> Diagnosis:
+    """Why there are no diagnoses of a training."""
+    return Diagnosis(
+        name="not-measured",
+        message=f"this training could not be measured: {type(error).__name__}: {format_error(error)}",
+        advice="the trained network is not affected; its training has no diagnoses",
+    )
 
 
 def _absent_metrics(reasons: Mapping[str, str]) -> Diagnosis:

@@ -1,86 +1,105 @@
-"""Diagnoses: what measurements on a trained network point to, and what to do about it.
+"""Diagnoses: what measurements of a training point to, and what to do about it.
 
-A rule only reads. A diagnosed training ends in the same bits as any other.
+A rule is one decorated function in `diagnosis_rules.py` that only reads. Rules have a stage: what is wrong
+with the data explains what is measured of the network, and not the other way round. Of the rules that apply,
+those of the earliest stage are told.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 
-import torch
-from jaxtyping import Float, Int
-from torch import Tensor
-
-from inklab.networks.layers import NormalizedModel
 from inklab.records.outcomes import Diagnosis
+from inklab.registry import Registry
+from inklab.training.measurements import TrainingMeasurements
 
-MIN_INPUT_SPREAD = 0.02
-"""Least standard deviation of normalized inputs over that of the images; a second division by 255: 0.004."""
+MAX_DIAGNOSES = 2
+"""Told of one training: the first ones of the earliest stage."""
 
-MIN_UNINFORMED_LOSS = 0.95
-"""Of the labels' entropy: after ten epochs MNIST divided twice has 0.98, divided once 0.04."""
 
-MAX_CLASS_SHARE = 0.5
-"""Of images predicted as one class: with the digits of MNIST, 0.11 are right."""
+class Stage(IntEnum):
+    """Where in a training a cause lies; the earliest explains what comes later."""
+
+    DATA = 1
+    INPUTS = 2
+    NETWORK = 3
+    OPTIMIZATION = 4
+    ACTIVATION = 5
+    REGULARIZATION = 6
+    SYMPTOM = 7
 
 
 @dataclass(frozen=True)
-class ForwardTrace:
-    """What rules look at: a trained classifier on some training images.
+class Finding:
+    """What a rule returns.
 
     Attributes:
-        normalized: the images after normalization, which the network gets.
-        images: the same images in [0, 1].
-        labels: `(n,)` true classes.
-        logits: `(n, k)`.
+        message: what was measured, in a sentence with its numbers, without a period.
+        advice: what to do.
+        evidence: the numbers by name.
     """
 
-    normalized: Float[Tensor, "n c h w"]
-    images: Float[Tensor, "n c h w"]
-    labels: Int[Tensor, " n"]
-    logits: Float[Tensor, "n k"]
+    message: str
+    advice: str
+    evidence: Mapping[str, float | int]
 
 
-def trace_forward(
-    net: NormalizedModel, images: Float[Tensor, "n c h w"], labels: Int[Tensor, " n"]
-) -> ForwardTrace:
-    """Run a trained network on some images."""
-    with torch.inference_mode():
-        return ForwardTrace(net.normalize(images), images, labels, net(images).float())
+Rule = Callable[[TrainingMeasurements], Finding | None]
 
 
-def diagnose(trace: ForwardTrace) -> tuple[Diagnosis, ...]:
-    """The diagnoses of all rules that apply."""
-    return tuple(diagnosis for rule in RULES if (diagnosis := rule(trace)) is not None)
+@dataclass(frozen=True)
+class DiagnosisRule:
+    """A registered rule.
 
-
-def inputs_scaled_twice(trace: ForwardTrace) -> Diagnosis | None:
-    """Inputs with almost no spread, a loss that reflects only class frequencies, one class for most images.
-
-    All three together: a trained network with an unusual normalization has a low loss, an untrained one with
-    correct inputs has spread. The most likely cause of the student report's 11.35%.
+    Attributes:
+        name: of its diagnosis.
+        rule: reads measurements, and returns what it found, or None.
+        stage: where the cause lies.
     """
-    spread = trace.images.std()
-    if not spread > 0:  # blank images say nothing about their scaling
-        return None
-    ratio = float(trace.normalized.std() / spread)
-    shares = torch.bincount(trace.labels, minlength=trace.logits.shape[1]).double() / len(trace.labels)
-    entropy = float(-(shares[shares > 0] * shares[shares > 0].log()).sum())
-    loss = float(torch.nn.functional.cross_entropy(trace.logits, trace.labels))
-    top_share = float(torch.bincount(trace.logits.argmax(1)).max() / len(trace.labels))
-    if ratio > MIN_INPUT_SPREAD or loss < MIN_UNINFORMED_LOSS * entropy or top_share < MAX_CLASS_SHARE:
-        return None
-    return Diagnosis(
-        name="inputs-scaled-twice",
-        message=f"the standard deviation of the inputs is {ratio:.2g} times that of the images, the loss of "
-        f"{loss:.3f} is hardly below that of guessing by class frequencies ({entropy:.3f}), and "
-        f"{top_share:.0%} of the images are predicted as one class",
-        advice="images are already divided by 255 when they are loaded; remove the second scaling "
-        "(in a study: normalize)",
-        evidence={
-            "spread_ratio": ratio, "loss": loss, "label_entropy": entropy, "largest_class_share": top_share,
-        },
-    )  # fmt: skip
+
+    name: str
+    rule: Rule
+    stage: Stage
+
+    @property
+    def description(self) -> str:
+        """The first line of the function's docstring."""
+        return (self.rule.__doc__ or "").partition("\n")[0]
+
+    def apply(self, measured: TrainingMeasurements) -> Diagnosis | None:
+        """The diagnosis, if the rule finds something. Numbers that are not finite are left out."""
+        finding = self.rule(measured)
+        if finding is None:
+            return None
+        evidence = {key: value for key, value in finding.evidence.items() if math.isfinite(value)}
+        return Diagnosis(name=self.name, message=finding.message, advice=finding.advice, evidence=evidence)
 
 
-RULES: tuple[Callable[[ForwardTrace], Diagnosis | None], ...] = (inputs_scaled_twice,)
-"""Every rule. A new one is a function here."""
+diagnosis_rules: Registry[DiagnosisRule] = Registry("diagnosis", "inklab.training.diagnosis_rules")
+"""Every rule by the name of its diagnosis."""
+
+
+def diagnosis(name: str, stage: Stage) -> Callable[[Rule], Rule]:
+    """Register `(measurements) -> Finding or None` as the rule of a diagnosis.
+
+    Example:
+        >>> @diagnosis("hardly-any-steps", Stage.SYMPTOM)
+        ... def hardly_any_steps(measured):
+        ...     if measured.steps >= 3:
+        ...         return None
+        ...     return Finding("it took hardly any step", "train longer", {"steps": measured.steps})
+        >>> diagnosis_rules["hardly-any-steps"].stage.name
+        'SYMPTOM'
+    """
+    return lambda rule: diagnosis_rules.add_function(name, DiagnosisRule(name, rule, stage), rule)
+
+
+def diagnose(measured: TrainingMeasurements) -> tuple[Diagnosis, ...]:
+    """The diagnoses of the earliest stage that has any, two at most; () for a training without a finding."""
+    # Nothing can be learned, or told, from one class, or from images that are all the same.
+    if int((measured.class_counts > 0).sum()) < 2 or not measured.images.std() > 0:
+        return ()
+    rules = sorted(diagnosis_rules.all().values(), key=lambda rule: rule.stage)
+    found = [(rule.stage, diagnosis) for rule in rules if (diagnosis := rule.apply(measured)) is not None]
+    return tuple(diagnosis for stage, diagnosis in found if stage == found[0][0])[:MAX_DIAGNOSES]

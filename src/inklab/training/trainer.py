@@ -34,12 +34,16 @@ from inklab.training.step import State
 OnEpoch = Callable[[int, int, float], None]
 """Called with (epoch from 1, epochs, mean training loss) after each epoch."""
 
+OnMember = Callable[[Trial, NormalizedModel, History], None]
+"""Called after each epoch of a trial with its network, a copy, and its learning curves so far."""
+
 
 def train_population(
     spec: PopulationSpec,
     data: TrainingData,
     on_epoch: OnEpoch = lambda *_: None,
     checkpoints: CheckpointManager | None = None,
+    on_member: OnMember = lambda *_: None,
 ) -> list["TrainingResult"]:
     """Train every trial of a population.
 
@@ -48,7 +52,8 @@ def train_population(
 
     With early stopping, a trial that stops keeps its weights while the others go on.
 
-    Checkpoints are saved through `checkpoints`, and the latest one is restored.
+    Checkpoints are saved through `checkpoints`, and the latest one is restored. `on_member` may look at each
+    trial's network after each epoch.
 
     Returns:
         One result for each trial, in their order.
@@ -62,7 +67,11 @@ def train_population(
             result
             for trial in spec.trials
             for result in train_population(
-                replace(spec, trials=[trial]), data, on_epoch, checkpoints and checkpoints.subfolder(trial.id)
+                replace(spec, trials=[trial]),
+                data,
+                on_epoch,
+                checkpoints and checkpoints.subfolder(trial.id),
+                on_member,
             )
         ]
 
@@ -86,7 +95,7 @@ def train_population(
             progress.losses.append(losses)  # on the device: reading them here would wait for it
             if checkpoints:
                 checkpoints.maybe_save(lambda: _checkpoint(progress, compiled_step))
-        mean_loss = _end_epoch(progress, compiled_step.state, metrics, data)
+        mean_loss = _end_epoch(progress, compiled_step.state, metrics, data, on_member)
         on_epoch(progress.epoch, recipe.epochs, mean_loss)
     return progress.results(compiled_step)
 
@@ -265,7 +274,11 @@ def _checkpoint(progress: PopulationProgress, compiled_step: CompiledStep) -> Ch
 
 
 def _end_epoch(
-    progress: PopulationProgress, state: State, metrics: EpochMetrics, data: TrainingData
+    progress: PopulationProgress,
+    state: State,
+    metrics: EpochMetrics,
+    data: TrainingData,
+    on_member: OnMember,
 ) -> float:
     """Evaluate each member whose training has not ended; the mean training loss of all but stopped ones."""
     population, members, rule = progress.population, progress.members, progress.early_stopping
@@ -278,6 +291,8 @@ def _end_epoch(
         values = progress.watched(member)
         if rule and not (rule.restore_best and rule.best_epoch(values) < len(values)):
             progress.keep(state, index)
+        if not member.divergence:
+            on_member(population.spec.trials[index], net, member.history)
     progress.epoch, progress.losses = progress.epoch + 1, []
     return float(losses[:, not_stopped].mean())
 
