@@ -364,7 +364,8 @@ def data_check(dataset: DatasetArg, as_json: AsJson = False) -> None:
         return
     channels, height, width = report.shape
     size = f"{height} x {width} pixels, {pluralize(channels, 'channel')}"
-    echo(f"{report.dataset}: {size}, SHA-256 {report.sha256[:12]}...\n")
+    echo(f"{report.dataset}: {size}, SHA-256 {report.sha256[:12]}...")
+    echo(f"pictures given to its models: {loaded.preprocessing.summary}\n")
     columns = [("class", *report.labels, "all")]
     columns += [(name, *(f"{n:,}" for n in (*of, sum(of)))) for name, of in report.counts.items()]
     header, *rows = map(list, zip(*columns, strict=True))
@@ -381,8 +382,16 @@ def data_check(dataset: DatasetArg, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def doctor(as_json: AsJson = False) -> int:
-    """Check this installation, and show what inklab will use."""
+def doctor(
+    run: Annotated[
+        str | None,
+        typer.Argument(metavar="RUN", help="Tell the diagnoses of this run. [default: check inklab itself]"),
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Check this installation, and show what inklab will use; or tell the diagnoses of a run's trainings."""
+    if run is not None:
+        return _diagnose_run(run, as_json)
     from inklab.data.sources import data_dir, is_offline
     from inklab.format import pluralize
     from inklab.hardware import cores
@@ -417,6 +426,24 @@ def doctor(as_json: AsJson = False) -> int:
         echo_table(["check", "result"], [[key, value] for key, value in checks.items()])
         echo("\n" + ("everything is fine" if is_ok else "something is wrong, see above"))
     return EXIT_OK if is_ok else EXIT_USAGE
+
+
+def _diagnose_run(name: str, as_json: bool) -> int:
+    from inklab.results.run_diagnoses import diagnose_run
+    from inklab.runs import Run
+    from inklab.study.run_directory import find_run
+
+    found = diagnose_run(Run(find_run(name)).results)
+    if as_json:
+        echo_json([{"where": row.where, "of": row.of, **row.diagnosis.to_json()} for row in found])
+        return EXIT_OK
+    for where, diagnosis, of in found:
+        echo(f"{where}: {diagnosis.name}, in {diagnosis.trials:,} of {of:,} trials")
+        echo(f"  {diagnosis.message}")
+        echo(f"  What to do: {diagnosis.advice}\n")
+    if not found:
+        echo("no diagnoses: nothing points to a fault of the data, the networks or the training")
+    return EXIT_OK
 
 
 def _version(package: str) -> str | None:

@@ -108,6 +108,20 @@ class Preprocessing(Record):
         return self.channels, self.height, self.width
 
     @property
+    def summary(self) -> str:
+        """What becomes of a picture, in a line.
+
+        Example:
+            >>> Preprocessing().summary
+            'ink cropped, longer side scaled to 20 pixels, center of mass in the middle, light on dark'
+        """
+        if self.is_resize_only:
+            return f"resized as a whole to {self.height} x {self.width} pixels"
+        center = "center of mass" if self.center == "mass" else "bounding box"
+        ground = "light on dark" if self.light_on_dark else "dark on light"
+        return f"ink cropped, longer side scaled to {self.fit_to} pixels, {center} in the middle, {ground}"
+
+    @property
     def is_resize_only(self) -> bool:
         """Whether whole pictures are resized, with nothing cropped or centered."""
         return self.center == "none"
