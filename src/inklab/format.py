@@ -150,16 +150,22 @@ def format_metric(value: float | int, metric: Metric | str, *, unit: bool = True
 
 
 def format_interval(interval: Sequence[float | int], metric: Metric | str, *, unit: bool = False) -> str:
-    """An interval of a metric; the ends of a share are clipped to [0, 100], which Student's t may leave.
+    """An interval of a metric; the ends are clipped to what it can be, which Student's t may leave.
+
+    Shares are in [0, 100], losses and distances are not below 0.
 
     Example:
         >>> format_interval((0.9696, 1.0048), "test_accuracy")
         '96.96 to 100.00'
+        >>> format_interval((-0.02, 0.1), "test_loss")
+        '0 to 0.1000'
         >>> format_interval((14.2, 15.5), "test_psnr", unit=True)
         '14.20 to 15.50 dB'
     """
     metric = _resolve(metric)
     low, high = (min(1.0, max(0.0, end)) for end in interval) if metric.is_share else interval
+    if metric.is_nonnegative and high > 0:  # the loss of one's own objective may be negative throughout
+        low = max(0.0, low)
     return f"{_magnitude(low, metric)} to {_magnitude(high, metric)}{_unit_suffix(metric) if unit else ''}"
 
 

@@ -49,6 +49,7 @@ class Metric:
         unit: written after a number: "%", "dB" or nothing.
         higher_is_better: None where neither direction is better.
         is_share: a share in [0, 1], written as a percentage; differences are in percentage points.
+        is_nonnegative: never below 0, so that intervals are not shown to reach below it; shares never are.
         counts_images: the share of all images of its split that have some property, so that an interval over
             images (Wilson) holds for it. Means over classes are none.
         is_count: a whole number.
@@ -64,6 +65,7 @@ class Metric:
     unit: str = ""
     higher_is_better: bool | None
     is_share: bool = False
+    is_nonnegative: bool = False
     counts_images: bool = False
     is_count: bool = False
     tasks: tuple[Task, ...] = ()
@@ -111,7 +113,7 @@ _ROWS = (
         in_findings=("test",),
     ),
     Metric(
-        key="loss", label="loss", higher_is_better=False, tasks=("classification",),
+        key="loss", label="loss", higher_is_better=False, is_nonnegative=True, tasks=("classification",),
         in_tables=("test", "validation"), in_show=("test",), in_findings=("test",),
     ),
     Metric(
@@ -129,13 +131,16 @@ _ROWS = (
         )
         for k in TOP_K
     ),
-    Metric(key="brier", label="Brier score", higher_is_better=False, tasks=("classification",)),
+    Metric(
+        key="brier", label="Brier score", higher_is_better=False, is_nonnegative=True,
+        tasks=("classification",),
+    ),
     Metric(
         key="ece", label="expected calibration error", unit="%", higher_is_better=False, is_share=True,
         tasks=("classification",),
     ),
     Metric(
-        key="bce", label="BCE", higher_is_better=False, tasks=("denoising",),
+        key="bce", label="BCE", higher_is_better=False, is_nonnegative=True, tasks=("denoising",),
         in_tables=("test", "validation", "train"), in_show=("test", "validation"), in_findings=("test",),
     ),
     Metric(
@@ -152,8 +157,11 @@ _ROWS = (
         key="confident_share_reconstructed", label="confident share of reconstructed test images", unit="%",
         higher_is_better=True, is_share=True,
     ),
-    Metric(key="frechet_distance", label="Fréchet distance", higher_is_better=False),
-    Metric(key="real_data_frechet", label="Fréchet distance of test images", higher_is_better=False),
+    Metric(key="frechet_distance", label="Fréchet distance", higher_is_better=False, is_nonnegative=True),
+    Metric(
+        key="real_data_frechet", label="Fréchet distance of test images", higher_is_better=False,
+        is_nonnegative=True,
+    ),
     Metric(key="nn_distance", label="nearest-neighbor distance", higher_is_better=None),
     Metric(
         key="parameters", label="parameters", higher_is_better=None, is_count=True, in_tables=("",)

@@ -16,7 +16,17 @@ from synthetic_run import SyntheticRun, replace
 
 from inklab.records.plan import DataPlan
 from inklab.report.figures import Figure, draw_experiment, draw_figures, write_figures
-from inklab.report.figures.drawing import DARK, LIGHT, LINES, MARKERS, PLACEHOLDER, SERIES, for_page, tidy
+from inklab.report.figures.drawing import (
+    DARK,
+    LIGHT,
+    LINES,
+    MARKERS,
+    PLACEHOLDER,
+    SERIES,
+    as_percent,
+    for_page,
+    tidy,
+)  # fmt: skip
 from inklab.report.figures.image_plots import ImageGrid, ImageRow, class_balance, to_data_uri
 from inklab.report.figures.training_plots import (
     MAX_DOTS,
@@ -276,3 +286,12 @@ def test_the_first_four_series_differ_without_red_and_green(theme):
 
 def test_placeholders_become_variables():
     assert for_page("stroke: #0a0b05") == f"stroke: var(--{list(PLACEHOLDER)[4]})"
+
+
+def test_ticks_in_percent_are_exact():
+    from matplotlib.figure import Figure as Sheet
+
+    axes = Sheet().subplots()
+    as_percent(axes.yaxis)
+    texts = [axes.yaxis.get_major_formatter()(share) for share in (0, 0.025, 0.05, 0.1, 1, -0.3)]
+    assert texts == ["0%", "2.5%", "5%", "10%", "100%", "-30%"]

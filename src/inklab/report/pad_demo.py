@@ -218,7 +218,7 @@ def build_pad(run: Run) -> PadSection | None:
     templates = [(TEMPLATES / name).read_text(encoding="utf-8") for name in ("network.js", "pad-demo.js")]
     script = inline_modules(*map(source, MODULES), *templates)
     return PadSection(
-        subject="digit" if data.labels == tuple("0123456789") else "sign",
+        subject="digit" if data.labels == tuple("0123456789") else "picture",
         labels=data.labels,
         classifier=classifier.describe(),
         denoiser=denoiser.describe() if denoiser else None,

@@ -264,11 +264,9 @@ def _style(name: str) -> dict[str, Any]:
     }
 
 
-def as_percent(axis: "Axis", decimals: int | None = None, *, symbol: str = "%") -> None:
-    """Label an axis of shares in percent."""
-    from matplotlib.ticker import PercentFormatter
-
-    axis.set_major_formatter(PercentFormatter(1.0, decimals=decimals, symbol=symbol))
+def as_percent(axis: "Axis", *, symbol: str = "%") -> None:
+    """Label an axis of shares in percent, each tick exactly: 2.5% is not rounded to 2%."""
+    axis.set_major_formatter(lambda share, _: f"{round(100 * share, 6):g}{symbol}")
 
 
 def add_legend(sheet: "Sheet", axes: "Axes", max_columns: int = 4) -> None:

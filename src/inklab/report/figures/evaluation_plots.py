@@ -48,6 +48,9 @@ RecallPerClass = Float[np.ndarray, "s k"]
 MAX_MATRIX_CLASSES = 15
 """More do not fit side by side and stay legible."""
 
+MAX_LABEL, MAX_LABEL_ROW = 12, 30
+"""Characters of a class's name at a matrix, and of all names in a row."""
+
 MIN_SHARE = 0.005
 """Smaller cells stay empty."""
 
@@ -250,7 +253,7 @@ def _mark_threshold(axes: "Axes", denoising: PipelineComparison | None) -> float
 def _format_recall_axes(axes: "Axes") -> None:
     axes.set_ylim(0, 1.02)
     axes.set_xlim(left=0)
-    as_percent(axes.yaxis, 0)
+    as_percent(axes.yaxis)
 
 
 # ---------------------------------------------------------------- each class
@@ -403,7 +406,7 @@ def confusion_figure(
         alt=_describe_matrices(matrices, labels),
         drawing=Plot(
             lambda sheet: _draw_matrices(sheet, matrices, labels),
-            0.3 + 2.15 * len(pipelines),
+            0.3 + (2.75 if _are_wide(labels) else 2.15) * len(pipelines),
             {
                 f"{pipeline} at {strength:g}": partial(_draw_matrix, matrix=matrix, labels=labels)
                 for (pipeline, strength), matrix in matrices.items()
@@ -456,6 +459,11 @@ def _draw_matrices(sheet: "Sheet", matrices: Matrices, labels: Sequence[str]) ->
         axes.set_title(f"{pipeline}, {title}" if strength == strengths[0] else title, fontsize=8, pad=6)
 
 
+def _are_wide(labels: Sequence[str]) -> bool:
+    """Whether labels would overlap below a matrix, so that they are turned."""
+    return len(labels) * max(map(len, labels)) > MAX_LABEL_ROW
+
+
 def _draw_matrix(axes: "Axes", matrix: Matrix, labels: Sequence[str]) -> None:
     from matplotlib.patches import Rectangle
 
@@ -470,8 +478,9 @@ def _draw_matrix(axes: "Axes", matrix: Matrix, labels: Sequence[str]) -> None:
     axes.set_xlim(-0.5, k - 0.5)
     axes.set_ylim(k - 0.5, -0.5)
     axes.set_aspect("equal")
-    axes.set_xticks(range(k), labels, fontsize=6.5)
-    axes.set_yticks(range(k), labels, fontsize=6.5)
+    names = [label if len(label) <= MAX_LABEL else f"{label[: MAX_LABEL - 1]}…" for label in labels]
+    axes.set_xticks(range(k), names, fontsize=6.5, rotation=90 if _are_wide(names) else 0)
+    axes.set_yticks(range(k), names, fontsize=6.5)
     axes.tick_params(length=0)
     axes.grid(visible=False)
     axes.spines[:].set(visible=True, color=themed("rule"))
@@ -596,7 +605,7 @@ def _draw_bars(axes: "Axes", bars: Mapping[str, Estimate]) -> None:
     axes.set_xlim(0, 1.08)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
     axes.grid(visible=False, axis="y")
-    as_percent(axes.xaxis, 0)
+    as_percent(axes.xaxis)
 
 
 def class_shares(plan: GenerationPlan, results: GenerationResults, labels: Sequence[str]) -> Figure | None:
@@ -649,7 +658,7 @@ def _draw_class_dots(
     axes.tick_params(axis="x", length=0)
     axes.grid(visible=False, axis="x")
     axes.set_ylim(0, top)
-    as_percent(axes.yaxis, 0)
+    as_percent(axes.yaxis)
     axes.set_title(title)
 
 

@@ -263,7 +263,7 @@ def _draw_bars(axes: "Axes", labels: Sequence[str], counts: Mapping[Split, tuple
     axes.set_xticks(x, labels, rotation=0 if len(labels) <= 15 else 60)
     axes.tick_params(axis="x", length=0)
     axes.grid(visible=False, axis="x")
-    as_percent(axes.yaxis, 0)
+    as_percent(axes.yaxis)
     axes.set_title("Share of images")
     axes.legend(ncols=len(counts), loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2)
 

@@ -39,7 +39,7 @@ function intervalOf({ values, ci95, ci95_images: overImages }) {
 function share(value, { isBound = false } = {}) {
   return isBound ? (100 * Math.min(1, Math.max(0, value))).toFixed(2) : percent(value, 2);
 }
-const loss = (value) => value.toPrecision(4);
+const loss = (value, { isBound = false } = {}) => (isBound && value < 0 ? "0" : value.toPrecision(4));
 
 /** [experiment, metric, estimate, format] of what a reader wants to know first. */
 function rowsOf(name, experiment) {
