@@ -103,7 +103,7 @@ class TestPixels:
             (X.astype(str), "not numbers"),
             (X[:, :, :, None, None], "neither"),
             (np.zeros((N, 3, 5, 3)), "first or last"),
-            (np.zeros((N, 8, 8, 4)), r"alpha channel: X\[..., :3\]"),
+            (np.zeros((N, 8, 8, 5)), "neither"),
             (X.reshape(N, 64)[:, :60], "60 values are not square; give image_shape"),
             (X[:0], "no images"),
             (X[:, :0], "no images"),

@@ -24,10 +24,10 @@ from inklab.data.adapters import (
     read_columns,
     read_torch,
 )
-from inklab.data.conversion import ClassNames, ImageShape, make_dataset
+from inklab.data.conversion import ClassNames, ImageShape, LabeledImages, make_dataset
 from inklab.data.csv_files import Column, CsvOptions, load_csv
 from inklab.data.dataset import Dataset, ImageSet
-from inklab.data.formats import load_image_folder
+from inklab.data.image_folders import load_image_folder
 from inklab.data.sources import dataset, load_dataset, load_default
 from inklab.data.sources import datasets as registered
 from inklab.errors import ConfigError, DataError
@@ -133,13 +133,15 @@ def from_arrays(
         raise ConfigError(f"{present} is given without {absent}; give both, or neither", key=absent)
     if y is None:
         raise DataError("y is None; each image needs a label")
-    sets = {"X": X} if X_test is None else {"X": X, "X_test": X_test}
-    labeled = {"y": y} if X_test is None else {"y": y, "y_test": y_test}
-    converted = convert_images(sets, image_shape, preprocessing)
+    converted = convert_images(
+        {"X": X} if X_test is None else {"X": X, "X_test": X_test}, image_shape, preprocessing
+    )
+    sets = {"train": LabeledImages(converted.images["X"], y, "X", "y")}
+    if X_test is not None:
+        sets["test"] = LabeledImages(converted.images["X_test"], y_test, "X_test", "y_test")
     return make_dataset(
-        name, converted.images, labeled, class_names=labels, preprocessing=converted.preprocessing,
-        note=converted.note, seed=seed,
-    )  # fmt: skip
+        name, sets, class_names=labels, preprocessing=converted.preprocessing, note=converted.note, seed=seed
+    )
 
 
 def from_folder(path: PathLike, *, preprocessing: PreprocessingChoice = "auto", seed: int = 0) -> Dataset:
@@ -162,7 +164,7 @@ def from_folder(path: PathLike, *, preprocessing: PreprocessingChoice = "auto", 
         inklab.errors.DataError: 'stamps' is not a directory; give one with a subdirectory per class
     """
     folder = _expand(path)
-    if not folder.is_dir():
+    if not folder.is_dir() and folder.suffix.lower() != ".zip":
         raise DataError(f"'{folder}' is not a directory; give one with a subdirectory per class")
     return load_image_folder(folder, seed=seed, preprocessing=preprocessing)
 

@@ -13,6 +13,7 @@ from malicious_files import idx
 
 from inklab.data.formats import parse_idx, read_idx, unpack
 from inklab.data.sources import load_dataset
+from inklab.datasets import from_arrays
 from inklab.errors import CorruptFileError, DataError
 
 
@@ -51,7 +52,8 @@ GOOD = idx(np.arange(24, dtype=np.uint8).reshape(2, 3, 4))
     [
         b"",
         b"\x89PNG\r\n",
-        b"\0\0\x0d\x01" + bytes(8),  # of floats
+        b"\0\0\x0a\x01" + bytes(8),  # a type that does not exist
+        b"\0\0\x0d\x01\0\0\0\x02" + bytes(7),  # floats, one byte too few
         b"\0\0\x08\x07" + bytes(40),  # seven dimensions
         GOOD[:10],
         GOOD[:-1],
@@ -61,7 +63,7 @@ GOOD = idx(np.arange(24, dtype=np.uint8).reshape(2, 3, 4))
         gzip.compress(GOOD, mtime=0)[:-8] + bytes(8),
         gzip.compress(GOOD[:-1], mtime=0),
     ],
-    ids=range(11),
+    ids=range(12),
 )
 def test_malformed_bytes_are_refused_in_one_line(content):
     with pytest.raises(CorruptFileError) as caught:
@@ -102,6 +104,30 @@ def test_a_single_images_file_gives_a_sixth_of_each_class_to_the_test(tmp_path):
     assert dataset.test.counts(3) == (2, 2, 2)
     assert dataset.sha256 == load_dataset(str(tmp_path / "images-idx3-ubyte"), seed=3).sha256
     assert dataset.sha256 != load_dataset(str(tmp_path / "images-idx3-ubyte"), seed=4).sha256
+
+
+TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+
+
+def typed(kind, array):
+    stored = np.asarray(array).astype(TYPES[kind])
+    return b"\0\0" + bytes([kind, stored.ndim]) + np.array(stored.shape, ">u4").tobytes() + stored.tobytes()
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_every_type_of_numbers_is_read_as_arrays_are(tmp_path, kind):
+    images = np.random.default_rng(0).integers(0, 128 if kind == 0x09 else 256, (24, 4, 5))
+    labels = np.arange(24) % 3
+    for name, content in (("train-images-idx3-x", images), ("train-labels-idx1-y", labels)):
+        (tmp_path / name).write_bytes(typed(kind, content))
+    expected = from_arrays(images, labels)
+    assert load_dataset(str(tmp_path)).sha256 == expected.sha256
+    if kind >= 0x0D:
+        (tmp_path / "train-images-idx3-x").write_bytes(typed(kind, images / 255))
+        assert load_dataset(str(tmp_path)).sha256 == expected.sha256
+        (tmp_path / "train-images-idx3-x").write_bytes(typed(kind, images / 100))
+        with pytest.raises(DataError, match="floats from"):
+            load_dataset(str(tmp_path))
 
 
 def test_missing_labels_and_wrong_names_say_what_is_needed(tmp_path):

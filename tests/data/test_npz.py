@@ -8,6 +8,7 @@ import pytest
 
 from inklab.data.formats import read_npz
 from inklab.data.sources import load_dataset
+from inklab.datasets import from_arrays
 from inklab.errors import CorruptFileError, DataError
 
 RNG = np.random.default_rng(0)
@@ -50,6 +51,7 @@ def test_channels_last_are_moved_to_the_front_and_fortran_order_is_the_same(tmp_
     [
         (IMAGES.astype(float), LABELS),
         (IMAGES.reshape(24, 42), LABELS),
+        (np.zeros((24, 5, 7, 6), np.uint8), LABELS),
         (np.zeros((24, 3, 7, 3), np.uint8), LABELS),
         (np.zeros((24, 5, 7, 5), np.uint8), LABELS),
         (IMAGES / 17, LABELS),
@@ -92,8 +94,65 @@ def test_images_and_labels_may_have_any_usual_form(tmp_path, images, labels, nam
 def test_arrays_of_other_names_are_not_read_and_named(tmp_path):
     other = {"val_images": IMAGES, "mean": np.array(0.5), "object": np.array([{}], object)}
     dataset = load_dataset(saved(tmp_path / "a.npz", images=IMAGES, labels=LABELS, **other))
+    assert dataset.validation is None
     assert dataset.note == "Arrays that are not used: mean, object, val_images."
     assert dataset.sha256 == load_dataset(saved(tmp_path / "b.npz", images=IMAGES, labels=LABELS)).sha256
+
+
+PAIRS = (
+    "train_images train_labels",
+    "x_train y_train",
+    "X_train y_train",
+    "images labels",
+    "X y",
+    "arr_0 arr_1",
+)
+
+
+@pytest.mark.parametrize("names", PAIRS)
+@pytest.mark.parametrize("form", ["npz", "npy", "directory"])
+def test_names_are_those_of_the_field_in_one_file_or_in_two(tmp_path, names, form):
+    images, labels = names.split()
+    if form == "npz":
+        path = saved(tmp_path / "a.npz", **{images: IMAGES, labels: LABELS})
+    else:
+        np.save(tmp_path / f"{images}.npy", IMAGES)
+        np.save(tmp_path / f"{labels}.npy", LABELS)
+        path = str(tmp_path if form == "directory" else tmp_path / f"{images}.npy")
+    assert load_dataset(path).sha256 == from_arrays(IMAGES, LABELS).sha256
+
+
+@pytest.mark.parametrize("names", ["val_images val_labels", "x_val y_val"])
+def test_a_validation_set_is_used(tmp_path, names):
+    images, labels = names.split()
+    arrays = {images.replace("val", part): IMAGES for part in ("train", "val", "test")}
+    arrays |= {labels.replace("val", part): LABELS for part in ("train", "val", "test")}
+    dataset = load_dataset(saved(tmp_path / "a.npz", **arrays))
+    assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (24, 24, 24)
+
+
+def test_class_names_are_used_where_they_fit(tmp_path):
+    names = np.array(["zero", "one", "two", "three"])
+    path = saved(tmp_path / "a.npz", images=IMAGES, labels=LABELS, class_names=names)
+    assert load_dataset(path).labels == ("zero", "one", "two")
+    path = saved(tmp_path / "b.npz", images=IMAGES, labels=names[LABELS], class_names=names[::-1])
+    assert load_dataset(path).labels == ("two", "one", "zero")
+    path = saved(tmp_path / "c.npz", images=IMAGES, labels=LABELS, class_names=names[:2])
+    dataset = load_dataset(path)
+    assert (dataset.labels, dataset.note) == (("0", "1", "2"), "Arrays that are not used: class_names.")
+
+
+def test_transparent_images_are_composited_on_the_contrasting_color(tmp_path):
+    images = np.zeros((24, 6, 7, 4), np.uint8)
+    images[:, 2:4, 2:4, 3] = 255  # black ink
+    images[12:, ..., :3] = 255  # white ink
+    pixels = from_arrays(images, LABELS, images, LABELS).train.pixels
+    assert pixels.shape == (24, 3, 6, 7)
+    assert (pixels[0, :, 2, 2] == 0).all() and (pixels[0, :, 0, 0] == 255).all()
+    assert (pixels[12, :, 2, 2] == 255).all() and (pixels[12, :, 0, 0] == 0).all()
+    opaque = np.dstack([IMAGES[0], IMAGES[1], IMAGES[2], np.full_like(IMAGES[0], 255)])[None].repeat(24, 0)
+    pixels = from_arrays(opaque, LABELS, opaque, LABELS).train.pixels
+    np.testing.assert_array_equal(pixels[5], IMAGES[:3])
 
 
 def test_unknown_keys_list_what_is_there_and_what_is_read(tmp_path):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from inklab.data.formats import read_idx
-from inklab.data.preprocessing import open_image, preprocess_picture
+from inklab.data.preprocessing import UPLOAD_FORMATS, open_image, preprocess_picture
 from inklab.data.sources import load_dataset
 from inklab.errors import CorruptFileError, DataError
 from inklab.records.components import Preprocessing
@@ -178,8 +178,14 @@ def test_a_camera_picture_is_turned_upright():
 
 def test_other_formats_and_damaged_files_are_refused(tmp_path):
     picture = Image.fromarray(RNG.integers(0, 256, (40, 40), np.uint8))
-    with pytest.raises(CorruptFileError):
-        open_image(encoded(picture, "GIF"))
+    with pytest.raises(CorruptFileError, match="is not a PNG.*save it as PNG"):
+        open_image(encoded(picture, "JPEG2000"))
+    with pytest.raises(CorruptFileError, match="but HEIC"):
+        open_image(b"\0\0\0\x18ftypheic" + bytes(20))
+    with pytest.raises(CorruptFileError, match="2 pictures in one file"):
+        open_image(encoded(picture, "GIF", save_all=True, append_images=[picture.rotate(90)]))
+    with pytest.raises(CorruptFileError, match="is not a PNG, JPEG, BMP or WEBP"):
+        open_image(encoded(picture, "TIFF"), formats=UPLOAD_FORMATS)
     (tmp_path / "cut.png").write_bytes(encoded(picture)[:-300])
     with pytest.raises(CorruptFileError, match="cut.png"):
         open_image(tmp_path / "cut.png")
@@ -243,7 +249,7 @@ BLANK, DIGIT = Image.new("L", (8, 8), 3), enlarged(DIGITS[0])
         ({"a/1.png": BLANK}, "folder"),
         ({"a/1.png": BLANK, "b/": None}, "'b'"),
         ({"train/a/1.png": BLANK, "train/b/1.png": BLANK, "test/a/1.png": BLANK}, ": b"),
-        ({"a/1.png": BLANK, "b/1.gif": BLANK}, "b/1.gif"),
+        ({"a/1.png": BLANK, "b/1.heic": None}, "b/1.heic"),
         ({"a/1.png": BLANK, "b/1.png": None}, "folder/b/1.png"),
         ({"a/1.png": DIGIT, "b/2.png": Image.new("L", (300, 200), 255)}, "folder/b/2.png"),
     ],
@@ -254,7 +260,7 @@ def test_folders_that_make_no_data_set_say_which_part_is_wrong(tmp_path, picture
     fill(folder, {name: picture for name, picture in pictures.items() if picture})
     for name in (name for name, picture in pictures.items() if not picture):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(b"no picture") if name.endswith(".png") else (folder / name).mkdir()
+        (folder / name).write_bytes(b"no picture") if Path(name).suffix else (folder / name).mkdir()
     with pytest.raises(DataError, match=named) as caught:
         load_dataset(str(folder))
     assert isinstance(caught.value, CorruptFileError) or named != "folder/b/1.png"

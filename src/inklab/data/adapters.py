@@ -8,7 +8,15 @@ import numpy as np
 from jaxtyping import Int64
 from PIL import Image
 
-from inklab.data.conversion import ClassNames, ImageBytes, ImageShape, make_dataset, to_numpy, to_pixels
+from inklab.data.conversion import (
+    ClassNames,
+    ImageBytes,
+    ImageShape,
+    LabeledImages,
+    make_dataset,
+    to_numpy,
+    to_pixels,
+)
 from inklab.data.dataset import Dataset
 from inklab.data.pictures import NamedPictures, preprocess_pictures
 from inklab.errors import DataError, did_you_mean
@@ -48,9 +56,18 @@ def make_labeled_dataset(
         if occurring[0] >= 0 and occurring[-1] < len(classes):
             class_names = {number: classes[number] for number in occurring}
     return make_dataset(
-        name, converted.images, labels, class_names=class_names, preprocessing=converted.preprocessing,
-        note=converted.note, seed=seed,
-    )  # fmt: skip
+        name,
+        {
+            key: LabeledImages(pixels, part.labels, key, label)
+            for (key, pixels), part, label in zip(
+                converted.images.items(), parts.values(), labels, strict=True
+            )
+        },
+        class_names=class_names,
+        preprocessing=converted.preprocessing,
+        note=converted.note,
+        seed=seed,
+    )
 
 
 def _class_numbers(labels: object) -> Int64[np.ndarray, " n"]:

@@ -3,6 +3,7 @@
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from reprlib import repr as shorten
 from typing import Any, cast
 from unicodedata import category
@@ -91,8 +92,9 @@ def to_pixels(images: object, name: str, image_shape: ImageShape | None = None) 
 
     Args:
         images: `(n, h, w)`, `(n, c, h, w)` or `(n, h, w, c)` with c 1 or 3, or `(n, p)` with p values of each
-            image row by row. Bytes, or other integers from 0 to 255, stay as they are; floats in [0, 1] are
-            multiplied by 255 and rounded; booleans become 0 and 255.
+            image row by row. A last channel of transparency, c 2 or 4, is composited. Bytes, or other
+            integers from 0 to 255, stay as they are; floats in [0, 1] are multiplied by 255 and rounded;
+            booleans become 0 and 255.
         name: what messages call them.
         image_shape: of one image of `(n, p)`: `(h, w)`, `(c, h, w)` or `(h, w, c)`; a square by default.
 
@@ -113,10 +115,22 @@ def to_pixels(images: object, name: str, image_shape: ImageShape | None = None) 
         raise DataError(f"{name} is {describe(array)}, not numbers; {RULE}")
     if array.size > MAX_BYTES:
         raise DataError(f"{name} is {describe(array)}; at most {MAX_BYTES:,} values are allowed")
-    shaped = channels_first(_unflatten(array, name, image_shape), name)
-    if not shaped.size:
+    unflattened = _unflatten(array, name, image_shape)
+    if not unflattened.size:
         raise DataError(f"{name} is {describe(array)}: there are no images in it")
-    return to_bytes(shaped, name)
+    if unflattened.ndim == 4 and unflattened.shape[1] not in (1, 3) and unflattened.shape[3] in (2, 4):
+        return _composite(to_bytes(unflattened, name))
+    return to_bytes(channels_first(unflattened, name), name)
+
+
+def _composite(pixels: ImageBytes) -> Pixels:
+    """Images with an alpha channel, last, on white if the visible part of an image is dark, else on black."""
+    composed = np.empty((*pixels.shape[:3], pixels.shape[3] - 1), np.uint8)
+    for image, target in zip(pixels, composed, strict=True):
+        colors, alpha = image[..., :-1].astype(np.float32), image[..., -1:].astype(np.float32) / 255
+        is_dark = 2 * float((colors.mean(axis=2, keepdims=True) * alpha).sum()) <= 255 * float(alpha.sum())
+        target[:] = np.rint(colors * alpha + (255.0 if is_dark else 0.0) * (1 - alpha))
+    return np.ascontiguousarray(composed.transpose(0, 3, 1, 2))
 
 
 def _unflatten(array: Array, name: str, image_shape: ImageShape | None) -> Array:
@@ -159,10 +173,7 @@ def channels_first(array: Array, name: str) -> Array:
     first, last = (array.ndim == 4 and array.shape[axis] in (1, 3) for axis in (1, 3))
     if first == last:
         why = "channels may come first or last" if first else "neither (n, h, w) nor 1 or 3 channels"
-        advice = "give (n, h, w) or (n, c, h, w)"
-        if array.ndim == 4 and array.shape[3] in (2, 4):
-            advice = f"leave out the alpha channel: {name}[..., :{array.shape[3] - 1}]"
-        raise DataError(f"{name} is {describe(array)}: {why}; {advice}")
+        raise DataError(f"{name} is {describe(array)}: {why}; give (n, h, w) or (n, c, h, w)")
     return array if first else array.transpose(0, 3, 1, 2)
 
 
@@ -441,10 +452,26 @@ def _missing_labels(name: str, count: int, first: int) -> str:
 # ---------------------------------------------------------------- datasets
 
 
+@dataclass(frozen=True)
+class LabeledImages:
+    """Converted images, and labels of any form, of one set.
+
+    Attributes:
+        pixels: the images.
+        labels: see `encode_labels`.
+        name: what messages call the images.
+        label_name: what messages call the labels.
+    """
+
+    pixels: ImageBytes
+    labels: object
+    name: str
+    label_name: str
+
+
 def make_dataset(
     name: str,
-    images: Mapping[str, ImageBytes],
-    labels: Mapping[str, object],
+    sets: Mapping[str, LabeledImages],
     *,
     class_names: ClassNames | None = None,
     preprocessing: PreprocessingChoice = "auto",
@@ -455,8 +482,7 @@ def make_dataset(
 
     Args:
         name: of the dataset.
-        images: the training images, then the test images if there are any, by the names of messages.
-        labels: the labels of each, by the names of messages.
+        sets: "train", and "validation" and "test" if there are any.
         class_names: see `encode_labels`.
         preprocessing: how pictures become such images; the suitable one by default.
         note: what a person should know.
@@ -465,22 +491,25 @@ def make_dataset(
     Raises:
         DataError: images and labels do not fit, or are too few.
     """
+    labels = {part.label_name: part.labels for part in sets.values()}
     class_labels, numbers = encode_labels(labels, class_names)
-    sets = []
-    for (x, pixels), y, encoded in zip(images.items(), labels, numbers, strict=True):
-        if len(pixels) != len(encoded):
+    encoded_sets = {}
+    for (role, part), encoded in zip(sets.items(), numbers, strict=True):
+        if len(part.pixels) != len(encoded):
             raise DataError(
-                f"{x} has {len(pixels):,} images, but {y} has {len(encoded):,} labels; each needs one"
+                f"{part.name} has {len(part.pixels):,} images, but {part.label_name} has {len(encoded):,} "
+                "labels; each needs one"
             )
-        sets.append(ImageSet(pixels, encoded))
-    if len(sets) == 1:
-        if len(sets[0]) < MIN_IMAGES:
+        encoded_sets[role] = ImageSet(part.pixels, encoded)
+    train, test = encoded_sets["train"], encoded_sets.get("test")
+    if test is None:
+        if len(train) < MIN_IMAGES:
             raise DataError(
-                f"'{name}' has {pluralize(len(sets[0]), 'image')}, too few to set some apart for the test; "
+                f"'{name}' has {pluralize(len(train), 'image')}, too few to set some apart for the test; "
                 "give test images too"
             )
-        sets = list(split_off_test(sets[0], seed))
-    train, test = sets
+        train, test = split_off_test(train, seed)
     notes = [text for text in (note, note_on_range(train.pixels)) if text]
     suitable = choose_preprocessing(preprocessing, train.pixels)
-    return Dataset(name, train, test, class_labels, suitable, " ".join(notes) or None)
+    validation = encoded_sets.get("validation")
+    return Dataset(name, train, test, class_labels, suitable, " ".join(notes) or None, validation)

@@ -16,11 +16,13 @@ from inklab.data.conversion import (
     MAX_LABEL_LENGTH,
     ClassNames,
     ImageShape,
+    LabeledImages,
     make_dataset,
     to_pixels,
 )
 from inklab.data.dataset import MAX_BYTES, Dataset
-from inklab.data.pictures import PictureFiles, preprocess_pictures
+from inklab.data.file_trees import DirectoryTree, PictureFiles
+from inklab.data.pictures import preprocess_pictures
 from inklab.data.preprocessing import SUFFIXES
 from inklab.errors import CorruptFileError, DataError, did_you_mean
 from inklab.format import pluralize
@@ -77,6 +79,7 @@ def load_csv(
     """
     layouts = [_read_layout(path, options) for path in paths]
     names = [f"'{path}'" for path in paths]
+    roles = ("train", "test")[: len(paths)]
     note: str | None = None
     preprocessing = options.preprocessing
     if layouts[0].image is None:
@@ -88,13 +91,18 @@ def load_csv(
     else:
         rows = [_read_rows(layout) for layout in layouts]
         labels = [np.array([row[0] for row in pairs]) for pairs in rows]
-        pictures = [PictureFiles([row[1] for row in pairs]) for pairs in rows]
+        pictures = [
+            PictureFiles(DirectoryTree(layout.path.parent), [row[1] for row in pairs])
+            for layout, pairs in zip(layouts, rows, strict=True)
+        ]
         result = preprocess_pictures(pictures, options.preprocessing)
         images, preprocessing, note = list(result.sets), result.preprocessing, result.note
     return make_dataset(
         name or str(paths[0]),
-        dict(zip(names, images, strict=True)),
-        {f"the column of labels in {name}": column for name, column in zip(names, labels, strict=True)},
+        {
+            role: LabeledImages(pixels, column, name, f"the column of labels in {name}")
+            for role, pixels, column, name in zip(roles, images, labels, names, strict=True)
+        },
         class_names=class_names,
         preprocessing=preprocessing,
         note=note,
@@ -245,7 +253,7 @@ def _read_chunk(
 # ---------------------------------------------------------------- picture files
 
 
-def _read_rows(layout: Layout) -> list[tuple[str, Path]]:
+def _read_rows(layout: Layout) -> list[tuple[str, str]]:
     """Label and picture file of each row; relative paths start at the CSV file's directory."""
     image = layout.image or 0
     rows = []
@@ -259,7 +267,7 @@ def _read_rows(layout: Layout) -> list[tuple[str, Path]]:
                     f"'{layout.path}', line {reader.line_num}, has {len(row)} columns; the first has "
                     f"{layout.n_columns}"
                 )
-            rows.append((row[layout.label].strip(), layout.path.parent / row[image].strip()))
+            rows.append((row[layout.label].strip(), row[image].strip()))
     if not rows:
         raise DataError(f"'{layout.path}' has no rows of values")
     return rows

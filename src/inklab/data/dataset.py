@@ -90,6 +90,7 @@ class Dataset:
         labels: one name per class; class number k is called `labels[k]`. At least two.
         preprocessing: how any picture becomes an image of this form.
         note: one sentence that the user must see, such as why this is not the requested dataset.
+        validation: images for choices, where the source has a set of them; else `split` holds some out.
 
     Raises:
         DataError: a set is empty, the sets differ in shape, or do not fit `labels` or `preprocessing`.
@@ -107,6 +108,7 @@ class Dataset:
     labels: tuple[str, ...]
     preprocessing: Preprocessing
     note: str | None = None
+    validation: ImageSet | None = None
 
     def __post_init__(self) -> None:
         if not len(self.train) or not len(self.test):
@@ -114,11 +116,12 @@ class Dataset:
                 f"'{self.name}' has {len(self.train)} training and {len(self.test)} test images; both sets "
                 "need at least one"
             )
-        if self.train.shape != self.test.shape:
-            raise DataError(
-                f"'{self.name}': training images are {self.train.shape} and test images {self.test.shape} "
-                "(channels, height, width); they must be the same"
-            )
+        for images, part in ((self.test, "test"), (self.validation or self.train, "validation")):
+            if self.train.shape != images.shape:
+                raise DataError(
+                    f"'{self.name}': training images are {self.train.shape} and {part} images {images.shape} "
+                    "(channels, height, width); they must be the same"
+                )
         self._check_labels()
         if self.preprocessing.shape != self.shape:
             raise DataError(
@@ -131,7 +134,8 @@ class Dataset:
                 f"'{self.name}' names {len(self.labels)} classes, {len(set(self.labels))} different; "
                 f"2 to {MAX_CLASSES} different names are allowed"
             )
-        largest = max(int(images.labels.max()) for images in (self.train, self.test))
+        sets = (self.train, self.test, self.validation or self.train)
+        largest = max(int(images.labels.max()) for images in sets)
         if largest >= len(self.labels):
             raise OutOfRangeError(
                 f"'{self.name}' has the label {largest}, but only {len(self.labels)} classes"
@@ -149,7 +153,8 @@ class Dataset:
     @property
     def summary(self) -> str:
         """Sizes in a few words, such as `60,000 training and 10,000 test images, 1 x 28 x 28, 10 classes`."""
-        counts = f"{len(self.train):,} training and {len(self.test):,} test images"
+        validation = f", {len(self.validation):,} validation" if self.validation else ""
+        counts = f"{len(self.train):,} training{validation} and {len(self.test):,} test images"
         return f"{counts}, {describe_shape(self.shape)}, {len(self.labels):,} classes"
 
     @property
@@ -161,7 +166,8 @@ class Dataset:
     def sha256(self) -> str:
         """Identifies the content: all arrays with dtype and shape, and the names of the classes."""
         parts: list[bytes | memoryview] = [json.dumps(self.labels).encode()]
-        for array in (self.train.pixels, self.train.labels, self.test.pixels, self.test.labels):
+        sets = [self.train, self.test, *([self.validation] if self.validation else [])]
+        for array in (array for images in sets for array in (images.pixels, images.labels)):
             little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))  # the same on every machine
             parts += [
                 json.dumps([little.dtype.str, little.shape]).encode(),
@@ -214,7 +220,7 @@ def split(dataset: Dataset, *, validation: int, seed: int) -> Split:
     """Hold out a stratified part of the training images for validation.
 
     The same for all replicates and experiments: it depends on the data, `validation` and the root seed only.
-    Images keep their order.
+    Images keep their order. A dataset that has a validation set of its own keeps that one instead.
 
     Raises:
         ConfigError: `validation` is negative or leaves no training images.
@@ -226,6 +232,8 @@ def split(dataset: Dataset, *, validation: int, seed: int) -> Split:
         >>> parts.train.counts(2), parts.validation.counts(2)
         ((3, 3), (2, 2))
     """
+    if dataset.validation is not None:
+        return Split(dataset.train, dataset.validation, dataset.test)
     n = len(dataset.train)
     if not 0 <= validation < n:
         raise ConfigError(

@@ -1,31 +1,30 @@
-"""Datasets in files: IDX as MNIST has it, NumPy's .npz, and directories of image files."""
+"""Datasets in files of arrays: IDX as MNIST has it, and NumPy's .npz and .npy."""
 
+import glob
 import gzip
 import io
 import math
+import os
 import re
 import struct
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
-from unicodedata import category
+from typing import Any, BinaryIO
 
 import numpy as np
-from jaxtyping import Shaped, UInt8
+from jaxtyping import Shaped
 
-from inklab.data.conversion import UNPRINTABLE, make_dataset, order_classes, to_pixels
+from inklab.data.conversion import ClassNames, LabeledImages, encode_labels, make_dataset, to_pixels
 from inklab.data.dataset import MAX_BYTES, Dataset, ImageSet, make_image_set
-from inklab.data.pictures import PictureFiles, preprocess_pictures
-from inklab.data.preprocessing import FORMATS, SUFFIXES
 from inklab.errors import CorruptFileError, DataError
-from inklab.format import pluralize
 from inklab.io.files import open_regular
-from inklab.records.components import PreprocessingChoice
 
 MAX_DIMENSIONS = 4
+IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 CHUNK = 1024 * 1024  # bytes decompressed at once
 IMAGES_NAME = re.compile(r"images([-.]idx)3")
 TRAIN_NAME = re.compile(r"train(?=[-_.])")
@@ -35,14 +34,13 @@ Array = Shaped[np.ndarray, "..."]
 # ---------------------------------------------------------------- IDX
 
 
-def read_idx(path: Path) -> UInt8[np.ndarray, "..."]:
-    """Read an IDX file of unsigned bytes, gzipped or not.
+def read_idx(path: Path) -> Array:
+    """Read an IDX file of any of its types of numbers, gzipped or not.
 
     Reads no more than the header declares, and refuses more than 2 GiB before reading it.
 
     Raises:
-        CorruptFileError: it is not IDX, has another type than unsigned byte, is truncated, too long or too
-            large, or is no regular file.
+        CorruptFileError: it is not IDX, is truncated, too long or too large, or is no regular file.
         DataError: there is no such file.
     """
     try:
@@ -71,8 +69,8 @@ def unpack(file: BinaryIO | io.BytesIO, name: str) -> bytes:
 
 def _read_declared(read: Callable[[int], bytes], name: str) -> bytes:
     head = read(4 + 4 * MAX_DIMENSIONS)
-    shape = _shape(head, name)
-    expected = 4 + 4 * len(shape) + math.prod(shape)
+    dtype, shape = _header(head, name)
+    expected = 4 + 4 * len(shape) + dtype.itemsize * math.prod(shape)
     content = bytearray(head)
     while len(content) <= expected and (chunk := read(min(CHUNK, expected + 1 - len(content)))):
         content += chunk
@@ -82,15 +80,16 @@ def _read_declared(read: Callable[[int], bytes], name: str) -> bytes:
     return bytes(content)
 
 
-def _shape(head: bytes, name: str) -> tuple[int, ...]:
-    """The shape in an IDX header, whose first bytes are: two zeros, the type of numbers, the dimensions."""
+def _header(head: bytes, name: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    """Type and shape in an IDX header, which begins with two zeros, the type of numbers, the dimensions."""
     if len(head) < 4 or head[:2] != b"\0\0":
         raise CorruptFileError(
             f"'{name}' is not an IDX file: it starts with {head[:4].hex() or 'nothing'}, not 0000"
         )
     kind, count = head[2], head[3]
-    if kind != 0x08:
-        raise CorruptFileError(f"'{name}' has IDX type 0x{kind:02x}; only 0x08, unsigned bytes, is read")
+    if kind not in IDX_TYPES:
+        known = ", ".join(f"0x{number:02x}" for number in IDX_TYPES)
+        raise CorruptFileError(f"'{name}' has IDX type 0x{kind:02x}; there are {known}; download it again")
     if not 1 <= count <= MAX_DIMENSIONS:
         raise CorruptFileError(f"'{name}' declares {count} dimensions; 1 to {MAX_DIMENSIONS} are read")
     if len(head) < 4 + 4 * count:
@@ -98,27 +97,29 @@ def _shape(head: bytes, name: str) -> tuple[int, ...]:
             f"'{name}' needs a header of {4 + 4 * count} bytes but has {len(head)}; download it again"
         )
     shape = struct.unpack_from(f">{count}I", head, 4)
-    size = math.prod(shape)
+    dtype = np.dtype(IDX_TYPES[kind])
+    size = dtype.itemsize * math.prod(shape)
     if size > MAX_BYTES:
         raise CorruptFileError(
             f"'{name}' declares {size:,} bytes in the shape {shape}; at most {MAX_BYTES:,} are read"
         )
-    return shape
+    return dtype, shape
 
 
-def parse_idx(content: bytes, name: str) -> UInt8[np.ndarray, "..."]:
+def parse_idx(content: bytes, name: str) -> Array:
     """The array in the bytes that `unpack` returns; `name` is what messages call the file.
 
     Example:
         >>> parse_idx(bytes([0, 0, 8, 1, 0, 0, 0, 2, 7, 9]), "two labels").tolist()
         [7, 9]
     """
-    shape = _shape(content, name)
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * len(shape)).reshape(shape).copy()
+    dtype, shape = _header(content, name)
+    array = np.frombuffer(content, dtype, offset=4 + 4 * len(shape)).reshape(shape)
+    return array.astype(dtype.newbyteorder("="))
 
 
-def idx_image_set(pixels: UInt8[np.ndarray, "..."], labels: UInt8[np.ndarray, "..."], name: str) -> ImageSet:
-    """Grayscale images `(n, h, w)` and labels `(n,)` of two IDX files as one set.
+def idx_image_set(pixels: Array, labels: Array, name: str) -> ImageSet:
+    """Grayscale images `(n, h, w)` and labels `(n,)` of two published IDX files as one set.
 
     Raises:
         DataError: they have other dimensions, or differ in number.
@@ -135,7 +136,8 @@ def load_idx(path: Path, *, seed: int, name: str) -> Dataset:
     """Load an IDX images file, its labels and its test set, which are recognized by their names.
 
     Labels: `images-idx3` -> `labels-idx1`. Test set: `train` -> `t10k` or `test`; without one, a sixth of the
-    images of every class, selected by `seed`, becomes the test set.
+    images of every class, selected by `seed`, becomes the test set. Images and labels have any form that
+    `to_pixels` and `encode_labels` accept; floats that are whole numbers above 1 count as such.
 
     Raises:
         DataError: the file is not named as an images file, or its labels are not next to it.
@@ -145,10 +147,9 @@ def load_idx(path: Path, *, seed: int, name: str) -> Dataset:
         raise DataError(
             f"'{path}' is not named as IDX images are; give the file with 'images-idx3' in its name"
         )
-    sets = {f"'{part}'": _read_pair(part) for part in (path, _test_images(path)) if part}
-    pixels = {part: images.pixels for part, images in sets.items()}
-    labels = {f"the labels' file of {part}": images.labels for part, images in sets.items()}
-    return make_dataset(name, pixels, labels, seed=seed)
+    files = {"train": path, "test": _test_images(path)}
+    sets = {role: _read_pair(file) for role, file in files.items() if file}
+    return make_dataset(name, sets, seed=seed)
 
 
 def find_idx(directory: Path) -> Path | None:
@@ -157,15 +158,24 @@ def find_idx(directory: Path) -> Path | None:
     return next((path for path in candidates if IMAGES_NAME.search(path.name) and path.is_file()), None)
 
 
-def _read_pair(path: Path) -> ImageSet:
+def _read_pair(path: Path) -> LabeledImages:
     labels_path = path.with_name(IMAGES_NAME.sub(r"labels\g<1>1", path.name))
-    labels = gzipped_or_not(labels_path)
+    labels = gzipped_or_not(labels_path) or _any_type(labels_path)
     if labels is None:
         raise DataError(
             f"'{path}' needs its labels next to it, in '{labels_path.name}' (.gz or not); there is no such "
             "file"
         )
-    return idx_image_set(read_idx(path), read_idx(labels), str(path))
+    pixels, name = read_idx(path), f"'{path}'"
+    if pixels.dtype.kind == "f" and pixels.size and pixels.max() > 1 and (pixels == np.rint(pixels)).all():
+        pixels = pixels.astype(np.int64)
+    return LabeledImages(to_pixels(pixels, name), read_idx(labels), name, f"the labels' file of {name}")
+
+
+def _any_type(path: Path) -> Path | None:
+    """The file whose name ends in another type of numbers: `labels-idx1-int` beside `images-idx3-float`."""
+    start = path.name[: path.name.index("idx1") + len("idx1")]
+    return next((file for file in sorted(path.parent.glob(f"{glob.escape(start)}*")) if file.is_file()), None)
 
 
 def _test_images(path: Path) -> Path | None:
@@ -186,38 +196,129 @@ def gzipped_or_not(path: Path) -> Path | None:
 # ---------------------------------------------------------------- npz
 
 
-KEYS = (
-    ("train_images", "train_labels", "test_images", "test_labels"),
-    ("x_train", "y_train", "x_test", "y_test"),
-    ("images", "labels"),
+CONVENTIONS = (
+    ("{}_images", "{}_labels"),
+    ("x_{}", "y_{}"),
+    ("X_{}", "Y_{}"),
+    ("X_{}", "y_{}"),
+    ("{}_x", "{}_y"),
+    ("{}_X", "{}_y"),
+    ("{}_data", "{}_labels"),
 )
+SET_NAMES = (("train", ("train",)), ("validation", ("val", "valid", "validation")), ("test", ("test",)))
+SINGLE = (
+    ("images", "labels"),
+    ("X", "y"),
+    ("x", "y"),
+    ("data", "labels"),
+    ("data", "target"),
+    ("arr_0", "arr_1"),
+)
+CLASS_NAMES = ("class_names", "classes", "label_names", "target_names")
 
 
 def load_npz(path: Path, *, seed: int) -> Dataset:
     """Load images and labels from an .npz file.
 
-    Keys are `train_images, train_labels, test_images, test_labels`, or `x_train, y_train, x_test, y_test`, or
-    `images, labels`; then a sixth of every class, selected by `seed`, becomes the test set. Images and labels
-    have any form that `to_pixels` and `encode_labels` accept.
+    Keys are `train_images, train_labels`, or `x_train, y_train`, and so on, and the same with `val` and
+    `test`; or `images, labels`, or `X, y`. Without a test set, a sixth of every class, selected by `seed`,
+    becomes one. `class_names` names the classes. Images and labels have any form that `to_pixels` and
+    `encode_labels` accept.
 
     Raises:
         CorruptFileError: the file is damaged, holds objects, or more than 2 GiB.
         DataError: keys, types, shapes or ranges are others.
     """
-    arrays, unused = read_npz(path)
-    names = {key: f"the array {key} of '{path}'" for key in arrays}
-    keys = list(arrays)
+    arrays, pairs, unused = read_npz(path)
+    sets = {}
+    for role, (images, labels) in pairs.items():
+        name = f"the array {images} of '{path}'"
+        label_name = f"the array {labels} of '{path}'"
+        sets[role] = LabeledImages(to_pixels(arrays[images], name), arrays[labels], name, label_name)
+    names, class_names = _class_names(arrays, sets)
+    unused = sorted({*unused, *(key for key in CLASS_NAMES if key in arrays and key != names)})
     return make_dataset(
         str(path),
-        {names[key]: to_pixels(arrays[key], names[key]) for key in keys[::2]},
-        {names[key]: arrays[key] for key in keys[1::2]},
+        sets,
+        class_names=class_names,
         note=f"Arrays that are not used: {', '.join(unused)}." if unused else None,
         seed=seed,
     )
 
 
-def read_npz(path: Path) -> tuple[dict[str, Array], list[str]]:
-    """Read the arrays of an .npz file that have the names of images and labels; and name the others.
+def _class_names(
+    arrays: Mapping[str, Array], sets: Mapping[str, LabeledImages]
+) -> tuple[str | None, ClassNames | None]:
+    """The array of class names and the names that occur, if they fit the labels."""
+    for key in CLASS_NAMES:
+        names = arrays.get(key)
+        if names is None or names.ndim != 1 or names.dtype.kind not in "US":
+            continue
+        texts = [str(name) for name in (np.char.decode(names, "utf-8") if names.dtype.kind == "S" else names)]
+        classes, _ = encode_labels({part.label_name: part.labels for part in sets.values()})
+        if len(set(texts)) < len(texts):
+            continue
+        if set(classes) <= set(texts):  # labels are text, and this is their order
+            return key, {name: name for name in texts if name in classes}
+        if all(name.isdecimal() and int(name) < len(texts) for name in classes):
+            return key, {int(name): texts[int(name)] for name in classes}
+    return None, None
+
+
+def load_npy(path: Path, *, seed: int) -> Dataset:
+    """Load images and labels from a pair of .npy files, named as the arrays of an .npz file are.
+
+    Args:
+        path: a directory with such files; or the file of the images, with that of the labels next to it.
+        seed: selects the test images where there are none.
+
+    Raises:
+        CorruptFileError: a file is damaged, holds objects, or more than 2 GiB.
+        DataError: there are no files of such names.
+    """
+    directory = path if path.is_dir() else path.parent
+    files = {file.stem: file for file in sorted(directory.glob("*.npy")) if file.is_file()}
+    pairs = _choose_pairs(list(files), directory)
+    if path != directory and path.stem not in (images for images, _ in pairs.values()):
+        raise DataError(
+            f"'{path}' is not named as images are; give {' or '.join(f'{a}.npy' for a, _ in pairs.values())}"
+        )
+    sets = {}
+    for role, keys in pairs.items():
+        images, labels = (_read_npy(files[key]) for key in keys)
+        name, label_name = (f"'{files[key]}'" for key in keys)
+        sets[role] = LabeledImages(to_pixels(images, name), labels, name, label_name)
+    unused = sorted(set(files).difference(*pairs.values()))
+    note = f"Files that are not used: {', '.join(f'{key}.npy' for key in unused)}." if unused else None
+    return make_dataset(str(path), sets, note=note, seed=seed)
+
+
+def _read_npy(path: Path) -> Array:
+    try:
+        with open_regular(path) as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of NumPy, about headers that Python 2 wrote
+            size = os.fstat(file.fileno()).st_size
+            if size > MAX_BYTES:
+                raise CorruptFileError(f"'{path}' has {size:,} bytes; at most {MAX_BYTES:,} are read")
+            array = np.load(file, allow_pickle=False)
+            if not isinstance(array, np.ndarray):
+                raise CorruptFileError(f"'{path}' is no array; save it with numpy.save")
+            return array
+    except DataError:
+        raise
+    except OSError as error:
+        raise DataError(f"'{path}' can't be read: {error.strerror or error}") from error
+    except Exception as error:  # NumPy raises several types on damaged bytes
+        raise CorruptFileError(
+            f"'{path}' is not a complete .npy file of a plain array ({error}); save it again with numpy.save"
+        ) from error
+
+
+def read_npz(path: Path) -> tuple[dict[str, Array], dict[str, tuple[str, str]], list[str]]:
+    """Read the arrays of an .npz file that have the names of images, labels or class names.
+
+    Returns:
+        Those arrays; the names of images and labels of each set; and the names of arrays that are not read.
 
     Raises:
         CorruptFileError: the file is damaged, holds objects, or more than 2 GiB.
@@ -232,11 +333,15 @@ def read_npz(path: Path) -> tuple[dict[str, Array], list[str]]:
                     f"'{path}' has {size:,} bytes uncompressed; at most {MAX_BYTES:,} are read"
                 )
             with np.load(file, allow_pickle=False) as arrays:
-                keys = _choose_keys(arrays.files, path)
+                pairs = _choose_pairs(arrays.files, path)
+                keys = [key for pair in pairs.values() for key in pair]
                 chosen = {key: arrays[key] for key in keys}
+                for key in set(CLASS_NAMES) & set(arrays.files) - set(keys):
+                    with suppress(ValueError):  # of objects, which are never unpickled
+                        chosen[key] = arrays[key]
                 if raw := [key for key, array in chosen.items() if not isinstance(array, np.ndarray)]:
                     raise CorruptFileError(f"'{path}', {raw[0]}, is no array; save it with numpy.savez")
-                return chosen, sorted(set(arrays.files) - set(keys))
+                return chosen, pairs, sorted(set(arrays.files) - set(chosen))
     except DataError:
         raise
     except OSError as error:
@@ -248,99 +353,22 @@ def read_npz(path: Path) -> tuple[dict[str, Array], list[str]]:
         ) from error
 
 
-def _choose_keys(names: Sequence[str], path: Path) -> tuple[str, ...]:
-    for keys in KEYS:
-        if set(keys) <= set(names):
-            return keys
-    allowed = "; or ".join(", ".join(keys) for keys in KEYS)
-    raise DataError(f"'{path}' has the arrays {', '.join(sorted(names)) or '(none)'}; needed are {allowed}")
-
-
-# ---------------------------------------------------------------- directories of image files
-
-
-FOREIGN_SUFFIXES = (".gif", ".tif", ".tiff", ".heic", ".heif", ".avif", ".svg", ".pdf")
-Classes = dict[str, list[Path]]
-
-
-def load_image_folder(path: Path, *, seed: int, preprocessing: PreprocessingChoice = "auto") -> Dataset:
-    """Load image files from one subdirectory per class; or from `train` and `test` with those subdirectories.
-
-    Without `train` and `test`, a sixth of every class, selected by `seed`, becomes the test set. Pictures
-    that all have one size of at most 64 pixels per side stay as they are, grayscale if all are gray. Others
-    are preprocessed as MNIST was made: ink detected, cropped, scaled and centered in 28 x 28.
-
-    `preprocessing` replaces the one that suits the sizes.
-
-    Raises:
-        CorruptFileError: a picture is damaged or too large; it is named.
-        DataError: a class is empty, the classes of `train` and `test` differ, or the pictures together are
-            too large.
-    """
-    subsets = _subsets(path)
-    names = order_classes(subsets[0])
-    for subset in subsets:
-        _check_classes(subset, names, path)
-    pictures = [PictureFiles([file for name in names for file in subset[name]]) for subset in subsets]
-    result = preprocess_pictures(pictures, preprocessing)
-    parts = [f"'{path}'"] if len(subsets) == 1 else [f"'{path / part}'" for part in ("train", "test")]
-    counts = [[len(subset[name]) for name in names] for subset in subsets]
-    return make_dataset(
-        str(path),
-        dict(zip(parts, result.sets, strict=True)),
-        {part: np.repeat(np.arange(len(names)), count) for part, count in zip(parts, counts, strict=True)},
-        class_names=names,
-        preprocessing=result.preprocessing,
-        note=result.note,
-        seed=seed,
+def _choose_pairs(names: Sequence[str], path: Path) -> dict[str, tuple[str, str]]:
+    """Images and labels of each set, by the names of arrays."""
+    for images, labels in CONVENTIONS:
+        pairs = {
+            role: (images.format(word), labels.format(word))
+            for role, words in SET_NAMES
+            for word in words
+            if {images.format(word), labels.format(word)} <= set(names)
+        }
+        if "train" in pairs:
+            return pairs
+    for pair in SINGLE:
+        if set(pair) <= set(names):
+            return {"train": pair}
+    raise DataError(
+        f"'{path}' has the arrays {', '.join(sorted(names)) or '(none)'}; needed are train_images, "
+        "train_labels, and test_images, test_labels if there are; or x_train, y_train, x_test, y_test; or "
+        "images, labels; or X, y"
     )
-
-
-def _subsets(path: Path) -> list[Classes]:
-    """The files of the training and the test set; or one subset of all."""
-    subdirectories = _subdirectories(path)
-    if set(subdirectories) == {"train", "test"}:
-        return [_classes(_subdirectories(subdirectories[name])) for name in ("train", "test")]
-    if len(subdirectories) < 2:
-        raise DataError(
-            f"'{path}' has {pluralize(len(subdirectories), 'subdirectory', 'subdirectories')}; it needs one "
-            "per class, at least two, or 'train' and 'test' with those"
-        )
-    return [_classes(subdirectories)]
-
-
-def _subdirectories(path: Path) -> dict[str, Path]:
-    paths = [inner for inner in sorted(path.iterdir()) if inner.is_dir() and not inner.name.startswith(".")]
-    for inner in paths:
-        if any(category(letter) in UNPRINTABLE for letter in inner.name):
-            raise DataError(
-                f"'{path}' has a subdirectory called {inner.name!r}, which is not printable; rename it"
-            )
-    return {inner.name: inner for inner in paths}
-
-
-def _classes(subdirectories: dict[str, Path]) -> Classes:
-    return {name: _image_files(path) for name, path in subdirectories.items()}
-
-
-def _image_files(directory: Path) -> list[Path]:
-    files = [path for path in sorted(directory.iterdir()) if path.is_file() and not path.name.startswith(".")]
-    foreign = [path for path in files if path.suffix.lower() in FOREIGN_SUFFIXES]
-    if foreign:
-        raise DataError(
-            f"'{foreign[0]}' can't be read, only {', '.join(FORMATS)}; save it as PNG or remove it"
-        )
-    return [path for path in files if path.suffix.lower() in SUFFIXES]
-
-
-def _check_classes(subset: Classes, names: tuple[str, ...], path: Path) -> None:
-    if unmatched := ", ".join(sorted(set(subset) ^ set(names))):
-        raise DataError(
-            f"'{path}': 'train' and 'test' must have the same classes; only one of them has: {unmatched}"
-        )
-    for name, files in subset.items():
-        if not files:
-            raise DataError(
-                f"'{path}': the class '{name}' has no image files ({', '.join(SUFFIXES)}); add some or "
-                "remove it"
-            )

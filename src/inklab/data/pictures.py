@@ -1,9 +1,8 @@
 """Pictures of any size and mode as the images of one dataset: files, or pictures in memory."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -11,7 +10,7 @@ from PIL import Image
 from inklab.data.conversion import ImageBytes
 from inklab.data.dataset import MAX_BYTES
 from inklab.data.image_layout import choose_preprocessing
-from inklab.data.preprocessing import Image8, open_image, preprocess_picture
+from inklab.data.preprocessing import Image8, preprocess_picture
 from inklab.errors import DataError
 from inklab.format import pluralize
 from inklab.records.components import Preprocessing, PreprocessingChoice
@@ -20,18 +19,6 @@ MAX_SIDE = 64  # pixels; larger pictures are preprocessed to MNIST's size
 
 NamedPictures = Iterable[tuple[str, Image.Image]]
 """Pictures with the names that messages use; read twice, so that they need not all be in memory."""
-
-
-@dataclass(frozen=True)
-class PictureFiles:
-    """Picture files, opened one after the other."""
-
-    paths: Sequence[Path]
-
-    def __iter__(self) -> Iterator[tuple[str, Image.Image]]:
-        """Each file's name and picture."""
-        for path in self.paths:
-            yield f"'{path}'", open_image(path)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,22 +16,37 @@ from inklab.records.components import Center, Preprocessing
 
 # ---------------------------------------------------------------- image files
 
-FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+UPLOAD_FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
+FORMATS = (*UPLOAD_FORMATS, "GIF", "TIFF", "PPM")
+SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".webp", ".gif", ".tif", ".tiff", ".pbm",
+    ".pgm", ".ppm", ".pnm", ".tga",
+)  # fmt: skip
+SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*")
+PPM_SIGNATURES = (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6")
+HEIC_BRANDS = (b"heic", b"heix", b"mif1", b"msf1", b"hevc")
 MAX_PIXELS = 64_000_000  # of one picture: more than a camera's 50 megapixels, less than a decompression bomb
 MAX_PIXELS_PER_BYTE = 10_000  # of a file; deflate packs at most 8,256 one-bit pixels into a byte
 MAX_FILE_BYTES = 512 * 1024**2
 
 
-def open_image(source: Path | bytes, *, name: str | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Open and decode a PNG, JPEG, BMP or WebP picture, rotated upright by its EXIF orientation.
+def open_image(
+    source: Path | bytes,
+    *,
+    name: str | None = None,
+    max_pixels: int = MAX_PIXELS,
+    formats: Sequence[str] = FORMATS,
+) -> Image.Image:
+    """Open and decode a picture, rotated upright by its EXIF orientation.
 
-    The source is a path, or the bytes of a file; messages call it by `name`, by default the path. At most
-    `max_pixels` are decoded, and never more than 64 million.
+    The format is recognized by the content, only TGA by the suffix of `name`. The source is a path, or the
+    bytes of a file; messages call it by `name`, by default the path. At most `max_pixels` are decoded, and
+    never more than 64 million.
 
     Raises:
         DataError: there is no such file, or it can't be read.
-        CorruptFileError: it has another format, is damaged or truncated, or has too many pixels.
+        CorruptFileError: it has another format, is damaged or truncated, has too many pixels, or is a GIF or
+            TIFF of several pictures.
 
     Example:
         >>> file = io.BytesIO()
@@ -45,12 +61,15 @@ def open_image(source: Path | bytes, *, name: str | None = None, max_pixels: int
         content = source if isinstance(source, bytes) else read_bytes_capped(source, MAX_FILE_BYTES)
     except OSError as error:
         raise DataError(f"{name} can't be read: {error.strerror or error}") from error
+    if name.lower().rstrip("'").endswith(".tga"):
+        formats = ("TGA",)  # has no signature
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Pillow, about unusual tags and palettes
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
+            with Image.open(io.BytesIO(content), formats=tuple(formats)) as picture:
                 _check_size(picture.size, len(content), name, max_pixels)
+                _check_frames(picture, name)
                 picture.load()
                 return _rotate_upright(picture)
     except CorruptFileError:
@@ -58,8 +77,9 @@ def open_image(source: Path | bytes, *, name: str | None = None, max_pixels: int
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise CorruptFileError(f"{name} is too large: at most {MAX_PIXELS:,} pixels are decoded") from error
     except UnidentifiedImageError as error:
+        kind = " but HEIC, as telephones save it" if content[8:12] in HEIC_BRANDS else ""
         raise CorruptFileError(
-            f"{name} is not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} picture; save it as PNG"
+            f"{name} is not a {', '.join(formats[:-1])} or {formats[-1]} picture{kind}; save it as PNG"
         ) from error
     except Exception as error:  # Pillow's decoders raise a dozen types on damaged bytes
         raise CorruptFileError(f"{name} is a damaged picture ({error}); save it again as PNG") from error
@@ -75,6 +95,26 @@ def _check_size(size: tuple[int, int], file_bytes: int, name: str, max_pixels: i
         raise CorruptFileError(
             f"{name} declares {width:,} x {height:,} pixels in {file_bytes:,} bytes; save it again as PNG"
         )
+
+
+def _check_frames(picture: Image.Image, name: str) -> None:
+    frames = getattr(picture, "n_frames", 1) if picture.format in ("GIF", "TIFF") else 1
+    if frames > 1:
+        raise CorruptFileError(f"{name} has {frames:,} pictures in one file; save each as PNG")
+
+
+def is_picture(head: bytes) -> bool:
+    r"""Whether a file that begins so is a picture, whatever it is called; TGA is not recognized.
+
+    Example:
+        >>> is_picture(b"\x89PNG\r\n\x1a\n..."), is_picture(b"label,pixel0")
+        (True, False)
+    """
+    if head[:4] == b"RIFF":
+        return head[8:12] == b"WEBP"
+    if head[:2] == b"BM":
+        return head[6:10] == bytes(4)
+    return head.startswith(SIGNATURES) or (head[:2] in PPM_SIGNATURES and head[2:3].isspace())
 
 
 def _rotate_upright(picture: Image.Image) -> Image.Image:

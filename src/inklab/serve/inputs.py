@@ -12,7 +12,7 @@ from safetensors.numpy import load, save
 
 import inklab
 from inklab.corruptions.corruption import Corruption, corruptions
-from inklab.data.preprocessing import open_image
+from inklab.data.preprocessing import UPLOAD_FORMATS, open_image
 from inklab.errors import DataError
 from inklab.evaluation.samplers import Sampler, SamplerParams, samplers
 from inklab.export.onnx_file import Session
@@ -67,7 +67,7 @@ class ImagePreprocessor:
 
     def _preprocess(self, content: bytes, config: Preprocessing) -> UInt8[np.ndarray, "1 c h w"]:
         try:
-            picture = open_image(content, max_pixels=self._max_pixels)
+            picture = open_image(content, max_pixels=self._max_pixels, formats=UPLOAD_FORMATS)
         except DataError as error:
             raise HttpError(422, str(error)) from error
         return image_of(picture, config)[None]
