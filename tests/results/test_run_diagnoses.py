@@ -1,0 +1,37 @@
+"""What only many trainings together show: replicates far below the others, and a test set that is used up."""
+
+import pytest
+from synthetic_run import SyntheticRun, synthetic_run
+
+from inklab.results.run_diagnoses import diagnose_run
+from inklab.stats import estimate
+
+
+@pytest.fixture
+def run() -> SyntheticRun:
+    return synthetic_run(replicates=6)
+
+
+def test_diagnoses_of_trainings_are_told_with_their_number(run):
+    (row,) = (row for row in diagnose_run(run.results) if row.diagnosis.name == "inputs-scaled-twice")
+    assert (row.where, row.of) == ("scaled-twice", sum(run.of("scaled-twice").outcomes.values()))
+
+
+@pytest.mark.parametrize(("lowest", "expected"), [(0.3, True), (0.96, False)])
+def test_a_replicate_far_below_the_others_is_an_outlier(lowest, expected, run):
+    results = run.results
+    experiment = results.training["mlp-64-64"]
+    accuracies = estimate([0.97, 0.971, 0.969, 0.972, 0.9705, lowest])
+    setting = experiment.settings[0].model_copy(update={"metrics": {"test_accuracy": accuracies}})
+    changed = experiment.model_copy(update={"settings": (setting,)})
+    results = results.model_copy(update={"experiments": {**results.experiments, "mlp-64-64": changed}})
+    found = [(row.where, row.diagnosis.name) for row in diagnose_run(results)]
+    assert (("mlp-64-64", "replicate-outlier") in found) == expected
+
+
+@pytest.mark.parametrize(("validation", "expected"), [(5_000, False), (0, True)])
+def test_the_test_set_is_used_up_where_nothing_else_can_choose(validation, expected, run):
+    results = run.results
+    changed = results.model_copy(update={"data": results.data.model_copy(update={"validation": validation})})
+    found = [row.diagnosis.name for row in diagnose_run(changed)]
+    assert ("test-set-used-up" in found) == expected
