@@ -46,7 +46,7 @@ def test_every_strength_is_allowed_and_every_name_is_listed_once():
 )
 def test_ink_moves_as_scipy_moves_it(name, strength, matrix):
     """scipy's matrices are in the order row, column; its fractions at the edge of the image differ."""
-    images, seen = digits(12), set()
+    images, directions = digits(12), set()
     for image, moved in zip(images[:, 0].numpy(), corrupt(name, images, strength), strict=True):
         expected = []
         for angle in (strength, -strength):
@@ -56,19 +56,19 @@ def test_ink_moves_as_scipy_moves_it(name, strength, matrix):
             expected.append(
                 ndimage.affine_transform(padded, about, offset + 8 - about @ [8, 8], order=1)[8:-8, 8:-8]
             )
-        errors = [np.abs(one - moved).max() for one in expected]
+        errors = [np.abs(candidate - moved).max() for candidate in expected]
         assert min(errors) < 1e-4
-        seen.add(int(np.argmin(errors)))
-    assert len(seen) == (1 if name == "scale" else 2)  # both directions
+        directions.add(int(np.argmin(errors)))
+    assert len(directions) == (1 if name == "scale" else 2)  # both directions
 
 
 def test_translation_moves_by_whole_pixels_in_all_four_directions():
-    images, seen = digits(24), set()
+    images, directions = digits(24), set()
     for image, moved in zip(images[:, 0].numpy(), corrupt("translate", images, 3.0), strict=True):
         padded = np.pad(image, 3)
         shifts = {(r, c): padded[r : r + 28, c : c + 28] for r in (0, 6) for c in (0, 6)}
-        seen.add(next(at for at, one in shifts.items() if np.abs(one - moved).max() < 1e-4))
-    assert len(seen) == 4
+        directions.add(next(at for at, shifted in shifts.items() if np.abs(shifted - moved).max() < 1e-4))
+    assert len(directions) == 4
 
 
 def test_glass_exchanges_pixels_one_after_the_other_between_two_blurs():
