@@ -1,5 +1,6 @@
 """Folders and zip files of pictures: every picture is used, and what is left out is named."""
 
+import os
 import shutil
 import zipfile
 
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 from inklab import datasets
+from inklab.data import pictures
 from inklab.data.dataset import split
 from inklab.errors import CorruptFileError, DataError
 
@@ -148,3 +150,24 @@ def test_malicious_zip_files_are_refused(tmp_path):
     damaged.write_bytes(outside.read_bytes()[:-30])
     with pytest.raises(CorruptFileError, match="damaged"):
         datasets.load(damaged)
+
+
+def test_many_pictures_are_decoded_once_and_again_when_one_changes(tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "MIN_CACHED_FILES", 12)
+    monkeypatch.setattr(pictures, "cache_dir", lambda name: tmp_path / "cache" / name)
+    folder = fill(tmp_path / "set", names_of("."))
+    plain = datasets.from_folder(folder)
+    (entry,) = (tmp_path / "cache" / "pictures").iterdir()
+    status = (folder / "a/0.png").stat()
+    (folder / "a/0.png").write_bytes(bytes(status.st_size))  # would be an error if it were decoded
+    os.utime(folder / "a/0.png", ns=(status.st_atime_ns, status.st_mtime_ns))
+    again = datasets.from_folder(folder)
+    assert (again.sha256, again.preprocessing, again.note) == (plain.sha256, plain.preprocessing, plain.note)
+    entry.write_bytes(entry.read_bytes()[:-1])
+    with pytest.raises(CorruptFileError, match="0.png"):  # a damaged cache is not believed
+        datasets.from_folder(folder)
+    fill(folder, ["a/0.png"], first=3)
+    assert datasets.from_folder(folder).sha256 != plain.sha256
+    monkeypatch.setattr(pictures, "MAX_CACHE_BYTES", entry.stat().st_size + 100)
+    assert datasets.from_folder(folder).sha256 != plain.sha256
+    assert len(list(entry.parent.iterdir())) == 1

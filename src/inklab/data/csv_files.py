@@ -22,7 +22,7 @@ from inklab.data.conversion import (
 )
 from inklab.data.dataset import MAX_BYTES, Dataset
 from inklab.data.file_trees import DirectoryTree, PictureFiles
-from inklab.data.pictures import preprocess_pictures
+from inklab.data.pictures import preprocess_files
 from inklab.data.preprocessing import SUFFIXES
 from inklab.errors import CorruptFileError, DataError, did_you_mean
 from inklab.format import pluralize
@@ -95,7 +95,7 @@ def load_csv(
             PictureFiles(DirectoryTree(layout.path.parent), [row[1] for row in pairs])
             for layout, pairs in zip(layouts, rows, strict=True)
         ]
-        result = preprocess_pictures(pictures, options.preprocessing)
+        result = preprocess_files(pictures, options.preprocessing)
         images, preprocessing, note = list(result.sets), result.preprocessing, result.note
     return make_dataset(
         name or str(paths[0]),

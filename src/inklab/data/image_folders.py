@@ -10,7 +10,7 @@ import numpy as np
 from inklab.data.conversion import UNPRINTABLE, LabeledImages, make_dataset, order_classes
 from inklab.data.dataset import Dataset
 from inklab.data.file_trees import Entries, FileTree, PictureFiles, open_tree
-from inklab.data.pictures import preprocess_pictures
+from inklab.data.pictures import preprocess_files
 from inklab.data.preprocessing import FORMATS, SUFFIXES, is_picture
 from inklab.errors import DataError
 from inklab.format import pluralize
@@ -81,7 +81,7 @@ def _load_tree(tree: FileTree, seed: int, preprocessing: PreprocessingChoice) ->
     files = {
         role: [file for name in names for file in class_files[name]] for role, class_files in classes.items()
     }
-    result = preprocess_pictures([PictureFiles(tree, part) for part in files.values()], preprocessing)
+    result = preprocess_files([PictureFiles(tree, part) for part in files.values()], preprocessing)
     sets = {}
     for pixels, (role, class_files) in zip(result.sets, classes.items(), strict=True):
         numbers = np.repeat(np.arange(len(names)), [len(class_files[name]) for name in names])

@@ -175,11 +175,24 @@ def cached(path: Path, compute: Callable[[], bytes]) -> bytes:
         if sha256_of(content).encode() == digest:
             return content
     content = compute()
+    if len(content) > MAX_CACHED - DIGEST_LENGTH:
+        return content
     try:
         write_atomic(path, sha256_of(content).encode() + content)
     except WriteError as error:  # a full disk is no reason to stop
         log.warning("%s", error)
     return content
+
+
+def keep_newest(directory: Path, max_bytes: int) -> None:
+    """Delete the oldest files of a directory of caches, so that the others have at most so many bytes."""
+    with suppress(OSError):  # another process may do the same
+        files = [(path.stat().st_mtime_ns, path.stat().st_size, path) for path in directory.iterdir()]
+        total = 0
+        for _, size, path in sorted(files, reverse=True):
+            total += size
+            if total > max_bytes:
+                path.unlink(missing_ok=True)
 
 
 # ---------------------------------------------------------------- documents
