@@ -102,10 +102,10 @@ def _plasma(n: int, side: int, rng: torch.Generator) -> Tensor:
 def spatter(images: Tensor, strength: float | Tensor, rng: torch.Generator) -> Tensor:
     """Cover patches with dark gray mud, as a passing car does."""
     n, _, height, width = images.shape
-    one = torch.ones((n, 1, 1, 1), dtype=images.dtype, device=images.device)
+    pixel = torch.ones((n, 1, 1, 1), dtype=images.dtype, device=images.device)
     noise = torch.randn((n, 1, height, width), generator=rng, device=rng.device).to(images)
-    level = gaussian_blur(MUD_SD * noise, one, axes=(-2, -1)) + per_image(images, strength)
-    mud = gaussian_blur((level > MUD_LEVEL).to(images), 1.5 * one, axes=(-2, -1))
+    level = gaussian_blur(MUD_SD * noise, pixel, axes=(-2, -1)) + per_image(images, strength)
+    mud = gaussian_blur((level > MUD_LEVEL).to(images), 1.5 * pixel, axes=(-2, -1))
     mud = torch.where(mud < MUD_MIN, 0, mud)
     covered = (images * (1 - mud) + MUD_COLOR * mud).clamp_(0, 1)
     return torch.where(per_image(images, strength) == 0, images, covered)
