@@ -21,6 +21,7 @@ from safetensors.torch import save as save_tensors
 from sklearn.base import BaseEstimator, ClassifierMixin, OneToOneFeatureMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags, check_random_state
+from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
@@ -36,7 +37,7 @@ from inklab.networks.layers import NormalizedModel, for_inference
 from inklab.networks.network import check_network
 from inklab.records.components import NetworkConfig, Normalization, NormalizeConfig
 from inklab.records.plan import Trial
-from inklab.records.recipe import CorruptionConfig, Recipe, TrialConfig
+from inklab.records.recipe import CorruptionConfig, EarlyStopping, Recipe, TrialConfig
 from inklab.seeding import Seed
 from inklab.training.batches import TensorSet, TrainingData, evaluation_inputs, to_tensor_set
 from inklab.training.objectives import objectives
@@ -53,9 +54,9 @@ Pixels = UInt8[np.ndarray, "n c h w"]
 
 RECIPE_ARGUMENTS = (
     "objective", "optimizer", "learning_rate", "momentum", "weight_decay", "schedule", "warmup", "epochs",
-    "batch_size", "l2", "augmentation",
+    "batch_size", "l2", "clip_norm", "label_smoothing", "augmentation",
 )  # fmt: skip
-"""Constructor arguments that replace fields of the recipe. `corruption` and `strength` make one field."""
+"""Constructor arguments that replace the field of the recipe with their name."""
 
 CHUNK = 4096  # images converted at once, so that a large array is not copied as floats
 NOT_VALIDATED = "no_validation"  # scikit-learn's own mark of data without labels
@@ -93,7 +94,13 @@ class _ImageEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         epochs: int | None = None,
         batch_size: int | None = None,
         l2: float | None = None,
+        clip_norm: float | None = None,
+        label_smoothing: float | None = None,
         augmentation: object = None,
+        class_weight: object = None,
+        early_stopping: bool | None = None,
+        n_iter_no_change: int | None = None,
+        tol: float | None = None,
         corruption: object = None,
         strength: float | tuple[float, float] | None = None,
         normalize: object = None,
@@ -117,7 +124,13 @@ class _ImageEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         self.epochs = epochs
         self.batch_size = batch_size
         self.l2 = l2
+        self.clip_norm = clip_norm
+        self.label_smoothing = label_smoothing
         self.augmentation = augmentation
+        self.class_weight = class_weight
+        self.early_stopping = early_stopping
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
         self.corruption = corruption
         self.strength = strength
         self.normalize = normalize
@@ -262,6 +275,12 @@ class _ImageEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         normalize = self.normalize
         if normalize is None:
             normalize = (file.normalize if self.network is None else None) or self._default_normalize
+        if recipe.early_stopping and not len(data.validation):
+            raise ConfigError(
+                f"early stopping needs validation images, but validation_fraction={self.validation_fraction} "
+                f"holds out none of {len(data.train)}; set more, such as 0.1, or early_stopping=False",
+                key="early_stopping",
+            )
         objectives.resolve(recipe.objective).check(recipe, n_classes, len(data.validation))
         return TrialConfig(
             network=network,
@@ -291,7 +310,39 @@ class _ImageEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         if self.strength is not None:
             corruption = cast(Mapping[str, object] | None, fields.get("corruption"))
             fields["corruption"] = {**(corruption or {}), "strength": _plain(self.strength)}
-        return Recipe.parse(fields, "recipe")
+        if self.class_weight is not None:
+            fields["class_weights"] = self._class_weights()
+        rule = self._early_stopping_rule(Recipe.parse(fields, "recipe").early_stopping)
+        return Recipe.parse({**fields, "early_stopping": rule}, "recipe")
+
+    def _class_weights(self) -> object:
+        """`class_weight` in the order of the classes, as scikit-learn reads a dictionary."""
+        given = self.class_weight
+        if self._task != "classification":
+            raise ConfigError(f"class_weight is for classification, not for {self._task}", key="class_weight")
+        if not (isinstance(given, Mapping) or (isinstance(given, str) and given == "balanced")):
+            allowed = "None, 'balanced', or a dictionary {class: weight}"
+            raise ConfigError(f"class_weight is {given!r}; allowed: {allowed}", key="class_weight")
+        if isinstance(given, str):
+            return given
+        classes = getattr(self, "classes_")  # noqa: B009  # of classifiers
+        weights = compute_class_weight(dict(given), classes=classes, y=classes)
+        if not (np.isfinite(weights) & (weights > 0)).all():
+            raise ConfigError(f"class_weight is {given!r}; weights should be above 0", key="class_weight")
+        return tuple(weights.tolist())
+
+    def _early_stopping_rule(self, of_recipe: EarlyStopping | None) -> EarlyStopping | None:
+        """The recipe's rule, or the default one, with `n_iter_no_change` and `tol`; None: no such rule."""
+        is_on = _plain(self.early_stopping)
+        if is_on not in (None, False, True):
+            allowed = "True, False, or None for the recipe's"
+            raise ConfigError(f"early_stopping is {is_on!r}; allowed: {allowed}", key="early_stopping")
+        if not (of_recipe if is_on is None else is_on):
+            return None
+        changes = {"patience": _plain(self.n_iter_no_change), "min_delta": _plain(self.tol)}
+        given = {name: value for name, value in changes.items() if value is not None}
+        name = "n_iter_no_change (patience) or tol (min_delta)"
+        return EarlyStopping.parse({**(of_recipe or EarlyStopping()).to_json(), **given}, name)
 
     def _keep(self, config: TrialConfig, results: Sequence[TrainingResult], data: TrainingData) -> None:
         """Keep the networks that did not diverge, and what became of all of them."""
@@ -375,7 +426,7 @@ class ImageClassifier(ClassifierMixin, _ImageEstimator):  # type: ignore[misc]
         network_params: keyword arguments of the network, such as `{"hidden": [100]}`.
         recipe: a name (`inklab list recipes`), the path of a TOML file, or an `inklab.Recipe`; None for the
             defaults above; a dictionary of fields for the defaults with these in place of theirs, such as
-            `{"clip_norm": 1.0}`. The arguments down to `augmentation` replace fields where they are not None.
+            `{"ema_decay": 0.99}`. The arguments down to `strength` replace fields where they are not None.
         objective: what is minimized: "classify", "classify-smoothed", ....
         optimizer: "sgd", "adam", "adamw" or "muon". Another one than the recipe's has its own default of
             the learning rate.
@@ -387,7 +438,16 @@ class ImageClassifier(ClassifierMixin, _ImageEstimator):  # type: ignore[misc]
         epochs: passes over the training images, at least 1.
         batch_size: images a step, at least 1.
         l2: strength of `l2 * sum(w ** 2)`; torch's `weight_decay` is twice this number.
-        augmentation: an `inklab.Augmentation` or a dictionary, such as `{"shift": 1, "rotation": 10}`.
+        clip_norm: most that the gradient's norm may be; a longer gradient is scaled down to it.
+        label_smoothing: share of each target that is spread evenly over all classes, in [0, 1].
+        augmentation: an `inklab.Augmentation`, a dictionary such as `{"shift": 1, "rotation": 10}`, or a
+            function.
+        class_weight: of the images in the loss, as in scikit-learn: "balanced", or `{class: weight}`, above
+            0; a class that is not in it has the weight 1. None for the recipe's, or equal weights.
+        early_stopping: whether each replicate ends once its validation loss does not improve, with the
+            weights of its best epoch; needs a `validation_fraction`. None for the recipe's, or False.
+        n_iter_no_change: epochs without improvement before it ends; None for the recipe's, or 5.
+        tol: by how much the validation loss must improve, in nats; None for the recipe's, or 0.
         corruption: what training images are corrupted with: a registered name (`inklab list corruptions`) or
             a function, together with `strength`; None for the recipe's, or none.
         strength: of the corruption, in its unit; a number, or `(lowest, highest)`.
@@ -395,7 +455,7 @@ class ImageClassifier(ClassifierMixin, _ImageEstimator):  # type: ignore[misc]
             "none", or `{"mean": 0.5, "std": 0.5}` of images in [0, 1]; None for the recipe's, or "dataset".
         n_replicates: networks that are trained, from different initial weights and orders of the images.
         validation_fraction: share of `X` on which replicates are scored and not trained, in [0, 1); each
-            class has its share.
+            class has its share. Early stopping uses it.
         image_shape: of one row of `(n, p)`: `(height, width)`, `(channels, height, width)` or
             `(height, width, channels)`. None: a square; one row of pixels, if p is not a square number.
         pixel_range: the values of black and white; None: learned from `X`, see above.
@@ -413,7 +473,8 @@ class ImageClassifier(ClassifierMixin, _ImageEstimator):  # type: ignore[misc]
         networks_: of each replicate that did not diverge, an `nn.Module`: images `(n, c, h, w)` in [0, 1] to
             logits.
         models_: the same networks as `TrainedModel`, to save, export or serve.
-        loss_curve_: `(n_replicates, epochs)` mean training loss of each epoch, in nats.
+        loss_curve_: `(n_replicates, epochs)` mean training loss of each epoch, in nats; NaN after the end of
+            a replicate that stopped early or diverged.
         replicate_scores_: `(n_replicates,)` accuracy of each on the validation part, NaN if it diverged; only
             with a `validation_fraction`.
         seed_: the root seed; `random_state`, if that is an integer.
@@ -480,7 +541,8 @@ class ImageDenoiser(OneToOneFeatureMixin, TransformerMixin, _ImageEstimator):  #
 
     `fit(X)` takes clean images, corrupts them anew in every step and learns to undo that; `transform(X)`
     denoises. What it returns has the layout and the units of `X`. It has the arguments and attributes of
-    `ImageClassifier`, except for those below and `classes_`.
+    `ImageClassifier`, except for those below and `classes_`. There are no labels for `class_weight` and
+    `label_smoothing`: both are refused.
 
     Args:
         network: None for the recipe's, or "autoencoder".

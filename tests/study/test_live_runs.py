@@ -91,6 +91,34 @@ class TestSession:
         assert self.in_a_shell("show", str(run.path))[0] == 0, "looking at it needs no object"
         assert self.in_a_shell("report", str(run.path))[0] == 0
 
+    @pytest.mark.integration
+    def test_an_own_augmentation_and_early_stopping_are_the_same_as_from_a_file(self, runs_dir, tmp_path):
+        source = NETWORK + (
+            "def dim(images, generator):\n"
+            "    return images * torch.rand(len(images), 1, 1, 1, generator=generator)\n"
+        )
+
+        def train(net, dim):
+            stopping = {"patience": 1, "min_delta": 0.2}
+            recipe = {
+                "epochs": 8, "batch_size": 32, "augmentation": dim, "early_stopping": stopping,
+                "class_weights": "balanced", "label_smoothing": 0.1,
+            }  # fmt: skip
+            return inklab.train(
+                net, DATA, recipe=recipe, name="own", replicates=2, overrides=["data.validation=30"], **FAST
+            )
+
+        cell = run_cell(source)
+        run = train(cell["Net"], cell["dim"])
+        assert all(len(history.epoch) < 8 for _, history in numbers(run)), "each stops early"
+        (tmp_path / "own.py").write_text(source)
+        other = train(f"{tmp_path}/own.py:Net", f"{tmp_path}/own.py:dim")
+        assert other.path != run.path and numbers(other) == numbers(run)
+        stamps = {path: path.stat().st_mtime_ns for path in run.path.glob("trials/*/*")}
+        cell = run_cell(source)
+        assert train(cell["Net"], cell["dim"]).path == run.path
+        assert stamps and {path: path.stat().st_mtime_ns for path in run.path.glob("trials/*/*")} == stamps
+
     @staticmethod
     def in_a_shell(*words):
         command = [sys.executable, "-m", "inklab", *words]
