@@ -196,11 +196,13 @@ def measure_diagnosis(options: Options) -> list[str]:
     return [rate.line for rate in rates] + [f"false alarms: {false_alarms.line}"]
 
 
-def _chosen(what: str, names: tuple[str, ...], known: Iterable[str]) -> tuple[str, ...]:
+def _chosen(kind_of_name: str, names: tuple[str, ...], known: Iterable[str]) -> tuple[str, ...]:
     known = tuple(known)
     for name in names:
         if name not in known:
-            raise ConfigError(f"there is no {what} '{name}'; allowed: {', '.join(known)}", key=what)
+            raise ConfigError(
+                f"there is no {kind_of_name} '{name}'; allowed: {', '.join(known)}", key=kind_of_name
+            )
     return names or known
 
 
@@ -228,7 +230,7 @@ def diagnose_kind(
     )  # fmt: skip
     trials = [Trial(f"trial-{replicate}", config, replicate) for replicate in range(replicates)]
     spec = PopulationSpec(trials, stacked=False, reseed_each_step=False, seed=0)
-    found = []
+    rows = []
     for result in train_population(spec, damaged):
         predicted = None if result.divergence else predict_classes(result.net, damaged.test)
         measured = measure_training(
@@ -244,8 +246,8 @@ def diagnose_kind(
         )  # fmt: skip
         log_progress(f"{name}, {network}, {data_name}: {', '.join(names) or 'nothing'}"
                      f"{'' if trial.is_right else '  WRONG'} ({trial.train_accuracy:.3f})")  # fmt: skip
-        found.append(trial)
-    return found
+        rows.append(trial)
+    return rows
 
 
 def predict_classes(net: torch.nn.Module, test: TensorSet) -> torch.Tensor:

@@ -433,15 +433,15 @@ def _diagnose_run(name: str, as_json: bool) -> int:
     from inklab.runs import Run
     from inklab.study.run_directory import find_run
 
-    found = diagnose_run(Run(find_run(name)).results)
+    diagnoses = diagnose_run(Run(find_run(name)).results)
     if as_json:
-        echo_json([{"where": row.where, "of": row.of, **row.diagnosis.to_json()} for row in found])
+        echo_json([{"where": row.where, "of": row.of, **row.diagnosis.to_json()} for row in diagnoses])
         return EXIT_OK
-    for where, diagnosis, of in found:
+    for where, diagnosis, of in diagnoses:
         echo(f"{where}: {diagnosis.name}, in {diagnosis.trials:,} of {of:,} trials")
         echo(f"  {diagnosis.message}")
         echo(f"  What to do: {diagnosis.advice}\n")
-    if not found:
+    if not diagnoses:
         echo("no diagnoses: nothing points to a fault of the data, the networks or the training")
     return EXIT_OK
 

@@ -26,12 +26,12 @@ class RunDiagnosis(NamedTuple):
 
 def diagnose_run(results: Results) -> list[RunDiagnosis]:
     """Every diagnosis of a run, computed from its results alone."""
-    found = [
+    diagnoses = [
         RunDiagnosis(where, row, sum(setting.outcomes.values()))
         for where, setting in _settings(results)
         for row in (*setting.diagnoses, *_outliers(setting))
     ]
-    return found + list(_many_looks(results))
+    return diagnoses + list(_many_looks(results))
 
 
 def _settings(results: Results) -> Iterator[tuple[str, SettingResults]]:

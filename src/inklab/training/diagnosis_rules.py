@@ -295,7 +295,10 @@ def learning_rate_too_high(measured: TrainingMeasurements) -> Finding | None:
     )
     if measured.divergence:
         return Finding(f"with a learning rate of {rate:g} {measured.divergence}", advice, evidence)
+    pairs = zip(measured.before.layers, measured.after.layers, strict=False)
+    has_died = any(old.silent_inputs < 0.9 <= new.silent_inputs for old, new in pairs)
     is_stuck = measured.is_at_chance or bool(losses) and min(losses) > measured.label_entropy
+    is_stuck = is_stuck or has_died and measured.train_accuracy < 0.5
     if not is_stuck or measured.steps < MIN_STEPS or measured.change < 1.2:
         return None
     return Finding(

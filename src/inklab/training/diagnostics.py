@@ -101,5 +101,5 @@ def diagnose(measured: TrainingMeasurements) -> tuple[Diagnosis, ...]:
     if int((measured.class_counts > 0).sum()) < 2 or not measured.images.std() > 0:
         return ()
     rules = sorted(diagnosis_rules.all().values(), key=lambda rule: rule.stage)
-    found = [(rule.stage, diagnosis) for rule in rules if (diagnosis := rule.apply(measured)) is not None]
-    return tuple(diagnosis for stage, diagnosis in found if stage == found[0][0])[:MAX_DIAGNOSES]
+    findings = [(rule.stage, diagnosis) for rule in rules if (diagnosis := rule.apply(measured)) is not None]
+    return tuple(diagnosis for stage, diagnosis in findings if stage == findings[0][0])[:MAX_DIAGNOSES]

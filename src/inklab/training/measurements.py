@@ -243,10 +243,10 @@ def measure_network(
     loss = nn.functional.cross_entropy(logits, labels)
     kernels = {name: params[f"{name}.weight".lstrip(".")] for name in inputs}
     wanted = [kernel for kernel in kernels.values() if kernel.requires_grad]
-    found = iter(torch.autograd.grad(loss, wanted, allow_unused=True) if wanted else ())
+    gradients = iter(torch.autograd.grad(loss, wanted, allow_unused=True) if wanted else ())
     layers = []
     for name, kernel in kernels.items():
-        gradient = next(found) if kernel.requires_grad else None
+        gradient = next(gradients) if kernel.requires_grad else None
         entering = inputs[name].float()
         dims = [
             dim for dim in range(entering.dim()) if dim != (1 if entering.dim() == 4 else entering.dim() - 1)
