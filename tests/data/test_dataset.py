@@ -167,8 +167,8 @@ def test_images_that_make_training_pointless_are_problems(train, test, problem):
     report = check_data(
         Dataset("x", train, test, ("class 0", "class 1", "class 2"), dataset([0]).preprocessing)
     )
-    (found,) = report.problems
-    assert re.search(problem, found)
+    (sentence,) = report.problems
+    assert re.search(problem, sentence)
 
 
 def test_what_only_limits_a_result_is_a_note():

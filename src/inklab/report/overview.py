@@ -376,10 +376,10 @@ def _left_out(data: DataInfo) -> str:
     names = [label for label, count in zip(data.labels, data.counts.test, strict=True) if not count]
     if not names:
         return ""
-    shown = join_words(
+    listed = join_words(
         [*names[:MAX_LISTED], *([f"{len(names) - MAX_LISTED:,} more"] if names[MAX_LISTED:] else [])]
     )
-    return f" Without test images, and so left out of all means over classes: {shown}."
+    return f" Without test images, and so left out of all means over classes: {listed}."
 
 
 def _describe_generation(plan: GenerationPlan) -> str:
