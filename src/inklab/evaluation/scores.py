@@ -140,7 +140,8 @@ def recall_per_class(
     images = np.bincount(labels, minlength=n_classes)
     hits = np.bincount(labels[predicted == labels], minlength=n_classes)
     recall: Float64[np.ndarray, " k"] = np.full(n_classes, np.nan)
-    return np.divide(hits, images, out=recall, where=images > 0)
+    np.divide(hits, images, out=recall, where=images > 0)
+    return recall
 
 
 def predict_in_batches(net: ForwardFn, images: AnyImages, batch: int = BATCH) -> Float[Tensor, "n ..."]:
