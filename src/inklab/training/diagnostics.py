@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from inklab.records.outcomes import Diagnosis
+from inklab.records.record import Values
 from inklab.registry import Registry
 from inklab.training.measurements import TrainingMeasurements
 
@@ -72,7 +73,7 @@ class DiagnosisRule:
         finding = self.rule(measured)
         if finding is None:
             return None
-        evidence = {key: value for key, value in finding.evidence.items() if math.isfinite(value)}
+        evidence: Values = {key: value for key, value in finding.evidence.items() if math.isfinite(value)}
         return Diagnosis(name=self.name, message=finding.message, advice=finding.advice, evidence=evidence)
 
 
