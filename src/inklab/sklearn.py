@@ -317,18 +317,18 @@ class _ImageEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
 
     def _class_weights(self) -> object:
         """`class_weight` in the order of the classes, as scikit-learn reads a dictionary."""
-        given = self.class_weight
+        weighting = self.class_weight
         if self._task != "classification":
             raise ConfigError(f"class_weight is for classification, not for {self._task}", key="class_weight")
-        if not (isinstance(given, Mapping) or (isinstance(given, str) and given == "balanced")):
+        if not (isinstance(weighting, Mapping) or (isinstance(weighting, str) and weighting == "balanced")):
             allowed = "None, 'balanced', or a dictionary {class: weight}"
-            raise ConfigError(f"class_weight is {given!r}; allowed: {allowed}", key="class_weight")
-        if isinstance(given, str):
-            return given
+            raise ConfigError(f"class_weight is {weighting!r}; allowed: {allowed}", key="class_weight")
+        if isinstance(weighting, str):
+            return weighting
         classes = getattr(self, "classes_")  # noqa: B009  # of classifiers
-        weights = compute_class_weight(dict(given), classes=classes, y=classes)
+        weights = compute_class_weight(dict(weighting), classes=classes, y=classes)
         if not (np.isfinite(weights) & (weights > 0)).all():
-            raise ConfigError(f"class_weight is {given!r}; weights should be above 0", key="class_weight")
+            raise ConfigError(f"class_weight is {weighting!r}; weights should be above 0", key="class_weight")
         return tuple(weights.tolist())
 
     def _early_stopping_rule(self, of_recipe: EarlyStopping | None) -> EarlyStopping | None:
@@ -340,9 +340,9 @@ class _ImageEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         if not (of_recipe if is_on is None else is_on):
             return None
         changes = {"patience": _plain(self.n_iter_no_change), "min_delta": _plain(self.tol)}
-        given = {name: value for name, value in changes.items() if value is not None}
+        fields = {name: value for name, value in changes.items() if value is not None}
         name = "n_iter_no_change (patience) or tol (min_delta)"
-        return EarlyStopping.parse({**(of_recipe or EarlyStopping()).to_json(), **given}, name)
+        return EarlyStopping.parse({**(of_recipe or EarlyStopping()).to_json(), **fields}, name)
 
     def _keep(self, config: TrialConfig, results: Sequence[TrainingResult], data: TrainingData) -> None:
         """Keep the networks that did not diverge, and what became of all of them."""
