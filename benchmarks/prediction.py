@@ -27,7 +27,6 @@ from benchmarks.records import (
     PredictionTimes,
 )
 from benchmarks.results_io import describe_measurement, log_progress, write_results
-from benchmarks.training import CLASSES, NETWORKS
 from inklab.data.sources import load_dataset
 from inklab.hardware import cores
 from inklab.model import BATCH, TrainedModel
@@ -79,6 +78,8 @@ def measure_prediction(options: Options) -> list[str]:
 
 def make_model(kind: str) -> TrainedModel:
     """A network of the study, saved and loaded as a user's would be. Its weights don't change its speed."""
+    from benchmarks.training import CLASSES, NETWORKS  # registers an objective
+
     preprocessing = Preprocessing()
     net = build_network(NETWORKS[kind], preprocessing.shape, len(CLASSES), Seed(0))
     model = TrainedModel.of(

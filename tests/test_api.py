@@ -15,7 +15,7 @@ from plan_builder import plan_spec
 from source_tree import run_python
 
 import inklab
-from inklab.api import SingleTraining, override_texts, prepare_run, prepare_training
+from inklab.api import SingleTraining, override_texts, prepare_resume, prepare_run, prepare_training
 from inklab.errors import ConfigError, DataError, RunError
 from inklab.study.load import builtin_studies, parse_override, read_study
 
@@ -209,6 +209,9 @@ class TestSameNumbers:
         again = inklab.train("mlp", (X, y, X_test, y_test), **arguments)
         assert again.path == run.path and numbers(again) == numbers(run)
         assert {path: path.stat().st_mtime_ns for path in run.path.rglob("outcome.json")} == written
+        with pytest.raises(RunError, match="'arrays', came from a Python session"):
+            prepare_resume(run.path)
+        assert prepare_resume(file.path).path == file.path
 
 
 class TestLoad:

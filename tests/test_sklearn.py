@@ -491,6 +491,7 @@ class TestSearches:
         np.testing.assert_array_equal(*scores)
 
 
+@pytest.mark.integration
 def test_what_the_page_shows_runs():
     page = Path(__file__).parents[1] / "docs" / "scikit-learn.md"
     blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)

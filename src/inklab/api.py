@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from inklab.data.dataset import Dataset
+from inklab.data.sources import datasets
 from inklab.errors import ConfigError, DataError, RunError
 from inklab.io.files import fingerprint
 from inklab.networks.network import networks
@@ -354,13 +355,19 @@ def prepare_resume(path: Path, options: ExecutionOptions | None = None) -> Prepa
     """A run that was begun, about to be continued.
 
     Raises:
-        RunError: it is no run, or has no study.json.
+        RunError: it is no run, has no study.json, or its images are arrays of a Python session.
         ConfigError: it trains objects of another Python session.
     """
     try:
         saved = SavedStudy.read(path / "study.json")
     except FileNotFoundError:
         raise RunError(f"'{path}' has no study.json; run the command again that began the run") from None
+    images = saved.study.data.dataset
+    if images not in datasets and not Path(images).is_absolute():
+        raise RunError(
+            f"the images of '{path}', '{images}', came from a Python session; run the script or cell again "
+            "that began it, with the same images: it continues where it stopped"
+        )
     for name in saved.study.live_objects:
         load_object(name)
     loaded = ConfiguredStudy(saved.study, saved.profile)

@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 MAX_NAME_LENGTH = 100  # characters of an unknown name in a message
+MIN_PREFIX = 3  # characters that make the beginning of a name a hint
 MAX_MESSAGE_LENGTH = 3_000  # characters of a whole message
 
 EXIT_OK = 0
@@ -147,11 +148,15 @@ class OutOfRangeError(DataError):
 def nearest_name(name: str, known: Iterable[str]) -> str:
     """The valid name that is nearest to a misspelled one; "" if none is near.
 
+    The only one that begins like it, such as `salt_and_pepper` for `salt`, is nearer than any other.
+
     Example:
         >>> nearest_name("epoch", ["epochs", "batch_size"]), nearest_name("x", ["epochs"])
         ('epochs', '')
     """
-    return next(iter(get_close_matches(name, list(known), n=1)), "")
+    names = list(known)
+    longer = [other for other in names if len(name) >= MIN_PREFIX and other.startswith(name)]
+    return longer[0] if len(longer) == 1 else next(iter(get_close_matches(name, names, n=1)), "")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

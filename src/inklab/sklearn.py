@@ -111,10 +111,8 @@ class _ImageEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         n_jobs: int | None = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
-        self.network = network
-        self.network_params = network_params
-        self.recipe = recipe
-        self.objective = objective
+        self.network, self.network_params = network, network_params
+        self.recipe, self.objective = recipe, objective
         self.optimizer = optimizer
         self.learning_rate = learning_rate
         self.momentum = momentum
@@ -138,8 +136,7 @@ class _ImageEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         self.validation_fraction = validation_fraction
         self.image_shape = image_shape
         self.pixel_range = pixel_range
-        self.n_jobs = n_jobs
-        self.random_state = random_state
+        self.n_jobs, self.random_state = n_jobs, random_state
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -116,6 +116,7 @@ def check_own_images(run: Run, checked: str, predicted: str) -> None:
     assert run.results.training["cnn"].best.metrics["test_accuracy"].mean > 0.6  # by chance: 0.33
 
 
+@pytest.mark.integration
 def test_small_runs(small_runs):
     folder, outputs = small_runs
     runs = {name: Run(folder / name / "runs" / "small") for name in FOLDERS}

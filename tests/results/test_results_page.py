@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pytest
 import toy_run
 
 import inklab
@@ -12,6 +13,7 @@ from inklab.runs import Run
 PAGE = (Path(__file__).parents[2] / "docs" / "python-results.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.integration
 def test_its_examples_run(tmp_path, monkeypatch):
     toy_run.copied(tmp_path / "latest")
     monkeypatch.chdir(tmp_path)

@@ -12,7 +12,7 @@ def run() -> SyntheticRun:
     return synthetic_run(replicates=6)
 
 
-def test_diagnoses_of_trainings_are_told_with_their_number(run):
+def test_diagnoses_of_trainings_are_reported_with_their_number(run):
     (row,) = (row for row in diagnose_run(run.results) if row.diagnosis.name == "inputs-scaled-twice")
     assert (row.where, row.of) == ("scaled-twice", sum(run.of("scaled-twice").outcomes.values()))
 
@@ -25,13 +25,13 @@ def test_a_replicate_far_below_the_others_is_an_outlier(lowest, expected, run):
     setting = experiment.settings[0].model_copy(update={"metrics": {"test_accuracy": accuracies}})
     changed = experiment.model_copy(update={"settings": (setting,)})
     results = results.model_copy(update={"experiments": {**results.experiments, "mlp-64-64": changed}})
-    found = [(row.where, row.diagnosis.name) for row in diagnose_run(results)]
-    assert (("mlp-64-64", "replicate-outlier") in found) == expected
+    reported = [(row.where, row.diagnosis.name) for row in diagnose_run(results)]
+    assert (("mlp-64-64", "replicate-outlier") in reported) == expected
 
 
 @pytest.mark.parametrize(("validation", "expected"), [(5_000, False), (0, True)])
 def test_the_test_set_is_used_up_where_nothing_else_can_choose(validation, expected, run):
     results = run.results
     changed = results.model_copy(update={"data": results.data.model_copy(update={"validation": validation})})
-    found = [row.diagnosis.name for row in diagnose_run(changed)]
-    assert ("test-set-used-up" in found) == expected
+    reported = [row.diagnosis.name for row in diagnose_run(changed)]
+    assert ("test-set-used-up" in reported) == expected

@@ -65,6 +65,7 @@ def failing(net, **options):
 
 
 class TestSession:
+    @pytest.mark.integration
     def test_objects_are_as_good_as_a_file_and_go_on_with_the_same_code(self, runs_dir, tmp_path):
         cell = run_cell(OWN)
         run = inklab.train(**cell_settings(cell), data=DATA, **FAST)
@@ -145,6 +146,7 @@ class TestSession:
         with pytest.raises(CorruptFileError, match="changed"):
             inklab.load(folder, network=changed)
 
+    @pytest.mark.integration
     def test_an_interrupted_training_continues_from_its_checkpoint(self, runs_dir):
         def prepare():
             arguments = {**cell_settings(run_cell(OWN), epochs=40), "grid": {}}
@@ -299,6 +301,7 @@ class TestFiles:
         with pytest.raises(CorruptFileError, match="changed"):
             inklab.load(folder, trust_code=[f"{moved}/net.py:Net"])
 
+    @pytest.mark.integration
     def test_a_run_is_resumed_from_another_folder(self, runs_dir, tmp_path, monkeypatch):
         here, there = tmp_path / "here", tmp_path / "there"
         here.mkdir()

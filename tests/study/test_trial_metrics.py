@@ -99,6 +99,7 @@ def test_one_of_a_file_is_everywhere(tmp_path, capsys):
     assert difference.mean == pytest.approx((values[0] + values[1] - values[2] - values[3]) / 2)
 
 
+@pytest.mark.integration
 def test_a_function_and_a_registered_name_give_what_a_file_gives_and_change_no_other_number(tmp_path):
     (tmp_path / "own.py").write_text(OWN)
     plain, file = train(), train(f"{tmp_path}/own.py:sureness")
@@ -149,6 +150,7 @@ def test_denoisers_have_their_own():
         train(largest_error)
 
 
+@pytest.mark.integration
 def test_what_the_page_shows_runs(capsys):
     page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)

@@ -146,7 +146,7 @@ PLANS = [
 
 NAMES = [
     (robustness("medain+net"), "medain", "median"),
-    (robustness(corruption="salt"), "salt", ""),
+    (robustness(corruption="salt"), "salt", "salt_and_pepper"),
     (generation(samplers=["gausian"]), "gausian", "gaussian"),
     ({"median": NET}, "median", ""),
     ({"o": {**NET, "recipe": {"objective": "clasify"}}}, "clasify", "classify"),

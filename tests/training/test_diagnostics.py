@@ -119,7 +119,7 @@ def relabeled(data, change):
     return dataclasses.replace(data, train=train, validation=validation)
 
 
-def test_labels_that_differ_between_splits_are_told_by_the_test_images(data):
+def test_labels_that_differ_between_splits_are_named_by_the_test_images(data):
     moved = relabeled(data, lambda labels: (labels + 1) % 10)
     result = train_one(trial_config(**LEARNS), moved)
     predictions = result.net(moved.test.images(torch.arange(60))).argmax(1)
@@ -137,7 +137,7 @@ def test_shuffled_labels_are_unrelated_to_the_images(data):
 
 
 @pytest.mark.parametrize("divisor", [16, 255])
-def test_nearly_black_images_are_told_unless_they_are_normalized(divisor, data):
+def test_nearly_black_images_are_named_unless_they_are_normalized(divisor, data):
     parts = {name: getattr(data, name) for name in ("train", "validation", "test")}
     dark = dataclasses.replace(
         data, **{k: dataclasses.replace(part, pixels=part.pixels // divisor) for k, part in parts.items()}
@@ -199,8 +199,8 @@ def test_symptoms_are_read_off_the_learning_curves(name, changes, healthy):
     assert diagnose(healthy) == ()
 
 
-def test_a_cause_is_told_without_its_consequences(healthy):
-    """Black images explain why nothing was learned; at most two diagnoses are told."""
+def test_a_cause_is_named_without_its_consequences(healthy):
+    """Black images explain why nothing was learned; at most two diagnoses are named."""
     measured = dataclasses.replace(healthy, history=STUCK, after=healthy.before)
     assert [row.name for row in diagnose(measured)][-1] == "nothing-learned"
     first = dataclasses.replace(healthy.before.layers[0], input_std=0.001)
@@ -223,7 +223,7 @@ def test_a_rule_of_ones_own_is_one_decorated_function(healthy):
     assert diagnose(healthy) == ()
 
 
-def test_every_rule_is_found_and_described():
+def test_every_rule_is_listed_and_described():
     assert len(diagnosis_rules) >= 20
     assert all(rule.description for rule in diagnosis_rules.all().values())
 

@@ -118,7 +118,7 @@ def assert_resumes(job, expected, data, folder, stops):
 
 @pytest.mark.parametrize("case", CASES)
 @hypothesis_settings(
-    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(stops=st.lists(st.integers(1, EPOCHS * STEPS), min_size=1, max_size=3))
 def test_stopped_anywhere_it_ends_in_the_same_bits(

@@ -50,7 +50,7 @@ AcceptDataProblems = Annotated[
     bool,
     typer.Option(
         "--accept-data-problems",
-        help="Go on if the images have a problem that makes training pointless; see inklab data check.",
+        help="Go on although the images have a problem that makes training pointless.",
     ),
 ]
 RunDir = Annotated[

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float64
 
 from inklab.data.dataset import Dataset, ImageSet, Pixels, Split
 from inklab.format import join_words, pluralize
-from inklab.records.data_report import DataIssue, DataReport, ImageRef
+from inklab.records.data_report import INVERTED, DataIssue, DataReport, ImageRef
 
 MAX_EXAMPLES = 5
 MIN_CLASS_IMAGES = 10  # training images; a class with fewer can hardly be learned
@@ -171,7 +171,7 @@ def _notes_on_images(report: DataReport) -> Iterable[str]:
         (report.train_test_overlap, leak),
         (report.label_conflicts, "with different labels for equal images: at least some labels are wrong"),
         (report.constant_images, "with one value only"),
-        (report.inverted_polarity, "with a light background where most have a dark one, or vice versa"),
+        (report.inverted_polarity, INVERTED),
     )
     for issue, description in issues:
         if issue.count:

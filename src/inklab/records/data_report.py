@@ -11,6 +11,9 @@ Byte = Annotated[int, Field(ge=0, le=255)]
 MAX_BRIEF = 3
 """Notes that a terminal shows before a run."""
 
+INVERTED = "with a light background where most have a dark one, or vice versa"
+MIN_INVERTED_SHARE = 0.005  # of all images, for a note before a run: some always have ink at the border
+
 ImageRef = tuple[str, Count]
 """A set, and an index into it."""
 
@@ -66,8 +69,11 @@ class DataReport(Record):
 
     @property
     def brief_notes(self) -> tuple[str, ...]:
-        """Problems and notes, of many the first, for a terminal."""
-        texts, more = (*self.problems, *self.notes), len(self.problems + self.notes) - MAX_BRIEF
+        """Problems and notes for a terminal, of many the first; single inverted images are no news."""
+        few = self.inverted_polarity.count < MIN_INVERTED_SHARE * sum(map(sum, self.counts.values()))
+        notes = (text for text in self.notes if not (few and text.endswith(f"{INVERTED}.")))
+        texts = (*self.problems, *notes)
+        more = len(texts) - MAX_BRIEF
         rest = (f"{more:,} more notes on the images; see the report, or inklab data check.",)
         return texts if more <= 0 else (*texts[:MAX_BRIEF], *rest)
 
@@ -79,5 +85,5 @@ class DataReport(Record):
             ("held out and also in the training set", self.train_test_overlap),
             ("equal, but with different labels", self.label_conflicts),
             ("with one value only", self.constant_images),
-            ("with a light background where most have a dark one, or vice versa", self.inverted_polarity),
+            (INVERTED, self.inverted_polarity),
         )

@@ -8,7 +8,7 @@ import numpy as np
 
 from inklab.records.results import DiagnosisCount, Results, SettingResults
 
-MIN_REPLICATES = 5  # below which no replicate can be told from the others
+MIN_REPLICATES = 5  # below which no replicate can be called an outlier
 OUTLIER_DISTANCE = 6.0
 """Robust standard deviations below the median; of 5 normal replicates, the lowest is seldom so far off."""
 
@@ -73,7 +73,7 @@ def _many_looks(results: Results) -> Iterator[RunDiagnosis]:
     if len(settings) < (MANY_SETTINGS if n_validation else 2):
         return
     best = max(estimate.mean for _, estimate in settings if estimate.mean is not None)
-    optimism = math.sqrt(2 * math.log(len(settings)) * best * (1 - best) / n_test)
+    selection_bias = math.sqrt(2 * math.log(len(settings)) * best * (1 - best) / n_test)
     choice = "" if n_validation else ", and no validation images are held out to choose by"
     trials = sum(sum(setting.outcomes.values()) for setting, _ in settings)
     yield RunDiagnosis(
@@ -81,7 +81,7 @@ def _many_looks(results: Results) -> Iterator[RunDiagnosis]:
         DiagnosisCount(
             name="test-set-used-up",
             message=f"{len(settings)} settings were evaluated on the same {n_test:,} test images{choice}; by "
-            f"luck alone, the best of as many equal ones looks better by up to about {optimism:.2%}",
+            f"luck alone, the best of as many equal ones looks better by up to about {selection_bias:.2%}",
             advice="choose by the validation images, and report the test accuracy of the chosen setting "
             "only; or test it on images that were never looked at",
             trials=trials,

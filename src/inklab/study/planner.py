@@ -240,7 +240,7 @@ class Planner:
         training = self._spec.training
         tasks = {name: objectives.resolve(entry.recipe.objective).task for name, entry in training.items()}
         pipeline.check(tasks)
-        return tuple(part for part in pipeline.parts if part in training)
+        return tuple(part for part in pipeline.parts if part.partition(":")[0] in training)
 
     def _generation(self, experiment: GenerationExperiment, header: ExperimentPlan) -> GenerationPlan:
         pairs = self._paired_trials(experiment.decoder, experiment.classifier)

@@ -136,12 +136,11 @@ def _train(job: TrainingJob, context: JobContext, attempt_dir: Path, reporter: J
     checkpoints = CheckpointManager(
         attempt_dir / CHECKPOINTS, earlier, reporter.warn, context.checkpoint_every, reporter.should_stop
     )
-    told: set[str] = set()
-    tell = functools.partial(_tell, told=told, reporter=reporter)
+    report = functools.partial(_report_diagnoses, reported=set(), reporter=reporter)
 
     def diagnose_first_epoch(trial: Trial, net: NormalizedModel, history: History) -> None:
         if len(history.epoch) == 1 < trial.config.recipe.epochs:  # the last epoch is diagnosed in any case
-            tell(_diagnose(trial, net, history, data, context))
+            report(_diagnose(trial, net, history, data, context))
 
     results = train_population(population, data, reporter.epoch_ended, checkpoints, diagnose_first_epoch)
     for error in dict.fromkeys(result.compile_error for result in results if result.compile_error):
@@ -149,7 +148,7 @@ def _train(job: TrainingJob, context: JobContext, attempt_dir: Path, reporter: J
     for result in results:
         folder = attempt_dir / "trials" / result.trial.id
         ran_on = environment.model_copy(update={"compiled": result.compiled})
-        tell(_write_trial(result, data, context, folder, ran_on).diagnoses)
+        report(_write_trial(result, data, context, folder, ran_on).diagnoses)
 
 
 def _write_trial(
@@ -212,12 +211,12 @@ def _evaluate_trial(
     return outcome(TrialState.DONE, metrics=metrics, diagnoses=diagnoses, weights_sha256=weights_sha256)
 
 
-def _tell(diagnoses: Sequence[Diagnosis], told: set[str], reporter: JobReporter) -> None:
+def _report_diagnoses(diagnoses: Sequence[Diagnosis], reported: set[str], reporter: JobReporter) -> None:
     """Report diagnoses of a job's trials, each once."""
     for diagnosis in diagnoses:
-        if diagnosis.name not in told:
+        if diagnosis.name not in reported:
             reporter.warn(f"diagnosis {diagnosis.name}: {diagnosis.message}; {diagnosis.advice}")
-            told.add(diagnosis.name)
+            reported.add(diagnosis.name)
 
 
 def _diagnose(

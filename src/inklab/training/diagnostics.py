@@ -2,7 +2,7 @@
 
 A rule is one decorated function in `diagnosis_rules.py` that only reads. Rules have a stage: what is wrong
 with the data explains what is measured of the network, and not the other way round. Of the rules that apply,
-those of the earliest stage are told.
+those of the earliest stage are reported.
 """
 
 import math
@@ -16,7 +16,7 @@ from inklab.registry import Registry
 from inklab.training.measurements import TrainingMeasurements
 
 MAX_DIAGNOSES = 2
-"""Told of one training: the first ones of the earliest stage."""
+"""Diagnoses of one training at most: the first ones of the earliest stage."""
 
 
 class Stage(IntEnum):
@@ -98,7 +98,7 @@ def diagnosis(name: str, stage: Stage) -> Callable[[Rule], Rule]:
 
 def diagnose(measured: TrainingMeasurements) -> tuple[Diagnosis, ...]:
     """The diagnoses of the earliest stage that has any, two at most; () for a training without a finding."""
-    # Nothing can be learned, or told, from one class, or from images that are all the same.
+    # Nothing can be learned, or diagnosed, from one class, or from images that are all the same.
     if int((measured.class_counts > 0).sum()) < 2 or not measured.images.std() > 0:
         return ()
     rules = sorted(diagnosis_rules.all().values(), key=lambda rule: rule.stage)

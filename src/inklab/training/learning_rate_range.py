@@ -92,7 +92,7 @@ class LearningRateRange(Tabular):
             >>> result.figure().save("range.svg")    # doctest: +SKIP
             >>> result.figure().draw(ax)             # doctest: +SKIP
         """
-        from inklab.report.figures.learning_rate_plot import learning_rate_figure
+        from inklab.report.figures.training_plots import learning_rate_figure
 
         return learning_rate_figure(self)
 

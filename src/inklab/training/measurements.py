@@ -242,8 +242,8 @@ def measure_network(
         logits = net(images).float()
     loss = nn.functional.cross_entropy(logits, labels)
     kernels = {name: params[f"{name}.weight".lstrip(".")] for name in inputs}
-    wanted = [kernel for kernel in kernels.values() if kernel.requires_grad]
-    gradients = iter(torch.autograd.grad(loss, wanted, allow_unused=True) if wanted else ())
+    trainable = [kernel for kernel in kernels.values() if kernel.requires_grad]
+    gradients = iter(torch.autograd.grad(loss, trainable, allow_unused=True) if trainable else ())
     layers = []
     for name, kernel in kernels.items():
         gradient = next(gradients) if kernel.requires_grad else None
@@ -326,8 +326,8 @@ def _longer_step(
             if grad is not None:
                 value.sub_(rate * (grad if recipe.optimizer == "sgd" else grad.sign()))
         old, new = (
-            float(nn.functional.cross_entropy(each(images[1::2]).float(), labels[1::2]))
-            for each in (net, moved)
+            float(nn.functional.cross_entropy(model(images[1::2]).float(), labels[1::2]))
+            for model in (net, moved)
         )
     return new / old if old > 0 and math.isfinite(new / old) else None
 
