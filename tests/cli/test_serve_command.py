@@ -60,6 +60,7 @@ class TestWrongUsage:
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.integration
 def test_it_prints_its_url_and_ends_without_error(ending):
     command = [sys.executable, "-m", "inklab", "serve", str(toy_run.finished()), "--port", "0", "--no-open"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:

@@ -151,6 +151,7 @@ print("matplotlib.pyplot" in sys.modules, os.environ["MPLBACKEND"])
 @pytest.mark.parametrize(
     "backend", ["module://matplotlib_inline.backend_inline", "module://gone.nowhere", "foo"]
 )
+@pytest.mark.integration
 def test_any_backend_of_the_environment(run, tmp_path, backend):
     done = subprocess.run(
         [sys.executable, "-c", PROBE, str(run.path), str(tmp_path)], capture_output=True, text=True,

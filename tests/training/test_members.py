@@ -86,6 +86,7 @@ def test_a_member_ends_as_it_does_alone(case, precision, small_data, train_singl
     [([64, 64], {}), ([500, 300], {}), ([500, 300], MUON), ([500, 300], CLIPPED)],
     ids=["64", "500", "muon", "clipped"],
 )
+@pytest.mark.integration
 def test_a_member_ends_as_it_does_alone_at_the_widths_of_the_study(hidden, recipe, precision):
     wide = training_data(*glyphs(330, seed=2, side=28), train=300, validation=10)
     config = trial_config(NetworkConfig.of("mlp", hidden=hidden), precision, batch_size=128, **recipe)
