@@ -362,14 +362,14 @@ def prepare_resume(path: Path, options: ExecutionOptions | None = None) -> Prepa
         saved = SavedStudy.read(path / "study.json")
     except FileNotFoundError:
         raise RunError(f"'{path}' has no study.json; run the command again that began the run") from None
+    for name in saved.study.live_objects:
+        load_object(name)
     images = saved.study.data.dataset
     if images not in datasets and not Path(images).is_absolute():
         raise RunError(
             f"the images of '{path}', '{images}', came from a Python session; run the script or cell again "
             "that began it, with the same images: it continues where it stopped"
         )
-    for name in saved.study.live_objects:
-        load_object(name)
     loaded = ConfiguredStudy(saved.study, saved.profile)
     return _prepare(loaded, None, path, options, RunDirectory(path).plan().command, lambda opened: opened.id)
 

@@ -5,12 +5,16 @@ import pytest
 from nbclient import NotebookClient
 from source_tree import ROOT
 
-ONE_EPOCH = ", ".join(
-    f'"{name}.recipe.epochs": 1'
-    for name in ("mlp-64-64", "mlp-500-300", "l2-sweep", "cnn", "denoiser", "noise-trained-cnn")
-)
+EPOCHS = {
+    "mlp-64-64": 1, "scaled-twice": 2, "mlp-500-300": 1, "l2-sweep": 1, "cnn": 1, "denoiser": 1,
+    "noise-trained-cnn": 1,
+}  # fmt: skip
+QUICKER = {
+    **{f"{name}.recipe.epochs": epochs for name, epochs in EPOCHS.items()},
+    "l2-sweep.replicates": 2, "robustness.images": 200, "generation.samples": 300,
+}  # fmt: skip
 SMALL = {
-    "tour": ('"quick", "default", {}', f'"quick", "mnist-5k", {{"l2-sweep.replicates": 2, {ONE_EPOCH}}}'),
+    "tour": ('"quick", "default", {}', f'"quick", "mnist-5k", {QUICKER!r}'),
     "own_network": ("EPOCHS, REPLICATES = 8, 10", "EPOCHS, REPLICATES = 1, 2"),
 }
 
