@@ -13,7 +13,7 @@ from inklab.corruptions.filters import filters
 from inklab.errors import DataError, ModelMismatchError, OutOfRangeError
 from inklab.evaluation.robustness import robustness_curve as evaluate
 from inklab.ood import MIN_PROBABILITY
-from inklab.predictions import array_images
+from inklab.predictions import array_pixels
 from inklab.seeding import Seed
 
 SHAPE, COLOR = (1, 12, 12), (3, 12, 10)
@@ -67,10 +67,12 @@ class TestArrays:
 
     def test_axes_of_color_images(self):
         images = np.random.default_rng(0).integers(0, 256, (4, *COLOR), dtype=np.uint8)
-        expected = array_images(images, COLOR)
-        assert np.array_equal(array_images(np.moveaxis(images, 1, -1), COLOR), expected)
-        assert np.array_equal(array_images(np.moveaxis(images[0], 0, -1), COLOR), expected[:1])
-        assert np.array_equal(array_images(images.reshape(4, -1), COLOR), expected)
+        expected = array_pixels(images, COLOR)
+        assert np.array_equal(array_pixels(np.moveaxis(images, 1, -1), COLOR), expected)
+        assert np.array_equal(array_pixels(np.moveaxis(images[0], 0, -1), COLOR), expected[:1])
+        assert np.array_equal(array_pixels(images.reshape(4, -1), COLOR), expected)
+        images.flags.writeable = False  # as of a file that is mapped into memory: torch would warn
+        assert array_pixels(images, COLOR).flags.writeable
 
     @pytest.mark.parametrize(
         ("value", "error", "message"),

@@ -32,7 +32,7 @@ from inklab.networks.layer_table import layer_table
 from inklab.networks.layers import Normalize, NormalizedModel, for_inference
 from inklab.networks.network import build_network, check_network
 from inklab.ood import OodDetector, TrainingRun
-from inklab.predictions import CLASSIFIER, Inputs, Predictions
+from inklab.predictions import CLASSIFIER, Inputs, Pixels, Predictions
 from inklab.records.components import NetworkConfig, NormalizeConfig, Preprocessing
 from inklab.records.manifest import MANIFEST, WEIGHTS, ModelManifest, Provenance
 from inklab.records.record import Shape
@@ -234,7 +234,7 @@ class TrainedModel:
 
     def predict_inputs(self, inputs: Inputs) -> Predictions:
         """Classify what was read already, as a pipeline does whose denoisers changed the images."""
-        logits = self._logits_of(inputs.images)
+        logits = self._logits_of(inputs.pixels)
         answers = torch.softmax(logits, dim=1).numpy()
         return Predictions(inputs, answers, self.labels, logits.numpy(), self._find_detector)
 
@@ -367,7 +367,7 @@ class TrainedModel:
 
         return write_hub_folder(self, Path(path))
 
-    def _logits_of(self, images: Float32[np.ndarray, "n c h w"]) -> Float[Tensor, "n k"]:
+    def _logits_of(self, images: Pixels) -> Float[Tensor, "n k"]:
         if not len(images):
             return torch.zeros(0, len(self.labels))
         return in_batches(self.logits, torch.from_numpy(images))
@@ -405,7 +405,9 @@ class TrainedModel:
             raise ModelMismatchError(f"'{self.name}' was trained for {self.task}, not for {task}")
 
 
-def in_batches(compute: Callable[[Tensor], Tensor], inputs: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
+def in_batches(
+    compute: Callable[[Tensor], Tensor], inputs: Float[Tensor, "n ..."] | UInt8[Tensor, "n ..."]
+) -> Float[Tensor, "n ..."]:
     """What is computed for images or codes, in batches so that memory stays small."""
     if len(inputs) <= BATCH:
         return compute(inputs)

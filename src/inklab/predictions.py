@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Images = Float32[np.ndarray, "n c h w"]
+Pixels = Float32[np.ndarray, "n c h w"] | UInt8[np.ndarray, "n c h w"]
 
 MAX_SHOWN = 20  # entries of a table in a notebook
 CLASSIFIER = "classifier"  # id in a detector of a single one
@@ -42,13 +43,13 @@ class Inputs:
     """What a model is given.
 
     Attributes:
-        images: the images that could be read, in [0, 1].
+        pixels: the images that could be read: bytes, or floats in [0, 1].
         sources: of every entry: a path, or None for arrays and pictures in memory.
         errors: of every entry: why it can't be read, or None.
         preprocessing: how pictures were made images.
     """
 
-    images: Images
+    pixels: Pixels
     sources: tuple[str | None, ...]
     errors: tuple[str | None, ...]
     preprocessing: Preprocessing
@@ -63,8 +64,8 @@ class Inputs:
         """
         entries = find_pictures(value)
         if not entries:
-            images = array_images(value, preprocessing.shape)
-            return cls(images, (None,) * len(images), (None,) * len(images), preprocessing)
+            pixels = array_pixels(value, preprocessing.shape)
+            return cls(pixels, (None,) * len(pixels), (None,) * len(pixels), preprocessing)
         return cls._read(entries, preprocessing)
 
     @classmethod
@@ -82,7 +83,14 @@ class Inputs:
                 errors.append(str(error))
         pixels = np.stack(images) if images else np.zeros((0, *preprocessing.shape), np.uint8)
         sources = tuple(str(entry) if isinstance(entry, Path) else None for entry in entries)
-        return cls(pixels.astype(np.float32) / np.float32(255), sources, tuple(errors), preprocessing)
+        return cls(pixels, sources, tuple(errors), preprocessing)
+
+    @cached_property
+    def images(self) -> Images:
+        """The same as floats in [0, 1]; of many images, a copy that takes as long as a small network."""
+        if self.pixels.dtype != np.uint8:
+            return self.pixels
+        return self.pixels.astype(np.float32) / np.float32(255)
 
     def require_all(self) -> Images:
         """The images, where an answer has no place for errors.
@@ -149,12 +157,12 @@ def _files(path: Path) -> Iterable[Path]:
     return sorted(file for file in path.rglob("*") if file.is_file() and file.suffix.lower() in SUFFIXES)
 
 
-def array_images(value: object, shape: Shape, name: str = "images") -> Images:
-    """Images of the training format in [0, 1], of an array, tensor or list of numbers.
+def array_pixels(value: object, shape: Shape, name: str = "images") -> Pixels:
+    """Images of the training format, as bytes or floats in [0, 1], of an array, tensor or list of numbers.
 
     Args:
         value: `(n, c, h, w)`, `(n, h, w, c)`, flat `(n, c*h*w)`, one image `(c, h, w)`, `(h, w, c)` or
-            `(c*h*w,)`; of one channel also `(n, h, w)` and `(h, w)`. Bytes are divided by 255.
+            `(c*h*w,)`; of one channel also `(n, h, w)` and `(h, w)`.
         shape: channels, height, width of one image; decides what the axes are, channels first if both fit.
         name: what messages call it.
 
@@ -163,15 +171,15 @@ def array_images(value: object, shape: Shape, name: str = "images") -> Images:
         OutOfRangeError: floats outside [0, 1], or other integers than bytes.
 
     Example:
-        >>> array_images(np.array([[0, 255], [51, 102]], np.uint8), (1, 2, 2)).round(2).tolist()
-        [[[[0.0, 1.0], [0.20000000298023224, 0.4000000059604645]]]]
+        >>> array_pixels(np.array([[0, 255], [51, 102]], np.uint8), (1, 2, 2)).tolist()
+        [[[[0, 255], [51, 102]]]]
     """
     array = to_numpy(value, name)
     if array.dtype.kind not in "buif":
         raise DataError(f"{name} is {describe(array)}, not numbers; {RULE}")
     shaped = _to_shape(array, shape, name)
     if array.dtype == np.uint8:
-        return shaped.astype(np.float32) / np.float32(255)
+        return np.require(shaped, requirements=["C", "W"])  # torch warns of what it can't write to
     if array.dtype.kind in "iu":
         raise OutOfRangeError(f"{name} is {describe(array)}; {RULE}")
     floats = np.ascontiguousarray(shaped, np.float32)

@@ -93,7 +93,7 @@ class TrainedPipeline(Sequence[TrainedModel | Filter]):
             OutOfRangeError: values that are neither bytes nor floats in [0, 1].
         """
         inputs = Inputs.of(images, self.classifier.preprocessing)
-        cleaned = replace(inputs, images=self._denoised(inputs.images))
+        cleaned = replace(inputs, pixels=self._denoised(inputs.images))
         return self.classifier.predict_inputs(cleaned)
 
     def predict_proba(self, images: object) -> Float32[np.ndarray, "n k"]:

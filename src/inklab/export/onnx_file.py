@@ -331,10 +331,8 @@ class FilePredictions(Record):
     def predictions(self) -> Predictions:
         """The same as a model in Python answers; OOD scores are of the largest probability."""
         raw = b"".join(map(b64decode, self.pixels))
-        images = np.frombuffer(raw, np.uint8).reshape(-1, *self.preprocessing.shape)
-        inputs = Inputs(
-            images.astype(np.float32) / np.float32(255), self.sources, self.errors, self.preprocessing
-        )
+        pixels = np.frombuffer(raw, np.uint8).reshape(-1, *self.preprocessing.shape)
+        inputs = Inputs(pixels, self.sources, self.errors, self.preprocessing)
         answers = np.array(self.answers, np.float32).reshape(-1, len(self.labels))
         return Predictions(inputs, answers, self.labels)
 
