@@ -251,7 +251,7 @@ def test_an_interrupted_script_continues(runs_dir, tmp_path):
         f"import inklab, sys\nrun = inklab.train({arguments}, {options})\nprint(run.path)\n", encoding="utf-8"
     )
     stopped = subprocess.Popen([sys.executable, script, "0"], stderr=subprocess.PIPE, text=True)
-    while not list(runs_dir.glob("*/*/work/*/*/checkpoints/*")):
+    while not list(runs_dir.rglob("checkpoints/*")):
         assert stopped.poll() is None
         time.sleep(0.01)
     stopped.send_signal(signal.SIGINT)

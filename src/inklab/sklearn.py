@@ -39,7 +39,13 @@ from inklab.records.components import NetworkConfig, Normalization, NormalizeCon
 from inklab.records.plan import Trial
 from inklab.records.recipe import CorruptionConfig, EarlyStopping, Recipe, TrialConfig
 from inklab.seeding import Seed
-from inklab.training.batches import TensorSet, TrainingData, evaluation_inputs, to_tensor_set
+from inklab.training.batches import (
+    TensorSet,
+    TrainingData,
+    evaluation_inputs,
+    standardization,
+    to_tensor_set,
+)
 from inklab.training.objectives import objectives
 from inklab.training.population import PopulationSpec, build_normalized
 from inklab.training.preflight import preflight
@@ -673,9 +679,7 @@ def _normalize_config(normalize: object, train: TensorSet) -> NormalizeConfig:
     if normalize == "none":
         return NormalizeConfig()
     if normalize == "dataset":
-        pixels = train.pixels.numpy()
-        # Images of a single value have no standard deviation.
-        return NormalizeConfig(mean=float(pixels.mean()) / 255, std=float(pixels.std()) / 255 or 1.0)
+        return standardization(train)
     if isinstance(normalize, str):
         raise ConfigError(f"normalize is '{normalize}'; allowed: 'dataset', 'none', or a mean and std")
     return NormalizeConfig.parse(normalize, "normalize")

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from inklab.corruptions.corruption import get_corruption
 from inklab.evaluation.scores import to_floats
+from inklab.records.components import NormalizeConfig
 from inklab.records.recipe import Augmentation, CorruptionConfig, Recipe
 from inklab.records.record import Shape
 from inklab.seeding import Seed
@@ -57,6 +58,15 @@ class TrainingData:
         """Channels, height, width."""
         channels, height, width = self.train.pixels.shape[1:]
         return channels, height, width
+
+
+def standardization(images: TensorSet) -> NormalizeConfig:
+    """The normalization that gives some images mean 0 and standard deviation 1.
+
+    Images of a single value, which have no standard deviation, are only shifted.
+    """
+    pixels = images.pixels.numpy()
+    return NormalizeConfig(mean=float(pixels.mean()) / 255, std=float(pixels.std()) / 255 or 1.0)
 
 
 def to_tensor_set(pixels: UInt8[np.ndarray, "n c h w"], labels: Int[np.ndarray, " n"]) -> TensorSet:

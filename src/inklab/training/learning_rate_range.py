@@ -16,7 +16,7 @@ from inklab.notebook import Columns, Tabular, card
 from inklab.records.components import NetworkConfig, NormalizeConfig
 from inklab.records.plan import Trial
 from inklab.records.recipe import Recipe, TrialConfig
-from inklab.training.batches import TensorSet, TrainingData, to_tensor_set
+from inklab.training.batches import TensorSet, TrainingData, standardization, to_tensor_set
 from inklab.training.objectives import objectives
 from inklab.training.population import Population, PopulationSpec
 from inklab.training.preflight import preflight
@@ -77,11 +77,6 @@ class LearningRateRange(Tabular):
 
     @property
     def _columns(self) -> Columns:
-        return self.columns
-
-    @property
-    def columns(self) -> dict[str, list[float]]:
-        """Learning rate, loss and smoothed loss of each step."""
         arrays = {"learning_rate": self.rates, "loss": self.losses, "smoothed_loss": self.smoothed}
         return {name: values.tolist() for name, values in arrays.items()}
 
@@ -182,8 +177,7 @@ def _normalization(file: RecipeFile, data: TrainingData) -> NormalizeConfig:
         case NormalizeConfig() as config:
             return config
         case "dataset":
-            pixels = data.train.pixels.double() / 255
-            return NormalizeConfig(mean=float(pixels.mean()), std=float(pixels.std(correction=0)) or 1.0)
+            return standardization(data.train)
     return NormalizeConfig()
 
 

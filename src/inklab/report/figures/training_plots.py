@@ -545,8 +545,8 @@ def learning_rate_figure(result: "LearningRateRange") -> Figure:
             f"least, {result.smoothed.min():.3g}, at {result.rates[result.smoothed.argmin()]:.2g}."
         ),
         drawing=Plot.row({"loss": partial(_draw_losses, result=result)}, 2.8),
-        csv_header=tuple(result.columns),
-        csv_rows=tuple(zip(*result.columns.values(), strict=True)),
+        csv_header=tuple(result.data[0]),
+        csv_rows=tuple(tuple(row.values()) for row in result.data),
     )
 
 
