@@ -35,7 +35,7 @@ from inklab.records.results import (
     SplitInfo,
     TrainingResults,
 )
-from inklab.report.figures.evaluation_plots import recall_curves
+from inklab.report.figures.robustness_plots import recall_curves
 from inklab.report.figures.training_plots import grid_label
 from inklab.runs import Run
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from inklab.errors import ConfigError, UnknownNameError
 from inklab.io.files import write_atomic
 from inklab.notebook import Columns, Tabular
+from inklab.records.estimates import Estimate
 from inklab.report.figures.drawing import (
     LIGHT,
     PLACEHOLDER,
@@ -161,3 +162,8 @@ class Figure(Tabular):
         writer.writerow(self.csv_header)
         writer.writerows(self.csv_rows)
         return buffer.getvalue()
+
+
+def interval_cells(estimate: Estimate) -> tuple[object, ...]:
+    """The ends of an interval and what it is over, as cells of a figure's data; "" for what is not known."""
+    return (*(estimate.interval or ("", "")), estimate.basis or "")

@@ -1,0 +1,341 @@
+"""Figures of robustness experiments: recall against strength, each class, and the corrupted images."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from inklab.format import format_metric, humanize, join_words
+from inklab.records.components import Pipeline
+from inklab.records.estimates import Difference, Estimate
+from inklab.records.plan import RobustnessPlan
+from inklab.records.results import PipelineComparison, RobustnessResults
+from inklab.report.figures.confusion_plot import confusion_figure
+from inklab.report.figures.drawing import (
+    SERIES,
+    Plot,
+    add_legend,
+    as_percent,
+    series_style,
+    slug,
+    themed,
+)
+from inklab.report.figures.figure import Figure, interval_cells
+from inklab.report.figures.image_plots import ImageGrid, ImageRow, is_ink
+from inklab.runs import Run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Sheet
+
+MAX_CLASS_PANELS = 20
+MAX_STRENGTHS = 11
+"""Columns of the strip of corrupted images."""
+
+EXAMPLES = (3, 8)
+"""Which of the stored images the strip shows."""
+
+DESCRIBED_STRENGTHS = (0, 0.25, 0.5, 1)
+"""The strengths next to these are in the text alternative."""
+
+Images = UInt8[np.ndarray, "s n c h w"]
+RecallPerClass = Float[np.ndarray, "s k"]
+
+
+def robustness_figures(run: Run, plan: RobustnessPlan, results: RobustnessResults) -> list[Figure | None]:
+    """Curves, images, curves of each class and confusion matrices, as far as evaluations are done."""
+    labels = run.plan.data.labels
+    return [
+        robustness_curves(plan, results),
+        corrupted_strip(run, plan),
+        class_curves(plan, results, labels),
+        confusion_figure(plan, results, labels),
+    ]
+
+
+def recall_curves(results: RobustnessResults) -> dict[Pipeline, tuple[Estimate, ...]]:
+    """Mean recall at each strength of every pipeline that is done at least once."""
+    return {
+        name: pipeline.recall
+        for name, pipeline in results.pipelines.items()
+        if any(estimate.n for estimate in pipeline.recall)
+    }
+
+
+# ---------------------------------------------------------------- recall against strength
+
+
+def robustness_curves(plan: RobustnessPlan, results: RobustnessResults) -> Figure | None:
+    """Mean recall against strength, one line for each pipeline, with bands; below, the differences."""
+    curves = recall_curves(results)
+    if not curves:
+        return None
+    threshold = results.denoising.significant_from if results.denoising else None
+    has_line = threshold is not None
+    line = " Vertical line: from this strength on, denoising helps significantly." if has_line else ""
+    return Figure(
+        name=f"{slug(plan.name)}-curves",
+        title="Recall against strength of the corruption",
+        caption=(
+            f"Mean recall over classes, {humanize(results.corruption)}; every pipeline and replicate gets "
+            f"the same corrupted images. {_describe_bands(curves)}{_describe_differences(results)}{line}"
+        ),
+        alt=_describe_recall(results.strengths, curves, threshold),
+        drawing=_recall_plot(results, curves),
+        csv_header=("pipeline", "strength", "recall", "sd", "n", "ci95_low", "ci95_high", "interval_over"),
+        csv_rows=tuple(
+            (pipeline, strength, estimate.mean, estimate.sd, estimate.n, *interval_cells(estimate))
+            for pipeline, estimates in curves.items()
+            for strength, estimate in zip(results.strengths, estimates, strict=True)
+            if estimate.n
+        ),
+    )
+
+
+def _describe_bands(curves: Mapping[Pipeline, Sequence[Estimate]]) -> str:
+    descriptions = {"replicates": "over replicates (Student's t)", "images": "over test images (Wilson)"}
+    parts = []
+    for basis, description in descriptions.items():
+        ns = {
+            pipeline: estimate.n
+            for pipeline, estimates in curves.items()
+            for estimate in estimates
+            if estimate.basis == basis and not estimate.has_zero_width
+        }
+        if ns:
+            pipelines = "" if len(ns) == len(curves) else f" for {join_words(list(ns))}"
+            n = " and ".join(f"n = {n:,}" for n in sorted(set(ns.values())))
+            parts.append(f"95% intervals {description}{pipelines}, {n}")
+    estimates = [estimate for row in curves.values() for estimate in row]
+    if any(estimate.has_zero_width and estimate.interval for estimate in estimates):
+        parts.append("over test images where all replicates are equal")
+    return f"Bands: {'; '.join(parts)}." if parts else "Intervals are not known."
+
+
+def _describe_differences(results: RobustnessResults) -> str:
+    bases = {row.paired_over for row in results.comparisons if row.differences}
+    if not bases:
+        return ""
+    paired = " or ".join(
+        "test images" if basis == "images" else basis for basis in sorted(bases, reverse=True)
+    )
+    return (
+        f" Below: difference of each pipeline from the baseline {results.baseline}, paired over {paired}, "
+        "with simultaneous 95% intervals (Holm, over all strengths)."
+    )
+
+
+def _describe_recall(
+    strengths: Sequence[float], curves: Mapping[Pipeline, Sequence[Estimate]], threshold: float | None
+) -> str:
+    indices = sorted({int(np.argmin(np.abs(np.array(strengths) - s))) for s in DESCRIBED_STRENGTHS})
+    parts = []
+    for pipeline, estimates in curves.items():
+        points = [
+            f"{format_metric(mean, 'recall')} at {strengths[i]:g}"
+            for i in indices
+            if (mean := estimates[i].mean) is not None
+        ]
+        parts.append(f"{pipeline}: {', '.join(points)}")
+    end = "" if threshold is None else f" Denoising helps significantly from strength {threshold:g}."
+    return f"Line chart of mean recall against strength. {'; '.join(parts)}.{end}"
+
+
+def _differences(results: RobustnessResults) -> list[PipelineComparison]:
+    return [row for row in results.comparisons if any(entry.difference.n for entry in row.differences)]
+
+
+def _recall_plot(results: RobustnessResults, curves: Mapping[Pipeline, Sequence[Estimate]]) -> Plot:
+    """Recall, and below it the differences where there are any."""
+    panels = {"recall": partial(_draw_recall, results=results, curves=curves)}
+    if _differences(results):
+        panels["difference"] = partial(_draw_differences, results=results, curves=curves)
+
+    def arrange(sheet: "Sheet") -> None:
+        heights = [2, 1][: len(panels)]
+        rows = sheet.subplots(len(panels), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0]
+        for axes, draw in zip(rows, panels.values(), strict=True):
+            draw(axes)
+            axes.set_xlabel("Strength" if axes is rows[-1] else "")
+        add_legend(sheet, rows[0])
+
+    return Plot(arrange, 4.6 if len(panels) > 1 else 3.2, panels)
+
+
+def _draw_recall(
+    axes: "Axes", results: RobustnessResults, curves: Mapping[Pipeline, Sequence[Estimate]]
+) -> None:
+    for index, (pipeline, estimates) in enumerate(curves.items()):
+        _draw_line(axes, zip(results.strengths, estimates, strict=True), index, pipeline)
+    _format_recall_axes(axes)
+    axes.set_title("Mean recall")
+    axes.set_xlabel("Strength")
+    if (x := _mark_threshold(axes, results.denoising)) is not None:
+        text = f"significant\nfrom {x:g}"
+        axes.annotate(text, (x, 0.04), xytext=(5, 0), textcoords="offset points", fontsize=8)
+
+
+def _draw_line(
+    axes: "Axes", estimates: Iterable[tuple[float, Estimate | Difference]], index: int, label: str
+) -> None:
+    """A line through what is known, by strength, and a band where an interval is known."""
+    points = [
+        (strength, estimate.mean, *(estimate.interval or (np.nan, np.nan)))
+        for strength, estimate in estimates
+        if estimate.mean is not None
+    ]
+    x, means, lower, upper = np.array(points).T
+    color, line, marker = series_style(index)
+    axes.fill_between(x, lower, upper, color=color, alpha=0.2, linewidth=0)
+    axes.plot(x, means, color=color, linestyle=line, marker=marker, markersize=3.6, label=label)
+
+
+def _draw_differences(
+    axes: "Axes", results: RobustnessResults, curves: Mapping[Pipeline, Sequence[Estimate]]
+) -> None:
+    styles = {pipeline: index for index, pipeline in enumerate(curves)}
+    for comparison in _differences(results):
+        differences = ((row.strength, row.difference) for row in comparison.differences)
+        style = styles.get(comparison.pipeline, len(SERIES) - 1)
+        _draw_line(axes, differences, style, comparison.pipeline)
+    axes.axhline(0, color=themed("ink"), linewidth=0.8)
+    as_percent(axes.yaxis, symbol="")
+    axes.set_title(f"Difference from {results.baseline}, percentage points")
+    axes.set_xlabel("Strength")
+    _mark_threshold(axes, results.denoising)
+
+
+def _mark_threshold(axes: "Axes", denoising: PipelineComparison | None) -> float | None:
+    """A vertical line where denoising begins to help; where that is."""
+    x = denoising.significant_from if denoising else None
+    if x is not None:
+        axes.axvline(x, color=themed("ink"), linewidth=0.8, linestyle=(0, (2, 2)))
+    return x
+
+
+def _format_recall_axes(axes: "Axes") -> None:
+    axes.set_ylim(0, 1.02)
+    axes.set_xlim(left=0)
+    as_percent(axes.yaxis)
+
+
+# ---------------------------------------------------------------- each class
+
+
+def class_curves(plan: RobustnessPlan, results: RobustnessResults, labels: Sequence[str]) -> Figure | None:
+    """Small multiples: the recall of each class against strength."""
+    grids = {
+        pipeline: np.array(results.pipelines[pipeline].recall_per_class, float)
+        for pipeline in recall_curves(results)
+    }
+    if not grids:
+        return None
+    strengths = results.strengths
+    first, grid = next(iter(grids.items()))
+    row = int(np.argmin(np.abs(np.array(strengths) - 0.5)))
+    present = np.flatnonzero(np.isfinite(grid[row]))
+    order = present[np.argsort(grid[row][present])]
+    worst, best = (
+        f"{labels[i]} ({format_metric(float(grid[row][i]), 'recall')})" for i in (order[0], order[-1])
+    )
+    omitted = (
+        f" The first {MAX_CLASS_PANELS} of {len(labels)} classes." if len(labels) > MAX_CLASS_PANELS else ""
+    )
+    return Figure(
+        name=f"{slug(plan.name)}-classes",
+        title="Recall of each class",
+        caption=f"Recall of each class against strength, mean over replicates; lines as above.{omitted}",
+        alt=(
+            f"Small line charts, one per class. For {first} at strength {strengths[row]:g}, the lowest "
+            f"recall is that of class {worst}, the highest that of class {best}."
+        ),
+        drawing=_class_plot(strengths, grids, labels[:MAX_CLASS_PANELS]),
+        csv_header=("pipeline", "strength", *labels),
+        csv_rows=tuple(
+            (pipeline, strength, *map(float, recall))
+            for pipeline, grid in grids.items()
+            for strength, recall in zip(strengths, grid, strict=True)
+        ),
+    )
+
+
+def _class_plot(
+    strengths: Sequence[float], grids: Mapping[Pipeline, RecallPerClass], labels: Sequence[str]
+) -> Plot:
+    """A panel for each class, five in a row."""
+    panels = {
+        label: partial(_draw_class, strengths=strengths, grids=grids, index=k, label=label)
+        for k, label in enumerate(labels)
+    }
+    n_columns = min(5, len(panels))
+    n_rows = -(-len(panels) // n_columns)
+
+    def arrange(sheet: "Sheet") -> None:
+        cells = sheet.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False).ravel()
+        for axes, draw in zip(cells, panels.values(), strict=False):
+            draw(axes)
+        for axes in cells[len(panels) :]:
+            axes.set_visible(False)
+        add_legend(sheet, cells[0])
+        sheet.supxlabel("Strength", fontsize=8.5)
+
+    return Plot(arrange, 0.5 + 1.25 * -(-len(panels) // 5), panels)
+
+
+def _draw_class(
+    axes: "Axes", strengths: Sequence[float], grids: Mapping[Pipeline, RecallPerClass], index: int, label: str
+) -> None:
+    for number, (pipeline, grid) in enumerate(grids.items()):
+        color, line, _ = series_style(number)
+        axes.plot(strengths, grid[:, index], color=color, linestyle=line, linewidth=1.2, label=pipeline)
+    _format_recall_axes(axes)
+    axes.set_yticks([0, 0.5, 1])
+    axes.set_title(label)
+
+
+# ---------------------------------------------------------------- images
+
+
+def corrupted_strip(run: Run, plan: RobustnessPlan) -> Figure | None:
+    """Test images at rising strength: corrupted, and as each denoiser or filter passes them on."""
+    corrupted, denoised = _stored_corrupted(run, plan)
+    if corrupted is None:
+        return None
+    n = min(MAX_STRENGTHS, len(plan.strengths))
+    indices = np.unique(np.linspace(0, len(plan.strengths) - 1, n).round().astype(int))
+    strengths = [plan.strengths[i] for i in indices]
+    group = {"corrupted": corrupted, **denoised}
+    rows = [
+        ImageRow(label, images[indices, example], is_last=label == list(group)[-1])
+        for example in [i for i in EXAMPLES if i < corrupted.shape[1]] or [0]
+        for label, images in group.items()
+    ]
+    after = f" and after {join_words(list(denoised))}" if denoised else ""
+    return Figure(
+        name=f"{slug(plan.name)}-strip",
+        title="Inputs of the classifier",
+        caption=(
+            f"Test images at rising strength (above each column), corrupted{after}; one draw of the noise, "
+            "replicate 0."
+        ),
+        alt=f"Strips of test images at strengths {strengths[0]:g} to {strengths[-1]:g}, corrupted{after}.",
+        drawing=ImageGrid(
+            rows,
+            ink=is_ink(corrupted[0]),
+            header=[f"{strength:g}" for strength in strengths],
+            label_width=14 + 5 * max(map(len, ("corrupted", *denoised))),
+        ),
+        csv_header=("strength",),
+        csv_rows=tuple((strength,) for strength in strengths),
+    )
+
+
+def _stored_corrupted(run: Run, plan: RobustnessPlan) -> tuple[Images | None, dict[str, Images]]:
+    """Corrupted images of replicate 0, and denoised ones by the names of what stands before a classifier."""
+    evaluations = [evaluation for evaluation in plan.evaluations if evaluation.replicate == 0]
+    stored = [(entry.pipeline, arrays) for entry in evaluations if (arrays := run.arrays(entry.id))]
+    corrupted = next((arrays["corrupted"] for _, arrays in stored), None)
+    denoised = {"+".join(pipe.denoisers): arrays["denoised"] for pipe, arrays in stored if pipe.denoisers}
+    return corrupted, denoised
