@@ -1,169 +1,107 @@
 """How often diagnoses are right: trainings with one injected fault each, and healthy ones.
 
-Thresholds of the rules were chosen with `CHOSEN_ON` and are judged by everything else: another network, or
-other images.
+Thresholds of the rules were chosen with `CHOSEN_ON`, which do not count where other images were tried.
+
+Every training is a line of `diagnosis-trials.jsonl` in the folder of the results, and is not repeated while
+the rules and the kinds are the same. So a run that was cut off goes on where it was, parts can be run one
+after the other (`--kinds`, `--networks`, `--data`), and `--replicates 0` only writes the results of what is
+there.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
-from typing import Any
+import inspect
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
-from benchmarks.options import HOME, Options
-from benchmarks.records import DiagnosisRate, DiagnosisResults, DiagnosisTrial
+from benchmarks import diagnosis_kinds
+from benchmarks.diagnosis_kinds import BUILT_IN, KINDS, MUTANTS, NETWORKS, SOURCE
+from benchmarks.diagnosis_records import DiagnosisRate, DiagnosisResults, DiagnosisTrial, TrialKey
+from benchmarks.options import Options
 from benchmarks.results_io import describe_measurement, log_progress, write_results
 from inklab.data.dataset import split
 from inklab.data.sources import load_dataset
 from inklab.errors import ConfigError
-from inklab.records.components import NetworkConfig, NormalizeConfig
+from inklab.io.files import sha256_of
 from inklab.records.plan import Trial
-from inklab.records.recipe import Recipe, TrialConfig
 from inklab.stats import wilson
+from inklab.training import diagnosis_rules, diagnostics, measurements
 from inklab.training.batches import TensorSet, TrainingData, to_tensor_set
 from inklab.training.diagnostics import diagnose
 from inklab.training.measurements import measure_training
 from inklab.training.population import PopulationSpec
 from inklab.training.trainer import train_population
 
-NETWORKS = ("mlp", "cnn", "compact", "user")
 DATA = ("mnist", "fashion-mnist", "mnist-5k")
-CHOSEN_ON = frozenset((network, "mnist-5k") for network in ("mlp", "cnn"))
+CHOSEN_ON = tuple((network, "mnist-5k") for network in (*NETWORKS, BUILT_IN))
 """Networks and data that thresholds of the rules may be looked up from."""
 
-SOURCE = HOME / "faulty_networks.py"
+JOURNAL = "diagnosis-trials.jsonl"
 VALIDATION = {"mnist-5k": 500}  # of others 5,000
 DETECTION_TARGET, FALSE_ALARM_TARGET = 0.95, 0.02
-
-Fields = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of training.
-
-    Attributes:
-        expected: diagnoses of which one has to be made; () for healthy trainings.
-        network: fault of the network.
-        recipe: fields that differ from the healthy recipe.
-        normalize: in front of the network.
-        damage: what is done to the data.
-    """
-
-    expected: tuple[str, ...]
-    network: str = ""
-    recipe: Fields = field(default_factory=dict)
-    normalize: NormalizeConfig = field(default_factory=NormalizeConfig)
-    damage: Callable[[TrainingData], TrainingData] | None = None
-
-
-def _shuffled(data: TrainingData) -> TrainingData:
-    """All labels of training and validation images in another order."""
-
-    def shuffle(images: TensorSet) -> TensorSet:
-        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(1))
-        return replace(images, labels=images.labels[order])
-
-    return replace(data, train=shuffle(data.train), validation=shuffle(data.validation))
-
-
-def _off_by_one(data: TrainingData) -> TrainingData:
-    """Training labels that are one class further than those of the test images."""
-    classes = len(data.labels)
-
-    def move(images: TensorSet) -> TensorSet:
-        return replace(images, labels=(images.labels + 1) % classes)
-
-    return replace(data, train=move(data.train), validation=move(data.validation))
-
-
-def _pixels(data: TrainingData, change: Callable[[torch.Tensor], torch.Tensor]) -> TrainingData:
-    train, validation, test = (
-        replace(part, pixels=change(part.pixels)) for part in (data.train, data.validation, data.test)
-    )
-    return replace(data, train=train, validation=validation, test=test)
-
-
-def _sixteen(data: TrainingData) -> TrainingData:
-    """Pixels of 0 to 16."""
-    return _pixels(data, lambda pixels: pixels // 16)
-
-
-def _binary(data: TrainingData) -> TrainingData:
-    """Pixels of 0 and 1."""
-    return _pixels(data, lambda pixels: (pixels > 127).to(torch.uint8))
-
-
-def _imbalanced(data: TrainingData) -> TrainingData:
-    """One image in a hundred of five classes, in training and validation."""
-
-    def thin(images: TensorSet) -> TensorSet:
-        kept = (images.labels >= 5) | (torch.arange(len(images)) % 100 == 0)
-        return TensorSet(images.pixels[kept], images.labels[kept])
-
-    return replace(data, train=thin(data.train), validation=thin(data.validation))
-
-
-def _few(data: TrainingData) -> TrainingData:
-    """200 training images."""
-    return replace(data, train=TensorSet(data.train.pixels[:200], data.train.labels[:200]))
-
-
-LONG: Fields = {"epochs": 150, "batch_size": 20, "optimizer": "adam", "learning_rate": 1e-3}
-KINDS: dict[str, Kind] = {
-    "scaled-twice-normalize": Kind(("inputs-scaled-twice",), normalize=NormalizeConfig(std=255.0)),
-    "scaled-twice-network": Kind(("inputs-scaled-twice",), "divides"),
-    "not-scaled": Kind(("inputs-too-large",), "multiplies"),
-    "pixels-16": Kind(("images-nearly-black",), damage=_sixteen),
-    "pixels-binary": Kind(("images-nearly-black",), damage=_binary),
-    "labels-shuffled": Kind(("labels-unrelated",), damage=_shuffled),
-    "labels-off-by-one": Kind(("labels-permuted",), damage=_off_by_one),
-    "loss-off-by-one": Kind(("labels-permuted",), recipe={"objective": f"{SOURCE}:loss_off_by_one"}),
-    "imbalance": Kind(("class-imbalance",), damage=_imbalanced),
-    "softmax-twice": Kind(("outputs-are-probabilities",), "softmax"),
-    "sigmoid-outputs": Kind(("outputs-are-probabilities",), "sigmoid"),
-    "relu-outputs": Kind(("relu-on-outputs",), "relu"),
-    "activation-removed": Kind(
-        ("loss-without-softmax",), recipe={"objective": f"{SOURCE}:loss_of_probabilities"}
-    ),
-    "nll-of-outputs": Kind(("loss-without-softmax",), recipe={"objective": f"{SOURCE}:loss_nll_of_outputs"}),
-    "dead-units": Kind(("dead-units",), "dead"),
-    "zero-first-layer": Kind(("zero-weights",), "zero-weights"),
-    "zero-weights": Kind(("zero-weights",), "zero-all"),
-    "constant-weights": Kind(("zero-weights",), "constant-weights"),
-    "large-weights": Kind(("exploding-gradients",), "large-weights"),
-    "linear": Kind(("network-is-linear",), "linear"),
-    "deep-sigmoid": Kind(("vanishing-gradients",), "deep-sigmoid"),
-    "rate-too-high": Kind(("learning-rate-too-high",), recipe={"learning_rate": 20.0}),
-    "rate-far-too-high": Kind(("learning-rate-too-high",), recipe={"learning_rate": 1e4}),
-    "rate-too-low": Kind(("learning-rate-too-low",), recipe={"learning_rate": 1e-5}),
-    "rate-0.001": Kind(
-        ("learning-rate-too-low",), recipe={"learning_rate": 1e-3, "batch_size": 128, "epochs": 1}
-    ),
-    "adam-rate-too-high": Kind(
-        ("learning-rate-too-high",), recipe={"optimizer": "adam", "learning_rate": 3.0}
-    ),
-    "l2-too-strong": Kind(("l2-too-strong",), recipe={"l2": 0.3}),
-    "dropout-too-strong": Kind(("dropout-too-strong",), "dropout"),
-    "batch-norm-tiny-batches": Kind(
-        ("batch-norm-tiny-batches",), "batch-norm", {"batch_size": 2, "epochs": 1}
-    ),
-    "few-images": Kind(("overfitting",), recipe=LONG, damage=_few),
-    "healthy": Kind(()),
-    "healthy-1-epoch": Kind(recipe={"epochs": 1}, expected=()),
-    "healthy-adam": Kind(recipe={"optimizer": "adam", "learning_rate": 1e-3, "batch_size": 128}, expected=()),
-    "healthy-l2": Kind(recipe={"l2": 1e-4, "momentum": 0.9, "learning_rate": 0.02}, expected=()),
-    "healthy-500-images": Kind(
-        recipe={"epochs": 10, "batch_size": 32},
-        expected=(),
-        damage=lambda data: replace(data, train=TensorSet(data.train.pixels[:500], data.train.labels[:500])),
-    ),
-}
-"""Kinds of trainings; three of them are mutants of DeepCrime (Humbatova, Jahangirova and Tonella 2021)."""
-
-MUTANTS = ("zero-first-layer", "activation-removed", "rate-0.001")
-HEALTHY: Fields = {"optimizer": "sgd", "learning_rate": 0.1, "batch_size": 64, "epochs": 3}
 THREADS = 1
+
+
+class DiagnosisJournal:
+    """The trainings that are done: a file to which each is appended as it ends."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.trials: dict[TrialKey, DiagnosisTrial] = {}
+        if path.is_file():
+            # A line that was cut off has no end, and is written over.
+            whole, _, rest = path.read_bytes().rpartition(b"\n")
+            for number, line in enumerate(whole.splitlines(), 1):
+                self._keep(DiagnosisTrial.parse_json(line, f"'{path}', line {number}"))
+            if rest:
+                path.write_bytes(whole + b"\n" if whole else b"")
+
+    def _keep(self, trial: DiagnosisTrial) -> None:
+        self.trials[trial.key] = trial
+
+    def append(self, trial: DiagnosisTrial) -> None:
+        """Write a training down."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(trial.model_dump_json() + "\n")
+        self._keep(trial)
+
+
+class Plan(NamedTuple):
+    """The trainings of a run: those of a replicate lie together, so that one cut off has tried every kind."""
+
+    kinds: tuple[str, ...]
+    networks: tuple[str, ...]
+    datasets: tuple[str, ...]
+    replicates: int
+    images: int | None
+
+    @classmethod
+    def of(cls, options: Options) -> "Plan":
+        """What the command line says.
+
+        Raises:
+            ConfigError: a kind, a network or data of an unknown name.
+        """
+        return cls(
+            _chosen("kind", options.kinds, KINDS),
+            _chosen("network", options.networks, (*NETWORKS, BUILT_IN)),
+            _chosen("dataset", options.data, DATA), options.replicates, options.images,
+        )  # fmt: skip
+
+    def keys(self) -> Iterator[TrialKey]:
+        """Every training, in order."""
+        rules = source_hash()
+        return (
+            TrialKey(kind, network, data, replicate, self.images, rules)
+            for replicate in range(self.replicates)
+            for network in self.networks
+            for data in self.datasets
+            for kind in self.kinds
+            if network in KINDS[kind].networks
+        )
 
 
 def measure_diagnosis(options: Options) -> list[str]:
@@ -175,25 +113,39 @@ def measure_diagnosis(options: Options) -> list[str]:
     Raises:
         ConfigError: a kind, a network or data of an unknown name.
     """
-    kinds = _chosen("kind", options.kinds, KINDS)
-    networks = _chosen("network", options.networks, NETWORKS)
-    datasets = _chosen("dataset", options.data, DATA)
+    plan = Plan.of(options)
     torch.set_num_threads(THREADS)
-    trials: list[DiagnosisTrial] = []
-    for name in datasets:
-        data = load_training_data(name, options.images)
-        for kind in kinds:
-            for network in networks:
-                trials += diagnose_kind(kind, network, name, data, options.replicates)
-    rates = tuple(rate_of(kind, [trial for trial in trials if trial.kind == kind]) for kind in kinds)
-    false_alarms = rate_of("healthy", [trial for trial in trials if not KINDS[trial.kind].expected])
-    results = DiagnosisResults(
-        detection_target=DETECTION_TARGET, false_alarm_target=FALSE_ALARM_TARGET, kinds=rates,
-        false_alarms=false_alarms, trials=tuple(trials), chosen_on=tuple(sorted(CHOSEN_ON)), mutants=MUTANTS,
-        measurement=describe_measurement(options.command),
-    )  # fmt: skip
+    journal = DiagnosisJournal(options.output / JOURNAL)
+    missing = [key for key in plan.keys() if key not in journal.trials]
+    log_progress(f"{len(missing):,} trainings are to be made")
+    for number, key in enumerate(missing, 1):
+        trial = train_and_diagnose(key, load_training_data(key.data, key.images))
+        journal.append(trial)
+        log_progress(f"{number:,}/{len(missing):,} {trial.line}")
+    rules = source_hash()
+    trials = [row for row in journal.trials.values() if (row.rules, row.images) == (rules, plan.images)]
+    results = summarize(trials, options.command)
     write_results(options.output, "diagnosis", results)
-    return [rate.line for rate in rates] + [f"false alarms: {false_alarms.line}"]
+    return [rate.line for rate in results.kinds] + [f"false alarms: {results.false_alarms.line}"]
+
+
+def summarize(trials: list[DiagnosisTrial], command: str) -> DiagnosisResults:
+    """The rates of all kinds that were trained."""
+    kinds = [kind for kind in KINDS if any(trial.kind == kind for trial in trials)]
+    rates = tuple(rate_of(kind, [trial for trial in trials if trial.kind == kind]) for kind in kinds)
+    healthy = [trial for trial in trials if not KINDS[trial.kind].expected]
+    return DiagnosisResults(
+        detection_target=DETECTION_TARGET, false_alarm_target=FALSE_ALARM_TARGET, kinds=rates,
+        false_alarms=rate_of("healthy", healthy), trials=tuple(trials), chosen_on=CHOSEN_ON, mutants=MUTANTS,
+        measurement=describe_measurement(command),
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=1)
+def source_hash() -> str:
+    """The beginning of the SHA-256 of all code that decides what is trained and diagnosed."""
+    modules = (diagnosis_rules, diagnostics, measurements, diagnosis_kinds)
+    return sha256_of(*(inspect.getsource(module).encode() for module in modules), SOURCE.read_bytes())[:16]
 
 
 def _chosen(kind_of_name: str, names: tuple[str, ...], known: Iterable[str]) -> tuple[str, ...]:
@@ -206,6 +158,7 @@ def _chosen(kind_of_name: str, names: tuple[str, ...], known: Iterable[str]) -> 
     return names or known
 
 
+@lru_cache(maxsize=len(DATA))
 def load_training_data(name: str, images: int | None) -> TrainingData:
     """A dataset as tensors; `images` are the training images that are used, None for all."""
     dataset = load_dataset(name)
@@ -218,36 +171,26 @@ def load_training_data(name: str, images: int | None) -> TrainingData:
     return TrainingData(train, validation, test, dataset.labels)
 
 
-def diagnose_kind(
-    name: str, network: str, data_name: str, data: TrainingData, replicates: int
-) -> list[DiagnosisTrial]:
-    """Train replicates of one kind, and diagnose them."""
-    kind = KINDS[name]
+def train_and_diagnose(key: TrialKey, data: TrainingData) -> DiagnosisTrial:
+    """Train a network of one kind, and diagnose its training."""
+    kind = KINDS[key.kind]
     damaged = kind.damage(data) if kind.damage else data
-    config = TrialConfig(
-        network=NetworkConfig.of(f"{SOURCE}:faulty", base=network, fault=kind.network),
-        normalize=kind.normalize, recipe=Recipe.parse({**HEALTHY, **kind.recipe}), precision="fp32",
+    spec = PopulationSpec(
+        [Trial("trial", kind.config(key.network, damaged), key.replicate)],
+        stacked=False, reseed_each_step=False, seed=0,
     )  # fmt: skip
-    trials = [Trial(f"trial-{replicate}", config, replicate) for replicate in range(replicates)]
-    spec = PopulationSpec(trials, stacked=False, reseed_each_step=False, seed=0)
-    rows = []
-    for result in train_population(spec, damaged):
-        predicted = None if result.divergence else predict_classes(result.net, damaged.test)
-        measured = measure_training(
-            result.trial, result.net, result.history, damaged, 0, result.divergence, predicted
-        )
-        names = tuple(diagnosis.name for diagnosis in diagnose(measured))
-        trial = DiagnosisTrial(
-            kind=name, network=network, data=data_name, replicate=result.trial.replicate, diagnoses=names,
-            is_right=bool(set(names) & set(kind.expected)) if kind.expected else not names,
-            extra=tuple(name for name in names if name not in kind.expected),
-            judges=(network, data_name) not in CHOSEN_ON,
-            train_accuracy=measured.train_accuracy,
-        )  # fmt: skip
-        log_progress(f"{name}, {network}, {data_name}: {', '.join(names) or 'nothing'}"
-                     f"{'' if trial.is_right else '  WRONG'} ({trial.train_accuracy:.3f})")  # fmt: skip
-        rows.append(trial)
-    return rows
+    (result,) = train_population(spec, damaged)
+    predicted = None if result.divergence else predict_classes(result.net, damaged.test)
+    measured = measure_training(
+        result.trial, result.net, result.history, damaged, 0, result.divergence, predicted
+    )
+    names = tuple(diagnosis.name for diagnosis in diagnose(measured))
+    return DiagnosisTrial(
+        **key._asdict(), diagnoses=names,
+        is_right=bool(set(names) & set(kind.expected)) if kind.expected else not names,
+        extra=tuple(name for name in names if name not in kind.expected),
+        judges=(key.network, key.data) not in CHOSEN_ON, train_accuracy=measured.train_accuracy,
+    )  # fmt: skip
 
 
 def predict_classes(net: torch.nn.Module, test: TensorSet) -> torch.Tensor:
