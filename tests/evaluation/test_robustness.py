@@ -147,3 +147,12 @@ def test_a_class_without_images_is_left_out_of_the_mean(data):
     assert np.isnan(curve.recall_per_class[:, 1]).all() and curve.corrupted.shape[1] == 2
     np.testing.assert_array_equal(curve.recall, curve.recall_per_class[:, [0, 2]].mean(axis=1))
     np.testing.assert_array_equal(curve.recall_per_class[0, [0, 2]], whole.recall_per_class[0, [0, 2]])
+
+
+def test_a_thousand_classes_are_told_apart(data):
+    answers = torch.eye(1000)[[999]]
+    curve = robustness_curve(
+        lambda images: answers.expand(len(images), -1), data[0][:5], np.full(5, 999), SALT,
+        strengths=[0.0], seed=Seed(0),
+    )  # fmt: skip
+    assert (curve.predicted == 999).all() and curve.accuracy == 1, "not modulo 256"

@@ -9,11 +9,12 @@ import pytest
 from plan_builder import EXECUTION, MNIST, NET, first_config, plan_digits, plan_experiments, plan_spec
 
 from inklab.corruptions.corruption import corruptions
+from inklab.data.sources import datasets
 from inklab.errors import ConfigError
 from inklab.records.components import NormalizeConfig
 from inklab.records.plan import ExecutionConfig, SplitCounts
 from inklab.study.load import builtin_studies, check_names, read_study
-from inklab.study.planner import CONTENT, distinct_configs, run_id
+from inklab.study.planner import distinct_configs, run_id
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").rglob("*.toml"))
 
@@ -206,8 +207,8 @@ class TestReferences:
     @pytest.mark.parametrize(
         ("name", "sha256", "count"),
         [
-            ("mnist", "f" * 64, 1), ("/my/idx", CONTENT["mnist"], 1),
-            ("mnist-5k", "f" * 64, 0), ("fashion-mnist", CONTENT["fashion-mnist"], 0),
+            ("mnist", "f" * 64, 1), ("/my/idx", datasets["mnist"].sha256, 1),
+            ("mnist-5k", "f" * 64, 0), ("fashion-mnist", datasets["fashion-mnist"].sha256, 0),
         ],
     )  # fmt: skip
     def test_only_what_was_measured_on_the_same_images_is_compared(self, name, sha256, count):

@@ -210,13 +210,21 @@ EMNIST_PARTS = {
 }
 
 
-@dataset("mnist", description="70,000 handwritten digits, 28 x 28 grayscale; downloaded once (12 MB)")
+@dataset(
+    "mnist",
+    description="70,000 handwritten digits, 28 x 28 grayscale; downloaded once (12 MB)",
+    sha256="6f447c62b1e26a19d3782b5bc1d051f13adff443eb580c652f7ab27d916b4c4e",
+)
 def mnist() -> Dataset:
     """The handwritten digits of LeCun, Cortes and Burges (1998): 60,000 for training, 10,000 for the test."""
     return MNIST.load()
 
 
-@dataset("fashion-mnist", description="70,000 images of clothing, 28 x 28 grayscale; downloaded once (31 MB)")
+@dataset(
+    "fashion-mnist",
+    description="70,000 images of clothing, 28 x 28 grayscale; downloaded once (31 MB)",
+    sha256="0a1b11ba33b0b51753be1ed752dfdc5fa4a4947cafca0b53a1c5fb2f6452d430",
+)
 def fashion_mnist() -> Dataset:
     """The clothing of Xiao, Rasul and Vollgraf (2017): harder than digits, in the same form."""
     return FASHION_MNIST.load()

@@ -26,19 +26,26 @@ class RegisteredDataset:
         name: what is given to `--data`.
         description: one line for listings: what it is, how large, what it costs to obtain.
         load: loads it.
+        sha256: of its content, as `Dataset.sha256`; "" if it is unknown before it is loaded.
     """
 
     name: str
     description: str
     load: Loader
+    sha256: str = ""
 
 
 datasets: Registry[RegisteredDataset] = Registry("dataset", "inklab.data")
 """Every dataset by name."""
 
 
-def dataset(name: str, *, description: str) -> Callable[[Loader], Loader]:
+def dataset(name: str, *, description: str, sha256: str = "") -> Callable[[Loader], Loader]:
     """Register a function that returns a `Dataset` under a name.
+
+    Args:
+        name: what is given to `--data`.
+        description: one line for listings.
+        sha256: of the dataset's content, if it is known: the same images are then recognized by any name.
 
     Example:
         >>> datasets["mnist-5k"].description
@@ -46,10 +53,20 @@ def dataset(name: str, *, description: str) -> Callable[[Loader], Loader]:
     """
 
     def register(loader: Loader) -> Loader:
-        datasets.add(name, RegisteredDataset(name, description, loader))
+        datasets.add(name, RegisteredDataset(name, description, loader, sha256))
         return loader
 
     return register
+
+
+def has_content(name: str, sha256: str) -> bool:
+    """Whether images of a SHA-256 are those of the dataset called `name`, wherever they lie.
+
+    Example:
+        >>> has_content("mnist", datasets["mnist"].sha256), has_content("mnist", "0" * 64)
+        (True, False)
+    """
+    return name in datasets and datasets[name].sha256 == sha256
 
 
 def load_dataset(name: str, *, seed: int = 0, preprocessing: PreprocessingChoice = "auto") -> Dataset:

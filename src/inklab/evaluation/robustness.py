@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int, UInt8
+from jaxtyping import Float64, Int, Int16, UInt8
 from torch import Tensor
 
 from inklab.corruptions.corruption import Corruption
+from inklab.data.dataset import MAX_CLASSES
 from inklab.errors import DataError, ModelMismatchError
 from inklab.evaluation.scores import AnyPixels, ForwardFn, batches, inference_mode, recall_per_class, to_bytes
 from inklab.format import format_percent, pluralize
@@ -78,7 +79,7 @@ class RobustnessCurve(Tabular):
     """
 
     strengths: tuple[float, ...]
-    predicted: UInt8[np.ndarray, "s n"]
+    predicted: Int16[np.ndarray, "s n"]
     recall: Float64[np.ndarray, " s"]
     recall_per_class: Float64[np.ndarray, "s k"]
     accuracy: Float64[np.ndarray, " s"]
@@ -130,7 +131,7 @@ def robustness_curve(
     the same noise as in a shorter one. Memory does not grow with the number of images.
 
     Args:
-        classify: maps images in [0, 1] to `(b, k)` logits, k at most 256.
+        classify: maps images in [0, 1] to `(b, k)` logits, k at most 1,000.
         pixels: the images.
         labels: integers in [0, k).
         corruption: what the images are corrupted by.
@@ -226,10 +227,10 @@ def _corrupt_and_denoise(
         yield corrupted, denoised
 
 
-def _predict(logits: Tensor, rows: int, n_classes: int) -> UInt8[np.ndarray, " b"]:
-    if logits.ndim != 2 or len(logits) != rows or not n_classes <= logits.shape[1] <= 256:
+def _predict(logits: Tensor, rows: int, n_classes: int) -> Int16[np.ndarray, " b"]:
+    if logits.ndim != 2 or len(logits) != rows or not n_classes <= logits.shape[1] <= MAX_CLASSES:
         raise ModelMismatchError(
             f"the classifier maps {rows} images to {tuple(logits.shape)}; it must return ({rows}, k) logits "
-            f"with k from {n_classes} to 256"
+            f"with k from {n_classes} to {MAX_CLASSES:,}"
         )
-    return logits.argmax(dim=1).to(torch.uint8).cpu().numpy()
+    return logits.argmax(dim=1).to(torch.int16).cpu().numpy()

@@ -121,7 +121,7 @@ def reconstruction_scores(net: ForwardFn, inputs: AnyImages, images: AnyImages) 
 
 
 def recall_per_class(
-    predicted: Int[np.ndarray, " n"] | UInt8[np.ndarray, " n"], labels: Int[np.ndarray, " n"], n_classes: int
+    predicted: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"], n_classes: int
 ) -> Float64[np.ndarray, " k"]:
     """The true-positive rate of each of k classes; NaN for a class without images.
 

@@ -11,6 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from inklab.data.dataset import class_counts
+from inklab.data.sources import has_content
 from inklab.errors import ConfigError, UnknownNameError
 from inklab.io.files import fingerprint
 from inklab.metrics import resolve_metrics
@@ -54,12 +55,6 @@ from inklab.usercode import is_user_code, location_free, map_names, source_sha25
 NUMERICS = 3
 """Raised by every change that may move a number; part of each id, so old and new outcomes never mix."""
 
-CONTENT = {
-    "mnist": "6f447c62b1e26a19d3782b5bc1d051f13adff443eb580c652f7ab27d916b4c4e",
-    "fashion-mnist": "0a1b11ba33b0b51753be1ed752dfdc5fa4a4947cafca0b53a1c5fb2f6452d430",
-}
-"""SHA-256 of the images of datasets by name: numbers of others are compared wherever the same images lie."""
-
 CACHE_BYTES = 12_000_000
 """Memory budget for one population's weights, gradients and optimizer state, in bytes."""
 
@@ -67,7 +62,6 @@ PARAMETER_BYTES, STATE_BYTES = 8, 4
 """Of each parameter: fp32 master, bf16 copy and bf16 gradient; each fp32 tensor of the optimizer's state."""
 
 MAX_POPULATION = 8
-MAX_EVALUATED_CLASSES = 256  # predictions are stored as bytes
 
 
 def plan_study(
@@ -185,12 +179,6 @@ class Planner:
                 return self._training(experiment, header)
             case RobustnessExperiment() | GenerationExperiment():
                 with _naming(name):
-                    if self._data.n_classes > MAX_EVALUATED_CLASSES:
-                        raise ConfigError(
-                            f"the data has {self._data.n_classes:,} classes, but {experiment.kind} "
-                            f"experiments allow at most {MAX_EVALUATED_CLASSES}; leave this one out",
-                            key=name,
-                        )
                     if isinstance(experiment, RobustnessExperiment):
                         return self._robustness(experiment, header)
                     return self._generation(experiment, header)
@@ -357,7 +345,7 @@ def _header(name: str, experiment: AnyExperiment, data: DataInfo) -> ExperimentP
         references=tuple(
             reference.planned(epochs)
             for reference in experiment.references
-            if reference.dataset == data.dataset or CONTENT.get(reference.dataset) == data.sha256
+            if reference.dataset == data.dataset or has_content(reference.dataset, data.sha256)
         ),
     )  # fmt: skip
 

@@ -308,7 +308,7 @@ def _evaluate_robustness(
         accuracy=tuple(curve.accuracy.tolist()),
     )  # fmt: skip
     arrays = {
-        "predicted": curve.predicted, "labels": labels[indices].astype(np.uint8), "indices": indices,
+        "predicted": curve.predicted, "labels": labels[indices].astype(np.int16), "indices": indices,
         "corrupted": curve.corrupted, "denoised": curve.denoised,
     }  # fmt: skip
     return outcome, arrays
