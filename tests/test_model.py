@@ -117,7 +117,7 @@ def test_a_loaded_model_computes_what_was_saved(network, task, precision, data, 
 
 
 def test_everything_else_is_loaded_too_and_saved_again_as_the_same_bytes(saved, data, tmp_path):
-    loaded = TrainedModel.load(saved)
+    loaded = TrainedModel.load(str(saved))
     assert (loaded.manifest.network, loaded.shape, loaded.labels, loaded.task) == (
         SMALL_MLP, SHAPE, data.labels, "classification",
     )  # fmt: skip
@@ -126,7 +126,7 @@ def test_everything_else_is_loaded_too_and_saved_again_as_the_same_bytes(saved, 
     assert loaded.manifest.normalize == NormalizeConfig(
         mean=float(np.float32(0.2)), std=float(np.float32(0.4))
     )
-    loaded.save(tmp_path)
+    loaded.save(str(tmp_path))
     for name in (MANIFEST, WEIGHTS):
         assert (tmp_path / name).read_bytes() == (saved / name).read_bytes()
 

@@ -120,8 +120,8 @@ class TrainedModel:
 
     # ------------------------------------------------------------ files
 
-    def save(self, folder: Path) -> str:
-        """Write `weights.safetensors` and then `model.json` into a directory.
+    def save(self, folder: str | Path) -> str:
+        """Write `weights.safetensors` and then `model.json` into a directory; `inklab.load` reads it.
 
         Returns:
             The SHA-256 of the weights file.
@@ -129,6 +129,7 @@ class TrainedModel:
         Raises:
             WriteError: the disk refuses.
         """
+        folder = Path(folder)
         write_atomic(folder / WEIGHTS, _weights(self.net))
         self.manifest.write(folder / MANIFEST)
         return self.manifest.weights_sha256
@@ -136,7 +137,7 @@ class TrainedModel:
     @classmethod
     def load(
         cls,
-        folder: Path,
+        folder: str | Path,
         *,
         network: str | Callable[..., object] | None = None,
         trust_code: Collection[str] = (),
@@ -159,6 +160,7 @@ class TrainedModel:
             CorruptFileError: it is damaged, or was made with another version of the user's code.
             ModelMismatchError: the weights do not fit the network.
         """
+        folder = Path(folder)
         manifest = ModelManifest.read_from(folder)
         weights = _read_weights(folder / WEIGHTS, manifest.weights_sha256)
         trusted = trust_code if network is None else (*trust_code, _code_of(network, manifest))
@@ -182,7 +184,7 @@ class TrainedModel:
     def logits(self, images: Float[Tensor, "n c h w"] | UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n ..."]:
         """What the network computes from images in [0, 1]: a logit for each class, or for each pixel.
 
-        Bytes are divided by 255.
+        Bytes are divided by 255. Gradients are computed only where the images require them.
 
         Raises:
             ModelMismatchError: the network computes something of another shape than its task needs.
@@ -190,7 +192,7 @@ class TrainedModel:
         expected = self.manifest.output_shape
         if images.dtype == torch.uint8:
             images = images.float() / 255
-        with torch.inference_mode():
+        with torch.inference_mode(not images.requires_grad):
             logits: Tensor = self.net(images)
         if tuple(logits.shape) != (len(images), *expected):
             raise ModelMismatchError(
@@ -378,7 +380,7 @@ class TrainedModel:
             inputs = images  # as it is: not checked, so that pipelines lose no time
         else:
             inputs = torch.from_numpy(Inputs.of(images, self.preprocessing).require_all())
-        with torch.inference_mode():
+        with torch.inference_mode(not inputs.requires_grad):
             outputs = in_batches(compute, inputs)
         return outputs if isinstance(images, Tensor) else outputs.numpy()
 
