@@ -26,7 +26,8 @@ from inklab.errors import ConfigError, InklabError, ModelMismatchError, UnknownN
 from inklab.evaluation.scores import predict_in_batches
 from inklab.model import TrainedModel
 from inklab.records.recipe import Augmentation, EarlyStopping, Recipe
-from inklab.sklearn import RECIPE_ARGUMENTS, ImageClassifier, ImageDenoiser
+from inklab.sklearn import ImageClassifier, ImageDenoiser
+from inklab.sklearn.hyperparameters import RECIPE_ARGUMENTS
 
 FAST = {"epochs": 3, "random_state": 0}
 
@@ -492,7 +493,8 @@ class TestSearches:
 
 
 @pytest.mark.integration
-def test_what_the_page_shows_runs():
+def test_what_the_page_shows_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     page = Path(__file__).parents[1] / "docs" / "scikit-learn.md"
     blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
     names: dict[str, object] = {}
