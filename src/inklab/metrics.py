@@ -150,19 +150,18 @@ _ROWS = (
     Metric(key="recall", label="mean recall", unit="%", higher_is_better=True, is_share=True),
     Metric(key="confident_share", label="confident share", unit="%", higher_is_better=True, is_share=True),
     Metric(
-        key="confident_share_test", label="confident share of test images", unit="%", higher_is_better=True,
-        is_share=True,
-    ),
-    Metric(
         key="confident_share_reconstructed", label="confident share of reconstructed test images", unit="%",
         higher_is_better=True, is_share=True,
     ),
     Metric(key="frechet_distance", label="Fréchet distance", higher_is_better=False, is_nonnegative=True),
-    Metric(
-        key="real_data_frechet", label="Fréchet distance of test images", higher_is_better=False,
-        is_nonnegative=True,
-    ),
+    Metric(key="manifold_precision", label="precision", unit="%", higher_is_better=True, is_share=True),
+    Metric(key="manifold_recall", label="recall", unit="%", higher_is_better=True, is_share=True),
+    Metric(key="density", label="density", higher_is_better=True, is_nonnegative=True),
+    Metric(key="coverage", label="coverage", unit="%", higher_is_better=True, is_share=True),
     Metric(key="nn_distance", label="nearest-neighbor distance", higher_is_better=None),
+    Metric(
+        key="nearer_share", label="nearer than test images", unit="%", higher_is_better=None, is_share=True
+    ),
     Metric(
         key="parameters", label="parameters", higher_is_better=None, is_count=True, in_tables=("",)
     ),
@@ -173,7 +172,8 @@ METRICS: dict[str, Metric] = {row.key: row for row in _ROWS}
 
 `recall` of a robustness experiment is the mean over classes of the true-positive rate. The same quantity of a
 training is called `balanced_accuracy`, as in scikit-learn, since `recall_<class>` stands beside it there.
-`nn_distance` has no better direction: copies of training images have a small one, noise a large one.
+`nn_distance` has no better direction: copies of training images have a small one, noise a large one; nor has
+`nearer_share`, which is 0.5 of real images.
 """
 
 SELECTION_METRIC: dict[Task, str] = {"classification": "validation_accuracy", "denoising": "validation_bce"}

@@ -17,8 +17,9 @@ from inklab.evaluation.generation import (
     frechet_distance,
     moments,
     nearest_neighbors,
-    reference_moments,
+    real_images,
 )
+from inklab.evaluation.neighborhoods import Neighborhoods, nearer_share
 from inklab.evaluation.samplers import samplers
 from inklab.networks.layer_table import features_before_last
 from inklab.records.plan import GenerationEvaluation
@@ -60,32 +61,19 @@ def test_frechet_distance_takes_features_that_never_vary():
     assert frechet_distance(flat, other) == pytest.approx((2 - 1) ** 2 + 9)
 
 
-@pytest.mark.parametrize("count", [2, 499, 500, 501, 1300])
-def test_moments_equal_numpy_whatever_the_number_of_batches(count):
-    pixels = np.random.default_rng(0).integers(200, 256, (count, 1, 3, 3), dtype=np.uint8)
-    result = moments(features, pixels)
-    values = features(torch.tensor(pixels).float() / 255).double().numpy()
-    assert result.count == count
-    np.testing.assert_allclose(result.mean, values.mean(axis=0), rtol=1e-12)
-    np.testing.assert_allclose(result.covariance, np.cov(values, rowvar=False), rtol=1e-9, atol=1e-12)
-
-
-def test_moments_survive_a_large_offset():
-    images = torch.rand(1200, 1, 3, 3, generator=torch.Generator().manual_seed(0))
-    near = moments(lambda images: features(images).double(), images)
-    far = moments(lambda images: features(images).double() + 1e6, images)
-    np.testing.assert_allclose(far.covariance, near.covariance, rtol=1e-6, atol=1e-6)
+def test_moments_equal_numpy_also_far_from_the_origin():
+    values = 1e4 + np.random.default_rng(0).normal(size=(1300, 5)).astype(np.float32)
+    result = moments(torch.from_numpy(values))
+    assert result.count == 1300
+    np.testing.assert_allclose(result.mean, values.astype(np.float64).mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(result.covariance, np.cov(values.astype(np.float64), rowvar=False), rtol=1e-9)
 
 
 def test_moments_refuse_what_has_none():
-    images = torch.rand(3, 1, 3, 3)
-    for error, function, count in (
-        (DataError, features, 1),
-        (ModelMismatchError, lambda images: features(images) * torch.nan, 3),
-        (ModelMismatchError, lambda images: images, 3),
-    ):
+    images = torch.rand(3, 4)
+    for error, values in ((DataError, images[:1]), (ModelMismatchError, images * torch.nan)):
         with pytest.raises(error):
-            moments(function, images[:count])
+            moments(values)
 
 
 def test_agreement_counts_only_confident_predictions():
@@ -98,6 +86,9 @@ def test_agreement_counts_only_confident_predictions():
     np.testing.assert_allclose(agreement.confidence, [0.95, 0.95, 0.91, 0.89], rtol=1e-6)
     agreement = classifier_agreement(lambda images: torch.zeros(len(images), 3), torch.zeros(4, 1, 1, 1))
     assert agreement.confident_share == 0 and agreement.class_shares.tolist() == [0, 0, 0]
+    answers = 99 * torch.eye(1000)[[999, 300]]
+    agreement = classifier_agreement(lambda images: answers[: len(images)], torch.zeros(2, 1, 1, 1))
+    assert agreement.predicted.tolist() == [999, 300], "not modulo 256"
 
 
 @given(train=st.integers(1, 2300), count=st.integers(1, 20), seed=st.integers(0, 1000))
@@ -123,15 +114,18 @@ def test_a_copy_of_a_training_image_lies_at_distance_zero():
 
 @pytest.fixture(scope="module")
 def generation_inputs():
-    """Decoder, classifier, 300 training and 40 test images, seed, and the reference moments."""
+    """Decoder, classifier, 300 training and 40 test images, seed, and what is compared with."""
     rng = np.random.default_rng(0)
     train, test = (torch.from_numpy(rng.integers(0, 256, (n, 1, 12, 12), np.uint8)) for n in (300, 40))
     decoder, classifier, seed = untrained_model("autoencoder"), untrained_model("mlp"), Seed(3)
     with torch.no_grad():  # so that images differ, and some predictions are confident
         for parameter in [*decoder.net.net.parameters(), classifier.net.net.output.weight]:
             parameter *= 4
-    reference = reference_moments(classifier.net, train, seed)
-    return decoder, classifier, train, test, seed, reference
+    return decoder, classifier, train, test, seed, real_images(classifier.net, train, test, 25, seed)
+
+
+def shuffled(train: torch.Tensor, seed: Seed) -> torch.Tensor:
+    return train[torch.from_numpy((seed / "training images").rng().permutation(len(train)))]
 
 
 def generation(sampler: str) -> GenerationEvaluation:
@@ -142,19 +136,27 @@ def generation(sampler: str) -> GenerationEvaluation:
 
 
 def test_generated_images_get_every_score(generation_inputs):
-    decoder, classifier, train, test, seed, reference = generation_inputs
+    decoder, classifier, train, test, seed, real = generation_inputs
     outcome, arrays = evaluate_generation(generation("uniform"), *generation_inputs)
-    order = torch.from_numpy((seed / "training images").rng().permutation(300))[:100]
     with torch.inference_mode():
-        codes = decoder.net.net.encoder(decoder.net.normalize(train[order].float() / 255)).numpy()
+        codes = decoder.net.net.encoder(
+            decoder.net.normalize(shuffled(train, seed)[:100].float() / 255)
+        ).numpy()
         drawn = samplers["uniform"](codes, 60, (seed / "uniform").rng()).codes
         images = torch.sigmoid(decoder.net.net.decoder(torch.from_numpy(drawn)))
     agreement = classifier_agreement(classifier.net, images)
     distances, indices = nearest_neighbors(images[:25], train.numpy())
-    generated = moments(features_before_last(classifier.net), images[:40])
+    generated = features_before_last(classifier.net)(images[:40]).detach()
+    reference = features_before_last(classifier.net)(shuffled(train, seed).float() / 255).detach()
+    overlap = Neighborhoods.of(reference).overlap(generated)
     assert outcome.confident_share == agreement.confident_share and 0 < agreement.confident_share < 1
     assert outcome.class_shares == tuple(agreement.class_shares)
-    assert outcome.frechet_distance == pytest.approx(frechet_distance(generated, reference), rel=1e-6)
+    assert outcome.frechet_distance == pytest.approx(
+        frechet_distance(moments(generated), moments(reference)), rel=1e-5
+    )
+    assert (outcome.manifold_precision, outcome.density) == (overlap.precision, overlap.density)
+    assert (outcome.manifold_recall, outcome.coverage) == (overlap.recall, overlap.coverage)
+    assert outcome.nearer_share == nearer_share(distances, real.test_distances)
     assert outcome.nn_distance == pytest.approx(distances.mean())
     np.testing.assert_array_equal(arrays["neighbors"], train.numpy()[indices[:10]])
     np.testing.assert_array_equal(arrays["images"], (images * 255).round().byte().numpy())
@@ -162,10 +164,16 @@ def test_generated_images_get_every_score(generation_inputs):
 
 
 def test_real_images_are_the_reference_for_samplers(generation_inputs):
-    decoder, classifier, _, test, _, reference = generation_inputs
+    decoder, classifier, train, test, seed, real = generation_inputs
     outcome, arrays = evaluate_generation(generation("real_data"), *generation_inputs)
-    real = moments(features_before_last(classifier.net), test)
-    assert outcome.frechet_distance == frechet_distance(real, reference) > 0
+    tested = features_before_last(classifier.net)(test.float() / 255).detach()
+    assert outcome.frechet_distance == pytest.approx(
+        frechet_distance(moments(tested), real.moments), rel=1e-5
+    )
+    assert outcome.coverage == real.neighborhoods.overlap(tested).coverage > 0
+    drawn = test[torch.from_numpy((seed / "test images").rng().permutation(40))[:25]]
+    distances, _ = nearest_neighbors(drawn.float() / 255, train.numpy())
+    assert outcome.nn_distance == pytest.approx(distances.mean()) and outcome.nearer_share is None
     assert outcome.confident_share == classifier_agreement(classifier.net, test).confident_share
     np.testing.assert_array_equal(arrays["images"], test[:10].numpy())
     assert arrays["reconstructions"].shape == (10, 1, 12, 12)
@@ -179,7 +187,7 @@ def test_a_decoder_needs_two_halves(generation_inputs):
 def test_worse_images_have_a_larger_frechet_distance():
     rng = torch.Generator().manual_seed(0)
     real, same, other = (torch.rand(800, 1, 3, 3, generator=rng) for _ in range(3))
-    reference = moments(features, real)
-    real_distance = frechet_distance(moments(features, same), reference)
-    near, far = (frechet_distance(moments(features, (other + s).clamp(0, 1)), reference) for s in (0.1, 0.4))
+    reference = moments(features(real))
+    real_distance = frechet_distance(moments(features(same)), reference)
+    near, far = (frechet_distance(moments(features((other + s).clamp(0, 1))), reference) for s in (0.1, 0.4))
     assert real_distance < near < far

@@ -152,7 +152,7 @@ class TestRobustness:
 
 class TestGeneration:
     def test_real_images_are_scored_as_in_the_test(self, run, results):
-        values = results.experiments["generation"].confident_share_test.values
+        values = results.experiments["generation"].real_data.confident_share.values
         assert len(values) == 2
         for replicate, value in enumerate(values):
             confidence = predictions(run, "cnn", replicate)["confidence"]

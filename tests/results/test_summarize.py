@@ -187,8 +187,8 @@ def test_samplers_are_scored_beside_real_images(results):
     entry = results.experiments["generation"]
     assert entry.samplers["gaussian"].confident_share.mean == 0.41
     assert entry.samplers["binary"].class_shares == ()
-    assert entry.real_data_frechet.mean == 1.2 and entry.confident_share_reconstructed.mean == 0.89
-    assert entry.confident_share_test.ci95_images is not None
+    assert entry.real_data.frechet_distance.mean == 1.2 and entry.confident_share_reconstructed.mean == 0.89
+    assert entry.real_data.confident_share.ci95_images is not None
 
 
 def test_timings_count_a_shared_training_once(run):
@@ -253,7 +253,7 @@ class TestSchema:
             ("experiments/robustness/pipelines", MISSING),
             ("experiments/robustness/pipelines/cnn/recall", MISSING),
             ("experiments/robustness/comparisons/0/better_at", MISSING),
-            ("experiments/generation/real_data_frechet", MISSING),
+            ("experiments/generation/real_data/coverage", MISSING),
             ("experiments/generation/samplers/binary/frechet_distance", MISSING),
             ("seed", MISSING),
             ("data/sha256", MISSING),

@@ -237,7 +237,15 @@ def _invent_generation(
     if evaluation.sampler == REAL_DATA:
         run.stored[evaluation.id] = {"images": pixels[:10], "reconstructions": blur(pixels[:10])}
         run.evaluations[evaluation.id] = GenerationOutcome(
-            confident_share=0.985, confident_share_reconstructed=0.89, frechet_distance=1.3, **common
+            confident_share=0.985,
+            confident_share_reconstructed=0.89,
+            frechet_distance=1.3,
+            nn_distance=6.1,
+            manifold_precision=0.98,
+            manifold_recall=0.97,
+            density=1.0,
+            coverage=0.97,
+            **common,
         )
         return
     share = CONFIDENT_SHARES.get(evaluation.sampler, 0.5)
@@ -247,6 +255,7 @@ def _invent_generation(
         "confidence": np.ones(len(images), np.float32), "predicted": np.zeros(len(images), np.uint8),
     }  # fmt: skip
     run.evaluations[evaluation.id] = GenerationOutcome(
-        confident_share=share, frechet_distance=10 / (share + 0.01), nn_distance=5.2,
+        confident_share=share, frechet_distance=10 / (share + 0.01), nn_distance=5.2, nearer_share=0.6,
+        manifold_precision=0.9 * share, manifold_recall=0.8 * share, density=share, coverage=0.9 * share,
         class_shares=tuple(rng.dirichlet(np.full(10, 8.0))) if share > 0.01 else None, **common,
     )  # fmt: skip

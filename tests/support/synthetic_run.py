@@ -306,14 +306,14 @@ class _Builder:
             if evaluation.sampler == REAL_DATA:
                 self.evaluations[evaluation.id] = GenerationOutcome(
                     evaluation=evaluation, state=TrialState.DONE, confident_share=0.97,
-                    confident_share_reconstructed=0.89, frechet_distance=1.2, seconds=3.0,
+                    confident_share_reconstructed=0.89, frechet_distance=1.2, coverage=0.97, seconds=3.0,
                 )  # fmt: skip
                 continue
             share, frechet = SAMPLERS[evaluation.sampler]
             self.evaluations[evaluation.id] = GenerationOutcome(
                 evaluation=evaluation, state=TrialState.DONE, confident_share=share,
                 class_shares=(1 / CLASSES,) * CLASSES if share else None, frechet_distance=frechet,
-                nn_distance=5.0,
+                nn_distance=5.0, manifold_precision=0.9, coverage=share / 2, nearer_share=0.6,
             )  # fmt: skip
         self.experiments.append(
             GenerationPlan(

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Float64, Int64, UInt8
+from jaxtyping import Float, Float32, Float64, Int16, Int64, UInt8
 from torch import Tensor, nn
 
+from inklab.data.dataset import MAX_CLASSES
 from inklab.errors import DataError, ModelMismatchError
+from inklab.evaluation.neighborhoods import Neighborhoods, nearer_share
 from inklab.evaluation.samplers import samplers
 from inklab.evaluation.scores import (
     AnyImages,
@@ -22,10 +24,11 @@ from inklab.evaluation.scores import (
     inference_mode,
     predict_in_batches,
     to_bytes,
+    to_floats,
 )
 from inklab.model import TrainedModel
 from inklab.networks.layer_table import features_before_last
-from inklab.records.outcomes import CONFIDENT, GenerationOutcome, TrialState
+from inklab.records.outcomes import CONFIDENT, NEIGHBORHOOD, GenerationOutcome, TrialState
 from inklab.records.plan import REAL_DATA, GenerationEvaluation
 from inklab.seeding import Seed
 
@@ -53,34 +56,19 @@ class Moments:
     count: int
 
 
-def moments(features: ForwardFn, images: AnyImages) -> Moments:
-    """Mean and covariance of a network's `(b, f)` features over many images, in batches.
+def moments(features: Float[Tensor, "n f"]) -> Moments:
+    """Mean and covariance of features, in float64.
 
     Raises:
         DataError: fewer than two images.
-        ModelMismatchError: the features are not `(b, f)`, or not finite.
+        ModelMismatchError: some are not finite.
     """
-    if len(images) < 2:
-        raise DataError(f"{len(images)} images; a covariance needs at least 2")
-    count, mean, scatter = 0, np.zeros(1), np.zeros((1, 1))
-    with inference_mode(features):
-        for inputs in batches(images):
-            batch = features(inputs).double().cpu().numpy()
-            if batch.ndim != 2 or len(batch) != len(inputs) or not np.isfinite(batch).all():
-                raise ModelMismatchError(
-                    f"features have the shape {batch.shape} for {len(inputs)} images; they must be "
-                    f"({len(inputs)}, f) and finite"
-                )
-            # Chan, Golub and LeVeque (1979): merging scatters keeps the digits that sums of squares lose.
-            batch_mean = batch.mean(axis=0)
-            delta, centered = batch_mean - mean, batch - batch_mean
-            total = count + len(batch)
-            scatter = scatter + (
-                centered.T @ centered + np.outer(delta, delta) * (count * len(batch) / total)
-            )
-            mean = mean + delta * (len(batch) / total)
-            count = total
-    return Moments(mean, scatter / (count - 1), count)
+    if len(features) < 2:
+        raise DataError(f"{len(features)} images; a covariance needs at least 2")
+    values = features.double().numpy()
+    if not np.isfinite(values).all():
+        raise ModelMismatchError("some features of the classifier are NaN or infinite; did it diverge?")
+    return Moments(values.mean(axis=0), np.atleast_2d(np.cov(values, rowvar=False)), len(values))
 
 
 def frechet_distance(a: Moments, b: Moments) -> float:
@@ -121,7 +109,7 @@ class ClassifierAgreement:
 
     confident_share: float
     class_shares: Float64[np.ndarray, " k"]
-    predicted: UInt8[np.ndarray, " n"]
+    predicted: Int16[np.ndarray, " n"]
     confidence: Float32[np.ndarray, " n"]
 
 
@@ -129,7 +117,7 @@ def classifier_agreement(classifier: ForwardFn, images: AnyImages) -> Classifier
     """Classify at least one image, and measure how confident the classifier is.
 
     Raises:
-        ModelMismatchError: the classifier does not return `(n, k)` logits, k at most 256.
+        ModelMismatchError: the classifier does not return `(n, k)` logits, k at most 1,000.
 
     Example:
         >>> classifier = lambda images: 9 * torch.cat([images, 1 - images], dim=1).flatten(1)
@@ -138,10 +126,10 @@ def classifier_agreement(classifier: ForwardFn, images: AnyImages) -> Classifier
         0.75
     """
     logits = predict_in_batches(classifier, images).double().cpu()
-    if logits.ndim != 2 or logits.shape[1] > 256:
+    if logits.ndim != 2 or logits.shape[1] > MAX_CLASSES:
         raise ModelMismatchError(
-            f"the classifier returns {tuple(logits.shape)}; it must return (n, k) logits of at most 256 "
-            "classes"
+            f"the classifier returns {tuple(logits.shape)}; it must return (n, k) logits of at most "
+            f"{MAX_CLASSES:,} classes"
         )
     confidence, predicted = (part.numpy() for part in logits.softmax(dim=1).max(dim=1))
     is_confident = confidence > CONFIDENT
@@ -149,7 +137,7 @@ def classifier_agreement(classifier: ForwardFn, images: AnyImages) -> Classifier
     return ClassifierAgreement(
         confident_share=float(is_confident.mean()),
         class_shares=counts / max(1, counts.sum()),
-        predicted=predicted.astype(np.uint8),
+        predicted=predicted.astype(np.int16),
         confidence=confidence.astype(np.float32),
     )
 
@@ -185,9 +173,33 @@ def nearest_neighbors(
     return distances.numpy(), indices.numpy()
 
 
-def reference_moments(classifier: nn.Module, train: UInt8[Tensor, "t c h w"], seed: Seed) -> Moments:
-    """Moments of the classifier's features over training images that are drawn by `seed`."""
-    return moments(features_before_last(classifier), _shuffled(train, seed, REFERENCE_IMAGES))
+@dataclass(frozen=True)
+class RealImages:
+    """What generated images are compared with.
+
+    Attributes:
+        moments: of the classifier's features of training images.
+        neighborhoods: of the same features; None of so few images that there are none.
+        test_distances: `(n,)` of test images to the nearest training image.
+    """
+
+    moments: Moments
+    neighborhoods: Neighborhoods | None
+    test_distances: Float64[np.ndarray, " n"]
+
+
+def real_images(
+    classifier: nn.Module,
+    train: UInt8[Tensor, "t c h w"],
+    test: UInt8[Tensor, "n c h w"],
+    nn_images: int,
+    seed: Seed,
+) -> RealImages:
+    """Training images for the classifier's features, and `nn_images` test images, both drawn by `seed`."""
+    features = _features(classifier, _shuffled(train, seed / "training images", REFERENCE_IMAGES))
+    drawn = to_floats(_shuffled(test, seed / "test images", nn_images))
+    neighborhoods = Neighborhoods.of(features) if len(features) > NEIGHBORHOOD else None
+    return RealImages(moments(features), neighborhoods, nearest_neighbors(drawn, train.numpy())[0])
 
 
 def evaluate_generation(
@@ -197,16 +209,16 @@ def evaluate_generation(
     train: UInt8[Tensor, "t c h w"],
     test: UInt8[Tensor, "n c h w"],
     seed: Seed,
-    reference: Moments,
+    real: RealImages,
 ) -> tuple[GenerationOutcome, Arrays]:
-    """Generate images with a sampler and score them; or, for "real_data", score real images.
+    """Generate images with a sampler and score them; or, for "real_data", score real test images.
 
     The nearest training image is sought for `nn_images` of them only: 10,000 against 55,000 images of 784
-    pixels would be 0.9 TFLOP. The Fréchet distance depends on the number of images, so it is of as many
+    pixels would be 0.9 TFLOP. Scores by features depend on the number of images, so they are of as many
     generated images as there are real ones.
 
-    Training images give codes and neighbors, test images are the real ones. `reference` are the
-    `reference_moments` of the classifier and the seed.
+    Training images give codes and neighbors, test images are the real ones. `real` are the `real_images` of
+    the classifier and the seed.
 
     Returns:
         The outcome, and arrays as in docs/run-directory.md.
@@ -214,69 +226,76 @@ def evaluate_generation(
     Raises:
         ModelMismatchError: the decoder's network has no `encoder` and `decoder`.
     """
-    encode, decode = _halves(decoder)
-    features = features_before_last(classifier.net)
-    n_compared = min(evaluation.samples, len(test))
+    halves = decoder.halves
     if evaluation.sampler == REAL_DATA:
-        distance = frechet_distance(moments(features, test[:n_compared]), reference)
-        return _score_real_data(evaluation, decoder, classifier, test, distance)
-    codes = predict_in_batches(encode, _shuffled(train, seed, evaluation.max_fit_images)).numpy()
+        outcome, _ = _score(evaluation, classifier, test, len(test), real)
+        rebuilt = predict_in_batches(decoder.denoise, test)
+        agreement, first = classifier_agreement(classifier.net, rebuilt), slice(RECONSTRUCTIONS)
+        update: dict[str, object] = {
+            "confident_share_reconstructed": agreement.confident_share,
+            "nn_distance": float(real.test_distances.mean()),
+        }
+        arrays = {"images": test[first].numpy(), "reconstructions": to_bytes(rebuilt[first])}
+        return outcome.model_copy(update=update), arrays
+    training = _shuffled(train, seed / "training images", evaluation.max_fit_images)
+    codes = predict_in_batches(halves.encode, training).numpy()
     sampler = samplers[evaluation.sampler]
     params = {key: value for key, value in evaluation if key in sampler.params}
     drawn = sampler(codes, evaluation.samples, (seed / evaluation.sampler).rng(), params)
-    images = torch.sigmoid(predict_in_batches(decode, torch.from_numpy(drawn.codes)))
-    agreement = classifier_agreement(classifier.net, images)
+    images = predict_in_batches(halves.decode, torch.from_numpy(drawn.codes))
+    outcome, agreement = _score(evaluation, classifier, images, len(test), real)
     distances, nearest = nearest_neighbors(images[: evaluation.nn_images], train.numpy())
-    outcome = GenerationOutcome(
-        evaluation=evaluation,
-        state=TrialState.DONE,
-        confident_share=agreement.confident_share,
-        class_shares=tuple(agreement.class_shares.tolist()),
-        frechet_distance=frechet_distance(moments(features, images[:n_compared]), reference),
-        nn_distance=float(distances.mean()),
-        sampler_info=drawn.info,
-    )
+    update = {
+        "class_shares": tuple(agreement.class_shares.tolist()),
+        "nn_distance": float(distances.mean()),
+        "nearer_share": nearer_share(distances, real.test_distances),
+        "sampler_info": drawn.info,
+    }
     arrays = {
         "images": to_bytes(images[:KEPT_IMAGES]),
         "neighbors": train.numpy()[nearest[:NEIGHBORS]],
         "predicted": agreement.predicted[:KEPT_IMAGES],
         "confidence": agreement.confidence[:KEPT_IMAGES],
     }
-    return outcome, arrays
+    return outcome.model_copy(update=update), arrays
 
 
-def _shuffled(pixels: UInt8[Tensor, "t c h w"], seed: Seed, count: int) -> UInt8[Tensor, "n c h w"]:
-    order = (seed / "training images").rng().permutation(len(pixels))
-    return pixels[torch.from_numpy(order[:count])]
-
-
-def _halves(model: TrainedModel) -> tuple[nn.Module, nn.Module]:
-    """The encoder, with normalization in front, and the decoder."""
-    encoder, decoder = getattr(model.net.net, "encoder", None), getattr(model.net.net, "decoder", None)
-    if not isinstance(encoder, nn.Module) or not isinstance(decoder, nn.Module):
-        raise ModelMismatchError(
-            f"'{model.name}' has no encoder and decoder modules; a generation experiment needs both, as "
-            "'autoencoder' has them"
-        )
-    return nn.Sequential(model.net.normalize, encoder), decoder
-
-
-def _score_real_data(
+def _score(
     evaluation: GenerationEvaluation,
-    decoder: TrainedModel,
     classifier: TrainedModel,
-    test: UInt8[Tensor, "n c h w"],
-    distance: float,
-) -> tuple[GenerationOutcome, Arrays]:
-    """Score real images: the best that any sampler can reach."""
-    real = classifier_agreement(classifier.net, test)
-    reconstructions = predict_in_batches(decoder.denoise, test)
+    images: AnyImages,
+    n_test: int,
+    real: RealImages,
+) -> tuple[GenerationOutcome, ClassifierAgreement]:
+    """The scores that generated and real images have in common."""
+    agreement = classifier_agreement(classifier.net, images)
+    features = _features(classifier.net, images[: min(evaluation.samples, n_test)])
+    hoods = real.neighborhoods
+    overlap = hoods.overlap(features) if hoods and len(features) > NEIGHBORHOOD else None
     outcome = GenerationOutcome(
         evaluation=evaluation,
         state=TrialState.DONE,
-        confident_share=real.confident_share,
-        confident_share_reconstructed=classifier_agreement(classifier.net, reconstructions).confident_share,
-        frechet_distance=distance,
+        confident_share=agreement.confident_share,
+        frechet_distance=frechet_distance(moments(features), real.moments),
+        manifold_precision=overlap and overlap.precision,
+        manifold_recall=overlap and overlap.recall,
+        density=overlap and overlap.density,
+        coverage=overlap and overlap.coverage,
     )
-    first = slice(RECONSTRUCTIONS)
-    return outcome, {"images": test[first].numpy(), "reconstructions": to_bytes(reconstructions[first])}
+    return outcome, agreement
+
+
+def _features(classifier: nn.Module, images: AnyImages) -> Float[Tensor, "n f"]:
+    """The inputs of a classifier's last layer."""
+    with inference_mode(classifier):
+        features = predict_in_batches(features_before_last(classifier), images)
+    if features.ndim != 2:
+        raise ModelMismatchError(
+            f"the features of {len(images)} images have the shape {tuple(features.shape)}; they must be a "
+            "row for each image"
+        )
+    return features
+
+
+def _shuffled(pixels: UInt8[Tensor, "t c h w"], seed: Seed, count: int) -> UInt8[Tensor, "n c h w"]:
+    return pixels[torch.from_numpy(seed.rng().permutation(len(pixels))[:count])]

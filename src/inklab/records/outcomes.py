@@ -42,6 +42,8 @@ ADVICE = "delete that directory and run the command again"
 
 CONFIDENT = 0.9  # probability above which a classifier counts as confident about an image
 
+NEIGHBORHOOD = 5  # images in the neighborhood of one: k of Kynkäänniemi et al. (2019) and Naeem et al. (2020)
+
 
 class TrialState(StrEnum):
     """What became of a trial or an evaluation, in the order in which states are counted.
@@ -349,6 +351,7 @@ class RobustnessOutcome(EvaluationOutcome):
         recall: mean over classes of the true-positive rate (balanced accuracy), one for each strength.
         recall_per_class: one row for each strength, one share a class; None for a class without images.
         accuracy: one for each strength.
+        ece: expected calibration error, one for each strength; () of outcomes before it was measured.
     """
 
     kind: Literal["robustness"] = "robustness"
@@ -356,6 +359,7 @@ class RobustnessOutcome(EvaluationOutcome):
     recall: Annotated[tuple[Share, ...], FailFast] = ()
     recall_per_class: Annotated[tuple[ShareRow, ...], FailFast] = ()
     accuracy: Annotated[tuple[Share, ...], FailFast] = ()
+    ece: Annotated[tuple[Share, ...], FailFast] = ()
 
     @model_validator(mode="after")
     def _check_lengths(self) -> "RobustnessOutcome":
@@ -363,6 +367,8 @@ class RobustnessOutcome(EvaluationOutcome):
         n = len(self.evaluation.strengths)
         if self.is_done and lengths != {n}:
             raise ValueError(f"it is done, but has not one recall and accuracy for each of {n} strengths")
+        if len(self.ece) not in (0, n):
+            raise ValueError(f"it has not one calibration error for each of {n} strengths")
         if len({len(row) for row in self.recall_per_class}) > 1:
             raise ValueError("the rows of recall_per_class have different lengths")
         return self
@@ -383,7 +389,14 @@ class GenerationOutcome(EvaluationOutcome):
             "real_data" only.
         class_shares: share of each class among the images that the classifier is confident about.
         frechet_distance: of the images' features from those of training images.
+        manifold_precision: share of the images in the neighborhood of a training image, by features; this and
+            the next three are None of five images or fewer.
+        manifold_recall: share of training images in the neighborhood of one of the images.
+        density: neighborhoods of training images that an image lies in, divided by their k; real ones have 1.
+        coverage: share of training images with one of the images in their neighborhood.
         nn_distance: mean Euclidean distance, over pixels in [0, 1], to the nearest training image.
+        nearer_share: how often an image is nearer to its nearest training image than a test image to its own;
+            not of "real_data".
         sampler_info: what the sampler reports of itself.
     """
 
@@ -393,7 +406,12 @@ class GenerationOutcome(EvaluationOutcome):
     confident_share_reconstructed: Share | None = None
     class_shares: ShareRow | None = None
     frechet_distance: Number | None = None
+    manifold_precision: Share | None = None
+    manifold_recall: Share | None = None
+    density: NonNegative | None = None
+    coverage: Share | None = None
     nn_distance: NonNegative | None = None
+    nearer_share: Share | None = None
     sampler_info: Annotated[dict[str, FiniteJson], Few] = {}
 
     @model_validator(mode="after")

@@ -327,19 +327,30 @@ class RobustnessResults(Record):
 
 
 class SamplerResults(Record):
-    """How good the images of one sampler are.
+    """How good the images of one sampler are, or real test images.
 
     Attributes:
         confident_share: share of them that the classifier is confident about.
         frechet_distance: of their features from those of training images.
+        manifold_precision: share of them that look like training images, by features.
+        manifold_recall: share of training images that look like one of them.
+        density: how many training images they look like; real images have 1.
+        coverage: share of training images near which one of them lies.
         nn_distance: mean distance to the nearest training image.
+        nearer_share: how often one is nearer to its nearest training image than a test image to its own;
+            without values of real test images.
         class_shares: mean share of each class among those that the classifier is confident about; empty
             while nothing is done.
     """
 
     confident_share: Estimate
     frechet_distance: Estimate
+    manifold_precision: Estimate
+    manifold_recall: Estimate
+    density: Estimate
+    coverage: Estimate
     nn_distance: Estimate
+    nearer_share: Estimate
     class_shares: ShareRow
 
 
@@ -352,9 +363,9 @@ class GenerationResults(Record):
         outcomes: evaluations by state.
         samples: images drawn by each sampler.
         test_images: behind the shares of real images.
-        real_data_frechet: Fréchet distance of test images: what a sampler can hope for at best.
-        confident_share_test: share of test images that the classifier is confident about.
-        confident_share_reconstructed: the same of their reconstructions.
+        real_data: of test images: what a sampler can hope for at best.
+        confident_share_reconstructed: share of reconstructed test images that the classifier is confident
+            about.
         samplers: results by sampler.
     """
 
@@ -364,8 +375,7 @@ class GenerationResults(Record):
     outcomes: StateCounts
     samples: PositiveCount
     test_images: PositiveCount
-    real_data_frechet: Estimate
-    confident_share_test: Estimate
+    real_data: SamplerResults
     confident_share_reconstructed: Estimate
     samplers: Annotated[dict[str, SamplerResults], Few]
 

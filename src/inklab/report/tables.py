@@ -1,6 +1,6 @@
 """Tables of the report: metrics, comparisons, layers, and what others measured."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from inklab.format import (
@@ -25,12 +25,13 @@ from inklab.metrics import (
 )
 from inklab.records.data_report import DataReport
 from inklab.records.estimates import Difference, Estimate
-from inklab.records.outcomes import CONFIDENT, StateCounts, TrialState
+from inklab.records.outcomes import CONFIDENT, NEIGHBORHOOD, StateCounts, TrialState
 from inklab.records.plan import ExperimentPlan, TrainingPlan
 from inklab.records.results import (
     GenerationResults,
     PipelineComparison,
     RobustnessResults,
+    SamplerResults,
     SettingResults,
     SplitInfo,
     TrainingResults,
@@ -452,27 +453,58 @@ def denoising_table(comparison: PipelineComparison) -> Table:
 
 
 def generation_tables(results: GenerationResults) -> list[Table]:
-    """Each sampler: confident share, Fréchet distance, distance to the nearest training image."""
+    """Each sampler: confident share, Fréchet distance, nearest training images; overlap with real images."""
     empty = Estimate.empty()
-    entries = [
-        *(
-            (name, sampler.confident_share, sampler.frechet_distance, sampler.nn_distance)
-            for name, sampler in results.samplers.items()
-        ),
-        ("test images, reconstructed", results.confident_share_reconstructed, empty, empty),
-        ("real test images", results.confident_share_test, results.real_data_frechet, empty),
-    ]
-    rows = {name: row for name, *row in entries if any(estimate.n for estimate in row)}
-    metrics = ("confident_share", "frechet_distance", "nn_distance")
-    table = Table(
-        caption=(
+    quality = {
+        "confident_share": "Confident share", "frechet_distance": "Fréchet distance",
+        "nn_distance": "Nearest neighbor", "nearer_share": "Nearer than test",
+    }  # fmt: skip
+    overlap = {
+        "manifold_precision": "Precision", "manifold_recall": "Recall", "density": "Density",
+        "coverage": "Coverage",
+    }  # fmt: skip
+    rebuilt = [results.confident_share_reconstructed, *[empty] * (len(quality) - 1)]
+    tables = [
+        _sampler_table(
+            results, quality, {"test images, reconstructed": rebuilt},
             "Samplers, with 95% CI. Confident share: images that the classifier gives to a class with a "
             f"probability above {format_percent(CONFIDENT, 0)}. Fréchet distance: squared distance of the "
             "classifier's features from those of training images, lower is better; real test images show "
-            "what is achievable. Nearest neighbor: mean distance to the nearest training image."
-            f"{interval_note(estimate for row in rows.values() for estimate in row)}"
+            "what is achievable. Nearest neighbor: mean distance to the nearest training image. Nearer than "
+            "test: how often that distance is smaller than a test image's; 50%: as new as test images, 100%: "
+            "copies.",
         ),
-        header=("Sampler", "Confident share", "Fréchet distance", "Nearest neighbor"),
-        rows=[[name, *map(estimate_cell, row, metrics)] for name, row in rows.items()],
+        _sampler_table(
+            results, overlap, {},
+            "Overlap with training images in the classifier's features, with 95% CI. The neighborhood of an "
+            f"image reaches to the nearest {NEIGHBORHOOD} of its own set. Precision: generated images in the "
+            "neighborhood of a training image. Recall: training images in that of a generated one. Density: "
+            "training images in whose neighborhood a generated one lies, divided by "
+            f"{NEIGHBORHOOD}. Coverage: training images with a generated one in their neighborhood.",
+        ),
+    ]  # fmt: skip
+    return [table for table in tables if table.rows]
+
+
+def _sampler_table(
+    results: GenerationResults,
+    headings: Mapping[str, str],
+    more: Mapping[str, Sequence[Estimate]],
+    caption: str,
+) -> Table:
+    """One row of metrics for each sampler that has any, for `more`, and for real images."""
+    rows = {
+        **{name: _scores(row, headings) for name, row in results.samplers.items()},
+        **more,
+        "real test images": _scores(results.real_data, headings),
+    }
+    present = {name: row for name, row in rows.items() if any(estimate.n for estimate in row)}
+    return Table(
+        caption=caption + interval_note(estimate for row in present.values() for estimate in row),
+        header=("Sampler", *headings.values()),
+        rows=[[name, *map(estimate_cell, row, headings)] for name, row in present.items()],
     )
-    return [table] if rows else []
+
+
+def _scores(row: SamplerResults, metrics: Iterable[str]) -> list[Estimate]:
+    return [getattr(row, metric) for metric in metrics]

@@ -376,7 +376,8 @@ def _describe_generation(entry: GenerationResults) -> list[str]:
     """About which images the classifier is confident, real ones among them; and which are nearest to real."""
     clauses = [*_confident_samples(entry), *_confident_real_images(entry)]
     confidence = f"Confident share by {entry.classifier}: {'; '.join(clauses)}." if clauses else ""
-    return [_outcome_sentence(entry, "evaluation"), confidence, _describe_frechet(entry)]
+    outcomes = _outcome_sentence(entry, "evaluation")
+    return [outcomes, confidence, _describe_frechet(entry), _describe_overlap(entry)]
 
 
 def _confident_samples(entry: GenerationResults) -> list[str]:
@@ -393,7 +394,7 @@ def _confident_samples(entry: GenerationResults) -> list[str]:
 
 def _confident_real_images(entry: GenerationResults) -> list[str]:
     images = pluralize(entry.test_images, "test image")
-    test, rebuilt = entry.confident_share_test, entry.confident_share_reconstructed
+    test, rebuilt = entry.real_data.confident_share, entry.confident_share_reconstructed
     shares = (("test images", test), ("their reconstructions", rebuilt))
     return [f"{name} {share.format('confident_share', images=images)}" for name, share in shares if share.n]
 
@@ -404,9 +405,30 @@ def _describe_frechet(entry: GenerationResults) -> str:
     if not distances:
         return ""
     nearest = min(distances, key=lambda name: distances[name])
-    real = entry.real_data_frechet.mean
+    real = entry.real_data.frechet_distance.mean
     beside = "" if real is None else f"; test images have {format_number(real)}"
     return f"The smallest Fréchet distance is that of {nearest}, {format_number(distances[nearest])}{beside}."
+
+
+def _describe_overlap(entry: GenerationResults) -> str:
+    """The sampler with the highest coverage, beside real images, and whether its images are new."""
+    coverages = {name: row.coverage.mean for name, row in entry.samplers.items() if row.coverage.n}
+    if not coverages:
+        return ""
+    first = max(coverages, key=lambda name: coverages[name] or 0.0)
+    row, real = entry.samplers[first], entry.real_data
+    beside = f" (test images {format_metric(_mean(real.coverage), 'coverage')})" if real.coverage.n else ""
+    text = (
+        f"{capitalize(first)} has the highest coverage, {row.coverage.format('coverage')}{beside}, with a "
+        f"precision of {format_metric(_mean(row.manifold_precision), 'manifold_precision')}"
+    )
+    if not row.nearer_share.n:
+        return f"{text}."
+    nearer = format_metric(_mean(row.nearer_share), "nearer_share")
+    return (
+        f"{text}; in {nearer} of pairs its image is nearer to a training image than a test image is (50% if "
+        "as new as test images)."
+    )
 
 
 # ---------------------------------------------------------------- clauses

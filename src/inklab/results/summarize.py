@@ -433,18 +433,22 @@ def _summarize_generation(
         outcomes=count_outcomes([evaluation.id for evaluation in experiment.evaluations], outcomes),
         samples=experiment.samples,
         test_images=data.test,
-        real_data_frechet=_estimate_present(row.frechet_distance for row in real),
-        confident_share_test=_estimate_present((row.confident_share for row in real), data.test),
+        real_data=_summarize_sampler(real, data.test),
         confident_share_reconstructed=_estimate_present(rebuilt, data.test),
         samplers={name: _summarize_sampler(done[name], experiment.samples) for name in experiment.samplers},
     )
 
 
-def _summarize_sampler(done: Sequence[GenerationOutcome], samples: int) -> SamplerResults:
+def _summarize_sampler(done: Sequence[GenerationOutcome], images: int) -> SamplerResults:
     return SamplerResults(
-        confident_share=_estimate_present((row.confident_share for row in done), samples),
+        confident_share=_estimate_present((row.confident_share for row in done), images),
         frechet_distance=_estimate_present(row.frechet_distance for row in done),
+        manifold_precision=_estimate_present(row.manifold_precision for row in done),
+        manifold_recall=_estimate_present(row.manifold_recall for row in done),
+        density=_estimate_present(row.density for row in done),
+        coverage=_estimate_present(row.coverage for row in done),
         nn_distance=_estimate_present(row.nn_distance for row in done),
+        nearer_share=_estimate_present(row.nearer_share for row in done),
         class_shares=_mean_rows([row.class_shares for row in done if row.class_shares is not None]),
     )
 

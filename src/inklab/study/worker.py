@@ -12,11 +12,11 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import torch
 
-from inklab.corruptions.corruption import get_corruption
 from inklab.corruptions.filters import filters
 from inklab.data.dataset import stratified_sample
-from inklab.errors import WriteError, format_error
-from inklab.evaluation.generation import Moments, evaluate_generation, reference_moments
+from inklab.errors import WriteError
+from inklab.evaluation.attacks import corruption_or_attack
+from inklab.evaluation.generation import RealImages, evaluate_generation, real_images
 from inklab.evaluation.robustness import robustness_curve
 from inklab.io.tensor_file import write_arrays
 from inklab.model import TrainedModel
@@ -51,9 +51,8 @@ from inklab.study.load import check_names
 from inklab.study.run_directory import CHECKPOINTS
 from inklab.training.batches import TensorSet, TrainingData, to_tensor_set
 from inklab.training.checkpoint import CheckpointManager
-from inklab.training.diagnostics import diagnose
+from inklab.training.diagnostics import diagnose_training
 from inklab.training.evaluate import final_metrics
-from inklab.training.measurements import measure_training
 from inklab.training.objectives import objectives
 from inklab.training.population import PopulationSpec
 from inklab.training.preflight import preflight
@@ -140,7 +139,7 @@ def _train(job: TrainingJob, context: JobContext, attempt_dir: Path, reporter: J
 
     def diagnose_first_epoch(trial: Trial, net: NormalizedModel, history: History) -> None:
         if len(history.epoch) == 1 < trial.config.recipe.epochs:  # the last epoch is diagnosed in any case
-            report(_diagnose(trial, net, history, data, context))
+            report(diagnose_training(trial, net, history, data, context.seed))
 
     results = train_population(population, data, reporter.epoch_ended, checkpoints, diagnose_first_epoch)
     for error in dict.fromkeys(result.compile_error for result in results if result.compile_error):
@@ -161,8 +160,8 @@ def _write_trial(
         layers=tuple(layer_table(result.net.net, data.shape)), environment=environment,
     )  # fmt: skip
     if result.divergence:
-        diagnoses = _diagnose(
-            result.trial, result.net, result.history, data, context, divergence=result.divergence
+        diagnoses = diagnose_training(
+            result.trial, result.net, result.history, data, context.seed, result.divergence
         )
         evaluated = outcome(TrialState.DIVERGED, reason=result.divergence, diagnoses=diagnoses)
     else:
@@ -200,8 +199,8 @@ def _evaluate_trial(
         result.net, trial.config.network, objective.task, context.labels, context.preprocessing,
         provenance=provenance, metrics=metrics,
     )  # fmt: skip
-    diagnoses = _diagnose(
-        trial, result.net, result.history, data, context, test_predictions=arrays.get("predicted")
+    diagnoses = diagnose_training(
+        trial, result.net, result.history, data, context.seed, test_predictions=arrays.get("predicted")
     )
     if absent:
         diagnoses += (_absent_metrics(absent),)
@@ -217,35 +216,6 @@ def _report_diagnoses(diagnoses: Sequence[Diagnosis], reported: set[str], report
         if diagnosis.name not in reported:
             reporter.warn(f"diagnosis {diagnosis.name}: {diagnosis.message}; {diagnosis.advice}")
             reported.add(diagnosis.name)
-
-
-def _diagnose(
-    trial: Trial,
-    net: NormalizedModel,
-    history: History,
-    data: TrainingData,
-    context: JobContext,
-    *,
-    divergence: str | None = None,
-    test_predictions: torch.Tensor | None = None,
-) -> tuple[Diagnosis, ...]:
-    """The diagnoses of a classifier after some epochs; () for denoisers."""
-    if objectives.resolve(trial.config.recipe.objective).task != "classification":
-        return ()
-    try:
-        measured = measure_training(trial, net, history, data, context.seed, divergence, test_predictions)
-        return diagnose(measured)
-    except Exception as error:  # of a module that can't be measured, which must not cost a training
-        return (_not_measured(error),)
-
-
-def _not_measured(error: Exception) -> Diagnosis:
-    """Why there are no diagnoses of a training."""
-    return Diagnosis(
-        name="not-measured",
-        message=f"this training could not be measured: {type(error).__name__}: {format_error(error)}",
-        advice="the trained network is not affected; its training has no diagnoses",
-    )
 
 
 def _absent_metrics(reasons: Mapping[str, str]) -> Diagnosis:
@@ -296,8 +266,8 @@ def _evaluate_robustness(
 
     curve = robustness_curve(
         next(models).net, data.test.pixels[torch.from_numpy(indices)], labels[indices],
-        get_corruption(evaluation.corruption), strengths=evaluation.strengths, seed=seed / "noise",
-        denoise=denoise if denoisers else None,
+        corruption_or_attack(evaluation.corruption, evaluation.attack_steps),
+        strengths=evaluation.strengths, seed=seed / "noise", denoise=denoise if denoisers else None,
     )  # fmt: skip
     outcome = RobustnessOutcome(
         evaluation=evaluation, state=TrialState.DONE, recall=tuple(curve.recall.tolist()),
@@ -305,7 +275,7 @@ def _evaluate_robustness(
             tuple(share if math.isfinite(share) else None for share in row)
             for row in curve.recall_per_class.tolist()
         ),
-        accuracy=tuple(curve.accuracy.tolist()),
+        accuracy=tuple(curve.accuracy.tolist()), ece=tuple(curve.ece.tolist()),
     )  # fmt: skip
     arrays = {
         "predicted": curve.predicted, "labels": labels[indices].astype(np.int16), "indices": indices,
@@ -318,10 +288,10 @@ def _evaluate_generation(
     evaluation: GenerationEvaluation, context: JobContext
 ) -> tuple[GenerationOutcome, Arrays]:
     decoder, classifier = (_load_model(context, trial) for trial in evaluation.depends_on)
-    reference = _reference(context, evaluation.depends_on[1], evaluation.replicate)
+    real = _real_images(context, evaluation.depends_on[1], evaluation.replicate, evaluation.nn_images)
     seed = _sampler_seed(context, evaluation.replicate)
     train, test = training_data(context).train.pixels, training_data(context).test.pixels
-    return evaluate_generation(evaluation, decoder, classifier, train, test, seed, reference)
+    return evaluate_generation(evaluation, decoder, classifier, train, test, seed, real)
 
 
 def _sampler_seed(context: JobContext, replicate: int) -> Seed:
@@ -329,7 +299,7 @@ def _sampler_seed(context: JobContext, replicate: int) -> Seed:
 
 
 @functools.lru_cache(maxsize=2)
-def _reference(context: JobContext, classifier: str, replicate: int) -> Moments:
-    """Kept in the process: a third of the work of a sampler's evaluation, and the same for all of them."""
-    net = _load_model(context, classifier).net
-    return reference_moments(net, training_data(context).train.pixels, _sampler_seed(context, replicate))
+def _real_images(context: JobContext, classifier: str, replicate: int, nn_images: int) -> RealImages:
+    """Kept in the process: half the work of a sampler's evaluation, and the same for all of them."""
+    net, data = _load_model(context, classifier).net, training_data(context)
+    return real_images(net, data.train.pixels, data.test.pixels, nn_images, _sampler_seed(context, replicate))

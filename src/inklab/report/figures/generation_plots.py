@@ -102,7 +102,7 @@ def confident_shares(plan: GenerationPlan, results: GenerationResults) -> Figure
         return None
     real = {
         "reconstructed test images": results.confident_share_reconstructed,
-        "real test images": results.confident_share_test,
+        "real test images": results.real_data.confident_share,
     }
     bars = shares | {label: estimate for label, estimate in real.items() if estimate.n}
     described = [
