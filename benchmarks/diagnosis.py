@@ -27,10 +27,9 @@ from inklab.errors import ConfigError
 from inklab.io.files import sha256_of
 from inklab.records.plan import Trial
 from inklab.stats import wilson
-from inklab.training import diagnosis_rules, diagnostics, measurements
+from inklab.training import diagnosis_rules, diagnostics, measurements, network_measurements
 from inklab.training.batches import TensorSet, TrainingData, to_tensor_set
-from inklab.training.diagnostics import diagnose
-from inklab.training.measurements import measure_training
+from inklab.training.diagnostics import diagnose_training
 from inklab.training.population import PopulationSpec
 from inklab.training.trainer import train_population
 
@@ -144,7 +143,7 @@ def summarize(trials: list[DiagnosisTrial], command: str) -> DiagnosisResults:
 @lru_cache(maxsize=1)
 def source_hash() -> str:
     """The beginning of the SHA-256 of all code that decides what is trained and diagnosed."""
-    modules = (diagnosis_rules, diagnostics, measurements, diagnosis_kinds)
+    modules = (diagnosis_rules, diagnostics, measurements, network_measurements, diagnosis_kinds)
     return sha256_of(*(inspect.getsource(module).encode() for module in modules), SOURCE.read_bytes())[:16]
 
 
@@ -181,15 +180,17 @@ def train_and_diagnose(key: TrialKey, data: TrainingData) -> DiagnosisTrial:
     )  # fmt: skip
     (result,) = train_population(spec, damaged)
     predicted = None if result.divergence else predict_classes(result.net, damaged.test)
-    measured = measure_training(
+    diagnoses = diagnose_training(
         result.trial, result.net, result.history, damaged, 0, result.divergence, predicted
     )
-    names = tuple(diagnosis.name for diagnosis in diagnose(measured))
+    names = tuple(diagnosis.name for diagnosis in diagnoses)
+    accuracies = result.history.values("train_accuracy")
     return DiagnosisTrial(
         **key._asdict(), diagnoses=names,
         is_right=bool(set(names) & set(kind.expected)) if kind.expected else not names,
         extra=tuple(name for name in names if name not in kind.expected),
-        judges=(key.network, key.data) not in CHOSEN_ON, train_accuracy=measured.train_accuracy,
+        judges=(key.network, key.data) not in CHOSEN_ON,
+        train_accuracy=accuracies[-1] if accuracies else None,
     )  # fmt: skip
 
 

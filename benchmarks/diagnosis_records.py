@@ -29,7 +29,7 @@ class DiagnosisTrial(Record):
         is_right: whether an expected one is among them; of healthy trainings, whether there are none.
         extra: those that were not expected.
         judges: whether no threshold was chosen on this network and data.
-        train_accuracy: after the last epoch.
+        train_accuracy: after the last epoch; None for denoisers, and if it diverged in the first epoch.
         images: most training images that it may use; None for all.
         rules: beginning of the SHA-256 of everything that decides what is diagnosed: `source_hash()`.
     """
@@ -42,7 +42,7 @@ class DiagnosisTrial(Record):
     is_right: bool
     extra: tuple[str, ...]
     judges: bool
-    train_accuracy: float
+    train_accuracy: float | None
     images: int | None = None
     rules: str
 
@@ -56,7 +56,8 @@ class DiagnosisTrial(Record):
         """It as one line."""
         names = ", ".join(self.diagnoses) or "nothing"
         mark = "" if self.is_right else "  WRONG"
-        return f"{self.kind}, {self.network}, {self.data}: {names}{mark} ({self.train_accuracy:.3f})"
+        accuracy = "" if self.train_accuracy is None else f" ({self.train_accuracy:.3f})"
+        return f"{self.kind}, {self.network}, {self.data}: {names}{mark}{accuracy}"
 
 
 class DiagnosisRate(Record):

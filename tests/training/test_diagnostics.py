@@ -19,6 +19,7 @@ from inklab.records.components import NetworkConfig, NormalizeConfig
 from inklab.records.outcomes import History
 from inklab.training.diagnostics import Finding, Stage, diagnose, diagnosis, diagnosis_rules
 from inklab.training.measurements import TrainingMeasurements, label_information, measure_training
+from inklab.training.network_measurements import Probe, measure_network
 from inklab.training.population import PopulationSpec
 from inklab.training.trainer import TrainingResult, train_population
 
@@ -263,6 +264,8 @@ def test_measuring_changes_nothing_of_the_network(data):
 def test_frozen_and_reused_layers_can_be_measured(data):
     result = train_one(trial_config(faulty(base="user")), data, stacked=False)
     result.net.net.conv1.requires_grad_(False)
-    layers = measure(result, data).after.layers
+    images, labels = data.train.all_images, data.train.labels
+    probe = Probe(images, labels, torch.nn.functional.cross_entropy)
+    layers = measure_network(result.net, probe, gradients=True).layers
     assert [layer.name for layer in layers] == ["conv1", "conv2", "fc1", "fc2"]
     assert layers[0].gradient_rms == 0 < layers[1].gradient_rms

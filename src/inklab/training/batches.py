@@ -44,7 +44,7 @@ class TensorSet:
         return rows.reshape(*index.shape, *self.pixels.shape[1:])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # by identity, so that what depends on the data alone is computed once
 class TrainingData:
     """The images that a trial is trained and evaluated on."""
 

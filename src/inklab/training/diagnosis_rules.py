@@ -8,10 +8,10 @@ or of a user's own network, have no diagnosis; how often they are right is measu
 import torch
 
 from inklab.training.diagnostics import Finding, Stage, diagnosis
-from inklab.training.measurements import LONGER_STEP, TrainingMeasurements
+from inklab.training.measurements import ClassifierMeasurements, DenoiserMeasurements, TrainingMeasurements
+from inklab.training.network_measurements import LONGER_STEP
 
 MIN_STEPS = 50  # before which nothing is said about what was learned
-GOOD_ACCURACY = 0.9  # of training images, from which on no setting can be called wrong
 
 # ---------------------------------------------------------------- data
 
@@ -20,7 +20,7 @@ GOOD_ACCURACY = 0.9  # of training images, from which on no setting can be calle
 def images_nearly_black(measured: TrainingMeasurements) -> Finding | None:
     """The brightest pixel is below 0.1 of the range, and normalization does not make up for it."""
     largest, spread = float(measured.images.max()), float(measured.images.std())
-    if not 0 < largest < 0.1 or not measured.before.layers or measured.before.layers[0].input_std > 0.1:
+    if not 0 < largest < 0.1 or not measured.before.layers or spread * measured.input_ratio > 0.1:
         return None
     return Finding(
         f"the brightest of all pixels has {largest:.4f} of the range (as bytes: {largest * 255:.0f} of 255), "
@@ -30,8 +30,8 @@ def images_nearly_black(measured: TrainingMeasurements) -> Finding | None:
     )
 
 
-@diagnosis("labels-unrelated", Stage.DATA)
-def labels_unrelated(measured: TrainingMeasurements) -> Finding | None:
+@diagnosis("labels-unrelated", Stage.DATA, ClassifierMeasurements)
+def labels_unrelated(measured: ClassifierMeasurements) -> Finding | None:
     """Labels that no pixel tells anything about: shuffled, or shifted against the images."""
     z = measured.label_z
     if z is None or z > 2 or not measured.is_at_chance or measured.steps < MIN_STEPS:
@@ -44,8 +44,8 @@ def labels_unrelated(measured: TrainingMeasurements) -> Finding | None:
     )
 
 
-@diagnosis("labels-permuted", Stage.DATA)
-def labels_permuted(measured: TrainingMeasurements) -> Finding | None:
+@diagnosis("labels-permuted", Stage.DATA, ClassifierMeasurements)
+def labels_permuted(measured: ClassifierMeasurements) -> Finding | None:
     """Predictions that are right but for the names of the classes."""
     for split, (predicted, labels) in measured.answers.items():
         k = int(max(predicted.max(), labels.max())) + 1
@@ -67,8 +67,8 @@ def labels_permuted(measured: TrainingMeasurements) -> Finding | None:
     return None
 
 
-@diagnosis("class-imbalance", Stage.DATA)
-def class_imbalance(measured: TrainingMeasurements) -> Finding | None:
+@diagnosis("class-imbalance", Stage.DATA, ClassifierMeasurements)
+def class_imbalance(measured: ClassifierMeasurements) -> Finding | None:
     """Rare classes that are hardly ever recognized."""
     counts = measured.class_counts
     rare = (counts > 0) & (counts < 0.2 * counts.max())
@@ -102,24 +102,22 @@ def inputs_scaled_twice(measured: TrainingMeasurements) -> Finding | None:
 
     The most likely cause of the student report's 11.35%.
     """
-    spread = float(measured.images.std())
-    if not spread > 0 or not measured.before.layers:  # blank images say nothing about their scaling
-        return None
-    first = measured.before.layers[0]
-    ratio = first.input_std / spread
+    ratio = measured.input_ratio
     if not 0 < ratio < 0.02:
         return None
+    evidence = {"spread_ratio": ratio, "loss": measured.after.loss}
+    guess, others = f"answering with the mean image {measured.guess_loss:.3f}", {}
+    if isinstance(measured, ClassifierMeasurements):
+        guess = f"guessing by class frequencies {measured.guess_loss:.3f}"
+        others = {"label_entropy": measured.guess_loss, "largest_class_share": measured.predicted_share}
     return Finding(
-        f"the standard deviation of what enters the first layer with weights ('{first.name}') is {ratio:.2g} "
-        f"times that of the images; the loss is {measured.after.loss:.3f}, that of guessing by class "
-        f"frequencies {measured.label_entropy:.3f}",
+        f"the standard deviation of what enters the first layer with weights "
+        f"('{measured.before.layers[0].name}') is {ratio:.2g} times that of the images; the loss is "
+        f"{measured.after.loss:.3f}, that of {guess}",
         "images are already divided by 255 when they are loaded; remove the second scaling (in a study: "
         "normalize; in a network of your own: a division in forward())",
-        {
-            "spread_ratio": ratio, "loss": measured.after.loss, "label_entropy": measured.label_entropy,
-            "largest_class_share": measured.predicted_share,
-        },
-    )  # fmt: skip
+        {**evidence, **others},
+    )
 
 
 @diagnosis("inputs-too-large", Stage.INPUTS)
@@ -166,28 +164,36 @@ def zero_weights(measured: TrainingMeasurements) -> Finding | None:
 @diagnosis("outputs-are-probabilities", Stage.NETWORK)
 def outputs_are_probabilities(measured: TrainingMeasurements) -> Finding | None:
     """A softmax or sigmoid at the end of the network, before the loss that has its own."""
-    parts = (measured.before.logits, measured.after.logits)
+    parts = (measured.before.outputs, measured.after.outputs)
     if any(float(part.min()) < 0 or float(part.max()) > 1 + 1e-5 for part in parts):
         return None
     if not float(parts[0].max()) > 0 or float((parts[0] == 0).double().mean()) > 0.05:  # a ReLU
         return None
-    total = float(measured.before.logits.sum(1).mean())
+    evidence = {"largest_output": float(parts[1].max()), "loss": measured.after.loss}
+    if isinstance(measured, DenoiserMeasurements):
+        return Finding(
+            "all outputs lie in [0, 1], as those of a sigmoid; the loss applies a sigmoid itself, so that no "
+            "pixel can be darker than one half",
+            "remove the sigmoid at the end of the network, so that it returns logits",
+            evidence,
+        )
+    total = float(parts[0].sum(1).mean())
     kind = "softmax" if abs(total - 1) < 1e-3 else "sigmoid"
     return Finding(
         f"all outputs lie in [0, 1] and add up to {total:.3g} for each image, as those of a {kind}; the loss "
         "applies a softmax itself, to logits",
         f"remove the {kind} at the end of the network, so that it returns logits",
-        {"largest_output": float(parts[1].max()), "mean_sum": total, "loss": measured.after.loss},
+        {**evidence, "mean_sum": total},
     )
 
 
 @diagnosis("relu-on-outputs", Stage.NETWORK)
 def relu_on_outputs(measured: TrainingMeasurements) -> Finding | None:
     """Outputs that are never negative and often exactly zero."""
-    logits = measured.before.logits
-    zeros = float((logits == 0).double().mean())
+    outputs = measured.before.outputs
+    zeros = float((outputs == 0).double().mean())
     is_last_zero = bool(measured.before.layers) and measured.before.layers[-1].weight_rms == 0
-    if float(logits.min()) < 0 or float(measured.after.logits.min()) < 0 or zeros < 0.05 or is_last_zero:
+    if float(outputs.min()) < 0 or float(measured.after.outputs.min()) < 0 or zeros < 0.05 or is_last_zero:
         return None
     return Finding(
         f"no output of the network is negative, and {zeros:.0%} are exactly 0 before training, as after "
@@ -197,8 +203,8 @@ def relu_on_outputs(measured: TrainingMeasurements) -> Finding | None:
     )
 
 
-@diagnosis("loss-without-softmax", Stage.NETWORK)
-def loss_without_softmax(measured: TrainingMeasurements) -> Finding | None:
+@diagnosis("loss-without-softmax", Stage.NETWORK, ClassifierMeasurements)
+def loss_without_softmax(measured: ClassifierMeasurements) -> Finding | None:
     """A loss that takes logits for probabilities; others that see a shift, such as squared errors, learn."""
     losses = measured.history.values("train_loss")
     is_negative = bool(losses) and losses[-1] < 0
@@ -213,6 +219,20 @@ def loss_without_softmax(measured: TrainingMeasurements) -> Finding | None:
     )
 
 
+@diagnosis("loss-without-sigmoid", Stage.NETWORK, DenoiserMeasurements)
+def loss_without_sigmoid(measured: DenoiserMeasurements) -> Finding | None:
+    """A loss of one's own that takes outputs for pixels: everywhere else, pixels are their sigmoid."""
+    errors = measured.pixel_errors
+    if not measured.user_objective or measured.steps < MIN_STEPS or errors.plain > 0.5 * errors.sigmoid:
+        return None
+    return Finding(
+        f"the outputs as they are differ from the clean images by a mean square of {errors.plain:.3g}, their "
+        f"sigmoid by {errors.sigmoid:.3g}: the loss takes outputs for pixels, not for logits",
+        "apply torch.sigmoid to the outputs in the loss, or use binary_cross_entropy_with_logits",
+        {"plain_error": errors.plain, "sigmoid_error": errors.sigmoid},
+    )
+
+
 @diagnosis("network-is-linear", Stage.NETWORK)
 def network_is_linear(measured: TrainingMeasurements) -> Finding | None:
     """Two or more layers without an activation between them."""
@@ -224,7 +244,7 @@ def network_is_linear(measured: TrainingMeasurements) -> Finding | None:
         or measured.midpoint_error > 1e-3
     ):
         return None
-    if not float(measured.after.logits.std(0).max()) > 1e-4:  # a constant is linear, too
+    if not float(measured.after.outputs.std(0).max()) > 1e-4:  # a constant is linear, too
         return None
     return Finding(
         f"the network has {n_layers} layers with weights, but is a linear function of the images: outputs of "
@@ -251,15 +271,15 @@ def batch_norm_tiny_batches(measured: TrainingMeasurements) -> Finding | None:
 def exploding_gradients(measured: TrainingMeasurements) -> Finding | None:
     """A loss before training that is ten times that of guessing: initial weights are far too large."""
     loss = measured.before.loss
-    if not loss > 10 * measured.label_entropy:
+    if not loss > 10 * measured.flat_loss:
         return None
     gradient = max((layer.gradient_rms for layer in measured.before.layers), default=0.0)
     return Finding(
-        f"the loss before training is {loss:.3g}, that of guessing by class frequencies "
-        f"{measured.label_entropy:.3f}; signals and gradients grow from layer to layer",
+        f"the loss before training is {loss:.3g}, that of guessing {measured.flat_loss:.3f}; signals and "
+        "gradients grow from layer to layer",
         "make the initial weights smaller (torch's and Keras' defaults are right), or add normalization "
         "layers",
-        {"initial_loss": loss, "label_entropy": measured.label_entropy, "gradient_rms": gradient},
+        {"initial_loss": loss, "guess_loss": measured.flat_loss, "gradient_rms": gradient},
     )
 
 
@@ -267,7 +287,7 @@ def exploding_gradients(measured: TrainingMeasurements) -> Finding | None:
 def vanishing_gradients(measured: TrainingMeasurements) -> Finding | None:
     """Gradients that get lost on the way to the first layer of a deep network that has not learned."""
     layers = measured.before.layers
-    if len(layers) < 4 or measured.train_accuracy > 0.5 or measured.steps < MIN_STEPS:
+    if len(layers) < 4 or not measured.has_learned_little or measured.steps < MIN_STEPS:
         return None
     first, last = layers[0], layers[-1]
     ratio = first.gradient_rms / last.gradient_rms if last.gradient_rms else 1.0
@@ -277,7 +297,7 @@ def vanishing_gradients(measured: TrainingMeasurements) -> Finding | None:
         f"before training, the gradient of the first layer is {ratio:.1g} times that of the last one",
         "use ReLU in place of sigmoid or tanh, add normalization layers or skip connections, or make the "
         "network less deep",
-        {"gradient_ratio": ratio, "layers": len(layers), "train_accuracy": measured.train_accuracy},
+        {"gradient_ratio": ratio, "layers": len(layers), **measured.scores},
     )
 
 
@@ -287,7 +307,7 @@ def vanishing_gradients(measured: TrainingMeasurements) -> Finding | None:
 @diagnosis("learning-rate-too-high", Stage.OPTIMIZATION)
 def learning_rate_too_high(measured: TrainingMeasurements) -> Finding | None:
     """A loss that became NaN, or never fell below that of guessing while the weights moved far."""
-    rate, losses = measured.recipe.learning_rate, measured.history.values("train_loss")
+    rate = measured.recipe.learning_rate
     evidence = {"learning_rate": rate, "weight_change": measured.change, "loss": measured.after.loss}
     advice = (
         "divide the learning rate by 10, or find one by inklab.learning_rate_range; a warmup or clip_norm "
@@ -295,15 +315,13 @@ def learning_rate_too_high(measured: TrainingMeasurements) -> Finding | None:
     )
     if measured.divergence:
         return Finding(f"with a learning rate of {rate:g} {measured.divergence}", advice, evidence)
-    pairs = zip(measured.before.layers, measured.after.layers, strict=False)
-    has_died = any(old.silent_inputs < 0.9 <= new.silent_inputs for old, new in pairs)
-    is_stuck = measured.is_at_chance or bool(losses) and min(losses) > measured.label_entropy
-    is_stuck = is_stuck or has_died and measured.train_accuracy < 0.5
+    is_stuck = measured.is_at_chance or min(measured.losses, default=0.0) > measured.guess_loss
+    is_stuck = is_stuck or measured.has_died and measured.has_learned_little
     if not is_stuck or measured.steps < MIN_STEPS or measured.change < 1.2:
         return None
     return Finding(
         f"with a learning rate of {rate:g} the weights moved by {measured.change:.2g} times their size, but "
-        f"the accuracy is {measured.accuracy:.1%} and the loss {measured.after.loss:.3g}",
+        f"{measured.result}",
         advice,
         evidence,
     )
@@ -312,7 +330,7 @@ def learning_rate_too_high(measured: TrainingMeasurements) -> Finding | None:
 @diagnosis("dead-units", Stage.ACTIVATION)
 def dead_units(measured: TrainingMeasurements) -> Finding | None:
     """Nine of ten units of a hidden layer that are zero for every image, in a network that does badly."""
-    if measured.train_accuracy > GOOD_ACCURACY or measured.divergence:
+    if measured.has_learned_well or measured.divergence:
         return None
     for before, layer in zip(measured.after.layers, measured.after.layers[1:], strict=False):
         if layer.silent_inputs >= 0.9:
@@ -321,7 +339,7 @@ def dead_units(measured: TrainingMeasurements) -> Finding | None:
                 "for every image: their ReLU passes nothing on, so no gradient reaches what is before it",
                 "make the learning rate smaller, or initial biases zero; LeakyReLU and normalization layers "
                 "can't die like this",
-                {"dead_share": layer.silent_inputs, "train_accuracy": measured.train_accuracy},
+                {"dead_share": layer.silent_inputs, **measured.scores},
             )
     return None
 
@@ -333,11 +351,10 @@ def learning_rate_too_low(measured: TrainingMeasurements) -> Finding | None:
     In healthy trainings of one epoch and more such a step multiplies the loss by 20 or more.
     """
     ratio = measured.longer_step_loss
-    is_low = measured.after.loss < 0.3 * measured.label_entropy or measured.train_accuracy > GOOD_ACCURACY
     is_dead = any(layer.silent_inputs >= 0.9 for layer in measured.after.layers[1:])  # no gradient, no harm
     if ratio is None or ratio > 1.02 or measured.change > 0.5 or measured.steps < 20:
         return None
-    if is_low or is_dead or measured.divergence:
+    if measured.has_low_loss or measured.has_learned_well or is_dead or measured.divergence:
         return None
     rate = measured.recipe.learning_rate
     return Finding(
@@ -356,7 +373,7 @@ def learning_rate_too_low(measured: TrainingMeasurements) -> Finding | None:
 def l2_too_strong(measured: TrainingMeasurements) -> Finding | None:
     """Weights that shrank to less than half in a network that has not learned its training images."""
     strength = measured.recipe.l2 or measured.recipe.weight_decay
-    if not strength or measured.shrinkage > 0.5 or measured.after.loss < 0.3 * measured.label_entropy:
+    if not strength or measured.shrinkage > 0.5 or measured.has_low_loss:
         return None
     key = "l2" if measured.recipe.l2 else "weight_decay"
     return Finding(
@@ -367,11 +384,11 @@ def l2_too_strong(measured: TrainingMeasurements) -> Finding | None:
     )
 
 
-@diagnosis("dropout-too-strong", Stage.REGULARIZATION)
-def dropout_too_strong(measured: TrainingMeasurements) -> Finding | None:
+@diagnosis("dropout-too-strong", Stage.REGULARIZATION, ClassifierMeasurements)
+def dropout_too_strong(measured: ClassifierMeasurements) -> Finding | None:
     """Dropout of 0.7 or more, with a training loss far above that of the same network without it."""
     losses = measured.history.values("train_loss")
-    if measured.dropout < 0.7 or not losses or losses[-1] < 0.25 * measured.label_entropy:
+    if measured.dropout < 0.7 or not losses or losses[-1] < 0.25 * measured.guess_loss:
         return None
     if measured.steps < MIN_STEPS or losses[-1] < 1.2 * measured.after.loss and measured.train_accuracy > 0.5:
         return None
@@ -386,8 +403,8 @@ def dropout_too_strong(measured: TrainingMeasurements) -> Finding | None:
 # ---------------------------------------------------------------- symptoms
 
 
-@diagnosis("one-class-predicted", Stage.SYMPTOM)
-def one_class_predicted(measured: TrainingMeasurements) -> Finding | None:
+@diagnosis("one-class-predicted", Stage.SYMPTOM, ClassifierMeasurements)
+def one_class_predicted(measured: ClassifierMeasurements) -> Finding | None:
     """The same answer for every image, though the classes are not so unequal."""
     if measured.divergence or measured.steps < MIN_STEPS or measured.largest_share > 0.8:
         return None
@@ -404,16 +421,21 @@ def one_class_predicted(measured: TrainingMeasurements) -> Finding | None:
 
 @diagnosis("nothing-learned", Stage.SYMPTOM)
 def nothing_learned(measured: TrainingMeasurements) -> Finding | None:
-    """An accuracy that always answering the largest class has, too."""
+    """A result that the same answer for every image has, too: the largest class, or the mean image."""
     if not measured.is_at_chance or measured.divergence or measured.steps < MIN_STEPS:
         return None
+    advice = (
+        "try other learning rates (inklab.learning_rate_range) and a network known to learn, such as "
+        "{network}; if that fails too, look at the images (inklab data preview)"
+    )
+    if not isinstance(measured, ClassifierMeasurements):
+        return Finding(measured.result, advice.format(network="autoencoder"), measured.scores)
     if measured.largest_share > 0.8:  # so high that it is class imbalance, if anything
         return None
     return Finding(
         f"the accuracy of {measured.accuracy:.1%} is no better than that of always answering the largest "
         f"class ({measured.largest_share:.1%}, {measured.n_images:,} images)",
-        "try other learning rates (inklab.learning_rate_range) and a network known to learn, such as mlp; if "
-        "that fails too, look at images and labels (inklab data preview)",
+        advice.format(network="mlp"),
         {"accuracy": measured.accuracy, "largest_class_share": measured.largest_share},
     )
 
@@ -421,22 +443,23 @@ def nothing_learned(measured: TrainingMeasurements) -> Finding | None:
 @diagnosis("not-converged", Stage.SYMPTOM)
 def not_converged(measured: TrainingMeasurements) -> Finding | None:
     """Training of at least three epochs that ended while the loss was high and still fell."""
-    losses = measured.history.values("train_loss")
-    if len(losses) < 3 or measured.divergence or measured.train_accuracy > 0.6 or losses[-2] <= 0:
+    losses = measured.losses
+    if len(losses) < 3 or measured.divergence or losses[-2] <= 0:
         return None
     drop = 1 - losses[-1] / losses[-2]
-    if drop < 0.05 or losses[-1] < 0.3 * measured.label_entropy:
+    if drop < 0.05 or measured.loss_share(losses[-1]) < measured.LOW_LOSS:
+        return None
+    if isinstance(measured, ClassifierMeasurements) and measured.train_accuracy > 0.6:
         return None
     return Finding(
-        f"in the last of {len(losses)} epochs the training loss still fell by {drop:.0%}, to "
-        f"{losses[-1]:.3f}",
+        f"in the last of {len(losses)} epochs the loss still fell by {drop:.0%}, to {losses[-1]:.3f}",
         "train for more epochs, or with a higher learning rate",
-        {"last_drop": drop, "train_loss": losses[-1], "train_accuracy": measured.train_accuracy},
+        {"last_drop": drop, "last_loss": losses[-1], **measured.scores},
     )
 
 
-@diagnosis("overfitting", Stage.SYMPTOM)
-def overfitting(measured: TrainingMeasurements) -> Finding | None:
+@diagnosis("overfitting", Stage.SYMPTOM, ClassifierMeasurements)
+def overfitting(measured: ClassifierMeasurements) -> Finding | None:
     """A validation loss that rose again, and a tenth between both accuracies."""
     losses = measured.history.values("validation_loss")
     accuracies = measured.history.values("validation_accuracy")
