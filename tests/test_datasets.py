@@ -18,6 +18,8 @@ from source_tree import ROOT
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from inklab import datasets
+from inklab.data.dataset import split
+from inklab.data.quality import check_data
 from inklab.errors import ConfigError, CorruptFileError, DataError, InklabError, UnknownNameError
 from inklab.records.components import Preprocessing
 
@@ -36,7 +38,7 @@ def whole(dataset):
 
 
 def of_both(x, y, **options):
-    return whole(datasets.from_arrays(x, y, x, y, **options))
+    return whole(datasets.from_arrays(x, y, (x, y), **options))
 
 
 class TestPixels:
@@ -174,7 +176,7 @@ class TestLabels:
         ids=range(20),
     )
     def test_the_values_that_occur_are_the_classes(self, labels, classes):
-        dataset = datasets.from_arrays(X, labels, X, labels)
+        dataset = datasets.from_arrays(X, labels, (X, labels))
         assert " ".join(dataset.labels) == classes
         given_values = (
             np.argmax(labels, axis=1) if np.ndim(labels) == 2 and np.shape(labels)[1] > 1 else labels
@@ -221,11 +223,11 @@ class TestLabels:
             datasets.from_arrays(X, labels)
 
     def test_classes_of_both_sets_count(self):
-        dataset = datasets.from_arrays(X, Y, X, Y + 1)
+        dataset = datasets.from_arrays(X, Y, (X, Y + 1))
         assert dataset.labels == ("0", "1", "2", "3")
         assert dataset.test.labels.tolist() == (Y + 1).tolist()
-        with pytest.raises(DataError, match="y has integers but y_test has strings"):
-            datasets.from_arrays(X, Y, X, Y.astype(str))
+        with pytest.raises(DataError, match=r"y has integers but test\[1\] has strings"):
+            datasets.from_arrays(X, Y, (X, Y.astype(str)))
 
     def test_many_classes(self):
         labels = np.arange(900) % 300
@@ -268,19 +270,34 @@ class TestArrays:
         assert datasets.from_arrays(X, Y, labels=list("abc")).sha256 != datasets.from_arrays(X, Y).sha256
 
     def test_half_a_test_set_is_refused(self):
-        with pytest.raises(ConfigError, match="X_test is given without y_test"):
+        with pytest.raises(ConfigError, match=r"test is of type ndarray; give test=\(images, labels\)"):
             datasets.from_arrays(X, Y, X)
-        with pytest.raises(ConfigError, match="y_test is given without X_test"):
-            datasets.from_arrays(X, Y, y_test=Y)
+        with pytest.raises(ConfigError, match="validation is of type tuple of 1; give"):
+            datasets.from_arrays(X, Y, validation=(X,))
+        with pytest.raises(DataError, match=r"test\[1\] is None; each image needs a label"):
+            datasets.from_arrays(X, Y, test=(X, None))
+
+    def test_a_validation_set_is_used_as_it_is(self):
+        held_out = X[::-1][:7]
+        dataset = datasets.from_arrays(X, Y, (X[:5], Y[:5]), validation=(held_out / 255, Y[:7]))
+        np.testing.assert_array_equal(dataset.validation.pixels[:, 0], held_out)
+        assert split(dataset, validation=3, seed=0).validation is dataset.validation
+        assert "7 validation" in dataset.summary and "<th>validation</th>" in dataset._repr_html_()
+        assert dataset.sha256 != datasets.from_arrays(X, Y, (X[:5], Y[:5])).sha256
+        tensors = [TensorDataset(torch.from_numpy(X[:k]), torch.from_numpy(Y[:k])) for k in (N, 5, 7)]
+        by_torch = datasets.from_torch(tensors[0], tensors[1], validation=tensors[2])
+        assert by_torch.sha256 == datasets.from_arrays(X, Y, (X[:5], Y[:5]), validation=(X[:7], Y[:7])).sha256
+        report = check_data(datasets.from_arrays(X, Y, (255 - X, Y), validation=(X[:2], Y[:2])))
+        assert report.counts["validation"] == (1, 1, 0) and report.train_test_overlap.count == 2
 
     def test_few_images_need_a_test_set(self):
         with pytest.raises(DataError, match="5 images, too few to set some apart"):
             datasets.from_arrays(X[:5], Y[:5])
-        assert len(datasets.from_arrays(X[:5], Y[:5], X[:1], Y[:1]).test) == 1
+        assert len(datasets.from_arrays(X[:5], Y[:5], (X[:1], Y[:1])).test) == 1
 
     def test_sets_of_different_shapes_are_refused(self):
         with pytest.raises(DataError, match="must be the same"):
-            datasets.from_arrays(X, Y, X[:, :4], Y)
+            datasets.from_arrays(X, Y, (X[:, :4], Y))
 
     def test_pictures_of_digits_will_be_preprocessed_as_the_digits_were(self):
         digits = datasets.load("mnist-5k").train
@@ -562,6 +579,12 @@ def hugging_face(image="image", label="label", count=N):
     return HuggingFace({image: pictures, label: Y[:count].tolist()}, features)
 
 
+def png(picture):
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return file.getvalue()
+
+
 NAMED = {0: "zero", 1: "one", 2: "two"}
 
 
@@ -575,6 +598,22 @@ class TestHuggingFace:
         dataset = datasets.from_huggingface(hugging_face("img", "fine_label"))
         assert dataset.sha256 == datasets.from_huggingface(hugging_face()).sha256
 
+    def test_files_that_are_not_decoded(self):
+        decoded = hugging_face()
+        files = [png(picture) for picture in decoded.columns["image"]]
+        for entries in (files, [{"bytes": content, "path": None} for content in files]):
+            undecoded = HuggingFace({"image": entries, "label": decoded.columns["label"]}, decoded.features)
+            assert datasets.from_huggingface(undecoded).sha256 == datasets.from_huggingface(decoded).sha256
+        table = pd.DataFrame({"image": [{"bytes": content, "path": "x.png"} for content in files]})
+        by_table = datasets.from_arrays(table["image"], Y, labels=NAMED)
+        assert by_table.sha256 == datasets.from_huggingface(decoded).sha256
+        entries[3] = {"bytes": None, "path": None}
+        with pytest.raises(DataError, match=r"train\['image'\]\[3\] has no picture; leave that row out"):
+            datasets.from_huggingface(HuggingFace({"image": entries, "label": decoded.columns["label"]}))
+        entries[3] = {"bytes": files[3][:50], "path": None}
+        with pytest.raises(CorruptFileError, match=r"train\['image'\]\[3\]"):
+            datasets.from_huggingface(HuggingFace({"image": entries, "label": decoded.columns["label"]}))
+
     @pytest.mark.parametrize("images", [X, X.tolist(), torch.from_numpy(X), list(X)])
     def test_columns_of_arrays(self, images):
         source = HuggingFace({"image": images, "label": [f"class {k}" for k in Y]})
@@ -583,8 +622,12 @@ class TestHuggingFace:
 
     def test_splits(self):
         parts = {"train": hugging_face(), "test": hugging_face(count=6), "validation": hugging_face(count=9)}
-        for test, count in (("test", 6), ("validation", 9), (None, 4)):
-            assert len(datasets.from_huggingface(parts, test=test).test) == count
+        for test, count, held_out in (("auto", 6, 9), ("test", 6, 9), ("validation", 9, 0), (None, 4, 9)):
+            dataset = datasets.from_huggingface(parts, test=test)
+            assert (len(dataset.test), len(dataset.validation or ())) == (count, held_out)
+        assert datasets.from_huggingface(parts, validation=None).validation is None
+        other = {"Training": parts["train"], "valid": parts["validation"], "testing": parts["test"]}
+        assert datasets.from_huggingface(other).sha256 == datasets.from_huggingface(parts).sha256
         assert len(datasets.from_huggingface(parts["train"], test=parts["validation"]).test) == 9
         with pytest.raises(DataError, match="no split 'holdout'"):
             datasets.from_huggingface(parts, test="holdout")
@@ -732,5 +775,5 @@ class TestDisplay:
         assert "All training images are black: every pixel is 0." in page.texts
 
     def test_a_class_without_training_images_shows_those_of_the_test(self):
-        page = Structure(datasets.from_arrays(X, Y, X, Y + 1)._repr_html_())
+        page = Structure(datasets.from_arrays(X, Y, (X, Y + 1))._repr_html_())
         assert len(page.images) == 4

@@ -87,9 +87,9 @@ def load(name: PathLike, *, seed: int = 0, preprocessing: PreprocessingChoice = 
 def from_arrays(
     X: object,
     y: object,
-    X_test: object = None,
-    y_test: object = None,
+    test: object = None,
     *,
+    validation: object = None,
     labels: ClassNames | None = None,
     image_shape: ImageShape | None = None,
     preprocessing: PreprocessingChoice = "auto",
@@ -103,10 +103,11 @@ def from_arrays(
             or other integers from 0 to 255, stay as they are; floats in [0, 1] are multiplied by 255 and
             rounded; booleans become 0 and 255. Other ranges are refused: normalization comes later, in front
             of the network. Pictures are preprocessed as image files are.
-        y: `(n,)` integers, strings or booleans, or `(n, classes)` one-hot. The values that occur in `y` and
-            `y_test` are the classes, in ascending order.
-        X_test: test images in the same form; by default a sixth of every class is set apart.
-        y_test: their labels.
+        y: `(n,)` integers, strings or booleans, or `(n, classes)` one-hot. The values that occur in any set
+            are the classes, in ascending order.
+        test: `(X, y)` of test images in the same form; by default a sixth of every class is set apart.
+        validation: `(X, y)` of images for choices such as early stopping; by default some of the training
+            images are held out (`data.validation` of a study).
         labels: names of the classes 0, 1, ...; or of the values of `y`, `{value: name}`, in the order of the
             classes.
         image_shape: of one flat image, `(h, w)`, `(c, h, w)` or `(h, w, c)`; a square by default.
@@ -119,7 +120,7 @@ def from_arrays(
         DataError: shapes, lengths or types do not fit, labels are missing, or there are not 2 to 1,000
             classes.
         OutOfRangeError: pixels are outside their range, NaN or infinite.
-        ConfigError: an argument is wrong, such as `X_test` without `y_test`.
+        ConfigError: an argument is wrong, such as a test set without labels.
 
     Example:
         >>> import numpy as np
@@ -128,24 +129,39 @@ def from_arrays(
         >>> dataset.labels, dataset.train.pixels.dtype, dataset.train.counts(3)
         (('1', '2', '3'), dtype('uint8'), (16, 17, 17))
     """
-    if (X_test is None) != (y_test is None):
-        present, absent = ("X_test", "y_test") if y_test is None else ("y_test", "X_test")
-        raise ConfigError(f"{present} is given without {absent}; give both, or neither", key=absent)
-    if y is None:
-        raise DataError("y is None; each image needs a label")
+    names = {"train": ("X", "y")} | {role: (f"{role}[0]", f"{role}[1]") for role in ("validation", "test")}
+    pairs = {"train": (X, y), "validation": _pair(validation, "validation"), "test": _pair(test, "test")}
+    arrays = {role: pair for role, pair in pairs.items() if pair is not None}
+    for role, (_, numbers) in arrays.items():
+        if numbers is None:
+            raise DataError(f"{names[role][1]} is None; each image needs a label")
     converted = convert_images(
-        {"X": X} if X_test is None else {"X": X, "X_test": X_test}, image_shape, preprocessing
+        {names[role][0]: images for role, (images, _) in arrays.items()}, image_shape, preprocessing
     )
-    sets = {"train": LabeledImages(converted.images["X"], y, "X", "y")}
-    if X_test is not None:
-        sets["test"] = LabeledImages(converted.images["X_test"], y_test, "X_test", "y_test")
+    sets = {
+        role: LabeledImages(converted.images[names[role][0]], numbers, *names[role])
+        for role, (_, numbers) in arrays.items()
+    }
     return make_dataset(
         name, sets, class_names=labels, preprocessing=converted.preprocessing, note=converted.note, seed=seed
     )
 
 
+def _pair(part: object, name: str) -> tuple[object, object] | None:
+    """Images and labels of a set."""
+    if part is None:
+        return None
+    if not isinstance(part, tuple | list) or len(part) != 2:
+        size = f" of {len(part)}" if isinstance(part, tuple | list) else ""
+        raise ConfigError(
+            f"{name} is of type {type(part).__name__}{size}; give {name}=(images, labels)", key=name
+        )
+    images, numbers = part
+    return images, numbers
+
+
 def from_folder(path: PathLike, *, preprocessing: PreprocessingChoice = "auto", seed: int = 0) -> Dataset:
-    """A dataset of image files: one subdirectory per class, or `train` and `test` with those.
+    """A dataset of image files: one subdirectory per class, or `train`, `val` and `test` with those.
 
     Args:
         path: the directory.
@@ -173,6 +189,7 @@ def from_csv(
     path: PathLike,
     test: PathLike | None = None,
     *,
+    validation: PathLike | None = None,
     label: Column | None = None,
     image: Column | None = None,
     labels: ClassNames | None = None,
@@ -186,6 +203,7 @@ def from_csv(
     Args:
         path: the file, with or without a line of column names.
         test: a file with test images; by default a sixth of every class is set apart.
+        validation: a file with images for choices; by default some training images are held out.
         label: name or position of the labels' column; by default the one called "label", "class" or "target",
             or the first if columns have no names.
         image: name or position of the column of picture files, which are relative to the CSV file; by default
@@ -210,8 +228,12 @@ def from_csv(
         Dataset('tiny': 10 training and 2 test images, 1 x 2 x 2, 2 classes)
     """
     options = CsvOptions(label, image, image_shape, preprocessing)
-    paths = [_expand(path), *([] if test is None else [_expand(test)])]
-    return load_csv(paths, options, class_names=labels, name=name, seed=seed)
+    return load_csv(_files(path, validation, test), options, class_names=labels, name=name, seed=seed)
+
+
+def _files(train: PathLike, validation: PathLike | None, test: PathLike | None) -> dict[str, Path]:
+    paths = {"train": train, "validation": validation, "test": test}
+    return {role: _expand(path) for role, path in paths.items() if path is not None}
 
 
 def _expand(path: PathLike) -> Path:
@@ -225,6 +247,7 @@ def from_torch(
     train: object,
     test: object = None,
     *,
+    validation: object = None,
     labels: ClassNames | None = None,
     preprocessing: PreprocessingChoice = "auto",
     name: str | None = None,
@@ -236,6 +259,7 @@ def from_torch(
         train: items are `(image, label)`: a tensor, array or PIL picture as in `from_arrays`, and a number or
             name. Bytes are read directly where a dataset of torchvision only converts or normalizes them.
         test: test images in the same form; by default a sixth of every class is set apart.
+        validation: images for choices, as in `from_arrays`.
         labels: class names, as in `from_arrays`; those in `.classes` by default, without classes that do not
             occur.
         preprocessing: of PIL pictures, as in `from_folder`; otherwise as in `from_arrays`.
@@ -252,8 +276,8 @@ def from_torch(
         >>> from_torch(items)
         Dataset('TensorDataset': 20 training and 4 test images, 1 x 8 x 8, 2 classes)
     """
-    sets = {"train": train} if test is None else {"train": train, "test": test}
-    parts = {key: read_torch(value, key) for key, value in sets.items()}
+    sets = {"train": train, "validation": validation, "test": test}
+    parts = {key: read_torch(value, key) for key, value in sets.items() if value is not None}
     name = name or type(getattr(train, "dataset", train)).__name__  # of the whole, if this is a Subset
     return make_labeled_dataset(parts, name, class_names=labels, preprocessing=preprocessing, seed=seed)
 
@@ -265,8 +289,9 @@ def from_huggingface(
     dataset: object,
     image: str = "image",
     label: str = "label",
-    test: object = "test",
+    test: object = "auto",
     *,
+    validation: object = "auto",
     labels: ClassNames | None = None,
     preprocessing: PreprocessingChoice = "auto",
     name: str | None = None,
@@ -276,11 +301,13 @@ def from_huggingface(
 
     Args:
         dataset: the training images, or a mapping with the split "train".
-        image: the column of images: PIL pictures, arrays or nested lists. If there is none of that name, the
-            only column of type `Image`.
+        image: the column of images: PIL pictures, files that are not decoded (`{"bytes": ...}`), arrays or
+            nested lists. If there is none of that name, the only column of type `Image`.
         label: the column of labels. If there is none of that name, the only one of type `ClassLabel`.
-        test: the name of the test split, or a `Dataset`; None sets a sixth of every class apart, which is
-            also done where there is no split "test".
+        test: the name of the test split, or a `Dataset`; "auto" is the split "test" or "testing". None sets a
+            sixth of every class apart, which is also done where there is no such split.
+        validation: the name of the split for choices, or a `Dataset`; "auto" is the split "validation",
+            "valid" or "val". None holds out some training images, as is done where there is no such split.
         labels: class names, as in `from_arrays`; those of the label column by default.
         preprocessing: of pictures, as in `from_folder`; for photographs, such as
             `Preprocessing.resize_only((3, 32, 32))`.
@@ -295,10 +322,9 @@ def from_huggingface(
         >>> from_huggingface(datasets.load_dataset("ylecun/mnist"))  # doctest: +SKIP
         Dataset('mnist': 60,000 training and 10,000 test images, 1 x 28 x 28, 10 classes)
     """
-    train, held_out = choose_splits(dataset, test)
-    sets = {"train": train} if held_out is None else {"train": train, "test": held_out}
+    sets = choose_splits(dataset, {"validation": validation, "test": test})
     parts = {key: read_columns(part, key, image, label) for key, part in sets.items()}
-    name = name or getattr(getattr(train, "info", None), "dataset_name", None) or "huggingface"
+    name = name or getattr(getattr(sets["train"], "info", None), "dataset_name", None) or "huggingface"
     return make_labeled_dataset(parts, name, class_names=labels, preprocessing=preprocessing, seed=seed)
 
 
@@ -353,7 +379,8 @@ def _from_tuple(data: Sequence[Any], seed: int) -> Dataset:
     if len(data) == 2 and all(map(is_huggingface, data)):
         return from_huggingface(data[0], test=data[1], seed=seed)
     if len(data) in (2, 4):
-        return from_arrays(*data, seed=seed)
+        X, y, *test = data
+        return from_arrays(X, y, test or None, seed=seed)
     raise DataError(f"data has {len(data)} parts; give (X, y) or (X, y, X_test, y_test)")
 
 

@@ -146,12 +146,12 @@ def test_transparent_images_are_composited_on_the_contrasting_color(tmp_path):
     images = np.zeros((24, 6, 7, 4), np.uint8)
     images[:, 2:4, 2:4, 3] = 255  # black ink
     images[12:, ..., :3] = 255  # white ink
-    pixels = from_arrays(images, LABELS, images, LABELS).train.pixels
+    pixels = from_arrays(images, LABELS, (images, LABELS)).train.pixels
     assert pixels.shape == (24, 3, 6, 7)
     assert (pixels[0, :, 2, 2] == 0).all() and (pixels[0, :, 0, 0] == 255).all()
     assert (pixels[12, :, 2, 2] == 255).all() and (pixels[12, :, 0, 0] == 0).all()
     opaque = np.dstack([IMAGES[0], IMAGES[1], IMAGES[2], np.full_like(IMAGES[0], 255)])[None].repeat(24, 0)
-    pixels = from_arrays(opaque, LABELS, opaque, LABELS).train.pixels
+    pixels = from_arrays(opaque, LABELS, (opaque, LABELS)).train.pixels
     np.testing.assert_array_equal(pixels[5], IMAGES[:3])
 
 

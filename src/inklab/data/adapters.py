@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -9,6 +10,7 @@ from jaxtyping import Int64
 from PIL import Image
 
 from inklab.data.conversion import (
+    SET_NAMES,
     ClassNames,
     ImageBytes,
     ImageShape,
@@ -19,6 +21,7 @@ from inklab.data.conversion import (
 )
 from inklab.data.dataset import Dataset
 from inklab.data.pictures import NamedPictures, preprocess_pictures
+from inklab.data.preprocessing import open_image
 from inklab.errors import DataError, did_you_mean
 from inklab.records.components import PreprocessingChoice
 
@@ -40,7 +43,7 @@ def make_labeled_dataset(
     preprocessing: PreprocessingChoice,
     seed: int,
 ) -> Dataset:
-    """A dataset of the parts "train" and, if there is one, "test"; classes that do not occur are left out.
+    """A dataset of "train", "validation" and "test", if there are; classes that do not occur are left out.
 
     Raises:
         DataError: images are unlabeled (-1), or as for `make_dataset`.
@@ -52,7 +55,10 @@ def make_labeled_dataset(
     occurring = sorted(set().union(*(values.tolist() for values in numbers.values())))
     if classes is not None and class_names is None and occurring:
         if unlabeled := next((key for key, values in numbers.items() if (values == -1).any()), None):
-            raise DataError(f"{unlabeled} has -1 for some images, which means unlabeled; leave those out")
+            without = "" if unlabeled == "train" else f", or give {unlabeled}=None"
+            raise DataError(
+                f"{unlabeled} has -1 for some images, which means unlabeled; leave those out{without}"
+            )
         if occurring[0] >= 0 and occurring[-1] < len(classes):
             class_names = {number: classes[number] for number in occurring}
     return make_dataset(
@@ -110,14 +116,16 @@ def convert_images(
 
 
 def _as_pictures(images: object, name: str) -> NamedPictures | None:
+    """Pictures one after the other; None if the images are numbers."""
     if isinstance(images, TorchPictures | ColumnPictures):
         return images
-    if isinstance(images, list | tuple) and images and isinstance(images[0], Image.Image):
-        others = [type(entry).__name__ for entry in images if not isinstance(entry, Image.Image)]
-        if others:
-            raise DataError(f"{name} has pictures and an object of type {others[0]}; give pictures only")
-        return ColumnPictures(images, name)
-    return None
+    if hasattr(images, "iloc") and getattr(images, "ndim", 0) == 1:
+        images = list(images)  # type: ignore[call-overload]  # a Series of a DataFrame
+    if not isinstance(images, list | tuple) or not images or not is_picture_entry(images[0]):
+        return None
+    if others := [type(entry).__name__ for entry in images if not is_picture_entry(entry)]:
+        raise DataError(f"{name} has pictures and an object of type {others[0]}; give pictures only")
+    return ColumnPictures(images, name)
 
 
 # ---------------------------------------------------------------- torch
@@ -279,15 +287,40 @@ def _has_same_bytes(image: object, stored: Any) -> bool:
 
 @dataclass(frozen=True)
 class ColumnPictures:
-    """The PIL pictures of a column, which recent versions of the library decode one after the other."""
+    """The pictures of a list or column, decoded one after the other."""
 
-    column: Sequence[Image.Image]
+    column: Sequence[Any]
     name: str
 
     def __iter__(self) -> Iterator[tuple[str, Image.Image]]:
         """Each picture with its name in messages."""
-        for index, picture in enumerate(self.column):
-            yield f"{self.name}[{index}]", picture
+        for index, entry in enumerate(self.column):
+            name = f"{self.name}[{index}]"
+            yield name, open_entry(entry, name)
+
+
+def is_picture_entry(entry: object) -> bool:
+    """Whether it is a picture: decoded, the bytes of a file, or those in `{"bytes": ..., "path": ...}`."""
+    if isinstance(entry, Mapping):
+        return bool(entry) and entry.keys() <= {"bytes", "path"}
+    return isinstance(entry, Image.Image | bytes)
+
+
+def open_entry(entry: object, name: str) -> Image.Image:
+    """The picture of an entry.
+
+    Raises:
+        CorruptFileError: it is damaged.
+        DataError: it is missing.
+    """
+    if isinstance(entry, Image.Image):
+        return entry
+    content, path = (entry.get("bytes"), entry.get("path")) if isinstance(entry, Mapping) else (entry, None)
+    if isinstance(content, bytes) and content:
+        return open_image(content, name=name)
+    if isinstance(path, str) and path:
+        return open_image(Path(path), name=name)
+    raise DataError(f"{name} has no picture; leave that row out")
 
 
 def is_huggingface(dataset: object) -> bool:
@@ -295,22 +328,42 @@ def is_huggingface(dataset: object) -> bool:
     return hasattr(dataset, "column_names") and hasattr(dataset, "features")
 
 
-def choose_splits(dataset: Any, test: Any) -> tuple[Any, Any]:
-    """The training and the test part; None for the latter if there is none.
+def choose_splits(dataset: Any, chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts of a dataset by role: "train", and "validation" and "test" if there are.
+
+    Args:
+        dataset: the training images, or a mapping of splits; the usual names of each are known.
+        chosen: for "validation" and "test" the name of a split, a dataset, None for none; or "auto" for the
+            split of a usual name that is not chosen for the other.
 
     Raises:
         DataError: there is no such split.
     """
-    if not isinstance(dataset, Mapping):
-        return dataset, None if isinstance(test, str) else test
-    splits = ", ".join(map(str, dataset)) or "(none)"
-    if "train" not in dataset:
-        raise DataError(f"the dataset has no split 'train', but {splits}; give one of them: dataset['...']")
-    if not isinstance(test, str):
-        return dataset["train"], test
-    if test not in dataset and test != "test":
-        raise DataError(f"the dataset has no split '{test}'; its splits are {splits}")
-    return dataset["train"], dataset.get(test)
+    splits = dataset if isinstance(dataset, Mapping) else {}
+    parts = {"train": dataset}
+    if isinstance(dataset, Mapping):
+        name = _usual_split(splits, "train")
+        if name is None:
+            known = ", ".join(map(str, splits)) or "(none)"
+            raise DataError(
+                f"the dataset has no split 'train', but {known}; give one of them: dataset['...']"
+            )
+        parts["train"] = splits[name]
+    for role, choice in chosen.items():
+        if choice == "auto":
+            name = _usual_split(splits, role)
+            choice = None if name in chosen.values() else name
+        if isinstance(choice, str) and choice not in splits:
+            known = ", ".join(map(str, splits)) or "(none)"
+            raise DataError(f"the dataset has no split '{choice}'; its splits are {known}")
+        part = splits[choice] if isinstance(choice, str) else choice
+        if part is not None:
+            parts[role] = part
+    return parts
+
+
+def _usual_split(splits: Mapping[str, Any], role: str) -> str | None:
+    return next((name for name in splits if str(name).casefold() in SET_NAMES[role]), None)
 
 
 def read_columns(part: Any, name: str, image: str, label: str) -> LabeledItems:
@@ -327,7 +380,7 @@ def read_columns(part: Any, name: str, image: str, label: str) -> LabeledItems:
     image = _column_name(part, name, image, "image", "Image")
     label = _column_name(part, name, label, "label", "ClassLabel")
     images, labels = part[image], part[label]
-    if isinstance(images[0], Image.Image):
+    if is_picture_entry(images[0]):
         images = ColumnPictures(images, f"{name}[{image!r}]")
     names = getattr((part.features or {}).get(label), "names", None)
     return LabeledItems(_as_array(images), _as_array(labels), names)

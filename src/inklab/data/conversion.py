@@ -36,6 +36,13 @@ ClassNumbers = Int64[np.ndarray, " _"]
 ImageShape = Sequence[int]
 ClassNames = Sequence[str] | Mapping[Any, str]
 
+SET_NAMES = {
+    "train": ("train", "training"),
+    "validation": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+"""The usual names of each set, in lower case: of directories, files, arrays and splits."""
+
 MIN_IMAGES = 6  # of which a sixth becomes the test set
 CHUNK = 4096  # images converted at once, so that a large array is not copied as floats
 TOLERANCE = 1e-6  # beyond [0, 1], of arithmetic in float32

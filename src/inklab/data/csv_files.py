@@ -4,7 +4,7 @@ import csv
 import io
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,29 +57,28 @@ class CsvOptions:
 
 
 def load_csv(
-    paths: Sequence[Path],
+    paths: Mapping[str, Path],
     options: CsvOptions = CsvOptions(),  # noqa: B008 - frozen
     *,
     class_names: ClassNames | None = None,
     name: str | None = None,
     seed: int = 0,
 ) -> Dataset:
-    """Load a training file, and a test file if there is one.
+    """Load a training file, and files for validation and test if there are.
 
     Args:
-        paths: one or two files, each with or without a line of column names.
+        paths: the files for "train", "validation" and "test", each with or without a line of column names.
         options: how columns are read.
         class_names: see `encode_labels`.
         name: of the dataset; the first path by default.
-        seed: selects a sixth of every class as test images where there is no second file.
+        seed: selects a sixth of every class as test images where there is no file for it.
 
     Raises:
         DataError: a file can't be read, has no label column, or its values are no images.
         CorruptFileError: a line has another number of columns than the first, or is no text.
     """
-    layouts = [_read_layout(path, options) for path in paths]
-    names = [f"'{path}'" for path in paths]
-    roles = ("train", "test")[: len(paths)]
+    layouts = [_read_layout(path, options) for path in paths.values()]
+    names = [f"'{path}'" for path in paths.values()]
     note: str | None = None
     preprocessing = options.preprocessing
     if layouts[0].image is None:
@@ -98,10 +97,10 @@ def load_csv(
         result = preprocess_files(pictures, options.preprocessing)
         images, preprocessing, note = list(result.sets), result.preprocessing, result.note
     return make_dataset(
-        name or str(paths[0]),
+        name or str(paths["train"]),
         {
             role: LabeledImages(pixels, column, name, f"the column of labels in {name}")
-            for role, pixels, column, name in zip(roles, images, labels, names, strict=True)
+            for role, pixels, column, name in zip(paths, images, labels, names, strict=True)
         },
         class_names=class_names,
         preprocessing=preprocessing,

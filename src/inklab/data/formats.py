@@ -18,7 +18,14 @@ from typing import Any, BinaryIO
 import numpy as np
 from jaxtyping import Shaped
 
-from inklab.data.conversion import ClassNames, LabeledImages, encode_labels, make_dataset, to_pixels
+from inklab.data.conversion import (
+    SET_NAMES,
+    ClassNames,
+    LabeledImages,
+    encode_labels,
+    make_dataset,
+    to_pixels,
+)
 from inklab.data.dataset import MAX_BYTES, Dataset, ImageSet, make_image_set
 from inklab.errors import CorruptFileError, DataError
 from inklab.io.files import open_regular
@@ -205,7 +212,6 @@ CONVENTIONS = (
     ("{}_X", "{}_y"),
     ("{}_data", "{}_labels"),
 )
-SET_NAMES = (("train", ("train",)), ("validation", ("val", "valid", "validation")), ("test", ("test",)))
 SINGLE = (
     ("images", "labels"),
     ("X", "y"),
@@ -358,7 +364,7 @@ def _choose_pairs(names: Sequence[str], path: Path) -> dict[str, tuple[str, str]
     for images, labels in CONVENTIONS:
         pairs = {
             role: (images.format(word), labels.format(word))
-            for role, words in SET_NAMES
+            for role, words in SET_NAMES.items()
             for word in words
             if {images.format(word), labels.format(word)} <= set(names)
         }

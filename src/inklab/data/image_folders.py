@@ -7,7 +7,7 @@ from unicodedata import category
 
 import numpy as np
 
-from inklab.data.conversion import UNPRINTABLE, LabeledImages, make_dataset, order_classes
+from inklab.data.conversion import SET_NAMES, UNPRINTABLE, LabeledImages, make_dataset, order_classes
 from inklab.data.dataset import Dataset
 from inklab.data.file_trees import Entries, FileTree, PictureFiles, open_tree
 from inklab.data.pictures import preprocess_files
@@ -16,11 +16,7 @@ from inklab.errors import DataError
 from inklab.format import pluralize
 from inklab.records.components import PreprocessingChoice
 
-ROLES = {
-    "train": "train", "training": "train",
-    "val": "validation", "valid": "validation", "validation": "validation",
-    "test": "test", "testing": "test",
-}  # fmt: skip
+ROLES = {name: role for role, names in SET_NAMES.items() for name in names}
 FOREIGN_SUFFIXES = (".heic", ".heif", ".avif", ".jp2", ".svg", ".pdf", ".psd", ".raw", ".dng")
 SHOWN_NAMES = 5
 HEAD = 16  # bytes by which a file without a known suffix is recognized
@@ -139,7 +135,7 @@ def _roles(root: Directory, path: Path) -> dict[str, str]:
             f"'{path}' has {_listing(sorted(roles.values()))} and {_listing(sorted(others))} beside them; "
             "move the latter elsewhere"
         )
-    return {role: roles[role] for role in ("train", "validation", "test") if role in roles}
+    return {role: roles[role] for role in SET_NAMES if role in roles}
 
 
 def _classes(tree: FileTree, root: Directory, path: Path) -> dict[str, list[str]]:

@@ -1,5 +1,6 @@
 """A dataset in a notebook: its classes, their sizes, and a few images of each, as one piece of HTML."""
 
+from collections.abc import Iterable
 from html import escape
 
 import numpy as np
@@ -23,22 +24,28 @@ def dataset_html(dataset: Dataset) -> str:
         >>> html.count("data:image/png;base64,"), "4,000 training" in html
         (10, True)
     """
-    train, test = (images.counts(len(dataset.labels)) for images in (dataset.train, dataset.test))
+    sets = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
+    counts = {name: images.counts(len(dataset.labels)) for name, images in sets.items() if images}
     rows = [
-        f"<tr><td {LEFT}>{escape(label)}</td><td>{train[number]:,}</td><td>{test[number]:,}</td>"
+        f"<tr><td {LEFT}>{escape(label)}</td>{_cells(of[number] for of in counts.values())}"
         f"<td {LEFT}>{_strip(dataset, number)}</td></tr>"
         for number, label in enumerate(dataset.labels[:MAX_ROWS])
     ]
     hidden = len(dataset.labels) - len(rows)
     if hidden:
-        counts = f"<td>{sum(train[MAX_ROWS:]):,}</td><td>{sum(test[MAX_ROWS:]):,}</td>"
-        rows.append(f"<tr><td {LEFT}>{hidden:,} more</td>{counts}<td></td></tr>")
+        more = _cells(sum(of[MAX_ROWS:]) for of in counts.values())
+        rows.append(f"<tr><td {LEFT}>{hidden:,} more</td>{more}<td></td></tr>")
+    names = "".join(f"<th>{name}</th>" for name in counts)
     note = f"<p>{escape(dataset.note)}</p>" if dataset.note else ""
     return (
         f"<div><p><strong>{escape(dataset.name)}</strong>: {escape(dataset.summary)}</p>{note}"
-        f"<table><thead><tr><th {LEFT}>class</th><th>train</th><th>test</th><th></th></tr></thead>"
+        f"<table><thead><tr><th {LEFT}>class</th>{names}<th></th></tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
+
+
+def _cells(counts: Iterable[int]) -> str:
+    return "".join(f"<td>{count:,}</td>" for count in counts)
 
 
 def _strip(dataset: Dataset, number: int) -> str:

@@ -128,7 +128,7 @@ def _load_path(path: Path, seed: int, preprocessing: PreprocessingChoice) -> Dat
     if (path.is_dir() and idx_path is None) or path.suffix.lower() == ".zip":
         return load_image_folder(path, seed=seed, preprocessing=preprocessing)
     if path.suffix == ".csv":
-        return load_csv([path], CsvOptions(preprocessing=preprocessing), seed=seed)
+        return load_csv({"train": path}, CsvOptions(preprocessing=preprocessing), seed=seed)
     if path.suffix == ".npz":
         return with_preprocessing(load_npz(path, seed=seed), preprocessing)
     if path.suffix == ".npy":
