@@ -5,7 +5,9 @@ import math
 from collections import OrderedDict
 from typing import Any
 
+import numpy as np
 import pytest
+import scipy.stats
 import torch
 from synthetic_training import glyphs, same_bits, train_one, training_data, trial_config
 from torch import nn
@@ -15,6 +17,7 @@ from inklab.model import TrainedModel
 from inklab.networks.layer_table import features_before_last, layer_table
 from inklab.networks.layers import (
     LOW_BITS,
+    CodeNoise,
     Dropout,
     Normalize,
     NormalizedModel,
@@ -102,6 +105,25 @@ def test_encoder_and_decoder_together_are_the_network():
     assert net.decoder(torch.zeros(2, 96)).shape == (2, 1, 28, 28)
 
 
+def test_codes_of_the_convolutional_autoencoder_have_one_length_and_noise_in_training():
+    net = build({"name": "conv-autoencoder", "channels": [4, 6], "code": 2000, "noise": 0.3}, (3, 27, 13))
+    inputs = images((3, 27, 13))
+    with torch.no_grad():
+        codes = net.eval().encoder(inputs)
+        assert codes.shape == (6, 2000) and torch.equal(net.decoder(codes), net(inputs))
+        torch.testing.assert_close(codes.square().mean(1), torch.ones(6), rtol=1e-3, atol=0)
+        torch.testing.assert_close(net.decoder(3 * codes), net.decoder(codes), rtol=1e-3, atol=1e-4)
+        (layer,) = (module for module in net.modules() if isinstance(module, CodeNoise))
+        assert key_names(net) == ["encoder.13.key"]
+        layer.key.copy_(torch.tensor([5, 7]))
+        noise = net.train().encoder(inputs) - codes
+        assert torch.equal(net.encoder(inputs) - codes, noise), "a function of the key"
+        layer.key.copy_(torch.tensor([5, 8]))
+        other = net.encoder(inputs) - codes
+    assert scipy.stats.kstest(noise.flatten() / 0.3, "norm").pvalue > 0.01
+    assert abs(np.corrcoef(noise.flatten(), other.flatten())[0, 1]) < 0.05
+
+
 def test_features_before_the_last_layer_give_its_logits():
     net = build("cnn", (1, 12, 12)).eval()
     features = features_before_last(net)(images((1, 12, 12)))
@@ -156,6 +178,8 @@ def test_compact_has_dropout_only_if_it_is_configured():
         ("compact", {"channels": []}), ("compact", {"pool_after": 1}), ("compact", {"pool_after": 4}),
         ("unet", {"channels": [4] * 5}), ("unet", {"space_to_depth": 16}), ("unet", {"space_to_depth": -1}),
         ("unet", {"depth": 0}), ("unet", {"channels": []}), ("mlp", {"dropout": -0.1}),
+        ("conv-autoencoder", {"channels": [4] * 5}), ("conv-autoencoder", {"noise": -0.1}),
+        ("conv-autoencoder", {"channels": []}), ("conv-autoencoder", {"code": -1}),
         ("mlp", {"hidden": 64}), ("mlp", {"hidden": [-3]}), ("mlp", {"hidden": ["many"]}),
     ],
     ids=str,
@@ -188,9 +212,10 @@ SMALLER: dict[str, Any] = {
     "autoencoder": {"hidden": [12], "code": 6},
     "compact": {"channels": [4, 6], "stem_kernel": 3},
     "unet": {"channels": [4, 8]},
+    "conv-autoencoder": {"channels": [8, 12], "code": 6},
 }
-CONVOLUTIONAL = {"cnn", "compact", "unet"}
-HE = {"compact", "unet"}
+CONVOLUTIONAL = {"cnn", "compact", "unet", "conv-autoencoder"}
+HE = {"compact", "unet", "conv-autoencoder"}
 """Networks whose convolutions start He normal."""
 
 
@@ -204,7 +229,9 @@ def objective_of(name: str) -> str:
 
 
 def test_all_networks_are_registered():
-    assert len(networks) >= 5 and {"mlp", "cnn", "autoencoder", "compact", "unet"} <= set(networks)
+    assert len(networks) >= 5 and {"mlp", "cnn", "autoencoder", "compact", "unet", "conv-autoencoder"} <= set(
+        networks
+    )
 
 
 @pytest.mark.parametrize("name", sorted(networks))

@@ -1,5 +1,6 @@
 """Layers that torch does not have in this form, and initial weights."""
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -117,11 +118,7 @@ class UNet(nn.Module):
     def __init__(self, shape: Shape, channels: Sequence[int], space_to_depth: int, depth: int) -> None:
         super().__init__()
         folded = shape[0] * space_to_depth**2
-        coarsest = space_to_depth * 2 ** (len(channels) - 1)
-        # As much padding as lets each scale have half the side of the one before.
-        missing = [-side % coarsest for side in shape[1:]]
-        left, top = missing[1] // 2, missing[0] // 2
-        self.padding = (left, missing[1] - left, top, missing[0] - top)
+        self.padding = scale_padding(shape, space_to_depth * 2 ** (len(channels) - 1))
         self.size = shape[1:]
         self.space_to_depth = nn.PixelUnshuffle(space_to_depth)
         self.down = nn.ModuleList(
@@ -149,6 +146,18 @@ class UNet(nn.Module):
         logits: Tensor = self.depth_to_space(self.output(features))
         left, _, top, _ = self.padding
         return logits[..., top : top + self.size[0], left : left + self.size[1]]
+
+
+def scale_padding(shape: Shape, coarsest: int) -> tuple[int, int, int, int]:
+    """As many pixels left, right, above and below as make both sides divisible by those of the coarsest map.
+
+    Example:
+        >>> scale_padding((1, 28, 27), 4)
+        (0, 1, 0, 0)
+    """
+    missing = [-side % coarsest for side in shape[1:]]
+    left, top = missing[1] // 2, missing[0] // 2
+    return left, missing[1] - left, top, missing[0] - top
 
 
 def _upsample(features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
@@ -250,24 +259,31 @@ def for_inference(net: AnyModule) -> AnyModule:
 
 
 LOW_BITS = 0x7FFFFFFF
+MIN_SQUARE = 1e-6  # of a code that is zero
 
 
-class Dropout(nn.Module):
-    """Set a share of the features, in [0, 1), to zero in training and scale up the rest.
+class KeyedLayer(nn.Module):
+    """A layer that draws in training: a function of the buffer `key` (two int32) and of positions alone.
 
-    The mask is a function of the buffer `key` (two int32) and a feature's position alone. The trainer sets
-    the key each step.
+    The trainer sets the key each step.
     """
 
     key: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Not persistent: a key is part of the training's state, not of the trained network.
+        self.register_buffer("key", torch.zeros(2, dtype=torch.int32), persistent=False)
+
+
+class Dropout(KeyedLayer):
+    """Set a share of the features, in [0, 1), to zero in training and scale up the rest."""
 
     def __init__(self, share: float) -> None:
         super().__init__()
         if not 0 <= share < 1:
             raise ValueError(f"dropout must be in [0, 1), but is {share}")
         self.share = share
-        # Not persistent: a key is part of the training's state, not of the trained network.
-        self.register_buffer("key", torch.zeros(2, dtype=torch.int32), persistent=False)
 
     def forward(self, features: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Any shape in, the same shape out."""
@@ -280,6 +296,62 @@ class Dropout(nn.Module):
     def extra_repr(self) -> str:
         """What print(net) shows of it."""
         return f"share={self.share}"
+
+
+class CodeNoise(KeyedLayer):
+    """Add normal noise of a standard deviation, at least 0, to each unit of a code in training."""
+
+    def __init__(self, std: float) -> None:
+        super().__init__()
+        if not 0 <= std < math.inf:
+            raise ValueError(f"noise must be 0 or more, but is {std}")
+        self.std = std
+
+    def forward(self, codes: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+        """Any shape in, the same shape out."""
+        if not self.training or self.std == 0:
+            return codes
+        uniform = (keyed_bits(self.key, 2 * codes.numel()).float() + 0.5) / (LOW_BITS + 1)
+        first, second = uniform.reshape(2, *codes.shape)
+        normal = (-2 * first.log()).sqrt() * (2 * math.pi * second).cos()  # Box and Muller (1958)
+        return codes + self.std * normal.to(codes.dtype)
+
+    def extra_repr(self) -> str:
+        """What print(net) shows of it."""
+        return f"std={self.std}"
+
+
+class UnitCode(nn.Module):
+    """Scale each code to a root mean square of 1, so that noise of a given strength can't be outgrown."""
+
+    def forward(self, codes: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+        """`(n, d)` to `(n, d)`."""
+        mean_square = codes.float().square().mean(1, keepdim=True)
+        return codes / (mean_square + MIN_SQUARE).sqrt().to(codes.dtype)
+
+
+class Unflatten(nn.Module):
+    """Rows of features to maps of this shape, channels innermost: the reverse of `Flatten`."""
+
+    def __init__(self, channels: int, height: int, width: int) -> None:
+        super().__init__()
+        self.sizes = (height, width, channels)
+
+    def forward(self, features: Float[Tensor, "n f"]) -> Float[Tensor, "n c h w"]:
+        """`(n, h * w * c)` to `(n, c, h, w)`."""
+        return features.unflatten(1, self.sizes).permute(0, 3, 1, 2)
+
+
+class Crop(nn.Module):
+    """Cut images to a size, after margins at the left and at the top."""
+
+    def __init__(self, left: int, top: int, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.left, self.top, self.size = left, top, size
+
+    def forward(self, images: Float[Tensor, "n c h2 w2"]) -> Float[Tensor, "n c h w"]:
+        """`(n, c, h2, w2)` to `(n, c, h, w)`, which is smaller or equal."""
+        return images[..., self.top : self.top + self.size[0], self.left : self.left + self.size[1]]
 
 
 def keyed_bits(key: Int[Tensor, " 2"], count: int) -> Int[Tensor, " count"]:
@@ -302,4 +374,6 @@ def _mix(bits: Tensor) -> Tensor:
 
 def key_names(net: nn.Module) -> list[str]:
     """Names of all key buffers of a network, in a fixed order."""
-    return [f"{name}.key".lstrip(".") for name, module in net.named_modules() if isinstance(module, Dropout)]
+    return [
+        f"{name}.key".lstrip(".") for name, module in net.named_modules() if isinstance(module, KeyedLayer)
+    ]
