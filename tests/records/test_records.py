@@ -406,3 +406,27 @@ def test_results_that_disagree_are_refused(keys, to, message):
     with pytest.raises(CorruptFileError) as refused:
         Results.parse_json(damaged(RUN.results.to_json(), *keys, to=to), "it")
     assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message", "suggestion"),
+    [
+        (
+            {"epohcs": 2},
+            "Recipe: 'epohcs' is unknown. Did you mean 'epochs'? Allowed here: objective, ",
+            "epochs",
+        ),
+        ({"optimizer": "Adam"}, "Recipe: 'optimizer' is 'Adam': should be 'sgd', 'adam', ", "adam"),
+        ({"momentum": 3, "l2": -1}, "Recipe: 'momentum' is 3: should be less than 1; 'l2' is -1: ", ""),
+    ],
+    ids=str,
+)
+def test_mistakes_in_arguments_are_one_line(fields, message, suggestion):
+    with pytest.raises(ConfigError) as caught:
+        Recipe(**fields)
+    assert str(caught.value).startswith(message) and caught.value.suggestion == suggestion
+
+
+def test_a_records_parts_are_validated_together_with_it():
+    with pytest.raises(ConfigError, match=r"'epochs' is 0.*; 'early_stopping\.patience' is 0"):
+        Recipe(early_stopping={"patience": 0}, epochs=0)

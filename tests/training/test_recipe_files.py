@@ -5,7 +5,6 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
 
 from inklab.errors import ConfigError, UnknownNameError
 from inklab.networks.network import check_network
@@ -37,7 +36,7 @@ class TestRecipe:
         "strength", [[0.5, 0.2], [-0.1, 0.2], -1, [0.1], [0.1, 0.2, 0.3], "much", [None, 1], [[1], 2], True]
     )
     def test_strengths_that_are_no_range_are_refused(self, strength):
-        with pytest.raises(ValidationError):
+        with pytest.raises(ConfigError):
             CorruptionConfig(name="gaussian", strength=strength)
 
     @pytest.mark.parametrize(

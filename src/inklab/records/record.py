@@ -7,6 +7,7 @@ about as long as parsing them.
 import inspect
 import math
 import re
+from collections.abc import Collection
 from pathlib import Path
 from reprlib import repr as shorten
 from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar
@@ -28,6 +29,7 @@ MAX_ENTRIES = 1000  # maximum number of entries in a table or list
 MAX_SIDE = 4096
 """Maximum image side or number of channels: a damaged file can't have a huge network built for it."""
 
+MAX_REPORTED = 10  # maximum number of mistakes in a message
 MAX_LOCATION = 80  # maximum number of characters of a key in a message
 
 MESSAGES = {
@@ -143,6 +145,19 @@ class Record(BaseModel):
     max_bytes: ClassVar[int] = 64 * MIB
     repair_advice: ClassVar[str] = "delete it or restore it from a copy"
 
+    def __init__(self, /, **values: Any) -> None:
+        """A record of these values.
+
+        Raises:
+            ConfigError: a key is unknown or missing, or has a wrong value; all mistakes in one line.
+        """
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise construction_error(error, type(self)) from None
+
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]  # validation does not go through it
+
     @classmethod
     def read(cls: type[R], path: Path) -> R:
         """Read and validate a JSON file.
@@ -213,6 +228,31 @@ class ConfigIssue(NamedTuple):
     suggestion: str = ""
 
 
+def construction_error(error: ValidationError, record: type[BaseModel]) -> ConfigError:
+    """What is wrong with the arguments of a record, in one line."""
+    issues = [
+        unknown_key(str(detail["loc"][0]), record.model_fields)
+        if detail["type"] == "extra_forbidden" and len(detail["loc"]) == 1
+        else describe_error(detail)
+        for detail in error.errors(include_url=False)
+    ]
+    text = "; ".join(issue.message for issue in issues[:MAX_REPORTED])
+    return ConfigError(f"{record.__name__}: {text}", key=issues[0].key, suggestion=issues[0].suggestion)
+
+
+def unknown_key(key: str, allowed: Collection[str], suggestion: str = "") -> ConfigIssue:
+    """That a key is unknown, and which are allowed.
+
+    Args:
+        key: as the user writes it; its last part is what is unknown.
+        allowed: the names in its place.
+        suggestion: what was probably meant; the nearest of the allowed names if left out.
+    """
+    suggestion = suggestion or nearest_name(key.rpartition(".")[2], allowed)
+    hint = f" Did you mean '{suggestion}'?" if suggestion else ""
+    return ConfigIssue(key, f"'{key}' is unknown.{hint} Allowed here: {', '.join(allowed)}", suggestion)
+
+
 def describe_error(detail: ErrorDetails, key: str = "") -> ConfigIssue:
     """One error of a validation in a line: which key, what value it has, what is allowed.
 
@@ -224,7 +264,7 @@ def describe_error(detail: ErrorDetails, key: str = "") -> ConfigIssue:
         >>> class Point(Record):
         ...     x: Count
         >>> try:
-        ...     Point(x=-1)
+        ...     Point.model_validate({"x": -1})
         ... except ValidationError as error:
         ...     print(describe_error(error.errors()[0]).message)
         'x' is -1: should be greater than or equal to 0

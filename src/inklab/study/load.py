@@ -27,7 +27,7 @@ from inklab.records.components import NetworkConfig, NormalizeConfig, check_part
 from inklab.records.data_report import DataReport
 from inklab.records.plan import DataInfo, SplitCounts
 from inklab.records.recipe import Augmentation, CorruptionConfig, EarlyStopping, Recipe
-from inklab.records.record import ConfigIssue, Record, describe_error
+from inklab.records.record import MAX_REPORTED, ConfigIssue, Record, describe_error, unknown_key
 from inklab.registry import Registry
 from inklab.study.planner import run_id
 from inklab.study.second_test import load_second_tests
@@ -52,7 +52,6 @@ VALIDATION_DIVISOR = 12  # by default, 1 in 12 training images is held out: 5,00
 MIN_VALIDATION, MIN_VALIDATION_DIVISOR = 500, 8
 """Hold out at least 500 images, unless that exceeds one eighth of them (50 a class of mnist-5k)."""
 
-MAX_REPORTED = 10
 MAX_VALUE_LENGTH = 60  # characters of a value, and of each part of a key, that a message shows
 BUILTIN = resources.files("inklab.study") / "studies"  # directory of the studies that come with inklab
 
@@ -408,9 +407,7 @@ def _unknown_key(key: str, last: str, table: type[BaseModel]) -> ConfigIssue:
     if not suggestion and table is TrainingExperiment:  # `cnn.epocs`: the key is one of the recipe's
         in_recipe = nearest_name(last, Recipe.model_fields)
         suggestion = in_recipe and f"recipe.{in_recipe}"
-    hint = f" Did you mean '{suggestion}'?" if suggestion else ""
-    message = f"'{key}' is unknown.{hint} Allowed here: {', '.join(allowed)}"
-    return ConfigIssue(key, message, suggestion)
+    return unknown_key(key, allowed, suggestion)
 
 
 def _locate(loc: tuple[int | str, ...], model: type[BaseModel]) -> tuple[list[str], type[BaseModel]]:
