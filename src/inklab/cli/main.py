@@ -1,7 +1,6 @@
 """Entry point: runs a command and turns every ending into one line and the right exit code."""
 
 import errno
-import os
 import signal
 import sys
 import traceback
@@ -14,6 +13,7 @@ from typer.exceptions import Abort, TyperException
 import inklab
 from inklab.cli.console import app, info
 from inklab.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, InklabError, format_error
+from inklab.io.streams import guarded_streams
 
 USER_ERRNOS = {
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT,
@@ -55,13 +55,15 @@ def main(arguments: list[str] | None = None) -> None:
     if words in ([], ["data"], ["list"]):
         words.append("--help")
     signal.signal(signal.SIGTERM, _interrupt)
-    sys.exit(_run(words, debug))
+    with guarded_streams():
+        code = _run(words, debug)
+    sys.exit(code)
 
 
 def _run(words: list[str], debug: bool) -> int:
     try:
         code = _invoke(words)
-        sys.stdout.flush()  # here, so that a closed pipe is handled below and not by the interpreter's exit
+        sys.stdout.flush()  # here, so that a full disk is handled below and not by the interpreter's exit
         return code
     except InklabError as error:
         return _fail(str(error), error.exit_code, debug)
@@ -69,9 +71,6 @@ def _run(words: list[str], debug: bool) -> int:
         return _fail(f"{_usage_message(error)} See inklab --help.", EXIT_USAGE, debug)
     except (KeyboardInterrupt, Abort):
         return _fail(INTERRUPTED, EXIT_INTERRUPTED, debug)
-    except BrokenPipeError:  # as in `inklab show | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_OK
     except Exception as error:
         if isinstance(error, OSError) and error.errno in USER_ERRNOS:
             path = f"'{error.filename}': " if error.filename else ""

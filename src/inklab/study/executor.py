@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 import traceback
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -20,6 +21,7 @@ from typing import Protocol, runtime_checkable
 from inklab.errors import InklabError, WriteError
 from inklab.hardware import disable_malloc_trim
 from inklab.io.files import fingerprint
+from inklab.io.streams import guarded_streams
 from inklab.study.jobs import EpochEnded, Failed, Job, JobContext, JobEvent, Lost, Retried, Started, Warned
 from inklab.study.run_directory import new_attempt_dir
 from inklab.usercode import install_live
@@ -118,7 +120,14 @@ def run_worker(pipe: Connection, context: JobContext) -> None:
     # Ctrl-C and a SIGTERM for the whole process group reach workers, too. The parent decides what to do.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # Of networks that torch can stack, but not fast; the plan is no worse for it.
+    warnings.filterwarnings("ignore", "There is a performance drop because we have not yet implemented")
     install_live(dict(context.live_objects))
+    with guarded_streams():  # a network may print although nobody reads it any more
+        _run_jobs(pipe, context)
+
+
+def _run_jobs(pipe: Connection, context: JobContext) -> None:
     import torch
 
     torch.set_num_threads(context.threads)
