@@ -211,7 +211,7 @@ def robustness_curve(
         model_or_pipeline: a trained classifier, or a pipeline: `run.pipeline_models("median+cnn")`.
         images: n images of the training format, as `inklab.datasets.from_arrays` takes them.
         labels: n class numbers, or names as in the model's `labels`; every class at least once.
-        corruption: a registered name, `file.py:name`, or a function.
+        corruption: a registered name, `file.py:name`, or a function; or an attack, "fgsm" or "pgd".
         strengths: in the corruption's unit; its own if left out.
         seed: of the noise.
 
@@ -228,8 +228,8 @@ def robustness_curve(
     """
     import numpy as np
 
-    from inklab.corruptions.corruption import corruptions
     from inklab.data.conversion import to_pixels
+    from inklab.evaluation.attacks import corruption_or_attack
     from inklab.evaluation.robustness import pipeline_functions
     from inklab.evaluation.robustness import robustness_curve as curve_of
     from inklab.seeding import Seed
@@ -247,7 +247,7 @@ def robustness_curve(
         raise DataError("labels must be n class numbers, or names of the model's classes")
     return curve_of(
         classify, to_pixels(images, "images"), numbers.astype(np.int64),
-        corruptions.resolve(reference(corruption)), strengths=strengths, seed=Seed(seed) / "noise",
+        corruption_or_attack(reference(corruption)), strengths=strengths, seed=Seed(seed) / "noise",
         denoise=denoise,
     )  # fmt: skip
 

@@ -294,13 +294,18 @@ def capitalize(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+INITIALISMS = ("fgsm", "pgd")
+
+
 def humanize(name: str) -> str:
     """A registered name as a word; of a user's own code the short name.
 
     Example:
-        >>> humanize("salt_and_pepper"), humanize("/home/me/my_noise.py:speckle")
-        ('salt-and-pepper', 'my_noise.py:speckle')
+        >>> humanize("salt_and_pepper"), humanize("pgd"), humanize("/home/me/my_noise.py:speckle")
+        ('salt-and-pepper', 'PGD', 'my_noise.py:speckle')
     """
+    if name in INITIALISMS:
+        return name.upper()
     return short_name(name) if is_user_code(name) else name.replace("_", "-")
 
 

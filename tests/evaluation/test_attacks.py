@@ -5,8 +5,9 @@ import torch
 from jaxtyping import TypeCheckError
 from torch import nn
 
-from inklab.errors import DataError, InklabError, ModelMismatchError, OutOfRangeError
-from inklab.evaluation.attacks import fgsm, pgd
+from inklab.errors import ConfigError, DataError, InklabError, ModelMismatchError, OutOfRangeError
+from inklab.evaluation.attacks import attacks as registered
+from inklab.evaluation.attacks import corruption_or_attack, fgsm, pgd
 
 
 def rng(number: int = 0) -> torch.Generator:
@@ -93,3 +94,18 @@ def test_what_can_not_be_attacked_is_refused(net, images):
     for error, call in wrong:
         with pytest.raises((error, TypeCheckError)):  # jaxtyping refuses some earlier, in tests
             call()
+
+
+def test_an_attack_by_name_is_the_function(net, images):
+    labels = net(images).argmax(dim=1)
+    assert torch.equal(registered["fgsm"](net, images, labels, 0.1, rng()), fgsm(net, images, labels, 0.1))
+    by_name = corruption_or_attack("pgd", 3)(net, images, labels, 0.1, rng(2))
+    assert torch.equal(by_name, pgd(net, images, labels, 0.1, rng=rng(2), steps=3))
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "problem"), [("fgsm", 5, "takes one step"), ("shot", 5, "no attack")]
+)
+def test_steps_of_what_has_none_are_refused(name, steps, problem):
+    with pytest.raises(ConfigError, match=problem):
+        corruption_or_attack(name, steps)

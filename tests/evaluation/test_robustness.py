@@ -149,10 +149,18 @@ def test_a_class_without_images_is_left_out_of_the_mean(data):
     np.testing.assert_array_equal(curve.recall_per_class[0, [0, 2]], whole.recall_per_class[0, [0, 2]])
 
 
-def test_a_thousand_classes_are_told_apart(data):
+def test_a_thousand_classes_are_distinguished(data):
     answers = torch.eye(1000)[[999]]
     curve = robustness_curve(
         lambda images: answers.expand(len(images), -1), data[0][:5], np.full(5, 999), SALT,
         strengths=[0.0], seed=Seed(0),
     )  # fmt: skip
     assert (curve.predicted == 999).all() and curve.accuracy == 1, "not modulo 256"
+
+
+def test_calibration_is_the_distance_of_confidence_and_accuracy(data):
+    """A network that is always 75 % sure: its error is how far its accuracy is from that."""
+    sure = lambda images: torch.log(torch.tensor([0.75, 0.2, 0.05])).expand(len(images), 3)  # noqa: E731
+    curve = curve_of(data, sure, strengths=[0.0, 0.5])
+    np.testing.assert_allclose(curve.ece, np.abs(curve.accuracy - 0.75))
+    assert (curve.accuracy == np.mean(data[1] == 0)).all()

@@ -10,6 +10,7 @@ from inklab.corruptions.corruption import get_corruption
 from inklab.corruptions.filters import filters
 from inklab.data.dataset import stratified_sample
 from inklab.errors import ModelMismatchError, UnknownNameError
+from inklab.evaluation.attacks import attacks
 from inklab.evaluation.robustness import pipeline_functions, robustness_curve
 from inklab.evaluation.trained_pipeline import TrainedPipeline
 from inklab.runs import Run
@@ -90,3 +91,22 @@ def test_what_is_no_pipeline(run):
             TrainedPipeline("it", parts)
     with pytest.raises(UnknownNameError):
         run.pipeline("denoisr+cnn")
+
+
+def test_an_attack_goes_through_denoiser_and_classifier(run):
+    """Each of its images is moved by the sign of the gradient of the whole pipeline."""
+    pixels, labels = run.dataset.test.pixels[:120], run.dataset.test.labels[:120].astype(np.int64)
+    denoiser, classifier = pipeline = run.pipeline("denoiser+cnn", 0)
+    images = (torch.from_numpy(pixels).float() / 255).requires_grad_()
+    logits = classifier.net(torch.sigmoid(denoiser.net(images)))
+    loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels), reduction="sum")
+    (gradient,) = torch.autograd.grad(loss, images)
+    expected = (images + 0.1 * gradient.sign()).clamp(0, 1).detach()
+    classify, denoise = pipeline_functions(pipeline)
+    curve = robustness_curve(
+        classify, pixels, labels, attacks["fgsm"], strengths=[0.0, 0.1], seed=Seed(0), denoise=denoise
+    )
+    examples = np.unique(labels, return_index=True)[1]
+    np.testing.assert_array_equal(curve.corrupted[1], (expected[examples] * 255).round().byte().numpy())
+    assert curve.accuracy[1] < curve.accuracy[0]
+    assert curve.accuracy[0] == (pipeline.predict_proba(pixels).argmax(axis=1) == labels).mean()

@@ -147,6 +147,7 @@ PLANS = [
 NAMES = [
     (robustness("medain+net"), "medain", "median"),
     (robustness(corruption="salt"), "salt", "salt_and_pepper"),
+    (robustness(corruption="fgms"), "fgms", "fgsm"),
     (generation(samplers=["gausian"]), "gausian", "gaussian"),
     ({"median": NET}, "median", ""),
     ({"o": {**NET, "recipe": {"objective": "clasify"}}}, "clasify", "classify"),
@@ -158,5 +159,9 @@ NAMES = [
 ]
 """Experiments beside `net` and `auto`, with names that only modules with torch know."""
 
-STRENGTHS = [robustness(strengths=[0, 2]), corrupted("shot", [0, 9])]
-"""Strengths outside the range of a corruption."""
+STRENGTHS = [
+    robustness(strengths=[0, 2]),
+    robustness(corruption="pgd", strengths=[0, 2]),
+    corrupted("shot", [0, 9]),
+]
+"""Strengths outside the range of a corruption or an attack."""

@@ -21,29 +21,20 @@ CorruptFn = Callable[[Tensor, float | Tensor, torch.Generator], Tensor]
 
 
 @dataclass(frozen=True)
-class Corruption:
-    """One way in which images get worse, with a strength that has a unit.
-
-    Strength 0 returns every image unchanged, bit for bit. The output is in [0, 1].
+class StrengthScale:
+    """A strength with a unit, of a corruption or an attack.
 
     Attributes:
         name: what studies and the command line call it.
         unit: unit of the strength, as an axis label.
         strengths: strengths of the default curve; rising, starting at 0.
         max_strength: largest allowed strength; larger values raise OutOfRangeError.
-        fn: the function itself, which checks nothing; `__call__` does.
-
-    Example:
-        >>> gray = torch.full((1, 1, 2, 2), 0.5)
-        >>> corruptions["salt_and_pepper"](gray, 1.0, torch.Generator().manual_seed(0)).unique().tolist()
-        [0.0, 1.0]
     """
 
     name: str
     unit: str
     strengths: tuple[float, ...]
     max_strength: float
-    fn: CorruptFn
 
     def __post_init__(self) -> None:
         is_rising = all(low < high for low, high in pairwise(self.strengths))
@@ -52,6 +43,36 @@ class Corruption:
                 f"corruption '{self.name}' has the strengths {self.strengths}; they must start at 0, rise, "
                 f"and be at most max_strength, {self.max_strength}"
             )
+
+    def check_strength(self, strength: float) -> None:
+        """Refuse a strength outside [0, `max_strength`].
+
+        Raises:
+            OutOfRangeError: it is below 0, too large, or NaN.
+        """
+        if not 0 <= strength <= self.max_strength:  # also catches NaN
+            raise OutOfRangeError(
+                f"strength {strength:g} of '{self.name}' is out of range; allowed: 0 to "
+                f"{self.max_strength:g} ({self.unit})"
+            )
+
+
+@dataclass(frozen=True)
+class Corruption(StrengthScale):
+    """One way in which images get worse, whatever network reads them.
+
+    Strength 0 returns every image unchanged, bit for bit. The output is in [0, 1].
+
+    Attributes:
+        fn: the function itself, which checks nothing; `__call__` does.
+
+    Example:
+        >>> gray = torch.full((1, 1, 2, 2), 0.5)
+        >>> corruptions["salt_and_pepper"](gray, 1.0, torch.Generator().manual_seed(0)).unique().tolist()
+        [0.0, 1.0]
+    """
+
+    fn: CorruptFn
 
     @property
     def description(self) -> str:
@@ -79,18 +100,6 @@ class Corruption:
         else:
             self.check_strength(strength)
         return check_output(f"corruption '{self.name}'", self.fn(images, strength, rng), images)
-
-    def check_strength(self, strength: float) -> None:
-        """Refuse a strength outside [0, `max_strength`].
-
-        Raises:
-            OutOfRangeError: it is below 0, too large, or NaN.
-        """
-        if not 0 <= strength <= self.max_strength:  # also catches NaN
-            raise OutOfRangeError(
-                f"strength {strength:g} of '{self.name}' is out of range; allowed: 0 to "
-                f"{self.max_strength:g} ({self.unit})"
-            )
 
     def _strength_per_image(self, images: Tensor, strength: Tensor) -> Tensor:
         if strength.shape != images.shape[:1]:

@@ -13,6 +13,8 @@ from torch import Tensor
 from inklab.corruptions.corruption import Corruption
 from inklab.data.dataset import MAX_CLASSES
 from inklab.errors import DataError, ModelMismatchError
+from inklab.evaluation.attacks import Attack
+from inklab.evaluation.class_metrics import calibration
 from inklab.evaluation.scores import AnyPixels, ForwardFn, batches, inference_mode, recall_per_class, to_bytes
 from inklab.format import format_percent, pluralize
 from inklab.metrics import CLASS_RECALL
@@ -61,7 +63,7 @@ def pipeline_functions(pipeline: "Classifies | Sequence[Any]") -> tuple[ForwardF
 class RobustnessCurve(Tabular):
     """What a pipeline predicts at each strength of a corruption.
 
-    Its table has a row for each strength: strength, recall, accuracy, and the recall of each class by number.
+    Its table has a row for each strength: strength, recall, accuracy, ece, and each class's recall by number.
 
     Attributes:
         strengths: `s` strengths in the corruption's unit.
@@ -70,6 +72,7 @@ class RobustnessCurve(Tabular):
             images are left out.
         recall_per_class: `(s, k)` true-positive rate of each class; NaN for one without images.
         accuracy: `(s,)` share of images classified correctly.
+        ece: `(s,)` expected calibration error: how far confidence and accuracy are apart.
         corrupted: `(s, m, c, h, w)` one corrupted image of each class that has any, always its first.
         denoised: `(s, m, c, h, w)` the same images as the classifier gets them; equal to `corrupted` without
             a denoiser.
@@ -83,6 +86,7 @@ class RobustnessCurve(Tabular):
     recall: Float64[np.ndarray, " s"]
     recall_per_class: Float64[np.ndarray, "s k"]
     accuracy: Float64[np.ndarray, " s"]
+    ece: Float64[np.ndarray, " s"]
     corrupted: UInt8[np.ndarray, "s m c h w"]
     denoised: UInt8[np.ndarray, "s m c h w"]
 
@@ -95,6 +99,7 @@ class RobustnessCurve(Tabular):
             "strength": self.strengths,
             "recall": self.recall.tolist(),
             "accuracy": self.accuracy.tolist(),
+            "ece": self.ece.tolist(),
         }
         return {**main, **per_class}
 
@@ -118,7 +123,7 @@ def robustness_curve(
     classify: ForwardFn,
     pixels: AnyPixels,
     labels: Int[np.ndarray, " n"],
-    corruption: Corruption,
+    corruption: Corruption | Attack,
     *,
     strengths: Sequence[float | int] | None = None,
     seed: Seed,
@@ -128,13 +133,15 @@ def robustness_curve(
 
     The noise depends on the seed, the corruption's name and the strength only: all pipelines and replicates
     get the same pixels, so that their curves can be subtracted, and the first images of a longer test set get
-    the same noise as in a shorter one. Memory does not grow with the number of images.
+    the same noise as in a shorter one. Memory does not grow with the number of images. An attack changes the
+    images against the whole pipeline, by its gradient through denoiser and classifier, so each pipeline and
+    replicate gets its own.
 
     Args:
         classify: maps images in [0, 1] to `(b, k)` logits, k at most 1,000.
         pixels: the images.
         labels: integers in [0, k).
-        corruption: what the images are corrupted by.
+        corruption: what the images are corrupted by, or attacked.
         strengths: in the corruption's unit; its own `strengths` if left out.
         seed: the source of the noise.
         denoise: maps images to images, in [0, 1], as a denoiser with its sigmoid or a filter does. None:
@@ -143,7 +150,8 @@ def robustness_curve(
     Raises:
         OutOfRangeError: a strength is outside the corruption's range.
         DataError: images and labels differ in number.
-        ModelMismatchError: `classify` or `denoise` returns another shape.
+        ModelMismatchError: `classify` or `denoise` returns another shape, or can't be attacked, because no
+            gradient passes.
 
     Example:
         >>> from inklab.corruptions.corruption import corruptions
@@ -167,13 +175,15 @@ def robustness_curve(
         points = [
             _evaluate(
                 classify,
-                _corrupt_and_denoise(pixels, corruption, strength, seed, denoise),
+                _corrupt_and_denoise(pixels, labels, corruption, strength, seed, classify, denoise),
                 examples,
                 int(labels.max()) + 1,
             )
             for strength in strengths
         ]
-    widths, predicted, corrupted, denoised = (np.stack(arrays) for arrays in zip(*points, strict=True))
+    widths, predicted, confidence, corrupted, denoised = (
+        np.stack(arrays) for arrays in zip(*points, strict=True)
+    )
     recalls = np.stack([recall_per_class(row, labels, int(widths[0])) for row in predicted])
     return RobustnessCurve(
         strengths=strengths,
@@ -181,6 +191,12 @@ def robustness_curve(
         recall=np.array([recall[np.isfinite(recall)].mean() for recall in recalls]),
         recall_per_class=recalls,
         accuracy=np.array([np.mean(row == labels) for row in predicted]),
+        ece=np.array(
+            [
+                calibration(shares, row == labels).expected_error
+                for shares, row in zip(confidence, predicted, strict=True)
+            ]
+        ),
         corrupted=corrupted,
         denoised=denoised,
     )
@@ -192,14 +208,15 @@ def _evaluate(
     examples: Int[np.ndarray, " m"],
     at_least: int,
 ) -> tuple[np.ndarray, ...]:
-    """Of blocks of images: number of classes, predictions, and the images in `examples`: corrupted, denoised.
+    """Of blocks of images: number of classes, predictions, their probabilities, and the images in `examples`.
 
     A classifier that knows fewer than `at_least` classes is refused.
     """
-    predicted, kept, n_classes = [], {}, at_least
+    predicted, confidence, kept, n_classes = [], [], {}, at_least
     for number, (corrupted, denoised) in enumerate(blocks):
         logits = classify(denoised)
         predicted.append(_predict(logits, len(denoised), at_least))
+        confidence.append(logits.double().softmax(dim=1).amax(dim=1).cpu().numpy())
         n_classes = logits.shape[1]
         for index in (examples - number * BLOCK).tolist():
             if 0 <= index < len(corrupted):
@@ -208,17 +225,29 @@ def _evaluate(
     return (
         np.array(n_classes),
         np.concatenate(predicted),
+        np.concatenate(confidence),
         *(to_bytes(torch.stack(images)) for images in pairs),
     )
 
 
 def _corrupt_and_denoise(
-    pixels: AnyPixels, corruption: Corruption, strength: float, seed: Seed, denoise: DenoiseFn | None
+    pixels: AnyPixels,
+    labels: Int[np.ndarray, " n"],
+    corruption: Corruption | Attack,
+    strength: float,
+    seed: Seed,
+    classify: ForwardFn,
+    denoise: DenoiseFn | None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Blocks of corrupted images, and of what the classifier gets."""
     rng = (seed / corruption.name / repr(strength)).generator()
-    for images in batches(pixels, BLOCK):
-        corrupted = corruption(images, strength, rng)
+    pipeline = classify if denoise is None else lambda images: classify(denoise(images))
+    for number, images in enumerate(batches(pixels, BLOCK)):
+        if isinstance(corruption, Attack):
+            targets = torch.from_numpy(labels[number * BLOCK :][:BLOCK].astype(np.int64)).to(images.device)
+            corrupted = corruption(pipeline, images, targets, strength, rng)
+        else:
+            corrupted = corruption(images, strength, rng)
         denoised = corrupted if denoise is None else denoise(corrupted)
         if denoised.shape != corrupted.shape:
             raise ModelMismatchError(

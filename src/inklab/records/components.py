@@ -21,6 +21,10 @@ from inklab.usercode import is_user_code, reference
 
 Center = Literal["mass", "box", "none"]
 
+ATTACKS = {"fgsm": 1, "pgd": 40}
+"""Attacks, which need the network and take the place of a corruption in robustness experiments, with the
+gradient steps of each."""
+
 PreprocessingWord = Literal["mnist", "resize"]
 """Ways to preprocess that have a name; see `Preprocessing.of`."""
 

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from inklab.errors import ConfigError, UnknownNameError
 from inklab.format import format_setting, format_value
 from inklab.metrics import Metric, Task, declare
-from inklab.records.components import Pipeline, Preprocessing
+from inklab.records.components import ATTACKS, Pipeline, Preprocessing
 from inklab.records.data_report import DataReport
 from inklab.records.recipe import Precision, TrialConfig
 from inklab.records.record import (
@@ -324,7 +324,8 @@ class RobustnessEvaluation(Record):
     Attributes:
         id: of the evaluation.
         pipeline: that is evaluated.
-        corruption: registered name or `file.py:name`.
+        corruption: registered name or `file.py:name`, or an attack.
+        attack_steps: gradient steps of an attack, if they are not its own.
         strengths: in the corruption's unit.
         images: test images used.
         replicate: of its trained parts.
@@ -335,6 +336,7 @@ class RobustnessEvaluation(Record):
     kind: Literal["robustness"] = "robustness"
     pipeline: Pipeline
     corruption: str
+    attack_steps: PositiveCount | None = None
     strengths: Strengths
     images: PositiveCount
     replicate: Count
@@ -373,7 +375,7 @@ class RobustnessPlan(ExperimentPlan):
     """Compares pipelines as images get worse.
 
     Attributes:
-        corruption: registered name or `file.py:name`.
+        corruption: registered name or `file.py:name`, or an attack.
         strengths: in the corruption's unit.
         images: test images used.
         confusion_at: strengths at which confusion matrices are counted.
@@ -390,6 +392,11 @@ class RobustnessPlan(ExperimentPlan):
     pipelines: Annotated[tuple[Pipeline, ...], FailFast, Field(min_length=1, max_length=MAX_ENTRIES)]
     baseline: Pipeline
     evaluations: Annotated[tuple[RobustnessEvaluation, ...], FailFast]
+
+    @property
+    def is_attack(self) -> bool:
+        """Whether images are changed against each pipeline and replicate, by its gradient."""
+        return self.corruption in ATTACKS
 
     @model_validator(mode="after")
     def _check_consistent(self) -> "RobustnessPlan":

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from inklab.format import (
+    capitalize,
     format_count,
     format_delta,
     format_duration,
@@ -123,7 +124,7 @@ def _describe_denoising(results: RobustnessResults) -> str:
     comparison = results.denoising
     if comparison is None or not comparison.differences:
         return ""
-    corruption = humanize(results.corruption).capitalize()
+    corruption = capitalize(humanize(results.corruption))
     if comparison.significant_from is None:
         return f"{corruption}: at no strength does denoising first help significantly."
     text = f"{corruption}: denoising first helps significantly from strength {comparison.significant_from:g}"
@@ -364,9 +365,14 @@ def _describe_normalization(normalize: NormalizeConfig) -> str:
 def _describe_robustness(data: DataInfo, plan: RobustnessPlan) -> str:
     n, span = len(plan.strengths), format_span((min(plan.strengths), max(plan.strengths)))
     strengths = f"{n} strengths from {span}" if n > 1 else f"strength {span}"
+    how = (
+        "each pipeline and replicate by its own gradient, through denoiser and classifier"
+        if plan.is_attack
+        else "in the same way for every pipeline and replicate"
+    )
     return (
-        f"{format_count(plan.images)} test images corrupted with {humanize(plan.corruption)} at "
-        f"{strengths}, in the same way for every pipeline and replicate. Pipelines: "
+        f"{format_count(plan.images)} test images {'attacked' if plan.is_attack else 'corrupted'} with "
+        f"{humanize(plan.corruption)} at {strengths}, {how}. Pipelines: "
         f"{join_words(plan.pipelines)}; replicate k is paired with replicate k.{_left_out(data)}"
     )
 

@@ -95,7 +95,7 @@ HEAD, TAIL = ("experiment", "setting"), ("replicate", "state")
 MEASURED = ("epochs", "seconds", "parameters", "trial", "reason")
 HISTORY = ("epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
 ESTIMATE = ("metric", "mean", "sd", "n", "ci95_low", "ci95_high", "ci95_images_low", "ci95_images_high")
-ROBUSTNESS = ("experiment", "corruption", "pipeline", "strength", "replicate", "recall", "accuracy")
+ROBUSTNESS = ("experiment", "corruption", "pipeline", "strength", "replicate", "recall", "accuracy", "ece")
 PREDICTIONS = ("index", "label", "predicted", "confidence")
 RESERVED = {*HEAD, *TAIL, *MEASURED, *HISTORY, *ESTIMATE, *PREDICTIONS}
 
@@ -181,7 +181,7 @@ def _estimate_row(metric: str, estimate: Estimate) -> Row:
 def robustness_columns(
     plan: Plan, evaluations: Mapping[str, EvaluationOutcome], experiment: str = ""
 ) -> Columns:
-    """A row for each pipeline, replicate and strength: recall, accuracy, and the recall of each class."""
+    """A row for each pipeline, replicate and strength: recall, accuracy, ECE, and each class's recall."""
     rows: list[Row] = []
     for planned in plan.experiments:
         if not isinstance(planned, RobustnessPlan) or experiment not in ("", planned.name):
@@ -197,14 +197,15 @@ def _robustness_rows(
     planned: RobustnessPlan, outcome: RobustnessOutcome, labels: Sequence[str]
 ) -> Iterator[Row]:
     evaluation = outcome.evaluation
+    eces = outcome.ece or (None,) * len(evaluation.strengths)
     curves = zip(
-        evaluation.strengths, outcome.recall, outcome.accuracy, outcome.recall_per_class, strict=True
+        evaluation.strengths, outcome.recall, outcome.accuracy, eces, outcome.recall_per_class, strict=True
     )
-    for strength, recall, accuracy, per_class in curves:
+    for strength, recall, accuracy, ece, per_class in curves:
         yield {
             "experiment": planned.name, "corruption": planned.corruption,
             "pipeline": str(evaluation.pipeline), "strength": strength, "replicate": evaluation.replicate,
-            "recall": recall, "accuracy": accuracy,
+            "recall": recall, "accuracy": accuracy, "ece": ece,
             **{f"{CLASS_RECALL}{label}": share for label, share in zip(labels, per_class, strict=True)},
         }  # fmt: skip
 

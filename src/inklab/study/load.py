@@ -440,6 +440,7 @@ def check_names(spec: StudySpec) -> None:
         OutOfRangeError: a strength is too large.
     """
     from inklab.corruptions.filters import filters  # torch: not needed to read a study
+    from inklab.evaluation.attacks import corruption_or_attack
 
     training = spec.training
     for name, trained in training.items():
@@ -454,7 +455,9 @@ def check_names(spec: StudySpec) -> None:
         resolve_metrics(trained.metrics, tasks[name])
     for experiment in spec.experiments.values():
         if isinstance(experiment, RobustnessExperiment):
-            _check_corruption(experiment.corruption, experiment.strengths or ())
+            degradation = corruption_or_attack(experiment.corruption, experiment.attack_steps)
+            for strength in experiment.strengths or ():
+                degradation.check_strength(strength)
             for pipeline in experiment.pipelines:
                 pipeline.check(tasks, filters)
         elif isinstance(experiment, GenerationExperiment):
@@ -465,21 +468,15 @@ def check_names(spec: StudySpec) -> None:
 
 
 def _check_inputs(recipe: Recipe) -> None:
+    from inklab.corruptions.corruption import get_corruption
     from inklab.training.augmentations import augmentations  # torch
 
     if recipe.augmentation and recipe.augmentation.function:
         augmentations.resolve(recipe.augmentation.function)
     if recipe.corruption:
-        strengths = (recipe.corruption.strength[1], recipe.eval_strength or 0.0)
-        _check_corruption(recipe.corruption.name, strengths)
-
-
-def _check_corruption(name: str, strengths: Sequence[float]) -> None:
-    from inklab.corruptions.corruption import get_corruption  # torch: not needed to read a study
-
-    corruption = get_corruption(name)
-    for strength in strengths:
-        corruption.check_strength(strength)
+        corruption = get_corruption(recipe.corruption.name)
+        for strength in (recipe.corruption.strength[1], recipe.eval_strength or 0.0):
+            corruption.check_strength(strength)
 
 
 # ---------------------------------------------------------------- data

@@ -205,12 +205,13 @@ class Planner:
                 f"more than that, at most {self._data.test:,}",
                 key=f"{header.name}.images",
             )
-        strengths = experiment.strengths or _own_strengths(experiment.corruption)
+        strengths = experiment.strengths or _own_strengths(experiment)
         evaluations = [
             self._with_id(
                 RobustnessEvaluation(
                     id="new", pipeline=pipeline, corruption=experiment.corruption, images=images,
-                    strengths=strengths, replicate=replicate, depends_on=trials,
+                    attack_steps=experiment.attack_steps, strengths=strengths, replicate=replicate,
+                    depends_on=trials,
                 ),
                 experiment.corruption,
             )
@@ -318,8 +319,11 @@ class Planner:
         return settings[0]
 
     def _with_id(self, evaluation: E, corruption: str = "") -> E:
+        described = evaluation.model_dump(mode="json", exclude={"id"})
+        if described.get("attack_steps", 0) is None:  # a field that came after the first outcomes
+            del described["attack_steps"]
         identity = {
-            "evaluation": map_names(evaluation.model_dump(mode="json", exclude={"id"}), location_free),
+            "evaluation": map_names(described, location_free),
             "data": self._data.sha256,
             "seed": self._spec.seed,
             "numerics": NUMERICS,
@@ -329,11 +333,11 @@ class Planner:
         return evaluation.model_copy(update={"id": fingerprint(identity)})
 
 
-def _own_strengths(corruption: str) -> tuple[float, ...]:
-    """Those of a corruption itself, for an experiment that names none."""
-    from inklab.corruptions.corruption import get_corruption  # torch: seldom needed to plan
+def _own_strengths(experiment: RobustnessExperiment) -> tuple[float, ...]:
+    """Those of its corruption, where it names none."""
+    from inklab.evaluation.attacks import corruption_or_attack  # torch: seldom needed to plan
 
-    return get_corruption(corruption).strengths
+    return corruption_or_attack(experiment.corruption, experiment.attack_steps).strengths
 
 
 def _header(name: str, experiment: AnyExperiment, data: DataInfo) -> ExperimentPlan:

@@ -16,6 +16,7 @@ from typing import Literal
 from inklab.errors import CorruptFileError, RunError
 from inklab.hardware import cores, cpu_name, cpuinfo_field, free_memory, preferred_dtype
 from inklab.io.files import cache_dir, fingerprint
+from inklab.records.components import ATTACKS
 from inklab.records.plan import (
     ExecutionConfig,
     GenerationEvaluation,
@@ -315,7 +316,9 @@ def evaluation_seconds(plan: Plan, evaluation: RobustnessEvaluation | Generation
     """Seconds for an evaluation on one core."""
     macs = sum(plan.traits(trial).macs for trial in evaluation.depends_on)
     if isinstance(evaluation, RobustnessEvaluation):
-        return evaluation.images * len(evaluation.strengths) * macs / INFERENCE_MACS_PER_SECOND
+        steps = evaluation.attack_steps or ATTACKS.get(evaluation.corruption, 0)
+        passes = (1 + STEP_PASSES * steps) * evaluation.images * len(evaluation.strengths)
+        return passes * macs / INFERENCE_MACS_PER_SECOND
     return (2 * evaluation.samples + 10_000) * macs / INFERENCE_MACS_PER_SECOND + 2
 
 

@@ -228,7 +228,9 @@ class RobustnessExperiment(Experiment):
     """Compares pipelines as images get worse.
 
     Attributes:
-        corruption: a registered corruption, `file.py:name` or a function.
+        corruption: a registered corruption, `file.py:name` or a function; or an attack, "fgsm" or "pgd",
+            against the gradient of each whole pipeline, whose strengths are budgets in [0, 1].
+        attack_steps: gradient steps of "pgd"; 40 if left out.
         strengths: in the corruption's unit, increasing; the corruption's own if left out.
         images: test images used; all if left out.
         confusion_at: strengths at which confusion matrices are counted.
@@ -238,6 +240,7 @@ class RobustnessExperiment(Experiment):
 
     kind: Literal["robustness"] = "robustness"
     corruption: Annotated[ObjectName, Field(max_length=300)] = "salt_and_pepper"
+    attack_steps: Annotated[int, Field(ge=1, le=1000)] | None = None
     strengths: Strengths | None = None
     images: Annotated[Images, Field(ge=1)] | None = None
     confusion_at: Strengths = (0.0, 0.25, 0.5)

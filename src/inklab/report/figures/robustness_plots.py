@@ -79,8 +79,8 @@ def robustness_curves(plan: RobustnessPlan, results: RobustnessResults) -> Figur
         name=f"{slug(plan.name)}-curves",
         title="Recall against strength of the corruption",
         caption=(
-            f"Mean recall over classes, {humanize(results.corruption)}; every pipeline and replicate gets "
-            f"the same corrupted images. {_describe_bands(curves)}{_describe_differences(results)}{line}"
+            f"Mean recall over classes, {humanize(results.corruption)}; {_describe_inputs(plan)}. "
+            f"{_describe_bands(curves)}{_describe_differences(results)}{line}"
         ),
         alt=_describe_recall(results.strengths, curves, threshold),
         drawing=_recall_plot(results, curves),
@@ -91,6 +91,15 @@ def robustness_curves(plan: RobustnessPlan, results: RobustnessResults) -> Figur
             for strength, estimate in zip(results.strengths, estimates, strict=True)
             if estimate.n
         ),
+    )
+
+
+def _describe_inputs(plan: RobustnessPlan) -> str:
+    if not plan.is_attack:
+        return "every pipeline and replicate gets the same corrupted images"
+    return (
+        "every pipeline and replicate is attacked by its own gradient, through denoiser and classifier; the "
+        "strength is the most that a pixel changes"
     )
 
 
@@ -313,12 +322,12 @@ def corrupted_strip(run: Run, plan: RobustnessPlan) -> Figure | None:
         for label, images in group.items()
     ]
     after = f" and after {join_words(list(denoised))}" if denoised else ""
+    draw = f"against {next(iter(plan.pipelines))}" if plan.is_attack else "one draw of the noise"
     return Figure(
         name=f"{slug(plan.name)}-strip",
         title="Inputs of the classifier",
         caption=(
-            f"Test images at rising strength (above each column), corrupted{after}; one draw of the noise, "
-            "replicate 0."
+            f"Test images at rising strength (above each column), corrupted{after}; {draw}, replicate 0."
         ),
         alt=f"Strips of test images at strengths {strengths[0]:g} to {strengths[-1]:g}, corrupted{after}.",
         drawing=ImageGrid(
