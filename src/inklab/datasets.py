@@ -11,6 +11,7 @@ arrays resume the same run.
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,10 @@ from inklab.data.adapters import (
     read_torch,
 )
 from inklab.data.conversion import ClassNames, ImageShape, LabeledImages, make_dataset
-from inklab.data.csv_files import Column, CsvOptions, load_csv
+from inklab.data.csv_files import Column, ColumnOptions, load_csv
 from inklab.data.dataset import Dataset, ImageSet
 from inklab.data.image_folders import load_image_folder
+from inklab.data.parquet_files import find_parquet, load_parquet
 from inklab.data.sources import dataset, load_dataset, load_default
 from inklab.data.sources import datasets as registered
 from inklab.errors import ConfigError, DataError
@@ -43,6 +45,7 @@ __all__ = [
     "from_csv",
     "from_folder",
     "from_huggingface",
+    "from_parquet",
     "from_torch",
     "load",
     "names",
@@ -227,8 +230,61 @@ def from_csv(
         >>> from_csv(path, name="tiny")
         Dataset('tiny': 10 training and 2 test images, 1 x 2 x 2, 2 classes)
     """
-    options = CsvOptions(label, image, image_shape, preprocessing)
+    options = ColumnOptions(label, image, image_shape, preprocessing)
     return load_csv(_files(path, validation, test), options, class_names=labels, name=name, seed=seed)
+
+
+def from_parquet(
+    path: PathLike,
+    test: PathLike | None = None,
+    *,
+    validation: PathLike | None = None,
+    label: Column | None = None,
+    image: Column | None = None,
+    labels: ClassNames | None = None,
+    image_shape: ImageShape | None = None,
+    preprocessing: PreprocessingChoice = "auto",
+    name: str | None = None,
+    seed: int = 0,
+) -> Dataset:
+    """A dataset of Parquet files, as Hugging Face publishes them; needs the extra `inklab[parquet]`.
+
+    Args:
+        path: a directory of such files, or one of them. Files and directories of the usual names of sets
+            (`train-00000-of-00002.parquet`, `test/0000.parquet`) are these sets.
+        test: a file with test images; by default that beside the training images, if there is one, or a
+            sixth of every class.
+        validation: a file with images for choices, in the same way.
+        label: name or position of the labels' column; by default the one called "label", "class" or "target",
+            or the one that Hugging Face's library has marked.
+        image: of the column of images: picture files (bytes, `{"bytes": ...}`, or paths relative to the
+            Parquet file), or arrays of numbers; by default the one called "image" or so, or the only one of
+            such a type. Without one, all other columns of numbers are pixels.
+        labels: class names, as in `from_arrays`; those in the file by default.
+        image_shape: of one row of pixels, as in `from_arrays`.
+        preprocessing: of pictures, as in `from_folder`.
+        name: of the dataset; the path by default.
+        seed: selects the test images where there are none.
+
+    Raises:
+        InklabError: pyarrow is not installed.
+        DataError: a file can't be read, has no such column, or its values are no images.
+        CorruptFileError: a file is damaged or too large.
+
+    Example:
+        >>> from_parquet("beans/", label="labels")  # doctest: +SKIP
+        Dataset('beans/': 1,034 training, 133 validation and 128 test images, 1 x 28 x 28, 3 classes)
+    """
+    start = _expand(path)
+    if not start.exists():
+        raise DataError(f"there is no file or directory '{start}'")
+    sets = find_parquet(start)
+    if sets is None:
+        raise DataError(f"'{start}' has no Parquet files; give a directory that has, or a file")
+    chosen = {role: [file] for role, file in _files(path, validation, test).items() if role != "train"}
+    options = ColumnOptions(label, image, image_shape, preprocessing)
+    files = replace(sets, files=sets.files | chosen)
+    return load_parquet(files, options, class_names=labels, name=name or str(start), seed=seed)
 
 
 def _files(train: PathLike, validation: PathLike | None, test: PathLike | None) -> dict[str, Path]:

@@ -153,7 +153,7 @@ def test_malicious_zip_files_are_refused(tmp_path):
 
 
 def test_many_pictures_are_decoded_once_and_again_when_one_changes(tmp_path, monkeypatch):
-    monkeypatch.setattr(pictures, "MIN_CACHED_FILES", 12)
+    monkeypatch.setattr(pictures, "MIN_CACHED_PICTURES", 12)
     monkeypatch.setattr(pictures, "cache_dir", lambda name: tmp_path / "cache" / name)
     folder = fill(tmp_path / "set", names_of("."))
     plain = datasets.from_folder(folder)

@@ -29,7 +29,7 @@ FETCH_TIMEOUT = 600
 """Seconds; who asks for a download is more patient than a run that can continue with other images."""
 
 PACKAGES = "torch numpy scipy scikit-learn pydantic matplotlib safetensors pillow filelock pooch".split()
-EXTRAS = {"onnxruntime": "inklab[onnx]", "fastapi": "inklab[serve]"}
+EXTRAS = {"onnxruntime": "inklab[onnx]", "fastapi": "inklab[serve]", "pyarrow": "inklab[parquet]"}
 """Optional packages, and the extra that installs each."""
 
 REGISTRIES = {

@@ -20,7 +20,7 @@ from inklab.data.conversion import (
     to_pixels,
 )
 from inklab.data.dataset import Dataset
-from inklab.data.pictures import NamedPictures, preprocess_pictures
+from inklab.data.pictures import NamedPictures, StoredPictures, preprocess_files
 from inklab.data.preprocessing import open_image
 from inklab.errors import DataError, did_you_mean
 from inklab.records.components import PreprocessingChoice
@@ -40,7 +40,9 @@ def make_labeled_dataset(
     name: str,
     *,
     class_names: ClassNames | None,
+    image_shape: ImageShape | None = None,
     preprocessing: PreprocessingChoice,
+    note: str | None = None,
     seed: int,
 ) -> Dataset:
     """A dataset of "train", "validation" and "test", if there are; classes that do not occur are left out.
@@ -48,7 +50,8 @@ def make_labeled_dataset(
     Raises:
         DataError: images are unlabeled (-1), or as for `make_dataset`.
     """
-    converted = convert_images({key: part.images for key, part in parts.items()}, None, preprocessing)
+    images = {key: part.images for key, part in parts.items()}
+    converted = convert_images(images, image_shape, preprocessing)
     labels = {f"the label list of {key}": part.labels for key, part in parts.items()}
     numbers = {key: _class_numbers(values) for key, values in labels.items()}
     classes = parts["train"].classes
@@ -71,7 +74,7 @@ def make_labeled_dataset(
         },
         class_names=class_names,
         preprocessing=converted.preprocessing,
-        note=converted.note,
+        note=" ".join(text for text in (converted.note, note) if text) or None,
         seed=seed,
     )
 
@@ -104,7 +107,7 @@ def convert_images(
         name: entries for name, images in sets.items() if (entries := _as_pictures(images, name)) is not None
     }
     if len(pictures) == len(sets):
-        result = preprocess_pictures(list(pictures.values()), preprocessing)
+        result = preprocess_files(list(pictures.values()), preprocessing)
         images = dict(zip(sets, result.sets, strict=True))
         return ConvertedImages(images, result.preprocessing, result.note)
     if pictures:
@@ -117,7 +120,7 @@ def convert_images(
 
 def _as_pictures(images: object, name: str) -> NamedPictures | None:
     """Pictures one after the other; None if the images are numbers."""
-    if isinstance(images, TorchPictures | ColumnPictures):
+    if isinstance(images, TorchPictures | ColumnPictures | StoredPictures):
         return images
     if hasattr(images, "iloc") and getattr(images, "ndim", 0) == 1:
         images = list(images)  # type: ignore[call-overload]  # a Series of a DataFrame
@@ -306,8 +309,8 @@ def is_picture_entry(entry: object) -> bool:
     return isinstance(entry, Image.Image | bytes)
 
 
-def open_entry(entry: object, name: str) -> Image.Image:
-    """The picture of an entry.
+def open_entry(entry: object, name: str, directory: Path = Path()) -> Image.Image:
+    """The picture of an entry; paths start at a directory.
 
     Raises:
         CorruptFileError: it is damaged.
@@ -315,11 +318,12 @@ def open_entry(entry: object, name: str) -> Image.Image:
     """
     if isinstance(entry, Image.Image):
         return entry
-    content, path = (entry.get("bytes"), entry.get("path")) if isinstance(entry, Mapping) else (entry, None)
+    parts = entry if isinstance(entry, Mapping) else {"bytes": entry, "path": entry}
+    content, path = parts.get("bytes"), parts.get("path")
     if isinstance(content, bytes) and content:
         return open_image(content, name=name)
     if isinstance(path, str) and path:
-        return open_image(Path(path), name=name)
+        return open_image(directory / path)
     raise DataError(f"{name} has no picture; leave that row out")
 
 

@@ -30,7 +30,7 @@ from inklab.io.files import open_regular
 from inklab.records.components import PreprocessingChoice
 
 LABEL_COLUMNS = ("label", "labels", "class", "target", "category")
-IMAGE_COLUMNS = ("image", "file", "file_name", "filename", "filepath", "path", "image_path")
+IMAGE_COLUMNS = ("image", "img", "file", "file_name", "filename", "filepath", "path", "image_path")
 DELIMITERS = ",;\t"
 MAX_FILE_BYTES = 4 * MAX_BYTES  # "255," is the longest text of a byte
 CHUNK_ROWS = 4096
@@ -40,7 +40,7 @@ Column = str | int
 
 
 @dataclass(frozen=True)
-class CsvOptions:
+class ColumnOptions:
     """How columns are read.
 
     Attributes:
@@ -58,7 +58,7 @@ class CsvOptions:
 
 def load_csv(
     paths: Mapping[str, Path],
-    options: CsvOptions = CsvOptions(),  # noqa: B008 - frozen
+    options: ColumnOptions = ColumnOptions(),  # noqa: B008 - frozen
     *,
     class_names: ClassNames | None = None,
     name: str | None = None,
@@ -144,7 +144,7 @@ def _open_text(path: Path) -> Iterator[io.TextIOWrapper]:
         raise CorruptFileError(f"'{path}' is no CSV file in UTF-8 ({error}); save it again as one") from error
 
 
-def _read_layout(path: Path, options: CsvOptions) -> Layout:
+def _read_layout(path: Path, options: ColumnOptions) -> Layout:
     with _open_text(path) as file:
         line = file.readline()
         delimiter = max(DELIMITERS, key=line.count)
@@ -160,15 +160,15 @@ def _read_layout(path: Path, options: CsvOptions) -> Layout:
     is_known = any(field.casefold() in known for field in first)  # pandas may call the others 0, 1, ...
     has_header = not paths and (is_known or not any(_is_number(field) for field in first))
     header = first if has_header else []
-    image = _position(path, header, options.image, IMAGE_COLUMNS, len(first))
+    image = find_column(path, header, options.image, IMAGE_COLUMNS, len(first))
     if image is None and len(paths) == 1:
         image = paths[0]
-    label = _position(path, header, options.label, LABEL_COLUMNS, len(first))
+    label = find_column(path, header, options.label, LABEL_COLUMNS, len(first))
     if label is None:
         if header:
             raise DataError(
                 f"'{path}' has no column called {', '.join(LABEL_COLUMNS[:-1])} or {LABEL_COLUMNS[-1]}; "
-                f"choose the labels' by label=: {_listing(header)}"
+                f"choose the labels' by label=: {list_columns(header)}"
             )
         label = 1 if image == 0 else 0
     return Layout(path, delimiter, int(has_header), len(first), label, image)
@@ -182,15 +182,20 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _listing(header: Sequence[str]) -> str:
+def list_columns(header: Sequence[str]) -> str:
+    """The first names of columns, for a message."""
     more = f", and {len(header) - SHOWN_COLUMNS} more" if len(header) > SHOWN_COLUMNS else ""
     return ", ".join(header[:SHOWN_COLUMNS]) + more
 
 
-def _position(
+def find_column(
     path: Path, header: Sequence[str], column: Column | None, known: Sequence[str], n_columns: int
 ) -> int | None:
-    """The position of a column that is given, or recognized by its name."""
+    """The position of a column that is chosen by name or position, or recognized by a known name.
+
+    Raises:
+        DataError: there is no such column.
+    """
     if isinstance(column, int) and not isinstance(column, bool):
         if not 0 <= column < n_columns:
             raise DataError(f"'{path}' has no column {column}; it has {n_columns}, 0 to {n_columns - 1}")
@@ -199,7 +204,7 @@ def _position(
         if column not in header:
             hint = did_you_mean(str(column), header)
             raise DataError(
-                f"'{path}' has no column '{column}'.{hint} Its columns: {_listing(header) or '(unnamed)'}"
+                f"'{path}' has no column '{column}'.{hint} Its columns: {list_columns(header) or '(unnamed)'}"
             )
         return header.index(column)
     matches = [index for name in known for index, field in enumerate(header) if field.casefold() == name]

@@ -182,6 +182,9 @@ class PictureFiles:
     tree: FileTree
     names: Sequence[str]
 
+    def __len__(self) -> int:
+        return len(self.names)
+
     def __iter__(self) -> Iterator[tuple[str, Image.Image]]:
         """Each file's name for messages, and its picture."""
         for name in self.names:

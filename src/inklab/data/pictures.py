@@ -3,8 +3,9 @@
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import PIL
@@ -12,7 +13,6 @@ from PIL import Image
 
 from inklab.data.conversion import ImageBytes
 from inklab.data.dataset import MAX_BYTES
-from inklab.data.file_trees import PictureFiles
 from inklab.data.image_layout import choose_preprocessing
 from inklab.data.preprocessing import Image8, preprocess_picture
 from inklab.errors import DataError
@@ -21,7 +21,7 @@ from inklab.io.files import cache_dir, cached, keep_newest, sha256_of
 from inklab.records.components import Preprocessing, PreprocessingChoice
 
 CACHE_FORMAT = 1  # another one wherever the same files become other images
-MIN_CACHED_FILES = 500
+MIN_CACHED_PICTURES = 500
 MAX_CACHE_BYTES = 2 * 1024**3
 MAX_SIDE = 64  # pixels; larger pictures are preprocessed to MNIST's size
 
@@ -44,21 +44,40 @@ class PreprocessedPictures:
     note: str | None
 
 
-def preprocess_files(
-    sets: Sequence[PictureFiles], choice: PreprocessingChoice = "auto"
-) -> PreprocessedPictures:
-    """Make images of picture files as `preprocess_pictures` does; many files are decoded only once.
+@runtime_checkable
+class StoredPictures(Protocol):
+    """Named pictures in files, which say whether they are still the same."""
 
-    From 500 files on, the result is kept in the user's cache, by the names, sizes and times of the files.
+    def __len__(self) -> int:
+        """Number of pictures."""
+
+    def __iter__(self) -> Iterator[tuple[str, Image.Image]]:
+        """Each picture with its name in messages."""
+
+    def stamps(self) -> list[tuple[object, ...]]:
+        """Names, sizes and times of the files: the same as long as the pictures are.
+
+        Raises:
+            OSError: a file is gone.
+        """
+
+
+def preprocess_files(
+    sets: Sequence[NamedPictures], choice: PreprocessingChoice = "auto"
+) -> PreprocessedPictures:
+    """Make images of pictures as `preprocess_pictures` does; many that are stored are decoded only once.
+
+    From 500 stored pictures on, the result is kept in the user's cache, by the stamps of the files.
 
     Raises:
         DataError: as for `preprocess_pictures`.
     """
-    if sum(len(files.names) for files in sets) < MIN_CACHED_FILES:
+    stored = [pictures for pictures in sets if isinstance(pictures, StoredPictures)]
+    if len(stored) < len(sets) or sum(map(len, stored)) < MIN_CACHED_PICTURES:
         return preprocess_pictures(sets, choice)
     kind = choice if isinstance(choice, str) else choice.model_dump(mode="json")
     try:
-        stamps = [files.stamps() for files in sets]
+        stamps = [pictures.stamps() for pictures in stored]
     except OSError:  # a file is gone: reading it says which
         return preprocess_pictures(sets, choice)
     identity = json.dumps([CACHE_FORMAT, PIL.__version__, kind, stamps]).encode()

@@ -5,11 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from inklab.data.csv_files import CsvOptions, load_csv
+from inklab.data.csv_files import ColumnOptions, load_csv
 from inklab.data.dataset import Dataset
 from inklab.data.formats import find_idx, load_idx, load_npy, load_npz
 from inklab.data.image_folders import load_image_folder
 from inklab.data.image_layout import with_preprocessing
+from inklab.data.parquet_files import SUFFIXES as PARQUET_SUFFIXES
+from inklab.data.parquet_files import find_parquet, load_parquet
 from inklab.errors import DataError, DatasetUnavailableError
 from inklab.records.components import PreprocessingChoice
 from inklab.registry import Registry
@@ -73,8 +75,8 @@ def load_dataset(name: str, *, seed: int = 0, preprocessing: PreprocessingChoice
     """Load a dataset by its registered name, or the images at a path.
 
     A path may be a directory or `.zip` file of image files (one subdirectory per class, or `train/`, `val/`
-    and `test/` with those), an `.npz` file, the images of a pair of `.npy` files, an IDX images file, or a
-    directory of such files. Without a test set, a sixth of every class becomes one.
+    and `test/` with those), a CSV or Parquet file, an `.npz` file, the images of a pair of `.npy` files, an
+    IDX images file, or a directory of such files. Without a test set, a sixth of every class becomes one.
 
     Args:
         name: such as "mnist", "stamps/", "meters.npz", "train-images-idx3-ubyte.gz"; or
@@ -122,13 +124,17 @@ def _looks_like_a_path(name: str) -> bool:
 
 def _load_path(path: Path, seed: int, preprocessing: PreprocessingChoice) -> Dataset:
     str(path).encode("utf-8")  # a file's name need not be UTF-8
+    options = ColumnOptions(preprocessing=preprocessing)
     idx_path = _find_training_images(path) if path.is_dir() else None
     if path.is_dir() and idx_path is None and any(path.glob("*.npy")):
         return with_preprocessing(load_npy(path, seed=seed), preprocessing)
+    is_parquet = path.suffix.lower() in PARQUET_SUFFIXES
+    if (is_parquet or (path.is_dir() and idx_path is None)) and (parquet := find_parquet(path)):
+        return load_parquet(parquet, options, name=str(path), seed=seed)
     if (path.is_dir() and idx_path is None) or path.suffix.lower() == ".zip":
         return load_image_folder(path, seed=seed, preprocessing=preprocessing)
     if path.suffix == ".csv":
-        return load_csv({"train": path}, CsvOptions(preprocessing=preprocessing), seed=seed)
+        return load_csv({"train": path}, options, seed=seed)
     if path.suffix == ".npz":
         return with_preprocessing(load_npz(path, seed=seed), preprocessing)
     if path.suffix == ".npy":
@@ -136,7 +142,7 @@ def _load_path(path: Path, seed: int, preprocessing: PreprocessingChoice) -> Dat
     if idx_path is None and "idx" not in path.name:
         raise DataError(
             f"'{path}' is not a dataset; supported are directories and .zip files of image files, .csv, "
-            ".npz, .npy and IDX (images-idx3)"
+            ".parquet, .npz, .npy and IDX (images-idx3)"
         )
     loaded = load_idx(idx_path or path, seed=seed, name=str(path))
     return with_preprocessing(loaded, preprocessing)
