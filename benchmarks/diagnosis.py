@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 
 from benchmarks import diagnosis_kinds
-from benchmarks.diagnosis_kinds import BUILT_IN, KINDS, MUTANTS, NETWORKS, SOURCE
+from benchmarks.diagnosis_kinds import BUILT_IN, DENOISERS, KINDS, MUTANTS, NETWORKS, SOURCE
 from benchmarks.diagnosis_records import DiagnosisRate, DiagnosisResults, DiagnosisTrial, TrialKey
 from benchmarks.options import Options
 from benchmarks.results_io import describe_measurement, log_progress, write_results
@@ -33,8 +33,9 @@ from inklab.training.diagnostics import diagnose_training
 from inklab.training.population import PopulationSpec
 from inklab.training.trainer import train_population
 
+ALL_NETWORKS = (*NETWORKS, *DENOISERS, BUILT_IN)
 DATA = ("mnist", "fashion-mnist", "mnist-5k")
-CHOSEN_ON = tuple((network, "mnist-5k") for network in (*NETWORKS, BUILT_IN))
+CHOSEN_ON = tuple((network, "mnist-5k") for network in ALL_NETWORKS)
 """Networks and data that thresholds of the rules may be looked up from."""
 
 JOURNAL = "diagnosis-trials.jsonl"
@@ -86,7 +87,7 @@ class Plan(NamedTuple):
         """
         return cls(
             _chosen("kind", options.kinds, KINDS),
-            _chosen("network", options.networks, (*NETWORKS, BUILT_IN)),
+            _chosen("network", options.networks, ALL_NETWORKS),
             _chosen("dataset", options.data, DATA), options.replicates, options.images,
         )  # fmt: skip
 
@@ -179,7 +180,8 @@ def train_and_diagnose(key: TrialKey, data: TrainingData) -> DiagnosisTrial:
         stacked=False, reseed_each_step=False, seed=0,
     )  # fmt: skip
     (result,) = train_population(spec, damaged)
-    predicted = None if result.divergence else predict_classes(result.net, damaged.test)
+    has_classes = not result.divergence and not kind.is_denoiser
+    predicted = predict_classes(result.net, damaged.test) if has_classes else None
     diagnoses = diagnose_training(
         result.trial, result.net, result.history, damaged, 0, result.divergence, predicted
     )

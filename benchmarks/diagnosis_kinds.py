@@ -14,11 +14,17 @@ from inklab.training.recipe_files import read_recipe_file
 
 SOURCE = HOME / "faulty_networks.py"
 NETWORKS = ("mlp", "cnn", "compact", "user")
+DENOISERS = ("autoencoder", "unet", "user-denoiser")
 BUILT_IN = "built-in"
 """The network of kinds that have their own."""
 
 Fields = dict[str, Any]
+Damage = Callable[[TrainingData], TrainingData]
 HEALTHY: Fields = {"optimizer": "sgd", "learning_rate": 0.1, "batch_size": 64, "epochs": 3}
+DENOISE: Fields = {
+    "objective": "reconstruct", "optimizer": "adam", "learning_rate": 1e-3, "batch_size": 64, "epochs": 3,
+    "corruption": {"name": "salt_and_pepper", "strength": 0.4},
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -28,38 +34,49 @@ class Kind:
     Attributes:
         expected: diagnoses of which one has to be made; () for healthy trainings.
         fault: of the network.
-        recipe: fields that differ from `HEALTHY`.
+        recipe: fields that differ from `HEALTHY`, of denoisers from `DENOISE`.
         normalize: in front of the network; None: by the mean and standard deviation of the training images.
         damage: what is done to the data.
-        built_in: the only network that is trained; None: each of `NETWORKS`.
+        built_in: the only network that is trained; None: each of `NETWORKS` or of `DENOISERS`.
+        is_denoiser: whether denoisers are trained.
     """
 
     expected: tuple[str, ...]
     fault: str = ""
     recipe: Fields = field(default_factory=dict)
     normalize: NormalizeConfig | None = field(default_factory=NormalizeConfig)
-    damage: Callable[[TrainingData], TrainingData] | None = None
+    damage: Damage | None = None
     built_in: NetworkConfig | None = None
+    is_denoiser: bool = False
 
     @property
     def networks(self) -> tuple[str, ...]:
         """The networks that are trained."""
-        return (BUILT_IN,) if self.built_in else NETWORKS
+        return (BUILT_IN,) if self.built_in else DENOISERS if self.is_denoiser else NETWORKS
 
     def config(self, network: str, data: TrainingData) -> TrialConfig:
         """How one of the networks is trained on some data."""
+        function = "faulty_denoiser" if self.is_denoiser else "faulty"
+        defaults = DENOISE if self.is_denoiser else HEALTHY
         return TrialConfig(
-            network=self.built_in or NetworkConfig.of(f"{SOURCE}:faulty", base=network, fault=self.fault),
+            network=self.built_in or NetworkConfig.of(f"{SOURCE}:{function}", base=network, fault=self.fault),
             normalize=self.normalize or standardization(data.train),
-            recipe=Recipe.parse({**HEALTHY, **self.recipe}), precision="fp32",
+            recipe=Recipe.parse({**defaults, **self.recipe}), precision="fp32",
         )  # fmt: skip
 
 
-def _of_recipe_file(name: str, **changes: object) -> Kind:
-    """A healthy training of the network that a built-in recipe was made for."""
+def _denoiser(*expected: str, fault: str = "", damage: Damage | None = None, **recipe: Any) -> Kind:
+    return Kind(expected, fault, recipe, damage=damage, is_denoiser=True)
+
+
+def _of_recipe_file(name: str, network: NetworkConfig | None = None, **changes: object) -> Kind:
+    """A healthy training by a built-in recipe, of the network that it was made for."""
     file = read_recipe_file(name)
     normalize = None if file.normalize == "dataset" else NormalizeConfig()
-    return Kind((), recipe=file.merged(changes), normalize=normalize, built_in=file.network)
+    return Kind(
+        (), recipe=file.merged(changes), normalize=normalize, built_in=file.network or network,
+        is_denoiser=file.recipe.objective == "reconstruct",
+    )  # fmt: skip
 
 
 def _shuffled(data: TrainingData) -> TrainingData:
@@ -170,6 +187,27 @@ KINDS: dict[str, Kind] = {
         ("batch-norm-tiny-batches",), "batch-norm", {"batch_size": 2, "epochs": 1}
     ),
     "few-images": Kind(("overfitting",), recipe=LONG, damage=_few),
+    "denoiser-scaled-twice": _denoiser("inputs-scaled-twice", fault="divides"),
+    "denoiser-not-scaled": _denoiser("inputs-too-large", fault="multiplies"),
+    "denoiser-pixels-16": _denoiser("images-nearly-black", damage=_sixteen),
+    "denoiser-sigmoid-twice": _denoiser("outputs-are-probabilities", fault="sigmoid"),
+    "denoiser-sigmoid-missing": _denoiser("loss-without-sigmoid", objective=f"{SOURCE}:loss_of_pixels"),
+    "denoiser-relu-outputs": _denoiser("relu-on-outputs", fault="relu"),
+    "denoiser-zero-weights": _denoiser("zero-weights", fault="zero-all"),
+    "denoiser-dead-units": _denoiser("dead-units", fault="dead"),
+    "denoiser-large-weights": _denoiser("exploding-gradients", fault="large-weights"),
+    "denoiser-rate-too-high": _denoiser("learning-rate-too-high", learning_rate=3.0),
+    "denoiser-rate-far-too-high": _denoiser("learning-rate-too-high", learning_rate=1e6, optimizer="sgd"),
+    "denoiser-rate-too-low": _denoiser("learning-rate-too-low", learning_rate=1e-6),
+    "healthy-denoiser": _denoiser(),
+    "healthy-denoiser-1-epoch": _denoiser(epochs=1),
+    "healthy-denoiser-long": _denoiser(epochs=10),
+    "healthy-denoiser-strong-noise": _denoiser(
+        corruption={"name": "salt_and_pepper", "strength": [0.0, 0.9]}, eval_strength=0.4
+    ),
+    "healthy-denoiser-clean": _denoiser(corruption=None),
+    "healthy-denoise": _of_recipe_file("denoise", NetworkConfig.of("autoencoder"), epochs=10),
+    "healthy-denoiser-best": _of_recipe_file("denoiser-best", epochs=3),
     "healthy": Kind(()),
     "healthy-1-epoch": Kind((), recipe={"epochs": 1}),
     "healthy-long": Kind((), recipe={"epochs": 12}),

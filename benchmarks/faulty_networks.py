@@ -5,8 +5,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from inklab.networks.classifiers import cnn, compact, mlp
+from inklab.networks.denoisers import autoencoder, unet
 from inklab.networks.layers import Dropout
 from inklab.records.record import Shape
+from inklab.training.objectives import objective
 
 
 class UserNet(nn.Module):
@@ -25,6 +27,25 @@ class UserNet(nn.Module):
         features = functional.max_pool2d(functional.relu(self.conv2(features)), 2)
         logits: Tensor = self.fc2(functional.relu(self.fc1(features.flatten(1))))
         return logits
+
+
+class UserDenoiser(nn.Module):
+    """Convolutions down to a quarter of the side and up again."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.down = nn.Sequential(
+            nn.Conv2d(shape[0], 16, 3, stride=2, padding=1), nn.ReLU(),
+            nn.Conv2d(16, 32, 3, stride=2, padding=1), nn.ReLU(),
+        )  # fmt: skip
+        self.up = nn.Sequential(
+            nn.ConvTranspose2d(32, 16, 2, stride=2), nn.ReLU(), nn.ConvTranspose2d(16, shape[0], 2, stride=2)
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images to logits of pixels; sides that four does not divide are cut."""
+        logits: Tensor = self.up(self.down(images))
+        return logits[..., : images.shape[-2], : images.shape[-1]]
 
 
 class Around(nn.Module):
@@ -66,6 +87,19 @@ def faulty(shape: Shape, classes: int, *, base: str, fault: str = "") -> nn.Modu
     return _with_fault(net, shape, classes, fault)
 
 
+def faulty_denoiser(shape: Shape, classes: int, *, base: str, fault: str = "") -> nn.Module:
+    """One of three denoisers, with a fault or, for "", without."""
+    net: nn.Module
+    match base:
+        case "autoencoder":
+            net = autoencoder(shape, classes, hidden=[64], code=32)
+        case "unet":
+            net = unet(shape, classes, channels=[8, 16])
+        case _:
+            net = UserDenoiser(shape)
+    return _with_fault(net, shape, classes, fault)
+
+
 def _with_fault(net: nn.Module, shape: Shape, classes: int, fault: str) -> nn.Module:
     match fault:
         case "linear":
@@ -85,7 +119,8 @@ def _with_fault(net: nn.Module, shape: Shape, classes: int, fault: str) -> nn.Mo
 
 @torch.no_grad()
 def _damage_weights(net: nn.Module, fault: str) -> None:
-    layers = [module for module in net.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    kinds = nn.Linear | nn.Conv2d | nn.ConvTranspose2d
+    layers = [module for module in net.modules() if isinstance(module, kinds)]
     for number, layer in enumerate(layers):
         match fault:
             case "zero-weights" if number == 0:
@@ -118,3 +153,9 @@ def loss_off_by_one(net: nn.Module, batch: object) -> Tensor:
 def loss_nll_of_outputs(net: nn.Module, batch: object) -> Tensor:
     """The loss of log-probabilities, given outputs of a layer without softmax."""
     return functional.nll_loss(net(batch.inputs), batch.labels)  # type: ignore[attr-defined]
+
+
+@objective("loss-of-pixels", task="denoising")
+def loss_of_pixels(net: nn.Module, batch: object) -> Tensor:
+    """The mean squared error of outputs that are taken for pixels."""
+    return functional.mse_loss(net(batch.inputs), batch.images)  # type: ignore[attr-defined]

@@ -12,6 +12,8 @@ from inklab.training.measurements import ClassifierMeasurements, DenoiserMeasure
 from inklab.training.network_measurements import LONGER_STEP
 
 MIN_STEPS = 50  # before which nothing is said about what was learned
+STRONG_DROPOUT = 0.7  # usual are 0.1 to 0.5
+MIN_DENOISER_STEPS = 300  # a denoiser first learns the mean image, which takes some epochs of 5,000 images
 
 # ---------------------------------------------------------------- data
 
@@ -171,6 +173,8 @@ def outputs_are_probabilities(measured: TrainingMeasurements) -> Finding | None:
         return None
     evidence = {"largest_output": float(parts[1].max()), "loss": measured.after.loss}
     if isinstance(measured, DenoiserMeasurements):
+        if not 0.25 < float(parts[0].mean()) < 0.75:  # small outputs that happen to be positive
+            return None
         return Finding(
             "all outputs lie in [0, 1], as those of a sigmoid; the loss applies a sigmoid itself, so that no "
             "pixel can be darker than one half",
@@ -191,13 +195,12 @@ def outputs_are_probabilities(measured: TrainingMeasurements) -> Finding | None:
 def relu_on_outputs(measured: TrainingMeasurements) -> Finding | None:
     """Outputs that are never negative and often exactly zero."""
     outputs = measured.before.outputs
-    zeros = float((outputs == 0).double().mean())
+    zeros = max(float((part.outputs == 0).double().mean()) for part in (measured.before, measured.after))
     is_last_zero = bool(measured.before.layers) and measured.before.layers[-1].weight_rms == 0
     if float(outputs.min()) < 0 or float(measured.after.outputs.min()) < 0 or zeros < 0.05 or is_last_zero:
         return None
     return Finding(
-        f"no output of the network is negative, and {zeros:.0%} are exactly 0 before training, as after "
-        "a ReLU",
+        f"no output of the network is negative, and {zeros:.0%} are exactly 0, as after a ReLU",
         "remove the activation after the last layer, so that it returns logits",
         {"zero_outputs": zeros, "loss": measured.after.loss},
     )
@@ -356,6 +359,8 @@ def learning_rate_too_low(measured: TrainingMeasurements) -> Finding | None:
         return None
     if measured.has_low_loss or measured.has_learned_well or is_dead or measured.divergence:
         return None
+    if measured.dropout >= STRONG_DROPOUT:  # which is a cause of its own
+        return None
     rate = measured.recipe.learning_rate
     return Finding(
         f"after {measured.steps:,} steps with a learning rate of {rate:g} the loss is still "
@@ -388,9 +393,10 @@ def l2_too_strong(measured: TrainingMeasurements) -> Finding | None:
 def dropout_too_strong(measured: ClassifierMeasurements) -> Finding | None:
     """Dropout of 0.7 or more, with a training loss far above that of the same network without it."""
     losses = measured.history.values("train_loss")
-    if measured.dropout < 0.7 or not losses or losses[-1] < 0.25 * measured.guess_loss:
+    if measured.dropout < STRONG_DROPOUT or not losses or losses[-1] < 0.25 * measured.guess_loss:
         return None
-    if measured.steps < MIN_STEPS or losses[-1] < 1.2 * measured.after.loss and measured.train_accuracy > 0.5:
+    hinders = measured.dropout >= 0.9 or measured.has_learned_little or losses[-1] > 1.2 * measured.after.loss
+    if measured.steps < MIN_STEPS or not hinders:
         return None
     return Finding(
         f"a layer sets {measured.dropout:.0%} of its inputs to 0 in training; the training loss is "
@@ -429,6 +435,8 @@ def nothing_learned(measured: TrainingMeasurements) -> Finding | None:
         "{network}; if that fails too, look at the images (inklab data preview)"
     )
     if not isinstance(measured, ClassifierMeasurements):
+        if measured.steps < MIN_DENOISER_STEPS:
+            return None
         return Finding(measured.result, advice.format(network="autoencoder"), measured.scores)
     if measured.largest_share > 0.8:  # so high that it is class imbalance, if anything
         return None
@@ -449,7 +457,11 @@ def not_converged(measured: TrainingMeasurements) -> Finding | None:
     drop = 1 - losses[-1] / losses[-2]
     if drop < 0.05 or measured.loss_share(losses[-1]) < measured.LOW_LOSS:
         return None
-    if isinstance(measured, ClassifierMeasurements) and measured.train_accuracy > 0.6:
+    if isinstance(measured, ClassifierMeasurements):
+        has_learned = measured.train_accuracy > 0.6
+    else:
+        has_learned = not measured.has_learned_little or measured.steps < MIN_DENOISER_STEPS
+    if has_learned:
         return None
     return Finding(
         f"in the last of {len(losses)} epochs the loss still fell by {drop:.0%}, to {losses[-1]:.3f}",
