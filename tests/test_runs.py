@@ -1,5 +1,7 @@
 """A run directory as an object: what it reads, which trained model stands for an experiment, its arrays."""
 
+import re
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -45,17 +47,43 @@ class TestReading:
         assert Run(tmp_path).results == another
 
     def test_images_are_those_of_the_data_set(self, written):
-        samples = written.samples()
+        samples = written.images.samples()
         assert np.bincount(samples.labels).tolist() == [10] * 10
         indices = np.array([3, 1])
-        assert np.array_equal(written.test_images(indices), written.dataset.test.pixels[indices])
-        assert np.array_equal(written.test_labels(), written.dataset.test.labels)
+        assert np.array_equal(written.images.test_images(indices), written.dataset.test.pixels[indices])
+        assert np.array_equal(written.images.test_labels(), written.dataset.test.labels)
 
     def test_a_run_whose_data_is_not_at_hand_has_no_test_images(self, written):
         moved = Run(written.path)  # its dataset has a hash that no dataset has
-        assert moved.dataset is None and moved.test_images(np.arange(2)) is None
-        assert moved.test_labels() is None and moved.training_sets() is None
-        assert moved.samples() is not None
+        assert moved.dataset is None and moved.images.test_images(np.arange(2)) is None
+        assert moved.images.test_labels() is None and moved.images.training_sets() is None
+        assert moved.images.samples() is not None
+
+    @pytest.mark.parametrize(
+        ("dataset", "reason"),
+        [
+            ("kmnist", "'kmnist' is not on this machine; inklab data fetch kmnist downloads it"),
+            ("arrays", r"'arrays' came from a Python session; inklab.Run\(path, dataset\) takes them"),
+            ("/gone/stamps", "there is nothing at '/gone/stamps' any more; put them back there"),
+            ("stamps.py:load", "'stamps.py:load' is code of yours, which is not run for that; inklab.Run"),
+            ("mnist-5k", "'mnist-5k' has other images than the run was trained on; restore those"),
+        ],
+    )
+    def test_why_images_are_missing_is_said_and_nothing_is_downloaded(
+        self, draft, tmp_path, monkeypatch, dataset, reason
+    ):
+        def connect(*_):
+            pytest.fail("a connection was tried")  # no error that a download would catch
+
+        monkeypatch.delenv("INKLAB_OFFLINE", raising=False)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        monkeypatch.setattr(socket, "getaddrinfo", connect)
+        monkeypatch.setattr(socket.socket, "connect", connect)
+        draft.change_plan(data=replace(draft.plan.data, dataset=dataset))
+        draft.write(tmp_path / "run")
+        run = Run(tmp_path / "run")
+        assert run.dataset is None and re.search(reason, run.images.why_missing)
+        assert re.search(rf"no training images at hand: {reason}", run.images_note)
 
     def test_history_has_one_row_for_each_value(self, written):
         rows = written.history("l2-sweep")

@@ -391,7 +391,7 @@ class TrainedModel:
     def _detector(self) -> OodDetector:
         """What scores inputs; learned when it is first needed."""
         return OodDetector.fit(
-            self.run.reference_images if self.run else None,
+            self.run,
             CLASSIFIER,
             self.manifest.weights_sha256,
             lambda images: self._logits_of(images).numpy(),

@@ -99,6 +99,11 @@ class TrainingRun(ABC):
     def reference_images(self) -> ReferenceImages | None:
         """What inputs are compared with; None if no images are at hand."""
 
+    @property
+    @abstractmethod
+    def images_note(self) -> str:
+        """What OOD scores lack, why, and what to do; "" with all training images."""
+
 
 def _draw(images: ImageSet, n: int, seed: Seed) -> Pixels:
     """At most n images, drawn at random, in their order."""
@@ -261,20 +266,22 @@ class OodDetector:
         distance: calibration of that distance.
         energies: calibrations of classifiers by id; one that is missing is scored by its largest probability.
         ready: whether there is anything to score with yet.
+        note: what the scores lack, why, and what to do; "" if they are of all training images.
     """
 
     neighbors: PcaNearestNeighbor | None = None
     distance: Calibration | None = None
     energies: dict[str, Calibration] = field(default_factory=dict)
     ready: bool = False
+    note: str = ""
 
     @classmethod
-    def fit(
-        cls, references: ReferenceImages | None, name: str, weights_sha256: str, logits: LogitsFn
-    ) -> "OodDetector":
-        """For one classifier; arguments as of `fit_energy`. Without images: by probability."""
+    def fit(cls, run: TrainingRun | None, name: str, weights_sha256: str, logits: LogitsFn) -> "OodDetector":
+        """For one classifier of a run; arguments as of `fit_energy`. Without images: by probability."""
         detector = cls.of_probabilities()
-        if references is not None:
+        if run is not None:
+            detector.note = run.images_note
+        if run is not None and (references := run.reference_images) is not None:
             detector.fit_distance(references)
             detector.fit_energy(name, weights_sha256, logits, references)
         return detector

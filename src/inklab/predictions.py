@@ -323,6 +323,11 @@ class Predictions(Tabular, Sequence[Prediction]):
         """What the OOD scores are of."""
         return self._detector.method(CLASSIFIER)
 
+    @property
+    def ood_note(self) -> str:
+        """What the OOD scores lack, why, and what to do; "" if they are of all training images."""
+        return self._detector.note
+
     @cached_property
     def _detector(self) -> OodDetector:
         return self.find_detector()
@@ -351,7 +356,8 @@ class Predictions(Tabular, Sequence[Prediction]):
         rows = "".join(self._html_row(index) for index in range(min(len(self), MAX_SHOWN)))
         more = f"<p>and {len(self) - MAX_SHOWN:,} more</p>" if len(self) > MAX_SHOWN else ""
         head = "<tr><th>image</th><th>label</th><th>probability</th><th>OOD score</th><th>source</th></tr>"
-        return f"<table>{head}{rows}</table>{more}<p>OOD score by the {self.ood_method}</p>"
+        method = "; ".join(filter(None, (self.ood_method, escape(self.ood_note))))
+        return f"<table>{head}{rows}</table>{more}<p>OOD score by the {method}</p>"
 
     def _html_row(self, index: int) -> str:
         row = self[index]

@@ -2,23 +2,21 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import numpy as np
-from jaxtyping import Bool, Integer
+from jaxtyping import Bool
 
-from inklab.data.dataset import Dataset, ImageSet, Labels, Pixels, split
-from inklab.data.sources import load_dataset
-from inklab.errors import ConfigError, DataError, InklabError, RunError, UnknownNameError
+from inklab.data.dataset import Dataset
+from inklab.errors import ConfigError, DataError, RunError, UnknownNameError
 from inklab.format import format_outcomes, format_setting
 from inklab.io.files import gc_paused
 from inklab.metrics import REPORTED_METRIC, SELECTION_METRIC, SPLIT_LABELS, Split
 from inklab.notebook import Columns, Row, as_frame, as_rows
 from inklab.ood import ReferenceImages, TrainingRun
-from inklab.records.components import Pipeline, PreprocessingChoice
+from inklab.records.components import Pipeline
 from inklab.records.manifest import find_model_dir
 from inklab.records.outcomes import EvaluationOutcome, Snapshot, TrialOutcome, count_outcomes
 from inklab.records.plan import Plan, SettingRef, TrainingPlan
@@ -41,10 +39,9 @@ from inklab.results.frames import (
     text_columns,
     trial_columns,
 )
+from inklab.results.run_images import RunImages
 from inklab.results.summarize import compute_results, find_best, summarize_training
-from inklab.seeding import Seed
 from inklab.study.run_directory import RunDirectory, find_run
-from inklab.usercode import is_user_code
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -228,11 +225,11 @@ class Run(TrainingRun):
     def _predicted_correctly(self, side: Side, replicate: int | None) -> tuple[int, Bool[np.ndarray, " n"]]:
         """The replicate that stands for a setting, and which test images it classifies rightly."""
         trial = self._done_trial(side.name, side.trials, replicate)
-        labels, arrays = self.test_labels(), self.arrays(trial)
+        labels, arrays = self.images.test_labels(), self.arrays(trial)
         if labels is None or len(arrays.get("predicted", ())) != len(labels):
             raise DataError(
-                f"the test images of '{self.path}' have no labels or predictions here: make its data "
-                f"('{self.plan.data.dataset}') available, or compare over replicates"
+                f"the test images of '{self.path}' have no labels or predictions here"
+                f"{f': {reason}' if (reason := self.images.why_missing) else ''}, or compare over replicates"
             )
         return side.trials.index(trial), np.asarray(arrays["predicted"] == labels)
 
@@ -324,7 +321,7 @@ class Run(TrainingRun):
                 return history_columns(trials)
             case "predictions":
                 done = [trial for trial in trials if trial.metrics]
-                return prediction_columns(done, self.arrays, self.plan.data.labels, self.test_labels())
+                return prediction_columns(done, self.arrays, self.plan.data.labels, self.images.test_labels())
         raise UnknownNameError("table", kind, FRAMES)
 
     def _check_experiment(self, name: str | None) -> str:
@@ -591,51 +588,25 @@ class Run(TrainingRun):
         """
         return self._arrays(id)
 
-    def samples(self) -> ImageSet | None:
-        """The first training images of each class; stored in the run directory, so a moved run has them."""
-        arrays = self._arrays.samples()
-        return ImageSet(arrays["pixels"], arrays["labels"].astype(np.int64)) if arrays else None
-
     @cached_property
+    def images(self) -> RunImages:
+        """Its images and labels, as far as they are on this machine; nothing is downloaded for them."""
+        return RunImages(self.plan, self._arrays, self._given_dataset)
+
+    @property
     def dataset(self) -> Dataset | None:
-        """The dataset of the run; None if it is not at hand, or has changed since."""
-        if self._given_dataset is not None:
-            return self._given_dataset
-        data = self.plan.data
-        if is_user_code(data.dataset):  # a plan may come from anywhere; only code that the user names is run
-            return None
-        choices: tuple[PreprocessingChoice, ...] = ("auto", data.preprocessing)  # may make other images
-        with suppress(InklabError):
-            for choice in choices:
-                dataset = load_dataset(data.dataset, seed=self.plan.seed, preprocessing=choice)
-                if dataset.sha256 == data.sha256:
-                    return replace(dataset, preprocessing=data.preprocessing)
-        return None
+        """The dataset of the run; None if it is not on this machine, or has changed since."""
+        return self.images.dataset
 
-    def test_images(self, indices: Integer[np.ndarray, " m"]) -> Pixels | None:
-        """Some images of the test set, if the data is at hand."""
-        return None if self.dataset is None else self.dataset.test.pixels[indices]
-
-    def test_labels(self) -> Labels | None:
-        """All labels of the test set, if the data is at hand."""
-        return None if self.dataset is None else self.dataset.test.labels
-
-    def training_sets(self) -> tuple[ImageSet, ImageSet] | None:
-        """Training and validation set as the study split them, if the data is at hand."""
-        if self.dataset is None:
-            return None
-        parts = split(self.dataset, validation=self.plan.data.validation, seed=self.plan.seed)
-        return parts.train, parts.validation
-
-    @cached_property
+    @property
     def reference_images(self) -> ReferenceImages | None:
         """What OOD scores compare inputs with: training images, else samples of them; None without any."""
-        identity = (self.plan.data.sha256, self.plan.seed, self.plan.data.validation)
-        sets = self.training_sets()
-        if sets is not None:
-            return ReferenceImages.draw(*sets, Seed(self.plan.seed), identity)
-        samples = self.samples()
-        return None if samples is None else ReferenceImages.of_samples(samples, identity)
+        return self.images.reference_images
+
+    @property
+    def images_note(self) -> str:
+        """What OOD scores lack, why, and what to do; "" with all training images."""
+        return self.images.note
 
 
 def run_of_model(folder: Path) -> tuple[Run, str] | None:

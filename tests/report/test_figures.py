@@ -222,7 +222,7 @@ def test_mistakes_are_mistakes_and_the_most_confident_come_first(run, drawn):
     confidence = [float(row["confidence"]) for row in rows]
     assert confidence == sorted(confidence, reverse=True) and len(rows) > 3
     assert all(row["true"] != row["predicted"] for row in rows)
-    assert all(str(run.test_labels()[int(row["test image"])]) == row["true"] for row in rows)
+    assert all(str(run.images.test_labels()[int(row["test image"])]) == row["true"] for row in rows)
 
 
 def test_robustness_data_has_every_pipeline_at_every_strength(run, drawn):

@@ -60,7 +60,7 @@ class TestPage:
         assert build_report(Run(toy_report.path), {}) == read_report(toy_report)
 
     def test_the_ood_threshold_is_a_quantile_of_the_samples(self, pad_report):
-        pixels = pad_report.samples().pixels
+        pixels = pad_report.images.samples().pixels
         denoised = TrainedModel.load(pad_report.path / "trials/t1/model").denoise(to_tensor(pixels)).numpy()
         errors = ((denoised - pixels / 255) ** 2).reshape(len(pixels), -1).sum(axis=1)
         threshold = json.loads(build_pad(pad_report).data)["ood_threshold"]

@@ -125,7 +125,7 @@ class TestImages:
     def test_it_is_mcnemars_test_of_what_each_network_predicts(self, digits):
         comparison = digits.compare("cnn", "mlp-500-300", over="images", replicate=0)
         right = [
-            digits.arrays(digits.trial_for(name, 0))["predicted"] == digits.test_labels()
+            digits.arrays(digits.trial_for(name, 0))["predicted"] == digits.images.test_labels()
             for name in ("cnn", "mlp-500-300")
         ]
         only = [int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())]
@@ -145,7 +145,7 @@ class TestImages:
     def test_without_labels_it_is_refused_or_left_out(self, digits):
         moved = Run(digits.path)  # its data is not at hand
         assert moved.compare("cnn", "scaled-twice").test == "paired"
-        with pytest.raises(DataError, match="available"):
+        with pytest.raises(DataError, match="no labels.*'mnist'"):
             moved.compare("cnn", "scaled-twice", over="images")
 
     def test_denoisers_classify_nothing(self, digits):

@@ -178,11 +178,11 @@ def test_the_data_of_a_run_is_that_which_it_was_trained_on(run, results):
     data = results.data
     assert (data.train, data.validation, data.test) == (420, 60, 200)
     assert data.counts.train == (42,) * 10 and data.counts.validation == (6,) * 10
-    train, validation = run.training_sets()
+    train, validation = run.images.training_sets()
     assert (len(train), len(validation)) == (420, 60)
-    assert np.array_equal(run.test_labels(), TEST_LABELS)
+    assert np.array_equal(run.images.test_labels(), TEST_LABELS)
     pixels = {image.tobytes() for image in train.pixels}
-    assert {image.tobytes() for image in run.samples().pixels} <= pixels
+    assert {image.tobytes() for image in run.images.samples().pixels} <= pixels
 
 
 def test_models_of_experiments_and_pipelines_are_loaded(run):

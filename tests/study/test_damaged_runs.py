@@ -176,7 +176,7 @@ def test_code_that_a_plan_names_is_not_run(run, tmp_path):
     marker, code = tmp_path / "ran", tmp_path / "dataset.py"
     code.write_text(f"open({str(marker)!r}, 'w').close()\ndef images(): pass\n", encoding="utf-8")
     with damaged(run / "plan.json", "data/dataset", f"{code}:images"):
-        assert Run(run).test_labels() is None
+        assert Run(run).images.test_labels() is None
     assert not marker.exists()
 
 

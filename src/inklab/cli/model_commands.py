@@ -80,6 +80,8 @@ def predict(
         echo(_as_csv(predictions.data))
     else:
         _print_predictions(predictions, top)
+    if predictions.ood_note:
+        info(f"NOTE: OOD scores are rough: {predictions.ood_note}")
     for error in predictions.errors.values():
         info(f"NOT READ: {error}")
     if predictions.errors:

@@ -76,7 +76,7 @@ class Selection:
             DataError: the dataset is not available, or its images have another shape.
         """
         if dataset is None:
-            samples = self.run.samples() if self.run else None
+            samples = self.run.images.samples() if self.run else None
             return None if samples is None else samples.pixels
         from inklab.data.sources import load_dataset
 

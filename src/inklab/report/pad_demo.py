@@ -213,7 +213,7 @@ def build_pad(run: Run) -> PadSection | None:
         return None
     remaining = MAX_WEIGHT_BYTES - 4 * classifier.network.parameters
     denoiser = next(_find_networks(run, "denoising", remaining), None)
-    images = run.samples()
+    images = run.images.samples()
     threshold = ood_threshold(denoiser.network, images.pixels) if denoiser and images else None
     templates = [(TEMPLATES / name).read_text(encoding="utf-8") for name in ("network.js", "pad-demo.js")]
     script = inline_modules(*map(source, MODULES), *templates)

@@ -54,7 +54,7 @@ class AppState:
         self.refresh_seconds, self.max_refresh_wait = REFRESH_SECONDS, MAX_REFRESH_WAIT
         self._path = path
         run = Run(path) if (path / PLAN_FILE).is_file() else None
-        samples = run.samples() if run else None
+        samples = run.images.samples() if run else None
         self.batcher = Batcher(self.limits.max_queued_bytes)
         self.registry = ModelRegistry(samples.pixels if samples else None, trust_code, self.batcher.networks)
         self.pictures = ImagePreprocessor(self.limits.max_picture_pixels, self.limits.max_queued_pictures)
@@ -171,7 +171,11 @@ class AppState:
     async def _read_references(self) -> ReferenceImages | None:
         try:
             if self.progress_stream is not None:
-                return await self._in_background(lambda: Run(self._path).reference_images)
+                images = await self._in_background(lambda: Run(self._path).images)
+                references = await self._in_background(lambda: images.reference_images)
+                if images.note:
+                    log.warning("OOD scores are rough: %s", images.note)
+                return references
         except Exception as error:
             _log("no training images are at hand", error)
         return None

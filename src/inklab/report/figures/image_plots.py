@@ -270,7 +270,7 @@ def _draw_bars(axes: "Axes", labels: Sequence[str], counts: Mapping[Split, tuple
 
 def samples(run: Run, plan: DataPlan) -> Figure | None:
     """A grid: some training images of each class, one class per row."""
-    images = run.samples()
+    images = run.images.samples()
     if images is None:
         return None
     pixels, labels = images.pixels, images.labels

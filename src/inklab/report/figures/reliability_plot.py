@@ -61,7 +61,7 @@ def _sum_bins(run: Run, plan: TrainingPlan, setting: SettingResults) -> tuple[Ca
     trials = next(planned.trials for planned in plan.settings if planned.values == setting.values)
     done = [id for id in trials if (outcome := run.outcomes.get(id)) is not None and outcome.is_done]
     predictions = [arrays for id in done[:MAX_REPLICATES] if "confidence" in (arrays := run.arrays(id))]
-    labels = run.test_labels() if predictions else None  # last, as it may load the dataset
+    labels = run.images.test_labels() if predictions else None  # last, as it may load the dataset
     if labels is None or any(len(arrays["predicted"]) != len(labels) for arrays in predictions):
         return None, 0
     bins = [calibration(arrays["confidence"], arrays["predicted"] == labels) for arrays in predictions]

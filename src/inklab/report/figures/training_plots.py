@@ -255,7 +255,7 @@ def mistakes(run: Run, plan: TrainingPlan) -> Figure | None:
     """The test images that replicate 0 classified wrongly with the highest confidence."""
     outcome = _first_replicate(run, plan) if len(plan.settings) == 1 else None
     arrays = run.arrays(outcome.id) if outcome else {}
-    labels = run.test_labels() if "predicted" in arrays else None  # last, as it may load the dataset
+    labels = run.images.test_labels() if "predicted" in arrays else None  # last, as it may load the dataset
     if labels is None or len(arrays["predicted"]) != len(labels):
         return None
     predicted, confidence = arrays["predicted"].astype(np.int64), arrays["confidence"].astype(float)
@@ -263,7 +263,7 @@ def mistakes(run: Run, plan: TrainingPlan) -> Figure | None:
     if not len(wrong) or 2 * len(wrong) > len(labels):  # an untrained network's mistakes show nothing
         return None
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:MAX_MISTAKES]
-    pixels = run.test_images(worst)
+    pixels = run.images.test_images(worst)
     if pixels is None:
         return None
     names = run.plan.data.labels
