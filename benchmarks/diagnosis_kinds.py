@@ -146,7 +146,7 @@ def _first(images: TensorSet, count: int) -> TensorSet:
 
 
 LONG: Fields = {"epochs": 150, "batch_size": 20, "optimizer": "adam", "learning_rate": 1e-3}
-ADAM: Fields = {"optimizer": "adam", "learning_rate": 1e-3, "batch_size": 128}
+ADAM: Fields = {"optimizer": "adam", "learning_rate": 1e-3}
 SGD = read_recipe_file("sgd").fields
 KINDS: dict[str, Kind] = {
     "scaled-twice-normalize": Kind(("inputs-scaled-twice",), normalize=NormalizeConfig(std=255.0)),
