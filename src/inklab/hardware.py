@@ -1,13 +1,17 @@
-"""Processor, cores and memory of this machine. Imports no torch."""
+"""Processor, cores and memory that this process may use. Imports no torch."""
 
 import ctypes
+import math
 import os
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
 MEMINFO = Path("/proc/meminfo")
+CGROUP, CGROUP_ROOT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # glibc, malloc.h
 FAST_BF16 = {"avx512_bf16", "amx_bf16"}
 """Processor flags with which bf16 matmuls run natively; emulated, they are 40 times slower than fp32."""
@@ -24,10 +28,16 @@ def preferred_dtype() -> str:
 
 
 def cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """How many cores this process may use, by its affinity and the quota of its container; at least 1."""
+    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for group in _control_groups("cpu"):
+        quota, period = (*_numbers(group / "cpu.max"), math.inf, math.inf)[:2]
+        if not (group / "cpu.max").exists():  # version 1
+            files = (group / "cpu.cfs_quota_us", group / "cpu.cfs_period_us")
+            quota, period = (next(_numbers(file), math.inf) for file in files)
+        if 0 < quota < math.inf and 0 < period < math.inf:
+            n_cores = min(n_cores, int(quota / period))
+    return max(1, n_cores)
 
 
 def cpuinfo_field(key: str) -> str:
@@ -40,12 +50,44 @@ def cpuinfo_field(key: str) -> str:
 
 
 def free_memory() -> int:
-    """Bytes available without swapping; 4 GiB where the system does not tell."""
-    try:
+    """Bytes available without swapping, in its container, too; 4 GiB where the system does not tell."""
+    free = float(4 << 30)
+    with suppress(OSError, StopIteration, ValueError, IndexError):
         lines = MEMINFO.read_text(encoding="utf-8").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration, ValueError, IndexError):
-        return 4 << 30
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    for group in _control_groups("memory"):
+        for limit, usage in (
+            ("memory.max", "memory.current"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+        ):
+            used = next(_numbers(group / usage), 0) - _reclaimable(group / "memory.stat")
+            free = min(free, next(_numbers(group / limit), math.inf) - max(0, used))
+    return max(0, int(free))
+
+
+def _control_groups(controller: str) -> Iterator[Path]:
+    """Directories of the control group of this process, of version 1 or 2, and of those around it."""
+    with suppress(OSError, ValueError):
+        for line in CGROUP.read_text(encoding="utf-8").splitlines():
+            _, controllers, path = line.split(":", 2)
+            if not controllers or controller in controllers.split(","):
+                root = CGROUP_ROOT / controllers
+                group = root / path.lstrip("/")
+                yield from (folder for folder in (group, *group.parents) if folder.is_relative_to(root))
+
+
+def _numbers(path: Path) -> Iterator[float]:
+    """The numbers in a file, where "max" is infinite; none if there is no such file."""
+    with suppress(OSError, ValueError):
+        yield from (math.inf if word == "max" else int(word) for word in path.read_text().split())
+
+
+def _reclaimable(path: Path) -> int:
+    """Bytes of files in memory that nobody uses: they count as used, but are given up when needed."""
+    with suppress(OSError, ValueError):
+        fields = dict(line.split(maxsplit=1) for line in path.read_text().splitlines())
+        return int(fields.get("total_inactive_file") or fields.get("inactive_file") or 0)
+    return 0
 
 
 def disable_malloc_trim() -> None:
