@@ -169,6 +169,8 @@ class TestTraining:
             ({}, ConfigError),
             ({"network": "mpl"}, ConfigError),
             ({"network": "mlp", "grid": {"hiden": [[3]]}}, ConfigError),
+            ({"network": "mlp", "grid": {"dropout": 0.5}}, ConfigError),
+            ({"network": "mlp", "metrics": max}, ConfigError),
             ({"network": "mlp", "recipe": {"epoch": 3}}, ConfigError),
             ({"network": "mlp", "replicates": 0}, ConfigError),
             ({"network": "mlp", "data": "no/such/folder"}, DataError),

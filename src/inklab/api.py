@@ -3,7 +3,7 @@
 import json
 import re
 import shlex
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -462,9 +462,9 @@ class SingleTraining:
             "network": self._network_table,
             "recipe": self._recipe_table,
             "replicates": self.replicates,
-            "grid": {_grid_key(key): list(values) for key, values in self.grid.items()},
+            "grid": {_grid_key(key): _listed(values, f"grid: '{key}'") for key, values in self.grid.items()},
             "normalize": normalize.to_json() if isinstance(normalize, NormalizeConfig) else normalize,
-            "metrics": [reference(metric) for metric in self.metrics],
+            "metrics": [reference(metric) for metric in _listed(self.metrics, "metrics")],
         }
         table = {key: value for key, value in experiment.items() if value not in (None, {}, [])}
         return {
@@ -527,3 +527,11 @@ def _grid_key(key: str) -> str:
     if "." in key or key == "normalize":
         return key
     return f"recipe.{key}" if key in Recipe.model_fields else f"network.{key}"
+
+
+def _listed(values: Any, name: str) -> list[Any]:
+    """Several values as a list. Raises ConfigError: it is a single one."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        text = "a function" if callable(values) else repr(values)[:60]
+        raise ConfigError(f"{name} is {text}; give a list, also of one", key=name)
+    return list(values)

@@ -22,6 +22,7 @@ from synthetic_training import (
 from inklab.errors import ModelMismatchError
 from inklab.records.components import NetworkConfig
 from inklab.training.preflight import preflight
+from inklab.usercode import short_name
 
 SHAPE = (1, 12, 12)
 HEAD = "import torch\nfrom torch import nn\nfrom torch.nn import functional\n\n"
@@ -83,7 +84,7 @@ def assert_refused(facts, key, **config) -> None:
 def test_mistakes_are_reported_in_one_line(mistake, user_net):
     source, facts = WRONG[mistake]
     name = user_net(source)
-    assert_refused(facts, name, network=name)
+    assert_refused(facts, short_name(name), network=name)
 
 
 def test_objective_and_network_must_fit():
@@ -190,7 +191,7 @@ def test_an_operation_without_bf16_is_reported_before_training(user_net):
     source = module("return self.dense(torch.linalg.qr(images[:, 0]).R.flatten(1))", "self.depth = 12")
     assert preflight(trial_config(user_net(source)), SHAPE, 10).parameters == 1450
     name = user_net(source)
-    assert_refused(["bf16"], name, network=name, precision="bf16")
+    assert_refused(["bf16"], short_name(name), network=name, precision="bf16")
 
 
 WITH_BOTH = HEAD + textwrap.dedent(

@@ -9,9 +9,17 @@ from dataclasses import dataclass, replace
 from reprlib import repr as shorten
 from typing import TYPE_CHECKING, Any
 
-from inklab.errors import ConfigError, InklabError, ModelMismatchError, UnknownNameError, format_error
+from inklab.errors import (
+    ConfigError,
+    InklabError,
+    ModelMismatchError,
+    UnknownNameError,
+    did_you_mean,
+    format_error,
+)
 from inklab.metrics import Task
 from inklab.records.components import NetworkConfig
+from inklab.records.recipe import Recipe
 from inklab.records.record import Shape
 from inklab.registry import Registry, registered_entry
 from inklab.seeding import Seed
@@ -190,4 +198,13 @@ def _call(name: str, fn: NetworkFn, arguments: dict[str, Any]) -> "nn.Module":
     except Exception as error:  # a builder may raise anything
         raise ModelMismatchError(
             f"'{short_name(name)}' can't be built with {str(arguments)[:300]}: {format_error(error)[:300]}"
+            f"{_nearest_argument(fn, arguments)}"
         ) from error
+
+
+def _nearest_argument(fn: NetworkFn, arguments: Mapping[str, object]) -> str:
+    """What an argument that the network does not have probably means: one of its own, or a recipe's field."""
+    own = inspect.signature(fn).parameters
+    known = [*own, *Recipe.model_fields]
+    hints = [did_you_mean(key, known) for key in arguments if key not in own]
+    return "." + "".join(hints) if any(hints) else ""

@@ -39,7 +39,7 @@ def preflight(
             would be shifted by their whole side, an augmentation does not give images, or batches have one
             image, which the network can't be trained on.
     """
-    objective, name = objectives.resolve(config.recipe.objective), config.network.name
+    objective, name = objectives.resolve(config.recipe.objective), short_name(config.network.name)
     _check_shift(config.recipe, shape)
     net = build_normalized(config, shape, n_classes, Seed(0) / "rehearsal")
     images = torch.rand(N_IMAGES, *shape, generator=(Seed(0) / "rehearsal images").generator())
@@ -92,7 +92,8 @@ def _check_output(
     actual = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
     if actual != expected:
         raise ModelMismatchError(
-            f"'{name}' returns {actual} for {N_IMAGES} images, but objective '{objective.name}' needs "
+            f"'{name}' returns {actual} for {N_IMAGES} images, but objective "
+            f"'{short_name(objective.name)}' needs "
             f"{expected}; likely causes: the width of the last layer, the wrong objective",
             key=name,
         )
@@ -121,7 +122,8 @@ def _check_gradients(name: str, net: NormalizedModel, objective: Objective, batc
             loss = objective.loss(net, batch)
     except Exception as error:  # a user's objective or module may raise anything
         raise ModelMismatchError(
-            f"objective '{short_name(objective.name)}' fails on '{name}': {format_error(error)}", key=name
+            f"objective '{short_name(objective.name)}' fails on '{name}': {format_error(error)}",
+            key=name,
         ) from error
     if not isinstance(loss, Tensor) or loss.dim():
         returned = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
