@@ -310,6 +310,17 @@ class TestArrays:
         with pytest.raises(DataError, match="preprocessing makes"):
             datasets.from_arrays(X, Y, preprocessing=Preprocessing())
 
+    @pytest.mark.parametrize(
+        ("turn", "problem"),
+        [(lambda x: x, ""), (lambda x: x.swapaxes(1, 2), "transposed"),
+         (lambda x: np.rot90(x, 2, (1, 2)), "upside down"), (lambda x: 255 - x.swapaxes(1, 2), "transposed"), (lambda x: x[:, :, ::-1], "mirrored")],
+        ids=range(5),
+    )  # fmt: skip
+    def test_digits_that_do_not_stand_upright_are_noticed(self, turn, problem):
+        digits = datasets.load("mnist-5k").test
+        notes = " ".join(check_data(datasets.from_arrays(turn(digits.pixels[:, 0]), digits.labels)).notes)
+        assert ("The digits are" in notes) is bool(problem) and problem in notes
+
 
 class TestCsv:
     def write(self, path, rows, header=None, delimiter=",", **options):

@@ -138,3 +138,22 @@ def test_missing_labels_and_wrong_names_say_what_is_needed(tmp_path):
     (tmp_path / "idx-things").write_bytes(GOOD)
     with pytest.raises(DataError, match="images-idx3"):
         load_dataset(str(tmp_path / "idx-things"))
+
+
+def test_files_of_emnist_are_turned_upright_and_named(tmp_path):
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (40, 5, 5), np.uint8), (np.arange(40) % 26 + 1).astype(np.uint8)
+    for part, rows in (("train", slice(30)), ("test", slice(30, 40))):
+        for kind, array in (("images-idx3", images.swapaxes(1, 2).copy()), ("labels-idx1", labels)):
+            (tmp_path / f"emnist-letters-{part}-{kind}-ubyte").write_bytes(idx(array[rows]))
+    dataset = load_dataset(str(tmp_path))
+    np.testing.assert_array_equal(dataset.train.pixels[:, 0], images[:30])
+    np.testing.assert_array_equal(dataset.test.pixels[:, 0], images[30:])
+    assert dataset.labels == tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ") and dataset.train.labels[:2].tolist() == [
+        0,
+        1,
+    ]
+    assert "turned upright" in dataset.note
+    write_pair(tmp_path, "train-", 9)
+    with pytest.raises(DataError, match="training images of several datasets; name one: emnist-letters"):
+        load_dataset(str(tmp_path))

@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,6 +28,7 @@ from inklab.data.conversion import (
     to_pixels,
 )
 from inklab.data.dataset import MAX_BYTES, Dataset, ImageSet, make_image_set
+from inklab.data.emnist import NOTE, emnist_part
 from inklab.errors import CorruptFileError, DataError
 from inklab.io.files import open_regular
 
@@ -144,7 +146,8 @@ def load_idx(path: Path, *, seed: int, name: str) -> Dataset:
 
     Labels: `images-idx3` -> `labels-idx1`. Test set: `train` -> `t10k` or `test`; without one, a sixth of the
     images of every class, selected by `seed`, becomes the test set. Images and labels have any form that
-    `to_pixels` and `encode_labels` accept; floats that are whole numbers above 1 count as such.
+    `to_pixels` and `encode_labels` accept; floats that are whole numbers above 1 count as such. EMNIST's
+    files are recognized by their names: their images are turned upright, and their classes named.
 
     Raises:
         DataError: the file is not named as an images file, or its labels are not next to it.
@@ -156,13 +159,31 @@ def load_idx(path: Path, *, seed: int, name: str) -> Dataset:
         )
     files = {"train": path, "test": _test_images(path)}
     sets = {role: _read_pair(file) for role, file in files.items() if file}
-    return make_dataset(name, sets, seed=seed)
+    part = emnist_part(path.name)
+    if part is None:
+        return make_dataset(name, sets, seed=seed)
+    upright = {
+        role: replace(images, pixels=np.ascontiguousarray(images.pixels.swapaxes(2, 3)))
+        for role, images in sets.items()
+    }
+    return make_dataset(name, upright, class_names=part.class_names, note=NOTE, seed=seed)
 
 
 def find_idx(directory: Path) -> Path | None:
-    """The training images among the IDX files of a directory; None if there are none."""
-    candidates = sorted(directory.glob("*train*images*idx3*"))
-    return next((path for path in candidates if IMAGES_NAME.search(path.name) and path.is_file()), None)
+    """The training images among the IDX files of a directory; None if there are none.
+
+    Raises:
+        DataError: there are several.
+    """
+    candidates = [
+        path
+        for path in sorted(directory.glob("*train*images*idx3*"))
+        if IMAGES_NAME.search(path.name) and path.is_file()
+    ]
+    if len({path.name.removesuffix(".gz") for path in candidates}) > 1:
+        names = ", ".join(path.name for path in candidates)
+        raise DataError(f"'{directory}' has the training images of several datasets; name one: {names}")
+    return candidates[0] if candidates else None
 
 
 def _read_pair(path: Path) -> LabeledImages:

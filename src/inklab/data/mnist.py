@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from inklab.data.dataset import Dataset, ImageSet
+from inklab.data.emnist import DIGITS, EMNIST_PARTS, EmnistPart
 from inklab.data.formats import idx_image_set, parse_idx, unpack
 from inklab.data.image_layout import suitable_preprocessing
 from inklab.data.published import MIB, PublishedFile, PublishedFiles
@@ -23,7 +24,6 @@ FILES = (
     "t10k-images-idx3-ubyte.gz",
     "t10k-labels-idx1-ubyte.gz",
 )
-DIGITS = tuple("0123456789")
 
 
 def four_files(gzip_sha256: tuple[str, ...], content_sha256: tuple[str, ...]) -> tuple[PublishedFile, ...]:
@@ -185,29 +185,6 @@ EMNIST = PublishedFiles(
     directories=("EMNIST/raw",),
     max_mib=600,
 )
-UPPERCASE = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
-
-
-@dataclass(frozen=True)
-class EmnistPart:
-    """One of the datasets in EMNIST's archive.
-
-    Attributes:
-        labels: the names of the classes.
-        counts: training and test images.
-        first_label: of the first class in the files.
-    """
-
-    labels: tuple[str, ...]
-    counts: tuple[int, ...]
-    first_label: int = 0
-
-
-EMNIST_PARTS = {
-    "letters": EmnistPart(UPPERCASE, (124_800, 20_800), first_label=1),  # upper and lower case in one class
-    "balanced": EmnistPart((*DIGITS, *UPPERCASE, *"abdefghnqrt"), (112_800, 18_800)),
-    "digits": EmnistPart(DIGITS, (240_000, 40_000)),
-}
 
 
 @dataset(

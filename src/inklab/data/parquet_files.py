@@ -103,8 +103,8 @@ def _group(files: Sequence[Path], path: Path) -> ParquetSets:
         raise DataError(f"'{path}' has several datasets; name one of them: {names}")
     ((root, sets),) = roots.items()
     if "train" not in sets:
-        found = ", ".join(file.name for part in sets.values() for file in part[:3])
-        raise DataError(f"'{root}' has {found}, but no training images; name their file train.parquet")
+        present = ", ".join(file.name for part in sets.values() for file in part[:3])
+        raise DataError(f"'{root}' has {present}, but no training images; name their file train.parquet")
     return ParquetSets({role: sets[role] for role in SET_NAMES if role in sets}, tuple(unused))
 
 

@@ -6,8 +6,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float64
+from PIL import Image
 
 from inklab.data.dataset import Dataset, ImageSet, Pixels, Split
+from inklab.data.emnist import DIGITS
+from inklab.data.sources import datasets
 from inklab.format import join_words, pluralize
 from inklab.records.data_report import INVERTED, DataIssue, DataReport, ImageRef
 
@@ -15,7 +18,19 @@ MAX_EXAMPLES = 5
 MIN_CLASS_IMAGES = 10  # training images; a class with fewer can hardly be learned
 MAX_CLASS_RATIO = 10.0  # largest over smallest class; beyond it accuracy says little
 MAX_BLACK = 16  # of 255: images without a larger value are nearly black; binary ones have 1, 8x8 digits 16
+MEAN_IMAGES = 500  # of a class, for its mean
+MIN_LIKENESS, MIN_LEAD = 0.6, 0.2  # correlation of class means with MNIST's: of upright digits above 0.9
 MAX_LEAK = 0.5  # share of the test images that are training images; beyond it the test set tests nothing
+
+ClassMeans = Float64[np.ndarray, "10 28 28"]
+ORIENTATIONS: dict[str, Callable[[ClassMeans], ClassMeans]] = {
+    "upright": lambda images: images,
+    "transposed (rows and columns exchanged)": lambda images: images.swapaxes(1, 2),
+    "turned by a quarter clockwise": lambda images: np.rot90(images, 1, (1, 2)),
+    "turned by a quarter counterclockwise": lambda images: np.rot90(images, -1, (1, 2)),
+    "upside down": lambda images: np.rot90(images, 2, (1, 2)),
+    "mirrored left to right": lambda images: images[:, :, ::-1],
+}
 
 
 def check_data(dataset: Dataset, split: Split | None = None) -> DataReport:
@@ -58,7 +73,7 @@ def check_data(dataset: Dataset, split: Split | None = None) -> DataReport:
         constant_images=_issue(_where(sets, _is_constant)),
         inverted_polarity=_issue(_inverted(sets)),
     )
-    notes = (*_notes_on_classes(report), *_notes_on_images(report))
+    notes = (*_notes_on_classes(report), *_notes_on_images(report), *_notes_on_orientation(dataset))
     return report.model_copy(update={"problems": tuple(_problems(report)), "notes": notes})
 
 
@@ -176,3 +191,35 @@ def _notes_on_images(report: DataReport) -> Iterable[str]:
     for issue, description in issues:
         if issue.count:
             yield f"{pluralize(issue.count, 'image')} {description}."
+
+
+def _notes_on_orientation(dataset: Dataset) -> Iterable[str]:
+    """Digits that lie on their side or are mirrored, as in EMNIST's own files, by the mean of each class."""
+    if dataset.shape[0] != 1 or not set(DIGITS) <= set(dataset.labels):
+        return
+    means, reference = _class_means(dataset), _class_means(datasets["mnist-5k"].load())
+    if means is None or reference is None:
+        return
+    turned = {name: turn(means) for name, turn in ORIENTATIONS.items()}
+    likeness = {name: abs(_mean_correlation(images, reference)) for name, images in turned.items()}
+    best = max(likeness, key=likeness.__getitem__)
+    if likeness[best] > max(MIN_LIKENESS, likeness["upright"] + MIN_LEAD):
+        yield (
+            f"The digits are {best}, as the mean image of each class shows: upright pictures will be "
+            "misread. Turn the arrays first, such as by datasets.from_arrays(X.transpose(0, 2, 1), y)."
+        )
+
+
+def _class_means(dataset: Dataset) -> ClassMeans | None:
+    """The mean training image of each digit, 28 x 28; None if a digit has few images."""
+    images, side = dataset.train, 28
+    chosen = [np.flatnonzero(images.labels == dataset.labels.index(digit))[:MEAN_IMAGES] for digit in DIGITS]
+    if min(map(len, chosen)) < MIN_CLASS_IMAGES:
+        return None
+    means = [images.pixels[indices, 0].mean(axis=0, dtype=np.float32) for indices in chosen]
+    return np.stack([np.asarray(Image.fromarray(mean).resize((side, side)), np.float64) for mean in means])
+
+
+def _mean_correlation(images: ClassMeans, reference: ClassMeans) -> float:
+    pairs = zip(images, reference, strict=True)
+    return float(np.mean([np.corrcoef(a.reshape(-1), b.reshape(-1))[0, 1] for a, b in pairs]))
