@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from malicious_files import limited_memory, peak_bytes
 from safetensors.torch import load_file, save_file
+from source_tree import run_python
 from synthetic_training import (
     SMALL_AUTOENCODER,
     SMALL_CNN,
@@ -399,6 +401,30 @@ class TestFolder:
         monkeypatch.chdir(tmp_path / "net")
         example = (tmp_path / "net" / "README.md").read_text().split("```python\n")[1].split("```")[0]
         exec(compile(example, "README.md", "exec"), {})
+
+    def test_it_has_the_code_of_the_users_network(self, data, tmp_path, monkeypatch):
+        monkeypatch.setattr(hub_folder, "_can_export", lambda: False)
+        home, folder = tmp_path / "home", tmp_path / "hub"
+        (home / "blocks").mkdir(parents=True)
+        (home / "net.py").write_text("from blocks.head import SIZE\n" + OWN, encoding="utf-8")
+        (home / "blocks" / "head.py").write_text("SIZE = 10\n", encoding="utf-8")
+        (home / "diary.py").write_text("", encoding="utf-8")
+        model = trained_model(NetworkConfig.of(f"{home / 'net.py'}:Net"), data)
+        assert model.to_folder(folder) == model.to_folder(folder)
+        files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+        assert files == {"README.md", "model.json", "weights.safetensors", "net.py", "blocks/head.py"}
+        assert not any(str(home) in (folder / name).read_text() for name in ("README.md", "model.json"))
+        shutil.rmtree(home)
+        loaded = inklab.load(folder, trust_code=[f"{folder}/net.py:Net"])
+        assert torch.equal(loaded.net(torch.zeros(1, *model.shape)), model.net(torch.zeros(1, *model.shape)))
+        with pytest.raises(ConfigError, match=rf"add --trust-code {folder}/net.py:Net"):
+            inklab.load(folder)
+        monkeypatch.chdir(folder)
+        example = (folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
+        exec(compile(example, "README.md", "exec"), {})
+        monkeypatch.chdir(tmp_path)
+        elsewhere = example.replace('folder = "."', 'folder = "hub"')
+        assert elsewhere != example and run_python(elsewhere)
 
     def test_the_front_matter_is_what_the_hub_reads(self, data, tmp_path, monkeypatch):
         yaml = pytest.importorskip("yaml")

@@ -6,6 +6,7 @@ A checkpoint, which continues a training, is something else and stays in the run
 """
 
 import inspect
+import os
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -353,7 +354,8 @@ class TrainedModel:
         """Write a folder that can be pushed to the Hugging Face hub, and that `inklab.load` reads.
 
         It has the model's files, a README.md that is its model card, and with the extra `inklab[onnx]`
-        model.onnx. The license is left to you.
+        model.onnx. A network of your own is copied too: its file, and the modules beside it that it imports;
+        to load it, name them by `trust_code`, as the card says. The license is left to you.
 
         Args:
             path: a folder that is not there yet, is empty, or was written by this method.
@@ -432,6 +434,8 @@ def _trusted_network(manifest: ModelManifest, folder: Path, trust_code: Collecti
         CorruptFileError: the code has changed since.
     """
     config, name = manifest.network, manifest.network.name
+    if not os.path.isabs(name) and os.path.isfile(folder / name.rpartition(":")[0]):  # its code is beside it
+        name = str(folder / name)
     attribute = short_name(name).rpartition(":")[2]
     codes = [code for code in trust_code if short_name(code).rpartition(":")[2] == attribute]
     if not codes and (is_known(name) or not is_live(name)):
