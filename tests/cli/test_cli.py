@@ -295,7 +295,7 @@ class TestLists:
             ("corruptions", {"salt_and_pepper", "gaussian"}), ("filters", {"median"}),
             ("datasets", {"mnist", "mnist-5k", "fashion-mnist"}),
             ("objectives", {"classify", "reconstruct"}), ("samplers", {"binary", "mixture"}),
-            ("metrics", set(METRICS)), ("studies", {"digits", "digits-best"}),
+            ("metrics", set(METRICS)), ("studies", {"digits", "digits-best", "generator-best"}),
         ],
     )  # fmt: skip
     def test_every_other_kind(self, kind, names, succeed):
