@@ -150,3 +150,50 @@ class TestCache:
         (tmp_path / "file").write_text("in the way")
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
         assert cached(cache_dir("onnx") / "refused", lambda: b"content") == b"content"
+
+
+@pytest.fixture
+def homeless(tmp_path, monkeypatch):
+    """No home is known, and the directory for temporary files is empty; returns it."""
+    import pwd
+    import tempfile
+
+    def unknown(*_: object) -> None:
+        raise KeyError("getpwuid(): uid not found")
+
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+class TestCacheWithoutHome:
+    def test_it_is_a_directory_of_this_user_alone(self, homeless):
+        path = cache_dir("machine")
+        assert path.is_relative_to(homeless) and path.parent.stat().st_mode & 0o077 == 0
+        write_atomic(path / "kept.json", "{}")
+        assert (cache_dir("machine") / "kept.json").is_file()
+
+    @pytest.mark.parametrize("kind", ["open to others", "a link", "a file"])
+    def test_what_others_may_have_put_there_is_not_used(self, kind, homeless):
+        name = cache_dir("programs").parent.name
+        (homeless / name).rmdir()
+        match kind:
+            case "open to others":
+                (homeless / name).mkdir()
+                (homeless / name).chmod(0o777)
+            case "a link":
+                (homeless / "elsewhere").mkdir(mode=0o700)
+                (homeless / name).symlink_to(homeless / "elsewhere")
+            case _:
+                (homeless / name).write_text("")
+        with pytest.raises(WriteError):
+            write_atomic(cache_dir("programs") / "program", "x")
+
+    @pytest.mark.parametrize("home", ["missing", "file/cache"])
+    def test_a_home_that_can_not_be_written_to_is_none(self, home, homeless, monkeypatch):
+        (homeless / "file").write_text("")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(homeless / home))
+        is_usual = cache_dir("data") == homeless / home / "inklab" / "data"
+        assert is_usual == (home == "missing")  # that can be made

@@ -9,6 +9,7 @@ import re
 import shutil
 import stat
 import sys
+import tempfile
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -34,8 +35,25 @@ log = logging.getLogger("inklab")
 
 
 def cache_dir(name: str) -> Path:
-    """The user's cache directory for "data", "programs", ...; it need not exist."""
-    return Path(platformdirs.user_cache_dir("inklab")) / name
+    """The user's cache directory for "data", "programs", ...; it need not exist.
+
+    Where there is no home, or it can't be written to, one in the directory for temporary files, which
+    belongs to this user alone. Where that is impossible, too, a path at which nothing can be kept.
+    """
+    with suppress(RuntimeError):  # HOME is not set, and the user has no entry in /etc/passwd
+        usual = Path(platformdirs.user_cache_dir("inklab")) / name
+        existing = next(path for path in (usual, *usual.parents) if path.exists())
+        if existing == usual or os.access(existing, os.W_OK | os.X_OK):
+            return usual
+    try:
+        # Made by this user for this user only: what lies there is run, such as compiled programs.
+        own = Path(tempfile.gettempdir()) / f"inklab-{os.getuid()}"
+        own.mkdir(mode=0o700, exist_ok=True)
+        facts = own.lstat()
+    except (OSError, AttributeError):  # no directory for temporary files; no numbers of users
+        return Path(os.devnull) / name
+    is_own = stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid() and not facts.st_mode & 0o077
+    return (own if is_own else Path(os.devnull)) / name
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
