@@ -417,17 +417,16 @@ def _describe_overlap(entry: GenerationResults) -> str:
         return ""
     first = max(coverages, key=lambda name: coverages[name] or 0.0)
     row, real = entry.samplers[first], entry.real_data
-    beside = f" (test images {format_metric(_mean(real.coverage), 'coverage')})" if real.coverage.n else ""
-    text = (
-        f"{capitalize(first)} has the highest coverage, {row.coverage.format('coverage')}{beside}, with a "
-        f"precision of {format_metric(_mean(row.manifold_precision), 'manifold_precision')}"
+    beside = (
+        f"; test images have {format_metric(_mean(real.coverage), 'coverage')}" if real.coverage.n else ""
     )
+    text = f"{capitalize(first)} has the highest coverage, {row.coverage.format('coverage')}{beside}."
     if not row.nearer_share.n:
-        return f"{text}."
+        return text
     nearer = format_metric(_mean(row.nearer_share), "nearer_share")
     return (
-        f"{text}; in {nearer} of pairs its image is nearer to a training image than a test image is (50% if "
-        "as new as test images)."
+        f"{text} In {nearer} of pairs its image is nearer to a training image than a test image is; 50% would "
+        "be as new as test images."
     )
 
 
