@@ -48,6 +48,7 @@ from inklab.report.tables import (
     training_tables,
 )
 from inklab.results.narrative import sentence
+from inklab.results.run_diagnoses import RunDiagnosis, diagnose_replicates, diagnose_test_set
 from inklab.runs import Run
 
 MAX_CSV = 1_000_000
@@ -62,6 +63,12 @@ class Notice(NamedTuple):
 
     diagnosis: Diagnosis
     trials: str
+
+    @classmethod
+    def of(cls, row: RunDiagnosis) -> "Notice":
+        """What only many trainings together show."""
+        text = Diagnosis(name=row.diagnosis.name, message=row.diagnosis.message, advice=row.diagnosis.advice)
+        return cls(text, f"{row.where}, {row.diagnosis.trials:,} of {pluralize(row.of, 'trial')}")
 
 
 @dataclass(frozen=True)
@@ -141,7 +148,7 @@ def describe_status(results: ExperimentResults | None) -> str:
 
 
 def find_notices(run: Run, plan: AnyExperimentPlan, results: ExperimentResults | None) -> list[Notice]:
-    """The diagnoses of an experiment's trials, each once, with the evidence of its first trial."""
+    """The diagnoses of an experiment's trials, each once, with its first trial's evidence; and outliers."""
     if not isinstance(plan, TrainingPlan) or not isinstance(results, TrainingResults):
         return []
     total = pluralize(sum(results.outcomes.values()), "trial")
@@ -149,7 +156,8 @@ def find_notices(run: Run, plan: AnyExperimentPlan, results: ExperimentResults |
     diagnoses = [diagnosis for outcome in outcomes for diagnosis in outcome.diagnoses]
     counts = Counter(diagnosis.name for diagnosis in diagnoses)
     first = {diagnosis.name: diagnosis for diagnosis in reversed(diagnoses)}
-    return [Notice(first[name], f"{count:,} of {total}") for name, count in counts.items()]
+    notices = [Notice(first[name], f"{count:,} of {total}") for name, count in counts.items()]
+    return notices + [Notice.of(row) for row in diagnose_replicates(plan.name, results)]
 
 
 def punctuate(text: str) -> str:
@@ -229,6 +237,7 @@ def build_report(run: Run, figures: Figures | None = None, *, has_pad: bool = Tr
         profile=run.plan.profile,
         headline=headline_text(run),
         findings=key_findings(run),
+        notices=[Notice.of(row) for row in diagnose_test_set(run.results)],
         sections=_build_sections(run, draw_figures(run) if figures is None else figures),
         pad=build_pad(run) if has_pad else None,
         environment=environment_table(run),

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from inklab.records.results import DiagnosisCount, Results, SettingResults
+from inklab.records.results import DiagnosisCount, Results, SettingResults, TrainingResults
 
 MIN_REPLICATES = 5  # below which no replicate can be called an outlier
 OUTLIER_DISTANCE = 6.0
@@ -28,17 +28,26 @@ def diagnose_run(results: Results) -> list[RunDiagnosis]:
     """Every diagnosis of a run, computed from its results alone."""
     diagnoses = [
         RunDiagnosis(where, row, sum(setting.outcomes.values()))
-        for where, setting in _settings(results)
+        for name, experiment in results.training.items()
+        for where, setting in _settings(name, experiment)
         for row in (*setting.diagnoses, *_outliers(setting))
     ]
-    return diagnoses + list(_many_looks(results))
+    return diagnoses + diagnose_test_set(results)
 
 
-def _settings(results: Results) -> Iterator[tuple[str, SettingResults]]:
-    for name, experiment in results.training.items():
-        for setting in experiment.settings:
-            values = ", ".join(f"{key}={value}" for key, value in setting.values.items())
-            yield f"{name}:{values}" if values else name, setting
+def diagnose_replicates(name: str, experiment: TrainingResults) -> list[RunDiagnosis]:
+    """What an experiment's replicates show together: those far below the others of their setting."""
+    return [
+        RunDiagnosis(where, row, sum(setting.outcomes.values()))
+        for where, setting in _settings(name, experiment)
+        for row in _outliers(setting)
+    ]
+
+
+def _settings(name: str, experiment: TrainingResults) -> Iterator[tuple[str, SettingResults]]:
+    for setting in experiment.settings:
+        values = ", ".join(f"{key}={value}" for key, value in setting.values.items())
+        yield f"{name}:{values}" if values else name, setting
 
 
 def _outliers(setting: SettingResults) -> Iterator[DiagnosisCount]:
@@ -62,29 +71,27 @@ def _outliers(setting: SettingResults) -> Iterator[DiagnosisCount]:
         )
 
 
-def _many_looks(results: Results) -> Iterator[RunDiagnosis]:
+def diagnose_test_set(results: Results) -> list[RunDiagnosis]:
     """The best of many settings on the same test images is partly the luckiest."""
     settings = [
         (setting, estimate)
-        for _, setting in _settings(results)
+        for experiment in results.training.values()
+        for setting in experiment.settings
         if (estimate := setting.metrics.get("test_accuracy")) is not None and estimate.mean is not None
     ]
     n_test, n_validation = results.data.test, results.data.validation
     if len(settings) < (MANY_SETTINGS if n_validation else 2):
-        return
+        return []
     best = max(estimate.mean for _, estimate in settings if estimate.mean is not None)
     selection_bias = math.sqrt(2 * math.log(len(settings)) * best * (1 - best) / n_test)
     choice = "" if n_validation else ", and no validation images are held out to choose by"
     trials = sum(sum(setting.outcomes.values()) for setting, _ in settings)
-    yield RunDiagnosis(
-        "all experiments",
-        DiagnosisCount(
-            name="test-set-used-up",
-            message=f"{len(settings)} settings were evaluated on the same {n_test:,} test images{choice}; by "
-            f"luck alone, the best of as many equal ones looks better by up to about {selection_bias:.2%}",
-            advice="choose by the validation images, and report the test accuracy of the chosen setting "
-            "only; or test it on images that were never looked at",
-            trials=trials,
-        ),
-        trials,
+    diagnosis = DiagnosisCount(
+        name="test-set-used-up",
+        message=f"{len(settings)} settings were evaluated on the same {n_test:,} test images{choice}; by "
+        f"luck alone, the best of as many equal ones looks better by up to about {selection_bias:.2%}",
+        advice="choose by the validation images, and report the test accuracy of the chosen setting only; or "
+        "test it on images that were never looked at",
+        trials=trials,
     )
+    return [RunDiagnosis("all experiments", diagnosis, trials)]
