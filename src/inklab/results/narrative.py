@@ -425,8 +425,8 @@ def _describe_overlap(entry: GenerationResults) -> str:
         return text
     nearer = format_metric(_mean(row.nearer_share), "nearer_share")
     return (
-        f"{text} In {nearer} of pairs its image is nearer to a training image than a test image is; 50% would "
-        "be as new as test images."
+        f"{text} In {nearer} of pairs its image is nearer to a training image than a test image is; 50% "
+        "would be as new as test images."
     )
 
 
