@@ -1,6 +1,7 @@
 """`import inklab`: names load lazily; Python, commands and TOML give the same trials and numbers."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -243,16 +244,33 @@ def test_a_dry_run_writes_nothing(runs_dir):
     assert len(plan.trials) == toy_run.TRIALS and cost.trials == toy_run.TRIALS and not runs_dir.exists()
 
 
+SLOW_NETWORK = """
+import os, time
+from torch import nn
+
+class Slow(nn.Sequential):
+    def __init__(self, shape, classes):
+        super().__init__(nn.Flatten(), nn.Linear(shape[0] * shape[1] * shape[2], classes))
+
+    def forward(self, images):
+        time.sleep(float(os.environ.get("PAUSE", 0)))
+        return super().forward(images)
+"""
+
+
 @pytest.mark.integration
 def test_an_interrupted_script_continues(runs_dir, tmp_path):
     """Ctrl-C ends the script; run again, it ends with the numbers of an uninterrupted one."""
-    arguments = f"'mlp', {str(toy_run.home() / 'toy.npz')!r}, recipe={{'epochs': 40}}, replicates=2"
+    network, data, script = tmp_path / "slow.py", toy_run.home() / "toy.npz", tmp_path / "script.py"
+    network.write_text(SLOW_NETWORK, encoding="utf-8")
+    arguments = f"'{network}:Slow', {str(data)!r}, recipe={{'epochs': 20}}, replicates=2"
     options = "workers=1, threads=1, compile='no', precision='fp32', checkpoint_every=float(sys.argv[1])"
-    script = tmp_path / "script.py"
     script.write_text(
         f"import inklab, sys\nrun = inklab.train({arguments}, {options})\nprint(run.path)\n", encoding="utf-8"
     )
-    stopped = subprocess.Popen([sys.executable, script, "0"], stderr=subprocess.PIPE, text=True)
+    # Half a minute or more, of which the signal takes a second: however busy the machine is, it comes first.
+    slow = os.environ | {"PAUSE": "0.05"}
+    stopped = subprocess.Popen([sys.executable, script, "0"], stderr=subprocess.PIPE, text=True, env=slow)
     while not list(runs_dir.rglob("checkpoints/*")):
         assert stopped.poll() is None
         time.sleep(0.01)
@@ -262,7 +280,7 @@ def test_an_interrupted_script_continues(runs_dir, tmp_path):
     finished = subprocess.run(command, capture_output=True, text=True, check=True)
     run = inklab.load(finished.stdout.strip())
     whole = inklab.train(
-        "mlp", toy_run.home() / "toy.npz", recipe={"epochs": 40}, replicates=2,
+        f"{network}:Slow", data, recipe={"epochs": 20}, replicates=2,
         run_dir=tmp_path / "whole", progress=False, **FAST,
     )  # fmt: skip
     assert numbers(run) == numbers(whole)
