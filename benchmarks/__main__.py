@@ -37,6 +37,7 @@ BENCHMARKS: dict[str, Callable[[Options], list[str]]] = {
     "serving": partial(_call, "serving:measure_serving"),
     "time-to-accuracy": partial(_call, "accuracy:measure_time_to_accuracy"),
     "diagnosis": partial(_call, "diagnosis:measure_diagnosis"),
+    "diagnosis-cost": partial(_call, "diagnosis_cost:measure_diagnosis_cost"),
     "best": partial(_call, "best:store_best"),
 }
 

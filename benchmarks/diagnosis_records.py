@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from benchmarks.ratios import MedianRatio
 from benchmarks.records import BenchmarkResults
 from inklab.records.record import Record
 
@@ -108,3 +109,31 @@ class DiagnosisResults(BenchmarkResults):
     trials: tuple[DiagnosisTrial, ...]
     chosen_on: tuple[tuple[str, str], ...]
     mutants: tuple[str, ...]
+
+
+class DiagnosisCost(Record):
+    """What diagnoses cost a training, in pairs of the same one without and with them.
+
+    Attributes:
+        network: that was trained.
+        plain: seconds of each training without them.
+        diagnosed: seconds with them, in the same order.
+        ratio: with over without.
+    """
+
+    network: str
+    plain: tuple[float, ...]
+    diagnosed: tuple[float, ...]
+    ratio: MedianRatio
+
+
+class DiagnosisCostResults(BenchmarkResults):
+    """What diagnoses cost (`diagnosis-cost.json`).
+
+    Attributes:
+        target: most that a training may take, relative to the same one without diagnoses.
+        costs: of each network.
+    """
+
+    target: float
+    costs: tuple[DiagnosisCost, ...]
