@@ -30,6 +30,9 @@ NOTEBOOK_SECONDS = 0.5
 class ProgressDisplay:
     """Shows events while it is entered: a line on stderr when a job ends."""
 
+    def __init__(self) -> None:
+        self._diagnoses: set[tuple[str, str]] = set()
+
     def __enter__(self) -> "ProgressDisplay":
         self._started_at = time.monotonic()
         return self
@@ -45,10 +48,19 @@ class ProgressDisplay:
             case Planned():
                 self.note(_describe_plan(event.estimate))
             case Warned():
-                self.note(f"{event.job.label}: {event.message}")
+                self._warn(event)
             case Done() | Failed() | Lost() | Retried():
                 elapsed = format_duration(time.monotonic() - self._started_at)
                 self.note(f"[{elapsed:>8}] {_describe_end(event)}")
+
+    def _warn(self, event: Warned) -> None:
+        """Show a warning; a diagnosis once for each experiment, since the report counts them."""
+        experiment, name = event.job.label.partition(":")[0], event.message.partition(":")[0]
+        if name.startswith("diagnosis "):
+            if (experiment, name) in self._diagnoses:
+                return
+            self._diagnoses.add((experiment, name))
+        self.note(f"{event.job.label}: {event.message}")
 
     def note(self, text: str) -> None:
         """Show a line."""
@@ -139,7 +151,9 @@ class NotebookProgress(ProgressDisplay):
         self._handle = _ipython_display().display(self._html(), display_id=True)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: object) -> None:
+        if KeyboardInterrupt in error:
+            self._notes.append("interrupted; what is finished is kept. Run the same cell again to continue")
         self._jobs.clear()
         self._draw(now=True)
 
