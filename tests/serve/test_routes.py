@@ -17,6 +17,7 @@ import inklab
 from inklab.corruptions.corruption import corruptions
 from inklab.corruptions.filters import filters
 from inklab.io.files import cache_dir
+from inklab.records.components import Preprocessing
 from inklab.runs import Run
 
 PIPELINES = ["cnn", "denoiser+cnn", "median+cnn", "mlp", "scaled-twice", "sweep"]
@@ -315,3 +316,11 @@ def test_a_second_start_converts_nothing():
         assert len(server.post("generate", count=3)["images"]) == 3
     after = {path: path.stat().st_mtime_ns for path in cache_dir("onnx").iterdir()}
     assert after == before
+
+
+def test_the_user_may_say_how_pictures_become_images():
+    run = Run(toy_run.finished())
+    planned = run.plan.data.preprocessing
+    other = Preprocessing.of("mnist", planned.shape)
+    with live_server.serving(run.model_dir("mlp"), preprocessing="mnist") as server:
+        assert server.networks().preprocessing == other != planned

@@ -14,6 +14,7 @@ import httpx
 import numpy as np
 import toy_run
 
+from inklab.records.components import PreprocessingWord
 from inklab.serve.address import BindAddress, listen
 from inklab.serve.app_state import AppState
 from inklab.serve.middleware import Limits
@@ -69,11 +70,17 @@ class LiveServer:
 
 @contextmanager
 def serving(
-    path: Path, limits: Limits | None = None, token: str | None = None, trust_code: tuple[str, ...] = ()
+    path: Path,
+    limits: Limits | None = None,
+    token: str | None = None,
+    trust_code: tuple[str, ...] = (),
+    preprocessing: PreprocessingWord | None = None,
 ) -> Iterator[LiveServer]:
     address, ready = BindAddress(port=0, token=token), threading.Event()
     with listen(address) as listener:
-        server = create_server(path, address, listener, lambda _: ready.set(), trust_code, limits)
+        server = create_server(
+            path, address, listener, lambda _: ready.set(), trust_code, limits, preprocessing
+        )
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         port = listener.getsockname()[1]

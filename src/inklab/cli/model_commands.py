@@ -31,6 +31,12 @@ if TYPE_CHECKING:
     from inklab.records.components import PreprocessingWord
     from inklab.serve.address import BindAddress
 
+PreprocessingOption = Annotated[
+    Literal["mnist", "resize"] | None,
+    typer.Option(
+        help="mnist: detect ink, crop and center it; resize: the whole picture; else as the model says."
+    ),
+]
 SHADES = " .:-=+*#%@"
 
 
@@ -53,12 +59,7 @@ def predict(
     experiment: Experiment = None,
     trust_code: TrustCode = None,
     top: Annotated[int, typer.Option(min=1, help="Number of classes to show.")] = 3,
-    preprocessing: Annotated[
-        Literal["mnist", "resize"] | None,
-        typer.Option(
-            help="mnist: detect ink, crop and center it; resize: the whole picture; else as the model says."
-        ),
-    ] = None,
+    preprocessing: PreprocessingOption = None,
     as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV on stdout.")] = False,
 ) -> None:
@@ -331,6 +332,7 @@ def serve(
     open_page: Annotated[
         bool, typer.Option("--open/--no-open", help="Open the page in a browser, if there is a desktop.")
     ] = True,
+    preprocessing: PreprocessingOption = None,
     trust_code: TrustCode = None,
 ) -> None:
     """Serve a page to draw on, classified by the networks of a run, and the progress of its study."""
@@ -362,7 +364,7 @@ def serve(
         with listener:
             from inklab.serve.server import serve as run_server
 
-            run_server(path, address, listener, on_ready, trust_code or ())
+            run_server(path, address, listener, on_ready, trust_code or (), preprocessing)
     except KeyboardInterrupt:  # before it listened
         pass
 

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,6 +13,7 @@ import torch
 
 from inklab.errors import InklabError
 from inklab.ood import OodDetector, ReferenceImages
+from inklab.records.components import Preprocessing, PreprocessingWord
 from inklab.records.record import PLAN_FILE
 from inklab.runs import Run
 from inklab.serve.batcher import Batcher
@@ -39,6 +41,7 @@ class AppState:
         path: a run directory, or the directory of a trained model.
         trust_code: code of your own that may be run.
         limits: of requests.
+        preprocessing: "mnist" or "resize" in place of what the models say; None for theirs.
 
     Attributes:
         refresh_seconds: between two refreshes of the catalog.
@@ -48,11 +51,17 @@ class AppState:
         InklabError: it is damaged, or a package is missing.
     """
 
-    def __init__(self, path: Path, trust_code: Collection[str] = (), limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        trust_code: Collection[str] = (),
+        limits: Limits | None = None,
+        preprocessing: PreprocessingWord | None = None,
+    ) -> None:
         torch.set_num_threads(THREADS)
         self.limits = limits or Limits()
         self.refresh_seconds, self.max_refresh_wait = REFRESH_SECONDS, MAX_REFRESH_WAIT
-        self._path = path
+        self._path, self._preprocessing = path, preprocessing
         run = Run(path) if (path / PLAN_FILE).is_file() else None
         samples = run.images.samples() if run else None
         self.batcher = Batcher(self.limits.max_queued_bytes)
@@ -84,8 +93,12 @@ class AppState:
             InklabError: the run or the model is damaged.
         """
         if self.progress_stream is None:
-            return catalog_of_model(self._path, self.registry)
-        return catalog_of_run(Run(self._path), self.registry)
+            catalog = catalog_of_model(self._path, self.registry)
+        else:
+            catalog = catalog_of_run(Run(self._path), self.registry)
+        if self._preprocessing is None:
+            return catalog
+        return replace(catalog, preprocessing=Preprocessing.of(self._preprocessing, catalog.shape))
 
     async def start(self) -> None:
         """Begin to answer, and to learn."""

@@ -21,6 +21,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 import inklab
 from inklab import web
 from inklab.errors import InklabError
+from inklab.records.components import PreprocessingWord
 from inklab.serve import routes
 from inklab.serve.address import BACKLOG, AllowedHosts, AuthToken, BindAddress
 from inklab.serve.app_state import AppState
@@ -250,6 +251,7 @@ def create_server(
     on_ready: OnReady,
     trust_code: Collection[str] = (),
     limits: Limits | None = None,
+    preprocessing: PreprocessingWord | None = None,
 ) -> UvicornServer:
     """A server that is ready to run: `run(sockets=[listener])` or `await serve(...)`.
 
@@ -260,13 +262,14 @@ def create_server(
         on_ready: called once it answers.
         trust_code: code of your own that may be run.
         limits: of requests; the defaults if left out.
+        preprocessing: "mnist" or "resize" in place of what the models say; None for theirs.
 
     Raises:
         InklabError: there is nothing to serve, or a package is missing.
     """
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     limits, port = limits or Limits(), listener.getsockname()[1]
-    state = AppState(path, trust_code, limits)
+    state = AppState(path, trust_code, limits, preprocessing)
     token = None if address.token is None else AuthToken(address.token, port)
     app = LimitMiddleware(build_app(state, on_ready), limits)
     config = uvicorn.Config(
@@ -291,9 +294,10 @@ def serve(
     listener: socket.socket,
     on_ready: OnReady,
     trust_code: Collection[str] = (),
+    preprocessing: PreprocessingWord | None = None,
 ) -> None:
     """Serve until Ctrl-C or SIGTERM; arguments as of `create_server`."""
-    server = create_server(path, address, listener, on_ready, trust_code)
+    server = create_server(path, address, listener, on_ready, trust_code, preprocessing=preprocessing)
     sys.setswitchinterval(SWITCH_INTERVAL)
     with suppress(KeyboardInterrupt):  # uvicorn raises it once more after a clean end
         server.run(sockets=[listener])
