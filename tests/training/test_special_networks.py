@@ -234,3 +234,15 @@ def test_control_flow_on_data_runs_uncompiled(tmp_path, data):
     [plain] = train(job.trials, data, stacked=False)
     [compiled] = train(replace(job, compiled=True).trials, data, stacked=False, compiled=True)
     assert compiled.compile_error and not compiled.compiled and same_bits(plain, compiled)
+
+
+class TestOneImage:
+    """What is predicted is often one image, and the last batch may be one."""
+
+    def test_a_network_that_drops_the_dimension_of_the_batch_is_refused(self, user_net):
+        name = user_net("nn.Linear(144, classes)", "net.forward = lambda x: net[1](net[0](x)).squeeze()")
+        assert_refused(name, "returns (10,) for 1 image", "(1, 10)", "squeeze()")
+
+    def test_a_network_that_needs_pairs_is_refused(self, user_net):
+        after = "net.forward = lambda x: net[1](net[0](x)).view(2, len(x) // 2, 10).view(len(x), 10)"
+        assert_refused(user_net("nn.Linear(144, classes)", after), "(1, 1, 12, 12)", "fixed batch size")

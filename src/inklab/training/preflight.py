@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from inklab.errors import ModelMismatchError, format_error
+from inklab.format import pluralize
 from inklab.networks.layer_table import layer_table
 from inklab.networks.layers import NormalizedModel, key_names
 from inklab.records.manifest import output_shape
@@ -78,25 +79,28 @@ def _check_shift(recipe: Recipe, shape: Shape) -> None:
 def _check_output(
     name: str, net: NormalizedModel, objective: Objective, images: Tensor, n_classes: int
 ) -> None:
-    try:
-        with torch.no_grad(), Seed(0).as_global():
-            output = net(images)
-    except Exception as error:  # a user's module may raise anything
-        raise ModelMismatchError(
-            f"'{name}' fails on a batch of shape {tuple(images.shape)}: {format_error(error)}; likely "
-            "causes: a layer of the wrong size, a missing nn.Flatten()",
-            key=name,
-        ) from error
     channels, height, width = images.shape[1:]
-    expected = (N_IMAGES, *output_shape(objective.task, n_classes, (channels, height, width)))
-    actual = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-    if actual != expected:
-        raise ModelMismatchError(
-            f"'{name}' returns {actual} for {N_IMAGES} images, but objective "
-            f"'{short_name(objective.name)}' needs "
-            f"{expected}; likely causes: the width of the last layer, the wrong objective",
-            key=name,
-        )
+    expected = output_shape(objective.task, n_classes, (channels, height, width))
+    for n in (N_IMAGES, 1):  # one is what is predicted later, or the last batch
+        try:
+            with torch.no_grad(), Seed(0).as_global():
+                output = net.train(n > 1)(images[:n])
+        except Exception as error:  # a user's module may raise anything
+            causes = "a layer of the wrong size, a missing nn.Flatten()" if n > 1 else "a fixed batch size"
+            raise ModelMismatchError(
+                f"'{name}' fails on a batch of shape {tuple(images[:n].shape)}: {format_error(error)}; "
+                f"likely causes: {causes}",
+                key=name,
+            ) from error
+        actual = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        if actual != (n, *expected):
+            causes = "the width of the last layer, the wrong objective" if n > 1 else "a squeeze() or view()"
+            raise ModelMismatchError(
+                f"'{name}' returns {actual} for {pluralize(n, 'image')}, but objective "
+                f"'{short_name(objective.name)}' needs {(n, *expected)}; likely causes: {causes}",
+                key=name,
+            )
+    net.train()
 
 
 def _check_single_image(name: str, net: NormalizedModel, shape: Shape) -> None:
