@@ -1,4 +1,4 @@
-"""Augmentations: how training images are changed. Shifts, warps, and functions of the user's own."""
+"""Augmentations: how training images are changed. Shifts, warps, wear, and functions of the user's own."""
 
 import math
 from collections.abc import Callable
@@ -9,6 +9,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.nn import functional
 
+from inklab.corruptions.blur import gaussian_blur
 from inklab.corruptions.corruption import check_output
 from inklab.errors import ConfigError, ModelMismatchError, format_error
 from inklab.records.recipe import Augmentation
@@ -18,6 +19,9 @@ from inklab.usercode import short_name
 
 ELASTIC_GRID = 5
 """Points along each axis whose displacement an elastic deformation draws; in between it is smooth."""
+
+SHADE_GRID = 4
+"""Points along each axis at which the shade of `wear` is drawn; in between it is smooth."""
 
 AugmentFn = Callable[[Tensor, torch.Generator], Tensor]
 """Images `(n, c, h, w)`, floats in [0, 1], and a generator to images of the same shape and range."""
@@ -73,7 +77,7 @@ def _wrap(name: str, value: object) -> AugmentationFunction:
 augmentations: Registry[AugmentationFunction] = Registry(
     "augmentation", "inklab.training.augmentations", wrap=_wrap
 )
-"""Every augmentation that is a function, by name; inklab comes with none."""
+"""Every augmentation that is a function, by name."""
 
 
 def augmentation(name: str) -> Callable[[AugmentFn], AugmentFn]:
@@ -145,3 +149,35 @@ def warp(
         unit = torch.tensor([2 / width, 2 / height]) * augmentation.elastic
         grid = grid + smooth.permute(0, 2, 3, 1) * unit
     return functional.grid_sample(images, grid, align_corners=False).clamp_(0, 1)
+
+
+@augmentation("wear")
+def wear(images: Tensor, rng: torch.Generator) -> Tensor:
+    """Outline, blur, gray levels, shade, noise and rectangles, each by its own draws, as on worn pictures.
+
+    A fifth of the images become the rim of their ink. Half are blurred by up to 1.5 pixels and half shaded by
+    a smooth random field; gray levels are stretched, and inverted for a fifth; noise has a standard deviation
+    of up to 0.2. In half of the images a rectangle is inverted or hidden by one gray level.
+    """
+
+    def draw(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(len(images), 1, 1, 1, generator=rng)
+
+    def half(values: Tensor) -> Tensor:
+        return values * (torch.rand(len(images), 1, 1, 1, generator=rng) < 0.5)
+
+    n, _, height, width = images.shape
+    rim = functional.max_pool2d(images, 3, stride=1, padding=1) - images
+    ink = torch.where(draw(0, 1) < 0.2, rim, images)
+    blurred = gaussian_blur(ink, half(draw(0, 1.5)), axes=(-2, -1))
+    contrast, sign = draw(0.25, 1.0), torch.where(draw(0, 1) < 0.2, -1.0, 1.0)
+    black = draw(0, 1) * (1 - contrast) + contrast * (sign < 0)
+    field = torch.randn(n, 1, SHADE_GRID, SHADE_GRID, generator=rng)
+    shade = functional.interpolate(field, (height, width), mode="bicubic", align_corners=True)
+    noise = torch.randn(images.shape, generator=rng) * draw(0, 0.2)
+    worn = (black + sign * contrast * blurred + half(draw(0, 0.3)) * shade + noise).clamp_(0, 1)
+    row, column = torch.arange(height).view(-1, 1) / height, torch.arange(width) / width
+    top, left, tall, wide = draw(-0.5, 1), draw(-0.5, 1), half(draw(0, 1)), draw(0, 0.5)
+    covered = (row >= top) & (row < top + tall) & (column >= left) & (column < left + wide)
+    cover = torch.where(draw(0, 1) < 0.5, 1 - worn, draw(0, 1))
+    return torch.where(covered, cover, worn)
