@@ -177,7 +177,14 @@ class TestBuiltIn:
         assert file.network is None or check_network(file.network) is None
 
     def test_there_are_recipes_with_and_without_a_network(self):
-        assert set(WITH_NETWORK) == {"cnn-best", "cnn-fast", "cnn-robust", "denoiser-best", "generator-best", "mlp-best"}
+        assert set(WITH_NETWORK) == {
+            "cnn-best",
+            "cnn-fast",
+            "cnn-robust",
+            "denoiser-best",
+            "generator-best",
+            "mlp-best",
+        }
         assert {"sgd", "denoise"} <= set(recipe_names()) - set(WITH_NETWORK)
 
     @pytest.mark.parametrize("name", WITH_NETWORK)
