@@ -60,7 +60,7 @@ def _measure(network: str, data: TrainingData, rounds: int) -> DiagnosisCost:
     pairs = zip(seconds[True], seconds[False], strict=True)
     return DiagnosisCost(
         network=network, plain=tuple(seconds[False]), diagnosed=tuple(seconds[True]),
-        ratio=median_ratio([some / none for some, none in pairs]),
+        ratio=median_ratio([with_them / without for with_them, without in pairs]),
     )  # fmt: skip
 
 

@@ -328,7 +328,7 @@ class DenoiserMeasurements(TrainingMeasurements):
     def pixel_errors(self) -> "PixelErrors":
         """How far outputs are from the clean images, as they are and after a sigmoid."""
         outputs = self.after.outputs
-        errors = [float((each - self.images).square().mean()) for each in (outputs, outputs.sigmoid())]
+        errors = [float((pixels - self.images).square().mean()) for pixels in (outputs, outputs.sigmoid())]
         return PixelErrors(*errors)
 
 
