@@ -36,7 +36,7 @@ def test_overlap_equals_comparing_all_pairs(n, m, shift, seed):
     assert overlap == pytest.approx(naive_overlap(real, generated), abs=1e-12)
 
 
-def test_copies_and_collapse_are_told_apart():
+def test_collapse_and_distance_lower_the_scores():
     generator = torch.Generator().manual_seed(0)
     real, fresh = (torch.randn(2000, 4, generator=generator) for _ in range(2))
     good = Neighborhoods.of(real).overlap(fresh)
@@ -47,7 +47,7 @@ def test_copies_and_collapse_are_told_apart():
     assert away == (0, 0, 0, 0)
 
 
-def test_features_far_from_the_origin_are_told_apart():
+def test_features_far_from_the_origin_have_the_same_scores():
     values = torch.randn(500, 4, generator=torch.Generator().manual_seed(0))
     near = Neighborhoods.of(values[:250]).overlap(values[250:])
     far = Neighborhoods.of(values[:250] + 1000).overlap(values[250:] + 1000)
