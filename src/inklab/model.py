@@ -191,10 +191,11 @@ class TrainedModel:
             ModelMismatchError: the network computes something of another shape than its task needs.
         """
         expected = self.manifest.output_shape
-        if images.dtype == torch.uint8:
-            images = images.float().div_(255)  # in place: one pass over memory less
         with torch.inference_mode(not images.requires_grad):
-            logits: Tensor = self.net(images)
+            if images.dtype == torch.uint8:  # a copy of our own: it may be written into
+                logits = self.net.infer(images.float().div_(255))
+            else:
+                logits = self.net(images)
         if tuple(logits.shape) != (len(images), *expected):
             raise ModelMismatchError(
                 f"'{self.name}' returns {tuple(logits.shape[1:])} for an image, but {self.task} needs "

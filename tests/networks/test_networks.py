@@ -307,6 +307,25 @@ def test_normalization_is_part_of_the_network():
     assert net(torch.rand(3, 1, 2, 2)).dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("normalize", [Normalize(), Normalize(0.1, 0.3)])
+def test_inference_skips_no_normalization_that_changes_something(normalize):
+    net = NormalizedModel(normalize, nn.Sequential(nn.Flatten(), nn.Linear(16, 2)))
+    images = torch.rand(3, 1, 4, 4)
+    assert torch.equal(net.infer(images), net(images))
+
+
+@pytest.mark.parametrize(
+    "pixels", [torch.rand(3, 1, 4, 4) - 0.5, torch.arange(48, dtype=torch.uint8).reshape(3, 1, 4, 4)]
+)
+def test_prediction_leaves_images_as_they_are(pixels):
+    config = NetworkConfig.of("mlp", hidden=[2])
+    net = NormalizedModel(Normalize(), nn.Sequential(nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(16, 2)))
+    model = TrainedModel.of(net, config, "classification", ("a", "b"), Preprocessing.resize_only((1, 4, 4)))
+    before = pixels.clone()
+    model.logits(pixels)
+    assert torch.equal(pixels, before)
+
+
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.8])
 def test_dropout_zeroes_its_share_and_keeps_the_expectation(share):
     layer = Dropout(share).train()
