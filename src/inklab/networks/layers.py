@@ -355,7 +355,7 @@ class Unflatten(nn.Module):
 
     def forward(self, features: Float[Tensor, "n f"]) -> Float[Tensor, "n c h w"]:
         """`(n, h * w * c)` to `(n, c, h, w)`."""
-        return features.reshape(len(features), *self.sizes).permute(0, 3, 1, 2)
+        return features.reshape(-1, *self.sizes).permute(0, 3, 1, 2)
 
 
 class Crop(nn.Module):
