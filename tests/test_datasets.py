@@ -313,7 +313,8 @@ class TestArrays:
     @pytest.mark.parametrize(
         ("turn", "problem"),
         [(lambda x: x, ""), (lambda x: x.swapaxes(1, 2), "transposed"),
-         (lambda x: np.rot90(x, 2, (1, 2)), "upside down"), (lambda x: 255 - x.swapaxes(1, 2), "transposed"), (lambda x: x[:, :, ::-1], "mirrored")],
+         (lambda x: np.rot90(x, 2, (1, 2)), "upside down"),
+         (lambda x: 255 - x.swapaxes(1, 2), "transposed"), (lambda x: x[:, :, ::-1], "mirrored")],
         ids=range(5),
     )  # fmt: skip
     def test_digits_that_do_not_stand_upright_are_noticed(self, turn, problem):

@@ -20,7 +20,7 @@ from scipy.io import savemat
 
 from inklab.data import benchmark_sets, mnist
 from inklab.data.benchmark_sets import load_cifar10, load_medical, load_svhn, load_usps
-from inklab.data.emnist import EMNIST_PARTS
+from inklab.data.image_layout import EMNIST_PARTS
 from inklab.data.mnist import load_emnist, load_qmnist
 from inklab.data.published import PublishedFile, PublishedFiles
 from inklab.errors import CorruptFileError, DatasetUnavailableError

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from inklab.data.dataset import Dataset, ImageSet, make_image_set
-from inklab.data.emnist import DIGITS
-from inklab.data.image_layout import suitable_preprocessing
+from inklab.data.image_layout import DIGITS, suitable_preprocessing
 from inklab.data.mnist import check_counts
 from inklab.data.published import PublishedFile, PublishedFiles
 from inklab.data.sources import RegisteredDataset, dataset, datasets

@@ -28,7 +28,7 @@ from inklab.data.conversion import (
     to_pixels,
 )
 from inklab.data.dataset import MAX_BYTES, Dataset, ImageSet, make_image_set
-from inklab.data.emnist import NOTE, emnist_part
+from inklab.data.image_layout import EMNIST_NOTE, emnist_part
 from inklab.errors import CorruptFileError, DataError
 from inklab.io.files import open_regular
 
@@ -166,7 +166,7 @@ def load_idx(path: Path, *, seed: int, name: str) -> Dataset:
         role: replace(images, pixels=np.ascontiguousarray(images.pixels.swapaxes(2, 3)))
         for role, images in sets.items()
     }
-    return make_dataset(name, upright, class_names=part.class_names, note=NOTE, seed=seed)
+    return make_dataset(name, upright, class_names=part.class_names, note=EMNIST_NOTE, seed=seed)
 
 
 def find_idx(directory: Path) -> Path | None:

@@ -4,7 +4,8 @@ A model reads a photograph right only if it is preprocessed into the form of the
 arrays do not say what that form is, so it is measured.
 """
 
-from dataclasses import replace
+import re
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, UInt8
@@ -121,3 +122,54 @@ def _extent(occupied: Bool[np.ndarray, "n side"]) -> tuple[Int64[np.ndarray, " n
     first = np.argmax(occupied, axis=1)
     last = occupied.shape[1] - np.argmax(occupied[:, ::-1], axis=1)
     return first, np.where(occupied.any(axis=1), last - first, 0)
+
+
+# ---------------------------------------------------------------- EMNIST, which lies on its side
+
+
+DIGITS = tuple("0123456789")
+UPPERCASE = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+MERGED = (*DIGITS, *UPPERCASE, *"abdefghnqrt")
+EMNIST_IMAGES = re.compile(r"emnist-([a-z]+)-(?:train|test)-images[-.]idx3")
+EMNIST_NOTE = "The images of EMNIST's files lie on their side; they were turned upright."
+
+
+@dataclass(frozen=True)
+class EmnistPart:
+    """One of the datasets in EMNIST's archive.
+
+    Attributes:
+        labels: the names of the classes.
+        counts: training and test images; () for any.
+        first_label: of the first class in the files.
+    """
+
+    labels: tuple[str, ...]
+    counts: tuple[int, ...] = ()
+    first_label: int = 0
+
+    @property
+    def class_names(self) -> dict[int, str]:
+        """The name of each label in the files."""
+        return dict(enumerate(self.labels, self.first_label))
+
+
+EMNIST_PARTS = {
+    "letters": EmnistPart(UPPERCASE, (124_800, 20_800), first_label=1),  # upper and lower case in one class
+    "balanced": EmnistPart(MERGED, (112_800, 18_800)),
+    "digits": EmnistPart(DIGITS, (240_000, 40_000)),
+    "mnist": EmnistPart(DIGITS),
+    "bymerge": EmnistPart(MERGED),
+    "byclass": EmnistPart((*DIGITS, *UPPERCASE, *map(str.lower, UPPERCASE))),
+}
+
+
+def emnist_part(file_name: str) -> EmnistPart | None:
+    """The part of EMNIST that a file of images belongs to, by its name; None for other files.
+
+    Example:
+        >>> emnist_part("emnist-letters-train-images-idx3-ubyte.gz").class_names[1]
+        'A'
+    """
+    match = EMNIST_IMAGES.match(file_name)
+    return EMNIST_PARTS.get(match[1]) if match else None

@@ -10,9 +10,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from inklab.data.dataset import Dataset, ImageSet
-from inklab.data.emnist import DIGITS, EMNIST_PARTS, EmnistPart
 from inklab.data.formats import idx_image_set, parse_idx, unpack
-from inklab.data.image_layout import suitable_preprocessing
+from inklab.data.image_layout import DIGITS, EMNIST_PARTS, EmnistPart, suitable_preprocessing
 from inklab.data.published import MIB, PublishedFile, PublishedFiles
 from inklab.data.sources import dataset
 from inklab.errors import CorruptFileError

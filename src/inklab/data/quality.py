@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float64
 from PIL import Image
 
 from inklab.data.dataset import Dataset, ImageSet, Pixels, Split
-from inklab.data.emnist import DIGITS
+from inklab.data.image_layout import DIGITS
 from inklab.data.sources import datasets
 from inklab.format import join_words, pluralize
 from inklab.records.data_report import INVERTED, DataIssue, DataReport, ImageRef
