@@ -19,6 +19,7 @@ from inklab.records.components import NetworkConfig, NormalizeConfig
 from inklab.records.plan import Plan
 from inklab.records.recipe import Recipe
 from inklab.runs import Run, find_model_or_run, run_of_model
+from inklab.study.jobs import Event, Planned
 from inklab.study.load import (
     ConfiguredStudy,
     PreparedStudy,
@@ -297,13 +298,20 @@ class PreparedRun:
         self.runner.check()  # before anything is shown, or linked as the latest run
         with progress_display(progress) as display:
             self._announce(display)
-            self.runner.on_event = StatusFile(self.runner.run_directory, display)
-            try:
-                self.runner.run(checked=True)
-            finally:  # also after an interruption: `inklab resume` continues the latest run
-                if not link_latest(self.path):
-                    display.note(f"'{runs_root() / 'latest'}' could not be made a link to this run")
+            record = StatusFile(self.runner.run_directory, display)
+
+            def on_event(event: Event) -> None:
+                if isinstance(event, Planned):  # the plan is written, so `status` and `resume` find the run
+                    self._link(display)
+                record(event)
+
+            self.runner.on_event = on_event
+            self.runner.run(checked=True)
         return Run(self.path, self.study.dataset)
+
+    def _link(self, display: ProgressDisplay) -> None:
+        if not link_latest(self.path):
+            display.note(f"'{runs_root() / 'latest'}' could not be made a link to this run")
 
     def _announce(self, display: ProgressDisplay) -> None:
         study = self.study

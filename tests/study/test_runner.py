@@ -298,6 +298,7 @@ def interrupt(words, runs_dir, send, stop):
         for line in process.stderr:
             lines.append(line)
             if "] done " in line:
+                assert (runs_dir / "latest/plan.json").is_file(), "a run is the latest while it goes on"
                 send(process.pid, stop)
                 break
         lines += process.stderr.readlines()
