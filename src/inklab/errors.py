@@ -18,6 +18,13 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 MAX_NAME_LENGTH = 100  # characters of an unknown name in a message
+SYNONYMS = {
+    "lr": "learning_rate", "wd": "weight_decay", "filters": "channels", "units": "hidden",
+    "seeds": "replicates", "repeats": "replicates", "optim": "optimizer", "optimiser": "optimizer",
+    "bs": "batch_size",
+}  # fmt: skip
+"""Other tools' names, and what they are called here."""
+
 MIN_PREFIX = 3  # characters that make the beginning of a name a hint
 MAX_MESSAGE_LENGTH = 3_000  # characters of a whole message
 
@@ -148,13 +155,16 @@ class OutOfRangeError(DataError):
 def nearest_name(name: str, known: Iterable[str]) -> str:
     """The valid name that is nearest to a misspelled one; "" if none is near.
 
-    The only one that begins like it, such as `salt_and_pepper` for `salt`, is nearer than any other.
+    What other tools call so, such as `learning_rate` for `lr`, is nearer than any other; then the only one
+    that begins like it, such as `salt_and_pepper` for `salt`.
 
     Example:
         >>> nearest_name("epoch", ["epochs", "batch_size"]), nearest_name("x", ["epochs"])
         ('epochs', '')
     """
     names = list(known)
+    if SYNONYMS.get(name) in names:
+        return SYNONYMS[name]
     longer = [other for other in names if len(name) >= MIN_PREFIX and other.startswith(name)]
     return longer[0] if len(longer) == 1 else next(iter(get_close_matches(name, names, n=1)), "")
 

@@ -180,12 +180,12 @@ def test_compact_has_dropout_only_if_it_is_configured():
         ("unet", {"depth": 0}), ("unet", {"channels": []}), ("mlp", {"dropout": -0.1}),
         ("conv-autoencoder", {"channels": [4] * 5}), ("conv-autoencoder", {"noise": -0.1}),
         ("conv-autoencoder", {"channels": []}), ("conv-autoencoder", {"code": -1}),
-        ("mlp", {"hidden": 64}), ("mlp", {"hidden": [-3]}), ("mlp", {"hidden": ["many"]}),
+        ("mlp", {"hidden": [-3]}), ("mlp", {"hidden": ["many"]}), ("autoencoder", {"code": 0}),
     ],
     ids=str,
 )  # fmt: skip
 def test_arguments_that_make_no_network_are_refused_in_one_line(name, kwargs):
-    with pytest.raises(ModelMismatchError) as caught:
+    with pytest.raises((ConfigError, ModelMismatchError)) as caught:
         build_network(NetworkConfig.of(name, **kwargs), MNIST, 10, Seed(0))
     assert "\n" not in str(caught.value)
 
@@ -199,6 +199,9 @@ def test_names_and_arguments_are_checked_without_building():
             check_network(config)
         assert (caught.value.key, caught.value.suggestion) == (key, suggestion)
     assert check_network(NetworkConfig.of("cnn", channels=[3])) is None
+    for hidden in (64, [0], ["many"], "64"):  # one layer or no unit
+        with pytest.raises(ConfigError, match=r"'hidden' is .*; its default is \[64, 64\]"):
+            check_network(NetworkConfig.of("mlp", hidden=hidden))
     for beyond_all_bounds in ([1] * 100_000, [10**30]):
         with pytest.raises(ConfigError):
             check_network(NetworkConfig.of("mlp", hidden=beyond_all_bounds))

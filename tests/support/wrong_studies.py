@@ -6,6 +6,11 @@ OVERRIDES = {
     # override: key, suggestion, what else the message must say
     "cnn.recipe.epoch=3": ("cnn.recipe.epoch", "epochs", "objective"),
     "cnn.epocs=3": ("cnn.epocs", "recipe.epochs", "replicates"),
+    "cnn.lr=0.1": ("cnn.lr", "recipe.learning_rate", ""),
+    "cnn.recipe.lr=0.1": ("cnn.recipe.lr", "learning_rate", ""),
+    "cnn.filters=[3]": ("cnn.filters", "network.channels", ""),
+    "epochs=3": ("epochs", "mlp-64-64.recipe.epochs", "no experiment or field"),
+    "hidden=64": ("hidden", "mlp-64-64.network.hidden", ""),
     "cnn.replicate=3": ("cnn.replicate", "replicates", ""),
     "cnn.normalize.sdt=2": ("cnn.normalize.sdt", "std", "mean"),
     "robustness.stength=[0]": ("robustness.stength", "strengths", ""),

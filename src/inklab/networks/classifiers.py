@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 
 from inklab.errors import ModelMismatchError
 from inklab.networks.network import network
-from inklab.records.record import Shape
+from inklab.records.record import PositiveCount, Shape
 
 if TYPE_CHECKING:
     from torch import nn
 
 
 @network("mlp")
-def mlp(shape: Shape, classes: int, *, hidden: Sequence[int] = (64, 64), dropout: float = 0.0) -> "nn.Module":
+def mlp(
+    shape: Shape, classes: int, *, hidden: Sequence[PositiveCount] = (64, 64), dropout: float = 0.0
+) -> "nn.Module":
     """Dense layers with ReLU, one logit per class.
 
     Args:
@@ -53,10 +55,10 @@ def cnn(
     shape: Shape,
     classes: int,
     *,
-    channels: Sequence[int] = (32, 64),
+    channels: Sequence[PositiveCount] = (32, 64),
     pool: int = 3,
     dropout: float = 0.5,
-    hidden: int = 300,
+    hidden: PositiveCount = 300,
 ) -> "nn.Module":
     """3x3 convolutions, one max-pooling, dropout, one dense layer.
 
@@ -111,7 +113,7 @@ def compact(
     shape: Shape,
     classes: int,
     *,
-    channels: Sequence[int] = (32, 64, 128),
+    channels: Sequence[PositiveCount] = (32, 64, 128),
     stem_kernel: int = 6,
     pool_after: int = 2,
     batch_norm: bool = False,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from inklab.errors import ModelMismatchError
 from inklab.networks.network import network
-from inklab.records.record import Shape
+from inklab.records.record import PositiveCount, Shape
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,7 +18,9 @@ MAX_CONVOLUTIONS = 16
 
 
 @network("autoencoder", task="denoising")
-def autoencoder(shape: Shape, classes: int, *, hidden: Sequence[int] = (128,), code: int = 96) -> "nn.Module":
+def autoencoder(
+    shape: Shape, classes: int, *, hidden: Sequence[PositiveCount] = (128,), code: PositiveCount = 96
+) -> "nn.Module":
     """Dense and symmetric; `net.encoder` and `net.decoder` can be used on their own.
 
     Args:
@@ -56,7 +58,7 @@ def unet(
     shape: Shape,
     classes: int,
     *,
-    channels: Sequence[int] = (64, 128),
+    channels: Sequence[PositiveCount] = (64, 128),
     space_to_depth: int = 2,
     depth: int = 2,
 ) -> "nn.Module":
@@ -95,8 +97,8 @@ def conv_autoencoder(
     shape: Shape,
     classes: int,
     *,
-    channels: Sequence[int] = (32, 64),
-    code: int = 32,
+    channels: Sequence[PositiveCount] = (32, 64),
+    code: PositiveCount = 32,
     noise: float = 0.1,
     depth: int = 2,
 ) -> "nn.Module":

@@ -4,10 +4,13 @@ Signatures are read without importing torch, so a misspelled argument is refused
 """
 
 import inspect
-from collections.abc import Callable, Collection, Mapping
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from reprlib import repr as shorten
 from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from inklab.errors import (
     ConfigError,
@@ -20,7 +23,7 @@ from inklab.errors import (
 from inklab.metrics import Task
 from inklab.records.components import NetworkConfig
 from inklab.records.recipe import Recipe
-from inklab.records.record import Shape
+from inklab.records.record import Shape, describe_error
 from inklab.registry import Registry, registered_entry
 from inklab.seeding import Seed
 from inklab.usercode import is_live, is_user_code, short_name, source_sha256
@@ -60,15 +63,25 @@ class RegisteredNetwork:
         parameters = inspect.signature(self.fn).parameters.values()
         return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
-    def check_kwargs(self, kwargs: Collection[str]) -> None:
-        """Refuse keyword arguments that this network does not have.
+    def check_kwargs(self, kwargs: Mapping[str, object]) -> None:
+        """Refuse keyword arguments that this network does not have, and values of another type than theirs.
 
         Raises:
             UnknownNameError: with the nearest valid name.
+            ConfigError: a value is not what the argument's annotation says.
         """
-        for key in kwargs:
+        annotations = inspect.get_annotations(self.fn)
+        for key, value in kwargs.items():
             if key not in self.defaults:
                 raise UnknownNameError(f"argument of network '{self.name}'", key, self.defaults)
+            try:
+                TypeAdapter(annotations.get(key, Any)).validate_python(value, strict=True)
+            except ValidationError as error:
+                problem = describe_error(error.errors(include_url=False)[0], key).message
+                raise ConfigError(
+                    f"network '{self.name}': {problem}; its default is {json.dumps(self.defaults[key])}",
+                    key=f"network.{key}",
+                ) from None
 
 
 def _wrap(name: str, value: object) -> RegisteredNetwork:

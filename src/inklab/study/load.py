@@ -335,7 +335,11 @@ def _full_key(table: Table, key: str, origin: str) -> list[str]:
         if parts[0] not in names:
             known = {*names, *StudySpec.model_fields} - {"experiments"}
             unknown = UnknownNameError("experiment or field", parts[0], known)
-            raise ConfigError(f"{origin}: {unknown}", key=key, suggestion=unknown.suggestion)
+            suggestion, message = unknown.suggestion, f"{origin}: {unknown}"
+            if not suggestion and names and (nested := _nested_key(parts[0])):
+                suggestion = f"{_first_training(experiments)}.{nested}"
+                message += f" Did you mean '{suggestion}'?"
+            raise ConfigError(message, key=key, suggestion=suggestion)
         parts = ["experiments", *parts]
     match parts:
         case ["experiments", name] if name in names:
@@ -404,10 +408,27 @@ def _issue(detail: ErrorDetails, model: type[BaseModel], prefix: str) -> ConfigI
 def _unknown_key(key: str, last: str, table: type[BaseModel]) -> ConfigIssue:
     allowed = [*table.model_fields, *(["base"] if table is Recipe else [])]
     suggestion = nearest_name(last, allowed)
-    if not suggestion and table is TrainingExperiment:  # `cnn.epocs`: the key is one of the recipe's
-        in_recipe = nearest_name(last, Recipe.model_fields)
-        suggestion = in_recipe and f"recipe.{in_recipe}"
+    if not suggestion and table is TrainingExperiment:
+        suggestion = _nested_key(last)
     return unknown_key(key, allowed, suggestion)
+
+
+def _first_training(experiments: object) -> str:
+    """The name of the first training experiment, or of any."""
+    tables = experiments if isinstance(experiments, dict) else {}
+    trained = [
+        name
+        for name, table in tables.items()
+        if isinstance(table, dict) and table.get("kind", "training") == "training"
+    ]
+    return str(next(iter([*trained, *tables]), ""))
+
+
+def _nested_key(name: str) -> str:
+    """The key, below an experiment, of a recipe's field or a network's argument; "" if it is neither."""
+    arguments = {key: f"network.{key}" for network in networks for key in networks[network].defaults}
+    keys = arguments | {key: f"recipe.{key}" for key in Recipe.model_fields}
+    return keys.get(nearest_name(name, keys), "")
 
 
 def _locate(loc: tuple[int | str, ...], model: type[BaseModel]) -> tuple[list[str], type[BaseModel]]:
