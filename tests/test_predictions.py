@@ -142,6 +142,11 @@ class TestPredictions:
         assert "largest probability" in html and "b.png" in html and "(an empty image)" in html
         assert repr(model.predict(photos)).startswith("Predictions(4, 1 not read: ")
 
+    def test_a_score_that_rounds_to_zero_has_no_sign(self, model, pixels):
+        predictions = model.predict(pixels[:1])
+        vars(predictions)["ood_scores"] = np.array([-0.001])  # as computed and cached
+        assert "<td>0.00</td>" in predictions._repr_html_()
+
     def test_the_frame_has_a_row_for_each(self, model, photos):
         pytest.importorskip("pandas")
         frame = model.predict(photos).to_pandas()

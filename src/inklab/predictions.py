@@ -365,7 +365,7 @@ class Predictions(Tabular, Sequence[Prediction]):
         if row.error is not None:
             return f"<tr><td></td><td colspan=3>{escape(row.error)}</td><td>{source}</td></tr>"
         image = _picture_html(self.inputs.images[self._rows[index]])
-        shares = f"{format_percent(row.probability or 0, 1)}</td><td>{row.ood_score:.2f}"
+        shares = f"{format_percent(row.probability or 0, 1)}</td><td>{row.ood_score:z.2f}"
         unlike = f" ({UNLIKE[row.abstained]})" if row.abstained else ""
         label = f"{escape(row.label or '')}{unlike}"
         return f"<tr><td>{image}</td><td>{label}</td><td>{shares}</td><td>{source}</td></tr>"

@@ -141,7 +141,7 @@ def _print_predictions(predictions: "Predictions", top: int) -> None:
     for prediction in predictions:
         if prediction.error is not None:
             continue
-        mark = f"   OOD score {prediction.ood_score:.2f}"
+        mark = f"   OOD score {prediction.ood_score:z.2f}"
         if prediction.abstained is not None:
             mark += f": {UNLIKE[prediction.abstained]}"
         _print_ranked(str(prediction.source), str(prediction.label), prediction.probabilities, top, mark)

@@ -142,7 +142,8 @@ class Figure(Tabular):
         return tuple(self.drawing.panels)
 
     def _repr_svg_(self) -> str:
-        return self.for_file()
+        """The SVG for a notebook, which shrinks with a narrow window."""
+        return self.for_file().replace('style="', 'style="max-width: 100%; height: auto; ', 1)
 
     def _repr_png_(self) -> bytes:
         return self.drawing.render(self.name, "png", NOTEBOOK_DPI)
