@@ -42,9 +42,11 @@ from inklab.results.frames import (
 from inklab.results.run_images import RunImages
 from inklab.results.summarize import compute_results, find_best, summarize_training
 from inklab.study.run_directory import RunDirectory, find_run
+from inklab.usercode import is_user_code, reference, short_name
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+    from torch import Tensor
 
     from inklab.corruptions.filters import Filter
     from inklab.evaluation.trained_pipeline import TrainedPipeline
@@ -500,12 +502,16 @@ class Run(TrainingRun):
         return planned.setting_names[matches[best or 0]]
 
     def pipeline(
-        self, name: str, replicate: int | None = None, trust_code: Collection[str] = ()
+        self,
+        parts: "str | Sequence[str | Callable[..., Tensor]]",
+        replicate: int | None = None,
+        trust_code: Collection[str] = (),
     ) -> "TrainedPipeline":
         """A pipeline, used like one model: it predicts for images after denoising them.
 
         Args:
-            name: such as "denoiser+cnn" or "median+cnn"; its trained parts are chosen as by `model`.
+            parts: such as "denoiser+cnn", "median+cnn" or `[blur, "cnn"]` with a function of your own, see
+                `pipeline_models`; trained parts are chosen as by `model`.
             replicate: of every trained part; of each the first completed one if left out.
             trust_code: code of your own that may be run.
 
@@ -514,15 +520,21 @@ class Run(TrainingRun):
         """
         from inklab.evaluation.trained_pipeline import TrainedPipeline
 
-        return TrainedPipeline(name, tuple(self.pipeline_models(name, replicate, trust_code)))
+        name = "+".join(map(short_name, _pipeline_of(parts).parts))
+        return TrainedPipeline(name, tuple(self.pipeline_models(parts, replicate, trust_code)))
 
     def pipeline_models(
-        self, pipeline: str, replicate: int | None = None, trust_code: Collection[str] = ()
+        self,
+        pipeline: "str | Sequence[str | Callable[..., Tensor]]",
+        replicate: int | None = None,
+        trust_code: Collection[str] = (),
     ) -> "list[TrainedModel | Filter]":
         """The parts of a pipeline, in the order in which an image passes them.
 
         Args:
-            pipeline: such as "denoiser+cnn"; a part that is not an experiment is a filter.
+            pipeline: such as "denoiser+cnn", or a list of its parts. A part that is not an experiment is a
+                filter: a registered name, `file.py:name`, which runs that file, or a function from images
+                `(n, c, h, w)` in [0, 1] to such images.
             replicate: replicate of every trained part; of each the first completed one if left out.
             trust_code: code of your own that may be run.
 
@@ -533,12 +545,15 @@ class Run(TrainingRun):
         """
         from inklab.corruptions.filters import filters
 
-        checked = Pipeline(pipeline)
-        checked.check({name: experiment.task for name, experiment in self._training.items()}, filters)
+        checked = _pipeline_of(pipeline)
+        own = filter(is_user_code, checked.parts)
+        checked.check(
+            {name: experiment.task for name, experiment in self._training.items()}, [*filters, *own]
+        )
         return [
             self.model(part, replicate, trust_code)
             if part.partition(":")[0] in self._training
-            else filters[part]
+            else filters.resolve(part)
             for part in checked.parts
         ]
 
@@ -651,6 +666,11 @@ def _history_rows(setting: str, outcome: TrialOutcome) -> list[HistoryRow]:
         for split in SPLIT_LABELS
         if name.startswith(f"{split}_")
     ]
+
+
+def _pipeline_of(parts: "str | Sequence[str | Callable[..., Tensor]]") -> Pipeline:
+    """Its parts by name; functions get references."""
+    return Pipeline(parts) if isinstance(parts, str) else Pipeline.of(*map(reference, parts))
 
 
 def _check_choice(kind: str, value: str, known: Sequence[str]) -> None:

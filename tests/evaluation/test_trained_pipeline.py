@@ -9,7 +9,7 @@ from scipy.ndimage import median_filter
 from inklab.corruptions.corruption import get_corruption
 from inklab.corruptions.filters import filters
 from inklab.data.dataset import stratified_sample
-from inklab.errors import ModelMismatchError, UnknownNameError
+from inklab.errors import ConfigError, ModelMismatchError, UnknownNameError
 from inklab.evaluation.attacks import attacks
 from inklab.evaluation.robustness import pipeline_functions, robustness_curve
 from inklab.evaluation.trained_pipeline import TrainedPipeline
@@ -45,6 +45,45 @@ def test_a_filter_needs_no_training(run, pixels):
     assert pipeline[0] is filters["median"] and len(pipeline) == 2
     expected = median_filter(pixels.astype(np.float32) / 255, size=(1, 1, 3, 3), mode="nearest")
     np.testing.assert_allclose(pipeline.denoise(pixels), expected, atol=1e-6)
+
+
+def test_a_function_is_a_filter_as_a_registered_one_is(run, pixels, tmp_path):
+    def smooth(images):
+        return filters["median"].fn(images)
+
+    (tmp_path / "own.py").write_text(
+        "from inklab.corruptions.filters import filters\nsmooth = filters['median']"
+    )
+    registered, labels = run.pipeline("median+cnn"), np.arange(7) % 2
+    corruption = get_corruption("salt_and_pepper")
+    for parts in ([smooth, "cnn"], f"{tmp_path / 'own.py'}:smooth+cnn"):
+        pipeline = run.pipeline(parts)
+        np.testing.assert_array_equal(pipeline.predict_proba(pixels), registered.predict_proba(pixels))
+        curves = [
+            robustness_curve(
+                classify, pixels, labels, corruption, strengths=[0.0, 0.4], seed=Seed(3), denoise=denoise
+            )
+            for classify, denoise in map(
+                pipeline_functions, (pipeline, registered, ["median", run.model("cnn")])
+            )
+        ]
+        for curve in curves[1:]:
+            np.testing.assert_array_equal(curve.denoised, curves[0].denoised)
+            np.testing.assert_array_equal(curve.predicted, curves[0].predicted)
+    assert repr(run.pipeline([smooth, "cnn"])) == "TrainedPipeline('smooth+cnn')"
+
+
+@pytest.mark.parametrize(
+    ("filter_", "message"),
+    [
+        (lambda images: images[:, :, 1:], "must keep both"),
+        (lambda images: images * 2, "must return 0 to 1"),
+        (dict, "is no function; a filter is a function from images in"),
+    ],
+)
+def test_a_function_that_does_not_filter_is_refused(run, pixels, filter_, message):
+    with pytest.raises((ConfigError, ModelMismatchError), match=message):
+        run.pipeline([filter_, "cnn"]).predict_proba(pixels)
 
 
 def test_a_classifier_alone_is_one_too(run, pixels):

@@ -9,7 +9,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from inklab.corruptions.corruption import check_images, check_output
+from inklab.errors import ConfigError
 from inklab.registry import Registry
+from inklab.usercode import reference, short_name
 
 BLOCK = 250  # images filtered at once: nine shifted copies fit into the processor's cache, twice as fast
 
@@ -39,8 +41,36 @@ class Filter:
         return check_output(f"filter '{self.name}'", self.fn(images), images)
 
 
-filters: Registry[Filter] = Registry("filter", "inklab.corruptions")
+def _wrap(name: str, value: object) -> Filter:
+    """A plain function of the user's is a filter as it is."""
+    if isinstance(value, Filter):
+        return value
+    if not callable(value) or isinstance(value, type):
+        raise ConfigError(
+            f"'{short_name(name)}' is no function; a filter is a function from images in [0, 1] to "
+            "such images",
+            key=name,
+        )
+    return Filter(short_name(name), (value.__doc__ or "").strip().partition("\n")[0], value)
+
+
+filters: Registry[Filter] = Registry("filter", "inklab.corruptions", wrap=_wrap)
 """Every filter by name."""
+
+
+def get_filter(value: str | Callable[[Tensor], Tensor]) -> Filter:
+    """A registered filter, one in a user's own file (`my_filters.py:blur`), or a function itself.
+
+    Raises:
+        UnknownNameError: nothing has that name.
+        ConfigError: it is not a function.
+
+    Example:
+        >>> darker = get_filter(lambda images: images / 2)
+        >>> get_filter("median") is filters["median"], darker(torch.ones(1, 1, 1, 1)).item()
+        (True, 0.5)
+    """
+    return value if isinstance(value, Filter) else filters.resolve(reference(value))
 
 
 def image_filter(name: str, *, description: str) -> Callable[[Callable[[Tensor], Tensor]], Filter]:

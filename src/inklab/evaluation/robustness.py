@@ -11,6 +11,7 @@ from jaxtyping import Float64, Int, Int16, UInt8
 from torch import Tensor
 
 from inklab.corruptions.corruption import Corruption
+from inklab.corruptions.filters import get_filter
 from inklab.data.dataset import MAX_CLASSES
 from inklab.errors import DataError, ModelMismatchError
 from inklab.evaluation.attacks import Attack
@@ -42,18 +43,21 @@ def pipeline_functions(pipeline: "Classifies | Sequence[Any]") -> tuple[ForwardF
 
     Args:
         pipeline: a classifier, or filters and denoisers and then a classifier, as of `Run.pipeline_models`.
+            A filter is a registered name, `file.py:name`, or a function.
 
     Raises:
+        UnknownNameError: there is no such filter.
         ModelMismatchError: the last part does not classify, or an earlier one does not denoise.
     """
     parts: list[Any] = list(pipeline) if isinstance(pipeline, Sequence) and len(pipeline) else [pipeline]
     *before, classifier = parts
-    steps = [getattr(part, "denoise", part) for part in before]
-    if not hasattr(classifier, "logits") or not all(map(callable, steps)):
+    fitting = all(isinstance(part, str) or callable(part) or hasattr(part, "denoise") for part in before)
+    if not hasattr(classifier, "logits") or not fitting:
         raise ModelMismatchError(
             "give a trained classifier, or the parts of a pipeline with the classifier last, as "
             "run.pipeline('denoiser+cnn') returns them"
         )
+    steps = [part.denoise if hasattr(part, "denoise") else get_filter(part) for part in before]
     if not steps:
         return classifier.logits, None
     return classifier.logits, lambda images: reduce(lambda inputs, step: step(inputs), steps, images)
