@@ -157,6 +157,16 @@ class TestSingleImages:
         [resumed] = stopped_and_resumed(job, data_of_65, tmp_path, [1, 2])
         assert same_bits(result, resumed)
 
+    @pytest.mark.parametrize(
+        "scale", ["y.std(0)", "y.var(0, unbiased=False).sqrt()"], ids=["NaN output", "NaN gradient"]
+    )
+    def test_nor_does_a_network_with_statistics_of_its_own_see_one_image(self, user_net, data_of_65, scale):
+        divide = f"lambda y: y / ({scale} + 0.1 if net.training else 1)"
+        name = user_net("nn.Linear(144, classes)", f"net.forward = lambda x: ({divide})(net[1](net[0](x)))")
+        [result] = train(replicates_of(trial_config(name, epochs=2), 0), data_of_65, stacked=False)
+        assert not result.divergence and len(result.history.epoch) == 2
+        assert_refused(name, "batches of one image", "standard deviation", batch_size=1)
+
     def test_networks_that_can_be_trained_on_one_image_are(self, user_net, data_of_65):
         """Their numbers do not move."""
         population = Population.build(job_of(replicates_of(trial_config(user_net(DENSE)), 0)), data_of_65)
@@ -242,6 +252,10 @@ class TestOneImage:
     def test_a_network_that_drops_the_dimension_of_the_batch_is_refused(self, user_net):
         name = user_net("nn.Linear(144, classes)", "net.forward = lambda x: net[1](net[0](x)).squeeze()")
         assert_refused(name, "returns (10,) for 1 image", "(1, 10)", "squeeze()")
+
+    def test_a_network_that_gives_nan_for_one_image_is_refused(self, user_net):
+        after = "net.forward = lambda x: (lambda y: y / y.std(0))(net[1](net[0](x)))"
+        assert_refused(user_net("nn.Linear(144, classes)", after), "NaN", "1 image", "self.training")
 
     def test_a_network_that_needs_pairs_is_refused(self, user_net):
         after = "net.forward = lambda x: net[1](net[0](x)).view(2, len(x) // 2, 10).view(len(x), 10)"

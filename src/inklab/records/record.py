@@ -36,7 +36,7 @@ MESSAGES = {
     **dict.fromkeys(
         ("model_type", "dict_type", "model_attributes_type"), "it must be a table, such as { key = 1 }"
     ),
-    **dict.fromkeys(("tuple_type", "is_instance_of"), "it must be a list, such as [1, 2]"),
+    **dict.fromkeys(("tuple_type", "is_instance_of", "sequence_str"), "it must be a list, such as [1, 2]"),
     "too_short": "it needs at least one entry",
 }
 """Messages in TOML's words for types of errors that pydantic describes in Python's."""

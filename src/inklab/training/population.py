@@ -2,6 +2,7 @@
 
 import copy
 import fnmatch
+import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -207,13 +208,21 @@ def build_normalized(config: TrialConfig, shape: Shape, n_classes: int, seed: Se
 
 
 def trains_on_one_image(net: NormalizedModel, shape: Shape) -> bool:
-    """Whether a forward pass in training mode runs on a batch of one image; with BatchNorm it may not."""
-    with torch.no_grad(), Seed(0).as_global():
+    """Whether a batch of one image gives finite outputs and gradients in training mode.
+
+    BatchNorm may raise; a standard deviation over the batch is NaN, or has a gradient that is.
+    """
+    net = copy.deepcopy(net).train()
+    image = torch.rand(1, *shape, generator=(Seed(0) / "rehearsal images").generator()).requires_grad_()
+    inputs = [image, *(value for value in net.parameters() if value.requires_grad)]
+    with Seed(0).as_global(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, of too few degrees of freedom
         try:
-            copy.deepcopy(net).train()(torch.zeros(1, *shape))
+            output = net(image)
+            gradients = torch.autograd.grad(output.sum(), inputs, allow_unused=True)
         except Exception:  # what a module raises
             return False
-    return True
+    return all(bool(value.isfinite().all()) for value in [output, *gradients] if value is not None)
 
 
 def stack_states(nets: Sequence[nn.Module]) -> tuple[Tensors, Tensors]:

@@ -1,5 +1,7 @@
 """The preflight check: does a network fit its objective, and how may it be trained? It takes one batch."""
 
+import warnings
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -81,9 +83,11 @@ def _check_output(
 ) -> None:
     channels, height, width = images.shape[1:]
     expected = output_shape(objective.task, n_classes, (channels, height, width))
+    finite: dict[int, bool] = {}
     for n in (N_IMAGES, 1):  # one is what is predicted later, or the last batch
         try:
-            with torch.no_grad(), Seed(0).as_global():
+            with torch.no_grad(), Seed(0).as_global(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch's, of too few degrees of freedom
                 output = net.train(n > 1)(images[:n])
         except Exception as error:  # a user's module may raise anything
             causes = "a layer of the wrong size, a missing nn.Flatten()" if n > 1 else "a fixed batch size"
@@ -100,14 +104,21 @@ def _check_output(
                 f"'{short_name(objective.name)}' needs {(n, *expected)}; likely causes: {causes}",
                 key=name,
             )
+        finite[n] = bool(output.isfinite().all())
+    if finite[N_IMAGES] and not finite[1]:
+        raise ModelMismatchError(
+            f"'{name}' returns NaN or infinite values for 1 image, but not for {N_IMAGES}; likely cause: a "
+            "standard deviation over the batch; use it only if self.training, or use BatchNorm",
+            key=name,
+        )
     net.train()
 
 
 def _check_single_image(name: str, net: NormalizedModel, shape: Shape) -> None:
     if not trains_on_one_image(net, shape):
         raise ModelMismatchError(
-            f"'{name}' can't be trained on batches of one image, from which BatchNorm has no statistics; use "
-            "a larger batch_size and more images, or GroupNorm instead",
+            f"'{name}' can't be trained on batches of one image, of which BatchNorm or a standard deviation "
+            "over the batch has no statistics; use a larger batch_size and more images, or GroupNorm instead",
             key=name,
         )
 
