@@ -108,7 +108,7 @@ def sampler(
     return lambda fn: samplers.add(name, Sampler(name, description, params, fn))
 
 
-@sampler("binary", description="each unit 0 or 1 with equal chance, as the source did")
+@sampler("binary", description="each unit 0 or 1 with equal probability; ignores the codes")
 def binary(codes: CodesArray, count: int, rng: Generator, params: SamplerParams) -> Codes:
     """Ignores the codes of training images; shows why their distribution matters."""
     return Codes(rng.integers(0, 2, (count, codes.shape[1])).astype(np.float64), {})
