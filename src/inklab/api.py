@@ -4,7 +4,7 @@ import json
 import re
 import shlex
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from inklab.data.dataset import Dataset
 from inklab.data.sources import datasets
 from inklab.errors import ConfigError, DataError, RunError
+from inklab.format import format_study
 from inklab.io.files import fingerprint
 from inklab.networks.network import networks
 from inklab.progress import ProgressDisplay, progress_display
@@ -137,6 +138,7 @@ def train(
             a notebook's cell, or a table such as `{"name": "mlp", "hidden": [500, 300]}`. It gets `shape`
             and `classes` if it has such arguments. None: the network of the recipe.
         data: images by name or path, or whatever `inklab.datasets.as_dataset` takes, such as `(X, y)`.
+            Test and validation images are held out of these unless you name your own: see the second example.
         recipe: how to train: a name, a TOML file, a `Recipe`, or a table; "sgd" if left out, "denoise" for a
             denoiser. Fields that a `Recipe` does not set are those of that default.
         grid: values to combine: of fields of the recipe (`{"learning_rate": [0.1, 0.01]}`), or of arguments
@@ -165,6 +167,10 @@ def train(
         >>> recipe = inklab.Recipe(optimizer="adam", learning_rate=1e-3)
         >>> run = inklab.train("mlp", "mnist-5k", recipe=recipe, replicates=5)  # doctest: +SKIP
         >>> run.estimates("test_accuracy")  # doctest: +SKIP
+        >>> data = inklab.datasets.from_arrays(
+        ...     X, y, validation=(X_val, y_val), test=(X_test, y_test)
+        ... )  # doctest: +SKIP
+        >>> run = inklab.train(Net, data, grid={"width": [64, 256]}, replicates=5)  # doctest: +SKIP
     """
     options = ExecutionOptions(workers, threads, precision, compile, checkpoint_every, accept_data_problems)
     training = SingleTraining(network, recipe, replicates, grid or {}, normalize, metrics, name, seed)
@@ -209,7 +215,9 @@ def robustness_curve(
     Curves with one seed are of the same corrupted pixels, so they can be subtracted.
 
     Args:
-        model_or_pipeline: a trained classifier, or a pipeline: `run.pipeline_models("median+cnn")`.
+        model_or_pipeline: a trained classifier; a pipeline, such as `run.pipeline("median+cnn")`; or a list
+            of its parts, the classifier last. Earlier parts are trained denoisers, or filters: registered
+            names, `file.py:name`, or functions from images `(n, c, h, w)` in [0, 1] to such images.
         images: n images of the training format, as `inklab.datasets.from_arrays` takes them.
         labels: n class numbers, or names as in the model's `labels`; every class at least once.
         corruption: a registered name, `file.py:name`, or a function; or an attack, "fgsm" or "pgd".
@@ -219,8 +227,11 @@ def robustness_curve(
     Raises:
         DataError: images and labels do not fit together, or a class has no images.
         OutOfRangeError: pixels or a strength outside their range.
-        UnknownNameError: there is no such corruption.
-        ModelMismatchError: it is not a classifier.
+        UnknownNameError: there is no such corruption or filter.
+        ModelMismatchError: the last part is not a classifier, or an earlier one does not denoise.
+
+    Returns:
+        The curve: accuracy, mean recall and calibration error at each strength; `to_pandas` makes a table.
 
     Example:
         >>> curve = robustness_curve(run.model("cnn"), X_test, y_test, strengths=[0, 0.2])  # doctest: +SKIP
@@ -246,11 +257,12 @@ def robustness_curve(
         numbers = np.array([names.index(str(label)) for label in numbers], np.int64)
     if numbers.dtype.kind not in "iu" or numbers.ndim != 1:
         raise DataError("labels must be n class numbers, or names of the model's classes")
-    return curve_of(
+    curve = curve_of(
         classify, to_pixels(images, "images"), numbers.astype(np.int64),
         corruption_or_attack(reference(corruption)), strengths=strengths, seed=Seed(seed) / "noise",
         denoise=denoise,
     )  # fmt: skip
+    return replace(curve, labels=names if len(names) == curve.recall_per_class.shape[1] else ())
 
 
 # ---------------------------------------------------------------- what run and train have in common
@@ -318,7 +330,7 @@ class PreparedRun:
         for note in self.notes:
             display.note(note)
         display.note(
-            f"study {study.spec.name}, profile {study.profile}, data {study.data.dataset}: {self.path}"
+            f"{format_study(study.spec.name, study.profile)}, data {study.data.dataset}: {self.path}"
         )
 
 

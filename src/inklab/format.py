@@ -344,3 +344,13 @@ def format_outcomes(outcomes: Mapping[Key, int], noun: str = "trial", *, hide_co
         return ""
     total, done = sum(outcomes.values()), sum(n for state, n in outcomes.items() if state == "done")
     return ", ".join([f"{done:,} of {pluralize(total, noun)} done", *others])
+
+
+def format_study(name: str, profile: str) -> str:
+    """A study, and its profile if one was applied.
+
+    Example:
+        >>> format_study("digits", "quick"), format_study("mlp", "plain")
+        ('study digits, profile quick', 'study mlp')
+    """
+    return f"study {name}" if profile == "plain" else f"study {name}, profile {profile}"

@@ -130,7 +130,7 @@ class TestReadingARun:
         code, out, err = cli("run", toy_run.study_file(), "--run-dir", folder)
         assert code == EXIT_OK
         assert out.strip().endswith(str(folder / "report.html")) and "sweep l2 = 1e-3" in out
-        assert f"study toy, profile plain, data {toy_run.home() / 'toy.npz'}: {folder}" in err
+        assert f"study toy, data {toy_run.home() / 'toy.npz'}: {folder}" in err
         assert RunDirectory(folder).plan().command == f"inklab run {toy_run.study_file()}"
 
     @pytest.mark.integration

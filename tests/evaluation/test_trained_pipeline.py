@@ -6,6 +6,7 @@ import torch
 import toy_run
 from scipy.ndimage import median_filter
 
+import inklab
 from inklab.corruptions.corruption import get_corruption
 from inklab.corruptions.filters import filters
 from inklab.data.dataset import stratified_sample
@@ -71,6 +72,12 @@ def test_a_function_is_a_filter_as_a_registered_one_is(run, pixels, tmp_path):
             np.testing.assert_array_equal(curve.denoised, curves[0].denoised)
             np.testing.assert_array_equal(curve.predicted, curves[0].predicted)
     assert repr(run.pipeline([smooth, "cnn"])) == "TrainedPipeline('smooth+cnn')"
+
+
+def test_a_table_of_a_curve_names_the_classes_as_the_run_does(run, pixels):
+    curve = inklab.robustness_curve(["median", run.model("cnn")], pixels, np.arange(7) % 2, strengths=[0.0])
+    names = [f"recall_{label}" for label in run.model("cnn").labels]
+    assert list(curve.to_pandas().columns) == ["strength", "recall", "accuracy", "ece", *names]
 
 
 @pytest.mark.parametrize(

@@ -222,14 +222,14 @@ def _all_done(results: "Results") -> bool:
 
 
 def _print_plan(plan: "Plan", cost: "Cost", path: Path, as_json: bool) -> None:
-    from inklab.format import format_duration
+    from inklab.format import format_duration, format_study
     from inklab.progress import describe_cost
     from inklab.study.resources import describe_execution
 
     if as_json:
         echo_json({"run": str(path), "plan": plan.to_json(), "cost": cost.to_json()})
         return
-    echo(f"study {plan.study}, profile {plan.profile}, seed {plan.seed}: {path}")
+    echo(f"{format_study(plan.study, plan.profile)}, seed {plan.seed}: {path}")
     data = plan.data
     echo(
         f"data {data.dataset}: {data.train:,} training, {data.validation:,} validation, "

@@ -68,7 +68,7 @@ DatasetArg = Annotated[
 @app.command()
 def status(run: RunArg = "latest", as_json: AsJson = False) -> None:
     """Show how far a run is: trials and evaluations by state."""
-    from inklab.format import pluralize
+    from inklab.format import format_study, pluralize
     from inklab.study.monitor import RunMonitor
     from inklab.study.run_directory import RunDirectory, find_run
 
@@ -79,7 +79,7 @@ def status(run: RunArg = "latest", as_json: AsJson = False) -> None:
         about = {"run": str(run_directory.path), "study": plan.study, "profile": plan.profile}
         echo_json({**about, **progress.to_json(), "orphaned": orphaned})
         return
-    study = f"study {plan.study}, profile {plan.profile}, data {plan.data.dataset}, seed {plan.seed}"
+    study = f"{format_study(plan.study, plan.profile)}, data {plan.data.dataset}, seed {plan.seed}"
     echo(f"{run_directory.path}\n{study}\n")
     _print_states(progress)
     if orphaned:

@@ -67,7 +67,8 @@ def pipeline_functions(pipeline: "Classifies | Sequence[Any]") -> tuple[ForwardF
 class RobustnessCurve(Tabular):
     """What a pipeline predicts at each strength of a corruption.
 
-    Its table has a row for each strength: strength, recall, accuracy, ece, and each class's recall by number.
+    Its table has a row for each strength: strength, recall, accuracy, ece, and each class's recall, such as
+    `recall_shirt`.
 
     Attributes:
         strengths: `s` strengths in the corruption's unit.
@@ -80,6 +81,7 @@ class RobustnessCurve(Tabular):
         corrupted: `(s, m, c, h, w)` one corrupted image of each class that has any, always its first.
         denoised: `(s, m, c, h, w)` the same images as the classifier gets them; equal to `corrupted` without
             a denoiser.
+        labels: `k` names of the classes; empty if they are numbers.
 
     Example:
         >>> curve.to_pandas().plot(x="strength", y="accuracy")  # doctest: +SKIP
@@ -93,11 +95,14 @@ class RobustnessCurve(Tabular):
     ece: Float64[np.ndarray, " s"]
     corrupted: UInt8[np.ndarray, "s m c h w"]
     denoised: UInt8[np.ndarray, "s m c h w"]
+    labels: tuple[str, ...] = ()
 
     @property
     def _columns(self) -> Columns:
+        columns = self.recall_per_class.T
+        labels = self.labels or range(len(columns))
         per_class = {
-            f"{CLASS_RECALL}{k}": column.tolist() for k, column in enumerate(self.recall_per_class.T)
+            f"{CLASS_RECALL}{label}": column.tolist() for label, column in zip(labels, columns, strict=True)
         }
         main = {
             "strength": self.strengths,

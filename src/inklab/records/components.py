@@ -143,20 +143,29 @@ class NormalizeConfig(Record):
     std: PositiveFp32 = 1.0
 
 
-def _is_word(value: object) -> str:
-    return "word" if isinstance(value, str) else "table"
+def _word_or_table(value: object) -> str | None:
+    if isinstance(value, str):
+        return "word"
+    return "table" if isinstance(value, Mapping | Record) else None
+
+
+def _by_word_or_table(allowed: str) -> Discriminator:
+    """Tells the two apart. Anything else is refused in one line that says what is allowed."""
+    return Discriminator(
+        _word_or_table, custom_error_type="word_or_table", custom_error_message=f"should be {allowed}"
+    )
 
 
 PreprocessingChoice = Annotated[
     Annotated[Preprocessing, Tag("table")] | Annotated[Literal["auto", "mnist", "resize"], Tag("word")],
-    Discriminator(_is_word),
+    _by_word_or_table("'auto', 'mnist', 'resize', or a table of a preprocessing"),
 ]
 """What a study says: "auto" decides by the images; "mnist" and "resize" as `Preprocessing.of`; a table."""
 
 
 Normalization = Annotated[
     Annotated[NormalizeConfig, Tag("table")] | Annotated[Literal["none", "dataset"], Tag("word")],
-    Discriminator(_is_word),
+    _by_word_or_table("'none', 'dataset', or a mean and a std, such as { mean = 0.1, std = 0.3 }"),
 ]
 """What a study says: "none", the "dataset"'s own mean and standard deviation, or numbers."""
 

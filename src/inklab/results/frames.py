@@ -21,6 +21,7 @@ from inklab.format import (
     format_interval,
     format_metric,
     format_outcomes,
+    format_study,
     format_value,
     pluralize,
 )
@@ -381,7 +382,7 @@ def run_html(plan: Plan, results: Results, path: Path) -> str:
     more = paragraph(f"and {len(rows) - MAX_SHOWN:,} more settings", muted=True) if rows[MAX_SHOWN:] else ""
     n_findings = pluralize(len(results.findings), "finding")
     findings = folded(n_findings, bullet_list(results.findings[:MAX_SHOWN]))
-    about = f"study {plan.study}, profile {plan.profile}, data {plan.data.dataset}, seed {plan.seed}"
+    about = f"{format_study(plan.study, plan.profile)}, data {plan.data.dataset}, seed {plan.seed}"
     return card(plan.title or plan.study, table, more, findings, _links(path), subtitle=about)
 
 
