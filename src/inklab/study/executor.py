@@ -128,9 +128,6 @@ def run_worker(pipe: Connection, context: JobContext) -> None:
 
 
 def _run_jobs(pipe: Connection, context: JobContext) -> None:
-    import torch
-
-    torch.set_num_threads(context.threads)
     disable_malloc_trim()
     while True:
         task: tuple[Job, Path] | None = None
@@ -143,14 +140,18 @@ def _run_jobs(pipe: Connection, context: JobContext) -> None:
 
 
 def _run_job(job: Job, attempt_dir: Path, context: JobContext, reporter: PipeReporter) -> Message:
-    """Run a job; the message that it ends with."""
-    from inklab.study.worker import run_job
-    from inklab.training.checkpoint import TrainingInterrupted
-
+    """Run a job; the message that it ends with. An import that fails here fails the job, and says why."""
     try:
-        return run_job(job, context, attempt_dir, reporter)
-    except TrainingInterrupted:
-        return WorkerSignal.STOPPED
+        import torch
+
+        from inklab.study.worker import run_job
+        from inklab.training.checkpoint import TrainingInterrupted
+
+        torch.set_num_threads(context.threads)
+        try:
+            return run_job(job, context, attempt_dir, reporter)
+        except TrainingInterrupted:
+            return WorkerSignal.STOPPED
     except WriteError as error:
         return WriteRefused(error.filename, error.errno or 0)
     except InklabError as error:
@@ -171,7 +172,7 @@ class _Worker:
     process: BaseProcess
     pipe: Connection
     job: Job | None = None  # while it is busy
-    last_message_at: float = 0.0
+    silent_seconds: float = 0.0  # that the parent has waited since its last message
     can_checkpoint: bool = False  # it takes steps of a training
 
 
@@ -231,11 +232,17 @@ class LocalExecutor:
         while self._queue or self._busy:
             yield from self._dispatch()
             by_pipe = {worker.pipe: worker for worker in self._busy}
-            for pipe in wait(list(by_pipe), timeout=min(POLL_SECONDS, self.hang_timeout)):
+            timeout, before = min(POLL_SECONDS, self.hang_timeout), time.monotonic()
+            pipes = wait(list(by_pipe), timeout=timeout)
+            # While everything is paused (Ctrl-Z, docker pause) time passes, but no worker hangs.
+            waited = min(time.monotonic() - before, timeout)
+            for worker in by_pipe.values():
+                worker.silent_seconds += waited
+            for pipe in pipes:
                 assert isinstance(pipe, Connection)
                 yield from self._on_message(by_pipe[pipe])
             for worker in self._busy:
-                if time.monotonic() - worker.last_message_at > self.hang_timeout:
+                if worker.silent_seconds >= self.hang_timeout:
                     worker.process.kill()
                     yield self._on_exit(
                         worker, f"its worker process sent nothing for {self.hang_timeout:g} s"
@@ -256,14 +263,14 @@ class LocalExecutor:
             if self._queue and not worker.job:
                 worker.job = self._queue.popleft()
                 self._attempts[worker.job.name] += 1
-                worker.last_message_at, worker.can_checkpoint = time.monotonic(), False
+                worker.silent_seconds, worker.can_checkpoint = 0.0, False
                 attempt_dir = new_attempt_dir(self.work_dir / fingerprint(worker.job.name))
                 with suppress(OSError):  # it died just now: events() will read the end of its pipe
                     worker.pipe.send((worker.job, attempt_dir))
                 yield Started(worker.job)
 
     def _on_message(self, worker: _Worker) -> Iterator[JobEvent]:
-        worker.last_message_at = time.monotonic()
+        worker.silent_seconds = 0.0
         try:
             message: Message = worker.pipe.recv()
         except (EOFError, OSError):
