@@ -4,7 +4,9 @@ import errno
 import json
 import multiprocessing
 import os
+import signal
 import sys
+import time
 from collections import Counter
 from dataclasses import replace
 
@@ -147,6 +149,18 @@ def test_an_exception_is_reported_with_its_traceback_and_a_users_mistake_in_one_
     assert isinstance(failed, Failed) and "'Missing'" in failed.reason and "\n" not in failed.reason
 
 
+@pytest.mark.integration
+def test_a_finite_loss_of_thousands_is_no_result(context, tmp_path):
+    """It would go into means; ordinary trainings end below the loss of guessing."""
+    job = training("huge", "mlp", learning_rate=1e4)
+    with LocalExecutor(context, tmp_path / "work", workers=1) as executor:
+        executor.submit(job)
+        outcome = outcome_of(list(executor.events())[-1])
+    assert outcome.state is TrialState.DIVERGED and outcome.metrics is None
+    assert outcome.history.train_loss[-1] > 230 and "times that of guessing" in outcome.reason
+    assert "learning-rate-too-high" in [diagnosis.name for diagnosis in outcome.diagnoses]
+
+
 def test_done_means_whole_drafts_and_divergence_is_an_outcome(events, context):
     points = [event for event in of(events, "good") if isinstance(event, EpochEnded)]
     assert [(point.epoch, point.epochs) for point in points] == [(1, 2), (2, 2)]
@@ -197,6 +211,35 @@ def test_a_worker_that_hangs_is_killed_and_its_job_tried_again(context, tmp_path
                 executor.hang_timeout = 600.0
     assert kinds(events) == [Started, Retried, Started, EpochEnded, EpochEnded, Done]
     assert "8 s" in events[1].reason
+
+
+@pytest.mark.integration
+def test_a_pause_of_everything_is_no_hang(context, tmp_path):
+    """As by Ctrl-Z or docker pause: neither side runs for longer than a worker may be silent."""
+    with LocalExecutor(context, tmp_path / "work", workers=1) as executor:
+        executor.submit(training("good", "mlp"))
+        assert isinstance(list(executor.events())[-1], Done)
+        executor.hang_timeout = 8.0  # only now: on a busy machine a worker takes longer to start
+        (worker,) = multiprocessing.active_children()
+        executor.submit(training("paused", "mlp"))
+        events = []
+        for event in executor.events():
+            events.append(event)
+            if isinstance(event, Started):
+                os.kill(worker.pid, signal.SIGSTOP)
+                time.sleep(9.0)
+                os.kill(worker.pid, signal.SIGCONT)
+    assert kinds(events) == [Started, EpochEnded, EpochEnded, Done]
+
+
+@pytest.mark.integration
+def test_an_import_that_fails_in_a_worker_is_named(context, tmp_path, monkeypatch):
+    (tmp_path / "torch.py").write_text("raise ImportError('libfoo.so.1 is missing')", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)  # spawned workers get it, too
+    with LocalExecutor(context, tmp_path / "work", workers=1) as executor:
+        executor.submit(training("any", "mlp"))
+        events = list(executor.events())
+    assert kinds(events) == [Started, Failed] and events[1].reason.strip().endswith("libfoo.so.1 is missing")
 
 
 @pytest.mark.integration

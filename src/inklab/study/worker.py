@@ -33,6 +33,7 @@ from inklab.records.outcomes import (
     TrialState,
 )
 from inklab.records.plan import GenerationEvaluation, RobustnessEvaluation, Trial
+from inklab.records.recipe import Recipe
 from inklab.records.status import Draft
 from inklab.seeding import Seed
 from inklab.study.jobs import (
@@ -57,8 +58,12 @@ from inklab.training.objectives import objectives
 from inklab.training.population import PopulationSpec
 from inklab.training.preflight import preflight
 from inklab.training.trainer import TrainingResult, train_population
+from inklab.usercode import is_user_code
 
 Arrays = dict[str, np.ndarray]
+
+MAX_GUESS_LOSSES = 100.0
+"""A training loss beyond so many times that of guessing is no result: healthy trainings end below one."""
 
 
 @runtime_checkable
@@ -159,11 +164,12 @@ def _write_trial(
         parameters=sum(parameter.numel() for parameter in result.net.parameters()),
         layers=tuple(layer_table(result.net.net, data.shape)), environment=environment,
     )  # fmt: skip
-    if result.divergence:
+    recipe = result.trial.config.recipe
+    if divergence := result.divergence or _huge_loss(recipe, result.history, len(context.labels)):
         diagnoses = diagnose_training(
-            result.trial, result.net, result.history, data, context.seed, result.divergence
+            result.trial, result.net, result.history, data, context.seed, divergence
         )
-        evaluated = outcome(TrialState.DIVERGED, reason=result.divergence, diagnoses=diagnoses)
+        evaluated = outcome(TrialState.DIVERGED, reason=divergence, diagnoses=diagnoses)
     else:
         try:
             evaluated = _evaluate_trial(result, data, context, folder, outcome)
@@ -173,6 +179,27 @@ def _write_trial(
             evaluated = outcome(TrialState.FAILED, reason=traceback.format_exc())
     evaluated.write(folder / "outcome.json")
     return evaluated
+
+
+def _huge_loss(recipe: Recipe, history: History, n_classes: int) -> str | None:
+    """Why a training whose loss is finite has diverged, if it has; losses of users' objectives are unknown.
+
+    Example:
+        >>> _huge_loss(Recipe(), History(epoch=(1,), train_loss=(3805.0,)), 10)
+        'the training loss is 3,805 in the last epoch, 1,652 times that of guessing'
+        >>> _huge_loss(Recipe(), History(epoch=(1,), train_loss=(2.3,)), 10)
+    """
+    keeps_best = recipe.early_stopping is not None and recipe.early_stopping.restore_best
+    if keeps_best or is_user_code(recipe.objective) or not history.train_loss:
+        return None
+    is_classifier = objectives.resolve(recipe.objective).task == "classification"
+    guess_loss = math.log(max(n_classes, 2) if is_classifier else 2)
+    loss = history.train_loss[-1] or 0.0
+    if loss <= MAX_GUESS_LOSSES * guess_loss:
+        return None
+    return (
+        f"the training loss is {loss:,.0f} in the last epoch, {loss / guess_loss:,.0f} times that of guessing"
+    )
 
 
 def _evaluate_trial(
