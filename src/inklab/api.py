@@ -159,6 +159,10 @@ def train(
             pointless, such as a class without training images; see `inklab data check`.
         progress: see `run`.
 
+    Returns:
+        The run, see `run`: `run.model()` is the best trained model, `run.to_pandas("history")` has the
+        learning curves.
+
     Raises:
         InklabError: see `run`.
 
@@ -191,6 +195,12 @@ def load(path: str | Path, *, network: Any = None, trust_code: Collection[str] =
         DataError: there is neither.
         ConfigError: the model needs code that is not trusted.
         CorruptFileError: something there is damaged.
+
+    Example:
+        >>> import inklab
+        >>> run = inklab.load("latest")  # doctest: +SKIP
+        >>> inklab.load(run.model_dir("cnn")).predict("photo.png")  # doctest: +SKIP
+        >>> inklab.load("model", network=Net)  # a class of your own  # doctest: +SKIP
     """
     source = find_model_or_run(str(path))
     if isinstance(source, Run):
@@ -224,14 +234,14 @@ def robustness_curve(
         strengths: in the corruption's unit; its own if left out.
         seed: of the noise.
 
+    Returns:
+        The curve: accuracy, mean recall and calibration error at each strength; `to_pandas` makes a table.
+
     Raises:
         DataError: images and labels do not fit together, or a class has no images.
         OutOfRangeError: pixels or a strength outside their range.
         UnknownNameError: there is no such corruption or filter.
         ModelMismatchError: the last part is not a classifier, or an earlier one does not denoise.
-
-    Returns:
-        The curve: accuracy, mean recall and calibration error at each strength; `to_pandas` makes a table.
 
     Example:
         >>> curve = robustness_curve(run.model("cnn"), X_test, y_test, strengths=[0, 0.2])  # doctest: +SKIP

@@ -67,6 +67,12 @@ class TrainedModel:
         net: normalization and network, in evaluation mode; maps images in [0, 1] to logits.
         manifest: what it is: its network, labels, preprocessing, metrics and origin.
         run: the run that trained it, whose images OOD scores compare with; None for a model without one.
+
+    Example:
+        >>> import inklab
+        >>> model = inklab.load("latest").model("cnn")  # doctest: +SKIP
+        >>> model.predict(["photo.png", "scan.png"]).labels  # doctest: +SKIP
+        >>> model.net(torch.rand(8, *model.shape)).shape  # logits  # doctest: +SKIP
     """
 
     net: NormalizedModel
