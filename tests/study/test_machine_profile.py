@@ -28,6 +28,7 @@ MEASURED = {"bf16_speedup": 1.7, "parallel_speedup": 1.3, "compile_seconds": 9.5
 def cache(tmp_path, monkeypatch) -> Path:
     """An empty cache of one's own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))  # where a cache would be kept instead
     return tmp_path
 
 
@@ -57,9 +58,11 @@ class TestProfile:
         assert benchmark.calls == len(announced) == 1 and cache in profile_path().parents
         assert load_cached_profile() == profiles[0]
 
-    def test_what_a_busy_machine_gives_is_not_kept(self, cache):
+    def test_what_a_busy_machine_gives_is_kept_while_it_is_busy(self, cache):
         benchmark = Benchmark()
-        assert measure(benchmark, load=99.0).bf16_speedup == 1.7 and load_cached_profile() is None
+        for _ in range(2):
+            assert measure(benchmark, load=99.0).bf16_speedup == 1.7 and load_cached_profile() is None
+        assert benchmark.calls == 1
         assert measure(benchmark).bf16_speedup == 1.7 and load_cached_profile() is not None
         assert benchmark.calls == 2
 

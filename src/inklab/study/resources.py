@@ -125,8 +125,9 @@ def load_or_measure_profile(
 ) -> MachineProfile:
     """The profile of this machine, measured now if it is not cached: about 40 s, once a machine.
 
-    It serves this run only if others keep over half of the cores busy, or if the benchmark did not come to
-    its end: a loaded machine would be believed to be slow, or unable to compile, for good.
+    What is measured while others keep over half of the cores busy serves only until they no longer do, and
+    what a benchmark gives that did not come to its end serves this run only: a loaded machine would be
+    believed to be slow, or unable to compile, for good.
 
     Args:
         on_measure: called before the measurement.
@@ -135,16 +136,19 @@ def load_or_measure_profile(
     """
     if cached := load_cached_profile():
         return cached
-    on_measure()
     is_busy = load_average()[0] > cores() / 2
+    path = profile_path().with_suffix(".busy.json") if is_busy else profile_path()
+    if is_busy and (measured_busy := load_cached_profile(path)):
+        return measured_busy
+    on_measure()
     assumed = {**default_profile().to_json(), "compile_error": "the benchmark failed"}
     measured = run_benchmark()
     profile = MachineProfile.parse(assumed | measured, "benchmark")
     if profile.compile_seconds is not None:
         profile = profile.model_copy(update={"compile_error": ""})
-    if not is_busy and "compile_seconds" in measured:  # the last thing that it prints, None if it can't
+    if "compile_seconds" in measured:  # the last thing that it prints, None if it can't
         with suppress(OSError):  # an unwritable cache: the next run measures again
-            profile.write(profile_path())
+            profile.write(path)
     return profile
 
 
