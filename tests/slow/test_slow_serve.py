@@ -79,7 +79,7 @@ def test_every_answer_is_as_described_and_none_is_a_500(server, tmp_path, announ
     """schemathesis: requests that fit the description, such that don't, other methods, odd headers.
 
     Left out: that whatever fits the description is accepted, since no schema says what a picture is; and the
-    stream, which lasts (tests/serve/test_progress.py has it).
+    stream, which lasts (tests/serve/test_progress_stream.py has it).
     """
     words = [
         Path(sys.executable).with_name("schemathesis"), "run", f"{server.client.base_url}/openapi.json",

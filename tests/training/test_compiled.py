@@ -318,7 +318,8 @@ class TestWithoutACompiler:
     ):
         """Tracing has run the step once; that must have no effect."""
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-        (tmp_path / "inklab").write_text("a file where the cache should be", encoding="utf-8")
+        (tmp_path / "inklab").mkdir()
+        (tmp_path / "inklab" / "programs").write_text("a file where the cache should be", encoding="utf-8")
         trials = replicates_of(self.CONFIGS[stacked], 0, 1)
         results, plain = (
             train(trials, small_data, stacked=stacked, compiled=compiled_too)
@@ -326,7 +327,7 @@ class TestWithoutACompiler:
         )
         for result, expected in zip(results, plain, strict=True):
             assert not result.compiled and result.divergence is None and same_bits(result, expected)
-            assert "NotADirectoryError" in result.compile_error and expected.compile_error is None
+            assert "FileExistsError" in result.compile_error and expected.compile_error is None
 
 
 def name_of(function, *arguments: Tensor) -> str:

@@ -432,7 +432,7 @@ def nothing_learned(measured: TrainingMeasurements) -> Finding | None:
         return None
     advice = (
         "try other learning rates (inklab.learning_rate_range) and a network known to learn, such as "
-        "{network}; if that fails too, look at the images (inklab data preview)"
+        "{network}; if that fails too, look at the images (inklab data check)"
     )
     if not isinstance(measured, ClassifierMeasurements):
         if measured.steps < MIN_DENOISER_STEPS:
