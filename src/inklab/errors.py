@@ -20,7 +20,7 @@ from difflib import get_close_matches
 MAX_NAME_LENGTH = 100  # characters of an unknown name in a message
 SYNONYMS = {
     "lr": "learning_rate", "wd": "weight_decay", "filters": "channels", "units": "hidden",
-    "seeds": "replicates", "repeats": "replicates", "optim": "optimizer", "optimiser": "optimizer",
+    "seeds": "replicates", "repeats": "replicates", "optim": "optimizer",
     "bs": "batch_size",
 }  # fmt: skip
 """Other tools' names, and what they are called here."""
