@@ -1,6 +1,7 @@
 """A run directory as an object: what it reads, which trained model stands for an experiment, its arrays."""
 
 import re
+import shutil
 import socket
 from pathlib import Path
 
@@ -63,7 +64,8 @@ class TestReading:
         ("dataset", "reason"),
         [
             ("kmnist", "'kmnist' is not on this machine; inklab data fetch kmnist downloads it"),
-            ("arrays", r"'arrays' came from a Python session; inklab.Run\(path, dataset\) takes them"),
+            ("arrays", r"'arrays' is not in this directory, or came from a Python session; inklab.Run\("),
+            ("here.npz", r"'here.npz': images are \(1, 12, 12\), but preprocessing makes \(1, 28, 28\)"),
             ("/gone/stamps", "there is nothing at '/gone/stamps' any more; put them back there"),
             ("stamps.py:load", "'stamps.py:load' is code of yours, which is not run for that; inklab.Run"),
             ("mnist-5k", "'mnist-5k' has other images than the run was trained on; restore those"),
@@ -79,6 +81,8 @@ class TestReading:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
         monkeypatch.setattr(socket, "getaddrinfo", connect)
         monkeypatch.setattr(socket.socket, "connect", connect)
+        monkeypatch.chdir(tmp_path)  # a relative path is read like any other
+        shutil.copy(toy_run.home() / "toy.npz", "here.npz")
         draft.change_plan(data=replace(draft.plan.data, dataset=dataset))
         draft.write(tmp_path / "run")
         run = Run(tmp_path / "run")

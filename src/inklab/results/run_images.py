@@ -45,10 +45,10 @@ class RunImages:
         give = "inklab.Run(path, dataset) takes them"
         if is_user_code(name):  # a plan may come from anywhere; only code that the user names is run
             return f"'{name}' is code of yours, which is not run for that; {give}"
-        if name not in datasets and not Path(name).is_absolute():
-            return f"'{name}' came from a Python session; {give}"
         if name not in datasets and not Path(name).exists():
-            return f"there is nothing at '{name}' any more; put them back there"
+            if Path(name).is_absolute():
+                return f"there is nothing at '{name}' any more; put them back there"
+            return f"'{name}' is not in this directory, or came from a Python session; {give}"
         choices: tuple[PreprocessingChoice, ...] = ("auto", data.preprocessing)  # may make other images
         try:
             with download_time(0):
