@@ -155,3 +155,18 @@ def test_a_decorated_one_has_a_name(data):
         preflight(config, SHAPE, 10)
         assert train_one(config, data).history.train_loss
     assert "doubled-ink" not in augmentations
+
+
+@pytest.mark.parametrize("name", sorted(augmentations))
+def test_registered_augmentations_return_new_images_that_the_generator_alone_decides(name):
+    images = torch.rand(64, 3, 20, 24, generator=torch.Generator().manual_seed(0))
+    before = images.clone()
+    first, again, other = (
+        augmentations[name].fn(images, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+    )
+    assert torch.equal(images, before), "not in place"
+    assert first.shape == images.shape and first.dtype == images.dtype
+    assert first.isfinite().all() and first.min() >= 0 and first.max() <= 1
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    changed = (first != images).flatten(1).any(dim=1)
+    assert changed.any() and len(first.flatten(1).unique(dim=0)) == len(images), "each image by its own draws"

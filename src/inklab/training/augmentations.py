@@ -1,4 +1,4 @@
-"""Augmentations: how training images are changed. Shifts, warps, wear, and functions of the user's own."""
+"""Augmentations: how training images are changed: shifts, warps, degradation, functions of the user's own."""
 
 import math
 from collections.abc import Callable
@@ -21,7 +21,7 @@ ELASTIC_GRID = 5
 """Points along each axis whose displacement an elastic deformation draws; in between it is smooth."""
 
 SHADE_GRID = 4
-"""Points along each axis at which the shade of `wear` is drawn; in between it is smooth."""
+"""Points along each axis at which the shade of `degrade` is drawn; in between it is smooth."""
 
 AugmentFn = Callable[[Tensor, torch.Generator], Tensor]
 """Images `(n, c, h, w)`, floats in [0, 1], and a generator to images of the same shape and range."""
@@ -151,9 +151,9 @@ def warp(
     return functional.grid_sample(images, grid, align_corners=False).clamp_(0, 1)
 
 
-@augmentation("wear")
-def wear(images: Tensor, rng: torch.Generator) -> Tensor:
-    """Outline, blur, gray levels, shade, noise and rectangles, each by its own draws, as on worn pictures.
+@augmentation("degrade")
+def degrade(images: Tensor, rng: torch.Generator) -> Tensor:
+    """Outline, blur, gray levels, shade, noise and rectangles, as in bad scans; each image has its own draws.
 
     A fifth of the images become the rim of their ink. Half are blurred by up to 1.5 pixels and half shaded by
     a smooth random field; gray levels are stretched, and inverted for a fifth; noise has a standard deviation
@@ -168,16 +168,16 @@ def wear(images: Tensor, rng: torch.Generator) -> Tensor:
 
     n, _, height, width = images.shape
     rim = functional.max_pool2d(images, 3, stride=1, padding=1) - images
-    ink = torch.where(draw(0, 1) < 0.2, rim, images)
-    blurred = gaussian_blur(ink, half(draw(0, 1.5)), axes=(-2, -1))
-    contrast, sign = draw(0.25, 1.0), torch.where(draw(0, 1) < 0.2, -1.0, 1.0)
-    black = draw(0, 1) * (1 - contrast) + contrast * (sign < 0)
+    ink = torch.where(draw(0.0, 1.0) < 0.2, rim, images)
+    blurred = gaussian_blur(ink, half(draw(0.0, 1.5)), axes=(-2, -1))
+    contrast, sign = draw(0.25, 1.0), torch.where(draw(0.0, 1.0) < 0.2, -1.0, 1.0)
+    black = draw(0.0, 1.0) * (1 - contrast) + contrast * (sign < 0)
     field = torch.randn(n, 1, SHADE_GRID, SHADE_GRID, generator=rng)
     shade = functional.interpolate(field, (height, width), mode="bicubic", align_corners=True)
-    noise = torch.randn(images.shape, generator=rng) * draw(0, 0.2)
-    worn = (black + sign * contrast * blurred + half(draw(0, 0.3)) * shade + noise).clamp_(0, 1)
+    noise = torch.randn(images.shape, generator=rng) * draw(0.0, 0.2)
+    degraded = (black + sign * contrast * blurred + half(draw(0.0, 0.3)) * shade + noise).clamp_(0, 1)
     row, column = torch.arange(height).view(-1, 1) / height, torch.arange(width) / width
-    top, left, tall, wide = draw(-0.5, 1), draw(-0.5, 1), half(draw(0, 1)), draw(0, 0.5)
+    top, left, tall, wide = draw(-0.5, 1.0), draw(-0.5, 1.0), half(draw(0.0, 1.0)), draw(0.0, 0.5)
     covered = (row >= top) & (row < top + tall) & (column >= left) & (column < left + wide)
-    cover = torch.where(draw(0, 1) < 0.5, 1 - worn, draw(0, 1))
-    return torch.where(covered, cover, worn)
+    cover = torch.where(draw(0.0, 1.0) < 0.5, 1 - degraded, draw(0.0, 1.0))
+    return torch.where(covered, cover, degraded)
