@@ -138,7 +138,7 @@ def train(
             a notebook's cell, or a table such as `{"name": "mlp", "hidden": [500, 300]}`. It gets `shape`
             and `classes` if it has such arguments. None: the network of the recipe.
         data: images by name or path, or whatever `inklab.datasets.as_dataset` takes, such as `(X, y)`.
-            Test and validation images are held out of these unless you name your own: see the second example.
+            Test and validation images are held out of these unless you pass your own: see the second example.
         recipe: how to train: a name, a TOML file, a `Recipe`, or a table; "sgd" if left out, "denoise" for a
             denoiser. Fields that a `Recipe` does not set are those of that default.
         grid: values to combine: of fields of the recipe (`{"learning_rate": [0.1, 0.01]}`), or of arguments
