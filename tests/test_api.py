@@ -201,6 +201,7 @@ class TestSameNumbers:
         assert run.results.experiments == typed.results.experiments
         assert json.loads(out)["experiments"].keys() == run.results.experiments.keys()
 
+    @pytest.mark.integration
     def test_arrays_and_their_file(self, runs_dir):
         """The trials are those of the file with the same images; trained again, nothing is done."""
         (X, y), (X_test, y_test) = toy_run.images(toy_run.TRAIN, 1), toy_run.images(toy_run.TEST, 2)

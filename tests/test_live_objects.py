@@ -84,6 +84,7 @@ class TestIdentity:
         assert named(source, has_source=has_source) == named(source, has_source=has_source)
         assert named(changed, has_source=has_source) != named(source, has_source=has_source)
 
+    @pytest.mark.integration
     def test_another_session_gives_the_same(self, tmp_path):
         code = (
             f"import sys; sys.path.insert(0, {os.path.dirname(run_cell.__code__.co_filename)!r})\n"

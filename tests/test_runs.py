@@ -303,6 +303,7 @@ class TestReport:
         assert texts[0] == texts[1]
         assert toy_run.results(mine) == toy_run.results(commands)
 
+    @pytest.mark.integration
     def test_elsewhere(self, tmp_path):
         run = Run(toy_run.copied(tmp_path / "run"))
         before = toy_run.stamps(run.path)

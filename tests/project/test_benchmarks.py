@@ -290,6 +290,7 @@ print(json.dumps({"histories": histories, **losses}))
 """
 
 
+@pytest.mark.integration
 def test_the_engine_trains_every_workload_without_evaluating_it(tmp_path):
     """In a process of its own: other tests must not see the benchmarks' objectives.
 

@@ -205,13 +205,8 @@ print("DONE", [outcome.state.value for outcome in run.outcomes.values()], run.pa
 class TestMain:
     """What is run is never the user's program again, guarded or not."""
 
-    @pytest.mark.parametrize(
-        "how",
-        [
-            "script",
-            *(pytest.param(how, marks=pytest.mark.integration) for how in ("stdin", "-c", "-m", "prompt")),
-        ],
-    )
+    @pytest.mark.integration
+    @pytest.mark.parametrize("how", ["script", "stdin", "-c", "-m", "prompt"])
     def test_an_unguarded_program_is_not_run_again(self, how, runs_dir, tmp_path):
         (tmp_path / "program.py").write_text(SCRIPT)
         arguments, text = {
@@ -259,6 +254,7 @@ def prompted(source):
     return "\n".join([*typed, ""])
 
 
+@pytest.mark.integration
 def test_names_that_a_decorator_gave_in_this_session_reach_the_workers(runs_dir):
     source = (
         f"import inklab\n{OWN}\n"
@@ -282,6 +278,7 @@ def test_names_that_a_decorator_gave_in_this_session_reach_the_workers(runs_dir)
 
 
 class TestFiles:
+    @pytest.mark.integration
     def test_modules_beside_a_file_are_found_in_workers(self, runs_dir, tmp_path):
         body, _, net = NETWORK.partition("class Net")
         (tmp_path / "blocks.py").write_text(body)
@@ -343,6 +340,7 @@ class TestFiles:
         assert numbers(inklab.load(path)) == before
         assert sorted(entry.name for entry in path.glob("evaluations/*")) == evaluations
 
+    @pytest.mark.integration
     def test_code_that_ends_python_is_a_reason_not_a_dead_worker(self, runs_dir, tmp_path):
         (tmp_path / "script.py").write_text("import sys\nsys.exit(2)\n")
         assert "it ends Python with '2'" in failing(f"{tmp_path}/script.py:Net")

@@ -83,6 +83,7 @@ def test_the_reliability_diagram_has_the_calibration_error(skewed):
     assert error == pytest.approx(outcomes(skewed)[0].metrics["test_ece"], abs=1e-6)
 
 
+@pytest.mark.integration
 def test_one_of_a_file_is_everywhere(tmp_path, capsys):
     (tmp_path / "own.py").write_text(OWN)
     run = train(f"{tmp_path}/own.py:sureness", replicates=2, grid={"recipe.learning_rate": [0.1, 0.2]})
