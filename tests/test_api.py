@@ -269,8 +269,8 @@ def test_an_interrupted_script_continues(runs_dir, tmp_path):
     script.write_text(
         f"import inklab, sys\nrun = inklab.train({arguments}, {options})\nprint(run.path)\n", encoding="utf-8"
     )
-    # Half a minute or more, of which the signal takes a second: however busy the machine is, it comes first.
-    slow = os.environ | {"PAUSE": "0.05"}
+    # Ten seconds or more, of which the signal takes a second: however busy the machine is, it comes first.
+    slow = os.environ | {"PAUSE": "0.02"}
     stopped = subprocess.Popen([sys.executable, script, "0"], stderr=subprocess.PIPE, text=True, env=slow)
     while not list(runs_dir.rglob("checkpoints/*")):
         assert stopped.poll() is None

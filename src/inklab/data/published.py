@@ -150,7 +150,7 @@ class PublishedFiles:
                     return content
                 failures.append(f"{urlsplit(mirror).hostname}: another checksum")
             except (OSError, ValueError) as error:  # of requests
-                failures.append(f"{urlsplit(mirror).hostname}: {' '.join(str(error).split())[:200]}")
+                failures.append(f"{urlsplit(mirror).hostname}: {_reason(error)}")
         path.unlink(missing_ok=True)
         tried = f"'{file.name}' could not be downloaded ({'; '.join(failures) or 'no mirror is known'})"
         raise DatasetUnavailableError(self._advice(tried), "no mirror could be reached")
@@ -179,6 +179,15 @@ class PublishedFiles:
             ways.append("use --data mnist-5k (5,000 digits, needs no network)")
         advice = ", or ".join(ways)
         return f"{self.name} is not available: {missing}, and {reason}. {advice[0].upper()}{advice[1:]}"
+
+
+def _reason(error: Exception) -> str:
+    """Why a mirror gave nothing, without the layers of libraries that a connection error names."""
+    from requests.exceptions import ConnectionError, Timeout  # half a second, for downloads only
+
+    if isinstance(error, Timeout):
+        return "it did not answer in time"
+    return "it can't be reached" if isinstance(error, ConnectionError) else " ".join(str(error).split())[:200]
 
 
 @contextmanager
