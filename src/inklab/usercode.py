@@ -62,6 +62,22 @@ def short_name(name: str) -> str:
     return name.replace("\\", "/").rpartition("/")[2] if is_user_code(name) else name
 
 
+def require_function(name: str, value: object, expected: str) -> Callable[..., Any]:
+    """The value itself, if it is a function; a class or a number is refused.
+
+    Args:
+        name: what the user calls it.
+        value: the object.
+        expected: what it should be, such as "a filter is a function from images to images".
+
+    Raises:
+        ConfigError: it can't be called, or is a class.
+    """
+    if not callable(value) or isinstance(value, type):
+        raise ConfigError(f"'{short_name(name)}' is no function; {expected}", key=name)
+    return value
+
+
 def location_free(name: str) -> str:
     """A name that is the same wherever a user's file lies: its own name and its content; others stay.
 

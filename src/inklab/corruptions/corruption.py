@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from inklab.errors import ConfigError, InklabError, ModelMismatchError, OutOfRangeError
+from inklab.errors import InklabError, ModelMismatchError, OutOfRangeError
 from inklab.registry import Registry
-from inklab.usercode import short_name
+from inklab.usercode import require_function, short_name
 
 PLAIN_STRENGTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 """Those of the default curve of a function that is not decorated."""
@@ -118,13 +118,12 @@ def _wrap(name: str, value: object) -> Corruption:
     """A plain function of the user's gets strengths from 0 to 1, and allows larger ones."""
     if isinstance(value, Corruption):
         return value
-    if not callable(value) or isinstance(value, type):
-        raise ConfigError(
-            f"'{short_name(name)}' is no function; a corruption is a function (images, strength, rng), with "
-            "@corruption(...) if its strength has a unit or a range of its own",
-            key=name,
-        )
-    return Corruption(short_name(name), "strength", PLAIN_STRENGTHS, math.inf, value)
+    function = require_function(
+        name, value,
+        "a corruption is a function (images, strength, rng), with @corruption(...) if its strength has a "
+        "unit or a range of its own",
+    )  # fmt: skip
+    return Corruption(short_name(name), "strength", PLAIN_STRENGTHS, math.inf, function)
 
 
 corruptions: Registry[Corruption] = Registry("corruption", "inklab.corruptions", wrap=_wrap)

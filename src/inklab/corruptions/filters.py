@@ -9,9 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from inklab.corruptions.corruption import check_images, check_output
-from inklab.errors import ConfigError
 from inklab.registry import Registry
-from inklab.usercode import reference, short_name
+from inklab.usercode import reference, require_function, short_name
 
 BLOCK = 250  # images filtered at once: nine shifted copies fit into the processor's cache, twice as fast
 
@@ -45,13 +44,8 @@ def _wrap(name: str, value: object) -> Filter:
     """A plain function of the user's is a filter as it is."""
     if isinstance(value, Filter):
         return value
-    if not callable(value) or isinstance(value, type):
-        raise ConfigError(
-            f"'{short_name(name)}' is no function; a filter is a function from images in [0, 1] to "
-            "such images",
-            key=name,
-        )
-    return Filter(short_name(name), (value.__doc__ or "").strip().partition("\n")[0], value)
+    function = require_function(name, value, "a filter is a function from images in [0, 1] to such images")
+    return Filter(short_name(name), (function.__doc__ or "").strip().partition("\n")[0], function)
 
 
 filters: Registry[Filter] = Registry("filter", "inklab.corruptions", wrap=_wrap)

@@ -26,7 +26,7 @@ class GuardedStream:
         """Write text, or discard it.
 
         Raises:
-            OSError: results can't be written although somebody wants to read them.
+            OSError: results can't be written, and their reader is still there.
         """
         with self._reader_may_be_gone():
             self._stream.write(text)

@@ -10,7 +10,7 @@ from inklab.errors import ConfigError
 from inklab.metrics import Task
 from inklab.records.recipe import Recipe
 from inklab.registry import Registry, registered_entry
-from inklab.usercode import short_name
+from inklab.usercode import require_function, short_name
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, UInt8
@@ -145,12 +145,9 @@ def _wrap(name: str, value: object) -> Objective:
     entry = registered_entry(value)
     if isinstance(entry, Objective):
         return replace(entry, name=name)
-    if not callable(value) or isinstance(value, type):
-        raise ConfigError(
-            f"'{short_name(name)}' is no function; an objective is a function (net, batch) -> loss", key=name
-        )
-    description = (value.__doc__ or "").partition("\n")[0]
-    return Objective(name, value, "classification", description, short_name(name))
+    function = require_function(name, value, "an objective is a function (net, batch) -> loss")
+    description = (function.__doc__ or "").partition("\n")[0]
+    return Objective(name, function, "classification", description, short_name(name))
 
 
 objectives: Registry[Objective] = Registry("objective", "inklab.training.objectives", wrap=_wrap)
