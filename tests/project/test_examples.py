@@ -1,11 +1,9 @@
 """The examples work as their pages say.
 
-`make test` runs their studies with little to train, in one process (support/example_runs.py). `make
-integration` runs every command of every page in a copy of its folder; trainings get fewer epochs and one
-worker (`SMALLER`), all else is run word by word.
+Every command of every page runs in a copy of its folder. Trainings get fewer epochs and one worker
+(`SMALLER`); all else is run word by word.
 """
 
-import json
 import os
 import re
 import shlex
@@ -70,18 +68,6 @@ def test_every_example_has_a_page_and_a_test():
     assert all(commands(EXAMPLES / name / "README.md") for name in FOLDERS)
 
 
-@pytest.fixture(scope="module")
-def small_runs(tmp_path_factory) -> tuple[Path, dict[str, list[str]]]:
-    """A copy of the examples with small runs, and the outputs of commands by example."""
-    folder = tmp_path_factory.mktemp("examples")
-    shutil.copytree(EXAMPLES, folder, ignore=NOT_COPIED, dirs_exist_ok=True)
-    script = Path(__file__).parents[1] / "support" / "example_runs.py"
-    command = [sys.executable, str(script), str(folder)]
-    completed = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert completed.returncode == 0, completed.stderr
-    return folder, json.loads(completed.stdout)
-
-
 def check_own_network(run: Run, replicates: int, layers: str, sentence: str) -> None:
     assert "BatchNorm1d" in layers and f"n = {replicates}" in sentence
     plain, residual = (run.results.training[name] for name in ("plain", "residual"))
@@ -114,17 +100,6 @@ def check_own_study(run: Run, replicates: int, plan: str, sentence: str) -> None
 def check_own_images(run: Run, checked: str, predicted: str) -> None:
     assert "square" in checked and re.search(r"new-shape\.png.*triangle", predicted)
     assert run.results.training["cnn"].best.metrics["test_accuracy"].mean > 0.6  # by chance: 0.33
-
-
-@pytest.mark.integration
-def test_small_runs(small_runs):
-    folder, outputs = small_runs
-    runs = {name: Run(folder / name / "runs" / "small") for name in FOLDERS}
-    check_own_network(runs["own_network"], 2, *outputs["own_network"])
-    assert "streaks" in outputs["own_corruption"][0]
-    check_own_corruption(runs["own_corruption"], 8, 1)
-    check_own_study(runs["own_study"], 2, *outputs["own_study"])
-    check_own_images(runs["own_images"], *outputs["own_images"])
 
 
 @pytest.mark.integration

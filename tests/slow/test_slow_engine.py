@@ -67,6 +67,25 @@ def test_a_full_size_member_is_independent(data, precision):
                 assert torch.equal(value, results[0].net.state_dict()[name]), (precision, threads, name)
 
 
+def test_compiled_populations_of_any_size_clip_and_average_alike(data):
+    """Norms are sums over all parameters, which a compiler may order as it likes."""
+    config = trial_config(
+        DENSE, "fp32", epochs=1, optimizer="adamw", weight_decay=0.1, learning_rate=1e-3, clip_norm=0.5,
+        ema_decay=0.9, schedule="one-cycle",
+    )  # fmt: skip
+    trials = [Trial(str(k), config, k) for k in range(4)]
+    whole, half = (
+        train_population(
+            PopulationSpec(trials[:size], stacked=True, reseed_each_step=False, seed=0, compiled=True), data
+        )
+        for size in (4, 2)
+    )
+    for result, expected in zip(half, whole, strict=False):
+        assert result.compiled and expected.compiled and result.history == expected.history
+        for name, value in result.net.state_dict().items():
+            assert torch.equal(value, expected.net.state_dict()[name]), name
+
+
 CASES = {
     "dense": (DENSE, {"l2": 1e-4, "l2_params": ["hidden.*.weight"]}),
     "cnn": (NetworkConfig.of("cnn", dropout=0.0), {}),
