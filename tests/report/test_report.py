@@ -24,6 +24,9 @@ from inklab.report.tables import estimate_cells, interval_note, recall_table, tr
 from inklab.study.load import read_study
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
+MATHML_CHILDREN = {
+    "msub": 2, "msup": 2, "mfrac": 2, "munder": 2, "mover": 2, "munderover": 3, "msubsup": 3,
+}  # fmt: skip
 HOSTILE = '<script>alert("1")</script>'
 NOTE = "MNIST can't be had here; this is mnist-5k."
 
@@ -281,11 +284,19 @@ def test_nothing_from_a_study_becomes_markup(tmp_path):
     assert "<script" not in page and page.count("&lt;script&gt;") > 12
 
 
+def check_formulas(explanation: ElementTree.Element) -> None:
+    """MathML that browsers accept. Roots are text: without a math font, browsers drop the sign of `msqrt`."""
+    for element in explanation.iter():
+        assert element.tag not in ("msqrt", "mroot")
+        assert len(element) == MATHML_CHILDREN.get(element.tag, len(element)), element.tag
+
+
 def test_explanations_are_well_formed_and_used_by_the_built_in_study():
     for name in known_explanations():
         text = (TEMPLATES / "explanations" / f"{name}.html").read_text(encoding="utf-8")
         explanation = ElementTree.fromstring(f"<div>{text.replace('&nbsp;', NO_BREAK_SPACE)}</div>")
         assert explanation[0].tag == "h3" and len("".join(explanation.itertext())) > 400
+        check_formulas(explanation)
     spec = read_study("digits").spec
     used = {name for experiment in spec.experiments.values() for name in experiment.explanations}
     assert used == known_explanations() and len(used) == 12
