@@ -70,9 +70,9 @@ def figure_of(figures: Sequence[Figure], suffix: str) -> Figure:
 def test_every_kind_of_figure_is_drawn(figures):
     assert {figure.name for figure in figures} >= {
         "data-balance", "data-samples", "mlp-64-64-curves", "mlp-64-64-mistakes", "l2-sweep-sweep",
-        "l2-sweep-curves", "denoiser-denoised", "robustness-curves", "robustness-strip", "robustness-classes",
-        "robustness-confusion", "generation-images", "generation-confident", "generation-classes",
-        "generation-neighbors",
+        "l2-sweep-curves", "denoiser-denoised", "robustness-curves", "robustness-calibration",
+        "robustness-strip", "robustness-classes", "robustness-confusion", "generation-images",
+        "generation-confident", "generation-classes", "generation-neighbors",
     }  # fmt: skip
 
 
@@ -233,6 +233,15 @@ def test_robustness_data_has_every_pipeline_at_every_strength(run, drawn):
     for row in rows:
         estimate = results.pipelines[row["pipeline"]].recall[results.strengths.index(float(row["strength"]))]
         assert (float(row["recall"]), float(row["ci95_low"])) == (estimate.mean, estimate.interval[0])
+
+
+def test_calibration_data_has_every_pipeline_at_every_strength(run, drawn):
+    rows = rows_of(figure_of(drawn["robustness"], "calibration"))
+    results = run.results.experiments["robustness"]
+    assert len(rows) == len(results.pipelines) * len(results.strengths)
+    for row in rows:
+        estimate = results.pipelines[row["pipeline"]].ece[results.strengths.index(float(row["strength"]))]
+        assert (float(row["ece"]), int(row["n"])) == (estimate.mean, estimate.n)
 
 
 def test_pixels_and_colors_are_drawn_as_they_are():

@@ -140,6 +140,15 @@ class TestRobustness:
                 assert (lower > 0) == (row.strength in comparison.better_at)
                 assert (lower > 0 or upper < 0) == row.difference.significant
 
+    def test_accuracy_and_calibration_are_means_over_replicates(self, run):
+        entry = run.of("robustness")
+        for name, pipeline in entry.pipelines.items():
+            rows = [run.evaluations[robustness_id(name, k)] for k in pipeline.replicates]
+            for metric in ("accuracy", "ece"):
+                for i, estimate in enumerate(getattr(pipeline, metric)):
+                    assert estimate.values == tuple(getattr(row, metric)[i] for row in rows)
+        assert pipeline.accuracy[0].ci95_images is not None and pipeline.ece[0].ci95_images is None
+
     def test_a_filter_is_no_trained_denoiser(self, run):
         planned = run.plan.experiment("robustness")
         pipelines = (Pipeline("cnn"), Pipeline("median+cnn"))

@@ -52,6 +52,8 @@ PIPELINES = {"cnn": (0.98, 1.5), "denoiser+cnn": (0.95, 0.3), "median+cnn": (0.9
 """Pipeline to its accuracy on clean images, and what a strength of 1 takes away."""
 SAMPLERS = {"binary": (0.0, 90.0), "gaussian": (0.41, 20.0), "perturbed": (0.8, 9.0)}
 """Sampler to its confident share and Fréchet distance."""
+CONFIDENCE = 0.9
+"""Of every prediction under a corruption."""
 L2_GAINS = {1e-6: 0.0, 1e-5: 0.0004, 1e-3: -0.02}
 
 ENVIRONMENT = Environment(
@@ -339,6 +341,7 @@ def robustness_outcome(
         recall=tuple(float(np.mean(row)) for row in per_class),
         recall_per_class=tuple(tuple(row) for row in per_class),
         accuracy=tuple(float(row.mean()) for row in is_right),
+        ece=tuple(abs(float(row.mean()) - CONFIDENCE) for row in is_right),
         seconds=seconds,
     )
 

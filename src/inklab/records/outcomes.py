@@ -351,7 +351,7 @@ class RobustnessOutcome(EvaluationOutcome):
         recall: mean over classes of the true-positive rate (balanced accuracy), one for each strength.
         recall_per_class: one row for each strength, one share a class; None for a class without images.
         accuracy: one for each strength.
-        ece: expected calibration error, one for each strength; () of outcomes before it was measured.
+        ece: expected calibration error, one for each strength.
     """
 
     kind: Literal["robustness"] = "robustness"
@@ -363,12 +363,10 @@ class RobustnessOutcome(EvaluationOutcome):
 
     @model_validator(mode="after")
     def _check_lengths(self) -> "RobustnessOutcome":
-        lengths = {len(self.recall), len(self.accuracy), len(self.recall_per_class)}
+        lengths = {len(self.recall), len(self.accuracy), len(self.recall_per_class), len(self.ece)}
         n = len(self.evaluation.strengths)
         if self.is_done and lengths != {n}:
-            raise ValueError(f"it is done, but has not one recall and accuracy for each of {n} strengths")
-        if len(self.ece) not in (0, n):
-            raise ValueError(f"it has not one calibration error for each of {n} strengths")
+            raise ValueError(f"it is done, but has not a recall, accuracy and ECE for each of {n} strengths")
         if len({len(row) for row in self.recall_per_class}) > 1:
             raise ValueError("the rows of recall_per_class have different lengths")
         return self

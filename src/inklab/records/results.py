@@ -196,12 +196,14 @@ class PipelineResults(Record):
         recall: mean over classes of the true-positive rate (balanced accuracy).
         recall_per_class: means over replicates; empty rows while nothing is done.
         accuracy: share of images that are classified correctly.
+        ece: expected calibration error: how far confidence and accuracy are apart, 0 to 1.
     """
 
     replicates: Counts
     recall: Annotated[tuple[Estimate, ...], FailFast]
     recall_per_class: Annotated[tuple[ShareRow, ...], FailFast]
     accuracy: Annotated[tuple[Estimate, ...], FailFast]
+    ece: Annotated[tuple[Estimate, ...], FailFast]
 
 
 class ConfusionMatrices(Record):
@@ -308,7 +310,8 @@ class RobustnessResults(Record):
             raise ValueError(f"the baseline '{self.baseline}' is not one of its pipelines")
         n = len(self.strengths)
         for name, pipeline in self.pipelines.items():
-            if {len(pipeline.recall), len(pipeline.recall_per_class), len(pipeline.accuracy)} != {n}:
+            rows = (pipeline.recall, pipeline.recall_per_class, pipeline.accuracy, pipeline.ece)
+            if {len(row) for row in rows} != {n}:
                 raise ValueError(f"'{name}' has not one entry for each of {n} strengths")
         if any(len(comparison.differences) not in (0, n) for comparison in self.comparisons):
             raise ValueError(f"a comparison has not one difference for each of {n} strengths")

@@ -198,10 +198,8 @@ def _robustness_rows(
     planned: RobustnessPlan, outcome: RobustnessOutcome, labels: Sequence[str]
 ) -> Iterator[Row]:
     evaluation = outcome.evaluation
-    eces = outcome.ece or (None,) * len(evaluation.strengths)
-    curves = zip(
-        evaluation.strengths, outcome.recall, outcome.accuracy, eces, outcome.recall_per_class, strict=True
-    )
+    columns = (outcome.recall, outcome.accuracy, outcome.ece, outcome.recall_per_class)
+    curves = zip(evaluation.strengths, *columns, strict=True)
     for strength, recall, accuracy, ece, per_class in curves:
         yield {
             "experiment": planned.name, "corruption": planned.corruption,

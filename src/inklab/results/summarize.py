@@ -326,6 +326,7 @@ class _Robustness:
             recall=tuple(estimate([row.recall[i] for row in done], images=images) for i in positions),
             recall_per_class=tuple(_mean_rows([row.recall_per_class[i] for row in done]) for i in positions),
             accuracy=tuple(estimate([row.accuracy[i] for row in done], images=images) for i in positions),
+            ece=tuple(estimate([row.ece[i] for row in done]) for i in positions),
         )
 
     def confusion_matrices(self, name: Pipeline) -> ConfusionMatrices:

@@ -1,4 +1,4 @@
-"""Figures of robustness experiments: recall against strength, each class, and the corrupted images."""
+"""Figures of robustness experiments: recall and calibration against strength, and the corrupted images."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from inklab.format import format_metric, humanize, join_words
+from inklab.metrics import get_metric
 from inklab.records.components import Pipeline
 from inklab.records.estimates import Difference, Estimate
 from inklab.records.plan import RobustnessPlan
@@ -40,6 +41,7 @@ EXAMPLES = (3, 8)
 DESCRIBED_STRENGTHS = (0, 0.25, 0.5, 1)
 """The strengths next to these are in the text alternative."""
 
+Curves = Mapping[Pipeline, Sequence[Estimate]]
 Images = UInt8[np.ndarray, "s n c h w"]
 RecallPerClass = Float[np.ndarray, "s k"]
 
@@ -49,6 +51,7 @@ def robustness_figures(run: Run, plan: RobustnessPlan, results: RobustnessResult
     labels = run.plan.data.labels
     return [
         robustness_curves(plan, results),
+        calibration_curves(plan, results),
         corrupted_strip(run, plan),
         class_curves(plan, results, labels),
         confusion_figure(plan, results, labels),
@@ -82,15 +85,23 @@ def robustness_curves(plan: RobustnessPlan, results: RobustnessResults) -> Figur
             f"Mean recall over classes, {humanize(results.corruption)}; {_describe_inputs(plan)}. "
             f"{_describe_bands(curves)}{_describe_differences(results)}{line}"
         ),
-        alt=_describe_recall(results.strengths, curves, threshold),
+        alt=_describe_curves("mean recall", results.strengths, curves) + _describe_threshold(threshold),
         drawing=_recall_plot(results, curves),
-        csv_header=("pipeline", "strength", "recall", "sd", "n", "ci95_low", "ci95_high", "interval_over"),
-        csv_rows=tuple(
-            (pipeline, strength, estimate.mean, estimate.sd, estimate.n, *interval_cells(estimate))
-            for pipeline, estimates in curves.items()
-            for strength, estimate in zip(results.strengths, estimates, strict=True)
-            if estimate.n
-        ),
+        csv_header=_csv_header("recall"),
+        csv_rows=_csv_rows(results.strengths, curves),
+    )
+
+
+def _csv_header(metric: str) -> tuple[str, ...]:
+    return ("pipeline", "strength", metric, "sd", "n", "ci95_low", "ci95_high", "interval_over")
+
+
+def _csv_rows(strengths: Sequence[float], curves: Curves) -> tuple[tuple[object, ...], ...]:
+    return tuple(
+        (pipeline, strength, estimate.mean, estimate.sd, estimate.n, *interval_cells(estimate))
+        for pipeline, estimates in curves.items()
+        for strength, estimate in zip(strengths, estimates, strict=True)
+        if estimate.n
     )
 
 
@@ -103,7 +114,7 @@ def _describe_inputs(plan: RobustnessPlan) -> str:
     )
 
 
-def _describe_bands(curves: Mapping[Pipeline, Sequence[Estimate]]) -> str:
+def _describe_bands(curves: Curves) -> str:
     descriptions = {"replicates": "over replicates (Student's t)", "images": "over test images (Wilson)"}
     parts = []
     for basis, description in descriptions.items():
@@ -136,9 +147,8 @@ def _describe_differences(results: RobustnessResults) -> str:
     )
 
 
-def _describe_recall(
-    strengths: Sequence[float], curves: Mapping[Pipeline, Sequence[Estimate]], threshold: float | None
-) -> str:
+def _describe_curves(what: str, strengths: Sequence[float], curves: Curves) -> str:
+    """The text alternative of lines: each pipeline's share at some strengths."""
     indices = sorted({int(np.argmin(np.abs(np.array(strengths) - s))) for s in DESCRIBED_STRENGTHS})
     parts = []
     for pipeline, estimates in curves.items():
@@ -148,15 +158,18 @@ def _describe_recall(
             if (mean := estimates[i].mean) is not None
         ]
         parts.append(f"{pipeline}: {', '.join(points)}")
-    end = "" if threshold is None else f" Denoising helps significantly from strength {threshold:g}."
-    return f"Line chart of mean recall against strength. {'; '.join(parts)}.{end}"
+    return f"Line chart of {what} against strength. {'; '.join(parts)}."
+
+
+def _describe_threshold(threshold: float | None) -> str:
+    return "" if threshold is None else f" Denoising helps significantly from strength {threshold:g}."
 
 
 def _differences(results: RobustnessResults) -> list[PipelineComparison]:
     return [row for row in results.comparisons if any(entry.difference.n for entry in row.differences)]
 
 
-def _recall_plot(results: RobustnessResults, curves: Mapping[Pipeline, Sequence[Estimate]]) -> Plot:
+def _recall_plot(results: RobustnessResults, curves: Curves) -> Plot:
     """Recall, and below it the differences where there are any."""
     panels = {"recall": partial(_draw_recall, results=results, curves=curves)}
     if _differences(results):
@@ -173,9 +186,7 @@ def _recall_plot(results: RobustnessResults, curves: Mapping[Pipeline, Sequence[
     return Plot(arrange, 4.6 if len(panels) > 1 else 3.2, panels)
 
 
-def _draw_recall(
-    axes: "Axes", results: RobustnessResults, curves: Mapping[Pipeline, Sequence[Estimate]]
-) -> None:
+def _draw_recall(axes: "Axes", results: RobustnessResults, curves: Curves) -> None:
     for index, (pipeline, estimates) in enumerate(curves.items()):
         _draw_line(axes, zip(results.strengths, estimates, strict=True), index, pipeline)
     _format_recall_axes(axes)
@@ -201,9 +212,7 @@ def _draw_line(
     axes.plot(x, means, color=color, linestyle=line, marker=marker, markersize=3.6, label=label)
 
 
-def _draw_differences(
-    axes: "Axes", results: RobustnessResults, curves: Mapping[Pipeline, Sequence[Estimate]]
-) -> None:
+def _draw_differences(axes: "Axes", results: RobustnessResults, curves: Curves) -> None:
     styles = {pipeline: index for index, pipeline in enumerate(curves)}
     for comparison in _differences(results):
         differences = ((row.strength, row.difference) for row in comparison.differences)
@@ -228,6 +237,43 @@ def _format_recall_axes(axes: "Axes") -> None:
     axes.set_ylim(0, 1.02)
     axes.set_xlim(left=0)
     as_percent(axes.yaxis)
+
+
+# ---------------------------------------------------------------- calibration against strength
+
+
+def calibration_curves(plan: RobustnessPlan, results: RobustnessResults) -> Figure | None:
+    """Expected calibration error against strength, one line for each pipeline, with bands."""
+    curves = {name: results.pipelines[name].ece for name in recall_curves(results)}
+    if not curves:
+        return None
+    title = get_metric("ece").title
+    return Figure(
+        name=f"{slug(plan.name)}-calibration",
+        title=f"{title} against strength of the corruption",
+        caption=(
+            f"{title} (ECE), {humanize(results.corruption)}: how far the confidence of the predictions is "
+            f"from their accuracy, averaged over predictions of similar confidence; lower is better. "
+            f"{_describe_bands(curves)}"
+        ),
+        alt=_describe_curves("expected calibration error", results.strengths, curves),
+        drawing=_calibration_plot(title, results.strengths, curves),
+        csv_header=_csv_header("ece"),
+        csv_rows=_csv_rows(results.strengths, curves),
+    )
+
+
+def _calibration_plot(title: str, strengths: Sequence[float], curves: Curves) -> Plot:
+    def draw(axes: "Axes") -> None:
+        for index, (pipeline, estimates) in enumerate(curves.items()):
+            _draw_line(axes, zip(strengths, estimates, strict=True), index, pipeline)
+        axes.set_ylim(bottom=0)
+        axes.set_xlim(left=0)
+        as_percent(axes.yaxis)
+        axes.set_title(title)
+        axes.set_xlabel("Strength")
+
+    return Plot.row({"calibration": draw}, 2.8, legend_columns=4)
 
 
 # ---------------------------------------------------------------- each class
