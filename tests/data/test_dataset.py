@@ -1,6 +1,7 @@
 """Datasets, their identity, their split, and checks of them."""
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -159,6 +160,7 @@ TRAIN, TEST = images([0, 1, 2] * 12), images([0, 1, 2], seed=1)
         (ImageSet(TRAIN.pixels % 2, TRAIN.labels), TEST, r"nearly black.* 1 of 255.*multiply them by 255"),
         (ImageSet(TRAIN.pixels % 17, TRAIN.labels), TEST, r"nearly black.* 16 of 255.*multiply them by 15"),
         (ImageSet(TRAIN.pixels * 0, TRAIN.labels), TEST, "nearly black.* 0 of 255"),
+        (TRAIN, ImageSet(TEST.pixels % 2, TEST.labels), r"The test images are nearly black.* 1 of 255"),
         (images([0, 1] * 12), TEST, "No training image has the class 'class 2', but test images have"),
         (TRAIN, TRAIN.take(np.arange(9)), "9 of 9 test images are training images"),
     ],
@@ -175,6 +177,10 @@ def test_what_only_limits_a_result_is_a_note():
     four = ("0", "1", "2", "3")
     nowhere = check_data(dataset([1, 2, 3] * 12, test=images([1, 2, 3], seed=1), labels=four))
     assert nowhere.problems == () and "Do the labels begin at 1?" in " ".join(nowhere.notes)
+    pixels = TRAIN.pixels % 2
+    pixels[0] = TRAIN.pixels[0]  # a single bright image must not hide the others
+    dim = check_data(replace(dataset([0, 1, 2] * 12), train=ImageSet(pixels, TRAIN.labels)))
+    assert dim.problems == () and "35 of 36 training images are nearly black" in " ".join(dim.notes)
     untested = check_data(dataset([0, 1, 2, 3] * 12, labels=four))
     assert untested.problems == () and "No test image has the class '3'" in " ".join(untested.notes)
     leaked = check_data(dataset([0, 1, 2] * 12, test=ImageSet(

@@ -98,6 +98,21 @@ def test_labels_and_test_set_are_recognized_by_their_names(tmp_path, packed):
         assert dataset.labels == ("0", "1", "2")
 
 
+@pytest.mark.parametrize("dotted", [False, True])
+def test_files_in_directories_of_their_names_are_read(tmp_path, dotted):  # as Kaggle unpacks them
+    write_pair(tmp_path, "train-", 12)
+    write_pair(tmp_path, "t10k-", 6)
+    expected = load_dataset(str(tmp_path)).sha256
+    for path in list(tmp_path.iterdir()):
+        name = path.name.replace("-idx", ".idx") if dotted else path.name
+        content = path.read_bytes()
+        path.unlink()
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).write_bytes(content)
+    images = next(tmp_path.glob("train-images*"))
+    assert {load_dataset(str(path)).sha256 for path in (tmp_path, images, images / images.name)} == {expected}
+
+
 def test_a_single_images_file_gives_a_sixth_of_each_class_to_the_test(tmp_path):
     write_pair(tmp_path, "", 36)
     dataset = load_dataset(str(tmp_path / "images-idx3-ubyte"), seed=3)

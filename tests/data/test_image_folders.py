@@ -47,6 +47,17 @@ def test_every_suffix_is_read_and_files_without_one_by_content(tmp_path, suffix)
         assert contents == sorted(image.tobytes() for image in IMAGES)
 
 
+@pytest.mark.parametrize("white", [1, 255, 65535])
+def test_pictures_of_floats_have_any_of_the_usual_ranges(tmp_path, white):
+    for index, image in enumerate(IMAGES):
+        path = tmp_path / "ab"[index % 2] / f"{index}.tif"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray((image / np.float32(255) * white).astype(np.float32)).save(path)
+    dataset = datasets.from_folder(tmp_path)
+    contents = sorted(image.tobytes() for part in (dataset.train, dataset.test) for image in part.pixels)
+    assert contents == sorted(image.tobytes() for image in IMAGES)
+
+
 def test_pictures_below_a_class_are_its_pictures(tmp_path):
     fill(tmp_path, [f"{label}/{k}.png" for label in "ab" for k in range(3)])
     fill(tmp_path, [f"{label}/writer/deep/{k}.png" for label in "ab" for k in range(3)])
@@ -63,6 +74,10 @@ def test_what_is_left_out_is_counted_and_named_and_junk_is_not(tmp_path):
         "a/._0.png",
         "__MACOSX/x.png",
         "b/Thumbs.db",
+        "a/@eaDir/SYNOPHOTO_THUMB.png",
+        "lost+found/x",
+        "System Volume Information/WPSettings.dat",
+        "$RECYCLE.BIN/x",
     ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")

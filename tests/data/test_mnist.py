@@ -152,6 +152,7 @@ def test_when_every_mirror_fails_the_message_says_what_was_tried_and_what_to_do(
         lambda name: f"small/{name.replace('-idx', '.idx')}",  # of Kaggle
         lambda name: f"small/{name.replace('-idx', '.idx')}.gz",
         lambda name: f"small/{name.replace('-idx', '.idx')}/{name.replace('-idx', '.idx')}",
+        lambda name: f"small/{name}/{name}",
         lambda name: f"Small/raw/{name}",  # of torchvision
     ],
 )

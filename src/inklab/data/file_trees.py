@@ -16,7 +16,11 @@ from inklab.errors import CorruptFileError, DataError
 from inklab.io.files import open_regular, read_bytes_capped
 
 MAX_FILES = 5_000_000
-JUNK = ("__macosx", "thumbs.db", "desktop.ini")  # of macOS and Windows; hidden files are junk too
+# Of macOS, Windows, Linux, Synology and Python; hidden files are junk too.
+JUNK = (
+    "__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information",
+    "lost+found", "@eadir", "__pycache__",
+)  # fmt: skip
 
 Entries = list[tuple[str, bool]]
 
@@ -171,7 +175,7 @@ def open_tree(path: Path) -> Iterator[FileTree]:
 
 
 def is_junk(name: str) -> bool:
-    """Whether an operating system or editor has put it there: hidden files, `__MACOSX`, `Thumbs.db`."""
+    """Whether an operating system or editor has put it there: hidden files, `__MACOSX`, `@eaDir`."""
     return name.startswith(".") or name.casefold() in JUNK
 
 

@@ -172,15 +172,15 @@ def load_idx(path: Path, *, seed: int, name: str) -> Dataset:
 def find_idx(directory: Path) -> Path | None:
     """The training images among the IDX files of a directory; None if there are none.
 
+    Files may lie in directories of their own names, as Kaggle unpacks them.
+
     Raises:
         DataError: there are several.
     """
-    candidates = [
-        path
-        for path in sorted(directory.glob("*train*images*idx3*"))
-        if IMAGES_NAME.search(path.name) and path.is_file()
-    ]
-    if len({path.name.removesuffix(".gz") for path in candidates}) > 1:
+    named = sorted(directory.glob("*train*images*idx3*"))
+    paths = (path / path.name if path.is_dir() else path for path in named)
+    candidates = [path for path in paths if IMAGES_NAME.search(path.name) and path.is_file()]
+    if len({_plain(path.name) for path in candidates}) > 1:
         names = ", ".join(path.name for path in candidates)
         raise DataError(f"'{directory}' has the training images of several datasets; name one: {names}")
     return candidates[0] if candidates else None
@@ -188,7 +188,7 @@ def find_idx(directory: Path) -> Path | None:
 
 def _read_pair(path: Path) -> LabeledImages:
     labels_path = path.with_name(IMAGES_NAME.sub(r"labels\g<1>1", path.name))
-    labels = gzipped_or_not(labels_path) or _any_type(labels_path)
+    labels = _beside(path, labels_path.name) or _any_type(labels_path)
     if labels is None:
         raise DataError(
             f"'{path}' needs its labels next to it, in '{labels_path.name}' (.gz or not); there is no such "
@@ -209,16 +209,27 @@ def _any_type(path: Path) -> Path | None:
 def _test_images(path: Path) -> Path | None:
     if not TRAIN_NAME.search(path.name):
         return None
-    candidates = (
-        gzipped_or_not(path.with_name(TRAIN_NAME.sub(word, path.name))) for word in ("t10k", "test")
-    )
+    candidates = (_beside(path, TRAIN_NAME.sub(word, path.name)) for word in ("t10k", "test"))
     return next((candidate for candidate in candidates if candidate), None)
 
 
-def gzipped_or_not(path: Path) -> Path | None:
-    """The file, or the one whose name differs by a final `.gz`; None if neither exists."""
-    other = path.with_suffix("") if path.suffix == ".gz" else path.with_name(path.name + ".gz")
-    return next((candidate for candidate in (path, other) if candidate.is_file()), None)
+def _beside(path: Path, name: str) -> Path | None:
+    """The file called `name` next to a file: gzipped or not, with `-idx` or `.idx`.
+
+    Both may lie in directories of their own names, as Kaggle unpacks them.
+    """
+    home = path.parent.parent if path.parent.name == path.name else path.parent
+    plain = _plain(name)
+    forms = (plain, plain.replace("-idx", ".idx"))
+    places = [path.with_name(name)] + [
+        home / place for form in forms for place in (form, f"{form}.gz", f"{form}/{form}")
+    ]
+    return next((place for place in places if place.is_file()), None)
+
+
+def _plain(name: str) -> str:
+    """The name that forms of one IDX file share: uncompressed, with `-idx`."""
+    return name.removesuffix(".gz").replace(".idx", "-idx")
 
 
 # ---------------------------------------------------------------- npz

@@ -126,12 +126,14 @@ def _rotate_upright(picture: Image.Image) -> Image.Image:
 def gray_values(picture: Image.Image) -> Float64[np.ndarray, "h w"]:
     """The picture's brightness from 0 to 255; transparent pixels become a contrasting background.
 
-    Pictures of 16 bits or floats are scaled to that range by the maximum of their type, else by their own.
+    Pictures of 16 bits or floats are scaled to that range by the smallest of the usual maxima that is enough:
+    1 (of floats only), 255, 65535, else their own.
     """
     if picture.mode.startswith("I") or picture.mode == "F":
         deep = np.nan_to_num(np.asarray(picture, np.float64)).clip(0)
         top = deep.max(initial=0)
-        white = 255 if top <= 255 else 65535 if top <= 65535 else top
+        maxima = (1, 255, 65535) if picture.mode == "F" else (255, 65535)
+        white = next((maximum for maximum in maxima if top <= maximum), top)
         return deep * (255 / white)
     return np.asarray(composite_on_background(picture).convert("L"), np.float64)
 

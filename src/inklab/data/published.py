@@ -41,10 +41,14 @@ class PublishedFile:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names under which it lies on disks: also uncompressed, and with a dot as Kaggle has it."""
+        """Names under which it lies on disks: also uncompressed and as on Kaggle.
+
+        That is with a dot, or in a directory of the same name.
+        """
         bare = self.name.removesuffix(".gz").removesuffix(".bz2")
         dotted = bare.replace("-idx", ".idx")
-        return tuple(dict.fromkeys((self.name, bare, dotted, f"{dotted}.gz", f"{dotted}/{dotted}")))
+        unpacked = (f"{name}/{name}" for name in (bare, dotted))
+        return tuple(dict.fromkeys((self.name, bare, dotted, f"{dotted}.gz", *unpacked)))
 
 
 @dataclass(frozen=True)

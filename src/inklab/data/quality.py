@@ -18,6 +18,7 @@ MAX_EXAMPLES = 5
 MIN_CLASS_IMAGES = 10  # training images; a class with fewer can hardly be learned
 MAX_CLASS_RATIO = 10.0  # largest over smallest class; beyond it accuracy says little
 MAX_BLACK = 16  # of 255: images without a larger value are nearly black; binary ones have 1, 8x8 digits 16
+MAX_BLACK_SHARE = 0.5  # of the images of a set; more nearly black ones than that are probably a mistake
 MEAN_IMAGES = 500  # of a class, for its mean
 MIN_LIKENESS, MIN_LEAD = 0.6, 0.2  # correlation of class means with MNIST's: of upright digits above 0.9
 MAX_LEAK = 0.5  # share of the test images that are training images; beyond it the test set tests nothing
@@ -73,8 +74,15 @@ def check_data(dataset: Dataset, split: Split | None = None) -> DataReport:
         constant_images=_issue(_where(sets, _is_constant)),
         inverted_polarity=_issue(_inverted(sets)),
     )
-    notes = (*_notes_on_classes(report), *_notes_on_images(report), *_notes_on_orientation(dataset))
-    return report.model_copy(update={"problems": tuple(_problems(report)), "notes": notes})
+    black_problems, black_notes = _nearly_black(sets)
+    problems = (*black_problems, *_problems(report))
+    notes = (
+        *black_notes,
+        *_notes_on_classes(report),
+        *_notes_on_images(report),
+        *_notes_on_orientation(dataset),
+    )
+    return report.model_copy(update={"problems": problems, "notes": notes})
 
 
 def _group_equal(sets: Mapping[str, ImageSet]) -> list[list[ImageRef]]:
@@ -126,14 +134,40 @@ def _issue(refs: Sequence[ImageRef]) -> DataIssue:
     return DataIssue(count=len(refs), examples=tuple(refs[:MAX_EXAMPLES]))
 
 
+def _nearly_black(sets: Mapping[str, ImageSet]) -> tuple[list[str], list[str]]:
+    """Problems and notes on images without light pixels, as after a second division by 255.
+
+    One image with a single light pixel would hide the others from a look at the largest value of a set.
+    """
+    largest = {name: images.pixels.reshape(len(images), -1).max(axis=1) for name, images in sets.items()}
+    top = int(largest["train"].max())
+    if top <= MAX_BLACK:
+        factor = f"multiply them by {255 // top}" if top else "look at how they were made"
+        return [
+            f"The training images are nearly black: their largest value is {top} of 255, as after a second "
+            f"division or with pixels from 0 to {top}; {factor}."
+        ], []
+    problems, notes = [], []
+    for name, values in largest.items():
+        if not len(values):
+            continue
+        count, total = int((values <= MAX_BLACK).sum()), len(values)
+        kind = "training" if name == "train" else name
+        if count == total:
+            problems.append(
+                f"The {kind} images are nearly black: their largest value is {values.max()} of 255, of the "
+                f"training images {top}; scale both in the same way."
+            )
+        elif count > MAX_BLACK_SHARE * total:
+            notes.append(
+                f"{count:,} of {total:,} {kind} images are nearly black (no value above {MAX_BLACK} of "
+                "255), the others are not: were they scaled in the same way?"
+            )
+    return problems, notes
+
+
 def _problems(report: DataReport) -> Iterable[str]:
-    largest, n_test = report.largest_value, sum(report.counts["test"])
-    if largest <= MAX_BLACK:
-        factor = f"multiply them by {255 // largest}" if largest else "look at how they were made"
-        yield (
-            f"The training images are nearly black: their largest value is {largest} of 255, as after a "
-            f"second division or with pixels from 0 to {largest}; {factor}."
-        )
+    n_test = sum(report.counts["test"])
     if untrained := _classes(report, lambda train, test: test and not train):
         yield (
             f"No training image has {_name_classes(untrained)}, but test images have; add training images, "
