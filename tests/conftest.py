@@ -4,6 +4,7 @@ inklab is imported inside the fixtures only, after pytest has put the run-time c
 """
 
 import os
+import signal
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,6 +22,16 @@ settings.load_profile("suite")
 sys.path.insert(
     0, str(Path(__file__).parent / "support")
 )  # what several tests need, and processes that they start
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c():
+    """Ctrl-C reaches the processes that tests start, also where a shell runs the suite in the background.
+
+    There SIGINT is ignored, and what the suite starts would inherit that.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -16,7 +16,7 @@ from inklab.records.outcomes import TrialState
 from inklab.records.results import DataResults
 from inklab.records.status import Draft, PendingCommit
 from inklab.study import runner
-from inklab.study.executor import LocalExecutor
+from inklab.study.executors.local_executor import LocalExecutor
 from inklab.study.jobs import Done, Failed, Planned, Started
 from inklab.study.load import prepare_study, read_study
 from inklab.study.resources import ExecutionOptions
@@ -292,8 +292,6 @@ def interrupt(words, runs_dir, send, stop):
     with subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, start_new_session=True,
         env={**os.environ, "INKLAB_RUNS_DIR": str(runs_dir)},
-        # A suite that a shell runs in the background ignores Ctrl-C, and so would what it starts.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process:  # fmt: skip
         for line in process.stderr:
             lines.append(line)

@@ -78,8 +78,6 @@ def begin(
         [sys.executable, "-m", "inklab", *words, "--workers", "2", "--checkpoint-every", str(every)],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         env={**os.environ, **(variables or {})},
-        # A suite that a shell runs in the background ignores Ctrl-C, and so would what it starts.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
 
 
