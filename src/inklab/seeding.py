@@ -1,6 +1,6 @@
 """Randomness as a function of names, never a state.
 
-Every draw comes from a generator derived from a path such as `Seed(7) / "replicate" / 3 / "order" / epoch`.
+Every draw comes from a key or a generator derived from a path, `Seed(7) / "replicate" / 3 / "order" / epoch`.
 So a new use of randomness never changes another one, replicate k has the same streams in every setting, and a
 resumed run needs counters only. This is the one file that may call `torch.manual_seed`.
 """
@@ -17,6 +17,8 @@ import numpy as np
 
 if TYPE_CHECKING:
     import torch
+
+    from inklab.counters import Draws
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,24 @@ class Seed:
         """An integer in [0, 2**63), the same on every machine."""
         text = json.dumps([self.root, *self.path])
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """The low 62 bits of `number` in two halves, each in [0, 2**31): the key of counter-based draws."""
+        return self.number & 0x7FFFFFFF, (self.number >> 31) & 0x7FFFFFFF
+
+    def draws(self, first: int = 0, device: "torch.device | str" = "cpu") -> "Draws":
+        """Counter-based draws, which are the same on every device.
+
+        Args:
+            first: the number of the first image that is drawn for.
+            device: where the numbers are to lie.
+        """
+        import torch
+
+        from inklab.counters import Draws
+
+        return Draws(torch.tensor(self.key, dtype=torch.int32, device=device), first)
 
     def rng(self) -> np.random.Generator:
         """A new NumPy generator."""

@@ -12,17 +12,16 @@ import torch
 from synthetic_training import glyphs, same_bits, train_one, training_data, trial_config
 from torch import nn
 
+from inklab.counters import LOW_BITS, keyed_bits
 from inklab.errors import ConfigError, ModelMismatchError, UnknownNameError
 from inklab.model import TrainedModel
 from inklab.networks.layer_table import features_before_last, layer_table
 from inklab.networks.layers import (
-    LOW_BITS,
     CodeNoise,
     Dropout,
     Normalize,
     NormalizedModel,
     key_names,
-    keyed_bits,
 )
 from inklab.networks.network import build_network, check_network, networks
 from inklab.records.components import NetworkConfig, Preprocessing
@@ -368,8 +367,7 @@ def test_a_mask_is_a_function_of_key_and_position():
 
 def test_keys_of_successive_steps_give_independent_masks():
     """Keys as the loop makes them; a correlation here would be dropout that repeats itself."""
-    halves = lambda number: [number & LOW_BITS, (number >> 31) & LOW_BITS]  # noqa: E731
-    keys = [halves((Seed(0) / "dropout" / "layer" / 0 / step).number) for step in range(40)]
+    keys = [(Seed(0) / "dropout" / "layer" / 0 / step).key for step in range(40)]
     masks = torch.stack(
         [keyed_bits(torch.tensor(key, dtype=torch.int32), 4000) >= LOW_BITS // 2 for key in keys]
     )

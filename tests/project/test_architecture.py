@@ -11,7 +11,7 @@ import pytest
 from source_tree import PACKAGE, ROOT, SOURCE, classes, functions, relative, run_python
 
 LAYERS = [
-    {"errors"},
+    {"errors", "counters"},
     {"imported_files", "seeding", "io", "hardware", "notebook"},
     {"object_identity"},
     {"live_objects"},

@@ -6,12 +6,13 @@ from itertools import pairwise
 from typing import Any, TypeVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.nn import functional
 
+from inklab.counters import LOW_BITS, Draws, keyed_bits
 from inklab.records.components import NormalizeConfig
 from inklab.records.record import Shape
 
@@ -273,7 +274,6 @@ def for_inference(net: AnyModule) -> AnyModule:
     return net.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-LOW_BITS = 0x7FFFFFFF
 MIN_SQUARE = 1e-6  # of a code that is zero
 
 
@@ -326,10 +326,7 @@ class CodeNoise(KeyedLayer):
         """Any shape in, the same shape out."""
         if not self.training or self.std == 0:
             return codes
-        uniform = (keyed_bits(self.key, 2 * codes.numel()).float() + 0.5) / (LOW_BITS + 1)
-        first, second = uniform.reshape(2, *codes.shape)
-        normal = (-2 * first.log()).sqrt() * (2 * math.pi * second).cos()  # Box and Muller (1958)
-        noisy: Tensor = codes + self.std * normal.to(codes.dtype)
+        noisy: Tensor = codes + self.std * Draws(self.key).normal(*codes.shape).to(codes.dtype)
         return noisy
 
     def extra_repr(self) -> str:
@@ -368,24 +365,6 @@ class Crop(nn.Module):
     def forward(self, images: Float[Tensor, "n c h2 w2"]) -> Float[Tensor, "n c h w"]:
         """`(n, c, h2, w2)` to `(n, c, h, w)`, which is smaller or equal."""
         return images[..., self.top : self.top + self.size[0], self.left : self.left + self.size[1]]
-
-
-def keyed_bits(key: Int[Tensor, " 2"], count: int) -> Int[Tensor, " count"]:
-    """Random integers in [0, 2**31), a function of the key and the position alone.
-
-    Two rounds of the 32-bit mixer `lowbias32` (C. Wellons, "Prospecting for Hash Functions", 2018), one for
-    each half of the key. Costs about half of `bernoulli_` on a CPU and works under vmap, with one key per
-    member.
-    """
-    positions = torch.arange(count, dtype=torch.int32, device=key.device)
-    return _mix(_mix(positions ^ key[0]) ^ key[1]) & LOW_BITS
-
-
-def _mix(bits: Tensor) -> Tensor:
-    # int32 arithmetic wraps; `>>` carries the sign down, so the mask makes it a logical shift.
-    bits = (bits ^ ((bits >> 16) & 0xFFFF)) * 0x7FEB352D
-    bits = (bits ^ ((bits >> 15) & 0x1FFFF)) * (0x846CA68B - (1 << 32))
-    return bits ^ ((bits >> 16) & 0xFFFF)
 
 
 def key_names(net: nn.Module) -> list[str]:

@@ -168,12 +168,11 @@ class Population:
         return (self.seeds[0] / "module" / epoch / step).as_global()
 
     def dropout_keys(self, epoch: int, step: int) -> Tensors:
-        """A key for each dropout layer and member at a step: the two halves of a 62-bit number."""
+        """A key for each dropout layer and member at a step."""
         keys = {}
         for name in self._key_names:
-            numbers = [(seed / "dropout" / name / epoch / step).number for seed in self.seeds]
-            halves = [(number & 0x7FFFFFFF, (number >> 31) & 0x7FFFFFFF) for number in numbers]
-            keys[name] = torch.tensor(halves if self.spec.stacked else halves[0], dtype=torch.int32)
+            drawn = [(seed / "dropout" / name / epoch / step).key for seed in self.seeds]
+            keys[name] = torch.tensor(drawn if self.spec.stacked else drawn[0], dtype=torch.int32)
         return keys
 
     @cached_property
