@@ -19,7 +19,8 @@ from inklab.records.outcomes import TrialOutcome, TrialState
 from inklab.records.plan import GroupPlan, Trial
 from inklab.records.recipe import Recipe, TrialConfig
 from inklab.records.status import Draft
-from inklab.study.executor import THREAD_VARIABLES, Executor, LocalExecutor
+from inklab.study.executor import THREAD_VARIABLES, Executor
+from inklab.study.executors.local_executor import LocalExecutor
 from inklab.study.jobs import (
     Done,
     EpochEnded,

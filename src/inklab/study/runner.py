@@ -15,7 +15,8 @@ from inklab.records.recipe import TrialConfig
 from inklab.records.record import PLAN_FILE, RESULTS_FILE
 from inklab.records.results import Results
 from inklab.results.summarize import write_results
-from inklab.study.executor import Executor, ExecutorFactory, LocalExecutor
+from inklab.study.executor import Executor, ExecutorFactory
+from inklab.study.executors.local_executor import LocalExecutor
 from inklab.study.jobs import (
     CheckJob,
     Done,

@@ -1,0 +1,1 @@
+"""Executors, one module each; a decorated function is one more."""
