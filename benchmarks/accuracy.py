@@ -23,7 +23,8 @@ from inklab.data.dataset import ImageSet, Split
 from inklab.hardware import cores, disable_malloc_trim, preferred_dtype
 from inklab.networks.layer_table import layer_table
 from inklab.networks.layers import NormalizedModel
-from inklab.records.plan import ExecutionConfig, Trial
+from inklab.records.execution import ExecutionConfig
+from inklab.records.plan import Trial
 from inklab.records.recipe import TrialConfig
 from inklab.stats import estimate
 from inklab.study.load import ConfiguredStudy, parse_study, prepare_study

@@ -22,8 +22,9 @@ from benchmarks.results_io import today
 from benchmarks.results_io import write_results as write_measurement
 from inklab.hardware import cores, cpu_name
 from inklab.records.components import Preprocessing
+from inklab.records.execution import ExecutionConfig, NetworkTraits
 from inklab.records.outcomes import Environment, History, LayerRow, TrialOutcome, TrialState
-from inklab.records.plan import DataInfo, ExecutionConfig, NetworkTraits, SplitCounts, Trial
+from inklab.records.plan import DataInfo, SplitCounts, Trial
 from inklab.results.summarize import write_results
 from inklab.study.load import read_study
 from inklab.study.planner import NUMERICS, distinct_configs, plan_study

@@ -62,6 +62,7 @@ def run(
     threads: int | None = None,
     precision: Precision = "auto",
     compile: Compile = "auto",
+    device: str = "auto",
     checkpoint_every: float | None = None,
     accept_data_problems: bool = False,
     progress: bool | None = None,
@@ -81,6 +82,8 @@ def run(
         threads: of each worker; as measured on this machine if left out.
         precision: of training; "auto" takes bf16 where it is fast.
         compile: whether training steps are compiled; "auto" where that saves time.
+        device: what networks are trained on: "cpu", "cuda", "cuda:1", "mps"; "auto" takes a GPU that CUDA
+            lists. It is checked at first use, see docs/devices.md.
         checkpoint_every: seconds of training that a crash may lose at most; 30, or more where checkpoints are
             expensive, if left out.
         accept_data_problems: whether to go on if the check of the images finds something that makes training
@@ -91,7 +94,7 @@ def run(
         The run, also if some trials failed: see `Run.outcomes`.
 
     Raises:
-        ConfigError: the study is wrong; all mistakes in one message.
+        ConfigError: the study is wrong, all mistakes in one message; or this machine lacks the device.
         DataError: the images are not available, or not what they should be.
         RunError: the directory holds another study or is in use, or a network fails before training.
         KeyboardInterrupt: it was interrupted; call it again to continue.
@@ -101,7 +104,9 @@ def run(
         >>> run = inklab.run("digits", profile="quick", data="mnist-5k")  # doctest: +SKIP
         >>> run.compare("mlp-500-300", "mlp-64-64")  # doctest: +SKIP
     """
-    options = ExecutionOptions(workers, threads, precision, compile, checkpoint_every, accept_data_problems)
+    options = ExecutionOptions(
+        workers, threads, precision, compile, checkpoint_every, accept_data_problems, device
+    )
     prepared = prepare_run(
         study, profile=profile, data=data, overrides=overrides, run_dir=run_dir, options=options
     )
@@ -125,6 +130,7 @@ def train(
     threads: int | None = None,
     precision: Precision = "auto",
     compile: Compile = "auto",
+    device: str = "auto",
     checkpoint_every: float | None = None,
     accept_data_problems: bool = False,
     progress: bool | None = None,
@@ -154,6 +160,7 @@ def train(
         threads: see `run`.
         precision: see `run`.
         compile: see `run`.
+        device: see `run`.
         checkpoint_every: see `run`.
         accept_data_problems: whether to go on if the check of the images finds something that makes training
             pointless, such as a class without training images; see `inklab data check`.
@@ -176,7 +183,9 @@ def train(
         ... )  # doctest: +SKIP
         >>> run = inklab.train(Net, data, grid={"width": [64, 256]}, replicates=5)  # doctest: +SKIP
     """
-    options = ExecutionOptions(workers, threads, precision, compile, checkpoint_every, accept_data_problems)
+    options = ExecutionOptions(
+        workers, threads, precision, compile, checkpoint_every, accept_data_problems, device
+    )
     training = SingleTraining(network, recipe, replicates, grid or {}, normalize, metrics, name, seed)
     prepared = prepare_training(training, data, overrides=overrides, run_dir=run_dir, options=options)
     return prepared.run(progress)

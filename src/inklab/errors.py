@@ -21,7 +21,7 @@ MAX_NAME_LENGTH = 100  # characters of an unknown name in a message
 SYNONYMS = {
     "lr": "learning_rate", "wd": "weight_decay", "filters": "channels", "units": "hidden",
     "seeds": "replicates", "repeats": "replicates", "optim": "optimizer",
-    "bs": "batch_size",
+    "bs": "batch_size", "gpu": "cuda",
 }  # fmt: skip
 """Other tools' names, and what they are called here."""
 

@@ -4,14 +4,18 @@ import ctypes
 import math
 import os
 import platform
+import re
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
 MEMINFO = Path("/proc/meminfo")
 CGROUP, CGROUP_ROOT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+NVIDIA_DRIVER, WSL_DRIVER, AMD_DRIVER = Path("/proc/driver/nvidia"), Path("/dev/dxg"), Path("/dev/kfd")
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # glibc, malloc.h
 FAST_BF16 = {"avx512_bf16", "amx_bf16"}
 """Processor flags with which bf16 matmuls run natively; emulated, they are 40 times slower than fp32."""
@@ -88,6 +92,44 @@ def _reclaimable(path: Path) -> int:
         fields = dict(line.split(maxsplit=1) for line in path.read_text().splitlines())
         return int(fields.get("total_inactive_file") or fields.get("inactive_file") or 0)
     return 0
+
+
+def gpu_of_system(driver: Path = NVIDIA_DRIVER) -> str:
+    """A GPU whose driver is installed, whether or not torch can use it; "" if there is none.
+
+    Args:
+        driver: the directory in which NVIDIA's driver lists its GPUs on Linux.
+
+    Returns:
+        Its model, as "NVIDIA H100 80GB HBM3", where the driver tells, else the maker.
+    """
+    for file in sorted(driver.glob("gpus/*/information")):
+        with suppress(OSError):
+            lines = file.read_text(encoding="utf-8").splitlines()
+            fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+            return fields.get("Model") or "NVIDIA"
+    if driver.exists() or WSL_DRIVER.exists() or shutil.which("nvidia-smi"):
+        return "NVIDIA"
+    return "AMD" if AMD_DRIVER.exists() else ""
+
+
+def torch_gpu_build(folder: Path | None = None) -> str:
+    """What GPUs the installed torch was built for, as "CUDA 12.8" or "ROCm 6.4"; "" of a CPU build.
+
+    Read from torch's version.py, since importing torch takes 2 s. `folder` is that of the package.
+    """
+    if folder is None:
+        spec = find_spec("torch")
+        if spec is None or spec.origin is None:
+            return ""
+        folder = Path(spec.origin).parent
+    try:
+        text = (folder / "version.py").read_text(encoding="utf-8")
+    except OSError:
+        return ""
+    versions = dict(re.findall(r"""^(cuda|hip)\b[^=\n]*=\s*['"]([^'"]+)['"]""", text, re.MULTILINE))
+    names = {"cuda": "CUDA", "hip": "ROCm"}
+    return next((f"{names[key]} {version}" for key, version in versions.items()), "")
 
 
 def disable_malloc_trim() -> None:

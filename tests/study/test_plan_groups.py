@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from plan_builder import NET, plan_digits, plan_experiments
 
-from inklab.records.plan import ExecutionConfig
+from inklab.records.execution import ExecutionConfig
 from inklab.records.recipe import VECTOR_SETTINGS, Recipe
 from inklab.study.planner import max_population
 

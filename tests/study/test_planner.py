@@ -12,7 +12,8 @@ from inklab.corruptions.corruption import corruptions
 from inklab.data.sources import datasets
 from inklab.errors import ConfigError
 from inklab.records.components import NormalizeConfig
-from inklab.records.plan import ExecutionConfig, SplitCounts
+from inklab.records.execution import ExecutionConfig
+from inklab.records.plan import SplitCounts
 from inklab.study.load import builtin_studies, check_names, read_study
 from inklab.study.planner import distinct_configs, run_id
 

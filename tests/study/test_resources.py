@@ -4,9 +4,9 @@ import pytest
 from plan_builder import NET, plan_digits, plan_experiments
 
 from inklab.errors import RunError
-from inklab.records.plan import ExecutionConfig
+from inklab.records.execution import ExecutionConfig
+from inklab.study.devices import REQUESTED, Accelerators
 from inklab.study.resources import (
-    REQUESTED,
     START_SECONDS,
     ExecutionOptions,
     MachineProfile,
@@ -59,8 +59,20 @@ CHOICES = {
 }  # fmt: skip
 
 
-def choose(profile: MachineProfile, options: ExecutionOptions, n_cores: int, gib: float) -> ExecutionConfig:
-    return choose_execution(profile, options, n_cores=n_cores, memory=round(gib * GIB))
+NO_GPU = Accelerators(torch="2.13.0")
+ONE_GPU = NO_GPU.model_copy(update={"gpus": ("Fast GPU, compute capability 9.0, 79 GiB",)})
+
+
+def choose(
+    profile: MachineProfile,
+    options: ExecutionOptions,
+    n_cores: int,
+    gib: float,
+    accelerators: Accelerators = NO_GPU,
+) -> ExecutionConfig:
+    return choose_execution(
+        profile, options, n_cores=n_cores, memory=round(gib * GIB), accelerators=accelerators
+    )
 
 
 class TestChooseExecution:
@@ -79,6 +91,17 @@ class TestChooseExecution:
         if options.compile == "auto" and profile.compile_error:
             assert profile.compile_error in reasons["compile"]
 
+    def test_a_gpu_has_one_worker_with_all_cores_and_fp32(self):
+        execution = choose(FAST, DEFAULTS, 8, 16, ONE_GPU)
+        assert (execution.precision, execution.threads, execution.workers) == ("fp32", 8, 1)
+        assert execution.device.name == "cuda:0" and "Fast GPU" in describe_execution(execution)[0]
+        requested = choose(FAST, ExecutionOptions(workers=2, precision="bf16"), 8, 16, ONE_GPU)
+        assert (requested.precision, requested.threads, requested.workers) == ("bf16", 4, 2)
+        on_cpu = choose(FAST, ExecutionOptions(device="cpu"), 8, 16, ONE_GPU)
+        assert on_cpu.model_copy(update={"device": choose(FAST, DEFAULTS, 8, 16).device}) == choose(
+            FAST, DEFAULTS, 8, 16
+        )
+
     def test_little_memory_is_among_the_reasons(self):
         little, enough = (choose(FAST, DEFAULTS, 8, gib).reasons["workers"] for gib in (3.5, 8))
         assert "3.5 GiB" in little and "GiB" not in enough
@@ -88,10 +111,10 @@ class TestChooseExecution:
         stored = ExecutionConfig.parse_json(execution.model_dump_json().encode(), "execution")
         lines = describe_execution(stored)
         assert [line.split()[:2] for line in lines] == [
-            ["precision", "fp32"], ["threads", "1"], ["workers", "3"], ["max_population", "8"],
-            ["compile", "no"],
+            ["device", "cpu"], ["precision", "fp32"], ["threads", "1"], ["workers", "3"],
+            ["max_population", "8"], ["compile", "no"],
         ]  # fmt: skip
-        assert lines[2] == f"workers 3 ({REQUESTED})"
+        assert lines[3] == f"workers 3 ({REQUESTED})"
         assert all(reason in "\n".join(lines) for reason in execution.reasons.values())
 
 

@@ -1,7 +1,8 @@
 """Plans without data: what is known of MNIST, and a guess at what preflight checks find."""
 
 from inklab.records.components import Preprocessing
-from inklab.records.plan import DataInfo, ExecutionConfig, NetworkTraits, Plan, SplitCounts
+from inklab.records.execution import ExecutionConfig, NetworkTraits
+from inklab.records.plan import DataInfo, Plan, SplitCounts
 from inklab.study.load import parse_study, read_study
 from inklab.study.planner import distinct_configs, plan_study
 from inklab.study.spec import StudySpec

@@ -9,13 +9,12 @@ from synthetic_run import SyntheticRun, outcome_of, replace, robustness_outcome
 
 from inklab.data.dataset import ImageSet
 from inklab.records.components import Preprocessing
+from inklab.records.execution import ExecutionConfig, NetworkTraits
 from inklab.records.outcomes import Diagnosis, GenerationOutcome, LayerRow, TrialOutcome, TrialState
 from inklab.records.plan import (
     REAL_DATA,
     DataInfo,
-    ExecutionConfig,
     GenerationEvaluation,
-    NetworkTraits,
     Plan,
     RobustnessEvaluation,
     SplitCounts,

@@ -11,6 +11,7 @@ from inklab.data.dataset import Dataset, ImageSet
 from inklab.io.tensor_file import write_arrays
 from inklab.metrics import Task
 from inklab.records.components import NetworkConfig, NormalizeConfig, Pipeline, Preprocessing
+from inklab.records.execution import ExecutionConfig
 from inklab.records.outcomes import (
     Diagnosis,
     Environment,
@@ -26,7 +27,6 @@ from inklab.records.plan import (
     AnyExperimentPlan,
     DataInfo,
     DataPlan,
-    ExecutionConfig,
     FindingsPlan,
     GenerationEvaluation,
     GenerationPlan,

@@ -37,6 +37,14 @@ Compile = Annotated[
         "--compile", metavar="auto|yes|no", help="Compile training steps; auto: where that saves time."
     ),
 ]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="auto|cpu|cuda[:I]|mps",
+        help="What networks are trained on; auto: a GPU that CUDA lists, after a check.",
+    ),
+]
 CheckpointEvery = Annotated[
     float | None,
     typer.Option(
@@ -89,6 +97,7 @@ def run_command(
     threads: Threads = None,
     precision: Precision = "auto",
     compile_: Compile = "auto",
+    device: Device = "auto",
     checkpoint_every: CheckpointEvery = None,
     accept_data_problems: AcceptDataProblems = False,
     dry_run: DryRun = False,
@@ -100,7 +109,9 @@ def run_command(
     """
     from inklab.api import prepare_run
 
-    options = _options(workers, threads, precision, compile_, checkpoint_every, accept_data_problems)
+    options = _options(
+        workers, threads, precision, compile_, checkpoint_every, accept_data_problems, device=device
+    )
     prepared = prepare_run(
         study,
         profile=profile,
@@ -151,6 +162,7 @@ def train(
     threads: Threads = None,
     precision: Precision = "auto",
     compile_: Compile = "auto",
+    device: Device = "auto",
     checkpoint_every: CheckpointEvery = None,
     accept_data_problems: AcceptDataProblems = False,
     dry_run: DryRun = False,
@@ -162,7 +174,9 @@ def train(
     """
     from inklab.api import SingleTraining, prepare_training
 
-    options = _options(workers, threads, precision, compile_, checkpoint_every, accept_data_problems)
+    options = _options(
+        workers, threads, precision, compile_, checkpoint_every, accept_data_problems, device=device
+    )
     training = SingleTraining(network, recipe, replicates)
     prepared = prepare_training(
         training, data, overrides=_overrides(sets, test_on), run_dir=run_dir, options=options
@@ -181,10 +195,13 @@ def _options(
     compile_: Literal["auto", "yes", "no"] = "auto",
     checkpoint_every: float | None = None,
     accept_data_problems: bool = False,
+    device: str = "auto",
 ) -> "ExecutionOptions":
     from inklab.study.resources import ExecutionOptions
 
-    return ExecutionOptions(workers, threads, precision, compile_, checkpoint_every, accept_data_problems)
+    return ExecutionOptions(
+        workers, threads, precision, compile_, checkpoint_every, accept_data_problems, device
+    )
 
 
 def _execute(

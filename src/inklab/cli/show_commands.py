@@ -471,7 +471,7 @@ def _execution_choices() -> dict[str, str]:
     texts = {
         name: f"{getattr(execution, name)} ({reasons[name]})" for name in ("precision", "threads", "workers")
     }
-    return {**texts, "compile": reasons["compile"] + note}
+    return {"device": execution.device.description, **texts, "compile": reasons["compile"] + note}
 
 
 def _check_arithmetic() -> str:

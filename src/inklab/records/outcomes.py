@@ -15,6 +15,7 @@ import inklab
 from inklab.errors import CorruptFileError
 from inklab.hardware import cores, cpu_name
 from inklab.metrics import SECOND_TEST, get_metric
+from inklab.records.execution import CPU, DeviceName
 from inklab.records.plan import Evaluation, GenerationEvaluation, Plan, RobustnessEvaluation
 from inklab.records.recipe import TrialConfig
 from inklab.records.record import (
@@ -92,6 +93,8 @@ class Environment(Record):
         cpu: name of the processor.
         cores: that the process could use.
         threads: that computed one trial.
+        device: that it ran on; of results, that of the plan.
+        gpu: name, compute capability and memory, if that is a GPU.
         precision: of training; of trials and results.
         members: that were trained in one program; of trials.
         stacked: whether all in one vectorized program; of trials.
@@ -107,6 +110,8 @@ class Environment(Record):
     cpu: str
     cores: PositiveCount
     threads: PositiveCount
+    device: DeviceName = CPU
+    gpu: str | None = None
     precision: str | None = None
     members: PositiveCount | None = None
     stacked: bool | None = None

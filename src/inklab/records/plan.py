@@ -14,7 +14,8 @@ from inklab.format import format_setting, format_value
 from inklab.metrics import Metric, Task, declare
 from inklab.records.components import ATTACKS, Pipeline, Preprocessing
 from inklab.records.data_report import DataReport
-from inklab.records.recipe import Precision, TrialConfig
+from inklab.records.execution import CPU, DeviceName, ExecutionConfig, NetworkTraits
+from inklab.records.recipe import TrialConfig
 from inklab.records.record import (
     MAX_ENTRIES,
     MIB,
@@ -120,44 +121,6 @@ class DataInfo(Record):
     def n_classes(self) -> int:
         """How many classes there are."""
         return len(self.labels)
-
-
-class ExecutionConfig(Record):
-    """How a run is carried out; decided once, frozen in the plan, used by every resume.
-
-    Attributes:
-        precision: of networks whose study says "auto".
-        threads: for each trial; convolutions differ in their last bits between one thread and two.
-        workers: processes side by side. Numbers do not depend on it.
-        max_population: most trials in one population. Numbers do not depend on it.
-        compile: "no", "yes", or "auto": steps of trials that last long enough for it to pay off.
-        reasons: what each choice rests on, by the name of the field.
-    """
-
-    precision: Precision
-    threads: PositiveCount = 1
-    workers: PositiveCount = 2
-    max_population: PositiveCount = 8
-    compile: Literal["auto", "yes", "no"] = "no"
-    reasons: Annotated[dict[str, str], Few] = {}
-
-
-class NetworkTraits(Record):
-    """What the preflight check found out about a kind of network.
-
-    Attributes:
-        vmappable: a step runs over stacked members, and a member's bits don't depend on the others.
-        has_convolutions: they do not gain from being stacked on a CPU.
-        uses_global_rng: it draws from torch's global generator: it is trained alone and reseeded each step.
-        parameters: how many numbers are trained.
-        macs: multiply-accumulates of one image forward.
-    """
-
-    vmappable: bool
-    has_convolutions: bool
-    uses_global_rng: bool
-    parameters: Count
-    macs: Count
 
 
 class Reference(Record):
@@ -469,6 +432,7 @@ class GroupPlan(Record):
         population_size: members that the program has room for.
         compiled: the program is compiled.
         network: key of `Plan.networks`; "" if no preflight check was made.
+        device: that they are trained on.
     """
 
     trials: Annotated[tuple[Id, ...], FailFast, Field(min_length=1)]
@@ -477,6 +441,7 @@ class GroupPlan(Record):
     population_size: PositiveCount
     compiled: bool
     network: str = ""
+    device: DeviceName = CPU
 
 
 class Trial(NamedTuple):

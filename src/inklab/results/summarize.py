@@ -169,8 +169,9 @@ def _environment(snapshot: Snapshot) -> Environment:
     recorded = (outcome.environment for outcome in snapshot.outcomes.values())
     environment = next(filter(None, recorded), None) or Environment.current(execution.threads)
     of_run = {"precision": execution.precision, "threads": execution.threads, "workers": execution.workers}
+    of_device = {"device": execution.device.name, "gpu": execution.device.hardware or None}
     of_trial = dict.fromkeys(("members", "stacked", "compiled"))
-    return environment.model_copy(update={**of_run, **of_trial})
+    return environment.model_copy(update={**of_run, **of_device, **of_trial})
 
 
 # ---------------------------------------------------------------- experiments that train networks

@@ -13,8 +13,9 @@ from inklab.format import pluralize
 from inklab.io.files import write_atomic
 from inklab.io.tensor_file import write_arrays
 from inklab.records.components import Preprocessing
+from inklab.records.execution import NetworkTraits
 from inklab.records.outcomes import TrialOutcome, WrittenState
-from inklab.records.plan import GenerationEvaluation, GroupPlan, NetworkTraits, RobustnessEvaluation, Trial
+from inklab.records.plan import GenerationEvaluation, GroupPlan, RobustnessEvaluation, Trial
 from inklab.records.recipe import TrialConfig
 from inklab.records.status import Draft
 from inklab.study.resources import Cost

@@ -18,18 +18,17 @@ from inklab.metrics import resolve_metrics
 from inklab.networks.network import check_network
 from inklab.records.components import NormalizeConfig, Pipeline
 from inklab.records.data_report import DataReport
+from inklab.records.execution import ExecutionConfig, NetworkTraits
 from inklab.records.plan import (
     REAL_DATA,
     AnyExperimentPlan,
     DataInfo,
     DataPlan,
-    ExecutionConfig,
     ExperimentPlan,
     FindingsPlan,
     GenerationEvaluation,
     GenerationPlan,
     GroupPlan,
-    NetworkTraits,
     OwnMetricInfo,
     Plan,
     PlannedTrial,

@@ -17,16 +17,18 @@ from inklab.errors import CorruptFileError, RunError
 from inklab.hardware import cores, cpu_name, cpuinfo_field, free_memory, preferred_dtype
 from inklab.io.files import cache_dir, fingerprint
 from inklab.records.components import ATTACKS
-from inklab.records.plan import (
-    ExecutionConfig,
-    GenerationEvaluation,
-    GroupPlan,
-    NetworkTraits,
-    Plan,
-    RobustnessEvaluation,
-)
+from inklab.records.execution import ExecutionConfig, NetworkTraits
+from inklab.records.plan import GenerationEvaluation, GroupPlan, Plan, RobustnessEvaluation
 from inklab.records.recipe import Precision, TrialConfig
 from inklab.records.record import Count, NonNegative, Record
+from inklab.study.devices import (
+    AUTO,
+    REQUESTED,
+    Accelerators,
+    accelerators_of_machine,
+    check_same_device,
+    choose_device,
+)
 from inklab.training.objectives import STEP_PASSES, objectives
 
 BENCHMARK_SECONDS = 120.0  # for the whole benchmark; what is not known by then is taken to be slow
@@ -40,8 +42,6 @@ MIN_BF16_SPEEDUP = 1.1  # of a matrix product in bf16; below, bf16 is not worth 
 
 MIN_PARALLEL_SPEEDUP = 0.85
 """Of convolutions in processes side by side: dense networks gain from that in any case."""
-
-REQUESTED = "requested"
 
 # ---------------------------------------------------------------- what the machine is fast at
 
@@ -166,6 +166,7 @@ class ExecutionOptions:
         compile: whether training steps are compiled.
         checkpoint_every: seconds between checkpoints; None for the default.
         accept_data_problems: whether a run begins although the check of its images found problems.
+        device: "auto", "cpu", "cuda", "cuda:1", "mps".
     """
 
     workers: int | None = None
@@ -174,19 +175,38 @@ class ExecutionOptions:
     compile: Literal["auto", "yes", "no"] = "auto"
     checkpoint_every: float | None = None
     accept_data_problems: bool = False
+    device: str = AUTO
 
 
 def choose_execution(
-    profile: MachineProfile, options: ExecutionOptions, *, n_cores: int = 0, memory: int = 0
+    profile: MachineProfile,
+    options: ExecutionOptions,
+    *,
+    n_cores: int = 0,
+    memory: int = 0,
+    accelerators: Accelerators | None = None,
 ) -> ExecutionConfig:
-    """Decide how a run is carried out; `n_cores` and free `memory` in bytes are this machine's if 0."""
+    """Decide how a run is carried out.
+
+    Args:
+        profile: of this machine.
+        options: what the user requests.
+        n_cores: of this machine, if 0.
+        memory: free bytes; of this machine, if 0.
+        accelerators: GPUs; of this machine, if None.
+
+    Raises:
+        ConfigError: the device that is requested does not exist here.
+    """
     n_cores, memory = n_cores or cores(), memory or free_memory()
-    precision, precision_reason = _choose_precision(profile, options)
-    threads, threads_reason = _choose_threads(profile, options, n_cores)
-    workers, workers_reason = _choose_workers(options, n_cores // threads, memory)
+    device = choose_device(options.device, accelerators or accelerators_of_machine(options.device))
+    on_gpu = not device.is_cpu
+    precision, precision_reason = _choose_precision(profile, options, on_gpu=on_gpu)
+    threads, threads_reason = _choose_threads(profile, options, n_cores, on_gpu=on_gpu)
+    workers, workers_reason = _choose_workers(options, n_cores // threads, memory, on_gpu=on_gpu)
     compile_, compile_reason = _choose_compile(profile, options)
     return ExecutionConfig(
-        precision=precision, threads=threads, workers=workers, compile=compile_,
+        precision=precision, threads=threads, workers=workers, compile=compile_, device=device,
         reasons={
             "precision": precision_reason, "threads": threads_reason,
             "workers": workers_reason, "compile": compile_reason,
@@ -194,18 +214,26 @@ def choose_execution(
     )  # fmt: skip
 
 
-def _choose_precision(profile: MachineProfile, options: ExecutionOptions) -> tuple[Precision, str]:
+def _choose_precision(
+    profile: MachineProfile, options: ExecutionOptions, *, on_gpu: bool
+) -> tuple[Precision, str]:
     if options.precision != "auto":
         return options.precision, REQUESTED
+    if on_gpu:  # and what fails the check there is trained on a processor that may have no bf16
+        return "fp32", "on a GPU the speed of bf16 has not been measured"
     return (
         "bf16" if profile.bf16_speedup >= MIN_BF16_SPEEDUP else "fp32",
         f"a matrix product in bf16 is {profile.bf16_speedup:.2g} times as fast as in fp32 here",
     )
 
 
-def _choose_threads(profile: MachineProfile, options: ExecutionOptions, n_cores: int) -> tuple[int, str]:
+def _choose_threads(
+    profile: MachineProfile, options: ExecutionOptions, n_cores: int, *, on_gpu: bool
+) -> tuple[int, str]:
     if options.threads:
         return options.threads, REQUESTED
+    if on_gpu:
+        return n_cores // (options.workers or 1) or 1, "the GPU's worker has all cores for the rest"
     if n_cores == 1:
         return 1, "one core"
     speedup = profile.parallel_speedup
@@ -217,9 +245,13 @@ def _choose_threads(profile: MachineProfile, options: ExecutionOptions, n_cores:
     return n_cores, measured
 
 
-def _choose_workers(options: ExecutionOptions, max_workers: int, memory: int) -> tuple[int, str]:
+def _choose_workers(
+    options: ExecutionOptions, max_workers: int, memory: int, *, on_gpu: bool
+) -> tuple[int, str]:
     if options.workers:
         return options.workers, REQUESTED
+    if on_gpu:
+        return 1, "one for the GPU"
     fitting = max(1, memory // WORKER_BYTES)
     if fitting < max_workers:
         return fitting, f"{memory / 2**30:.1f} GiB of memory are free, and each worker takes about 1"
@@ -241,8 +273,9 @@ def resolve_against_plan(planned: ExecutionConfig, options: ExecutionOptions) ->
     """How a run that was begun is carried out: as its plan says. Only workers may change: no number moves.
 
     Raises:
-        RunError: something is requested that would give other numbers.
+        RunError: something is requested that would give other numbers, or the device is not here.
     """
+    check_same_device(planned.device, options.device)
     for key in ("precision", "threads", "compile"):
         requested, begun = getattr(options, key), getattr(planned, key)
         if requested not in (None, "auto", begun):
@@ -256,10 +289,10 @@ def resolve_against_plan(planned: ExecutionConfig, options: ExecutionOptions) ->
 def describe_execution(execution: ExecutionConfig) -> list[str]:
     """One line a decision, for `--dry-run`: what was chosen and why."""
     reasons = execution.reasons
-    return [
+    return [f"device {execution.device.description}"] + [
         f"{key} {value}" + (f" ({reasons[key]})" if key in reasons else "")
         for key, value in execution
-        if key != "reasons"
+        if key not in ("reasons", "device")
     ]
 
 

@@ -10,8 +10,8 @@ from inklab.errors import ModelMismatchError, format_error
 from inklab.format import pluralize
 from inklab.networks.layer_table import layer_table
 from inklab.networks.layers import NormalizedModel, key_names
+from inklab.records.execution import NetworkTraits
 from inklab.records.manifest import output_shape
-from inklab.records.plan import NetworkTraits
 from inklab.records.recipe import Precision, Recipe, TrialConfig
 from inklab.records.record import Shape
 from inklab.seeding import Seed, global_states
