@@ -299,9 +299,17 @@ class TestReport:
         page = Run(mine).report()
         assert page == mine / "report.html"
         assert cli("report", commands)[1].strip() == str(commands / "report.html")
+        assert f">{page}</a>" in page._repr_html_()
         texts = [(path / "report.html").read_text().replace(str(path), "RUN") for path in (mine, commands)]
         assert texts[0] == texts[1]
         assert toy_run.results(mine) == toy_run.results(commands)
+
+    def test_a_file_is_no_directory_to_write_to(self, tmp_path):
+        run = Run(toy_run.copied(tmp_path / "run"))
+        for name in ("report.pdf", "page.HTML", "run/plan.json"):
+            with pytest.raises(ConfigError, match="names a file; name a directory"):
+                run.report(tmp_path / name)
+        assert not (tmp_path / "report.pdf").exists()
 
     @pytest.mark.integration
     def test_elsewhere(self, tmp_path):

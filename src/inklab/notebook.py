@@ -7,6 +7,8 @@ and dark grounds; every text is escaped.
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from os import path as os_path
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inklab.errors import ConfigError
@@ -163,3 +165,16 @@ def folded(title: str, html: str) -> str:
     return (
         f"<details><summary style='cursor:pointer'>{escape(title)}</summary>{html}</details>" if html else ""
     )
+
+
+class FilePath(type(Path())):  # type: ignore[misc]  # PosixPath or WindowsPath
+    """A path that a notebook shows as a link, relative to the notebook so that its server finds the file.
+
+    Example:
+        >>> FilePath("runs/latest/report.html")._repr_html_()
+        '<a href="runs/latest/report.html" target="_blank">runs/latest/report.html</a>'
+    """
+
+    def _repr_html_(self) -> str:
+        name, link = escape(str(self)), escape(Path(os_path.relpath(self)).as_posix())
+        return f'<a href="{link}" target="_blank">{name}</a>'

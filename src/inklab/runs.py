@@ -14,7 +14,7 @@ from inklab.errors import ConfigError, DataError, RunError, UnknownNameError
 from inklab.format import format_outcomes, format_setting
 from inklab.io.files import gc_paused
 from inklab.metrics import REPORTED_METRIC, SELECTION_METRIC, SPLIT_LABELS, Split
-from inklab.notebook import Columns, Row, as_frame, as_rows
+from inklab.notebook import Columns, FilePath, Row, as_frame, as_rows
 from inklab.ood import ReferenceImages, TrainingRun
 from inklab.records.components import Pipeline
 from inklab.records.manifest import find_model_dir
@@ -57,6 +57,10 @@ Over = Literal["auto", "replicates", "images"]
 """What a comparison is over."""
 
 OVERS, SPREADS = get_args(Over), get_args(Spread)
+
+
+REPORT_SUFFIXES = (".html", ".htm", ".pdf")
+"""Of files that a person may expect `report` to write; it writes several, into a directory."""
 
 
 class HistoryRow(NamedTuple):
@@ -360,15 +364,24 @@ class Run(TrainingRun):
             directory: where to; the run directory if left out.
 
         Returns:
-            The path of `report.html`.
+            The path of `report.html`; a notebook shows it as a link.
+
+        Raises:
+            ConfigError: `directory` is a file, or named like one.
         """
         from inklab.report.page import write_report
 
         target = self.path if directory is None else Path(directory)
+        if target.suffix.lower() in REPORT_SUFFIXES or target.is_file():
+            raise ConfigError(
+                f"'{target}' names a file; name a directory, in which report.html is written (a browser prints "
+                "it to PDF)",
+                key="output",
+            )
         with gc_paused():
             snapshot = self._directory.snapshot()
             compute_results(self.path, snapshot).write(target / RESULTS_FILE)
-            return write_report(Run(self.path, self._given_dataset, snapshot), target)
+            return FilePath(write_report(Run(self.path, self._given_dataset, snapshot), target))
 
     # ------------------------------------------------------------ what was planned, and what came out
 

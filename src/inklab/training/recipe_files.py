@@ -45,13 +45,20 @@ class RecipeFile(Record):
         """The fields that the file names with changes in place.
 
         With another optimizer, the settings of the file's own are left out. So is a learning rate that is its
-        optimizer's default, for a grid over optimizers gives each its own.
+        optimizer's default, for a grid over optimizers gives each its own. A corruption needs only the keys
+        that differ, unless it is another one.
 
         Example:
             >>> Recipe.parse(read_recipe_file("mlp-best").merged({"optimizer": "adamw"})).learning_rate
             0.001
+            >>> read_recipe_file("denoise").merged({"corruption": {"strength": 0.6}})["corruption"]
+            {'name': 'salt_and_pepper', 'strength': 0.6}
         """
         fields, optimizer = self.fields, self.recipe.optimizer
+        own, change = fields.get("corruption"), changes.get("corruption")
+        if isinstance(own, dict) and isinstance(change, Mapping):
+            is_other = change.get("name", own["name"]) != own["name"]
+            changes = {**changes, "corruption": {**({} if is_other else own), **change}}
         if changes.get("optimizer", optimizer) != optimizer:
             fields = {key: value for key, value in fields.items() if key not in OPTIMIZER_SETTINGS}
         elif self.recipe.learning_rate == LEARNING_RATES[optimizer]:
