@@ -56,10 +56,15 @@ def test_everything_can_be_read(theme):
             assert contrast(theme[color], theme[ground]) >= least, (color, ground)
 
 
+def test_every_address_is_relative_so_that_a_proxy_can_put_the_page_below_a_path():
+    for name, text in {**SCRIPTS, "index.html": HTML}.items():
+        assert not re.search(r"[\"'`(]/(?:api|static|health|report)\b", text), name
+
+
 def test_nothing_is_inline_and_nothing_comes_from_elsewhere():
     assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=", HTML)
     for address in re.findall(r"(?:src|href)=\"([^\"]+)\"", HTML):
-        assert address.startswith(("/static/", "#"))
+        assert address.startswith(("static/", "#"))
     for name, text in {**SCRIPTS, "page.css": CSS}.items():
         assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)|@import|url\(", text), name
 

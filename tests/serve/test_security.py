@@ -60,6 +60,15 @@ class TestHost:
         assert code in (400, 403)
         assert code == 400 or "--allowed-host" in content["error"]
 
+    def test_a_person_reads_on_a_page_what_to_type(self, server):
+        visit = {"Accept": "text/html,*/*;q=0.8", "Sec_Fetch_Mode": "navigate"}
+        for name, expected in (("lab.example:80", "lab.example"), ("<b>", "NAME")):
+            code, headers, _ = send(server, "/", Host=name, **visit)
+            content = server.raw(f"GET / HTTP/1.0\r\nHost: {name}\r\nAccept: text/html\r\n\r\n".encode())
+            assert code == 403 and headers["content-type"].startswith("text/html")
+            assert f"--allowed-host {expected}<".encode() in content and b"<b>" not in content
+        assert send(server, "/", Host="lab.example", **{**visit, "Sec_Fetch_Mode": "cors"})[2]["error"]
+
     def test_none_or_two_are_refused(self, server):
         assert status(server, Host=None) == 400
         both = f"GET /health HTTP/1.1\r\nHost: localhost:{server.port}\r\nHost: evil.example\r\n\r\n"
@@ -217,6 +226,43 @@ class TestToken:
 
     def test_cookies_of_two_servers_do_not_mix(self):
         assert AuthToken(TOKEN, 1).cookie != AuthToken(TOKEN, 2).cookie
+
+
+def test_the_report_is_served_in_a_sandbox_that_cannot_reach_the_server(server):
+    code, headers, _ = send(server, "/report.html")
+    if not (server.state.report_path and server.state.report_path.is_file()):
+        assert code == 404
+        server.state.report_path.write_text("<!doctype html><title>A report</title>")
+        code, headers, _ = send(server, "/report.html")
+    policies = [part.strip() for part in headers["content-security-policy"].split(";")]
+    assert code == 200 and headers["content-type"].startswith("text/html")
+    (sandbox,) = [part for part in policies if part.startswith("sandbox")]
+    assert "allow-same-origin" not in sandbox and "default-src 'none'" in policies
+    assert not any(part.startswith("connect-src") for part in policies)
+    assert server.client.get("/api/study").json()["has_report"]
+
+
+def test_what_is_read_is_compressed_and_what_is_asked_while_drawing_is_not(server):
+    for target in ("/", "/static/main.js", "/api/networks", "/openapi.json"):
+        assert server.client.get(target).headers["content-encoding"] == "gzip"
+    response = server.client.post("/api/predict", json={"images": live_server.encoded_examples()})
+    assert len(response.content) > 1000 and "content-encoding" not in response.headers
+
+
+def test_client_generators_get_names_tags_types_and_the_token(server, locked):
+    content = server.client.get("/openapi.json").json()
+    operations = [operation for path in content["paths"].values() for operation in path.values()]
+    names = {operation["operationId"] for operation in operations}
+    assert names == {"predict", "denoise", "generate", "health", "networks", "study", "events"}
+    assert (
+        all(operation["tags"] for operation in operations) and "securitySchemes" not in content["components"]
+    )
+    locked_content = locked.client.get("/openapi.json", headers={"Authorization": f"Bearer {TOKEN}"}).json()
+    assert locked_content["security"] == [{"token": []}]
+    assert locked_content["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
+    text = json.dumps(content)
+    assert "patternProperties" not in text and '"oneOf": [{"required"' not in text
+    assert content["components"]["schemas"]["Results"]["properties"]["experiments"]["additionalProperties"]
 
 
 def test_the_description_lists_every_route_with_examples_and_schemas_that_hold(server):

@@ -44,6 +44,7 @@ MESSAGES = {
 MIB = 1024**2
 
 PLAN_FILE, RESULTS_FILE, TIMER_FILE = "plan.json", "results.json", "timer.json"
+REPORT_FILE = "report.html"
 """Files of a run directory, one record each."""
 
 FailFast = Field(fail_fast=True)

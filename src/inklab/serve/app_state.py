@@ -14,7 +14,7 @@ import torch
 from inklab.errors import InklabError
 from inklab.ood import OodDetector, ReferenceImages
 from inklab.records.components import Preprocessing, PreprocessingWord
-from inklab.records.record import PLAN_FILE
+from inklab.records.record import PLAN_FILE, REPORT_FILE
 from inklab.runs import Run
 from inklab.serve.batcher import Batcher
 from inklab.serve.catalog import Catalog, catalog_of_model, catalog_of_run
@@ -44,6 +44,7 @@ class AppState:
         preprocessing: "mnist" or "resize" in place of what the models say; None for theirs.
 
     Attributes:
+        report_path: where the run's report is, once it is written; None if one model is served.
         refresh_seconds: between two refreshes of the catalog.
         max_refresh_wait: seconds that a request waits for one.
 
@@ -64,6 +65,7 @@ class AppState:
         self._path, self._preprocessing = path, preprocessing
         run = Run(path) if (path / PLAN_FILE).is_file() else None
         samples = run.images.samples() if run else None
+        self.report_path = path / REPORT_FILE if run else None
         self.batcher = Batcher(self.limits.max_queued_bytes)
         self.registry = ModelRegistry(samples.pixels if samples else None, trust_code, self.batcher.networks)
         self.pictures = ImagePreprocessor(self.limits.max_picture_pixels, self.limits.max_queued_pictures)

@@ -1,12 +1,15 @@
 """Middleware: who may send requests, what one may cost, the headers of every response, and errors as JSON."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from html import escape
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -28,10 +31,15 @@ SECURITY_HEADERS = {
 }
 RAW_SECURITY_HEADERS = [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
 WELCOME = (
-    '<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="0; url=/">'
-    '<title>inklab</title><p><a href="/">Continue to the page</a></p></html>'
+    '<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="0; url=./">'
+    '<title>inklab</title><p><a href="./">Continue to the page</a></p></html>'
 )
 """Not a redirect: after a link on another site, the browser would follow it without the new cookie."""
+ERROR_PAGE = (
+    '<!doctype html><html lang="en"><meta charset="utf-8">'
+    '<meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">'
+    "<title>inklab: {status}</title><h1>inklab</h1><p>{message}</p></html>"
+)
 COOKIE_SECONDS = 30 * 24 * 3600
 
 
@@ -99,6 +107,35 @@ def error_response(error: HTTPException) -> JSONResponse:
         b'{"error":"two lines in one"}'
     """
     return JSONResponse({"error": " ".join(error.detail.split())}, error.status_code, error.headers)
+
+
+def error_page(error: HTTPException) -> HTMLResponse:
+    """The same for a person whose browser opened an address.
+
+    Example:
+        >>> b"<p>a &amp; b</p>" in error_page(HttpError(403, "a & b")).body
+        True
+    """
+    content = ERROR_PAGE.format(status=error.status_code, message=escape(" ".join(error.detail.split())))
+    return HTMLResponse(content, error.status_code, error.headers)
+
+
+class CompressionMiddleware:
+    """Compresses what a GET is answered with: the page, results, /openapi.json. Streams stay as they are.
+
+    Responses to POST are small, and each millisecond of theirs is one while somebody draws.
+
+    Args:
+        app: the application.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app, self._compressed = app, GZipMiddleware(app, minimum_size=1000, compresslevel=6)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request (ASGI)."""
+        is_whole = scope["type"] == "http" and scope["method"] == "GET" and scope["path"] != EVENTS
+        await (self._compressed if is_whole else self._app)(scope, receive, send)
 
 
 class LimitMiddleware:
@@ -216,9 +253,12 @@ class SecurityMiddleware:
             if message["type"] == "http.response.start":
                 started = True
                 headers = MutableHeaders(scope=message)
+                if "content-security-policy" in headers:  # the report's own
+                    headers.raw.extend(RAW_SECURITY_HEADERS[1:])
+                else:
+                    headers.raw.extend(RAW_SECURITY_HEADERS)
                 # Browsers may store files, but check them every time: the next server may have others.
                 headers.setdefault("cache-control", "no-cache" if "etag" in headers else "no-store")
-                headers.raw.extend(RAW_SECURITY_HEADERS)
             await send(message)
 
         request = Request(scope)
@@ -232,7 +272,8 @@ class SecurityMiddleware:
                 await self._welcome(request, self._token)(scope, receive, secured)
         except HttpError as error:
             if not started:
-                await error_response(error)(scope, receive, secured)
+                respond = error_page if _is_visit(request) else error_response
+                await respond(error)(scope, receive, secured)
 
     def _check_host(self, request: Request) -> None:
         hosts = request.headers.getlist("host")
@@ -241,8 +282,8 @@ class SecurityMiddleware:
         if not self._hosts.allow(hosts[0]):
             raise HttpError(
                 403,
-                f"'{hosts[0][:100]}' is not a name of this server; to allow it, start the server with "
-                "--allowed-host",
+                f"'{hosts[0][:100]}' is no name of this server; open http://localhost:{self._hosts.port}/, "
+                f"or start the server with: inklab serve --allowed-host {_host_name(hosts[0])}",
             )
 
     def _welcome(self, request: Request, token: AuthToken) -> HTMLResponse:
@@ -256,7 +297,8 @@ class SecurityMiddleware:
         if not is_page or len(tokens) != 1 or not token.matches(tokens[0]):
             raise HttpError(
                 401,
-                "this server needs its token: open the link that it printed, or send it as a Bearer token",
+                "this server needs its token: open the link that inklab serve printed, which ends in "
+                "?token=..., or send the header Authorization: Bearer TOKEN",
                 {"WWW-Authenticate": "Bearer"},
             )
         response = HTMLResponse(WELCOME)
@@ -264,6 +306,18 @@ class SecurityMiddleware:
             token.cookie, token.cookie_value, max_age=COOKIE_SECONDS, httponly=True, samesite="strict"
         )
         return response
+
+
+def _host_name(header: str) -> str:
+    """What to type after --allowed-host; NAME where a header is no name and an optional port."""
+    name = re.fullmatch(r"([a-z0-9][a-z0-9.-]{0,100})(:\d+)?", header.lower())
+    return name[1] if name else "NAME"
+
+
+def _is_visit(request: Request) -> bool:
+    """Whether a browser opens an address for a person, rather than a program or the page's own script."""
+    is_navigation = request.headers.get("sec-fetch-mode", "navigate") == "navigate"
+    return is_navigation and request.method == "GET" and "text/html" in request.headers.get("accept", "")
 
 
 def _check_origin(request: Request) -> None:

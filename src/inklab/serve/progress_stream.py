@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator
 
 from inklab.errors import InklabError
-from inklab.records.record import RESULTS_FILE
+from inklab.records.record import REPORT_FILE, RESULTS_FILE
 from inklab.records.results import Results
 from inklab.records.status import Progress
 from inklab.serve.middleware import service_unavailable
@@ -58,7 +58,9 @@ class ProgressStream:
             CorruptFileError: the run is damaged.
         """
         progress = await self.progress()
-        return StudyResponse(results=await asyncio.to_thread(self._read_results), progress=progress)
+        results = await asyncio.to_thread(self._read_results)
+        has_report = (self._directory.path / REPORT_FILE).is_file()
+        return StudyResponse(results=results, progress=progress, has_report=has_report)
 
     def _read_results(self) -> Results | None:
         try:

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import json
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -279,6 +280,7 @@ class StudyResponse(BaseModel):
 
     results: Results | None = None
     progress: Progress | None = None
+    has_report: bool = Field(default=False, description="whether /report.html is there")
 
 
 class HealthResponse(BaseModel):
@@ -305,13 +307,20 @@ def format_validation_error(error: ValidationError) -> str:
     if first["type"] == "json_invalid":
         return f"the body is not JSON: {first['ctx']['error']}"
     value = first.get("input")
+    if first["type"] in ("model_type", "model_attributes_type"):  # the message would name a class of ours
+        return f"{location or 'the body'}: must be a JSON object, such as {{}}; see /openapi.json"
     is_short = first["type"] != "missing" and not isinstance(value, dict | list)
-    note = f" (given: {repr(value)[:60]})" if is_short else ""
+    note = f" (given: {_as_json(value)})" if is_short else ""
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if first["type"] == "too_short":
         minimum = first["ctx"]["min_length"]
         message = f"needs at least {minimum} {'entry' if minimum == 1 else 'entries'}"
     return f"{location or 'the body'}: {message}{note}; see /openapi.json"
+
+
+def _as_json(value: object) -> str:
+    """A value of a request as the client wrote it, at most 60 characters of it."""
+    return json.dumps(value, ensure_ascii=False, default=str)[:60]
 
 
 def decode_images(

@@ -1,10 +1,8 @@
 """The server: its routes, the page's files, errors as JSON, and its life from an address to its end."""
 
 import logging
-import math
 import socket
 import sys
-from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -27,12 +25,14 @@ from inklab.serve.address import BACKLOG, AllowedHosts, AuthToken, BindAddress
 from inklab.serve.app_state import AppState
 from inklab.serve.middleware import (
     EVENTS,
+    CompressionMiddleware,
     HttpError,
     LimitMiddleware,
     Limits,
     SecurityMiddleware,
     error_response,
 )
+from inklab.serve.openapi import DescribedApp, describe
 from inklab.serve.schemas import ErrorResponse, format_validation_error
 
 OnReady = Callable[[Mapping[str, str]], None]
@@ -59,6 +59,14 @@ FILES = {
 }
 """The page's files by name; the drawing pad is shared with the report."""
 
+REPORT = "/report.html"
+REPORT_POLICY = (
+    "sandbox allow-scripts allow-downloads allow-popups; default-src 'none'; script-src 'unsafe-inline'; "
+    "style-src 'unsafe-inline'; img-src data:; font-src data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+"""Of the report, whose own policy names its scripts by hash; the sandbox takes away origin and cookies."""
+
 ERRORS = {
     400: "not HTTP as it should be", 401: "the token is missing", 403: "another site, or another host name",
     404: "there is no such thing here", 405: "another method", 408: "the body came too slowly",
@@ -71,12 +79,13 @@ RESPONSES: Responses = {
 }
 
 
-def build_app(state: AppState, on_ready: OnReady) -> FastAPI:
+def build_app(state: AppState, on_ready: OnReady, *, needs_token: bool) -> FastAPI:
     """The application; to be used behind `SecurityMiddleware`.
 
     Args:
         state: what responses are made from.
         on_ready: called once it answers.
+        needs_token: whether requests need a token, for /openapi.json.
     """
 
     @asynccontextmanager
@@ -86,12 +95,13 @@ def build_app(state: AppState, on_ready: OnReady) -> FastAPI:
         yield
         await state.stop()
 
-    app = FastAPI(
+    app = DescribedApp(
         title="inklab serve", version=inklab.__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
-        redirect_slashes=False,
+        redirect_slashes=False, generate_unique_id_function=lambda route: route.name,
     )  # fmt: skip
     app.state.inklab = state
-    _add_routes(app, _examples(state.catalog.shape))
+    _add_routes(app)
+    describe(app, state.catalog.shape, needs_token=needs_token)
     for kind in (HTTPException, InklabError, Exception):
         app.add_exception_handler(kind, _on_error)
     return app
@@ -119,19 +129,18 @@ class JsonRoute(APIRoute):
         return handle
 
 
-def _add_routes(app: FastAPI, examples: dict[str, dict[str, object]]) -> None:
+def _add_routes(app: FastAPI) -> None:
     for handler in (routes.predict, routes.denoise, routes.generate):
-        path = f"/api/{handler.__name__}"
-        extra = {"requestBody": {"content": {"application/json": {"examples": examples[path]}}}}
         app.router.add_api_route(
-            path, handler, methods=["POST"], responses=RESPONSES, openapi_extra=extra,
+            f"/api/{handler.__name__}", handler, methods=["POST"], responses=RESPONSES, tags=["images"],
             route_class_override=JsonRoute,
         )  # fmt: skip
-    app.get("/health", responses=RESPONSES)(routes.health)
-    app.get("/api/networks", responses=RESPONSES)(routes.networks)
-    app.get("/api/study", responses=RESPONSES)(routes.study)
+    app.get("/health", responses=RESPONSES, tags=["server"])(routes.health)
+    app.get("/api/networks", responses=RESPONSES, tags=["server"])(routes.networks)
+    app.get("/api/study", responses=RESPONSES, tags=["study"])(routes.study)
     stream: Responses = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
-    app.get(EVENTS, responses=RESPONSES | stream, response_class=Response)(routes.events)
+    app.get(EVENTS, responses=RESPONSES | stream, response_class=Response, tags=["study"])(routes.events)
+    app.get(REPORT, include_in_schema=False)(_report)
     app.get("/", include_in_schema=False)(_index)
     app.get("/static/{name}", include_in_schema=False)(_static)
 
@@ -152,20 +161,14 @@ async def _static(name: str, request: Request) -> Response:
     return response
 
 
-def _examples(shape: tuple[int, int, int]) -> dict[str, dict[str, object]]:
-    """Requests for /openapi.json that this server answers: an image is black."""
-    image = b64encode(bytes(math.prod(shape))).decode()
-    corruption = {"strength": 0.2, "seed": 1}
-    corrupted = {"images": [image], "corruption": corruption}
-    return {
-        "/api/predict": {"one image": {"value": {"images": [image]}}, "corrupted": {"value": corrupted}},
-        "/api/denoise": {"corrupted": {"value": corrupted}},
-        "/api/generate": {
-            "from a sampler": {"value": {"count": 4, "seed": 1}},
-            "between four images": {"value": {"positions": [[0.0, 0.0], [0.5, 0.5], [1.0, 1.0]]}},
-            "near an image": {"value": {"neighbors_of": image, "count": 4, "sigma": 0.5}},
-        },
-    }
+async def _report(request: Request) -> Response:
+    """The run's report, with scripts that can't reach the server: a run may come from anywhere."""
+    state: AppState = request.app.state.inklab
+    if state.report_path is None or not state.report_path.is_file():
+        raise HttpError(404, "there is no report of this run yet; 'inklab report' writes one")
+    return FileResponse(
+        state.report_path, media_type=MEDIA_TYPES[".html"], headers={"content-security-policy": REPORT_POLICY}
+    )
 
 
 async def _on_error(request: Request, error: Exception) -> JSONResponse:
@@ -271,9 +274,11 @@ def create_server(
     limits, port = limits or Limits(), listener.getsockname()[1]
     state = AppState(path, trust_code, limits, preprocessing)
     token = None if address.token is None else AuthToken(address.token, port)
-    app = LimitMiddleware(build_app(state, on_ready), limits)
+    app = build_app(state, on_ready, needs_token=token is not None)
     config = uvicorn.Config(
-        SecurityMiddleware(app, AllowedHosts.of(address, port), token),
+        SecurityMiddleware(
+            LimitMiddleware(CompressionMiddleware(app), limits), AllowedHosts.of(address, port), token
+        ),
         http=type("Http", (LimitedHttpProtocol,), {"max_header_bytes": limits.max_header_bytes}),
         limit_concurrency=limits.max_connections,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,

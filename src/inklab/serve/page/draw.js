@@ -25,8 +25,8 @@ export class Draw {
     this.stages = new Stages(byId("stages"), this.networks, this.painter);
     this.available = this.networks.pipelines.map(({ id }) => id);
     const onError = (name) => (error) => this.errors.show(this[name], error);
-    this.predicting = new LatestOnly("/api/predict", (response) => this._onPredicted(response), onError("predicting"));
-    this.denoising = new LatestOnly("/api/denoise", (response) => this.stages.showDenoised(response), onError("denoising"));
+    this.predicting = new LatestOnly("api/predict", (response) => this._onPredicted(response), onError("predicting"));
+    this.denoising = new LatestOnly("api/denoise", (response) => this.stages.showDenoised(response), onError("denoising"));
     this.picture = null; // bytes of a picture that is classified instead of the drawing
     this.refresh = perFrame(() => this._refresh());
     this._setUpTools();
@@ -73,7 +73,7 @@ export class Draw {
     this.errors.show("picture", null);
     try {
       const body = { picture: await encodeFile(file), pipelines: this.pipelines.slice(0, 1) };
-      const { images: [{ input }] } = await request("/api/predict", body);
+      const { images: [{ input }] } = await request("api/predict", body);
       this.state.set({ picture: toUrlSafe(input) });
       const canvas = byId("picture");
       if (await preview(canvas, file)) canvas.setAttribute("aria-label", `The picture to classify: ${file.name}`);

@@ -19,8 +19,8 @@ export class Generate {
     this.samples = new ImageGrid(byId("samples"), this.painter, choose);
     this.neighbors = new ImageGrid(byId("neighbors"), this.painter, choose);
     const onError = (name) => (error) => this.errors.show(this[name], error);
-    this.sampling = new LatestOnly("/api/generate", (response) => this._showSamples(response), onError("sampling"));
-    this.perturbing = new LatestOnly("/api/generate", (response) => this._showNeighbors(response), onError("perturbing"));
+    this.sampling = new LatestOnly("api/generate", (response) => this._showSamples(response), onError("sampling"));
+    this.perturbing = new LatestOnly("api/generate", (response) => this._showNeighbors(response), onError("perturbing"));
     this.latentGrid = new LatentGrid(page, () => this.source);
     this.studyShares = {};
     this.studySamples = 0;

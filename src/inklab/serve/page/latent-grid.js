@@ -14,8 +14,8 @@ export class LatentGrid {
     Object.assign(this, { state, painter, source, requestedMap: "", requestedImage: "" });
     this.tiles = Math.min(MAX_TILES, Math.floor(Math.sqrt(networks.limits.max_samples)));
     const onError = (name) => (error) => errors.show(this[name], error);
-    this.mapping = new LatestOnly("/api/generate", (response) => this._showMap(response), onError("mapping"));
-    this.moving = new LatestOnly("/api/generate", (response) => this._showImage(response), onError("moving"));
+    this.mapping = new LatestOnly("api/generate", (response) => this._showMap(response), onError("mapping"));
+    this.moving = new LatestOnly("api/generate", (response) => this._showImage(response), onError("moving"));
     this._listen(byId("map"), byId("ring"));
   }
 

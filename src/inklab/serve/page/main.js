@@ -34,7 +34,7 @@ class Page {
   /** Load what there is to show, with retries, and show it. */
   async start() {
     try {
-      this.networks = await request("/api/networks");
+      this.networks = await request("api/networks");
       this.errors.show(this, null);
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
@@ -85,14 +85,14 @@ class Page {
   }
 
   async _showVersion() {
-    const health = await request("/health").catch(() => null);
+    const health = await request("health").catch(() => null);
     const version = health ? ` ${health.inklab}` : "";
     setText(byId("colophon"), `inklab${version}. Drawings are classified by the server of this page, and not stored.`);
   }
 
   async _loadStudy() {
     try {
-      this.study.load(await request("/api/study"));
+      this.study.load(await request("api/study"));
     } catch (error) {
       this.errors.show(this.study, error);
     }
@@ -108,7 +108,7 @@ class Page {
   async _pollNetworks() {
     if (this.polling || !this._expectsNetworks) return;
     this.polling = true;
-    const networks = await request("/api/networks").catch(() => null); // the views show errors
+    const networks = await request("api/networks").catch(() => null); // the views show errors
     this.polling = false;
     if (!networks) return;
     if (this.draw) byId("more").hidden = networks.pipelines.length <= this.networks.pipelines.length;

@@ -37,7 +37,7 @@ export class Study {
   }
 
   _open() {
-    const stream = (this.stream = new EventSource("/api/study/events"));
+    const stream = (this.stream = new EventSource("api/study/events"));
     stream.addEventListener("progress", (event) => {
       this.errors.show(this, null);
       this._showProgress(JSON.parse(event.data));
@@ -65,7 +65,7 @@ export class Study {
 
   async _checkHealth() {
     try {
-      await request("/health");
+      await request("health");
       this.errors.show(this, null);
     } catch (error) {
       this.errors.show(this, error);
@@ -90,7 +90,7 @@ export class Study {
 
   async _requestResults() {
     try {
-      const { results } = await request("/api/study");
+      const { results } = await request("api/study");
       this._showResults(results);
       if (!results) this.timer ||= setTimeout(() => { this.timer = 0; this._requestResults(); }, RECONNECT_DELAY); // soon written
     } catch (error) {
