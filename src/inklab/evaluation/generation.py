@@ -228,61 +228,73 @@ def evaluate_generation(
     """
     halves = decoder.halves
     if evaluation.sampler == REAL_DATA:
-        outcome, _ = _score(evaluation, classifier, test, len(test), real)
-        rebuilt = predict_in_batches(decoder.denoise, test)
-        agreement, first = classifier_agreement(classifier.net, rebuilt), slice(RECONSTRUCTIONS)
-        update: dict[str, object] = {
-            "confident_share_reconstructed": agreement.confident_share,
-            "nn_distance": float(real.test_distances.mean()),
-        }
-        arrays = {"images": test[first].numpy(), "reconstructions": to_bytes(rebuilt[first])}
-        return outcome.model_copy(update=update), arrays
+        return _evaluate_real_data(evaluation, decoder, classifier, test, real)
     training = _shuffled(train, seed / "training images", evaluation.max_fit_images)
     codes = predict_in_batches(halves.encode, training).numpy()
     sampler = samplers[evaluation.sampler]
     params = {key: value for key, value in evaluation if key in sampler.params}
     drawn = sampler(codes, evaluation.samples, (seed / evaluation.sampler).rng(), params)
     images = predict_in_batches(halves.decode, torch.from_numpy(drawn.codes))
-    outcome, agreement = _score(evaluation, classifier, images, len(test), real)
+    agreement = classifier_agreement(classifier.net, images)
+    frechet, overlap = _compare_features(classifier.net, images[: len(test)], real)
     distances, nearest = nearest_neighbors(images[: evaluation.nn_images], train.numpy())
-    update = {
-        "class_shares": tuple(agreement.class_shares.tolist()),
-        "nn_distance": float(distances.mean()),
-        "nearer_share": nearer_share(distances, real.test_distances),
-        "sampler_info": drawn.info,
-    }
+    outcome = GenerationOutcome(
+        evaluation=evaluation,
+        state=TrialState.DONE,
+        confident_share=agreement.confident_share,
+        class_shares=tuple(agreement.class_shares.tolist()),
+        frechet_distance=frechet,
+        **overlap,
+        nn_distance=float(distances.mean()),
+        nearer_share=nearer_share(distances, real.test_distances),
+        sampler_info=drawn.info,
+    )
     arrays = {
         "images": to_bytes(images[:KEPT_IMAGES]),
         "neighbors": train.numpy()[nearest[:NEIGHBORS]],
         "predicted": agreement.predicted[:KEPT_IMAGES],
         "confidence": agreement.confidence[:KEPT_IMAGES],
     }
-    return outcome.model_copy(update=update), arrays
+    return outcome, arrays
 
 
-def _score(
+def _evaluate_real_data(
     evaluation: GenerationEvaluation,
+    decoder: TrainedModel,
     classifier: TrainedModel,
-    images: AnyImages,
-    n_test: int,
+    test: UInt8[Tensor, "n c h w"],
     real: RealImages,
-) -> tuple[GenerationOutcome, ClassifierAgreement]:
-    """The scores that generated and real images have in common."""
-    agreement = classifier_agreement(classifier.net, images)
-    features = _features(classifier.net, images[: min(evaluation.samples, n_test)])
-    hoods = real.neighborhoods
-    overlap = hoods.overlap(features) if hoods and len(features) > NEIGHBORHOOD else None
+) -> tuple[GenerationOutcome, Arrays]:
+    """The scores of test images, and how the decoder reconstructs them."""
+    frechet, overlap = _compare_features(classifier.net, test[: evaluation.samples], real)
+    rebuilt, first = predict_in_batches(decoder.denoise, test), slice(RECONSTRUCTIONS)
     outcome = GenerationOutcome(
         evaluation=evaluation,
         state=TrialState.DONE,
-        confident_share=agreement.confident_share,
-        frechet_distance=frechet_distance(moments(features), real.moments),
-        manifold_precision=overlap and overlap.precision,
-        manifold_recall=overlap and overlap.recall,
-        density=overlap and overlap.density,
-        coverage=overlap and overlap.coverage,
+        confident_share=classifier_agreement(classifier.net, test).confident_share,
+        confident_share_reconstructed=classifier_agreement(classifier.net, rebuilt).confident_share,
+        frechet_distance=frechet,
+        **overlap,
+        nn_distance=float(real.test_distances.mean()),
     )
-    return outcome, agreement
+    return outcome, {"images": test[first].numpy(), "reconstructions": to_bytes(rebuilt[first])}
+
+
+def _compare_features(
+    classifier: nn.Module, images: AnyImages, real: RealImages
+) -> tuple[float, dict[str, float]]:
+    """The Fréchet distance, and `manifold_precision` to `coverage` by name; none of too few images."""
+    features, hoods = _features(classifier, images), real.neighborhoods
+    distance = frechet_distance(moments(features), real.moments)
+    if hoods is None or len(features) <= NEIGHBORHOOD:
+        return distance, {}
+    overlap = hoods.overlap(features)
+    return distance, {
+        "manifold_precision": overlap.precision,
+        "manifold_recall": overlap.recall,
+        "density": overlap.density,
+        "coverage": overlap.coverage,
+    }
 
 
 def _features(classifier: nn.Module, images: AnyImages) -> Float[Tensor, "n f"]:
