@@ -35,8 +35,8 @@ def cache_dataset(folder: Path = WORK / "data") -> Path:
     train, test = dataset.train, dataset.test
     assert len(train) == EPOCH_IMAGES
     images = torch.from_numpy(train.pixels).float() / 255
-    rng = (Seed(NOISE_SEED) / "benchmark").generator()
-    noisy = get_corruption("salt_and_pepper")(images, NOISE_STRENGTH, rng)
+    draws = (Seed(NOISE_SEED) / "benchmark").draws()
+    noisy = get_corruption("salt_and_pepper")(images, NOISE_STRENGTH, draws)
     folder.mkdir(parents=True, exist_ok=True)
     # Gray survives the way to floats and back; replaced pixels are 0 or 255, so bytes lose nothing.
     corrupted = (noisy[:, 0] * 255).round().to(torch.uint8).numpy()

@@ -163,7 +163,7 @@ class TestReferences:
         cell = run_cell(NETWORK)
         name = reference(cell["Net"])
 
-        def fog(images, strength, rng):
+        def fog(images, strength, draws):
             return images
 
         assert NetworkConfig.of(cell["Net"], width=3) == NetworkConfig.of(name, width=3)
@@ -247,13 +247,13 @@ class TestTravelling:
 
 class TestRegistries:
     def test_plain_functions_work_undecorated(self):
-        def fog(images, strength, rng):
+        def fog(images, strength, draws):
             return torch.lerp(images, torch.ones_like(images), strength)
 
         images = torch.zeros(2, 1, 3, 3)
         entry = get_corruption(reference(fog))
         assert isinstance(entry, Corruption) and entry.strengths[0] == 0
-        assert entry(images, 0.25, torch.Generator()).unique().tolist() == [0.25]
+        assert entry(images, 0.25, Seed(0).draws()).unique().tolist() == [0.25]
 
         def loss(net, batch):
             """Mine."""
@@ -269,7 +269,7 @@ class TestRegistries:
             "@objective('my-loss', task='denoising', label='mine', cost=5)\n"
             "def loss(net, batch): ...\n"
             "@corruption('my-fog', unit='share', strengths=(0.0, 0.5), max_strength=0.5)\n"
-            "def fog(images, strength, rng): return images\n"
+            "def fog(images, strength, draws): return images\n"
         )
         with objectives.temporary(), corruptions.temporary():
             cell = run_cell(source)
@@ -288,7 +288,7 @@ class TestRegistries:
     def test_a_users_entry_does_not_replace_one_of_inklab(self):
         with pytest.raises(Exception, match="two corruptions"):
             corruption("shot", unit="", strengths=(0.0,), max_strength=1.0)(
-                lambda images, strength, rng: images
+                lambda images, strength, draws: images
             )
 
     def test_a_module_in_place_of_its_class_is_refused(self):

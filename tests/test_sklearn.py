@@ -372,7 +372,7 @@ class OwnNet(nn.Module):
         return self.layers(images)
 
 
-def fade(images, strength, rng):
+def fade(images, strength, draws):
     """Images that lose contrast."""
     return images * (1 - strength)
 

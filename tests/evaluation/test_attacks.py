@@ -5,13 +5,15 @@ import torch
 from jaxtyping import TypeCheckError
 from torch import nn
 
+from inklab.counters import Draws
 from inklab.errors import ConfigError, DataError, InklabError, ModelMismatchError, OutOfRangeError
 from inklab.evaluation.attacks import attacks as registered
 from inklab.evaluation.attacks import corruption_or_attack, fgsm, pgd
+from inklab.seeding import Seed
 
 
-def rng(number: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(number)
+def draws(number: int = 0) -> Draws:
+    return Seed(number).draws()
 
 
 @pytest.fixture
@@ -22,7 +24,7 @@ def net() -> nn.Module:
 
 @pytest.fixture
 def images() -> torch.Tensor:
-    drawn = torch.rand(20, 1, 6, 6, generator=rng())
+    drawn = draws().uniform(20, 1, 6, 6)
     drawn[:, :, :2] = 0
     drawn[:, :, 2] = 1
     return drawn
@@ -35,7 +37,7 @@ def losses(net: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.
 def attacks(budget: float):
     return (
         lambda net, images, labels: fgsm(net, images, labels, budget),
-        lambda net, images, labels: pgd(net, images, labels, budget, rng=rng(1)),
+        lambda net, images, labels: pgd(net, images, labels, budget, draws=draws(1)),
     )
 
 
@@ -75,9 +77,9 @@ def test_an_image_is_attacked_without_regard_to_the_others(net, images):
 
 def test_same_seed_same_attack_also_in_inference_mode(net, images):
     labels = net(images).argmax(dim=1)
-    first = pgd(net, images, labels, 0.1, rng=rng(5), steps=3)
+    first = pgd(net, images, labels, 0.1, draws=draws(5), steps=3)
     with torch.inference_mode():
-        assert torch.equal(pgd(net, images, labels, 0.1, rng=rng(5), steps=3), first)
+        assert torch.equal(pgd(net, images, labels, 0.1, draws=draws(5), steps=3), first)
 
 
 def test_what_can_not_be_attacked_is_refused(net, images):
@@ -85,7 +87,7 @@ def test_what_can_not_be_attacked_is_refused(net, images):
     wrong: list[tuple[type[InklabError], object]] = [
         (OutOfRangeError, lambda: fgsm(net, images, labels, 1.5)),
         (OutOfRangeError, lambda: fgsm(net, images, labels, float("nan"))),
-        (OutOfRangeError, lambda: pgd(net, images, labels, 0.1, rng=rng(), steps=0)),
+        (OutOfRangeError, lambda: pgd(net, images, labels, 0.1, draws=draws(), steps=0)),
         (DataError, lambda: fgsm(net, images, labels[:3], 0.1)),
         (DataError, lambda: fgsm(net, images, labels + 4, 0.1)),
         (ModelMismatchError, lambda: fgsm(lambda x: net(x.detach()).detach(), images, labels, 0.1)),
@@ -98,9 +100,9 @@ def test_what_can_not_be_attacked_is_refused(net, images):
 
 def test_an_attack_by_name_is_the_function(net, images):
     labels = net(images).argmax(dim=1)
-    assert torch.equal(registered["fgsm"](net, images, labels, 0.1, rng()), fgsm(net, images, labels, 0.1))
-    by_name = corruption_or_attack("pgd", 3)(net, images, labels, 0.1, rng(2))
-    assert torch.equal(by_name, pgd(net, images, labels, 0.1, rng=rng(2), steps=3))
+    assert torch.equal(registered["fgsm"](net, images, labels, 0.1, draws()), fgsm(net, images, labels, 0.1))
+    by_name = corruption_or_attack("pgd", 3)(net, images, labels, 0.1, draws(2))
+    assert torch.equal(by_name, pgd(net, images, labels, 0.1, draws=draws(2), steps=3))
 
 
 @pytest.mark.parametrize(

@@ -66,10 +66,9 @@ def test_every_pipeline_gets_the_same_noise(data):
 def test_the_noise_follows_from_seed_name_and_strength_alone(data):
     inputs = []
     robustness_curve(recording(inputs), *data, SALT, strengths=[0.25], seed=Seed(4) / "noise")
-    rng = (Seed(4) / "noise" / "salt_and_pepper" / "0.25").generator()
     clean = torch.tensor(data[0]).float() / 255
-    expected = torch.cat([SALT(block, 0.25, rng) for block in clean.split(robustness.BLOCK)])
-    assert torch.equal(torch.cat(inputs), expected)
+    draws = (Seed(4) / "noise" / "salt_and_pepper" / "0.25").draws()
+    assert torch.equal(torch.cat(inputs), SALT(clean, 0.25, draws))
 
 
 def test_another_seed_gives_other_noise_and_fewer_images_that_of_the_first_of_many(data):
@@ -81,7 +80,7 @@ def test_another_seed_gives_other_noise_and_fewer_images_that_of_the_first_of_ma
     np.testing.assert_array_equal(tensors.predicted, many.predicted)
 
 
-def test_salt_and_pepper_does_not_depend_on_the_size_of_the_blocks(data, monkeypatch):
+def test_noise_does_not_depend_on_the_size_of_the_blocks(data, monkeypatch):
     curves = []
     for block in (1130, 500, 77):
         monkeypatch.setattr(robustness, "BLOCK", block)

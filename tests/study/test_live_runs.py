@@ -24,7 +24,7 @@ OWN = (
 def loss(net, batch):
     return nn.functional.cross_entropy(net(batch.inputs), batch.labels, label_smoothing=0.1)
 
-def fog(images, strength, rng):
+def fog(images, strength, draws):
     return torch.lerp(images, torch.ones_like(images), strength)
 """
 )
@@ -95,8 +95,7 @@ class TestSession:
     @pytest.mark.integration
     def test_an_own_augmentation_and_early_stopping_are_the_same_as_from_a_file(self, runs_dir, tmp_path):
         source = NETWORK + (
-            "def dim(images, generator):\n"
-            "    return images * torch.rand(len(images), 1, 1, 1, generator=generator)\n"
+            "def dim(images, draws):\n    return images * draws.uniform(len(images), 1, 1, 1)\n"
         )
 
         def train(net, dim):

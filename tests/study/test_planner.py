@@ -87,8 +87,8 @@ class TestDigits:
         assert run_id("digits", "full", "f" * 64, 0) == GOLDEN_RUN
 
 
-GOLDEN_TRIALS = ["e7009f85e54b", "7d3380cab36a", "154483b962af", "f834250c8148"]
-GOLDEN_EVALUATIONS = ["3cfb831d82ea", "99a2d43a898f"]
+GOLDEN_TRIALS = ["f3a922926fc3", "e1daf0ea22ea", "58ca8704dedf", "681076d61909"]
+GOLDEN_EVALUATIONS = ["2550f8f85dbb", "f245ffb8d112"]
 GOLDEN_RUN = "8911f6e16f68"
 
 

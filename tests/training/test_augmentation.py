@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from inklab.counters import Draws
 from inklab.records.recipe import Augmentation
 from inklab.seeding import Seed
 from inklab.training.augmentations import RandomShift, warp
@@ -19,6 +20,10 @@ SHAPES = [(1, 12, 12), (3, 7, 10), (2, 9, 4)]
 
 def rng(number: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(number)
+
+
+def draws(number: int = 0) -> Draws:
+    return Seed(number).draws()
 
 
 def shifted(image: np.ndarray, down: int, right: int) -> np.ndarray:
@@ -99,7 +104,7 @@ class TestWarp:
     @pytest.mark.parametrize("shape", SHAPES, ids=str)
     def test_without_any_augmentation_images_stay_the_same(self, shape):
         images = torch.rand(4, *shape, generator=rng())
-        torch.testing.assert_close(warp(images, Augmentation(), rng()), images, rtol=0, atol=1e-6)
+        torch.testing.assert_close(warp(images, Augmentation(), draws()), images, rtol=0, atol=1e-6)
 
     @pytest.mark.parametrize("size", [(33, 33), (30, 44)], ids=str)
     def test_rotation_is_scipys(self, size):
@@ -107,7 +112,7 @@ class TestWarp:
         image = blob(*size, down=2.0, right=8.0)
         start = math.degrees(math.atan2(2, 8))
         angles = []
-        for rotated in warp(copies(image, 60), Augmentation(rotation=40), rng())[:, 0].numpy():
+        for rotated in warp(copies(image, 60), Augmentation(rotation=40), draws())[:, 0].numpy():
             down, right, *_ = moments(rotated)
             angles.append(start - math.degrees(math.atan2(down, right)))
             expected = ndimage.rotate(image, angles[-1], reshape=False, order=1, mode="constant")
@@ -118,7 +123,7 @@ class TestWarp:
     @pytest.mark.parametrize("size", [(33, 33), (30, 44)], ids=str)
     def test_width_and_height_are_scaled_independently_about_the_center(self, size):
         image = blob(*size, down=0, right=0, spread=3.0)
-        warped = warp(copies(image, 200), Augmentation(scale=0.3), rng())[:, 0].numpy()
+        warped = warp(copies(image, 200), Augmentation(scale=0.3), draws())[:, 0].numpy()
         down, right, *spreads = np.array([moments(image) for image in warped]).T
         assert np.abs(down).max() < 0.01 and np.abs(right).max() < 0.01
         for factors in np.array(spreads) / 3:
@@ -132,7 +137,7 @@ class TestWarp:
         for axis, length in enumerate(size):
             slope = np.linspace(0.2, 0.8, length)
             image = np.broadcast_to(slope[:, None] if axis == 0 else slope, size)
-            warped = warp(copies(image, 300), Augmentation(elastic=1.5), rng(axis))[:, 0].numpy()
+            warped = warp(copies(image, 300), Augmentation(elastic=1.5), draws(axis))[:, 0].numpy()
             shift = ((warped - image) / (slope[1] - slope[0]))[:, 8:-8, 8:-8]
             assert 0.6 * 1.5 < shift.std() < 1.1 * 1.5
             assert abs(shift.mean()) < 0.15
@@ -140,7 +145,7 @@ class TestWarp:
             assert np.abs(np.corrcoef(shift[:, 3, 3], shift[:, -3, -3])[0, 1]) < 0.3  # not moved as a whole
 
     def test_pixels_from_outside_are_zero(self):
-        warped = warp(torch.ones(40, 1, 20, 20), Augmentation(rotation=45), rng())
+        warped = warp(torch.ones(40, 1, 20, 20), Augmentation(rotation=45), draws())
         corners = warped[:, 0, [0, 0, -1, -1], [0, -1, 0, -1]]
         assert float((corners == 0).float().mean()) > 0.5 and float(warped[:, 0, 6:-6, 6:-6].min()) > 0.999
 
@@ -151,20 +156,20 @@ class TestWarp:
     def test_images_stay_images(self, shape, rotation, scale, elastic, seed):
         images = torch.rand(3, *shape, generator=rng(seed)).round(decimals=0)
         before = images.clone()
-        warped = warp(images, Augmentation(rotation=rotation, scale=scale, elastic=elastic), rng(seed))
+        warped = warp(images, Augmentation(rotation=rotation, scale=scale, elastic=elastic), draws(seed))
         assert warped.shape == images.shape and 0 <= float(warped.min()) and float(warped.max()) <= 1
         assert torch.equal(images, before)
 
     @pytest.mark.parametrize("fields", [{"rotation": 20}, {"scale": 0.2}, {"elastic": 1}], ids=str)
     def test_the_same_draws_give_the_same_pixels_and_each_image_has_its_own(self, fields):
         images, augmentation = copies(blob(16, 16, 1, 3), 6), Augmentation(**fields)
-        first, same, other = (warp(images, augmentation, rng(seed)) for seed in (1, 1, 2))
+        first, same, other = (warp(images, augmentation, draws(seed)) for seed in (1, 1, 2))
         assert torch.equal(first, same)
         assert len({image.numpy().tobytes() for image in [*first, *other]}) == 12
 
     def test_all_channels_of_an_image_are_warped_alike(self):
         images = torch.rand(5, 1, 12, 12, generator=rng()).expand(5, 3, 12, 12)
-        warped = warp(images, Augmentation(rotation=30, scale=0.2, elastic=1), rng())
+        warped = warp(images, Augmentation(rotation=30, scale=0.2, elastic=1), draws())
         assert torch.equal(warped[:, 0], warped[:, 1]) and torch.equal(warped[:, 0], warped[:, 2])
 
 

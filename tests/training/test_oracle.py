@@ -111,8 +111,8 @@ def ordinary_loop(
             images = data.train.pixels[index].float() / 255
             inputs = images
             if recipe.corruption:
-                rng = (seed / "corruption" / epoch / number).generator()
-                inputs = corruptions["salt_and_pepper"](images, 0.4, rng)
+                draws = (seed / "corruption" / epoch / number).draws()
+                inputs = corruptions["salt_and_pepper"](images, 0.4, draws)
             output = net((inputs - config.normalize.mean) / config.normalize.std)
             loss = loss_of(recipe, output, images, data.train.labels[index])
             losses[-1].append(loss.item())

@@ -28,29 +28,29 @@ import random
 import numpy as np
 import torch
 
-def mirror(images, generator):
-    chosen = torch.rand(len(images), 1, 1, 1, generator=generator) < 0.5
+def mirror(images, draws):
+    chosen = draws.uniform(len(images), 1, 1, 1) < 0.5
     return torch.where(chosen, images.flip(-1), images)
 
-def globally(images, generator):
+def globally(images, draws):
     return (images * torch.rand(len(images), 1, 1, 1) * np.random.rand() * random.random()).float()
 
-def in_place(images, generator):
-    return images.mul_(torch.rand((), generator=generator))
+def in_place(images, draws):
+    return images.mul_(draws.uniform(len(images), 1, 1, 1))
 
-def raises(images, generator):
+def raises(images, draws):
     raise KeyError("no such\\nthing")
 
-def cropped(images, generator):
+def cropped(images, draws):
     return images[..., 1:]
 
-def doubled(images, generator):
+def doubled(images, draws):
     return images + 1
 
-def as_double(images, generator):
+def as_double(images, draws):
     return images.double()
 
-def as_list(images, generator):
+def as_list(images, draws):
     return [images]
 
 number = 3
@@ -63,7 +63,7 @@ def own(tmp_path):
     return lambda name: f"{tmp_path / 'own.py'}:{name}"
 
 
-def double(images, generator):
+def double(images, draws):
     return images.mul(2).clamp(0, 1)
 
 
@@ -100,8 +100,8 @@ class TestBatches:
             for member, seed in enumerate(seeds):
                 images = plain.images[member]
                 floats = images if images.is_floating_point() else images.float() / 255
-                rng = (seed / "augmentation function" / 1 / number).generator()
-                chosen = torch.rand(len(floats), 1, 1, 1, generator=rng) < 0.5
+                draws = (seed / "augmentation function" / 1 / number).draws()
+                chosen = draws.uniform(len(floats), 1, 1, 1) < 0.5
                 assert torch.equal(changed.images[member], torch.where(chosen, floats.flip(-1), floats))
 
     def test_training_images_are_not_changed_in_place(self, data, own):
@@ -158,12 +158,10 @@ def test_a_decorated_one_has_a_name(data):
 
 
 @pytest.mark.parametrize("name", sorted(augmentations))
-def test_registered_augmentations_return_new_images_that_the_generator_alone_decides(name):
+def test_registered_augmentations_return_new_images_that_the_draws_alone_decide(name):
     images = torch.rand(64, 3, 20, 24, generator=torch.Generator().manual_seed(0))
     before = images.clone()
-    first, again, other = (
-        augmentations[name].fn(images, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
-    )
+    first, again, other = (augmentations[name].fn(images, Seed(seed).draws()) for seed in (1, 1, 2))
     assert torch.equal(images, before), "not in place"
     assert first.shape == images.shape and first.dtype == images.dtype
     assert first.isfinite().all() and first.min() >= 0 and first.max() <= 1

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from inklab.counters import Draws
 from inklab.errors import InklabError, ModelMismatchError, OutOfRangeError
 from inklab.registry import Registry
 from inklab.usercode import require_function, short_name
@@ -16,8 +17,8 @@ from inklab.usercode import require_function, short_name
 PLAIN_STRENGTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 """Those of the default curve of a function that is not decorated."""
 
-CorruptFn = Callable[[Tensor, float | Tensor, torch.Generator], Tensor]
-"""Images in [0, 1], a strength (a float, or `(n, 1, 1, 1)`) and a generator to corrupted images."""
+CorruptFn = Callable[[Tensor, float | Tensor, Draws], Tensor]
+"""Images in [0, 1], a strength (a float, or `(n, 1, 1, 1)`) and draws to corrupted images."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,9 @@ class Corruption(StrengthScale):
         fn: the function itself, which checks nothing; `__call__` does.
 
     Example:
+        >>> from inklab.seeding import Seed
         >>> gray = torch.full((1, 1, 2, 2), 0.5)
-        >>> corruptions["salt_and_pepper"](gray, 1.0, torch.Generator().manual_seed(0)).unique().tolist()
+        >>> corruptions["salt_and_pepper"](gray, 1.0, Seed(0).draws()).unique().tolist()
         [0.0, 1.0]
     """
 
@@ -83,12 +85,13 @@ class Corruption(StrengthScale):
         self,
         images: Float[Tensor, "n c h w"],
         strength: float | Float[Tensor, " n"],
-        rng: torch.Generator,
+        draws: Draws,
     ) -> Float[Tensor, "n c h w"]:
         """A corrupted copy of images in [0, 1], before normalization.
 
-        The same images, strength and state of `rng` give the same result, on every device. There is one
-        strength for all images or one per image, in [0, `max_strength`] and in `unit`.
+        The same images, strength and draws (key, first image, number of earlier draws) give the same result,
+        on every device. There is one strength for all images or one per image, in [0, `max_strength`] and in
+        `unit`.
 
         Raises:
             OutOfRangeError: a strength, an image value or a shape is not as documented.
@@ -99,7 +102,7 @@ class Corruption(StrengthScale):
             strength = self._strength_per_image(images, strength)
         else:
             self.check_strength(strength)
-        return check_output(f"corruption '{self.name}'", self.fn(images, strength, rng), images)
+        return check_output(f"corruption '{self.name}'", self.fn(images, strength, draws), images)
 
     def _strength_per_image(self, images: Tensor, strength: Tensor) -> Tensor:
         if strength.shape != images.shape[:1]:
@@ -107,7 +110,7 @@ class Corruption(StrengthScale):
                 f"strengths have the shape {tuple(strength.shape)} and images {tuple(images.shape)}; give "
                 "one strength for all images, or one per image"
             )
-        if len(strength):
+        if len(strength) and strength.device.type == "cpu":  # elsewhere, reading would wait for the device
             low, high = torch.aminmax(strength)
             self.check_strength(low.item())
             self.check_strength(high.item())
@@ -120,7 +123,7 @@ def _wrap(name: str, value: object) -> Corruption:
         return value
     function = require_function(
         name, value,
-        "a corruption is a function (images, strength, rng), with @corruption(...) if its strength has a "
+        "a corruption is a function (images, strength, draws), with @corruption(...) if its strength has a "
         "unit or a range of its own",
     )  # fmt: skip
     return Corruption(short_name(name), "strength", PLAIN_STRENGTHS, math.inf, function)
@@ -139,7 +142,7 @@ def corruption(
     (`docs/corruptions.md` has a tested copy); also add a card, `docs/corruptions/whitewash.md`:
 
         @corruption("whitewash", unit="share of white mixed in", strengths=(0.0, 0.2, 0.4), max_strength=1.0)
-        def whitewash(images, strength, rng):
+        def whitewash(images, strength, draws):
             return torch.lerp(images, torch.ones_like(images), strength)
     """
     return lambda fn: corruptions.add(name, Corruption(name, unit, strengths, max_strength, fn))

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from inklab.corruptions.corruption import corruption
+from inklab.counters import Draws
 
 
 def per_image(images: Tensor, strength: float | Tensor) -> Tensor:
@@ -17,10 +18,9 @@ def per_image(images: Tensor, strength: float | Tensor) -> Tensor:
     return torch.as_tensor(strength, dtype=images.dtype, device=images.device).expand(len(images), 1, 1, 1)
 
 
-def _signs(images: Tensor, rng: torch.Generator) -> Tensor:
-    """-1 or 1, `(2, n, 1, 1)`: the direction in which each image goes, in two axes."""
-    draws = torch.rand((2, len(images), 1, 1), generator=rng, device=rng.device).to(images)
-    return torch.where(draws < 0.5, -1.0, 1.0).to(images)
+def _signs(images: Tensor, draws: Draws) -> Tensor:
+    """-1 or 1, `(n, 1, 1)`: the direction in which each image goes."""
+    return (2 * draws.integers(0, 2, len(images), 1, 1) - 1).to(images.dtype)
 
 
 def _resample(
@@ -36,23 +36,23 @@ def _resample(
     shape = (len(images), height, width)
     grid = torch.stack([(x * 2 / width).expand(shape), (y * 2 / height).expand(shape)], dim=-1)
     moved = functional.grid_sample(images, grid, padding_mode="zeros", align_corners=False)
-    return torch.where(strength == 0, images, moved.clamp_(0, 1))
+    return torch.where(strength == 0, images, moved.clamp(0, 1))
 
 
 @corruption(
     "shear", unit="angle of the shear, radians", strengths=(0.0, 0.2, 0.4, 0.6, 0.8, 1.0), max_strength=1.0
 )
-def shear(images: Tensor, strength: float | Tensor, rng: torch.Generator) -> Tensor:
+def shear(images: Tensor, strength: float | Tensor, draws: Draws) -> Tensor:
     """Slant the ink to the left or to the right, as another hand does."""
     strength = per_image(images, strength)
-    angle = _signs(images, rng)[0] * strength[..., 0]
+    angle = _signs(images, draws) * strength[..., 0]
     return _resample(images, strength, lambda x, y: (x - angle.sin() * y, angle.cos() * y))
 
 
 @corruption(
     "scale", unit="share of the side lost", strengths=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5), max_strength=0.9
 )
-def scale(images: Tensor, strength: float | Tensor, rng: torch.Generator) -> Tensor:
+def scale(images: Tensor, strength: float | Tensor, draws: Draws) -> Tensor:
     """Shrink the ink towards the center, as a smaller hand does. Draws nothing."""
     strength = per_image(images, strength)
     side = 1 - strength[..., 0]
@@ -65,10 +65,10 @@ def scale(images: Tensor, strength: float | Tensor, rng: torch.Generator) -> Ten
     strengths=(0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
     max_strength=torch.pi,
 )
-def rotate(images: Tensor, strength: float | Tensor, rng: torch.Generator) -> Tensor:
+def rotate(images: Tensor, strength: float | Tensor, draws: Draws) -> Tensor:
     """Turn the ink to the left or to the right, as a tilted page does."""
     strength = per_image(images, strength)
-    angle = _signs(images, rng)[0] * strength[..., 0]
+    angle = _signs(images, draws) * strength[..., 0]
     cos, sin = angle.cos(), angle.sin()
     return _resample(images, strength, lambda x, y: (cos * x - sin * y, sin * x + cos * y))
 
@@ -79,8 +79,8 @@ def rotate(images: Tensor, strength: float | Tensor, rng: torch.Generator) -> Te
     strengths=(0.0, 1.0, 2.0, 3.0, 4.0, 5.0),
     max_strength=28.0,
 )
-def translate(images: Tensor, strength: float | Tensor, rng: torch.Generator) -> Tensor:
+def translate(images: Tensor, strength: float | Tensor, draws: Draws) -> Tensor:
     """Move the ink along a diagonal, as a badly cropped picture does."""
     strength = per_image(images, strength)
-    across, down = _signs(images, rng) * strength[..., 0]
+    across, down = (_signs(images, draws) * strength[..., 0] for _ in range(2))
     return _resample(images, strength, lambda x, y: (x + across, y + down))

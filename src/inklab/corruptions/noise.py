@@ -1,12 +1,10 @@
-"""Corruptions of pixel values, and occlusion. `docs/corruptions/` has a card for each: formula and source.
-
-Numbers are drawn on the generator's device and then moved, so that every device gets the same pixels.
-"""
+"""Corruptions of pixel values, and occlusion. `docs/corruptions/` has a card for each: formula and source."""
 
 import torch
 from torch import Tensor
 
 from inklab.corruptions.corruption import corruption
+from inklab.counters import Draws
 
 MIN_STRENGTH = 1e-6  # shot noise: below it 1 / strength exceeds the integers of float32, and it counts as 0
 
@@ -17,12 +15,12 @@ MIN_STRENGTH = 1e-6  # shot noise: below it 1 / strength exceeds the integers of
     strengths=tuple(i / 20 for i in range(21)),
     max_strength=1.0,
 )
-def salt_and_pepper(images: Tensor, strength: float | Tensor, rng: torch.Generator) -> Tensor:
+def salt_and_pepper(images: Tensor, strength: float | Tensor, draws: Draws) -> Tensor:
     """Replace some pixels by pure black or pure white with equal chance, as a failing sensor does."""
     # One draw per pixel decides both whether it is replaced and by what: drawing is a third of the cost.
-    draws = torch.rand(images.shape, generator=rng, device=rng.device).to(images.device)
-    white = (draws < strength / 2).to(images.dtype)
-    return torch.where(draws < strength, white, images)
+    numbers = draws.uniform(*images.shape)
+    white = (numbers < strength / 2).to(images.dtype)
+    return torch.where(numbers < strength, white, images)
 
 
 @corruption(
@@ -31,10 +29,10 @@ def salt_and_pepper(images: Tensor, strength: float | Tensor, rng: torch.Generat
     strengths=(0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0),
     max_strength=1.0,
 )
-def gaussian(images: Tensor, strength: float | Tensor, rng: torch.Generator) -> Tensor:
+def gaussian(images: Tensor, strength: float | Tensor, draws: Draws) -> Tensor:
     """Add normal noise to every pixel and clip at black and white, as a warm sensor does."""
-    noise = torch.randn(images.shape, generator=rng, device=rng.device).to(images)
-    return (images + strength * noise).clamp_(0, 1)
+    noise = draws.normal(*images.shape).to(images.dtype)
+    return (images + strength * noise).clamp(0, 1)
 
 
 @corruption(
@@ -43,12 +41,12 @@ def gaussian(images: Tensor, strength: float | Tensor, rng: torch.Generator) -> 
     strengths=(0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0),
     max_strength=1.0,
 )
-def shot(images: Tensor, strength: float | Tensor, rng: torch.Generator) -> Tensor:
+def shot(images: Tensor, strength: float | Tensor, draws: Draws) -> Tensor:
     """Count photons instead of measuring light, and clip at white: the noise of too little light."""
     strength = torch.as_tensor(strength, dtype=images.dtype, device=images.device)
     photon = strength.clamp(min=MIN_STRENGTH)  # brightness of a pixel that received one photon
-    counts = torch.poisson((images / photon).to(rng.device), generator=rng).to(images.device)
-    return torch.where(strength < MIN_STRENGTH, images, (counts * photon).clamp_(0, 1))
+    counts = draws.poisson((images / photon).float()).to(images.dtype)
+    return torch.where(strength < MIN_STRENGTH, images, (counts * photon).clamp(0, 1))
 
 
 @corruption(
@@ -57,10 +55,10 @@ def shot(images: Tensor, strength: float | Tensor, rng: torch.Generator) -> Tens
     strengths=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0),
     max_strength=1.0,
 )
-def contrast(images: Tensor, strength: float | Tensor, rng: torch.Generator) -> Tensor:
+def contrast(images: Tensor, strength: float | Tensor, draws: Draws) -> Tensor:
     """Pull every pixel towards its image's mean, as faded ink or a bad copy does. Draws nothing."""
     mean = images.mean(dim=(1, 2, 3), keepdim=True).expand_as(images)
-    return torch.lerp(images, mean, strength).clamp_(0, 1)  # lerp is exact at both ends
+    return torch.lerp(images, mean, strength).clamp(0, 1)  # lerp is exact at both ends
 
 
 @corruption(
@@ -69,11 +67,11 @@ def contrast(images: Tensor, strength: float | Tensor, rng: torch.Generator) -> 
     strengths=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
     max_strength=1.0,
 )
-def occlusion(images: Tensor, strength: float | Tensor, rng: torch.Generator) -> Tensor:
+def occlusion(images: Tensor, strength: float | Tensor, draws: Draws) -> Tensor:
     """Blacken a square at a random position inside each image, as a blot, a finger or a sticker does."""
-    positions = torch.rand((2, len(images), 1, 1, 1), generator=rng, device=rng.device).to(images)
-    rows = _hidden(images.shape[2], strength, positions[0]).unsqueeze(-1)  # (n, 1, h, 1)
-    columns = _hidden(images.shape[3], strength, positions[1]).unsqueeze(-2)  # (n, 1, 1, w)
+    down, across = (draws.uniform(len(images), 1, 1, 1).to(images.dtype) for _ in range(2))
+    rows = _hidden(images.shape[2], strength, down).unsqueeze(-1)  # (n, 1, h, 1)
+    columns = _hidden(images.shape[3], strength, across).unsqueeze(-2)  # (n, 1, 1, w)
     return images.masked_fill(rows & columns, 0)
 
 

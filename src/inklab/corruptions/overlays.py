@@ -7,6 +7,7 @@ from torch.nn import functional
 from inklab.corruptions.blur import gaussian_blur
 from inklab.corruptions.corruption import corruption
 from inklab.corruptions.geometry import per_image
+from inklab.counters import Draws
 
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 LINE_REACH = 2.3  # pixels: a line's brightness is 1 + log(1 - distance / reach)
@@ -26,14 +27,14 @@ CANNY_SIGMA, CANNY_LOW, CANNY_HIGH = 1.0, 0.1, 0.2  # scikit-image's defaults fo
     strengths=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5),
     max_strength=1.0,
 )
-def brightness(images: Tensor, strength: float | Tensor, rng: torch.Generator) -> Tensor:
+def brightness(images: Tensor, strength: float | Tensor, draws: Draws) -> Tensor:
     """Add light and clip at white, keeping hue and saturation, as overexposure does. Draws nothing."""
     if images.shape[1] == 1:
-        return (images + strength).clamp_(0, 1)
+        return (images + strength).clamp(0, 1)
     value = images.amax(dim=1, keepdim=True)  # V of HSV
-    brighter = (value + strength).clamp_(0, 1)
+    brighter = (value + strength).clamp(0, 1)
     scaled = torch.where(value > 0, images / value.clamp(min=1e-12) * brighter, brighter)
-    return torch.where(brighter == value, images, scaled.clamp_(0, 1))
+    return torch.where(brighter == value, images, scaled.clamp(0, 1))
 
 
 @corruption(
@@ -42,7 +43,7 @@ def brightness(images: Tensor, strength: float | Tensor, rng: torch.Generator) -
     strengths=(0.0, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5),
     max_strength=0.5,
 )
-def stripe(images: Tensor, strength: float | Tensor, rng: torch.Generator) -> Tensor:
+def stripe(images: Tensor, strength: float | Tensor, draws: Draws) -> Tensor:
     """Invert the columns at the left and the right, as a frame of the other color does. Draws nothing."""
     width = images.shape[-1]
     inverted = torch.round(per_image(images, strength) * width)
@@ -56,29 +57,28 @@ def stripe(images: Tensor, strength: float | Tensor, rng: torch.Generator) -> Te
     strengths=(0.0, 1.0, 1.5, 2.0, 2.5, 3.0),
     max_strength=10.0,
 )
-def fog(images: Tensor, strength: float | Tensor, rng: torch.Generator) -> Tensor:
+def fog(images: Tensor, strength: float | Tensor, draws: Draws) -> Tensor:
     """Add clouds and darken the whole to the old maximum, as fog does."""
     if not images.numel():
         return images.clone()
     height, width = images.shape[-2:]
     side = 2 ** max(FOG_SIDE.bit_length() - 1, (max(height, width) - 1).bit_length())
-    clouds = _plasma(len(images), side, rng)[:, None, :height, :width].to(images)
+    clouds = _plasma(len(images), side, draws)[:, None, :height, :width].to(images.dtype)
     brightest = images.amax(dim=(1, 2, 3), keepdim=True)
     amount = per_image(images, strength)
     foggy = (images + amount * clouds) * brightest / (brightest + amount).clamp(min=1e-12)
-    return torch.where(amount == 0, images, foggy.clamp_(0, 1))
+    return torch.where(amount == 0, images, foggy.clamp(0, 1))
 
 
-def _plasma(n: int, side: int, rng: torch.Generator) -> Tensor:
+def _plasma(n: int, side: int, draws: Draws) -> Tensor:
     """Fractal height maps from 0 to 1, `(n, side, side)`, by midpoint displacement; edges wrap around."""
-    heights = torch.zeros(n, side, side, device=rng.device)
+    heights = torch.zeros(n, side, side, device=draws.device)
     step, wobble = side, 100.0
     while step >= 2:
         half = step // 2
 
         def displaced(total: Tensor, size: float = wobble) -> Tensor:
-            draws = torch.rand(total.shape, generator=rng, device=rng.device)
-            return total / 4 + size * size * (2 * draws - 1)
+            return total / 4 + size * size * (2 * draws.uniform(*total.shape) - 1)
 
         corners = heights[:, ::step, ::step].clone()
         pairs = corners + corners.roll(-1, 1)
@@ -99,15 +99,15 @@ def _plasma(n: int, side: int, rng: torch.Generator) -> Tensor:
     strengths=(0.0, 0.6, 0.65, 0.7, 0.75),
     max_strength=1.0,
 )
-def spatter(images: Tensor, strength: float | Tensor, rng: torch.Generator) -> Tensor:
+def spatter(images: Tensor, strength: float | Tensor, draws: Draws) -> Tensor:
     """Cover patches with dark gray mud, as a passing car does."""
     n, _, height, width = images.shape
     pixel = torch.ones((n, 1, 1, 1), dtype=images.dtype, device=images.device)
-    noise = torch.randn((n, 1, height, width), generator=rng, device=rng.device).to(images)
-    level = gaussian_blur(MUD_SD * noise, pixel, axes=(-2, -1)) + per_image(images, strength)
-    mud = gaussian_blur((level > MUD_LEVEL).to(images), 1.5 * pixel, axes=(-2, -1))
+    noise = draws.normal(n, 1, height, width).to(images.dtype)
+    level = gaussian_blur(MUD_SD * noise, pixel, max_sigma=1.0, axes=(-2, -1)) + per_image(images, strength)
+    mud = gaussian_blur((level > MUD_LEVEL).to(images), 1.5 * pixel, max_sigma=1.5, axes=(-2, -1))
     mud = torch.where(mud < MUD_MIN, 0, mud)
-    covered = (images * (1 - mud) + MUD_COLOR * mud).clamp_(0, 1)
+    covered = (images * (1 - mud) + MUD_COLOR * mud).clamp(0, 1)
     return torch.where(per_image(images, strength) == 0, images, covered)
 
 
@@ -121,32 +121,32 @@ def _line(images: Tensor, start: tuple[Tensor, Tensor], end: tuple[Tensor, Tenso
     column = torch.arange(images.shape[-1], dtype=images.dtype, device=images.device)
     row = torch.arange(images.shape[-2], dtype=images.dtype, device=images.device).view(-1, 1)
     distance = (row - top - (bottom - top) / (right - left) * (column - left)).abs()
-    light = (1 + torch.log((1 - distance / LINE_REACH).clamp(min=1e-10))).clamp_(0, 1)
+    light = (1 + torch.log((1 - distance / LINE_REACH).clamp(min=1e-10))).clamp(0, 1)
     return light * ((column >= left.floor()) & (column < right.ceil()))
 
 
-def _integers(n: int, low: int, high: int, rng: torch.Generator) -> Tensor:
-    """`n` floats, each an integer from `low` to `high - 1`."""
-    return torch.randint(low, max(high, low + 1), (n,), generator=rng, device=rng.device).float()
+def _integers(images: Tensor, low: int, high: int, draws: Draws) -> Tensor:
+    """For each image an integer from `low` to `high - 1`, as a float."""
+    return draws.integers(low, max(high, low + 1), len(images)).to(images.dtype)
 
 
 @corruption("dotted_line", unit="brightness of the line, 1 is white", strengths=SHARES, max_strength=1.0)
-def dotted_line(images: Tensor, strength: float | Tensor, rng: torch.Generator) -> Tensor:
+def dotted_line(images: Tensor, strength: float | Tensor, draws: Draws) -> Tensor:
     """Draw a dotted line from the left edge to the right one, as on a form."""
     n, _, height, width = images.shape
-    top, bottom = (_integers(n, 0, height - 1, rng).to(images) for _ in range(2))
+    top, bottom = (_integers(images, 0, height - 1, draws) for _ in range(2))
     light = _line(images, (torch.zeros_like(top), top), (torch.full_like(top, width - 1), bottom))
     is_dot = torch.arange(width, device=images.device) // 2 % 2 == 1  # two columns on, two off
-    return (images + strength * light * is_dot).clamp_(0, 1)
+    return (images + strength * light * is_dot).clamp(0, 1)
 
 
 @corruption("zigzag", unit="brightness of the line, 1 is white", strengths=SHARES, max_strength=1.0)
-def zigzag(images: Tensor, strength: float | Tensor, rng: torch.Generator) -> Tensor:
+def zigzag(images: Tensor, strength: float | Tensor, draws: Draws) -> Tensor:
     """Draw a zigzag with teeth of 2 pixels across the image, as a crossing-out does."""
     n, _, height, width = images.shape
     first, length = 2, max(width - 5, 1)  # columns: where it begins, how far it goes
-    top = _integers(n, 0, height - 1, rng).to(images)
-    angle = torch.atan(_integers(n, -5, 5, rng).to(images) / length)
+    top = _integers(images, 0, height - 1, draws)
+    angle = torch.atan(_integers(images, -5, 5, draws) / length)
     along = length / angle.cos()
     teeth = max((length - 2) // 4 + 1, 0)
     last = 2.0 * (-1) ** (teeth - 1) if teeth else 0.0
@@ -160,15 +160,15 @@ def zigzag(images: Tensor, strength: float | Tensor, rng: torch.Generator) -> Te
         (_line(images, start, end) for start, end in zip(turned, turned[1:], strict=False)),
         start=torch.zeros_like(images[:, :1]),
     )
-    return (images + strength * light).clamp_(0, 1)
+    return (images + strength * light).clamp(0, 1)
 
 
 @corruption("canny_edges", unit="share of the edges mixed in", strengths=SHARES, max_strength=1.0)
-def canny_edges(images: Tensor, strength: float | Tensor, rng: torch.Generator) -> Tensor:
+def canny_edges(images: Tensor, strength: float | Tensor, draws: Draws) -> Tensor:
     """Put the edges that Canny's detector finds in place of the ink. Draws nothing."""
     if not images.numel():
         return images.clone()
-    return torch.lerp(images, _edges(images), per_image(images, strength)).clamp_(0, 1)
+    return torch.lerp(images, _edges(images), per_image(images, strength)).clamp(0, 1)
 
 
 def _edges(images: Tensor) -> Tensor:
@@ -179,11 +179,14 @@ def _edges(images: Tensor) -> Tensor:
     inner = functional.pad(torch.ones_like(strength[..., 1:-1, 1:-1]), (1, 1, 1, 1)) > 0
     candidates = inner & (strength > 0) & _is_ridge(strength, down, across) & (strength >= CANNY_LOW)
     edges = candidates & (strength >= CANNY_HIGH)
-    while True:  # weak candidates count where they touch an edge
+    longest = images.shape[-2] * images.shape[-1] // 2  # no path of pixels is longer
+    for _ in range(longest):  # weak candidates count where they touch an edge
         grown = candidates & (functional.max_pool2d(edges.to(images), 3, stride=1, padding=1) > 0)
-        if torch.equal(grown, edges):
-            return edges.to(images).view_as(images)
+        # An accelerator would have to wait for the answer, and goes on without it.
+        if images.device.type == "cpu" and torch.equal(grown, edges):
+            break
         edges = grown
+    return edges.to(images).view_as(images)
 
 
 def _smoothed(planes: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from inklab.corruptions.corruption import Corruption, StrengthScale, check_images, corruptions
+from inklab.counters import Draws
 from inklab.errors import ConfigError, DataError, ModelMismatchError, OutOfRangeError, UnknownNameError
 from inklab.evaluation.scores import ForwardFn
 from inklab.records.components import ATTACKS
@@ -57,7 +58,7 @@ def pgd(
     labels: Int[Tensor, " n"],
     budget: float,
     *,
-    rng: torch.Generator,
+    draws: Draws,
     steps: int = ATTACKS["pgd"],
 ) -> Float[Tensor, "n c h w"]:
     """Projected gradient descent: many small steps of `fgsm` from a random start, kept within the budget.
@@ -69,7 +70,7 @@ def pgd(
         images: floats in [0, 1].
         labels: true classes, in [0, k).
         budget: most that a pixel changes, image range 0 to 1.
-        rng: draws the start, uniformly within the budget.
+        draws: for the start, uniform within the budget.
         steps: gradient steps, at least 1.
 
     Raises:
@@ -77,14 +78,15 @@ def pgd(
 
     Example:
         >>> net = lambda images: torch.cat([1 - images, images], dim=1).flatten(1)
-        >>> gray, rng = torch.full((1, 1, 1, 1), 0.75), torch.Generator().manual_seed(0)
-        >>> pgd(net, gray, torch.tensor([1]), 0.25, rng=rng).item()
+        >>> from inklab.seeding import Seed
+        >>> gray, draws = torch.full((1, 1, 1, 1), 0.75), Seed(0).draws()
+        >>> pgd(net, gray, torch.tensor([1]), 0.25, draws=draws).item()
         0.5
     """
     _check_attack(images, labels, budget)
     if steps < 1:
         raise OutOfRangeError(f"an attack of {steps} steps does nothing; use 1 or more")
-    start = torch.rand(images.shape, generator=rng, device=rng.device).to(images)
+    start = draws.uniform(*images.shape).to(images.dtype)
     lowest, highest = (images - budget).clamp(min=0), (images + budget).clamp(max=1)
     attacked = (images + budget * (2 * start - 1)).clamp(lowest, highest)
     for _ in range(steps):
@@ -102,8 +104,9 @@ class Attack(StrengthScale):
 
     Example:
         >>> net = lambda images: torch.cat([1 - images, images], dim=1).flatten(1)
-        >>> gray, rng = torch.full((1, 1, 1, 1), 0.75), torch.Generator().manual_seed(0)
-        >>> attacks["fgsm"](net, gray, torch.tensor([1]), 0.25, rng).item()
+        >>> from inklab.seeding import Seed
+        >>> gray, draws = torch.full((1, 1, 1, 1), 0.75), Seed(0).draws()
+        >>> attacks["fgsm"](net, gray, torch.tensor([1]), 0.25, draws).item()
         0.5
     """
 
@@ -115,7 +118,7 @@ class Attack(StrengthScale):
         images: Float[Tensor, "n c h w"],
         labels: Int[Tensor, " n"],
         budget: float,
-        rng: torch.Generator,
+        draws: Draws,
     ) -> Float[Tensor, "n c h w"]:
         """Images attacked by the gradient of `classify`, a whole pipeline; budget 0 changes nothing.
 
@@ -124,7 +127,7 @@ class Attack(StrengthScale):
         """
         if self.name == "fgsm":
             return fgsm(classify, images, labels, budget)
-        return pgd(classify, images, labels, budget, rng=rng, steps=self.steps)
+        return pgd(classify, images, labels, budget, draws=draws, steps=self.steps)
 
     def with_steps(self, steps: int | None) -> "Attack":
         """The same attack with other steps; None leaves them as they are.

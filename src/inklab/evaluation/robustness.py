@@ -25,7 +25,7 @@ from inklab.seeding import Seed
 if TYPE_CHECKING:
     pass
 
-BLOCK = 100  # images corrupted and classified at once; the noise depends on it, so a change moves numbers
+BLOCK = 100  # images corrupted and classified at once; networks may give other last bits for another size
 
 DenoiseFn = Callable[[Tensor], Tensor]
 
@@ -249,14 +249,15 @@ def _corrupt_and_denoise(
     denoise: DenoiseFn | None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Blocks of corrupted images, and of what the classifier gets."""
-    rng = (seed / corruption.name / repr(strength)).generator()
+    noise_seed = seed / corruption.name / repr(strength)
     pipeline = classify if denoise is None else lambda images: classify(denoise(images))
     for number, images in enumerate(batches(pixels, BLOCK)):
+        draws = noise_seed.draws(first=number * BLOCK, device=images.device)
         if isinstance(corruption, Attack):
             targets = torch.from_numpy(labels[number * BLOCK :][:BLOCK].astype(np.int64)).to(images.device)
-            corrupted = corruption(pipeline, images, targets, strength, rng)
+            corrupted = corruption(pipeline, images, targets, strength, draws)
         else:
-            corrupted = corruption(images, strength, rng)
+            corrupted = corruption(images, strength, draws)
         denoised = corrupted if denoise is None else denoise(corrupted)
         if denoised.shape != corrupted.shape:
             raise ModelMismatchError(

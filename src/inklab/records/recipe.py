@@ -95,9 +95,9 @@ class Augmentation(Record):
         scale: width and height change by at most this share, each by its own, in [0, 1).
         elastic: standard deviation, in pixels, of a smooth random displacement (Simard, Steinkraus and Platt
             2003), in [0, 100].
-        function: of your own, `(images, generator) -> images`, which is called last: a registered name,
+        function: of your own, `(images, draws) -> images`, which is called last: a registered name,
             `file.py:name` or the function itself. Images are floats `(n, c, h, w)` in [0, 1], as are those
-            that it returns; all that it draws should come from the generator.
+            that it returns; all that it draws should come from `draws`.
     """
 
     shift: Annotated[int, Field(ge=0, le=100)] = 0

@@ -114,9 +114,9 @@ def corrupt_pixels(
         True
     """
     corruption = corruptions[name]
-    rng = (Seed(seed) / "page" / name).generator()
+    draws = (Seed(seed) / "page" / name).draws()
     images = torch.from_numpy(pixels.astype(np.float32) / np.float32(255))
-    corrupted: Float32[np.ndarray, "n c h w"] = corruption(images, strength, rng).numpy()
+    corrupted: Float32[np.ndarray, "n c h w"] = corruption(images, strength, draws).numpy()
     return corrupted
 
 

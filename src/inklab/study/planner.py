@@ -51,7 +51,7 @@ from inklab.study.spec import (
 from inklab.training.objectives import objectives
 from inklab.usercode import is_user_code, location_free, map_names, source_sha256
 
-NUMERICS = 3
+NUMERICS = 4
 """Raised by every change that may move a number; part of each id, so old and new outcomes never mix."""
 
 CACHE_BYTES = 12_000_000

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from inklab.corruptions.blur import gaussian_blur
 from inklab.corruptions.corruption import check_output
+from inklab.counters import Draws
 from inklab.errors import ConfigError, ModelMismatchError, format_error
 from inklab.records.recipe import Augmentation
 from inklab.registry import Registry, registered_entry
@@ -23,8 +24,10 @@ ELASTIC_GRID = 5
 SHADE_GRID = 4
 """Points along each axis at which the shade of `degrade` is drawn; in between it is smooth."""
 
-AugmentFn = Callable[[Tensor, torch.Generator], Tensor]
-"""Images `(n, c, h, w)`, floats in [0, 1], and a generator to images of the same shape and range."""
+MAX_BLUR = 1.5  # pixels, of `degrade`
+
+AugmentFn = Callable[[Tensor, Draws], Tensor]
+"""Images `(n, c, h, w)`, floats in [0, 1], and draws to images of the same shape and range."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class AugmentationFunction:
         expected = torch.empty_like(images, device="meta")
         try:
             with seed.as_global():
-                output = self.fn(images, seed.generator())
+                output = self.fn(images, seed.draws(device=images.device))
         except Exception as error:  # a user's function may raise anything
             raise ModelMismatchError(
                 f"augmentation '{self.name}' fails on images of shape {tuple(images.shape)}: "
@@ -68,7 +71,7 @@ def _wrap(name: str, value: object) -> AugmentationFunction:
     if not callable(value):
         raise ConfigError(
             f"'{short_name(name)}' is of type {type(value).__name__}; an augmentation is a function (images, "
-            "generator) -> images",
+            "draws) -> images",
             key=name,
         )
     return AugmentationFunction(short_name(name), value)
@@ -81,14 +84,14 @@ augmentations: Registry[AugmentationFunction] = Registry(
 
 
 def augmentation(name: str) -> Callable[[AugmentFn], AugmentFn]:
-    """Register `(images, generator) -> images` as an augmentation, for recipes to name.
+    """Register `(images, draws) -> images` as an augmentation, for recipes to name.
 
     Images are floats `(n, c, h, w)` in [0, 1], before normalization, and so must be the result.
 
     Example:
         >>> @augmentation("mirror")
-        ... def mirror(images, generator):
-        ...     chosen = torch.rand(len(images), 1, 1, 1, generator=generator) < 0.5
+        ... def mirror(images, draws):
+        ...     chosen = draws.uniform(len(images), 1, 1, 1) < 0.5
         ...     return torch.where(chosen, images.flip(-1), images)
         >>> augmentations["mirror"](torch.rand(5, 1, 8, 8), Seed(0)).shape
         torch.Size([5, 1, 8, 8])
@@ -114,7 +117,7 @@ class RandomShift:
         alternates mirror images).
         """
         count = self.side**2
-        first = torch.randint(count, (len(self.views),), generator=(seed / "shift").generator())
+        first = (seed / "shift").draws(device=self.views.device).integers(0, count, len(self.views))
         return (first + epoch * (count // 2 + 1)) % count
 
     def cut(self, index: Int[Tensor, " b"], offsets: Int[Tensor, " b"]) -> UInt8[Tensor, "b c h w"]:
@@ -123,14 +126,14 @@ class RandomShift:
 
 
 def warp(
-    images: Float[Tensor, "n c h w"], augmentation: Augmentation, rng: torch.Generator
+    images: Float[Tensor, "n c h w"], augmentation: Augmentation, draws: Draws
 ) -> Float[Tensor, "n c h w"]:
     """Rotate, scale and deform images, each by its own draws, with bilinear interpolation; shift is not used.
 
     What enters at a border is zero.
     """
     count, _, height, width = images.shape
-    rotation, wider, taller = torch.rand(3, count, generator=rng) * 2 - 1
+    rotation, wider, taller = (draws.uniform(count, 3) * 2 - 1).unbind(1)
     angle = rotation * math.radians(augmentation.rotation)
     factors = torch.stack([1 + wider * augmentation.scale, 1 + taller * augmentation.scale], 1)[:, :, None]
     # Rows for x and y; the ratio of the sides, because a grid's units are half an image's width and height.
@@ -144,15 +147,16 @@ def warp(
     theta = functional.pad(rows / factors, (0, 1))
     grid = functional.affine_grid(theta, list(images.shape), align_corners=False)
     if augmentation.elastic:
-        coarse = torch.randn(count, 2, ELASTIC_GRID, ELASTIC_GRID, generator=rng)
+        coarse = draws.normal(count, 2, ELASTIC_GRID, ELASTIC_GRID)
         smooth = functional.interpolate(coarse, (height, width), mode="bicubic", align_corners=True)
-        unit = torch.tensor([2 / width, 2 / height]) * augmentation.elastic
-        grid = grid + smooth.permute(0, 2, 3, 1) * unit
+        across, down = smooth.unbind(1)
+        moved = [across * (2 / width * augmentation.elastic), down * (2 / height * augmentation.elastic)]
+        grid = grid + torch.stack(moved, -1)
     return functional.grid_sample(images, grid, align_corners=False).clamp_(0, 1)
 
 
 @augmentation("degrade")
-def degrade(images: Tensor, rng: torch.Generator) -> Tensor:
+def degrade(images: Tensor, draws: Draws) -> Tensor:
     """Outline, blur, gray levels, shade, noise and rectangles, as in bad scans; each image has its own draws.
 
     A fifth of the images become the rim of their ink. Half are blurred by up to 1.5 pixels and half shaded by
@@ -161,22 +165,23 @@ def degrade(images: Tensor, rng: torch.Generator) -> Tensor:
     """
 
     def draw(low: float, high: float) -> Tensor:
-        return low + (high - low) * torch.rand(len(images), 1, 1, 1, generator=rng)
+        return low + (high - low) * draws.uniform(len(images), 1, 1, 1)
 
     def half(values: Tensor) -> Tensor:
-        return values * (torch.rand(len(images), 1, 1, 1, generator=rng) < 0.5)
+        return values * (draws.uniform(len(images), 1, 1, 1) < 0.5)
 
     n, _, height, width = images.shape
     rim = functional.max_pool2d(images, 3, stride=1, padding=1) - images
     ink = torch.where(draw(0.0, 1.0) < 0.2, rim, images)
-    blurred = gaussian_blur(ink, half(draw(0.0, 1.5)), axes=(-2, -1))
+    blurred = gaussian_blur(ink, half(draw(0.0, MAX_BLUR)), max_sigma=MAX_BLUR, axes=(-2, -1))
     contrast, sign = draw(0.25, 1.0), torch.where(draw(0.0, 1.0) < 0.2, -1.0, 1.0)
     black = draw(0.0, 1.0) * (1 - contrast) + contrast * (sign < 0)
-    field = torch.randn(n, 1, SHADE_GRID, SHADE_GRID, generator=rng)
+    field = draws.normal(n, 1, SHADE_GRID, SHADE_GRID)
     shade = functional.interpolate(field, (height, width), mode="bicubic", align_corners=True)
-    noise = torch.randn(images.shape, generator=rng) * draw(0.0, 0.2)
+    noise = draws.normal(*images.shape) * draw(0.0, 0.2)
     degraded = (black + sign * contrast * blurred + half(draw(0.0, 0.3)) * shade + noise).clamp_(0, 1)
-    row, column = torch.arange(height).view(-1, 1) / height, torch.arange(width) / width
+    row = torch.arange(height, device=images.device).view(-1, 1) / height
+    column = torch.arange(width, device=images.device) / width
     top, left, tall, wide = draw(-0.5, 1.0), draw(-0.5, 1.0), half(draw(0.0, 1.0)), draw(0.0, 0.5)
     covered = (row >= top) & (row < top + tall) & (column >= left) & (column < left + wide)
     cover = torch.where(draw(0.0, 1.0) < 0.5, 1 - degraded, draw(0.0, 1.0))

@@ -141,9 +141,11 @@ class BatchLoader:
             pixels = self.train.pixels_at(index)
         images = pixels
         if self.augmentation.interpolates:
-            streams = [(seed / "augmentation" / epoch / number).generator() for seed in self.seeds]
-            members = zip(to_floats(pixels), streams, strict=True)
-            images = torch.stack([warp(row, self.augmentation, rng) for row, rng in members])
+            paths = [seed / "augmentation" / epoch / number for seed in self.seeds]
+            members = zip(to_floats(pixels), paths, strict=True)
+            images = torch.stack(
+                [warp(row, self.augmentation, path.draws(device=row.device)) for row, path in members]
+            )
         if self.function:
             paths = [seed / "augmentation function" / epoch / number for seed in self.seeds]
             floats = zip(to_floats(images), paths, strict=True)
@@ -169,13 +171,13 @@ def corrupt_images(
     images: Float[Tensor, "n c h w"], corruption: CorruptionConfig, seed: Seed
 ) -> Float[Tensor, "n c h w"]:
     """A corrupted copy of images, each at a strength drawn between the two bounds."""
-    rng = seed.generator()
+    draws = seed.draws(device=images.device)
     low, high = corruption.strength
     corrupt = get_corruption(corruption.name)
     if low == high:
-        return corrupt(images, low, rng)
-    strengths = low + (high - low) * torch.rand(len(images), generator=rng)
-    return corrupt(images, strengths, rng)
+        return corrupt(images, low, draws)
+    strengths = low + (high - low) * draws.uniform(len(images))
+    return corrupt(images, strengths, draws)
 
 
 def evaluation_inputs(
