@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from inklab.data.dataset import MAX_CLASSES
 from inklab.errors import DataError, ModelMismatchError
-from inklab.evaluation.neighborhoods import Neighborhoods, nearer_share
+from inklab.evaluation.neighborhoods import Neighborhoods, Overlap, nearer_share
 from inklab.evaluation.samplers import samplers
 from inklab.evaluation.scores import (
     AnyImages,
@@ -244,7 +244,10 @@ def evaluate_generation(
         confident_share=agreement.confident_share,
         class_shares=tuple(agreement.class_shares.tolist()),
         frechet_distance=frechet,
-        **overlap,
+        manifold_precision=overlap and overlap.precision,
+        manifold_recall=overlap and overlap.recall,
+        density=overlap and overlap.density,
+        coverage=overlap and overlap.coverage,
         nn_distance=float(distances.mean()),
         nearer_share=nearer_share(distances, real.test_distances),
         sampler_info=drawn.info,
@@ -274,7 +277,10 @@ def _evaluate_real_data(
         confident_share=classifier_agreement(classifier.net, test).confident_share,
         confident_share_reconstructed=classifier_agreement(classifier.net, rebuilt).confident_share,
         frechet_distance=frechet,
-        **overlap,
+        manifold_precision=overlap and overlap.precision,
+        manifold_recall=overlap and overlap.recall,
+        density=overlap and overlap.density,
+        coverage=overlap and overlap.coverage,
         nn_distance=float(real.test_distances.mean()),
     )
     return outcome, {"images": test[first].numpy(), "reconstructions": to_bytes(rebuilt[first])}
@@ -282,19 +288,11 @@ def _evaluate_real_data(
 
 def _compare_features(
     classifier: nn.Module, images: AnyImages, real: RealImages
-) -> tuple[float, dict[str, float]]:
-    """The Fréchet distance, and `manifold_precision` to `coverage` by name; none of too few images."""
+) -> tuple[float, Overlap | None]:
+    """The Fréchet distance from training images, and how both overlap; None of too few images."""
     features, hoods = _features(classifier, images), real.neighborhoods
-    distance = frechet_distance(moments(features), real.moments)
-    if hoods is None or len(features) <= NEIGHBORHOOD:
-        return distance, {}
-    overlap = hoods.overlap(features)
-    return distance, {
-        "manifold_precision": overlap.precision,
-        "manifold_recall": overlap.recall,
-        "density": overlap.density,
-        "coverage": overlap.coverage,
-    }
+    overlap = hoods.overlap(features) if hoods and len(features) > NEIGHBORHOOD else None
+    return frechet_distance(moments(features), real.moments), overlap
 
 
 def _features(classifier: nn.Module, images: AnyImages) -> Float[Tensor, "n f"]:
