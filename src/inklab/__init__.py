@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from inklab.records.recipe import EarlyStopping as EarlyStopping
     from inklab.records.recipe import Recipe as Recipe
     from inklab.runs import Run as Run
+    from inklab.study.spec import CorruptionErrorExperiment as CorruptionErrorExperiment
     from inklab.study.spec import DataExperiment as DataExperiment
     from inklab.study.spec import FindingsExperiment as FindingsExperiment
     from inklab.study.spec import GenerationExperiment as GenerationExperiment
@@ -58,7 +59,8 @@ _HOMES = {
     "run": "api", "train": "api", "load": "api", "robustness_curve": "api",
     "Run": "runs", "TrainedModel": "model", "Study": "study.study",
     "TrainingExperiment": "study.spec", "RobustnessExperiment": "study.spec",
-    "GenerationExperiment": "study.spec", "DataExperiment": "study.spec", "FindingsExperiment": "study.spec",
+    "GenerationExperiment": "study.spec", "CorruptionErrorExperiment": "study.spec",
+    "DataExperiment": "study.spec", "FindingsExperiment": "study.spec",
     "Recipe": "records.recipe", "Augmentation": "records.recipe", "CorruptionConfig": "records.recipe",
     "EarlyStopping": "records.recipe", "LearningRateRange": "training.learning_rate_range",
     "learning_rate_range": "training.learning_rate_range", "augmentation": "training.augmentations",

@@ -148,6 +148,16 @@ _ROWS = (
         in_tables=("test", "validation"), in_show=("test",), in_findings=("test",),
     ),
     Metric(key="recall", label="mean recall", unit="%", higher_is_better=True, is_share=True),
+    Metric(
+        key="mean_accuracy", label="mean accuracy", unit="%", higher_is_better=True, is_share=True
+    ),
+    Metric(
+        key="mean_corruption_error", label="mean corruption error", higher_is_better=False,
+        is_nonnegative=True,
+    ),
+    Metric(
+        key="relative_mean_corruption_error", label="relative mean corruption error", higher_is_better=False
+    ),
     Metric(key="confident_share", label="confident share", unit="%", higher_is_better=True, is_share=True),
     Metric(
         key="confident_share_reconstructed", label="confident share of reconstructed test images", unit="%",

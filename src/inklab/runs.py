@@ -30,6 +30,7 @@ from inklab.results.frames import (
     FrameKind,
     RunTrial,
     Spread,
+    corruption_error_columns,
     estimate_columns,
     history_columns,
     list_trials,
@@ -266,8 +267,10 @@ class Run(TrainingRun):
                 "history": one row a training and epoch.
                 "estimates": one row a setting and metric: `mean`, `sd`, `n`, `ci95_low`, `ci95_high` (over
                 replicates), `ci95_images_low`, `ci95_images_high` (over images).
-                "robustness": one row a pipeline, replicate and strength: `recall`, `accuracy`, and
+                "robustness": one row a pipeline, replicate and strength: `recall`, `accuracy`, `ece` and
                 `recall_<class>`.
+                "corruption_errors": one row a corruption, pipeline and replicate: `accuracy`,
+                `corruption_error` (relative to the baseline) and `relative_corruption_error`.
                 "predictions": one row a test image and training: `index`, `label`, `predicted`, `confidence`;
                 `label` is missing if the data is not at hand.
             experiment: only this one.
@@ -319,6 +322,8 @@ class Run(TrainingRun):
                 return estimate_columns(self.results, name)
             case "robustness":
                 return robustness_columns(self.plan, self.evaluations, name)
+            case "corruption_errors":
+                return corruption_error_columns(self.results, name)
         trials = list_trials(self.plan, self.outcomes, name)
         match kind:
             case "trials":

@@ -6,8 +6,7 @@ import torch
 from scipy import ndimage
 
 from inklab.corruptions.corruption import corruptions
-from inklab.corruptions.mnist_c import MNIST_C, PUBLISHED_ACCURACY, mean_corruption_error
-from inklab.errors import DataError
+from inklab.corruptions.mnist_c import MNIST_C
 
 
 def rng(number: int = 0) -> torch.Generator:
@@ -191,24 +190,3 @@ def test_canny_equals_a_reference():
     for image, edges in zip(images[:, 0].numpy(), corrupt("canny_edges", images, 1.0), strict=True):
         assert edges.sum() > 20
         assert np.sum(edges != canny(image)) <= 1
-
-
-def test_mean_corruption_error_of_the_published_networks():
-    cnn = PUBLISHED_ACCURACY["CNN of the PyTorch example"]
-    assert mean_corruption_error(cnn, cnn) == pytest.approx(1)
-    for name, mean, relative in (
-        ("CNN of the PyTorch example", 0.7592, 1.0),
-        ("denoising autoencoder + CNN", 0.7653, 0.991),
-        ("Hopfield network + CNN", 0.8976, 0.692),
-    ):
-        accuracy = PUBLISHED_ACCURACY[name]
-        assert np.mean(list(accuracy.values())) == pytest.approx(mean, abs=1e-4)
-        assert mean_corruption_error(accuracy, cnn) == pytest.approx(relative, abs=1e-3)
-
-
-@pytest.mark.parametrize(
-    ("accuracy", "baseline"), [({}, {}), ({"fog": 0.9}, {"rotate": 0.9}), ({"fog": 0.9}, {"fog": 1.0})]
-)
-def test_mean_corruption_error_needs_the_same_corruptions_and_an_error(accuracy, baseline):
-    with pytest.raises(DataError):
-        mean_corruption_error(accuracy, baseline)

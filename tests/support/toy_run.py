@@ -66,6 +66,10 @@ confusion_at = [0, 0.3]
 pipelines = ["cnn", "denoiser+cnn", "median+cnn"]
 baseline = "cnn"
 
+[experiments.corruption-error]
+kind = "corruption-error"
+experiments = ["robustness"]
+
 [experiments.generation]
 kind = "generation"
 decoder = "denoiser"

@@ -42,6 +42,9 @@ T = TypeVar("T")
 REAL_DATA = "real_data"
 """The sampler of the evaluation that scores real images: what generated ones are compared with."""
 
+CLEAN = "clean"
+"""Under which references of a corruption-error experiment give the accuracy on clean images."""
+
 
 class SplitCounts(Record):
     """Images per class of each split.
@@ -405,8 +408,24 @@ class GenerationPlan(ExperimentPlan):
         return self
 
 
+class CorruptionErrorPlan(ExperimentPlan):
+    """Puts robustness experiments together: errors relative to the baseline's, and their mean.
+
+    Attributes:
+        experiments: robustness experiments, one for each corruption.
+        pipelines: that all of them compare.
+        baseline: the pipeline whose errors the others' are divided by.
+    """
+
+    kind: Literal["corruption-error"] = "corruption-error"
+    experiments: Annotated[Names, Field(min_length=1)]
+    pipelines: Annotated[tuple[Pipeline, ...], FailFast, Field(min_length=1, max_length=MAX_ENTRIES)]
+    baseline: Pipeline
+
+
 AnyExperimentPlan = Annotated[
-    DataPlan | TrainingPlan | RobustnessPlan | GenerationPlan | FindingsPlan, Field(discriminator="kind")
+    DataPlan | TrainingPlan | RobustnessPlan | GenerationPlan | CorruptionErrorPlan | FindingsPlan,
+    Field(discriminator="kind"),
 ]
 
 
@@ -500,7 +519,11 @@ class Plan(Record):
 
     @model_validator(mode="after")
     def _check_consistent(self) -> "Plan":
-        for problem in (*self._experiment_problems(), *self._trial_problems(), *self._group_problems()):
+        problems = (
+            *self._experiment_problems(), *self._corruption_error_problems(), *self._trial_problems(),
+            *self._group_problems(),
+        )  # fmt: skip
+        for problem in problems:
             raise ValueError(problem)
         return self
 
@@ -516,6 +539,16 @@ class Plan(Record):
         for evaluation in self.evaluations.values():
             if not self.trials.keys() >= set(evaluation.depends_on):
                 yield f"'{evaluation.id}' depends on a trial that is not planned"
+
+    def _corruption_error_problems(self) -> Iterator[str]:
+        by_name = {experiment.name: experiment for experiment in self.experiments}
+        for experiment in self.experiments:
+            if isinstance(experiment, CorruptionErrorPlan):
+                needed = {experiment.baseline, *experiment.pipelines}
+                for name in experiment.experiments:
+                    member = by_name.get(name)
+                    if not isinstance(member, RobustnessPlan) or not needed <= set(member.pipelines):
+                        yield f"'{experiment.name}' needs '{name}', which does not compare its pipelines"
 
     def _trial_problems(self) -> Iterator[str]:
         if both := self.trials.keys() & self.evaluations.keys():

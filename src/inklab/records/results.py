@@ -329,6 +329,84 @@ class RobustnessResults(Record):
         return next((row for row in self.comparisons if row.pipeline == pipeline), None)
 
 
+class CorruptionErrors(Record):
+    """Accuracy and errors of one pipeline under several corruptions.
+
+    Attributes:
+        replicates: that are done under every corruption; the estimates are over these.
+        clean_accuracy: at strength 0.
+        accuracy: under each corruption, the mean over its strengths above 0; by robustness experiment.
+        corruption_error: the error under each corruption divided by the baseline's mean error there; without
+            values where the baseline makes none.
+        relative_corruption_error: the same of what the corruption adds to the error on clean images; without
+            values where it adds nothing to the baseline's.
+        mean_accuracy: over all corruptions.
+        mean_corruption_error: mean over all corruptions (mCE); without values if one has none.
+        relative_mean_corruption_error: the same of the relative errors.
+    """
+
+    replicates: Counts
+    clean_accuracy: Estimate
+    accuracy: Annotated[dict[str, Estimate], Few]
+    corruption_error: Annotated[dict[str, Estimate], Few]
+    relative_corruption_error: Annotated[dict[str, Estimate], Few]
+    mean_accuracy: Estimate
+    mean_corruption_error: Estimate
+    relative_mean_corruption_error: Estimate
+
+
+class CorruptionErrorComparison(Record):
+    """A pipeline compared with the baseline over all corruptions, in pairs of equal replicates.
+
+    Attributes:
+        pipeline: that is compared.
+        mean_accuracy: difference from the baseline's; one family for Holm's procedure with those of the
+            other pipelines.
+        mean_corruption_error: the same of the mean corruption error.
+    """
+
+    pipeline: Pipeline
+    mean_accuracy: Difference
+    mean_corruption_error: Difference
+
+
+class CorruptionErrorResults(Record):
+    """Robustness experiments put together: errors relative to the baseline's, and their mean.
+
+    Attributes:
+        experiments: robustness experiments, one for each corruption.
+        corruptions: of each experiment: registered name or `file.py:name`.
+        strengths: of each experiment, those above 0.
+        images: test images used in each experiment.
+        baseline: the pipeline whose mean errors the others' are divided by.
+        outcomes: evaluations of these experiments by state.
+        pipelines: results by pipeline.
+        comparisons: every other pipeline compared with the baseline.
+    """
+
+    kind: Literal["corruption-error"] = "corruption-error"
+    experiments: Names
+    corruptions: Names
+    strengths: Annotated[tuple[Strengths, ...], FailFast]
+    images: Annotated[tuple[PositiveCount, ...], FailFast]
+    baseline: Pipeline
+    outcomes: StateCounts
+    pipelines: Annotated[dict[Pipeline, CorruptionErrors], Few]
+    comparisons: Annotated[tuple[CorruptionErrorComparison, ...], FailFast]
+
+    @model_validator(mode="after")
+    def _check_consistent(self) -> "CorruptionErrorResults":
+        if self.baseline not in self.pipelines:
+            raise ValueError(f"the baseline '{self.baseline}' is not one of its pipelines")
+        if {len(self.corruptions), len(self.strengths), len(self.images)} != {len(self.experiments)}:
+            raise ValueError("corruptions, strengths and images have not one entry for each experiment")
+        for name, pipeline in self.pipelines.items():
+            rows = (pipeline.accuracy, pipeline.corruption_error, pipeline.relative_corruption_error)
+            if any(tuple(row) != self.experiments for row in rows):
+                raise ValueError(f"'{name}' has not one entry for each experiment")
+        return self
+
+
 class SamplerResults(Record):
     """How good the images of one sampler are, or real test images.
 
@@ -401,7 +479,9 @@ class Timings(Record):
     experiments: dict[Id, NonNegative] = {}
 
 
-ExperimentResults = DataResults | TrainingResults | RobustnessResults | GenerationResults
+ExperimentResults = (
+    DataResults | TrainingResults | RobustnessResults | GenerationResults | CorruptionErrorResults
+)
 AnyExperimentResults = Annotated[ExperimentResults, Field(discriminator="kind")]
 
 

@@ -21,7 +21,7 @@ from inklab.records.record import (
     Values,
 )
 
-Kind = Literal["data", "training", "robustness", "generation", "findings"]
+Kind = Literal["data", "training", "robustness", "generation", "corruption-error", "findings"]
 
 
 class RunningJob(Record):

@@ -7,6 +7,7 @@ into lists of dictionaries and DataFrames.
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
+from itertools import product, zip_longest
 from math import floor, log10
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -30,15 +31,17 @@ from inklab.notebook import MUTED, Columns, Row, as_columns, bullet_list, card, 
 from inklab.records.estimates import Estimate
 from inklab.records.outcomes import EvaluationOutcome, History, RobustnessOutcome, TrialOutcome, TrialState
 from inklab.records.plan import Plan, RobustnessPlan
-from inklab.records.results import Results
+from inklab.records.results import CorruptionErrorResults, Results
 from inklab.results.arrays import Arrays
 
-FrameKind = Literal["trials", "history", "estimates", "robustness", "predictions"]
+FrameKind = Literal["trials", "history", "estimates", "robustness", "corruption_errors", "predictions"]
 MAX_DECIMALS = 8
 MAX_SHOWN = 20
 """Settings and findings that a notebook shows of a run."""
 
-FRAMES: tuple[FrameKind, ...] = ("trials", "history", "estimates", "robustness", "predictions")
+FRAMES: tuple[FrameKind, ...] = (
+    "trials", "history", "estimates", "robustness", "corruption_errors", "predictions",
+)  # fmt: skip
 
 Spread = Literal["ci95", "sd"]
 
@@ -97,6 +100,10 @@ MEASURED = ("epochs", "seconds", "parameters", "trial", "reason")
 HISTORY = ("epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
 ESTIMATE = ("metric", "mean", "sd", "n", "ci95_low", "ci95_high", "ci95_images_low", "ci95_images_high")
 ROBUSTNESS = ("experiment", "corruption", "pipeline", "strength", "replicate", "recall", "accuracy", "ece")
+CORRUPTION_ERRORS = (
+    "experiment", "robustness", "corruption", "pipeline", "replicate", "accuracy", "corruption_error",
+    "relative_corruption_error",
+)  # fmt: skip
 PREDICTIONS = ("index", "label", "predicted", "confidence")
 RESERVED = {*HEAD, *TAIL, *MEASURED, *HISTORY, *ESTIMATE, *PREDICTIONS}
 
@@ -207,6 +214,22 @@ def _robustness_rows(
             "recall": recall, "accuracy": accuracy, "ece": ece,
             **{f"{CLASS_RECALL}{label}": share for label, share in zip(labels, per_class, strict=True)},
         }  # fmt: skip
+
+
+def corruption_error_columns(results: Results, experiment: str = "") -> Columns:
+    """A row for each corruption, pipeline and replicate; the mean over corruptions is the mCE."""
+    rows: list[Row] = []
+    for name, entry in results.experiments.items():
+        if not isinstance(entry, CorruptionErrorResults) or experiment not in ("", name):
+            continue
+        for (robustness, corruption), (pipeline, errors) in product(
+            zip(entry.experiments, entry.corruptions, strict=True), entry.pipelines.items()
+        ):
+            metrics = (errors.accuracy, errors.corruption_error, errors.relative_corruption_error)
+            columns = zip_longest(errors.replicates, *(metric[robustness].values for metric in metrics))
+            of = (name, robustness, corruption, str(pipeline))
+            rows += [dict(zip(CORRUPTION_ERRORS, (*of, *values), strict=True)) for values in columns]
+    return as_columns(rows, CORRUPTION_ERRORS)
 
 
 def prediction_columns(

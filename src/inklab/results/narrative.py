@@ -30,6 +30,7 @@ from inklab.records.components import Pipeline
 from inklab.records.estimates import MIN_REPLICATES, Difference, Estimate
 from inklab.records.plan import ExperimentPlan, Plan, Reference
 from inklab.records.results import (
+    CorruptionErrorResults,
     DataResults,
     GenerationResults,
     PipelineComparison,
@@ -89,6 +90,8 @@ def _describe(experiment: ExperimentPlan, results: Results, *, brief: bool) -> l
             return _describe_robustness(entry, brief)
         case GenerationResults() as entry:
             return _describe_generation(entry)
+        case CorruptionErrorResults() as entry:
+            return _describe_corruption_error(entry, brief)
     return []
 
 
@@ -369,6 +372,34 @@ def _lead_over_baseline(entry: RobustnessResults, name: Pipeline, led: Sequence[
     return f", significantly above {entry.baseline} {'at all of these' if better_at == list(led) else where}"
 
 
+# ---------------------------------------------------------------- several corruptions
+
+
+def _describe_corruption_error(entry: CorruptionErrorResults, brief: bool) -> list[str]:
+    """Mean accuracies over all corruptions, the best first, and mCE; unless brief, the differences."""
+    done = {name: row for name, row in entry.pipelines.items() if row.mean_accuracy.n}
+    ranked = sorted(done, key=lambda name: -_mean(done[name].mean_accuracy))
+    accuracies = [f"{name} {done[name].mean_accuracy.format('mean_accuracy')}" for name in ranked]
+    errors = [
+        f"{name} {error.format('mean_corruption_error')}"
+        for name in ranked
+        if name != entry.baseline and (error := done[name].mean_corruption_error).n
+    ]
+    n = pluralize(len(entry.experiments), "corruption")
+    sentences = [
+        _outcome_sentence(entry, "evaluation"),
+        f"Mean accuracy under {n}: {'; '.join(accuracies)}." if accuracies else "",
+        f"Mean corruption error relative to {entry.baseline}: {'; '.join(errors)}." if errors else "",
+    ]
+    differences = [
+        f"{row.pipeline} differs from {entry.baseline} in mean accuracy by "
+        f"{row.mean_accuracy.format('mean_accuracy')}."
+        for row in entry.comparisons
+        if row.mean_accuracy.p is not None
+    ]
+    return sentences if brief else [*sentences, *differences]
+
+
 # ---------------------------------------------------------------- generation
 
 
@@ -433,7 +464,9 @@ def _describe_overlap(entry: GenerationResults) -> str:
 # ---------------------------------------------------------------- clauses
 
 
-def _outcome_sentence(entry: TrainingResults | RobustnessResults | GenerationResults, noun: str) -> str:
+def _outcome_sentence(
+    entry: TrainingResults | RobustnessResults | GenerationResults | CorruptionErrorResults, noun: str
+) -> str:
     text = format_outcomes(entry.outcomes, noun, hide_complete=True)
     return f"{text}." if text else ""
 

@@ -32,6 +32,7 @@ from inklab.records.outcomes import (
 from inklab.records.plan import (
     REAL_DATA,
     AnyExperimentPlan,
+    CorruptionErrorPlan,
     DataInfo,
     DataPlan,
     GenerationPlan,
@@ -60,6 +61,7 @@ from inklab.records.results import (
 )
 from inklab.records.status import ElapsedTime
 from inklab.results.arrays import Arrays, StoredArrays
+from inklab.results.corruption_error import summarize_corruption_error
 from inklab.results.narrative import findings
 from inklab.stats import (
     adjust_family,
@@ -143,6 +145,8 @@ def _summarize(
             return _Robustness(experiment, evaluations, arrays, data).summarize(snapshot.plan.denoisers)
         case GenerationPlan():
             return _summarize_generation(experiment, evaluations, data)
+        case CorruptionErrorPlan():
+            return summarize_corruption_error(experiment, snapshot.plan, evaluations)
         case DataPlan():
             return DataResults()
     return None

@@ -33,6 +33,7 @@ from inklab.study.planner import run_id
 from inklab.study.second_test import load_second_tests
 from inklab.study.spec import (
     AnyExperiment,
+    CorruptionErrorExperiment,
     DataExperiment,
     DataSpec,
     FindingsExperiment,
@@ -355,7 +356,8 @@ def _full_key(table: Table, key: str, origin: str) -> list[str]:
 
 EXPERIMENTS: dict[str, type[BaseModel]] = {
     "data": DataExperiment, "training": TrainingExperiment, "robustness": RobustnessExperiment,
-    "generation": GenerationExperiment, "findings": FindingsExperiment,
+    "generation": GenerationExperiment, "corruption-error": CorruptionErrorExperiment,
+    "findings": FindingsExperiment,
 }  # fmt: skip
 """Experiments by kind."""
 

@@ -20,8 +20,10 @@ from inklab.records.components import NormalizeConfig, Pipeline
 from inklab.records.data_report import DataReport
 from inklab.records.execution import ExecutionConfig, NetworkTraits
 from inklab.records.plan import (
+    CLEAN,
     REAL_DATA,
     AnyExperimentPlan,
+    CorruptionErrorPlan,
     DataInfo,
     DataPlan,
     ExperimentPlan,
@@ -41,6 +43,7 @@ from inklab.records.recipe import OPTIMIZER_STATE, VECTOR_SETTINGS, Precision, R
 from inklab.study.resources import pays_to_compile
 from inklab.study.spec import (
     AnyExperiment,
+    CorruptionErrorExperiment,
     DataExperiment,
     FindingsExperiment,
     GenerationExperiment,
@@ -181,6 +184,9 @@ class Planner:
                     if isinstance(experiment, RobustnessExperiment):
                         return self._robustness(experiment, header)
                     return self._generation(experiment, header)
+            case CorruptionErrorExperiment():
+                with _naming(name):
+                    return self._corruption_error(experiment, header)
             case DataExperiment():
                 return DataPlan(**dict(header))
             case FindingsExperiment():
@@ -221,6 +227,39 @@ class Planner:
             **dict(header), corruption=experiment.corruption, strengths=strengths, images=images,
             confusion_at=experiment.confusion_at, pipelines=experiment.pipelines,
             baseline=experiment.baseline, evaluations=tuple(evaluations),
+        )  # fmt: skip
+
+    def _corruption_error(
+        self, experiment: CorruptionErrorExperiment, header: ExperimentPlan
+    ) -> CorruptionErrorPlan:
+        robustness = {
+            name: entry
+            for name, entry in self._spec.experiments.items()
+            if isinstance(entry, RobustnessExperiment)
+        }
+        for name in experiment.experiments:
+            if name not in robustness:
+                raise UnknownNameError("robustness experiment", name, robustness)
+            if not any(robustness[name].strengths or _own_strengths(robustness[name])):
+                raise ConfigError(
+                    f"'{name}' has no strength above 0, so it has no error to compare", key=name
+                )
+        members = [robustness[name] for name in experiment.experiments]
+        baselines = list(dict.fromkeys(member.baseline for member in members))
+        if len(baselines) > 1:
+            raise ConfigError(
+                f"errors are relative to one baseline, but these experiments have {len(baselines)}: "
+                f"{', '.join(baselines)}; give them the same",
+                key="experiments",
+            )
+        for key in (key for reference in header.references for key in reference.values):
+            if key not in (CLEAN, *experiment.experiments):
+                raise UnknownNameError("accuracy of a reference", key, [CLEAN, *experiment.experiments])
+        return CorruptionErrorPlan(
+            **dict(header), experiments=experiment.experiments, baseline=baselines[0],
+            pipelines=tuple(
+                name for name in members[0].pipelines if all(name in member.pipelines for member in members)
+            ),
         )  # fmt: skip
 
     def _trained_parts(self, pipeline: Pipeline) -> tuple[str, ...]:

@@ -284,6 +284,25 @@ class GenerationExperiment(Experiment):
     nn_images: Annotated[Images, Field(ge=10)] = 2_000
 
 
+class CorruptionErrorExperiment(Experiment):
+    """Puts robustness experiments together: errors relative to the baseline's, and their mean (mCE).
+
+    Attributes:
+        experiments: robustness experiments with one baseline, one for each corruption. Values of its
+            references are accuracies by their names, and `clean`.
+    """
+
+    kind: Literal["corruption-error"] = "corruption-error"
+    experiments: Annotated[tuple[Name, ...], Field(min_length=1, max_length=MAX_ENTRIES)]
+
+    @field_validator("experiments")
+    @classmethod
+    def _check_distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if repeated := [name for name in value if value.count(name) > 1]:
+            raise ValueError(f"experiments names '{repeated[0]}' twice")
+        return value
+
+
 class FindingsExperiment(Experiment):
     """Sentences computed from the numbers."""
 
@@ -300,6 +319,7 @@ AnyExperiment = Annotated[
     | Annotated[TrainingExperiment, Tag("training")]
     | Annotated[RobustnessExperiment, Tag("robustness")]
     | Annotated[GenerationExperiment, Tag("generation")]
+    | Annotated[CorruptionErrorExperiment, Tag("corruption-error")]
     | Annotated[FindingsExperiment, Tag("findings")],
     Discriminator(_kind_of),
 ]
