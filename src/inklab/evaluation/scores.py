@@ -80,7 +80,7 @@ def classification_scores(
         >>> classification_scores(net, pixels, np.array([0, 1])).accuracy
         1.0
     """
-    logits = predict_in_batches(net, pixels).double().cpu()
+    logits = predict_in_batches(net, pixels).cpu().double()
     targets = torch.as_tensor(labels).long().cpu()
     _check_logits(logits, targets)
     probabilities = logits.softmax(dim=1)
@@ -108,7 +108,7 @@ def reconstruction_scores(net: ForwardFn, inputs: AnyImages, images: AnyImages) 
     bce = squares = 0.0
     with inference_mode(net):
         for batch, clean in zip(batches(inputs), batches(images), strict=True):
-            logits, targets = net(batch).double(), clean.double()
+            logits, targets = _to_float64(net(batch)), _to_float64(clean)
             if logits.shape != targets.shape:
                 raise ModelMismatchError(
                     f"the network maps images of shape {tuple(targets.shape)} to {tuple(logits.shape)}; a "
@@ -182,6 +182,11 @@ def batches(images: AnyImages, batch: int = BATCH) -> Iterator[Tensor]:
 def to_floats(pixels: Tensor) -> Tensor:
     """Bytes as floats in [0, 1]; floats as they are."""
     return pixels if pixels.is_floating_point() else pixels.float() / 255
+
+
+def _to_float64(values: Tensor) -> Tensor:
+    """Values in float64, on their device; Apple's GPU has none, so they go to the processor."""
+    return (values.cpu() if values.device.type == "mps" else values).double()
 
 
 def to_bytes(images: Tensor) -> UInt8[np.ndarray, "..."]:

@@ -53,6 +53,11 @@ def prepare(device: torch.device | str) -> torch.device:
     return device
 
 
+def device_name(device: torch.device) -> str:
+    """What the numbers of a device depend on: "cpu", or the name of a GPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 def move(tensor: Tensor, device: torch.device) -> Tensor:
     """A tensor on a device; itself if it lies there.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from inklab.records.components import NormalizeConfig
 from inklab.records.recipe import Augmentation, CorruptionConfig, Recipe
 from inklab.records.record import Shape
 from inklab.seeding import Seed
+from inklab.training.accelerators import move
 from inklab.training.augmentations import RandomShift, augmentations, warp
 from inklab.training.objectives import Batch
 
@@ -29,9 +31,18 @@ class TensorSet:
         return len(self.labels)
 
     @property
+    def device(self) -> torch.device:
+        """Where they lie."""
+        return self.pixels.device
+
+    def to(self, device: torch.device) -> "TensorSet":
+        """The same images on a device."""
+        return TensorSet(self.pixels.to(device), self.labels.to(device))
+
+    @property
     def all_images(self) -> Float[Tensor, "n c h w"]:
         """Every image, floats in [0, 1]."""
-        return self.images(torch.arange(len(self)))
+        return self.images(torch.arange(len(self), device=self.device))
 
     def images(self, index: Int[Tensor, "*any"]) -> Float[Tensor, "*any c h w"]:
         """The images at some indices, floats in [0, 1]."""
@@ -53,11 +64,21 @@ class TrainingData:
     test: TensorSet
     labels: tuple[str, ...]
 
+    def to(self, device: torch.device) -> "TrainingData":
+        """The same images on a device, copied there once; itself if they lie there."""
+        return self if self.train.device == device else _copy_to_device(self, device)
+
     @property
     def shape(self) -> Shape:
         """Channels, height, width."""
         channels, height, width = self.train.pixels.shape[1:]
         return channels, height, width
+
+
+@lru_cache(maxsize=1)  # of a data set and a device; jobs of one process train on the same ones
+def _copy_to_device(data: TrainingData, device: torch.device) -> TrainingData:
+    train, validation, test = (part.to(device) for part in (data.train, data.validation, data.test))
+    return TrainingData(train, validation, test, data.labels)
 
 
 def standardization(images: TensorSet) -> NormalizeConfig:
@@ -114,6 +135,7 @@ class BatchLoader:
                 for seed in self.seeds
             ]
         )
+        orders = move(orders, self.train.device)  # drawn on the processor, and copied once an epoch
         offsets = [self.shifter.offsets(seed, epoch) for seed in self.seeds] if self.shifter else []
         for number, index in enumerate(torch.split(orders, self.batch_sizes, dim=1)):
             if number >= skip:

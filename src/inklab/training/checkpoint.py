@@ -22,6 +22,7 @@ from inklab.errors import CorruptFileError, DataError
 from inklab.hardware import cpu_name, cpuinfo_field
 from inklab.io.files import json_text, read_bytes_capped, sha256_of, write_atomic
 from inklab.io.tensor_file import MAX_FILE_BYTES, check_header
+from inklab.records.execution import CPU
 from inklab.records.outcomes import History
 from inklab.records.record import Count, FailFast, Id, NonNegative, PositiveCount, Record, Sha256
 from inklab.training.optimizers import Tensors
@@ -54,18 +55,23 @@ class NumericEnvironment(Record):
         cpu: hash of the processor's name and instruction sets.
         threads: number of threads that compute.
         compiled: whether the step is compiled.
+        device: "cpu", or the name of the GPU.
     """
 
     torch: str
     cpu: str
     threads: PositiveCount
     compiled: bool
+    device: str = CPU
 
     @classmethod
-    def current(cls, *, compiled: bool) -> "NumericEnvironment":
+    def current(cls, *, compiled: bool, device: str = CPU) -> "NumericEnvironment":
         """The environment of this process."""
         cpu = sha256_of(f"{cpu_name()} {cpuinfo_field('flags')}".encode())[:12]
-        return cls(torch=str(torch.__version__), cpu=cpu, threads=torch.get_num_threads(), compiled=compiled)
+        return cls(
+            torch=str(torch.__version__), cpu=cpu, threads=torch.get_num_threads(), compiled=compiled,
+            device=device,
+        )  # fmt: skip
 
     def differences(self, current: "NumericEnvironment") -> str:
         """What differs now, as text; "" if nothing does."""

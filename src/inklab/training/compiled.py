@@ -49,6 +49,7 @@ from torch.utils import _pytree
 from inklab.errors import format_error
 from inklab.hardware import cpuinfo_field
 from inklab.io.files import cache_dir, write_atomic
+from inklab.training.accelerators import device_name
 from inklab.training.objectives import Batch
 from inklab.training.optimizers import HyperParams, Tensors
 from inklab.training.step import State, Step
@@ -196,10 +197,11 @@ def _load_or_compile(graph: GraphModule, arguments: Sequence[Tensor], folder: Pa
     folder.chmod(0o700)  # no other user may put code here that this user runs
     path = folder / f"{compiled_name(graph, arguments)}.pt2"
     with FileLock(path.with_suffix(".lock")):  # the system releases it if this process dies
+        index = next((tensor.device.index for tensor in arguments if tensor.device.index is not None), -1)
         with suppress(Exception):  # missing or damaged
-            return _load(path)
+            return _load(path, index)
         _compile(graph, arguments, path)
-        return _load(path)
+        return _load(path, index)
 
 
 def compiled_name(graph: GraphModule, arguments: Sequence[Tensor]) -> str:
@@ -212,12 +214,13 @@ def compiled_name(graph: GraphModule, arguments: Sequence[Tensor]) -> str:
     digest.update(repr((torch.__version__, torch.get_num_threads(), _options(graph))).encode())
     # Instruction sets of the processor: unlike machines may share a home directory.
     digest.update(f"{cpuinfo_field('model name')} {cpuinfo_field('flags')}".encode())
+    digest.update(" ".join(sorted({device_name(tensor.device) for tensor in arguments})).encode())
     return digest.hexdigest()[:32]
 
 
 def _signature(tensor: Tensor) -> tuple[object, ...]:
     """What a compiled program assumes about an argument."""
-    return tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor.device.type
+    return tuple(tensor.shape), tensor.stride(), tensor.dtype, str(tensor.device)
 
 
 def _options(graph: GraphModule) -> dict[str, int]:
@@ -238,9 +241,9 @@ def _compile(graph: GraphModule, arguments: Sequence[Tensor], path: Path) -> Non
     draft.unlink()
 
 
-def _load(path: Path) -> _Program:
+def _load(path: Path, device_index: int) -> _Program:
     # Not `torch._inductor.aoti_load_package`: that imports the compiler, 3 s, to call this.
     from torch._C._aoti import AOTIModelPackageLoader
 
-    program: _Program = AOTIModelPackageLoader(str(path), "model", False, 1, -1)
+    program: _Program = AOTIModelPackageLoader(str(path), "model", False, 1, device_index)
     return program

@@ -40,7 +40,7 @@ class EpochMetrics:
         self, objective: Objective, data: TrainingData, recipe: Recipe, seed: Seed, precision: Precision
     ) -> None:
         self.objective, self.precision, self.validation = objective, precision, data.validation
-        index = evenly_spaced(len(data.train), MAX_TRAIN_IMAGES)
+        index = evenly_spaced(len(data.train), MAX_TRAIN_IMAGES).to(data.train.device)
         self.train = TensorSet(data.train.pixels[index], data.train.labels[index])
         if objective.task == "denoising":
             seed = seed / "validation noise"
@@ -87,7 +87,8 @@ def final_metrics(
 ) -> FinalMetrics:
     """Evaluate a trained network in fp32, as it will be used. Nothing else in training uses the test set.
 
-    `own` are metrics of the user's own, by what experiments call them.
+    Network and data lie on one device; what is returned lies on the processor. `own` are metrics of the
+    user's own, by what experiments call them.
     """
     metrics: dict[str, float] = {}
     absent: dict[str, str] = {}
@@ -138,11 +139,12 @@ def _measure_own(
 def _examples(net: NormalizedModel, test: TensorSet, inputs: Float[Tensor, "n c h w"]) -> dict[str, Tensor]:
     """The first test image of each class: clean, as the input, and denoised; as bytes."""
     labels = sorted(set(test.labels.tolist()))[:N_EXAMPLES]
-    index = torch.tensor([int((test.labels == label).nonzero()[0]) for label in labels])
+    firsts = [int((test.labels == label).nonzero()[0]) for label in labels]
+    index = torch.tensor(firsts, device=test.device)
     with torch.inference_mode():
         outputs = torch.sigmoid(net(inputs[index]))
     images = {"clean": test.images(index), "inputs": inputs[index], "outputs": outputs}
-    return {name: (values * 255).round().to(torch.uint8) for name, values in images.items()}
+    return {name: (values * 255).round().to(torch.uint8).cpu() for name, values in images.items()}
 
 
 def cast_copy(net: NormalizedModel, precision: Precision) -> NormalizedModel:

@@ -127,17 +127,17 @@ def _class_weights(
 ) -> "Float[Tensor, ' k'] | None":
     """The weight of each class; "balanced" is that of scikit-learn's `compute_class_weight`.
 
-    A class without training images does not count in it, and has the weight 0.
+    A class without training images does not count in it, and has the weight 0. They lie where the labels do.
     """
     import torch
 
     if weights is None:
         return None
     if not isinstance(weights, str):
-        return torch.tensor(weights, dtype=torch.float32)
-    counts = torch.bincount(labels, minlength=n_classes).double()
+        return torch.tensor(weights, dtype=torch.float32, device=labels.device)
+    counts = torch.bincount(labels.cpu(), minlength=n_classes).double()
     balanced = len(labels) / (counts.count_nonzero() * counts)
-    return balanced.where(counts > 0, 0.0).float()
+    return balanced.where(counts > 0, 0.0).float().to(labels.device)
 
 
 def _wrap(name: str, value: object) -> Objective:

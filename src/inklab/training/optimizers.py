@@ -6,13 +6,15 @@ members with different ones. `torch.optim` is the oracle in the tests.
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from inklab.records.execution import CPU
 from inklab.records.recipe import OPTIMIZER_STATE, Precision, Recipe
+from inklab.training.accelerators import counter_dtype, move
 
 Tensors = dict[str, Tensor]
 OptimizerState = dict[str, Tensors]
@@ -33,8 +35,9 @@ MUON_MIN_BF16_SIDE = 256  # rows and columns from which the iteration runs in th
 class HyperParams(NamedTuple):
     """One value for each member, `(members,)`, or 0-dimensional for a network that is trained alone.
 
-    `step`, the number of steps before this one, is 0-dimensional and float64 in both cases. It is a tensor
-    because a number would be compiled in. `ema_weight` is the share of the new weights in their average.
+    `step`, the number of steps before this one, is 0-dimensional and float64 in both cases (float32 on a
+    device without float64). It is a tensor because a number would be compiled in. `ema_weight` is the share
+    of the new weights in their average.
     """
 
     learning_rate: Tensor
@@ -214,8 +217,8 @@ def clip_gradients(grads: Tensors, clip_norm: Tensor) -> Tensors:
         {'weight': tensor([0.6000, 0.0000]), 'bias': tensor([0.8000])}
     """
     leading = clip_norm.dim()
-    squares = [grad.reshape(*grad.shape[:leading], -1).square().sum(-1) for grad in grads.values()]
-    scale = (clip_norm / (sum(squares, torch.zeros(())).sqrt() + CLIP_EPSILON)).clamp(max=1)
+    squares = (grad.reshape(*grad.shape[:leading], -1).square().sum(-1) for grad in grads.values())
+    scale = (clip_norm / (reduce(torch.add, squares).sqrt() + CLIP_EPSILON)).clamp(max=1)
     return {name: grad * broadcast(scale, grad) for name, grad in grads.items()}
 
 
@@ -263,11 +266,19 @@ def _one_cycle(step: int, n_steps: int, warmup: float) -> float:
 class HyperSchedule:
     """The hyperparameters at each step of all members, or of the first if they are not stacked.
 
-    Their recipes have the same schedule.
+    Their recipes have the same schedule. The tensors lie on `device`.
     """
 
-    def __init__(self, recipes: Sequence[Recipe], n_steps: int, *, stacked: bool) -> None:
+    def __init__(
+        self,
+        recipes: Sequence[Recipe],
+        n_steps: int,
+        *,
+        stacked: bool,
+        device: str = CPU,
+    ) -> None:
         self.recipes, self.n_steps, self.stacked = recipes, n_steps, stacked
+        self.device = torch.device(device)
         self._steps_per_epoch = n_steps // recipes[0].epochs
         self._key: tuple[float, bool] | None = None
 
@@ -276,7 +287,8 @@ class HyperSchedule:
         key = self._factor(step), step == 0
         if key != self._key:  # making tensors takes most of the time of a small step
             self._key, self._hyper = key, self._make_hyper(*key)
-        return self._hyper._replace(step=torch.tensor(step, dtype=torch.float64))
+        step_number = torch.tensor(step, dtype=counter_dtype(self.device))
+        return self._hyper._replace(step=move(step_number, self.device))
 
     def _factor(self, step: int) -> float:
         recipe = self.recipes[0]
@@ -294,6 +306,8 @@ class HyperSchedule:
             )
             for recipe in self.recipes
         ]  # fmt: skip
-        columns = torch.tensor(values if self.stacked else values[0]).movedim(-1, 0).contiguous()
-        rate, l2, momentum, weight_decay, clip_norm, ema_weight = columns
-        return HyperParams(rate, l2, momentum, torch.zeros(()), weight_decay, clip_norm, ema_weight)
+        table = torch.tensor(values if self.stacked else values[0])
+        rate, l2, momentum, weight_decay, clip_norm, ema_weight = (
+            move(table, self.device).movedim(-1, 0).contiguous()
+        )
+        return HyperParams(rate, l2, momentum, rate.new_zeros(()), weight_decay, clip_norm, ema_weight)

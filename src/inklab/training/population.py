@@ -14,10 +14,12 @@ from torch import nn
 
 from inklab.networks.layers import Normalize, NormalizedModel, for_inference, key_names
 from inklab.networks.network import build_network
+from inklab.records.execution import CPU
 from inklab.records.plan import Trial
 from inklab.records.recipe import Recipe, TrialConfig
 from inklab.records.record import Shape
 from inklab.seeding import Seed
+from inklab.training.accelerators import move
 from inklab.training.batches import BatchLoader, TrainingData
 from inklab.training.objectives import objectives
 from inklab.training.optimizers import HyperSchedule, Tensors, make_optimizer
@@ -38,6 +40,7 @@ class PopulationSpec:
         population_size: members that a stacked program has room for. Missing ones are filled with copies, so
             that a smaller population runs the program that was compiled for a larger one.
         compiled: compile the program. If that fails, it runs uncompiled, and the results say why.
+        device: that it runs on, as torch names it.
     """
 
     trials: Sequence[Trial]
@@ -46,6 +49,12 @@ class PopulationSpec:
     seed: int
     population_size: int = MIN_POPULATION
     compiled: bool = False
+    device: str = CPU
+
+    @property
+    def torch_device(self) -> torch.device:
+        """The device, as torch has it."""
+        return torch.device(self.device)
 
     @property
     def members(self) -> list[Trial]:
@@ -99,8 +108,12 @@ class Population:
 
     @classmethod
     def build(cls, spec: PopulationSpec, data: TrainingData) -> "Population":
-        """Build the networks and everything else; without side effects."""
-        config, members = spec.trials[0].config, spec.members
+        """Build the networks and everything else, and move them to the device; without side effects.
+
+        Weights are drawn on the processor, so that they are the same for every device.
+        """
+        config, members, device = spec.trials[0].config, spec.members, spec.torch_device
+        data = data.to(device)
         recipes = [member.config.recipe for member in members]
         seeds = [Seed(spec.seed) / "replicate" / member.replicate for member in members]
         nets = [
@@ -112,27 +125,27 @@ class Population:
         optimizer = make_optimizer(
             recipe.optimizer, float(parts.momentum), config.precision, nesterov=recipe.nesterov
         )
+        ends_on_one = len(data.train) % recipe.batch_size == 1
+        merge_single = ends_on_one and not trains_on_one_image(nets[0], data.shape)
+        params, buffers = stack_states(nets) if spec.stacked else single_member(nets[0])
+        params, buffers = _move_all(params, device), _move_all(buffers, device)
+        net = nets[0].to(device)
         objective = objectives.resolve(recipe.objective)
         objective = objective.for_training(recipe, data.train.labels, len(data.labels))
         step = TrainStep(
-            nets[0],
+            net,
             objective,
             optimizer,
-            l2_param_names(nets[0], recipe.l2_params) if parts.l2 else frozenset(),
+            l2_param_names(net, recipe.l2_params) if parts.l2 else frozenset(),
             spec.stacked,
             config.precision,
             parts.clipping,
         )
-        params, buffers = stack_states(nets) if spec.stacked else single_member(nets[0])
         state = step.init_state(params, buffers, averaged=parts.average)
-        ends_on_one = len(data.train) % recipe.batch_size == 1
-        batches = BatchLoader(
-            data, recipe, seeds, stacked=spec.stacked,
-            merge_single=ends_on_one and not trains_on_one_image(nets[0], data.shape),
-        )  # fmt: skip
+        batches = BatchLoader(data, recipe, seeds, stacked=spec.stacked, merge_single=merge_single)
         n_steps = recipe.epochs * len(batches)
-        schedule = HyperSchedule(recipes, n_steps, stacked=spec.stacked)
-        return cls(spec, seeds, nets[0], step, state, batches, schedule)
+        schedule = HyperSchedule(recipes, n_steps, stacked=spec.stacked, device=spec.device)
+        return cls(spec, seeds, net, step, state, batches, schedule)
 
     @property
     def config(self) -> TrialConfig:
@@ -172,7 +185,8 @@ class Population:
         keys = {}
         for name in self._key_names:
             drawn = [(seed / "dropout" / name / epoch / step).key for seed in self.seeds]
-            keys[name] = torch.tensor(drawn if self.spec.stacked else drawn[0], dtype=torch.int32)
+            key = torch.tensor(drawn if self.spec.stacked else drawn[0], dtype=torch.int32)
+            keys[name] = move(key, self.spec.torch_device)
         return keys
 
     @cached_property
@@ -228,6 +242,10 @@ def stack_states(nets: Sequence[nn.Module]) -> tuple[Tensors, Tensors]:
     """Parameters and buffers of networks of one architecture, stacked: `{name: (members, ...)}` twice."""
     params, buffers = zip(*map(single_member, nets), strict=True)
     return _stack(params), _stack(buffers)
+
+
+def _move_all(tensors: Tensors, device: torch.device) -> Tensors:
+    return {name: move(value, device) for name, value in tensors.items()}
 
 
 def _stack(members: Sequence[Tensors]) -> Tensors:

@@ -13,6 +13,7 @@ from inklab.records.outcomes import History
 from inklab.records.plan import Trial
 from inklab.records.recipe import EarlyStopping
 from inklab.seeding import Seed
+from inklab.training.accelerators import device_name, prepare
 from inklab.training.batches import TrainingData
 from inklab.training.checkpoint import (
     KEPT,
@@ -47,8 +48,9 @@ def train_population(
 ) -> list["TrainingResult"]:
     """Train every trial of a population.
 
-    The result of a trial depends on its configuration, its replicate, the root seed and the data, to the bit;
-    not on the other trials, nor on interruptions.
+    The result of a trial depends on its configuration, its replicate, the root seed, the data and the device,
+    to the bit; not on the other trials, nor on interruptions. On a GPU that is so as far as `device_check.py`
+    finds it there. Everything lies on the device; the host waits for it once an epoch, and for checkpoints.
 
     With early stopping, a trial that stops keeps its weights while the others go on.
 
@@ -56,7 +58,7 @@ def train_population(
     trial's network after each epoch.
 
     Returns:
-        One result for each trial, in their order.
+        One result for each trial, in their order; its network lies on the device.
 
     Raises:
         TrainingInterrupted: a stop was requested through `checkpoints`.
@@ -75,6 +77,7 @@ def train_population(
             )
         ]
 
+    data = data.to(prepare(spec.device))
     population = Population.build(spec, data)
     progress = PopulationProgress(population)
     compiled_step = CompiledStep(population.step, population.init_state)
@@ -236,7 +239,7 @@ def _restore(
     """Continue from the checkpoint of an earlier attempt, if there is one."""
     population = progress.population
     trials = [trial.id for trial in population.spec.trials]
-    environment = NumericEnvironment.current(compiled=compiled_step.compiled)
+    environment = _environment(population, compiled_step)
     checkpoint = checkpoints.latest(trials, environment)
     if checkpoint is None:
         return
@@ -244,7 +247,7 @@ def _restore(
     is_stacked = population.spec.stacked
     state = restore_state(compiled_step.state, checkpoint.tensors, rows if is_stacked else None)
     compiled_step.set_state(state._replace(compute_params=population.step.compute_params(state.params)))
-    losses, saved = checkpoint.tensors["losses"], checkpoint.progress
+    losses, saved = checkpoint.tensors["losses"].to(population.spec.torch_device), checkpoint.progress
     progress.epoch, progress.losses = saved.epoch, list(losses[:, rows] if is_stacked else losses)
     trial_rows = checkpoint.rows(trials)
     progress.members = [saved.members[row] for row in trial_rows]
@@ -261,13 +264,18 @@ def _checkpoint(progress: PopulationProgress, compiled_step: CompiledStep) -> Ch
         losses = losses[:, : population.n_trials]
     saved = TrainingProgress(
         members=tuple(progress.members),
-        environment=NumericEnvironment.current(compiled=compiled_step.compiled),
+        environment=_environment(population, compiled_step),
         epoch=progress.epoch,
         step=progress.steps_done,
         seconds=progress.seconds,
     )
     kept = {f"{KEPT}/{name}": value for name, value in progress.kept.items()}
     return Checkpoint(saved, {**tensors, **kept, "losses": losses})
+
+
+def _environment(population: Population, compiled_step: CompiledStep) -> NumericEnvironment:
+    name = device_name(population.spec.torch_device)
+    return NumericEnvironment.current(compiled=compiled_step.compiled, device=name)
 
 
 # ---------------------------------------------------------------- the end of an epoch
@@ -282,7 +290,8 @@ def _end_epoch(
 ) -> float:
     """Evaluate each member whose training has not ended; the mean training loss of all but stopped ones."""
     population, members, rule = progress.population, progress.members, progress.early_stopping
-    losses = torch.stack(progress.losses).reshape(progress.steps_done, -1).double()[:, : population.n_trials]
+    on_host = torch.stack(progress.losses).cpu()  # the one read of an epoch that waits for the device
+    losses = on_host.reshape(progress.steps_done, -1).double()[:, : population.n_trials]
     active = progress.active
     not_stopped = [index for index, member in enumerate(members) if index in active or member.divergence]
     for index in active:
@@ -313,7 +322,8 @@ def _after_epoch(
 
 
 def _is_finite(net: NormalizedModel, point: Mapping[str, float | int], data: TrainingData) -> bool:
-    first = torch.arange(len(data.train))[:10]  # there may be no validation images, and so no loss
+    # Training images, since there may be no validation images, and so no loss of them.
+    first = torch.arange(min(10, len(data.train)), device=data.train.device)
     with torch.inference_mode():
         finite = torch.isfinite(net(data.train.images(first))).all()
     return bool(finite) and all(map(math.isfinite, point.values()))
