@@ -14,8 +14,10 @@ from PIL import Image
 from synthetic_report import digits_plan, invent_outcomes, plan_of, write_report_run
 from synthetic_run import SyntheticRun, replace
 
+from inklab.format import typeset
 from inklab.records.plan import DataPlan
 from inklab.report.figures import Figure, draw_experiment, draw_figures, write_figures
+from inklab.report.figures.confusion_plot import opacity
 from inklab.report.figures.drawing import (
     DARK,
     LIGHT,
@@ -28,6 +30,7 @@ from inklab.report.figures.drawing import (
     tidy,
 )  # fmt: skip
 from inklab.report.figures.image_plots import ImageGrid, ImageRow, class_balance, to_data_uri
+from inklab.report.figures.marks import MAX_MARKS, mark, marks_svg, recording
 from inklab.report.figures.training_plots import (
     MAX_DOTS,
     MAX_LINES,
@@ -40,6 +43,9 @@ from inklab.report.figures.training_plots import (
     x_positions,
 )
 from inklab.runs import Run
+
+WEIGHTS = np.array([0.2126, 0.7152, 0.0722])
+"""Of red, green and blue in the luminance of WCAG 2."""
 
 SHORT = ("l2-sweep.recipe.epochs=3", "cnn.recipe.epochs=3")
 
@@ -93,11 +99,69 @@ def test_figures_are_described_follow_the_pages_colors_and_request_nothing(figur
 
 
 def test_ids_of_all_figures_fit_on_one_page(figures):
-    ids = [id for figure in figures for id in re.findall(r' id="([^"]+)"', figure.for_page())]
+    drawings = [figure.for_page(is_narrow=is_narrow) for figure in figures for is_narrow in (False, True)]
+    ids = [id for drawing in drawings for id in re.findall(r' id="([^"]+)"', drawing)]
     assert len(ids) == len(set(ids)) > 10
     for figure in figures:
         defined = set(re.findall(r' id="([^"]+)"', figure.svg))
         assert set(re.findall(r'(?:url\(#|href="#)([^)"]+)', figure.svg)) == defined
+
+
+def test_drawings_for_a_phone_are_narrow_and_no_print_is_small(figures):
+    for figure in figures:
+        root = ElementTree.fromstring(figure.for_page(is_narrow=True))
+        width = float(root.get("viewBox").split()[2])
+        sizes = re.findall(r"font-size: ([\d.]+)px", ElementTree.tostring(root, encoding="unicode"))
+        assert width <= 245 and min(map(float, sizes)) * 350 / width >= 9, figure.name
+
+
+def test_charts_answer_with_the_numbers_of_their_data(drawn, run):
+    curves = figure_of(drawn["robustness"], "-curves")
+    root = ElementTree.fromstring(curves.for_page())
+    titles = [title.text for title in root.iter("title")]
+    rows = [row for row in rows_of(curves) if row["pipeline"] == "cnn"]
+    estimates = run.results.experiments["robustness"].pipelines["cnn"].recall
+    for row, estimate in zip(rows, estimates, strict=True):
+        assert typeset(f"cnn at {float(row['strength']):g}: {estimate.format('recall')}") in titles
+    assert "<title>" in curves.for_file() and curves.for_file().count("<circle") == 0
+    # The first value lies on the left axis, the last further right, both inside the drawing.
+    circles = [(float(mark.get("cx")), float(mark.get("cy"))) for mark in root.iter("circle")]
+    _, _, width, height = map(float, root.get("viewBox").split())
+    assert circles[0][0] < circles[len(rows) - 1][0] < width and all(0 <= y <= height for _, y in circles)
+    assert circles[0][1] < circles[len(rows) - 1][1], "recall falls"
+
+
+def test_of_many_marks_some_are_kept():
+    from matplotlib.figure import Figure as Sheet
+
+    sheet = Sheet()
+    axes = sheet.subplots()
+    mark(axes, 0, 0, "nobody records this")
+    with recording() as marks:
+        for k in range(2 * MAX_MARKS + 5):
+            mark(axes, k, 0, f"<{k}>")
+    svg = marks_svg(marks, sheet, 72)
+    assert MAX_MARKS / 2 < svg.count("<circle") <= MAX_MARKS and "&lt;0&gt;" in svg
+    assert marks_svg([], sheet, 72) == ""
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
+@given(st.floats(0, 1))
+def test_numbers_on_the_cells_of_a_matrix_are_legible(theme, share):
+    """WCAG 2: a contrast of at least 4.5."""
+
+    def channels(role: str) -> np.ndarray:
+        return np.array([int(theme[role][i : i + 2], 16) / 255 for i in (1, 3, 5)])
+
+    def luminance(color: np.ndarray) -> float:
+        return float(np.where(color <= 0.04045, color / 12.92, ((color + 0.055) / 1.055) ** 2.4) @ WEIGHTS)
+
+    for role in ("c1", "c2"):
+        alpha = opacity(share)
+        cell = alpha * channels(role) + (1 - alpha) * channels("ground")
+        text = channels("ground" if alpha == 1 else "ink")
+        darker, lighter = sorted([luminance(cell), luminance(text)])
+        assert (lighter + 0.05) / (darker + 0.05) >= 4.5
 
 
 def test_the_same_run_draws_the_same_bytes(run, drawn):

@@ -18,9 +18,16 @@ from inklab.records.plan import DataInfo, DataPlan, FindingsPlan, Setting, Split
 from inklab.records.recipe import Recipe, TrialConfig
 from inklab.report import build_report, write_report
 from inklab.report.figures.training_plots import learning_curves
-from inklab.report.pad_demo import TEMPLATES
+from inklab.report.pad_demo import TEMPLATES, script_hash
 from inklab.report.page import MAX_CSV, build_section, known_explanations, punctuate
-from inklab.report.tables import estimate_cells, interval_note, recall_table, training_tables
+from inklab.report.summary import summary_table
+from inklab.report.tables import (
+    comparison_table,
+    estimate_cells,
+    interval_note,
+    recall_table,
+    training_tables,
+)
 from inklab.study.load import read_study
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -72,7 +79,7 @@ def outline(page):
 
 def text_of(page: str) -> str:
     """A page's text without tags, with plain spaces."""
-    body = re.sub(r"<(style|svg)\b.*?</\1>", " ", page, flags=re.DOTALL)
+    body = re.sub(r"<(style|svg|script)\b.*?</\1>", " ", page, flags=re.DOTALL)
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", body))
 
 
@@ -99,16 +106,18 @@ def own_study(**changes: object) -> SyntheticRun:
 
 
 def test_the_page_requests_nothing_from_outside(page, outline):
-    # This run has no models, so no pad with its script: see test_report_pad.py.
-    forbidden = {"script", "link", "iframe", "object", "embed", "form"}
-    assert not forbidden & {tag for tag, _ in outline.tags}
+    assert not {"link", "iframe", "object", "embed", "form"} & {tag for tag, _ in outline.tags}
     for _, attributes in outline.tags:
         for name in ("src", "href", "xlink:href", "srcset", "action"):
             assert (attributes.get(name) or "#").startswith(("#", "data:")), attributes
         assert not [name for name in attributes if name.startswith("on")]
     assert "@import" not in page and not re.search(r"url\((?!#|[\"']?data:)", page)
     policies = [meta for meta in outline.all("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
-    assert "default-src 'none'" in policies[0]["content"]
+    (script,) = re.findall(r"<script[^>]*>(.*?)</script>", page, flags=re.DOTALL)  # no models, so no pad
+    assert (
+        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src '{script_hash(script)}'"
+        == (policies[0]["content"])
+    )
 
 
 def test_a_full_run_stays_small_and_is_the_same_every_time(run, page):
@@ -131,7 +140,7 @@ def test_tables_and_figures_are_described_and_figures_have_their_data(outline):
     assert len(outline.all("caption")) == len(outline.all("table")) > 10
     assert all(cell.get("scope") in ("col", "row") for cell in outline.all("th"))
     drawings = outline.all("svg")
-    assert len(drawings) == len(outline.all("figcaption")) > 10
+    assert len(drawings) == 2 * len(outline.all("figcaption")) > 20, "each figure for paper and for a phone"
     assert all(svg.get("role") == "img" and len(str(svg.get("aria-label"))) > 20 for svg in drawings)
     links = [str(link["href"]) for link in outline.all("a") if "download" in link]
     assert len(links) == len(outline.all("figure"))
@@ -190,6 +199,29 @@ def test_a_users_own_study_with_color_images(tmp_path):
     run.outcomes["t0"] = outcome
     page = build_report(run.write(tmp_path))
     assert "50.00%" in page and 'id="mine-1"' in page and "my_net.py:Net" in page
+
+
+def test_the_summary_has_one_number_of_each_experiment_and_what_others_report(run):
+    rows = {row[0]: row for row in summary_table(run).rows}
+    assert rows.keys() == {plan.name for plan in run.plan.experiments} - {"data", "findings"}
+    for name, results in run.results.training.items():
+        metric = "test_bce" if results.task == "denoising" else "test_accuracy"
+        estimate = results.best.metrics[metric]
+        assert rows[name][2:5] == [*estimate_cells(estimate, metric)[:2], str(estimate.n)]
+    assert rows["mlp-64-64"][5] == "11.35%, 97.20%" and rows["l2-sweep"][1].endswith("l2 = 1e-5")
+    best = run.results.experiments["robustness"].denoising.best
+    assert f"at {best.strength:g} of" in rows["robustness"][1] and best.difference.n == int(
+        rows["robustness"][4]
+    )
+
+
+def test_pipelines_are_compared_in_a_table(run):
+    results = run.results.experiments["robustness"]
+    for row, comparison in zip(comparison_table(results).rows, results.comparisons, strict=True):
+        low, high = comparison.best.difference.interval
+        assert row[0] == comparison.pipeline
+        assert row[4].startswith(f"{100 * comparison.best.difference.mean:+.2f} points\n({100 * low:+.2f} to")
+        assert row[4].endswith(f"{100 * high:+.2f})\nat {comparison.best.strength:g}")
 
 
 def test_failed_trials_are_counted_and_listed(tmp_path):
@@ -281,7 +313,7 @@ def test_nothing_from_a_study_becomes_markup(tmp_path):
     run.write(tmp_path)
     results.write(tmp_path / "results.json")
     page = build_report(run.write(tmp_path, with_results=False))
-    assert "<script" not in page and page.count("&lt;script&gt;") > 12
+    assert page.count("<script") == 1 and page.count("&lt;script&gt;") > 12
 
 
 def check_formulas(explanation: ElementTree.Element) -> None:

@@ -1,15 +1,11 @@
-"""Text of a report computed from the run: headline, findings, how each experiment and the run were made."""
+"""Text of a report computed from the run: findings, how each experiment and the run were made."""
 
-import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from inklab.format import (
-    capitalize,
     format_count,
-    format_delta,
     format_duration,
-    format_metric,
     format_percent,
     format_span,
     format_value,
@@ -29,26 +25,20 @@ from inklab.records.plan import (
     TrainingPlan,
 )
 from inklab.records.recipe import Augmentation, CorruptionConfig, EarlyStopping, Recipe
-from inklab.records.results import GenerationResults, RobustnessResults
 from inklab.report.figures.drawing import slug
 from inklab.report.tables import Table
 from inklab.runs import Run
 from inklab.training.objectives import objectives
 from inklab.usercode import short_name
 
-MAX_FINDING_LENGTH = 900
-"""Characters of a finding at the top of the page; its section has all of it."""
-
 MAX_LISTED = 5
 """Classes that a sentence lists; others are counted."""
-
-NO_BREAK_HYPHEN = "\u2011"
 
 OPTIMIZER_NAMES = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "muon": "Muon"}
 
 
 class KeyFinding(NamedTuple):
-    """The first sentences of a finding; title and anchor of its section, "" if it belongs to none."""
+    """A finding; title and anchor of its section, "" if it belongs to none."""
 
     text: str
     title: str = ""
@@ -72,84 +62,8 @@ def _find_section(run: Run, text: str) -> KeyFinding:
         prefix = f"{plan.name}: "
         if text.startswith(prefix):
             answer = text.removeprefix(prefix).removeprefix(plan.question.strip()).strip()
-            return KeyFinding(first_sentences(answer), plan.title or plan.name, slug(plan.name))
+            return KeyFinding(answer, plan.title or plan.name, slug(plan.name))
     return KeyFinding(text)
-
-
-def first_sentences(text: str, max_length: int = MAX_FINDING_LENGTH) -> str:
-    """The first sentences of a text: about `max_length` characters, at least a third of that.
-
-    Example:
-        >>> first_sentences("One is 1.5. Two follows. Three is too much.", 30)
-        'One is 1.5. Two follows.'
-    """
-    first, *others = re.split(r"(?<=[.!?]) (?=\S)", text)
-    for sentence in others:
-        if len(first) >= max_length / 3 and len(first) + len(sentence) > max_length:
-            break
-        first = f"{first} {sentence}"
-    return first
-
-
-# ---------------------------------------------------------------- headline
-
-
-def headline_text(run: Run) -> str:
-    """The main numbers in one paragraph: accuracies, what denoising does, how good generated images are."""
-    sentences = [_describe_accuracy(run)]
-    for results in run.results.experiments.values():
-        match results:
-            case RobustnessResults():
-                sentences.append(_describe_denoising(results))
-            case GenerationResults():
-                sentences.append(_describe_generated(results))
-    text = " ".join(filter(None, sentences))
-    is_done = any(outcome.is_done for outcome in (*run.outcomes.values(), *run.evaluations.values()))
-    return text or ("" if is_done else "No experiment is finished yet.")
-
-
-def _describe_accuracy(run: Run) -> str:
-    """Test accuracies of classifiers with one setting and without a diagnosis."""
-    parts = []
-    for name, results in run.results.training.items():
-        setting = results.settings[0]
-        accuracy = setting.metrics.get("test_accuracy")
-        if accuracy is not None and accuracy.n and not results.grid and not setting.diagnoses:
-            parts.append(f"{name.replace('-', NO_BREAK_HYPHEN)} {accuracy.format('test_accuracy')}")
-    images = pluralize(run.plan.data.test, "test image")
-    return f"Accuracy on {images}: {'; '.join(parts)}." if parts else ""
-
-
-def _describe_denoising(results: RobustnessResults) -> str:
-    comparison = results.denoising
-    if comparison is None or not comparison.differences:
-        return ""
-    corruption = capitalize(humanize(results.corruption))
-    if comparison.significant_from is None:
-        return f"{corruption}: at no strength does denoising first help significantly."
-    text = f"{corruption}: denoising first helps significantly from strength {comparison.significant_from:g}"
-    clean = comparison.cost_when_clean
-    is_worse = comparison.differences[0].strength == 0 and 0.0 in comparison.worse_at
-    if not is_worse or clean is None or clean.mean is None:
-        return f"{text}."
-    cost = format_delta(-clean.mean, "recall", signed=False)
-    return f"{text}; on clean images it costs {cost} of mean recall."
-
-
-def _describe_generated(results: GenerationResults) -> str:
-    shares = {
-        name: sampler.confident_share.mean
-        for name, sampler in results.samplers.items()
-        if sampler.confident_share.mean is not None and name != "perturbed"  # those are near real images
-    }
-    if not shares:
-        return ""
-    best, worst = max(shares, key=shares.__getitem__), min(shares, key=shares.__getitem__)
-    best_share, worst_share = (format_metric(shares[name], "confident_share") for name in (best, worst))
-    others = f", of those from {worst} codes {worst_share}" if worst != best else ""
-    return (
-        f"The classifier is confident about {best_share} of the images generated from {best} codes{others}."
-    )
 
 
 # ---------------------------------------------------------------- how it was made

@@ -155,6 +155,16 @@ def encode_base64(raw: bytes) -> str:
     return b64encode(raw).decode("ascii")
 
 
+def script_hash(script: str) -> str:
+    """The hash of a script as a content security policy names it.
+
+    Example:
+        >>> script_hash("")[:20]
+        'sha256-47DEQpj8HBSa+'
+    """
+    return f"sha256-{encode_base64(sha256(script.encode()).digest())}"
+
+
 # ---------------------------------------------------------------- the section of the page
 
 
@@ -234,7 +244,7 @@ def build_pad(run: Run) -> PadSection | None:
             }
         ),
         script=script,
-        sha256=f"sha256-{encode_base64(sha256(script.encode()).digest())}",
+        sha256=script_hash(script),
     )
 
 

@@ -1,4 +1,4 @@
-"""The page: one file that opens offline. Its only script is that of the drawing pad, allowed by its hash."""
+"""The page: one file that opens offline. Its scripts are those of charts and drawing pad, allowed by hash."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -28,17 +28,17 @@ from inklab.records.results import (
     RobustnessResults,
     TrainingResults,
 )
-from inklab.report.figures import Figure, Figures, draw_figures, write_figures
+from inklab.report.figures import SUMMARY, Figure, Figures, draw_figures, write_figures
 from inklab.report.figures.drawing import DARK, LIGHT, slug, variables
 from inklab.report.overview import (
     commands,
     describe_method,
     environment_table,
-    headline_text,
     key_findings,
     time_table,
 )
-from inklab.report.pad_demo import TEMPLATES, build_pad, encode_base64
+from inklab.report.pad_demo import TEMPLATES, build_pad, encode_base64, script_hash
+from inklab.report.summary import summary_table
 from inklab.report.tables import (
     Table,
     data_check_table,
@@ -211,17 +211,19 @@ def truncate(lines: list[str]) -> list[str]:
 def build_report(run: Run, figures: Figures | None = None, *, has_pad: bool = True) -> str:
     """One self-contained HTML page with everything that a run has found out so far.
 
-    It requests no font, script or image. A content security policy in its head enforces that and allows one
-    script only, by its SHA-256: that of the drawing pad, if the run has a network that is small enough. Every
-    text of a study or an outcome is escaped.
+    It requests no font, script or image. A content security policy in its head enforces that and allows two
+    scripts only, by their SHA-256: that of charts and tables, and that of the drawing pad, if the run has a
+    network that is small enough. Without them the page is complete. Every text of a study or an outcome is
+    escaped.
 
     Args:
         run: what it lacks is left out, or named as missing.
-        figures: those already drawn, so as not to draw them twice.
+        figures: those already drawn, so as not to draw them twice; those that are missing are left out.
         has_pad: whether the drawing pad is part of the page, if the run has a network for it.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+    drawn = draw_figures(run) if figures is None else figures
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -230,19 +232,24 @@ def build_report(run: Run, figures: Figures | None = None, *, has_pad: bool = Tr
         lstrip_blocks=True,
     )
     filters = (csv_link, format_evidence, punctuate, typeset)
+    script = (TEMPLATES / "charts.js").read_text(encoding="utf-8")
     environment.filters |= {function.__name__: function for function in filters}
     return environment.get_template("report.html").render(
         title=run.plan.title or run.plan.study,
         note=" ".join(filter(None, (run.plan.data.note, *_accepted_problems(run)))),
         profile=run.plan.profile,
-        headline=headline_text(run),
+        summary=summary_table(run),
+        summary_figure=next(iter(drawn.get(SUMMARY, ())), None),
+        is_begun=any(outcome.is_done for outcome in (*run.outcomes.values(), *run.evaluations.values())),
         findings=key_findings(run),
         notices=[Notice.of(row) for row in diagnose_test_set(run.results)],
-        sections=_build_sections(run, draw_figures(run) if figures is None else figures),
+        sections=_build_sections(run, drawn),
         pad=build_pad(run) if has_pad else None,
         environment=environment_table(run),
         commands=commands(run),
         time=time_table(run),
+        script=script,
+        script_sha256=script_hash(script),
         light=variables(LIGHT),
         dark=variables(DARK),
     )

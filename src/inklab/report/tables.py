@@ -13,7 +13,9 @@ from inklab.format import (
     format_metric,
     format_p,
     format_percent,
+    format_ranges,
     format_setting,
+    join_words,
 )
 from inklab.metrics import (
     CLASS_RECALL,
@@ -38,6 +40,7 @@ from inklab.records.results import (
 )
 from inklab.report.figures.robustness_plots import recall_curves
 from inklab.report.figures.training_plots import grid_label
+from inklab.results.narrative import find_leaders
 from inklab.runs import Run
 
 TABLE_STRENGTHS = (0.0, 0.1, 0.25, 0.4, 0.5, 0.75, 1.0)
@@ -406,9 +409,53 @@ def reference_notes(plan: ExperimentPlan) -> list[str]:
 
 
 def robustness_tables(results: RobustnessResults) -> list[Table]:
-    """Recall at some strengths, and the differences that denoising first makes there."""
-    tables = [recall_table(results), *([denoising_table(results.denoising)] if results.denoising else [])]
+    """The pipelines compared, recall at some strengths, and what denoising first changes there."""
+    tables = [
+        comparison_table(results),
+        recall_table(results),
+        *([denoising_table(results.denoising)] if results.denoising else []),
+    ]
     return [table for table in tables if table.rows]
+
+
+def comparison_table(results: RobustnessResults) -> Table:
+    """Each pipeline: where it leads, where it is better or worse than the baseline, and by how much."""
+    compared = [row for row in results.comparisons if row.differences]
+    leaders, strengths = find_leaders(results), results.strengths
+    paired_over = {"images": "test images", "replicates": "replicates"}
+    paired = join_words([paired_over[basis] for basis in sorted({row.paired_over for row in compared})])
+    return Table(
+        caption=(
+            f"Pipelines compared with {results.baseline} in mean recall, paired over {paired}. Highest at: "
+            "strengths at which its mean alone is the highest, which is not tested, and is above chance. "
+            f"Better and worse: significant after Holm's adjustment for all {len(strengths)} strengths, as "
+            f"are the intervals. Largest gain: among these strengths. Clean: at strength {strengths[0]:g}."
+        ),
+        header=("Pipeline", "Highest at", "Better at", "Worse at", "Largest gain", "Clean", "n"),
+        rows=[
+            [
+                row.pipeline,
+                format_ranges(leaders.sole.get(row.pipeline, ()), strengths) or NOT_AVAILABLE,
+                format_ranges(row.better_at, strengths) or NOT_AVAILABLE,
+                format_ranges(row.worse_at, strengths) or NOT_AVAILABLE,
+                f"{_difference_cell(row.best.difference)}\nat {row.best.strength:g}"
+                if row.best
+                else NOT_AVAILABLE,
+                _difference_cell(row.differences[0].difference),
+                format_count(row.differences[0].difference.n),
+            ]
+            for row in compared
+        ],
+        text_columns=frozenset({1, 2, 3}),
+    )
+
+
+def _difference_cell(difference: Difference) -> str:
+    """A difference of recalls above its interval."""
+    if difference.mean is None:
+        return NOT_AVAILABLE
+    mean, interval = format_delta(difference.mean, "recall"), difference.interval
+    return f"{mean}\n({format_delta_interval(interval, 'recall')})" if interval else mean
 
 
 def recall_table(results: RobustnessResults) -> Table:

@@ -82,26 +82,27 @@ def _join(sentences: Iterable[str]) -> str:
 def _describe(experiment: ExperimentPlan, results: Results, *, brief: bool) -> list[str]:
     match results.experiments.get(experiment.name):
         case DataResults():
-            return _describe_data(results.data)
+            return _describe_data(results.data, brief)
         case TrainingResults() as entry:
             describe = _describe_grid if entry.grid else _describe_training
             return describe(entry, experiment.references, results.data, brief)
         case RobustnessResults() as entry:
-            return _describe_robustness(entry, brief)
+            return _describe_robustness(entry)
         case GenerationResults() as entry:
-            return _describe_generation(entry)
+            return _describe_generation(entry, brief)
         case CorruptionErrorResults() as entry:
             return _describe_corruption_error(entry, brief)
     return []
 
 
-def _describe_data(data: SplitInfo) -> list[str]:
+def _describe_data(data: SplitInfo, brief: bool) -> list[str]:
     shares = [count / data.train for count in data.counts.train]
     least, most = format_percent(min(shares), 1), format_percent(max(shares), 1)
-    balance = f"each class has {least}" if least == most else f"a class has {least} to {most}"
+    balance = f"Each class has {least}" if least == most else f"A class has {least} to {most}"
     return [
         f"{data.dataset} has {data.train:,} training, {data.validation:,} validation and {data.test:,} test "
-        f"images in {len(data.labels)} classes; {balance} of the training images.",
+        f"images in {len(data.labels)} classes.",
+        "" if brief else f"{balance} of the training images.",
         f"{data.note.rstrip('.')}." if data.note else "",
     ]
 
@@ -117,13 +118,13 @@ def _describe_training(
     clauses = _metric_clauses(setting, data)
     if setting.parameters and clauses:
         clauses.append(f"{format_count(setting.parameters)} parameters")
-    texts = _compare_references(setting, references)
+    texts = _compare_references(setting, references, brief)
     trials = pluralize(sum(entry.outcomes.values()), "trial")
     return [
         _outcome_sentence(entry, "trial"),
         _sentence_of(clauses[:1] if brief else clauses),
-        *_near_largest_class(setting, data),
-        *(texts[:1] if brief else texts),
+        *([] if brief and setting.diagnoses else _near_largest_class(setting, data)),
+        *texts,
         *(f"Diagnosis {row.name} in {row.trials:,} of {trials}." for row in setting.diagnoses),
     ]
 
@@ -131,19 +132,23 @@ def _describe_training(
 def _describe_grid(
     entry: TrainingResults, references: Sequence[Reference], data: SplitInfo, brief: bool
 ) -> list[str]:
-    """The best setting by validation, and every other one compared with it."""
+    """The best setting by validation, and how the others differ from it; briefly without the sizes."""
     best, outcomes = entry.best, _outcome_sentence(entry, "trial")
     if best is None:
         return [outcomes, "Nothing can be chosen yet: no setting has a metric on the validation set."]
     metric = SELECTION_METRIC[entry.task]
+    choice = f"The best by {get_metric(metric).label} is {best.label}"
+    clauses, references_text = _metric_clauses(best, data), _compare_references(best, references, brief)
+    if brief:
+        differences = _name_differences(entry.comparisons)
+        return [outcomes, f"{choice}.", _sentence_of(clauses[:1]), *differences, *references_text]
     selected = best.metrics[metric].format(metric, images=data.images_of(metric))
-    choice = f"the best by {get_metric(metric).label} is {best.label}: {selected}"
     return [
         outcomes,
-        _sentence_of([choice, *_metric_clauses(best, data)]),
+        _sentence_of([f"{choice}: {selected}", *clauses]),
         *_near_largest_class(best, data),
         *_describe_comparisons(entry.comparisons, best.label),
-        *_compare_references(best, references),
+        *references_text,
     ]
 
 
@@ -189,6 +194,23 @@ def _describe_comparisons(comparisons: Sequence[SettingComparison], best: str) -
     return sentences
 
 
+def _name_differences(comparisons: Sequence[SettingComparison]) -> list[str]:
+    """Which settings differ significantly from the best one, and which do not."""
+    compared = [row for row in comparisons if row.difference.n]
+    names = {
+        is_significant: [
+            format_setting(row.values) for row in compared if row.difference.significant is is_significant
+        ]
+        for is_significant in (True, False)
+    }
+    return [
+        f"{capitalize(join_words(names[True]))} differ{'s' * (len(names[True]) == 1)} significantly from it."
+        if names[True]
+        else "",
+        f"No significant difference from {join_words(names[False])}." if names[False] else "",
+    ]
+
+
 def _detectable(differences: Sequence[Difference], metric: str) -> str:
     effects = [difference.mde for difference in differences if difference.mde is not None]
     if len(effects) < len(differences):
@@ -196,8 +218,11 @@ def _detectable(differences: Sequence[Difference], metric: str) -> str:
     return f"minimum detectable effect {format_delta(max(effects), metric, signed=False)} (80% power)"
 
 
-def _compare_references(setting: SettingResults, references: Sequence[Reference]) -> list[str]:
-    """What others measured, and on which side of what one run here would give it lies."""
+def _compare_references(setting: SettingResults, references: Sequence[Reference], brief: bool) -> list[str]:
+    """What others measured, and on which side of what one run here would give it lies.
+
+    Briefly, one number of the first of them.
+    """
     measured = {name for name, estimate in setting.metrics.items() if estimate.n}
     measured |= {"parameters"} if setting.parameters else set()
     sentences = []
@@ -205,8 +230,9 @@ def _compare_references(setting: SettingResults, references: Sequence[Reference]
         values = {name: value for name, value in reference.values.items() if name in measured}
         clauses = [_compare_reference(setting, name, value) for name, value in values.items()]
         if clauses:
-            sentences.append(f"{capitalize(reference.source)}: {'; '.join(clauses)}.")
-    return sentences
+            kept = clauses[:1] if brief else clauses
+            sentences.append(f"{capitalize(reference.source)}: {'; '.join(kept)}.")
+    return sentences[:1] if brief else sentences
 
 
 def _compare_reference(setting: SettingResults, name: str, value: float) -> str:
@@ -275,101 +301,69 @@ def _mean(estimate: Estimate) -> float:
     return estimate.mean or 0.0
 
 
-def _describe_robustness(entry: RobustnessResults, brief: bool) -> list[str]:
-    """The baseline, who leads where, and each comparison; briefly the main comparison, and who leads."""
-    denoised = entry.denoised_pipeline
-    comparisons = sorted(entry.comparisons, key=lambda row: row.pipeline != denoised)
-    texts = [_describe_comparison(row, entry) for row in comparisons if row.differences]
-    outcomes, leaders = _outcome_sentence(entry, "evaluation"), _describe_leaders(entry)
-    if brief:
-        return [outcomes, *texts[:1], leaders]
-    return [outcomes, _describe_baseline(entry), leaders, *texts]
+def _describe_robustness(entry: RobustnessResults) -> list[str]:
+    """Three short sentences: the report's tables have the numbers of every pipeline and strength."""
+    comparison = entry.denoising or next(iter(entry.comparisons), None)
+    outcomes = _outcome_sentence(entry, "evaluation")
+    if comparison is None or not comparison.differences:
+        return [outcomes, _describe_baseline(entry)]
+    return [
+        outcomes,
+        _describe_gain(comparison, entry.strengths),
+        _describe_clean_change(comparison),
+        _describe_leader(entry) or _describe_baseline(entry),
+    ]
 
 
 def _describe_baseline(entry: RobustnessResults) -> str:
     recall, strengths = entry.pipelines[entry.baseline].recall, entry.strengths
     if not recall[0].n:
         return ""
-    first = recall[0].format(RECALL, images=pluralize(entry.images, "test image"))
-    last = format_metric(_mean(recall[-1]), RECALL)
+    first, last = (format_metric(_mean(estimate), RECALL) for estimate in (recall[0], recall[-1]))
     return (
         f"The {get_metric(RECALL).label} of {entry.baseline} is {first} at strength {strengths[0]:g} of "
-        f"{humanize(entry.corruption)}, and {last} at {strengths[-1]:g}."
+        f"{humanize(entry.corruption)} and {last} at {strengths[-1]:g} (n = {recall[0].n:,})."
     )
 
 
-def _describe_comparison(row: PipelineComparison, entry: RobustnessResults) -> str:
-    """Where a pipeline is better than the baseline, by how much at most, and what it costs when clean."""
-    strengths, first = entry.strengths, entry.strengths[0]
-    worse_at = format_ranges(row.worse_at, strengths) if set(row.worse_at) - {first} else ""
-    clean = row.differences[0].difference
-    clauses = [
-        _gain(row, entry),
-        f"it is significantly worse at {worse_at}" if worse_at else "",
-        f"at strength {first:g} {_clean_change(clean)}: {clean.format(RECALL)}",
-    ]
-    return f"{'; '.join(filter(None, clauses))}."
-
-
-def _gain(row: PipelineComparison, entry: RobustnessResults) -> str:
-    pairs = pluralize(len(row.replicates), "replicate")
-    if row.paired_over == "images":
-        pairs = f"{entry.images:,} test images, {pairs}"
+def _describe_gain(row: PipelineComparison, strengths: Sequence[float]) -> str:
+    """At which strengths a pipeline is better than the baseline, and by how much at most."""
     best = row.best
-    if best is None or row.significant_from is None:
-        return f"{row.pipeline} is not significantly better than {row.baseline} at any strength ({pairs})"
-    text = (
-        f"{row.pipeline} is significantly better than {row.baseline} from strength "
-        f"{row.significant_from:g} ({pairs}; at {format_ranges(row.better_at, entry.strengths)}), most at "
-        f"{best.strength:g}: {best.difference.format(RECALL)}"
-    )
-    crossing = _crossing(row)
-    return text if crossing is None else f"{text}; its means are better from {crossing:g}"
-
-
-def _crossing(row: PipelineComparison) -> float | None:
-    """The strength from which the means are better, if that is below the first significant one."""
-    below = [entry for entry in row.differences if entry.strength < (row.significant_from or 0.0)]
-    not_better = [index for index, entry in enumerate(below) if (entry.difference.mean or 0.0) <= 0]
-    better = below[max(not_better, default=-1) + 1 :]
-    return better[0].strength if better else None
-
-
-def _clean_change(difference: Difference) -> str:
-    if not difference.significant:
-        return "there is no significant difference"
-    return "it is worse" if (difference.mean or 0.0) < 0 else "it is better"
-
-
-def _describe_leaders(entry: RobustnessResults) -> str:
-    """Which pipeline leads at which strengths, and where it is significantly better than the baseline."""
-    leaders, strengths = find_leaders(entry), entry.strengths
-    if len(leaders.sole) < 2:
-        return ""
-    ranked = sorted(leaders.sole.items(), key=lambda item: -len(item[1]))
-    clauses = [
-        f"{name} at {len(led)} of {len(strengths)} strengths ({format_ranges(led, strengths)}"
-        f"{_lead_over_baseline(entry, name, led)})"
-        for name, led in ranked
-        if led
-    ]
-    if leaders.tied:
-        clauses.append(f"several are equal at {format_ranges(leaders.tied, strengths)}")
-    if leaders.chance:
-        clauses.append(f"none is significantly above chance at {format_ranges(leaders.chance, strengths)}")
+    if best is None or best.difference.mean is None:
+        sample = _sample(row.differences[0].difference, row)
+        return f"{row.pipeline} is not significantly better than {row.baseline} at any strength ({sample})."
+    gain = f"{format_delta(best.difference.mean, RECALL)}, {_sample(best.difference, row)}"
     return (
-        f"Highest {get_metric(RECALL).label}: {'; '.join(clauses)}. "
-        "Leads over the second best are not tested."
+        f"{row.pipeline} is significantly better than {row.baseline} at strength "
+        f"{format_ranges(row.better_at, strengths)}, most at {best.strength:g} ({gain})."
     )
 
 
-def _lead_over_baseline(entry: RobustnessResults, name: Pipeline, led: Sequence[float]) -> str:
-    comparison = entry.comparison(name)
-    if comparison is None:
+def _describe_clean_change(row: PipelineComparison) -> str:
+    first = row.differences[0]
+    if first.difference.mean is None:
         return ""
-    better_at = [strength for strength in led if strength in comparison.better_at]
-    where = f"at {format_ranges(better_at, entry.strengths)}" if better_at else "nowhere"
-    return f", significantly above {entry.baseline} {'at all of these' if better_at == list(led) else where}"
+    change = f"{format_delta(first.difference.mean, RECALL)}, {_sample(first.difference, row)}"
+    if not first.difference.significant:
+        return f"At strength {first.strength:g} there is no significant difference ({change})."
+    side = "worse" if first.difference.mean < 0 else "better"
+    return f"At strength {first.strength:g} it is significantly {side} ({change})."
+
+
+def _sample(difference: Difference, row: PipelineComparison) -> str:
+    return f"n = {difference.n:,}{' images' if row.paired_over == 'images' else ''}"
+
+
+def _describe_leader(entry: RobustnessResults) -> str:
+    """Which pipeline alone has the highest mean at most strengths; "" unless several are compared."""
+    leaders = find_leaders(entry).sole
+    if len(leaders) < 2:
+        return ""
+    name, led = max(leaders.items(), key=lambda item: len(item[1]))
+    if not led:
+        return ""
+    where = f"{len(led)} of {len(entry.strengths)} strengths ({format_ranges(led, entry.strengths)})"
+    return f"{name} has the highest {get_metric(RECALL).label} at {where}."
 
 
 # ---------------------------------------------------------------- several corruptions
@@ -403,12 +397,17 @@ def _describe_corruption_error(entry: CorruptionErrorResults, brief: bool) -> li
 # ---------------------------------------------------------------- generation
 
 
-def _describe_generation(entry: GenerationResults) -> list[str]:
-    """About which images the classifier is confident, real ones among them; and which are nearest to real."""
-    clauses = [*_confident_samples(entry), *_confident_real_images(entry)]
+def _describe_generation(entry: GenerationResults, brief: bool) -> list[str]:
+    """About which images the classifier is confident, real ones among them; and which are nearest to real.
+
+    Briefly, the best samplers alone.
+    """
+    samples, real = _confident_samples(entry), _confident_real_images(entry)
+    clauses = samples[:1] if brief else [*samples, *real]
     confidence = f"Confident share by {entry.classifier}: {'; '.join(clauses)}." if clauses else ""
     outcomes = _outcome_sentence(entry, "evaluation")
-    return [outcomes, confidence, _describe_frechet(entry), _describe_overlap(entry)]
+    overlap = "" if brief else _describe_overlap(entry)
+    return [outcomes, confidence, _describe_frechet(entry), overlap]
 
 
 def _confident_samples(entry: GenerationResults) -> list[str]:

@@ -4,24 +4,43 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from inklab.io.files import write_atomic
-from inklab.records.plan import AnyExperimentPlan, DataPlan, GenerationPlan, RobustnessPlan, TrainingPlan
-from inklab.records.results import GenerationResults, RobustnessResults, TrainingResults
+from inklab.records.plan import (
+    AnyExperimentPlan,
+    DataPlan,
+    GenerationPlan,
+    RobustnessPlan,
+    TrainingPlan,
+)
+from inklab.records.results import (
+    GenerationResults,
+    RobustnessResults,
+    TrainingResults,
+)
 from inklab.report.figures.figure import Figure
 from inklab.report.figures.generation_plots import generation_figures
 from inklab.report.figures.image_plots import data_figures
 from inklab.report.figures.robustness_plots import robustness_figures
+from inklab.report.figures.summary_plot import summary_figure
 from inklab.report.figures.training_plots import training_figures
 from inklab.runs import Run
 
-__all__ = ["Figure", "Figures", "draw_experiment", "draw_figures", "write_figures"]
+__all__ = ["SUMMARY", "Figure", "Figures", "draw_experiment", "draw_figures", "write_figures"]
 
 Figures = Mapping[str, Sequence[Figure]]
-"""The figures of each experiment, by its name."""
+"""The figures of each experiment, by its name; that of the summary by `SUMMARY`."""
+
+SUMMARY = ""
+"""No experiment has this name."""
 
 
 def draw_figures(run: Run) -> Figures:
-    """Draw every figure that a run's outcomes allow; an experiment without any has an empty list."""
-    return {experiment.name: draw_experiment(run, experiment) for experiment in run.plan.experiments}
+    """Draw every figure that a run's outcomes allow: that of the summary and those of each experiment.
+
+    An experiment without any has an empty list.
+    """
+    summary = summary_figure(run)
+    drawn = {experiment.name: draw_experiment(run, experiment) for experiment in run.plan.experiments}
+    return {SUMMARY: [summary] if summary else [], **drawn}
 
 
 def draw_experiment(run: Run, plan: AnyExperimentPlan) -> list[Figure]:

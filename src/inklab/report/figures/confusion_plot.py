@@ -11,8 +11,9 @@ from jaxtyping import Float
 from inklab.format import format_metric, format_percent
 from inklab.records.plan import RobustnessPlan
 from inklab.records.results import RobustnessResults
-from inklab.report.figures.drawing import Plot, slug, themed
+from inklab.report.figures.drawing import Plot, Stack, slug, themed
 from inklab.report.figures.figure import Figure
+from inklab.report.figures.marks import mark
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,6 +66,7 @@ def confusion_figure(
                 f"{pipeline} at {strength:g}": partial(_draw_matrix, matrix=matrix, labels=labels)
                 for (pipeline, strength), matrix in matrices.items()
             },
+            stack=Stack(columns=1 if _are_wide(labels) else 2, height=2.9 if _are_wide(labels) else 1.75),
         ),
         csv_header=("pipeline", "strength", "true", *labels),
         csv_rows=tuple(
@@ -99,6 +101,18 @@ def _describe_matrices(matrices: Matrices, labels: Sequence[str]) -> str:
     return f"Confusion matrices. {'; '.join(parts)}."
 
 
+def opacity(share: float) -> float:
+    """Of a cell's color: faint below a half, full from there on, never between.
+
+    At half strength neither ink nor ground would have a contrast of 4.5 with it.
+
+    Example:
+        >>> opacity(0.0), opacity(0.4), opacity(0.5)
+        (0.1, 0.34, 1.0)
+    """
+    return 1.0 if share >= 0.5 else round(0.1 + 0.6 * share, 4)
+
+
 def _draw_matrices(sheet: "Sheet", matrices: Matrices, labels: Sequence[str]) -> None:
     pipelines = list(dict.fromkeys(pipeline for pipeline, _ in matrices))
     strengths = sorted({strength for _, strength in matrices})
@@ -122,13 +136,14 @@ def _draw_matrix(axes: "Axes", matrix: Matrix, labels: Sequence[str]) -> None:
     from matplotlib.patches import Rectangle
 
     k = len(matrix)
-    for i, j in np.argwhere(matrix >= MIN_SHARE):
+    for i, j in np.argwhere(matrix >= MIN_SHARE).tolist():
         share = float(matrix[i, j])
-        color, alpha = themed("c1" if i == j else "c2"), 0.12 + 0.88 * share
+        color, alpha = themed("c1" if i == j else "c2"), opacity(share)
         axes.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, facecolor=color, alpha=alpha, linewidth=0))
-        text_color = themed("ground" if share > 0.55 else "ink")
+        text_color = themed("ground" if alpha == 1 else "ink")
         text = format_percent(share, 0).removesuffix("%")
-        axes.text(j, i, text, ha="center", va="center_baseline", fontsize=5.6, color=text_color)
+        axes.text(j, i, text, ha="center", va="center_baseline", fontsize=6.5, color=text_color)
+        mark(axes, j, i, f"{labels[i]} predicted as {labels[j]}: {format_percent(share, 1)}")
     axes.set_xlim(-0.5, k - 0.5)
     axes.set_ylim(k - 0.5, -0.5)
     axes.set_aspect("equal")

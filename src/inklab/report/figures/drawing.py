@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
+from inklab.report.figures.marks import marks_svg, recording
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
@@ -57,6 +59,8 @@ _PLACEHOLDERS = re.compile("|".join(_ROLE_OF))
 
 UNITS_PER_INCH = 72  # of a drawing; the report's column has about 1.4 px a unit
 WIDTH = 6.6  # inches; 475 units
+NARROW_WIDTH = 3.4
+"""Inches on a phone: on a screen of 390 px a unit has 1.4 px, so that print of 6.5 units has 9 px."""
 
 FONTS = "system-ui, 'Segoe UI', 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif"
 
@@ -103,11 +107,26 @@ class Drawing(Protocol):
     def panels(self) -> Mapping[str, Callable[["Axes"], None]]:
         """What can be drawn onto axes of the user's, by name."""
 
-    def svg(self, name: str) -> str:
-        """With placeholder colors; all ids begin with the name."""
+    def svg(self, name: str, *, is_narrow: bool = False) -> str:
+        """With placeholder colors; all ids begin with the name. Narrow: arranged for a phone."""
 
     def render(self, name: str, suffix: str, dpi: int) -> bytes:
         """In the light theme, in a format of matplotlib's such as "png"."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """How a plot is arranged on a phone: its panels below each other, in so many columns.
+
+    Attributes:
+        columns: panels beside each other.
+        height: of a panel in inches.
+        legend_columns: of one legend above all panels; 0 if they have legends of their own, or none.
+    """
+
+    columns: int = 1
+    height: float | int = 2.1
+    legend_columns: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,12 +138,14 @@ class Plot:
         height: of the sheet in inches.
         panels: what draws each panel onto its axes.
         width: of the sheet in inches.
+        stack: its arrangement on a phone.
     """
 
     arrange: Callable[["Sheet"], None]
     height: float | int
     panels: Mapping[str, Callable[["Axes"], None]]
     width: float | int = WIDTH
+    stack: Stack = Stack()
 
     @classmethod
     def row(
@@ -139,19 +160,57 @@ class Plot:
             if legend_columns:
                 add_legend(sheet, row[0], legend_columns)
 
-        return cls(arrange, height, panels)
+        return cls(arrange, height, panels, stack=Stack(height=height, legend_columns=min(2, legend_columns)))
 
-    def svg(self, name: str) -> str:
-        """As a tidy SVG: text as text, the same bytes every time."""
-        return tidy(self._save(name, PLACEHOLDER, "svg", transparent=True).decode(), name)
+    def svg(self, name: str, *, is_narrow: bool = False) -> str:
+        """As a tidy SVG: text as text, the same bytes every time; its marks come last."""
+        sheets: list[Sheet] = []
+        arrange, size = (self._arrange_narrow, self._narrow_size) if is_narrow else (self.arrange, self._size)
+
+        def draw(sheet: "Sheet") -> None:
+            sheets.append(sheet)
+            arrange(sheet)
+
+        name = f"{name}-narrow" if is_narrow else name
+        with recording() as marks:
+            raw = save_sheet(
+                draw, size, PLACEHOLDER, "svg", name=name, layout="constrained", transparent=True
+            )
+        return (
+            tidy(raw.decode(), name).removesuffix("</svg>")
+            + marks_svg(marks, sheets[0], UNITS_PER_INCH)
+            + "</svg>"
+        )
 
     def render(self, name: str, suffix: str, dpi: int) -> bytes:
         """In the light theme, in a format of matplotlib's such as "png"."""
-        return self._save(name, LIGHT, suffix, dpi=dpi, facecolor=LIGHT["ground"])
+        return save_sheet(
+            self.arrange, self._size, LIGHT, suffix, name=name, layout="constrained", dpi=dpi,
+            facecolor=LIGHT["ground"],
+        )  # fmt: skip
 
-    def _save(self, name: str, palette: Mapping[str, str], suffix: str, **options: Any) -> bytes:
-        size = (float(self.width), float(self.height))
-        return save_sheet(self.arrange, size, palette, suffix, name=name, layout="constrained", **options)
+    @property
+    def _size(self) -> tuple[float, float]:
+        return float(self.width), float(self.height)
+
+    @property
+    def _narrow_size(self) -> tuple[float, float]:
+        n_rows = -(-len(self.panels) // self.stack.columns)
+        legend = 0.4 if self.stack.legend_columns else 0.0
+        return NARROW_WIDTH, n_rows * float(self.stack.height) + legend
+
+    def _arrange_narrow(self, sheet: "Sheet") -> None:
+        """Every panel below the one before, in the columns of the stack."""
+        n_rows = -(-len(self.panels) // self.stack.columns)
+        cells = sheet.subplots(n_rows, self.stack.columns, squeeze=False).ravel()
+        for axes, (title, draw) in zip(cells, self.panels.items(), strict=False):
+            draw(axes)
+            if len(self.panels) > 1 and not axes.get_title(loc="left"):
+                axes.set_title(title)
+        for axes in cells[len(self.panels) :]:
+            axes.set_visible(False)
+        if self.stack.legend_columns:
+            add_legend(sheet, cells[0], self.stack.legend_columns)
 
 
 def save_sheet(

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,6 +26,9 @@ from inklab.report.figures.drawing import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+MARKS = re.compile(r'<g class="marks".*?</g>')
+"""What a chart answers a pointer with; a file has its data beside it."""
 
 SUFFIXES = ("svg", "png", "pdf")
 NOTEBOOK_DPI = 110
@@ -70,14 +74,19 @@ class Figure(Tabular):
         """The drawing, with placeholder colors of the palette."""
         return self.drawing.svg(self.name)
 
-    def for_page(self) -> str:
-        """The SVG as a part of a page: themed by CSS variables, described for screen readers."""
+    def for_page(self, *, is_narrow: bool = False) -> str:
+        """The SVG as a part of a page: themed by CSS variables, described for screen readers.
+
+        Args:
+            is_narrow: arranged for a phone; not cached, as only the report needs it.
+        """
+        svg = self.drawing.svg(self.name, is_narrow=True) if is_narrow else self.svg
         label = f'role="img" aria-label="{escape(self.alt)}" '
-        return for_page(self.svg.replace("<svg ", f"<svg {label}", 1))
+        return for_page(svg.replace("<svg ", f"<svg {label}", 1))
 
     def for_file(self) -> str:
         """The SVG as a file of its own, in the light theme."""
-        head, body = for_file(self.svg).split(">", 1)
+        head, body = for_file(re.sub(MARKS, "", self.svg)).split(">", 1)
         background = f'<rect width="100%" height="100%" fill="{for_file(PLACEHOLDER["ground"])}"/>'
         text = f"<title>{escape(self.title)}</title><desc>{escape(self.alt)}</desc>"
         return f'{head} xmlns="http://www.w3.org/2000/svg">{text}{background}{body}\n'

@@ -12,9 +12,10 @@ from inklab.records.estimates import Estimate
 from inklab.records.outcomes import CONFIDENT
 from inklab.records.plan import REAL_DATA, GenerationPlan
 from inklab.records.results import GenerationResults
-from inklab.report.figures.drawing import Plot, as_percent, series_style, slug, themed
+from inklab.report.figures.drawing import Plot, Stack, as_percent, series_style, slug, themed
 from inklab.report.figures.figure import Figure, interval_cells
 from inklab.report.figures.image_plots import ImageGrid, ImageRow, is_ink
+from inklab.report.figures.marks import mark
 from inklab.results.arrays import Arrays
 from inklab.runs import Run
 
@@ -146,6 +147,7 @@ def _draw_bars(axes: "Axes", bars: Mapping[str, Estimate]) -> None:
             color = themed("ink")
             axes.plot(estimate.interval, [y, y], color=color, linewidth=1.1, marker="|", markersize=6)
             end = max(mean, estimate.interval[1])
+        mark(axes, mean, y, f"{list(bars)[len(bars) - 1 - y]}: {estimate.format(METRIC)}")
         text = _format_mean(estimate)
         axes.annotate(text, (end, y), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8)
     axes.set_yticks(positions, list(bars))
@@ -182,7 +184,9 @@ def class_shares(plan: GenerationPlan, results: GenerationResults, labels: Seque
             "is easy. Mean over replicates; samplers without a confident prediction are left out."
         ),
         alt=f"Dot charts of class shares. Most common class: {'; '.join(most_common)}.",
-        drawing=Plot(lambda sheet: _arrange_class_dots(sheet, panels), 1.75, panels),
+        drawing=Plot(
+            lambda sheet: _arrange_class_dots(sheet, panels), 1.75, panels, stack=Stack(columns=2, height=1.5)
+        ),
         csv_header=("sampler", *labels),
         csv_rows=tuple((sampler, *map(float, row)) for sampler, row in shares.items()),
     )
@@ -201,6 +205,8 @@ def _draw_class_dots(
     axes.axhline(1 / len(labels), color=themed("ink"), linewidth=0.7, linestyle=(0, (4, 3)))
     axes.vlines(x, 0, row, color=color, linewidth=1.2, alpha=0.6)
     axes.plot(x, row, marker, color=color, markersize=3.4)
+    for position, share in enumerate(row.tolist()):
+        mark(axes, position, share, f"{title}, {labels[position]}: {format_metric(share, METRIC)}")
     axes.set_xticks(x, labels, fontsize=6.5 if len(labels) <= 12 else 5)
     axes.tick_params(axis="x", length=0)
     axes.grid(visible=False, axis="x")

@@ -15,6 +15,7 @@ from inklab.notebook import png_data_uri
 from inklab.records.plan import DataInfo, DataPlan
 from inklab.report.figures.drawing import (
     LIGHT,
+    NARROW_WIDTH,
     PLACEHOLDER,
     UNITS_PER_INCH,
     Plot,
@@ -25,6 +26,7 @@ from inklab.report.figures.drawing import (
     themed,
 )
 from inklab.report.figures.figure import Figure
+from inklab.report.figures.marks import mark
 from inklab.runs import Run
 
 if TYPE_CHECKING:
@@ -34,6 +36,9 @@ FULL_WIDTH = 475.0  # units, as in the plots
 MAX_TILE = 40.0  # units per image
 LINE_HEIGHT = 11.0  # units per line of small print
 GAP = 2  # pixels between two images
+
+MAX_CAPTIONED = 6
+"""Images with captions that a row has room for on a phone."""
 
 PER_CLASS = 10
 """Images drawn of each class."""
@@ -49,7 +54,7 @@ class ImageRow:
     """One row of images with a name of one or two lines on its left.
 
     Attributes:
-        captions: a short line below each image, or nothing.
+        captions: one or two short lines below each image, or nothing.
         is_last: whether a group of rows ends here, with a wider gap below.
     """
 
@@ -134,9 +139,9 @@ class ImageGrid:
         """All of it is one panel."""
         return {"images": self._draw}
 
-    def svg(self, name: str) -> str:
-        """With placeholder colors; it has no ids, so it needs no name."""
-        width, height, placed = self._layout()
+    def svg(self, name: str, *, is_narrow: bool = False) -> str:
+        """With placeholder colors; it has no ids, so it needs no name. Narrow: for a phone."""
+        width, height, placed = self._layout(NARROW_WIDTH * UNITS_PER_INCH if is_narrow else FULL_WIDTH)
         parts = [
             _text_svg(entry) if isinstance(entry, PlacedText) else _images_svg(entry, ink=self.ink)
             for entry in placed
@@ -169,12 +174,14 @@ class ImageGrid:
         axes.set_ylim(height, 0)
         axes.set_axis_off()
 
-    def _layout(self) -> tuple[float, float, list[PlacedText | PlacedImages]]:
+    def _layout(self, full_width: float = FULL_WIDTH) -> tuple[float, float, list[PlacedText | PlacedImages]]:
         """Width and height of all of it, and what is where."""
         rows, left = self.rows, float(self.label_width)
+        if full_width < FULL_WIDTH:
+            rows = [half for row in rows for half in _halve(row)]
         n_columns = max(len(row.pixels) for row in rows)
         height, width = rows[0].pixels.shape[2:]
-        scale = min(MAX_TILE / width, (FULL_WIDTH - left) / (n_columns * (width + GAP) - GAP))
+        scale = min(MAX_TILE / width, (full_width - left) / (n_columns * (width + GAP) - GAP))
         step, first_center = (width + GAP) * scale, left + width * scale / 2
         placed: list[PlacedText | PlacedImages] = [
             PlacedText(first_center + i * step, LINE_HEIGHT - 3, text) for i, text in enumerate(self.header)
@@ -182,9 +189,22 @@ class ImageGrid:
         y = LINE_HEIGHT + 1 if self.header else 0.0
         for row in rows:
             placed += _place_row(row, y, left, scale)
-            y += height * scale + 3 + (LINE_HEIGHT if row.captions else 0)
+            y += height * scale + 3 + LINE_HEIGHT * _caption_lines(row)
             y += 8 if row.is_last and row is not rows[-1] else 0
-        return max(left + n_columns * step - GAP * scale, FULL_WIDTH), y, placed
+        return max(left + n_columns * step - GAP * scale, full_width), y, placed
+
+
+def _caption_lines(row: ImageRow) -> int:
+    return max((caption.count("\n") + 1 for caption in row.captions), default=0)
+
+
+def _halve(row: ImageRow) -> list[ImageRow]:
+    """A row as two on a phone, where captions below ten images would overlap."""
+    half = -(-len(row.pixels) // 2)
+    if not row.captions or half < MAX_CAPTIONED / 2:
+        return [row]
+    first = ImageRow(row.label, row.pixels[:half], row.captions[:half])
+    return [first, ImageRow("", row.pixels[half:], row.captions[half:], row.is_last)]
 
 
 def _place_row(row: ImageRow, y: float, left: float, scale: float) -> Iterator[PlacedText | PlacedImages]:
@@ -197,7 +217,8 @@ def _place_row(row: ImageRow, y: float, left: float, scale: float) -> Iterator[P
         yield PlacedText(left - 8, baseline + i * LINE_HEIGHT, line, "end", "muted" if i else "ink")
     for i, text in enumerate(row.captions):
         x = left + width * scale / 2 + i * (width + GAP) * scale
-        yield PlacedText(x, y + height * scale + LINE_HEIGHT - 2, text)
+        for k, line in enumerate(text.split("\n")):
+            yield PlacedText(x, y + height * scale + (k + 1) * LINE_HEIGHT - 2, line)
 
 
 def _images_svg(images: PlacedImages, *, ink: bool) -> str:
@@ -245,7 +266,9 @@ def class_balance(plan: DataPlan, data: DataInfo) -> Figure:
             f"{labels[rarest]} is the rarest ({shares[0]}) and {labels[commonest]} the most common "
             f"({shares[1]})."
         ),
-        drawing=Plot.row({"balance": partial(_draw_bars, labels=labels, counts=counts)}, 1.9),
+        drawing=Plot.row(
+            {"balance": partial(_draw_bars, labels=labels, counts=counts)}, 2.1, legend_columns=len(counts)
+        ),
         csv_header=("class", *counts),
         csv_rows=tuple(zip(labels, *counts.values(), strict=True)),
     )
@@ -259,13 +282,17 @@ def _draw_bars(axes: "Axes", labels: Sequence[str], counts: Mapping[Split, tuple
         heights = np.array(values, float) / sum(values)
         label = SPLIT_LABELS[split]
         axes.bar(centers, heights, width * 0.9, color=themed(color), alpha=alpha, label=label, linewidth=0)
+        for name, center, height, count in zip(
+            labels, centers.tolist(), heights.tolist(), values, strict=True
+        ):
+            text = f"{name}: {count:,} {label} images, {format_percent(height, 1)}"
+            mark(axes, center, height, text)
     axes.axhline(1 / len(labels), color=themed("ink"), linewidth=0.8, linestyle=(0, (4, 3)))
     axes.set_xticks(x, labels, rotation=0 if len(labels) <= 15 else 60)
     axes.tick_params(axis="x", length=0)
     axes.grid(visible=False, axis="x")
     as_percent(axes.yaxis)
     axes.set_title("Share of images")
-    axes.legend(ncols=len(counts), loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2)
 
 
 def samples(run: Run, plan: DataPlan) -> Figure | None:

@@ -12,6 +12,7 @@ from inklab.records.plan import TrainingPlan
 from inklab.records.results import SettingResults, TrainingResults
 from inklab.report.figures.drawing import Plot, as_percent, slug, themed
 from inklab.report.figures.figure import Figure
+from inklab.report.figures.marks import mark
 from inklab.runs import Run
 
 if TYPE_CHECKING:
@@ -90,6 +91,8 @@ def _draw_curve(axes: "Axes", bins: CalibrationBins) -> None:
     confidence, accuracy = _means(bins).T
     axes.plot([0, 1], [0, 1], color=themed("muted"), linewidth=1, linestyle=(0, (5, 3)))
     axes.plot(confidence, accuracy, color=themed("c1"), marker="o", markersize=4)
+    for x, y in _means(bins).tolist():
+        mark(axes, x, y, f"confidence {format_percent(x, 1)}: accuracy {format_percent(y, 1)}")
     axes.set_title("Accuracy")
     axes.set_ylim(-0.02, 1.02)
     as_percent(axes.yaxis)

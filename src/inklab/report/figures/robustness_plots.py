@@ -17,6 +17,7 @@ from inklab.report.figures.confusion_plot import confusion_figure
 from inklab.report.figures.drawing import (
     SERIES,
     Plot,
+    Stack,
     add_legend,
     as_percent,
     series_style,
@@ -25,12 +26,14 @@ from inklab.report.figures.drawing import (
 )
 from inklab.report.figures.figure import Figure, interval_cells
 from inklab.report.figures.image_plots import ImageGrid, ImageRow, is_ink
+from inklab.report.figures.marks import mark
 from inklab.runs import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Sheet
 
+RECALL = "recall"
 MAX_CLASS_PANELS = 20
 MAX_STRENGTHS = 11
 """Columns of the strip of corrupted images."""
@@ -147,7 +150,7 @@ def _describe_differences(results: RobustnessResults) -> str:
     )
 
 
-def _describe_curves(what: str, strengths: Sequence[float], curves: Curves) -> str:
+def _describe_curves(label: str, strengths: Sequence[float], curves: Curves) -> str:
     """The text alternative of lines: each pipeline's share at some strengths."""
     indices = sorted({int(np.argmin(np.abs(np.array(strengths) - s))) for s in DESCRIBED_STRENGTHS})
     parts = []
@@ -158,7 +161,7 @@ def _describe_curves(what: str, strengths: Sequence[float], curves: Curves) -> s
             if (mean := estimates[i].mean) is not None
         ]
         parts.append(f"{pipeline}: {', '.join(points)}")
-    return f"Line chart of {what} against strength. {'; '.join(parts)}."
+    return f"Line chart of {label} against strength. {'; '.join(parts)}."
 
 
 def _describe_threshold(threshold: float | None) -> str:
@@ -183,7 +186,7 @@ def _recall_plot(results: RobustnessResults, curves: Curves) -> Plot:
             axes.set_xlabel("Strength" if axes is rows[-1] else "")
         add_legend(sheet, rows[0])
 
-    return Plot(arrange, 4.6 if len(panels) > 1 else 3.2, panels)
+    return Plot(arrange, 4.6 if len(panels) > 1 else 3.2, panels, stack=Stack(height=2.4, legend_columns=2))
 
 
 def _draw_recall(axes: "Axes", results: RobustnessResults, curves: Curves) -> None:
@@ -198,14 +201,18 @@ def _draw_recall(axes: "Axes", results: RobustnessResults, curves: Curves) -> No
 
 
 def _draw_line(
-    axes: "Axes", estimates: Iterable[tuple[float, Estimate | Difference]], index: int, label: str
+    axes: "Axes",
+    estimates: Iterable[tuple[float, Estimate | Difference]],
+    index: int,
+    label: str,
+    metric: str = RECALL,
 ) -> None:
     """A line through what is known, by strength, and a band where an interval is known."""
-    points = [
-        (strength, estimate.mean, *(estimate.interval or (np.nan, np.nan)))
-        for strength, estimate in estimates
-        if estimate.mean is not None
-    ]
+    points = []
+    for strength, estimate in estimates:
+        if estimate.mean is not None:
+            points.append((strength, estimate.mean, *(estimate.interval or (np.nan, np.nan))))
+            mark(axes, strength, estimate.mean, f"{label} at {strength:g}: {estimate.format(metric)}")
     x, means, lower, upper = np.array(points).T
     color, line, marker = series_style(index)
     axes.fill_between(x, lower, upper, color=color, alpha=0.2, linewidth=0)
@@ -220,6 +227,7 @@ def _draw_differences(axes: "Axes", results: RobustnessResults, curves: Curves) 
         _draw_line(axes, differences, style, comparison.pipeline)
     axes.axhline(0, color=themed("ink"), linewidth=0.8)
     as_percent(axes.yaxis, symbol="")
+    axes.set_xlim(left=0)
     axes.set_title(f"Difference from {results.baseline}, percentage points")
     axes.set_xlabel("Strength")
     _mark_threshold(axes, results.denoising)
@@ -266,7 +274,7 @@ def calibration_curves(plan: RobustnessPlan, results: RobustnessResults) -> Figu
 def _calibration_plot(title: str, strengths: Sequence[float], curves: Curves) -> Plot:
     def draw(axes: "Axes") -> None:
         for index, (pipeline, estimates) in enumerate(curves.items()):
-            _draw_line(axes, zip(strengths, estimates, strict=True), index, pipeline)
+            _draw_line(axes, zip(strengths, estimates, strict=True), index, pipeline, "ece")
         axes.set_ylim(bottom=0)
         axes.set_xlim(left=0)
         as_percent(axes.yaxis)
@@ -336,7 +344,7 @@ def _class_plot(
         add_legend(sheet, cells[0])
         sheet.supxlabel("Strength", fontsize=8.5)
 
-    return Plot(arrange, 0.5 + 1.25 * -(-len(panels) // 5), panels)
+    return Plot(arrange, 0.5 + 1.25 * -(-len(panels) // 5), panels, stack=Stack(2, 1.4, 2))
 
 
 def _draw_class(
@@ -345,6 +353,10 @@ def _draw_class(
     for number, (pipeline, grid) in enumerate(grids.items()):
         color, line, _ = series_style(number)
         axes.plot(strengths, grid[:, index], color=color, linestyle=line, linewidth=1.2, label=pipeline)
+        for strength, recall in zip(strengths, grid[:, index].tolist(), strict=True):
+            if np.isfinite(recall):
+                text = f"{label}, {pipeline} at {strength:g}: {format_metric(recall, RECALL)}"
+                mark(axes, strength, recall, text)
     _format_recall_axes(axes)
     axes.set_yticks([0, 0.5, 1])
     axes.set_title(label)

@@ -28,6 +28,7 @@ from inklab.records.record import MAX_NUMBER
 from inklab.records.results import TrainingResults
 from inklab.report.figures.drawing import (
     Plot,
+    Stack,
     as_percent,
     series_style,
     slug,
@@ -35,6 +36,7 @@ from inklab.report.figures.drawing import (
 )
 from inklab.report.figures.figure import Figure
 from inklab.report.figures.image_plots import ImageGrid, ImageRow, is_ink
+from inklab.report.figures.marks import mark
 from inklab.report.figures.reliability_plot import reliability_diagram
 from inklab.runs import HistoryRow, Run
 from inklab.training.objectives import objectives
@@ -50,7 +52,7 @@ CURVES: tuple[Split, ...] = ("train", "validation")
 METRICS = ("loss", "accuracy")
 """Metrics of learning curves, one panel each."""
 
-MAX_MISTAKES = 20
+MAX_MISTAKES = 40
 MISTAKES_PER_ROW = 10
 MAX_LINES = 100
 """Replicates drawn one by one; more hide each other and make a drawing of megabytes."""
@@ -212,6 +214,7 @@ def _draw_replicates(axes: "Axes", histories: Histories, metric: str) -> None:
     for index, split in enumerate(CURVES):
         grid, (color, line, marker) = stack(rows, split, metric), series_style(index)
         epochs = np.arange(1, grid.shape[1] + 1)
+        _mark_means(axes, SPLIT_LABELS[split], nan_mean(grid), f"{split}_{metric}")
         if len(grid) > 1:
             thin = np.linspace(0, len(grid) - 1, min(len(grid), MAX_LINES)).round().astype(int)
             axes.plot(epochs, grid[thin].T, color=color, linewidth=0.6, alpha=0.45)
@@ -228,7 +231,15 @@ def _draw_settings(axes: "Axes", histories: Histories, metric: str) -> None:
         mean, (color, line, marker) = nan_mean(stack(rows, "validation", metric)), series_style(index)
         epochs = np.arange(1, len(mean) + 1)
         axes.plot(epochs, mean, color=color, linestyle=line, marker=marker, markersize=4, label=setting)
+        _mark_means(axes, setting, mean, f"validation_{metric}")
     _label_axes(axes, metric)
+
+
+def _mark_means(axes: "Axes", name: str, means: Float[np.ndarray, " epochs"], metric: str) -> None:
+    label = get_metric(metric).label
+    for epoch, mean in enumerate(means.tolist(), start=1):
+        if np.isfinite(mean):
+            mark(axes, epoch, mean, f"{name}, epoch {epoch}: {label} {format_metric(mean, metric)}")
 
 
 def _label_axes(axes: "Axes", name: str) -> None:
@@ -268,6 +279,7 @@ def mistakes(run: Run, plan: TrainingPlan) -> Figure | None:
         return None
     names = run.plan.data.labels
     captions = [f"{names[labels[i]]} → {names[predicted[i]]}" for i in worst]
+    listed = "; ".join(caption.replace("\n", " ") for caption in captions)
     rows = [
         ImageRow("", pixels[start : start + MISTAKES_PER_ROW], captions[start : start + MISTAKES_PER_ROW])
         for start in range(0, len(worst), MISTAKES_PER_ROW)
@@ -278,9 +290,10 @@ def mistakes(run: Run, plan: TrainingPlan) -> Figure | None:
         caption=(
             f"Replicate 0 misclassified {len(wrong):,} of the {len(labels):,} test images; these are the "
             f"{len(worst)} with the highest softmax probability "
-            f"({format_percent(confidence[worst[-1]], 1)} or more). Below each: true class → predicted class."
+            f"({format_percent(confidence[worst[-1]], 1)} or more), highest first. Below each: true class → "
+            "predicted class, and the probability of the latter."
         ),
-        alt=f"{len(worst)} test images with true and predicted class: {'; '.join(captions)}.",
+        alt=f"{len(worst)} test images with true and predicted class: {listed}.",
         drawing=ImageGrid(rows, ink=is_ink(pixels), label_width=2),
         csv_header=("test image", "true", "predicted", "confidence"),
         csv_rows=tuple((int(i), names[labels[i]], names[predicted[i]], float(confidence[i])) for i in worst),
@@ -366,7 +379,9 @@ def sweep_figure(plan: TrainingPlan, results: TrainingResults) -> Figure | None:
             "single trainings differ."
         ),
         alt=_describe_sweep(labels, estimates, keys),
-        drawing=Plot(lambda sheet: _draw_sweep(sheet, values, estimates, keys), 4.3, panels),
+        drawing=Plot(
+            lambda sheet: _draw_sweep(sheet, values, estimates, keys), 4.3, panels, stack=Stack(height=2.6)
+        ),
         csv_header=("metric", keys, "mean", "sd", "n", "ci95_low", "ci95_high", "values"),
         csv_rows=tuple(
             (metric, label, estimate.mean, estimate.sd, estimate.n)
@@ -479,6 +494,10 @@ def _draw_settings_metric(axes: "Axes", values: Points, row: Sequence[Estimate],
     metric = get_metric(name)
     for position, estimate in zip(x, row, strict=True):
         _draw_estimate(axes, float(position), estimate, spacing)
+    for position, estimate, entry in zip(x.tolist(), row, values, strict=True):
+        if estimate.mean is not None:
+            text = f"{grid_label(entry)}: {metric.label} {estimate.format(metric)}"
+            mark(axes, position, estimate.mean, text)
     axes.set_title(metric.title)
     axes.set_xticks(x, [typeset(grid_label(entry)) for entry in values])
     axes.grid(visible=False, axis="x")

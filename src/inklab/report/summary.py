@@ -1,0 +1,89 @@
+"""The main numbers of a run: a table with one row for each experiment."""
+
+from collections.abc import Iterator
+
+from inklab.format import (
+    NOT_AVAILABLE,
+    format_count,
+    format_delta,
+    format_delta_interval,
+    format_metric,
+    humanize,
+)
+from inklab.metrics import REPORTED_METRIC, get_metric
+from inklab.records.estimates import Estimate
+from inklab.records.plan import AnyExperimentPlan
+from inklab.records.results import GenerationResults, RobustnessResults, TrainingResults
+from inklab.report.figures.summary_plot import main_setting
+from inklab.report.tables import Table, format_starred, interval_note
+from inklab.runs import Run
+
+
+def summary_table(run: Run) -> Table:
+    """One number for each experiment that has any, with its interval, n, and what others report."""
+    rows, estimates = [], []
+    for plan in run.plan.experiments:
+        match run.results.experiments.get(plan.name):
+            case TrainingResults() as results if (setting := main_setting(results)) is not None:
+                metric = REPORTED_METRIC[results.task]
+                estimate = setting.metrics.get(metric, Estimate.empty())
+                what = f"{get_metric(metric).title}{f', {setting.label}' if setting.label else ''}"
+                if estimate.n:
+                    rows.append([plan.name, what, *_cells(estimate, metric), _reference(plan, metric)])
+                    estimates.append(estimate)
+            case RobustnessResults() as results:
+                rows += _robustness_rows(plan.name, results)
+            case GenerationResults() as results:
+                rows += _generation_rows(plan.name, results)
+    return Table(
+        caption=f"The main number of each experiment.{interval_note(estimates)}",
+        header=("Experiment", "Measured", "Value", "95% CI", "n", "Others report"),
+        rows=rows,
+        text_columns=frozenset({1}),
+    )
+
+
+def _cells(estimate: Estimate, metric: str) -> list[str]:
+    return [
+        format_metric(estimate.mean or 0.0, metric),
+        format_starred(estimate, metric) or NOT_AVAILABLE,
+        format_count(estimate.n),
+    ]
+
+
+def _reference(plan: AnyExperimentPlan, metric: str) -> str:
+    values = [reference.values[metric] for reference in plan.references if metric in reference.values]
+    return ", ".join(format_metric(value, metric) for value in values) or NOT_AVAILABLE
+
+
+def _robustness_rows(name: str, results: RobustnessResults) -> Iterator[list[str]]:
+    """What denoising first changes at the strength where it gains most, and on clean images."""
+    comparison = results.denoising
+    if comparison is None or not comparison.differences:
+        return
+    first = comparison.differences[0]
+    for row in dict.fromkeys([first, comparison.best or first]):
+        difference, interval = row.difference, row.difference.interval
+        if difference.mean is not None:
+            yield [
+                name,
+                f"{comparison.pipeline} − {comparison.baseline}, mean recall at {row.strength:g} of "
+                f"{humanize(results.corruption)}",
+                format_delta(difference.mean, "recall"),
+                format_delta_interval(interval, "recall") if interval else NOT_AVAILABLE,
+                format_count(difference.n),
+                NOT_AVAILABLE,
+            ]
+
+
+def _generation_rows(name: str, results: GenerationResults) -> Iterator[list[str]]:
+    """The sampler with the highest confident share, without the one that starts from real images."""
+    shares = {
+        sampler: row.confident_share
+        for sampler, row in results.samplers.items()
+        if row.confident_share.n and sampler != "perturbed"
+    }
+    if shares:
+        best = max(shares, key=lambda sampler: shares[sampler].mean or 0.0)
+        cells = _cells(shares[best], "confident_share")
+        yield [name, f"Confident share of images generated from {best} codes", *cells, NOT_AVAILABLE]
