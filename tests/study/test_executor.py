@@ -234,8 +234,9 @@ def test_a_pause_of_everything_is_no_hang(context, tmp_path):
 
 
 @pytest.mark.integration
-def test_an_import_that_fails_in_a_worker_is_named(context, tmp_path, monkeypatch):
-    (tmp_path / "torch.py").write_text("raise ImportError('libfoo.so.1 is missing')", encoding="utf-8")
+@pytest.mark.parametrize("library", ["torch", "numpy"])  # of a job; of the process that waits for one
+def test_an_import_that_fails_in_a_worker_is_named(context, tmp_path, monkeypatch, library):
+    (tmp_path / f"{library}.py").write_text("raise ImportError('libfoo.so.1 is missing')", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)  # spawned workers get it, too
     with LocalExecutor(context, tmp_path / "work", workers=1) as executor:
         executor.submit(training("any", "mlp"))

@@ -2,10 +2,10 @@
 
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -15,11 +15,8 @@ from pathlib import Path
 from types import ModuleType
 
 from inklab.errors import ConfigError, WriteError
-from inklab.hardware import disable_malloc_trim
-from inklab.io.streams import guarded_streams
 from inklab.study.executor import (
     HANG_TIMEOUT_SECONDS,
-    HEARTBEAT_SECONDS,
     SHUTDOWN_GRACE_SECONDS,
     THREAD_VARIABLES,
     AttemptQueue,
@@ -29,10 +26,9 @@ from inklab.study.executor import (
     WorkerSignal,
     WriteRefused,
     executor,
-    run_attempt,
 )
-from inklab.study.jobs import EpochEnded, Job, JobContext, JobEvent, Lost, Retried, Started, Warned
-from inklab.usercode import install_live
+from inklab.study.executors.local_worker import StartFailed, start_worker
+from inklab.study.jobs import Failed, Job, JobContext, JobEvent, Lost, Retried, Started
 
 POLL_SECONDS = 5.0  # between two searches for workers that hang
 JOIN_SECONDS = 5.0  # that a worker gets to end after it has closed its pipe
@@ -46,71 +42,6 @@ def local_executor(options: ExecutorOptions) -> ExecutorFactory:
             f"the local executor has no address, and '{options.address}' was given; add --executor ray"
         )
     return LocalExecutor
-
-
-# ---------------------------------------------------------------- in the worker
-
-
-@dataclass
-class PipeReporter:
-    """Connects a job with the process that drives the run. If that process is gone, the job is to stop."""
-
-    pipe: Connection
-    job: Job
-    _is_closed: bool = False
-    _next_heartbeat: float = 0.0
-
-    def send(self, message: Message) -> None:
-        """Send a message."""
-        try:
-            self.pipe.send(message)
-        except OSError:
-            self._is_closed = True
-
-    def epoch_ended(self, epoch: int, epochs: int, train_loss: float) -> None:
-        """Report an epoch of a training."""
-        self.send(EpochEnded(self.job, epoch, epochs, train_loss))
-
-    def warn(self, message: str) -> None:
-        """Report something that the user should know."""
-        self.send(Warned(self.job, message))
-
-    def should_stop(self) -> bool:
-        """Whether the job is to end; asking also counts as a heartbeat.
-
-        During a job, the only message that arrives is the one to stop.
-        """
-        if time.monotonic() >= self._next_heartbeat:
-            self._next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS
-            self.send(WorkerSignal.HEARTBEAT)
-        return self._is_closed or self.pipe.poll()
-
-
-def run_worker(pipe: Connection, context: JobContext) -> None:
-    """Run jobs that arrive, until None arrives or the pipe is closed."""
-    # Ctrl-C and a SIGTERM for the whole process group reach workers, too. The parent decides what to do.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    # Of networks that torch can stack, but not fast; the plan is no worse for it.
-    warnings.filterwarnings("ignore", "There is a performance drop because we have not yet implemented")
-    install_live(dict(context.live_objects))
-    with guarded_streams():  # a network may print although nobody reads it any more
-        _run_jobs(pipe, context)
-
-
-def _run_jobs(pipe: Connection, context: JobContext) -> None:
-    disable_malloc_trim()
-    while True:
-        task: tuple[Job, Path] | None = None
-        with suppress(EOFError, OSError):
-            task = pipe.recv()
-        if task is None:
-            return
-        reporter = PipeReporter(pipe, task[0])
-        reporter.send(run_attempt(*task, context, reporter))
-
-
-# ---------------------------------------------------------------- in the parent
 
 
 @dataclass
@@ -220,7 +151,7 @@ class LocalExecutor:
     def _on_message(self, worker: _Worker) -> Iterator[JobEvent]:
         worker.silent_seconds = 0.0
         try:
-            message: Message = worker.pipe.recv()
+            message: Message | StartFailed = worker.pipe.recv()
         except (EOFError, OSError):
             worker.process.join(JOIN_SECONDS)
             reason = f"its worker process ended with {_exit_reason(worker.process.exitcode)}"
@@ -229,6 +160,11 @@ class LocalExecutor:
         match message:
             case WriteRefused(path, number):
                 raise WriteError(Path(path), OSError(number, os.strerror(number)))
+            case StartFailed(reason):
+                job = worker.job
+                self._replace(worker)
+                if job:
+                    yield Failed(job, reason)
             case WorkerSignal.HEARTBEAT:
                 worker.can_checkpoint = True
             case WorkerSignal.STOPPED:
@@ -241,16 +177,20 @@ class LocalExecutor:
     def _on_exit(self, worker: _Worker, reason: str) -> Retried | Lost:
         """Replace a dead worker; its job is tried again, or lost."""
         assert worker.job
+        self._replace(worker)
+        return self._attempts.died(worker.job, reason)
+
+    def _replace(self, worker: _Worker) -> None:
         worker.process.join()
         worker.pipe.close()
         self._pool[self._pool.index(worker)] = self._start_worker()
-        return self._attempts.died(worker.job, reason)
 
     def _start_worker(self) -> _Worker:
         # Spawned: forking after OpenMP has started threads is unsafe.
         context = multiprocessing.get_context("spawn")
         pipe, worker_pipe = context.Pipe()
-        process = context.Process(target=run_worker, args=(worker_pipe, self.context), daemon=True)
+        content = pickle.dumps(self.context)  # unpickled where an import that fails can be reported
+        process = context.Process(target=start_worker, args=(worker_pipe, content), daemon=True)
         with _environment({name: str(self.context.threads) for name in THREAD_VARIABLES}), _hidden_main():
             process.start()
         worker_pipe.close()

@@ -1,0 +1,111 @@
+"""What a process of the local executor does: it waits for jobs, runs them, and reports.
+
+This module is imported before anything else in the process, so it imports nothing that may fail: an import
+that does is reported, where the process would end with nothing but an exit code.
+"""
+
+import pickle
+import signal
+import time
+import traceback
+import warnings
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from inklab.study.executor import Message
+    from inklab.study.jobs import Job, JobContext
+
+
+@dataclass(frozen=True)
+class StartFailed:
+    """A process can't run any job, because what all jobs need can't be imported there."""
+
+    reason: str
+
+
+def start_worker(pipe: Connection, content: bytes) -> None:
+    """Run jobs that arrive, until None arrives or the pipe is closed.
+
+    Args:
+        pipe: to the process that drives the run.
+        content: the pickled `JobContext` of all jobs; restoring it imports most of inklab.
+    """
+    # Ctrl-C and a SIGTERM for the whole process group reach workers, too. The parent decides what to do.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        context: JobContext = pickle.loads(content)  # of this process's own parent
+        import inklab.study.executor  # noqa: F401
+    except BaseException:  # a module of the user's may shadow one of a library and raise or exit
+        with suppress(OSError):
+            pipe.send(StartFailed(traceback.format_exc()))
+        return
+    _run_worker(pipe, context)
+
+
+def _run_worker(pipe: Connection, context: "JobContext") -> None:
+    from inklab.hardware import disable_malloc_trim
+    from inklab.io.streams import guarded_streams
+    from inklab.study.executor import run_attempt
+    from inklab.usercode import install_live
+
+    # Of networks that torch can stack, but not fast; the plan is no worse for it.
+    warnings.filterwarnings("ignore", "There is a performance drop because we have not yet implemented")
+    install_live(dict(context.live_objects))
+    disable_malloc_trim()
+    with guarded_streams():  # a network may print although nobody reads it any more
+        while task := _next_task(pipe):
+            reporter = PipeReporter(pipe, task[0])
+            reporter.send(run_attempt(*task, context, reporter))
+
+
+def _next_task(pipe: Connection) -> "tuple[Job, Path] | None":
+    task: tuple[Job, Path] | None = None
+    with suppress(EOFError, OSError):
+        task = pipe.recv()
+    return task
+
+
+@dataclass
+class PipeReporter:
+    """Connects a job with the process that drives the run. If that process is gone, the job is to stop."""
+
+    pipe: Connection
+    job: "Job"
+    _is_closed: bool = False
+    _next_heartbeat: float = 0.0
+
+    def send(self, message: "Message") -> None:
+        """Send a message."""
+        try:
+            self.pipe.send(message)
+        except OSError:
+            self._is_closed = True
+
+    def epoch_ended(self, epoch: int, epochs: int, train_loss: float) -> None:
+        """Report an epoch of a training."""
+        from inklab.study.jobs import EpochEnded
+
+        self.send(EpochEnded(self.job, epoch, epochs, train_loss))
+
+    def warn(self, message: str) -> None:
+        """Report something that the user should know."""
+        from inklab.study.jobs import Warned
+
+        self.send(Warned(self.job, message))
+
+    def should_stop(self) -> bool:
+        """Whether the job is to end; asking also counts as a heartbeat.
+
+        During a job, the only message that arrives is the one to stop.
+        """
+        from inklab.study.executor import HEARTBEAT_SECONDS, WorkerSignal
+
+        if time.monotonic() >= self._next_heartbeat:
+            self._next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS
+            self.send(WorkerSignal.HEARTBEAT)
+        return self._is_closed or self.pipe.poll()
