@@ -9,14 +9,15 @@ from pathlib import Path
 
 from inklab.data.sources import datasets
 from inklab.errors import DataError, RunError
-from inklab.records.outcomes import TrialState, WrittenState, failed_evaluation
 from inklab.records.execution import ExecutionConfig, NetworkTraits
+from inklab.records.outcomes import TrialState, WrittenState, failed_evaluation
 from inklab.records.plan import Plan
 from inklab.records.recipe import TrialConfig
 from inklab.records.record import PLAN_FILE, RESULTS_FILE
 from inklab.records.results import Results
 from inklab.results.summarize import write_results
-from inklab.study.executor import Executor, ExecutorFactory, LocalExecutor
+from inklab.study.executor import Executor, ExecutorFactory
+from inklab.study.executors.local_executor import LocalExecutor
 from inklab.study.jobs import (
     CheckJob,
     Done,
