@@ -4,41 +4,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from corruption_runs import MEMBERS, run_with_two_corruptions
 from plan_builder import plan_experiments
 from scipy import stats
-from synthetic_run import PIPELINES, SyntheticRun, replace, synthetic_run
+from synthetic_run import PIPELINES, SyntheticRun
 
 from inklab.corruptions.mnist_c import relative_errors
 from inklab.errors import ConfigError
 from inklab.records.components import Pipeline
 from inklab.records.outcomes import TrialState
-from inklab.records.plan import CLEAN, CorruptionErrorPlan
+from inklab.records.plan import CLEAN
 from inklab.results.frames import corruption_error_columns
 from inklab.results.narrative import sentence
 from inklab.study.load import read_study
-
-MEMBERS = ("robustness", "blur")
-
-
-def run_with_two_corruptions():
-    """A second robustness experiment, with lower accuracies, and one that puts both together."""
-    run = synthetic_run()
-    planned = run.plan.experiment("robustness")
-    evaluations = []
-    for evaluation in planned.evaluations:
-        evaluations.append(replace(evaluation, id=f"blur-{evaluation.id}", corruption="glass_blur"))
-        accuracy = tuple(0.9 * value for value in run.evaluations[evaluation.id].accuracy)
-        outcome = replace(run.evaluations[evaluation.id], evaluation=evaluations[-1], accuracy=accuracy)
-        run.evaluations[outcome.id] = outcome
-        run.stored[outcome.id] = run.stored[evaluation.id]
-    blur = replace(
-        planned, name="blur", title="Blur", corruption="glass_blur", evaluations=tuple(evaluations)
-    )
-    errors = CorruptionErrorPlan(
-        name="errors", experiments=MEMBERS, pipelines=planned.pipelines, baseline=planned.baseline
-    )
-    run.change_plan(experiments=(*run.plan.experiments, blur, errors))
-    return run
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from inklab.metrics import SPLIT_LABELS
 from inklab.records.components import NetworkConfig, NormalizeConfig
 from inklab.records.plan import (
     AnyExperimentPlan,
+    CorruptionErrorPlan,
     DataInfo,
     DataPlan,
     GenerationPlan,
@@ -130,6 +131,8 @@ def describe_method(plan: Plan, experiment: AnyExperimentPlan) -> str:
             return _describe_robustness(plan.data, experiment)
         case GenerationPlan():
             return _describe_generation(experiment)
+        case CorruptionErrorPlan():
+            return _describe_corruption_error(experiment)
         case DataPlan():
             return _describe_data(plan.data)
         case _:
@@ -308,6 +311,14 @@ def _describe_generation(plan: GenerationPlan) -> str:
         f"scored by {plan.classifier}. Samplers: {join_words(plan.samplers)}. Distributions are fitted to "
         f"the codes of at most {format_count(plan.max_fit_images)} clean training images; the mixture has "
         f"{pluralize(plan.mixture_components, 'component')}."
+    )
+
+
+def _describe_corruption_error(plan: CorruptionErrorPlan) -> str:
+    return (
+        f"Put together from {pluralize(len(plan.experiments), 'experiment')} with one corruption each: "
+        f"{join_words(plan.experiments)}. Errors are relative to those of {plan.baseline}, and averaged with "
+        "equal weights (Hendrycks and Dietterich 2019)."
     )
 
 

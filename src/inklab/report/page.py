@@ -15,6 +15,7 @@ from inklab.records.data_report import DataReport
 from inklab.records.outcomes import Diagnosis, EvaluationOutcome, TrialOutcome, TrialState
 from inklab.records.plan import (
     AnyExperimentPlan,
+    CorruptionErrorPlan,
     FindingsPlan,
     GenerationPlan,
     RobustnessEvaluation,
@@ -22,12 +23,14 @@ from inklab.records.plan import (
     TrainingPlan,
 )
 from inklab.records.results import (
+    CorruptionErrorResults,
     DataResults,
     ExperimentResults,
     GenerationResults,
     RobustnessResults,
     TrainingResults,
 )
+from inklab.report.corruption_tables import corruption_error_tables
 from inklab.report.figures import SUMMARY, Figure, Figures, draw_figures, write_figures
 from inklab.report.figures.drawing import DARK, LIGHT, slug, variables
 from inklab.report.overview import (
@@ -121,6 +124,8 @@ def _build_tables(run: Run, plan: AnyExperimentPlan, results: ExperimentResults 
     match plan, results:
         case TrainingPlan(), TrainingResults():
             return training_tables(run, plan, results)
+        case CorruptionErrorPlan(), CorruptionErrorResults():
+            return corruption_error_tables(run.plan, plan, results)
         case _, RobustnessResults():
             return robustness_tables(results)
         case _, GenerationResults():

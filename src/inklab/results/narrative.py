@@ -91,7 +91,7 @@ def _describe(experiment: ExperimentPlan, results: Results, *, brief: bool) -> l
         case GenerationResults() as entry:
             return _describe_generation(entry, brief)
         case CorruptionErrorResults() as entry:
-            return _describe_corruption_error(entry, brief)
+            return _describe_corruption_error(entry)
     return []
 
 
@@ -369,8 +369,8 @@ def _describe_leader(entry: RobustnessResults) -> str:
 # ---------------------------------------------------------------- several corruptions
 
 
-def _describe_corruption_error(entry: CorruptionErrorResults, brief: bool) -> list[str]:
-    """Mean accuracies over all corruptions, the best first, and mCE; unless brief, the differences."""
+def _describe_corruption_error(entry: CorruptionErrorResults) -> list[str]:
+    """Mean accuracies over all corruptions, the best first, and mean corruption errors."""
     done = {name: row for name, row in entry.pipelines.items() if row.mean_accuracy.n}
     ranked = sorted(done, key=lambda name: -_mean(done[name].mean_accuracy))
     accuracies = [f"{name} {done[name].mean_accuracy.format('mean_accuracy')}" for name in ranked]
@@ -380,18 +380,11 @@ def _describe_corruption_error(entry: CorruptionErrorResults, brief: bool) -> li
         if name != entry.baseline and (error := done[name].mean_corruption_error).n
     ]
     n = pluralize(len(entry.experiments), "corruption")
-    sentences = [
+    return [
         _outcome_sentence(entry, "evaluation"),
         f"Mean accuracy under {n}: {'; '.join(accuracies)}." if accuracies else "",
         f"Mean corruption error relative to {entry.baseline}: {'; '.join(errors)}." if errors else "",
     ]
-    differences = [
-        f"{row.pipeline} differs from {entry.baseline} in mean accuracy by "
-        f"{row.mean_accuracy.format('mean_accuracy')}."
-        for row in entry.comparisons
-        if row.mean_accuracy.p is not None
-    ]
-    return sentences if brief else [*sentences, *differences]
 
 
 # ---------------------------------------------------------------- generation

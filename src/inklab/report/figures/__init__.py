@@ -6,16 +6,19 @@ from pathlib import Path
 from inklab.io.files import write_atomic
 from inklab.records.plan import (
     AnyExperimentPlan,
+    CorruptionErrorPlan,
     DataPlan,
     GenerationPlan,
     RobustnessPlan,
     TrainingPlan,
 )
 from inklab.records.results import (
+    CorruptionErrorResults,
     GenerationResults,
     RobustnessResults,
     TrainingResults,
 )
+from inklab.report.figures.corruption_plot import corruption_dots
 from inklab.report.figures.figure import Figure
 from inklab.report.figures.generation_plots import generation_figures
 from inklab.report.figures.image_plots import data_figures
@@ -54,6 +57,8 @@ def draw_experiment(run: Run, plan: AnyExperimentPlan) -> list[Figure]:
             figures = training_figures(run, plan, results)
         case RobustnessPlan(), RobustnessResults():
             figures = robustness_figures(run, plan, results)
+        case CorruptionErrorPlan(), CorruptionErrorResults():
+            figures = [corruption_dots(run, plan, results)]
         case GenerationPlan(), GenerationResults():
             figures = generation_figures(run, plan, results)
     return [figure for figure in figures if figure is not None]
