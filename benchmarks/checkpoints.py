@@ -21,12 +21,12 @@ from inklab.hardware import disable_malloc_trim, preferred_dtype
 from inklab.training.batches import TrainingData
 from inklab.training.checkpoint import (
     CHECKPOINT_INTERVAL_SECONDS,
-    COMMIT_FILE,
     Checkpoint,
     CheckpointManager,
     read_checkpoint,
     write_checkpoint,
 )
+from inklab.training.checkpoint_files import COMMIT_FILE
 from inklab.training.population import PopulationSpec
 
 INTERVAL_SECONDS = 1.0

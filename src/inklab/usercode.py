@@ -21,6 +21,7 @@ from inklab.live_objects import live_object, live_problem, live_sha256, register
 from inklab.live_objects import pickle_live as pickle_live
 
 _importing = threading.RLock()  # an import changes the search path
+_copies: dict[str, Path] = {}  # of a user's files, on a machine that does not have them
 
 
 def is_user_code(name: str) -> bool:
@@ -163,8 +164,14 @@ def load_object(name: str) -> Any:
     return getattr(module, attribute)
 
 
+def relocate(path: str, copy: Path) -> None:
+    """From now on, take a user's file from a copy: in a worker on a machine that does not have it."""
+    _copies[path] = copy
+
+
 def _file_of(name: str) -> Path:
     path = Path(os.path.expanduser(name.rpartition(":")[0]))
+    path = _copies.get(str(path), path)
     if not os.path.isfile(path):
         raise ConfigError(
             f"there is no file '{path}' (of '{name}'); write it as path/to/file.py:Name", key=name

@@ -29,7 +29,7 @@ LAYERS = [
     {"training"},
     {"results"},
     {"study"},
-    {"runs", "progress"},
+    {"runs", "progress", "testing"},
     {"web"},
     {"report", "export"},
     {"serve"},

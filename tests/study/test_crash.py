@@ -14,6 +14,7 @@ import toy_run
 from inklab.errors import EXIT_INTERRUPTED
 from inklab.study.monitor import RunMonitor
 from inklab.study.run_directory import RunDirectory
+from inklab.testing import write_networks
 
 pytestmark = pytest.mark.integration
 
@@ -71,7 +72,7 @@ def test_workers_that_a_killed_runner_left_behind_end_by_themselves(whole, tmp_p
 
 
 def test_a_second_ctrl_c_ends_all_at_once(tmp_path):
-    nets = toy_run.write_nets(tmp_path)
+    nets = write_networks(tmp_path)
     study = toy_run.write_study(
         toy_run.home() / "slow.toml",
         f'name = "slow"\n[experiments.slow]\nnetwork = "{nets}:Sleeps"\nreplicates = 1\n',

@@ -22,6 +22,7 @@ from inklab.study.load import prepare_study, read_study
 from inklab.study.resources import ExecutionOptions
 from inklab.study.run_directory import COMMIT, RunDirectory, new_attempt_dir
 from inklab.study.runner import StudyRunner
+from inklab.testing import write_networks
 
 DONE, DIVERGED, FAILED, LOST = TrialState.DONE, TrialState.DIVERGED, TrialState.FAILED, TrialState.LOST
 
@@ -183,7 +184,7 @@ class TestFailures:
     @pytest.fixture(scope="class")
     @staticmethod
     def nets(tmp_path_factory):
-        return toy_run.write_nets(tmp_path_factory.mktemp("nets"))
+        return write_networks(tmp_path_factory.mktemp("nets"))
 
     @pytest.fixture(scope="class")
     @staticmethod
@@ -234,7 +235,7 @@ class TestFailures:
 
 @pytest.mark.integration
 def test_a_network_that_kills_its_worker_is_lost_and_tried_again_by_a_resume(tmp_path, cli):
-    folder, nets = tmp_path / "run", toy_run.write_nets(tmp_path)
+    folder, nets = tmp_path / "run", write_networks(tmp_path)
     words = ["run", write_failing_study(nets, "Quiet", "Dies", "Raises"), "--run-dir", folder, "--workers", 2]
     assert cli(*words)[0] == EXIT_FAILED_TRIALS
     assert experiments(folder)["dies"].outcomes == {LOST: 1}

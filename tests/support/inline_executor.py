@@ -50,5 +50,8 @@ class InlineExecutor:
     def warn(self, message: str) -> None:
         pass
 
+    def checkpoint_written(self, path: Path) -> None:
+        pass
+
     def should_stop(self) -> bool:
         return False

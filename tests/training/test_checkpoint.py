@@ -10,19 +10,21 @@ from inklab.errors import CorruptFileError
 from inklab.io.files import sha256_of
 from inklab.records.outcomes import History
 from inklab.training.checkpoint import (
-    COMMIT_FILE,
-    KEPT_CHECKPOINTS,
-    STATE_FILE,
-    TENSORS_FILE,
     Checkpoint,
     CheckpointManager,
     MemberProgress,
     NumericEnvironment,
     TrainingInterrupted,
     TrainingProgress,
-    list_checkpoints,
     read_checkpoint,
     write_checkpoint,
+)
+from inklab.training.checkpoint_files import (
+    COMMIT_FILE,
+    KEPT_CHECKPOINTS,
+    STATE_FILE,
+    TENSORS_FILE,
+    list_checkpoints,
 )
 from inklab.training.trainer import train_population
 

@@ -25,12 +25,8 @@ from synthetic_training import (
     with_recipe,
 )
 
-from inklab.training.checkpoint import (
-    TrainingInterrupted,
-    list_checkpoints,
-    read_checkpoint,
-    write_checkpoint,
-)
+from inklab.training.checkpoint import TrainingInterrupted, read_checkpoint, write_checkpoint
+from inklab.training.checkpoint_files import list_checkpoints
 from inklab.training.trainer import train_population
 
 EPOCHS, STEPS = 3, 4

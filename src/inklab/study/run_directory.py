@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from inklab.errors import RunError, nearest_name
+from inklab.errors import RunError, WriteError, nearest_name
 from inklab.io.files import cleanup_drafts, fingerprint, gc_paused, make_dir, replace_dir
 from inklab.records.outcomes import (
     EvaluationOutcome,
@@ -275,11 +275,17 @@ def new_attempt_dir(job_dir: Path) -> Path:
     """Make a directory for an attempt at a job, whose attempts all lie in `job_dir`, `work/<job>`.
 
     No two attempts share one, so a worker that a killed process left behind can't overwrite anything.
+
+    Raises:
+        WriteError: the disk refuses.
     """
-    make_dir(job_dir)
-    numbers = [int(path.name) for path in job_dir.iterdir() if path.name.isdigit()]
-    attempt_dir = job_dir / str(1 + max(numbers, default=0))
-    make_dir(attempt_dir)
+    try:
+        make_dir(job_dir)
+        numbers = [int(path.name) for path in job_dir.iterdir() if path.name.isdigit()]
+        attempt_dir = job_dir / str(1 + max(numbers, default=0))
+        make_dir(attempt_dir)
+    except OSError as error:
+        raise WriteError(job_dir, error) from error
     return attempt_dir
 
 

@@ -76,6 +76,9 @@ class JobReporter(Protocol):
     def warn(self, message: str) -> None:
         """Report something that the user should know."""
 
+    def checkpoint_written(self, path: Path) -> None:
+        """Report a checkpoint, the directory `path`, which lies below the attempt's `checkpoints`."""
+
     def should_stop(self) -> bool:
         """Whether the job is to end; asking also counts as a heartbeat."""
 
@@ -138,8 +141,9 @@ def _train(job: TrainingJob, context: JobContext, attempt_dir: Path, reporter: J
     # Training resumes from what earlier attempts at this job left, also those of another session.
     earlier = sorted(attempt_dir.parent.glob(f"*/{CHECKPOINTS}"))
     checkpoints = CheckpointManager(
-        attempt_dir / CHECKPOINTS, earlier, reporter.warn, context.checkpoint_every, reporter.should_stop
-    )
+        attempt_dir / CHECKPOINTS, earlier, reporter.warn, context.checkpoint_every, reporter.should_stop,
+        on_write=reporter.checkpoint_written,
+    )  # fmt: skip
     report = functools.partial(_report_diagnoses, reported=set(), reporter=reporter)
 
     def diagnose_first_epoch(trial: Trial, net: NormalizedModel, history: History) -> None:

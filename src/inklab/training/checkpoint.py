@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from shutil import rmtree
 from typing import Annotated, Literal
 
 import torch
@@ -25,11 +24,16 @@ from inklab.io.tensor_file import MAX_FILE_BYTES, check_header
 from inklab.records.execution import CPU
 from inklab.records.outcomes import History
 from inklab.records.record import Count, FailFast, Id, NonNegative, PositiveCount, Record, Sha256
+from inklab.training.checkpoint_files import (
+    COMMIT_FILE,
+    STATE_FILE,
+    TENSORS_FILE,
+    list_checkpoints,
+    prune_checkpoints,
+)
 from inklab.training.optimizers import Tensors
 from inklab.training.step import State
 
-TENSORS_FILE, STATE_FILE, COMMIT_FILE = "state.safetensors", "state.json", "commit.json"
-KEPT_CHECKPOINTS = 2
 KEPT = "kept"
 """Group of the tensors that results of trials with early stopping have."""
 
@@ -200,11 +204,6 @@ def _restore_group(group: str, like: Tensors, tensors: Tensors, rows: Sequence[i
 # ---------------------------------------------------------------- where: files
 
 
-def list_checkpoints(folders: Iterable[Path]) -> list[Path]:
-    """The complete checkpoints in some folders; their names sort by progress."""
-    return sorted(path.parent for folder in folders for path in folder.glob(f"*/{COMMIT_FILE}"))
-
-
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     """Write a checkpoint and delete all but the last two.
 
@@ -223,8 +222,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     write_atomic(path / STATE_FILE, state)
     commit = CheckpointCommit(tensors_sha256=sha256_of(tensors), state_sha256=sha256_of(state))
     commit.write(path / COMMIT_FILE)
-    for old in list_checkpoints([folder])[:-KEPT_CHECKPOINTS]:
-        _delete(old)
+    prune_checkpoints(folder)
     return path
 
 
@@ -248,12 +246,6 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(progress, load_tensors(check_header(tensors, str(path / TENSORS_FILE))))
 
 
-def _delete(path: Path) -> None:
-    """Delete a checkpoint; if that is cut off, what remains is not complete."""
-    (path / COMMIT_FILE).unlink(missing_ok=True)
-    rmtree(path, ignore_errors=True)
-
-
 # ---------------------------------------------------------------- when and where
 
 
@@ -268,6 +260,7 @@ class CheckpointManager:
         interval: seconds between two checkpoints; by default 30, or more to keep below 1% of the time.
         should_stop: whether the training is to end; asked between steps.
         poll_interval: least seconds between two such questions.
+        on_write: called with the directory of each checkpoint that is written.
     """
 
     folder: Path
@@ -276,6 +269,7 @@ class CheckpointManager:
     interval: float | None = None
     should_stop: Callable[[], bool] = lambda: False
     poll_interval: float = POLL_INTERVAL_SECONDS
+    on_write: Callable[[Path], None] = lambda path: None
 
     def __post_init__(self) -> None:
         self._next_poll = 0.0
@@ -314,16 +308,13 @@ class CheckpointManager:
     def write(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint; with two of this attempt, those of earlier attempts are deleted.
 
-        So the disk does not fill with every stop, and there are never fewer than two to continue from.
-
         Raises:
             WriteError: the disk refuses.
         """
-        write_checkpoint(self.folder, checkpoint)
-        if len(list_checkpoints([self.folder])) == KEPT_CHECKPOINTS:
-            for path in list_checkpoints(self.earlier_attempts):
-                _delete(path)
+        path = write_checkpoint(self.folder, checkpoint)
+        if prune_checkpoints(self.folder, self.earlier_attempts):
             self.earlier_attempts = ()
+        self.on_write(path)
 
     def latest(self, trials: Sequence[str], environment: NumericEnvironment) -> Checkpoint | None:
         """The checkpoint to continue from: the furthest complete one that holds these trials.

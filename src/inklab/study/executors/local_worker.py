@@ -98,6 +98,9 @@ class PipeReporter:
 
         self.send(Warned(self.job, message))
 
+    def checkpoint_written(self, path: Path) -> None:
+        """Do nothing: it lies where the next attempt looks for it."""
+
     def should_stop(self) -> bool:
         """Whether the job is to end; asking also counts as a heartbeat.
 
