@@ -32,9 +32,9 @@ def lowbias32(word: int) -> int:
 
 def oracle(key: tuple[int, int], draw: int, image: int, position: int) -> int:
     """The 32 bits of a number."""
-    first = lowbias32(lowbias32(image ^ key[0]) ^ key[1] ^ draw * 0x9E3779B9 % 2**32)
-    second = lowbias32(lowbias32(image ^ key[1] ^ 0x9E3779B9) ^ key[0] ^ draw * 0x9E3779B9 % 2**32)
-    return lowbias32(lowbias32(position ^ first) ^ second)
+    row = lowbias32(lowbias32(image ^ key[0]) ^ key[1] ^ draw * 0x9E3779B9 % 2**32)
+    column = lowbias32(lowbias32(position ^ key[1] ^ 0x9E3779B9) ^ key[0] ^ draw * 0x9E3779B9 % 2**32)
+    return lowbias32(row ^ column)
 
 
 KEYS = st.tuples(*[st.integers(0, 2**31 - 1)] * 2)
@@ -58,9 +58,9 @@ def test_bits_are_those_of_the_oracle(key, skipped, first):
 def test_bits_are_the_same_on_every_machine():
     """Fixed here once: if one of them moves, no stored result can be repeated."""
     draws = (Seed(7) / "replicate" / 0 / "corruption" / 3).draws(first=5)
-    assert (draws.uniform(1, 4) * 2**24).long().tolist() == [[11499373, 3027747, 6232079, 10194238]]
-    assert draws.integers(0, 1000, 1, 4).tolist() == [[432, 215, 614, 58]]
-    assert draws.normal(1, 3).tolist() == [pytest.approx([0.78385758, 1.03900969, 0.96961862], abs=1e-6)]
+    assert (draws.uniform(1, 4) * 2**24).long().tolist() == [[7414414, 9946729, 5561627, 16588399]]
+    assert draws.integers(0, 1000, 1, 4).tolist() == [[971, 24, 726, 66]]
+    assert draws.normal(1, 3).tolist() == [pytest.approx([-0.59817088, 0.15340424, 0.74012220], abs=1e-6)]
 
 
 @given(key=KEYS, n=st.integers(1, 20), rates=st.sampled_from([0.4, 30.0]))
@@ -77,7 +77,7 @@ def test_every_number_is_computed_from_the_bits_as_documented(key, n, rates):
     np.testing.assert_allclose(draws_of(key).normal(1, n)[0].numpy(), pairs[:n], rtol=1e-6, atol=1e-6)
     counts = draws_of(key).poisson(torch.full((1, n), rates))[0].numpy()
     expected = stats.poisson.ppf([word(0, p) for p in range(n)], np.float32(rates))
-    assert np.abs(counts - expected).max() <= (0 if rates < 8 else 1)
+    assert np.abs(counts - expected).max() <= (0 if rates <= 5 else 1)
 
 
 class TestDistribution:
@@ -108,9 +108,11 @@ class TestDistribution:
             with pytest.raises(ValueError, match="no integers to draw"):
                 Seed(4).draws().integers(low, high, 1)
 
-    @pytest.mark.parametrize("rate", [0.0, 1e-6, 0.3, 4.0, 7.9, 8.0, 8.5, 20.0, 300.0, 1e6])
+    @pytest.mark.parametrize("rate", [0.0, 1e-6, 0.3, 2.0, 4.9, 5.0, 5.5, 8.0, 20.0, 300.0, 1e6])
     def test_poisson_numbers(self, rate):
         counts = Seed(5).draws().poisson(torch.full((200, 500), rate)).flatten().numpy()
+        bounded = Seed(5).draws().poisson(torch.full((200, 500), rate), max_rate=rate)
+        np.testing.assert_array_equal(bounded.flatten().numpy(), counts)
         assert (counts >= 0).all() and (counts == counts.round()).all()
         assert counts.mean() == pytest.approx(rate, abs=4.5 * math.sqrt(rate / 1e5) + 1e-12)
         edges = np.unique(stats.poisson.ppf(np.arange(1, 40) / 40, rate)) if rate else np.array([0.0])

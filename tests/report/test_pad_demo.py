@@ -9,9 +9,11 @@ from browser import needs_chromium, opened
 from pad_runs import DENOISER, MLP, pad_run, predict_in_page, script_tags, to_tensor
 from page_visits import draw
 
+from inklab.corruptions.corruption import corruptions
 from inklab.io.files import write_atomic
 from inklab.records.components import NetworkConfig, NormalizeConfig
 from inklab.report import build_report
+from inklab.seeding import Seed
 
 pytestmark = [pytest.mark.integration, needs_chromium]
 SQUARE = (1, 28, 28)
@@ -90,6 +92,9 @@ class TestNetworks:
         assert np.array_equal(none, images)
         assert set(np.unique(full)) == {0.0, 1.0} and abs(full.mean() - 0.5) < 0.03
         assert np.array_equal(half, again) and not np.array_equal(half, other)
+        draws = (Seed(0) / "pad").draws(first=2)  # the image's number is the seed; tests/web has more of them
+        expected = corruptions["salt_and_pepper"](to_tensor(pixels[:1]), 0.5, draws).flatten().numpy()
+        np.testing.assert_allclose(other[0], expected, rtol=0, atol=1e-6)
         gray = (images > 0) & (images < 1)
         assert abs((half != images)[gray].mean() - 0.5) < 0.03
         assert (more != images)[gray][(half != images)[gray]].all()  # more strength only adds noise

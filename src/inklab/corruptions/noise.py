@@ -1,5 +1,7 @@
 """Corruptions of pixel values, and occlusion. `docs/corruptions/` has a card for each: formula and source."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -43,9 +45,10 @@ def gaussian(images: Tensor, strength: float | Tensor, draws: Draws) -> Tensor:
 )
 def shot(images: Tensor, strength: float | Tensor, draws: Draws) -> Tensor:
     """Count photons instead of measuring light, and clip at white: the noise of too little light."""
+    max_rate = math.inf if isinstance(strength, Tensor) else 1 / max(strength, MIN_STRENGTH)
     strength = torch.as_tensor(strength, dtype=images.dtype, device=images.device)
     photon = strength.clamp(min=MIN_STRENGTH)  # brightness of a pixel that received one photon
-    counts = draws.poisson((images / photon).float()).to(images.dtype)
+    counts = draws.poisson((images / photon).float(), max_rate).to(images.dtype)
     return torch.where(strength < MIN_STRENGTH, images, (counts * photon).clamp(0, 1))
 
 

@@ -24,23 +24,32 @@ export function forward({ mean, std, layers }, pixels) {
   return layers.reduce((values, layer) => dense(layer, values), Array.from(pixels, (pixel) => (pixel - mean) / std));
 }
 
-/** Salt and pepper: each pixel is replaced with probability `strength`, by black or white with equal chance. */
+const NOISE_KEY = [444256096, 1668102737]; // Of Seed(0) / "pad": the page's seed is the number of the image.
+
+/** Salt and pepper: each pixel is replaced with probability `strength`, by black or white with equal chance.
+ *
+ * The same pixels as `corruptions["salt_and_pepper"](image, strength, (Seed(0) / "pad").draws(first=seed))` in Python. */
 export function corrupt(pixels, strength, seed) {
-  const random = randomNumbers(seed); // One number per pixel, whatever the strength: more strength only adds noise.
-  return Array.from(pixels, (pixel) => {
-    const number = random();
-    return number < strength / 2 ? 1 : number < strength ? 0 : pixel;
+  const numbers = uniform(NOISE_KEY, seed, pixels.length), share = Math.fround(strength); // One number per pixel,
+  return Array.from(pixels, (pixel, i) => { // whatever the strength: more strength only adds noise.
+    return numbers[i] < share / 2 ? 1 : numbers[i] < share ? 0 : pixel;
   });
 }
 
-/** Pseudorandom numbers in [0, 1), the same for the same seed (mulberry32). */
-function randomNumbers(seed) {
-  return () => {
-    seed = (seed + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(seed ^ (seed >>> 15), 1 | seed);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
+/** Uniform numbers in [0, 1), a function of the key, the image and the position alone: those of inklab/counters.py. */
+function uniform([first, second], image, count) {
+  const row = mix(mix(image ^ first) ^ second);
+  return Array.from({ length: count }, (_, position) => {
+    const column = mix(mix(position ^ second ^ 0x9e3779b9) ^ first);
+    return (mix(row ^ column) >>> 8) / 2 ** 24;
+  });
+}
+
+/** The mixer `lowbias32` (C. Wellons, 2018). */
+function mix(bits) {
+  bits = Math.imul(bits ^ (bits >>> 16), 0x7feb352d);
+  bits = Math.imul(bits ^ (bits >>> 15), 0x846ca68b);
+  return bits ^ (bits >>> 16);
 }
 
 /** A network from the page's data: its weights are base64 of float32, each layer's row by row. */
