@@ -90,15 +90,26 @@ def location_free(name: str) -> str:
     return f"{short_name(name)}@{source_sha256(name)[:16]}"
 
 
+def names_in(text: str) -> list[str]:
+    """The names in a string of a study: those of a pipeline with filters of the user's own, else itself.
+
+    Example:
+        >>> names_in("my_filters.py:sharpen+cnn"), names_in("c++/net.py:Net"), names_in("denoiser+cnn")
+        (['my_filters.py:sharpen', 'cnn'], ['c++/net.py:Net'], ['denoiser+cnn'])
+    """
+    parts = [text] if is_user_code(text) else text.split("+")
+    return parts if any(map(is_user_code, parts)) else [text]
+
+
 def map_names(value: Any, rename: Callable[[str], str]) -> Any:
-    """JSON values in which every string is renamed.
+    """JSON values in which every string is renamed, of a pipeline every part.
 
     Example:
         >>> map_names({"network": {"name": "a"}, "epochs": 3, "samplers": ["b"]}, str.upper)
         {'network': {'name': 'A'}, 'epochs': 3, 'samplers': ['B']}
     """
     if isinstance(value, str):
-        return rename(value)
+        return "+".join(map(rename, names_in(value)))
     if isinstance(value, Mapping):
         return {key: map_names(inner, rename) for key, inner in value.items()}
     return [map_names(inner, rename) for inner in value] if isinstance(value, list | tuple) else value

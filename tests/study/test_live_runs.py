@@ -10,7 +10,7 @@ import toy_run
 from notebook_cells import NETWORK, run_cell
 
 import inklab
-from inklab.api import SingleTraining, prepare_resume, prepare_training
+from inklab.api import SingleTraining, prepare_resume, prepare_run, prepare_training
 from inklab.errors import ConfigError, CorruptFileError, RunError
 from inklab.records.outcomes import TrialState
 from inklab.study.jobs import EpochEnded, Planned, Started, TrainingJob
@@ -274,6 +274,44 @@ def test_names_that_a_decorator_gave_in_this_session_reach_the_workers(runs_dir)
     assert len(study.spec.live_objects) == 2
     with pytest.raises(ConfigError, match="Python objects"):
         study.to_toml()
+
+
+@pytest.mark.integration
+def test_functions_are_filters_in_a_study_as_in_a_pipeline_and_in_a_file(runs_dir, tmp_path):
+    source = "def darker(images):\n    return images / 4\n"
+    darker = run_cell(source)["darker"]
+    (tmp_path / "own.py").write_text(source)
+
+    def study(part):
+        pipelines = ["net", [part, "net"], ["median", part, "net"]]
+        noise = inklab.RobustnessExperiment(pipelines=pipelines, baseline="net", strengths=[0, 0.2])
+        net = inklab.TrainingExperiment(network="mlp", recipe={"epochs": 2}, replicates=1)
+        return inklab.Study("own", {"net": net, "noise": noise})
+
+    def curves(run):
+        names = [label.replace("own.py:", "") for label in run.plan.experiment("noise").pipelines]
+        return dict(zip(names, (outcome.accuracy for outcome in run.evaluations.values()), strict=True))
+
+    run = inklab.run(study(darker), data=DATA, **FAST)
+    measured = curves(run)
+    assert list(measured) == ["net", "darker+net", "median+darker+net"]
+    assert measured["darker+net"] != measured["net"]
+    assert curves(inklab.run(study(f"{tmp_path}/own.py:darker"), data=DATA, **FAST)) == measured
+    pixels, labels = run.dataset.test.pixels, run.dataset.test.labels
+    clean = run.pipeline([darker, "net"]).predict(pixels)
+    labels_read = [prediction.label for prediction in clean]
+    right = sum(read == run.dataset.labels[label] for read, label in zip(labels_read, labels, strict=True))
+    assert right / len(labels) == pytest.approx(measured["darker+net"][0])
+
+
+def test_filters_of_ones_own_that_do_not_fit_are_refused():
+    def net(images):
+        return images
+
+    experiments = {"net": {"network": "mlp"}, "noise": {"kind": "robustness", "baseline": "net"}}
+    experiments["noise"]["pipelines"] = ["net", [net, "net"]]
+    with pytest.raises(ConfigError, match="'net' is a function and an experiment"):
+        prepare_run(inklab.Study("own", experiments), data="mnist-5k", options=OPTIONS).dry_run()
 
 
 class TestFiles:

@@ -225,6 +225,7 @@ class TestUserCode:
         monkeypatch.chdir(tmp_path)
         Path("my_net.py").write_text("Net = 1\n", encoding="utf-8")
         Path("my_noise.py").write_text("speckle = 1\n", encoding="utf-8")
+        Path("my_filters.py").write_text("blur = 1\n", encoding="utf-8")
 
     def plan(self):
         corruption = {"name": "my_noise.py:speckle", "strength": 0.1}
@@ -235,8 +236,13 @@ class TestUserCode:
             "pipelines": ["plain"],
             "baseline": "plain",
         }
+        filtered = {
+            **robustness, "corruption": "gaussian_noise", "pipelines": ["my_filters.py:blur+plain"],
+            "baseline": "my_filters.py:blur+plain",
+        }  # fmt: skip
         return plan_experiments(
             {
+                "filtered": filtered,
                 "plain": NET,
                 "own": {**NET, "network": "my_net.py:Net"},
                 "noisy": {**NET, "recipe": {"base": "sgd", "corruption": corruption}},
@@ -245,17 +251,19 @@ class TestUserCode:
         )
 
     @pytest.mark.parametrize(
-        ("file", "moved"), [("my_net.py", ["own"]), ("my_noise.py", ["noisy", "robustness"])]
+        ("file", "moved"),
+        [("my_net.py", ["own"]), ("my_noise.py", ["noisy", "robustness"]), ("my_filters.py", ["filtered"])],
     )
     def test_a_changed_file_changes_what_was_computed_with_it(self, file, moved):
         def ids(plan):
             names = {name: plan.trials_of(name) for name in ("plain", "own", "noisy")}
-            return {**names, "robustness": plan.evaluations_of("robustness")}
+            evaluations = {name: plan.evaluations_of(name) for name in ("robustness", "filtered")}
+            return {**names, **evaluations}
 
         before = ids(self.plan())
         os.utime(file)
         assert ids(self.plan()) == before, "touching a file is not a change"
-        Path(file).write_text("Net = speckle = 2\n", encoding="utf-8")
+        Path(file).write_text("Net = speckle = blur = 2\n", encoding="utf-8")
         after = ids(self.plan())
         assert [name for name in before if before[name] != after[name]] == moved
         Path(file).write_text("raise SystemExit('it was run')\n", encoding="utf-8")

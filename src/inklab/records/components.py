@@ -17,7 +17,7 @@ from pydantic_core import CoreSchema, core_schema
 from inklab.errors import ConfigError, UnknownNameError
 from inklab.metrics import Task
 from inklab.records.record import Bounded, FiniteJson, PositiveFp32, Record, Shape, Side
-from inklab.usercode import is_user_code, reference
+from inklab.usercode import is_user_code, reference, short_name
 
 Center = Literal["mass", "box", "none"]
 
@@ -267,6 +267,16 @@ class Pipeline(str):
         return tuple(self.split("+"))
 
     @property
+    def label(self) -> "Pipeline":
+        """It as people call it: filters of the user's own without folder and identity.
+
+        Example:
+            >>> Pipeline("/home/me/my_filters.py:sharpen+cnn").label
+            'my_filters.py:sharpen+cnn'
+        """
+        return Pipeline.of(*map(short_name, self.parts))
+
+    @property
     def denoisers(self) -> tuple[str, ...]:
         """Names of the denoisers and filters in front of the classifier."""
         return self.parts[:-1]
@@ -281,7 +291,8 @@ class Pipeline(str):
 
         Args:
             tasks: of all that is trained, by name; `name:key=value` is a setting of `name`.
-            filters: their names; if left out, what is not trained may be a filter.
+            filters: registered ones; if left out, what is not trained may be a filter. One of the user's own
+                may be any.
 
         Raises:
             UnknownNameError: a part is neither trained nor a filter.
@@ -289,14 +300,22 @@ class Pipeline(str):
         """
         for position, part in enumerate(self.parts, 1):
             needed: Task = "classification" if position == len(self.parts) else "denoising"
-            if task := tasks.get(part.partition(":")[0]):
+            is_own = is_user_code(part)
+            if not is_own and (task := tasks.get(part.partition(":")[0])):
                 check_part(part, task, needed)
-            elif filters is None and needed == "classification":
+            elif not is_own and filters is None and needed == "classification":
                 raise UnknownNameError("training experiment", part, tasks)
-            elif filters is not None and part not in filters:
+            elif not is_own and filters is not None and part not in filters:
                 raise UnknownNameError("experiment or filter", part, [*tasks, *filters])
             elif needed == "classification":
-                raise ConfigError(f"'{part}' is a filter, but a pipeline ends in a classifier", key=part)
+                raise ConfigError(
+                    f"'{short_name(part)}' is a filter, but a pipeline ends in a classifier", key=part
+                )
+
+    @classmethod
+    def _join(cls, value: object) -> object:
+        """A list of parts, among them functions, as text."""
+        return "+".join(map(reference, value)) if isinstance(value, list | tuple) and value else value
 
     @classmethod
     def _validate(cls, text: str) -> "Pipeline":
@@ -307,5 +326,6 @@ class Pipeline(str):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Text that is checked."""
-        return core_schema.no_info_after_validator_function(cls._validate, core_schema.str_schema())
+        """Text that is checked, or a list of parts."""
+        text = core_schema.no_info_before_validator_function(cls._join, core_schema.str_schema())
+        return core_schema.no_info_after_validator_function(cls._validate, text)

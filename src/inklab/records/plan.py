@@ -289,7 +289,8 @@ class RobustnessEvaluation(Record):
 
     Attributes:
         id: of the evaluation.
-        pipeline: that is evaluated.
+        pipeline: that is evaluated, as people call it.
+        parts: of the pipeline as they are found, if one is a filter of the user's own; else ().
         corruption: registered name or `file.py:name`, or an attack.
         attack_steps: gradient steps of an attack, if they are not its own.
         strengths: in the corruption's unit.
@@ -301,12 +302,18 @@ class RobustnessEvaluation(Record):
     id: Id
     kind: Literal["robustness"] = "robustness"
     pipeline: Pipeline
+    parts: Names = ()
     corruption: str
     attack_steps: PositiveCount | None = None
     strengths: Strengths
     images: PositiveCount
     replicate: Count
     depends_on: Annotated[tuple[Id, ...], FailFast, Field(min_length=1, max_length=MAX_ENTRIES)]
+
+    @property
+    def denoisers(self) -> tuple[str, ...]:
+        """Denoisers and filters in front of the classifier, as they are found."""
+        return (self.parts or self.pipeline.parts)[:-1]
 
 
 class GenerationEvaluation(Record):

@@ -46,7 +46,7 @@ from inklab.study.spec import (
 )
 from inklab.training.objectives import objectives
 from inklab.training.recipe_files import read_recipe_file
-from inklab.usercode import reference
+from inklab.usercode import is_user_code, reference
 
 VALIDATION_DIVISOR = 12  # by default, 1 in 12 training images is held out: 5,000 of MNIST's 60,000
 
@@ -483,6 +483,8 @@ def check_names(spec: StudySpec) -> None:
                 degradation.check_strength(strength)
             for pipeline in experiment.pipelines:
                 pipeline.check(tasks, filters)
+            parts = (part for pipeline in experiment.pipelines for part in pipeline.parts)
+            list(map(filters.resolve, filter(is_user_code, parts)))  # each is found and is a function
         elif isinstance(experiment, GenerationExperiment):
             for name in experiment.samplers:
                 samplers[name]

@@ -38,7 +38,7 @@ from inklab.records.record import (
     Record,
     describe_error,
 )
-from inklab.usercode import absolute_name, is_live, map_names
+from inklab.usercode import absolute_name, is_live, map_names, names_in
 
 MAX_TRIALS = 100_000  # of one experiment
 MAX_OWN_METRICS = 100  # of one experiment
@@ -234,7 +234,8 @@ class RobustnessExperiment(Experiment):
         strengths: in the corruption's unit, increasing; the corruption's own if left out.
         images: test images used; all if left out.
         confusion_at: strengths at which confusion matrices are counted.
-        pipelines: parts joined by `+`: training experiments and filters, a classifier last.
+        pipelines: parts joined by `+`: training experiments and filters, a classifier last. A filter is a
+            registered name, `file.py:name`, or, in a list of parts, a function.
         baseline: the pipeline that the others are compared with.
     """
 
@@ -385,9 +386,9 @@ class StudySpec(Record):
 
 
 def _strings(value: object) -> Iterator[str]:
-    """Every string in JSON values."""
+    """Every string in JSON values, of a pipeline every part."""
     if isinstance(value, str):
-        yield value
+        yield from names_in(value)
     elif isinstance(value, Mapping):
         for inner in value.values():
             yield from _strings(inner)
