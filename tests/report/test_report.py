@@ -1,11 +1,14 @@
 import re
+from base64 import b64decode
 from dataclasses import replace as replace_fields
 from html.parser import HTMLParser
+from io import BytesIO
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from PIL import Image
 from synthetic_report import digits_plan, invent_outcomes, plan_of, write_report_run
 from synthetic_run import SyntheticRun, make_plan, outcome_of, replace
 
@@ -17,6 +20,7 @@ from inklab.records.outcomes import Diagnosis, TrialState
 from inklab.records.plan import DataInfo, DataPlan, FindingsPlan, Setting, SplitCounts, TrainingPlan
 from inklab.records.recipe import Recipe, TrialConfig
 from inklab.report import build_report, write_report
+from inklab.report.figures.mistakes import mistake_matrix
 from inklab.report.figures.training_plots import learning_curves
 from inklab.report.pad_demo import TEMPLATES, script_hash
 from inklab.report.page import MAX_CSV, build_section, known_explanations, punctuate
@@ -224,6 +228,27 @@ def test_pipelines_are_compared_in_a_table(run):
         assert row[4].endswith(f"{100 * high:+.2f})\nat {comparison.best.strength:g}")
 
 
+def test_mistakes_are_counted_by_class_and_lead_to_their_images(run, page):
+    plan = run.plan.experiment("mlp-64-64")
+    matrix = mistake_matrix(run, plan, "mlp-64-64-mistakes")
+    stored, labels = run.arrays(run.trial_for("mlp-64-64")), run.images.test_labels()
+    expected = np.zeros((10, 10), int)
+    np.add.at(expected, (labels, stored["predicted"]), 1)
+    assert [[count for count, _ in row] for row in matrix.rows] == expected.tolist()
+    for cell in matrix.cells:
+        assert f'<a href="#{cell.anchor}"' in page and f'<li id="{cell.anchor}">' in page
+        confidences = [image.confidence for image in cell.images]
+        assert 0 < len(confidences) <= cell.total and confidences == sorted(confidences, reverse=True)
+        for image in cell.images:
+            assert str(labels[image.position]) == cell.true != cell.predicted
+            assert str(stored["predicted"][image.position]) == cell.predicted
+    image = matrix.cells[0].images[0]
+    picture = np.asarray(Image.open(BytesIO(b64decode(image.picture.split(",")[1]))))
+    (pixels,) = run.images.test_images(np.array([image.position]))
+    assert matrix.is_ink and (picture[..., 1] == pixels[0]).all()
+    assert mistake_matrix(run, run.plan.experiment("l2-sweep"), "x") is None  # a grid has many networks
+
+
 def test_failed_trials_are_counted_and_listed(tmp_path):
     invented = invent_outcomes(plan_of(["l2-sweep"]))
     setting = invented.plan.experiment("l2-sweep").settings[4]
@@ -294,7 +319,7 @@ def test_intervals_of_many_pipelines_are_below_their_means(run):
     many_table = recall_table(run.results.experiments["robustness"])
     assert len(few_table.header) == 4 and len(many_table.header) == 5
     assert not any("\n" in cell for row in few_table.rows for cell in row)
-    assert all(cell.count("\n(") == 1 for row in many_table.rows for cell in row[1:])
+    assert all(cell.total("\n(") == 1 for row in many_table.rows for cell in row[1:])
 
 
 def test_nothing_from_a_study_becomes_markup(tmp_path):

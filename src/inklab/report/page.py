@@ -9,7 +9,15 @@ from typing import NamedTuple
 
 from pydantic import JsonValue
 
-from inklab.format import capitalize, format_number, format_outcomes, format_setting, pluralize, typeset
+from inklab.format import (
+    capitalize,
+    format_number,
+    format_outcomes,
+    format_percent,
+    format_setting,
+    pluralize,
+    typeset,
+)
 from inklab.io.files import write_atomic
 from inklab.records.data_report import DataReport
 from inklab.records.outcomes import Diagnosis, EvaluationOutcome, TrialOutcome, TrialState
@@ -33,6 +41,7 @@ from inklab.records.results import (
 from inklab.report.corruption_tables import corruption_error_tables
 from inklab.report.figures import SUMMARY, Figure, Figures, draw_figures, write_figures
 from inklab.report.figures.drawing import DARK, LIGHT, slug, variables
+from inklab.report.figures.mistakes import MistakeMatrix, mistake_matrix
 from inklab.report.overview import (
     commands,
     describe_method,
@@ -83,6 +92,7 @@ class Section:
         status: how far it is.
         sentence: what came out.
         failures: a line for each trial or evaluation that failed.
+        mistakes: counts by true and predicted class, with images.
         explanations: names of written explanations.
         reference_notes: what others reported without numbers.
     """
@@ -94,6 +104,7 @@ class Section:
     status: str
     sentence: str
     figures: Sequence[Figure]
+    mistakes: MistakeMatrix | None
     tables: list[Table]
     notices: list[Notice]
     failures: list[str]
@@ -112,6 +123,9 @@ def build_section(run: Run, plan: AnyExperimentPlan, figures: Sequence[Figure]) 
         status=describe_status(results),
         sentence=sentence(plan, run.results),
         figures=figures,
+        mistakes=mistake_matrix(run, plan, f"{slug(plan.name)}-mistakes")
+        if isinstance(plan, TrainingPlan)
+        else None,
         tables=_build_tables(run, plan, results),
         notices=find_notices(run, plan, results),
         failures=truncate(list(find_failures(run, plan))),
@@ -236,7 +250,7 @@ def build_report(run: Run, figures: Figures | None = None, *, has_pad: bool = Tr
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (csv_link, format_evidence, punctuate, typeset)
+    filters = (csv_link, format_evidence, format_percent, punctuate, typeset)
     script = (TEMPLATES / "charts.js").read_text(encoding="utf-8")
     environment.filters |= {function.__name__: function for function in filters}
     return environment.get_template("report.html").render(
@@ -293,6 +307,7 @@ def _data_section(report: DataReport) -> Section:
         status="",
         sentence=" ".join(sentences) or "Nothing was found: see the table for what was looked at.",
         figures=[],
+        mistakes=None,
         tables=[data_check_table(report)],
         notices=[],
         failures=[],

@@ -53,6 +53,9 @@ MAX_SPACED_STRENGTHS = 7
 MAX_SIDE_BY_SIDE = 3
 """Pipelines with intervals beside their means; with more the table would be too wide for paper."""
 
+MAX_CELL = 24
+"""Characters of a cell in a table of text that still scrolls on a phone."""
+
 DIFFERENCE_COLUMNS = ("Difference", "95% CI", "p", "Minimum detectable effect", "n")
 
 
@@ -70,6 +73,13 @@ class Table:
     text_columns: frozenset[int] = frozenset()
     bold_rows: frozenset[int] = frozenset()
     folded: str = ""
+
+    @property
+    def is_stacked(self) -> bool:
+        """Whether its rows become lists on a phone, where text would make columns too wide or too tall."""
+        return bool(self.text_columns) and any(
+            len(cell) > MAX_CELL or "\n" in cell for row in self.rows for cell in row[1:]
+        )
 
 
 # ---------------------------------------------------------------- cells
@@ -172,7 +182,8 @@ def metrics_table(setting: SettingResults, data: SplitInfo) -> Table:
         row = [f"Share of the largest class ({label})", format_percent(share, 2), *[NOT_AVAILABLE] * 3]
         accuracies = sum("_accuracy" in name for name in names if name in setting.metrics)
         rows.insert(min(accuracies, len(rows)), row)
-    return replace(table, rows=rows)
+    note = " The share of the largest class is a count and has no interval." if _has_accuracy(setting) else ""
+    return replace(table, rows=rows, caption=f"{table.caption}{note}")
 
 
 def more_metrics_table(setting: SettingResults) -> Table:

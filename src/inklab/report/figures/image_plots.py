@@ -308,7 +308,7 @@ def samples(run: Run, plan: DataPlan) -> Figure | None:
     channels, height, width = run.plan.data.shape
     color = "one gray value per pixel" if channels == 1 else f"{channels} channels"
     ink = is_ink(pixels)
-    note = " The data is light on a dark ground; here it is drawn dark on light." if ink else ""
+    note = " The data is light on a dark ground; here it is drawn in the colors of the page." if ink else ""
     longest = max(len(row.label) for row in rows)
     return Figure(
         name=f"{slug(plan.name)}-samples",

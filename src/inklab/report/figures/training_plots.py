@@ -21,7 +21,6 @@ from inklab.format import (
 )
 from inklab.metrics import REPORTED_METRIC, SELECTION_METRIC, SPLIT_LABELS, Split, get_metric
 from inklab.records.estimates import Estimate, Interval
-from inklab.records.outcomes import TrialOutcome
 from inklab.records.plan import TrainingPlan
 from inklab.records.recipe import Recipe
 from inklab.records.record import MAX_NUMBER
@@ -37,6 +36,7 @@ from inklab.report.figures.drawing import (
 from inklab.report.figures.figure import Figure
 from inklab.report.figures.image_plots import ImageGrid, ImageRow, is_ink
 from inklab.report.figures.marks import mark
+from inklab.report.figures.mistakes import find_mistakes, first_replicate
 from inklab.report.figures.reliability_plot import reliability_diagram
 from inklab.runs import HistoryRow, Run
 from inklab.training.objectives import objectives
@@ -111,7 +111,8 @@ def learning_curves(run: Run, plan: TrainingPlan) -> Figure | None:
     return Figure(
         name=f"{slug(plan.name)}-curves",
         title="Learning curves",
-        caption=f"Validation set; each line is the mean over a setting's replicates (up to n = {n:,})."
+        caption=f"Validation set; each line is the mean over a setting's replicates (up to n = {n:,}); "
+        "lines that coincide hide each other."
         if is_grid
         else _caption_replicates(n, metrics, recipe),
         alt=_describe_curves(histories, metrics),
@@ -256,53 +257,47 @@ def _label_axes(axes: "Axes", name: str) -> None:
 # ---------------------------------------------------------------- examples
 
 
-def _first_replicate(run: Run, plan: TrainingPlan) -> TrialOutcome | None:
-    """Replicate 0 of the first setting, if it is done."""
-    outcome = run.outcomes.get(plan.settings[0].trials[0])
-    return outcome if outcome is not None and outcome.is_done else None
-
-
 def mistakes(run: Run, plan: TrainingPlan) -> Figure | None:
     """The test images that replicate 0 classified wrongly with the highest confidence."""
-    outcome = _first_replicate(run, plan) if len(plan.settings) == 1 else None
-    arrays = run.arrays(outcome.id) if outcome else {}
-    labels = run.images.test_labels() if "predicted" in arrays else None  # last, as it may load the dataset
-    if labels is None or len(arrays["predicted"]) != len(labels):
+    wrong = find_mistakes(run, plan)
+    if wrong is None:
         return None
-    predicted, confidence = arrays["predicted"].astype(np.int64), arrays["confidence"].astype(float)
-    wrong = np.flatnonzero(predicted != labels)
-    if not len(wrong) or 2 * len(wrong) > len(labels):  # an untrained network's mistakes show nothing
-        return None
-    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:MAX_MISTAKES]
-    pixels = run.images.test_images(worst)
+    pixels = run.images.test_images(wrong.indices[:MAX_MISTAKES])
     if pixels is None:
         return None
-    names = run.plan.data.labels
-    captions = [f"{names[labels[i]]} → {names[predicted[i]]}" for i in worst]
+    n, names = len(pixels), run.plan.data.labels
+    confidence = wrong.confidence[:n].tolist()
+    captions = [
+        f"{names[true]} → {names[predicted]}\n{format_percent(share, 1)}"
+        for true, predicted, share in zip(wrong.true[:n], wrong.predicted[:n], confidence, strict=True)
+    ]
     listed = "; ".join(caption.replace("\n", " ") for caption in captions)
     rows = [
         ImageRow("", pixels[start : start + MISTAKES_PER_ROW], captions[start : start + MISTAKES_PER_ROW])
-        for start in range(0, len(worst), MISTAKES_PER_ROW)
+        for start in range(0, n, MISTAKES_PER_ROW)
     ]
     return Figure(
         name=f"{slug(plan.name)}-mistakes",
         title="The most confident mistakes",
         caption=(
-            f"Replicate 0 misclassified {len(wrong):,} of the {len(labels):,} test images; these are the "
-            f"{len(worst)} with the highest softmax probability "
-            f"({format_percent(confidence[worst[-1]], 1)} or more), highest first. Below each: true class → "
-            "predicted class, and the probability of the latter."
+            f"Replicate 0 misclassified {len(wrong.indices):,} of the {wrong.images:,} test images; these "
+            f"are the {n} with the highest softmax probability ({format_percent(confidence[-1], 1)} or "
+            "more), highest first. Below each: true class → predicted class, and the probability of the "
+            "latter."
         ),
-        alt=f"{len(worst)} test images with true and predicted class: {listed}.",
+        alt=f"{n} test images with true and predicted class: {listed}.",
         drawing=ImageGrid(rows, ink=is_ink(pixels), label_width=2),
         csv_header=("test image", "true", "predicted", "confidence"),
-        csv_rows=tuple((int(i), names[labels[i]], names[predicted[i]], float(confidence[i])) for i in worst),
+        csv_rows=tuple(
+            (int(wrong.indices[i]), names[wrong.true[i]], names[wrong.predicted[i]], confidence[i])
+            for i in range(n)
+        ),
     )
 
 
 def denoised_examples(run: Run, plan: TrainingPlan) -> Figure | None:
     """Ten test images: clean, corrupted, and as a denoiser restored them."""
-    outcome = _first_replicate(run, plan)
+    outcome = first_replicate(run, plan)
     arrays = run.arrays(outcome.id) if outcome else {}
     if "clean" not in arrays:
         return None
