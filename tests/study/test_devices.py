@@ -3,10 +3,11 @@
 import sys
 
 import pytest
+from plan_builder import NET, plan_experiments
 
 from inklab.errors import ConfigError, InklabError, RunError, UnknownNameError
 from inklab.hardware import gpu_of_system, torch_gpu_build
-from inklab.records.execution import DeviceChoice
+from inklab.records.execution import DeviceCheck, DeviceChoice, ExecutionConfig
 from inklab.study.devices import (
     INSTALL_HINT,
     REQUESTED,
@@ -16,6 +17,7 @@ from inklab.study.devices import (
     find_accelerators,
     parse_device,
 )
+from inklab.study.runner import keep_device_checks
 
 NONE = Accelerators(torch="2.13.0")
 CPU_BUILD = Accelerators(torch="2.13.0+cpu", system_gpu="NVIDIA A100")
@@ -100,6 +102,23 @@ class TestCheckSameDevice:
             raise AssertionError("torch was asked")
 
         check_same_device(DeviceChoice(), "auto", fail)
+
+
+class TestKeepDeviceChecks:
+    """A check that ends otherwise on a resume moves no network to another device."""
+
+    def test_that_of_an_earlier_session_stays(self):
+        check = DeviceCheck(device="cuda:0", torch="2.13", steps=12, tolerance=1e-3)
+        gpu = ExecutionConfig(precision="fp32", device=TestCheckSameDevice.GPU)
+        earlier = plan_experiments({"net": NET}, execution=gpu, traits={"device_check": check})
+        (key,) = earlier.networks
+        failed = check.model_copy(update={"problem": "it fails on cuda:0: out of memory"})
+        now = {
+            name: earlier.networks[key].model_copy(update={"device_check": failed}) for name in (key, "new")
+        }
+        kept = keep_device_checks(now, earlier)
+        assert kept[key].device_check == check and kept["new"].device_check == failed
+        assert keep_device_checks(now, None) == now
 
 
 def find(script: str, request: str = "auto", system: str = "NVIDIA", build: str = "CUDA 12.8", **options):

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from plan_builder import NET, plan_digits, plan_experiments
 
-from inklab.records.execution import ExecutionConfig
+from inklab.records.execution import DeviceCheck, DeviceChoice, ExecutionConfig
 from inklab.records.recipe import VECTOR_SETTINGS, Recipe
 from inklab.study.planner import max_population
 
@@ -167,3 +167,36 @@ class TestMaxPopulation:
             {"net": {**NET, "replicates": 8}}, execution=fp32(workers=1), traits={"parameters": parameters}
         )
         assert max(sizes(plan)) == expected
+
+
+class TestDevices:
+    GPU = DeviceChoice(name="cuda:0", hardware="Fast GPU", reason="the first GPU that torch sees")
+    CHECK = DeviceCheck(device="cuda:0", torch="2.13", steps=12, tolerance=1e-3, loss_error=1e-6, members=32)
+
+    def plan(self, experiment=NET, check=CHECK, **fields):
+        experiment = {**experiment, "replicates": 40, "recipe": {"base": "sgd", "epochs": 40}}
+        return plan_experiments(
+            {"net": experiment}, execution=fp32(workers=1, device=self.GPU, **fields),
+            traits={"device_check": check},
+        )  # fmt: skip
+
+    def test_what_passed_is_trained_on_the_gpu_in_populations_as_large_as_were_checked(self):
+        plan = self.plan()
+        assert {group.device for group in plan.groups} == {"cuda:0"} and max(sizes(plan)) <= 32
+        assert sizes(plan) == [20, 20] and {group.population_size for group in plan.groups} == {20}
+        single = self.plan(CONV, self.CHECK.model_copy(update={"members": None}))
+        assert set(sizes(single)) == {1} and {group.device for group in single.groups} == {"cuda:0"}
+
+    def test_what_failed_is_trained_on_the_processor_as_without_a_gpu(self):
+        failed = self.plan(check=self.CHECK.model_copy(update={"problem": "its losses differ"}))
+        assert {group.device for group in failed.groups} == {"cpu"} and max(sizes(failed)) <= 8
+
+    @pytest.mark.parametrize("compiles", [True, False, None])
+    def test_a_step_is_compiled_on_a_gpu_only_if_that_was_checked(self, compiles):
+        check = self.CHECK.model_copy(update={"compiles": compiles})
+        plan = self.plan(check=check, compile="yes")
+        assert {group.compiled for group in plan.groups} == {bool(compiles)}
+
+    def test_without_a_gpu_everything_is_on_the_processor(self):
+        plan = plan_experiments({"net": NET}, execution=fp32())
+        assert {group.device for group in plan.groups} == {plan.execution.device.name} == {"cpu"}

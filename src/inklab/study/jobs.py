@@ -13,7 +13,7 @@ from inklab.format import pluralize
 from inklab.io.files import write_atomic
 from inklab.io.tensor_file import write_arrays
 from inklab.records.components import Preprocessing
-from inklab.records.execution import NetworkTraits
+from inklab.records.execution import DeviceChoice, NetworkTraits
 from inklab.records.outcomes import TrialOutcome, WrittenState
 from inklab.records.plan import GenerationEvaluation, GroupPlan, RobustnessEvaluation, Trial
 from inklab.records.recipe import TrialConfig
@@ -239,6 +239,8 @@ class JobContext:
         trust_code: the user's own code that the study names, and that may therefore be run.
         live_objects: by reference, pickled; a worker gets them once, through its pipe.
         checkpoint_every: seconds between checkpoints; None derives them from the cost of one.
+        device: that networks are trained on, if they pass its check.
+        compile: whether that check tries to compile.
     """
 
     run_path: Path
@@ -251,6 +253,8 @@ class JobContext:
     trust_code: tuple[str, ...] = ()
     live_objects: tuple[tuple[str, bytes], ...] = field(default=(), repr=False)
     checkpoint_every: float | None = None
+    device: DeviceChoice = DeviceChoice()
+    compile: bool = False
 
     @property
     def run_directory(self) -> RunDirectory:

@@ -130,6 +130,20 @@ class Scheduler:
         ]
 
 
+def keep_device_checks(
+    networks: Mapping[str, NetworkTraits], earlier: Plan | None
+) -> dict[str, NetworkTraits]:
+    """What preflight checks found out, with the device checks of an earlier session.
+
+    A check that ends otherwise now, as where memory is short, must not move a network to another device.
+    """
+    kept = {key: traits.device_check for key, traits in earlier.networks.items()} if earlier else {}
+    return {
+        key: traits.model_copy(update={"device_check": kept[key]}) if kept.get(key) else traits
+        for key, traits in networks.items()
+    }
+
+
 @dataclass
 class StudyRunner:
     """Runs a study in a directory; what is finished there stays.
@@ -178,17 +192,20 @@ class StudyRunner:
             ConfigError: the study can't be planned.
             RunError: see `check`.
         """
-        from inklab.training.preflight import preflight  # torch: a run checks networks in its workers
+        from inklab.training.device_check import check_network  # torch: a run checks networks in its workers
 
         self.check()
         check_names(self.study.spec)
         earlier, data = self._earlier_plan(), self.study.data
         execution = self._execution(earlier)
         networks = {
-            key: preflight(config, data.shape, data.n_classes, sum(data.counts.train))
+            key: check_network(
+                key, config, data.shape, data.n_classes, data.train, execution.device,
+                compiled=execution.compile != "no",
+            )
             for key, config in self._configs(execution).items()
-        }
-        plan = self._plan(execution, networks, earlier)
+        }  # fmt: skip
+        plan = self._plan(execution, keep_device_checks(networks, earlier), earlier)
         return plan, estimate_cost(plan, self._scheduler(plan).pending)
 
     def run(self, *, checked: bool = False) -> Results:
@@ -311,7 +328,7 @@ class StudyRunner:
         write_split_arrays(self.run_directory, self.study.split)
         context = self._job_context(execution)
         with self.executor(context, self.run_directory.work, execution.workers) as executor:
-            networks = self._preflight(executor, execution)
+            networks = keep_device_checks(self._preflight(executor, execution), earlier)
             if plan is None or plan.networks != networks:
                 plan = self._plan(execution, networks, earlier)
             write_samples(self.run_directory, self.study.split.train)
@@ -364,6 +381,7 @@ class StudyRunner:
             run_path=self.run_directory.path.resolve(), seed=spec.seed, labels=data.labels,
             preprocessing=data.preprocessing, data_sha256=data.sha256, numerics=NUMERICS,
             threads=execution.threads, checkpoint_every=self.options.checkpoint_every,
+            device=execution.device, compile=execution.compile != "no",
             trust_code=self._trusted_code,
             live_objects=tuple(pickle_live(spec.live_objects).items()),
         )  # fmt: skip

@@ -52,11 +52,11 @@ from inklab.study.load import check_names
 from inklab.study.run_directory import CHECKPOINTS
 from inklab.training.batches import TensorSet, TrainingData, to_tensor_set
 from inklab.training.checkpoint import CheckpointManager
+from inklab.training.device_check import check_network
 from inklab.training.diagnostics import diagnose_training
 from inklab.training.evaluate import final_metrics
 from inklab.training.objectives import objectives
 from inklab.training.population import PopulationSpec
-from inklab.training.preflight import preflight
 from inklab.training.trainer import TrainingResult, train_population
 from inklab.usercode import is_user_code
 
@@ -97,9 +97,13 @@ def run_job(job: Job, context: JobContext, attempt_dir: Path, reporter: JobRepor
             return done
         case PreflightJob():
             data = training_data(context)
-            return replace(
-                done, traits=preflight(job.config, data.shape, len(context.labels), len(data.train))
-            )
+            traits = check_network(
+                job.key, job.config, data.shape, len(context.labels), len(data.train), context.device,
+                compiled=context.compile,
+            )  # fmt: skip
+            if traits.device_check and not traits.device_check.passed:
+                reporter.warn(f"it is {traits.device_check.description}")
+            return replace(done, traits=traits)
         case TrainingJob():
             _train(job, context, attempt_dir, reporter)
             return replace(done, drafts=tuple(Draft(kind="trials", id=id) for id in job.ids))
@@ -129,13 +133,16 @@ def _train(job: TrainingJob, context: JobContext, attempt_dir: Path, reporter: J
     data, group = training_data(context), job.group
     population = PopulationSpec(
         trials=job.trials, stacked=group.stacked, reseed_each_step=group.reseed_each_step, seed=context.seed,
-        population_size=group.population_size, compiled=group.compiled,
+        population_size=group.population_size, compiled=group.compiled, device=group.device,
     )  # fmt: skip
+    on_gpu = group.device == context.device.name
     environment = Environment.current(context.threads).model_copy(
         update={
             "precision": job.trials[0].config.precision,
             "members": len(job.trials) if group.stacked else 1,
             "stacked": group.stacked,
+            "device": group.device,
+            "gpu": (context.device.hardware or None) if on_gpu else None,
         }
     )
     # Training resumes from what earlier attempts at this job left, also those of another session.
@@ -148,7 +155,7 @@ def _train(job: TrainingJob, context: JobContext, attempt_dir: Path, reporter: J
 
     def diagnose_first_epoch(trial: Trial, net: NormalizedModel, history: History) -> None:
         if len(history.epoch) == 1 < trial.config.recipe.epochs:  # the last epoch is diagnosed in any case
-            report(diagnose_training(trial, net, history, data, context.seed))
+            report(diagnose_training(trial, net.cpu(), history, data, context.seed))
 
     results = train_population(population, data, reporter.epoch_ended, checkpoints, diagnose_first_epoch)
     for error in dict.fromkeys(result.compile_error for result in results if result.compile_error):
@@ -166,7 +173,7 @@ def _write_trial(
     outcome = functools.partial(
         context.outcome, result.trial, history=result.history, seconds=result.seconds,
         parameters=sum(parameter.numel() for parameter in result.net.parameters()),
-        layers=tuple(layer_table(result.net.net, data.shape)), environment=environment,
+        layers=tuple(layer_table(result.net.cpu().net, data.shape)), environment=environment,
     )  # fmt: skip
     recipe = result.trial.config.recipe
     if divergence := result.divergence or _huge_loss(recipe, result.history, len(context.labels)):
@@ -215,9 +222,12 @@ def _evaluate_trial(
 ) -> TrialOutcome:
     """Compute a network's metrics and diagnoses; write its model and arrays."""
     trial, objective = result.trial, objectives.resolve(result.trial.config.recipe.objective)
+    device = torch.device(outcome.keywords["environment"].device)
     metrics, arrays, absent = final_metrics(
-        result.net, objective, trial.config.recipe, data, Seed(context.seed), trial.config.metrics
-    )
+        result.net.to(device), objective, trial.config.recipe, data.to(device), Seed(context.seed),
+        trial.config.metrics,
+    )  # fmt: skip
+    result.net.cpu()
     if not all(map(math.isfinite, metrics.values())):
         reason = "its metrics after the last epoch are NaN or infinite"
         return outcome(TrialState.DIVERGED, reason=reason)
@@ -289,8 +299,7 @@ def _evaluate_robustness(
     indices = stratified_sample(labels, evaluation.images, seed / "noise images")
     models = iter([_load_model(context, trial) for trial in evaluation.depends_on])
     denoisers = [
-        filters.resolve(part) if is_user_code(part) or part in filters else next(models).denoise
-        for part in evaluation.denoisers
+        filters[part] if part in filters else next(models).denoise for part in evaluation.pipeline.denoisers
     ]
 
     def denoise(images: torch.Tensor) -> torch.Tensor:
