@@ -4,7 +4,7 @@ Ids are content hashes, so resuming, extending and sharing are set differences (
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -52,7 +52,7 @@ from inklab.study.spec import (
     TrainingExperiment,
 )
 from inklab.training.objectives import objectives
-from inklab.usercode import is_user_code, location_free, map_names, source_sha256
+from inklab.usercode import is_user_code, location_free, map_names, short_name, source_sha256
 
 NUMERICS = 4
 """Raised by every change that may move a number; part of each id, so old and new outcomes never mix."""
@@ -211,10 +211,13 @@ class Planner:
                 key=f"{header.name}.images",
             )
         strengths = experiment.strengths or _own_strengths(experiment)
+        labels = self._labels(experiment.pipelines)
         evaluations = [
             self._with_id(
                 RobustnessEvaluation(
-                    id="new", pipeline=pipeline, corruption=experiment.corruption, images=images,
+                    id="new", pipeline=labels[pipeline],
+                    parts=pipeline.parts if any(map(is_user_code, pipeline.parts)) else (),
+                    corruption=experiment.corruption, images=images,
                     attack_steps=experiment.attack_steps, strengths=strengths, replicate=replicate,
                     depends_on=trials,
                 ),
@@ -225,8 +228,8 @@ class Planner:
         ]  # fmt: skip
         return RobustnessPlan(
             **dict(header), corruption=experiment.corruption, strengths=strengths, images=images,
-            confusion_at=experiment.confusion_at, pipelines=experiment.pipelines,
-            baseline=experiment.baseline, evaluations=tuple(evaluations),
+            confusion_at=experiment.confusion_at, pipelines=tuple(labels.values()),
+            baseline=labels[experiment.baseline], evaluations=tuple(evaluations),
         )  # fmt: skip
 
     def _corruption_error(
@@ -262,12 +265,28 @@ class Planner:
             ),
         )  # fmt: skip
 
+    def _labels(self, pipelines: Sequence[Pipeline]) -> dict[Pipeline, Pipeline]:
+        """What people call each pipeline: a name for each, in which no function is taken for another part."""
+        labels = {pipeline: pipeline.label for pipeline in pipelines}
+        names = list(labels.values())
+        for pipeline, label in labels.items():
+            own = [short_name(part) for part in pipeline.parts if is_user_code(part)]
+            if taken := next((name for name in own if name in self._spec.experiments), None):
+                raise ConfigError(f"'{taken}' is a function and an experiment; rename one of them", key=taken)
+            if names.count(label) > 1:
+                raise ConfigError(
+                    f"two pipelines are called '{label}'; rename one of the functions", key=label
+                )
+        return labels
+
     def _trained_parts(self, pipeline: Pipeline) -> tuple[str, ...]:
         """The parts of a pipeline that are trained; the others are filters."""
         training = self._spec.training
         tasks = {name: objectives.resolve(entry.recipe.objective).task for name, entry in training.items()}
         pipeline.check(tasks)
-        return tuple(part for part in pipeline.parts if part.partition(":")[0] in training)
+        return tuple(
+            part for part in pipeline.parts if not is_user_code(part) and part.partition(":")[0] in training
+        )
 
     def _generation(self, experiment: GenerationExperiment, header: ExperimentPlan) -> GenerationPlan:
         pairs = self._paired_trials(experiment.decoder, experiment.classifier)
@@ -360,6 +379,8 @@ class Planner:
         described = evaluation.model_dump(mode="json", exclude={"id"})
         if described.get("attack_steps", 0) is None:  # a field that came after the first outcomes
             del described["attack_steps"]
+        if "parts" in described:  # so is this; a name without a folder says less
+            del described["pipeline" if described["parts"] else "parts"]
         identity = {
             "evaluation": map_names(described, location_free),
             "data": self._data.sha256,

@@ -299,7 +299,8 @@ def _evaluate_robustness(
     indices = stratified_sample(labels, evaluation.images, seed / "noise images")
     models = iter([_load_model(context, trial) for trial in evaluation.depends_on])
     denoisers = [
-        filters[part] if part in filters else next(models).denoise for part in evaluation.pipeline.denoisers
+        filters.resolve(part) if is_user_code(part) or part in filters else next(models).denoise
+        for part in evaluation.denoisers
     ]
 
     def denoise(images: torch.Tensor) -> torch.Tensor:
