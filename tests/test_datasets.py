@@ -17,11 +17,13 @@ from PIL import Image
 from source_tree import ROOT
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
+import inklab
 from inklab import datasets
 from inklab.data.dataset import split
 from inklab.data.quality import check_data
 from inklab.errors import ConfigError, CorruptFileError, DataError, InklabError, UnknownNameError
 from inklab.records.components import Preprocessing
+from inklab.study.load import prepare_study
 
 CASES = ROOT.parent / "shared" / "cases"  # beside the checkout, where they are at hand
 N = 24
@@ -321,6 +323,20 @@ class TestArrays:
         digits = datasets.load("mnist-5k").test
         notes = " ".join(check_data(datasets.from_arrays(turn(digits.pixels[:, 0]), digits.labels)).notes)
         assert ("The digits are" in notes) is bool(problem) and problem in notes
+
+    def test_images_on_their_side_are_turned_by_a_key_of_the_study(self, tmp_path):
+        test, side = datasets.load("mnist-5k").test, X.swapaxes(1, 2)
+        tall, wide = (datasets.from_arrays(images[:, :5], Y) for images in (X, X.swapaxes(1, 2)))
+        assert tall.transposed().shape == (1, 8, 5) and tall.transposed().transposed().sha256 == tall.sha256
+        assert wide.transposed().preprocessing.shape == (1, 8, 5)
+        np.savez(tmp_path / "side.npz", X=side, y=Y)
+        study = inklab.Study("turn", {"net": {"network": "mlp"}}, data=str(tmp_path / "side.npz"))
+        turned = prepare_study(study.configure(None, ["data.transpose=true", "data.validation=6"]))
+        assert turned.dataset.sha256 == datasets.from_arrays(X, Y).sha256
+        lying = test.pixels.swapaxes(2, 3)
+        (note,) = check_data(datasets.from_arrays(lying, test.labels)).notes
+        assert "data.transpose = true" in note
+        assert not check_data(datasets.from_arrays(lying, test.labels).transposed()).notes
 
 
 class TestCsv:

@@ -1,7 +1,7 @@
 """Labeled images, and their split into training, validation and test set."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -140,6 +140,26 @@ class Dataset:
             raise OutOfRangeError(
                 f"'{self.name}' has the label {largest}, but only {len(self.labels)} classes"
             )
+
+    def transposed(self) -> "Dataset":
+        """The same dataset with rows and columns of every image exchanged, as EMNIST's files need it.
+
+        Example:
+            >>> images = ImageSet(np.zeros((2, 1, 2, 3), np.uint8), np.array([0, 1]))
+            >>> blank = Dataset("blank", images, images, ("no", "yes"), Preprocessing.resize_only((1, 2, 3)))
+            >>> blank.transposed().shape
+            (1, 3, 2)
+        """
+
+        def turn(images: ImageSet) -> ImageSet:
+            return ImageSet(np.ascontiguousarray(images.pixels.swapaxes(2, 3)), images.labels)
+
+        sides = {"height": self.preprocessing.width, "width": self.preprocessing.height}
+        return replace(
+            self, train=turn(self.train), test=turn(self.test),
+            validation=None if self.validation is None else turn(self.validation),
+            preprocessing=self.preprocessing.model_copy(update=sides),
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         return f"Dataset({self.name!r}: {self.summary})"

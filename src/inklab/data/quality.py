@@ -238,9 +238,12 @@ def _notes_on_orientation(dataset: Dataset) -> Iterable[str]:
     likeness = {name: abs(_mean_correlation(images, reference)) for name, images in turned.items()}
     best = max(likeness, key=likeness.__getitem__)
     if likeness[best] > max(MIN_LIKENESS, likeness["upright"] + MIN_LEAD):
+        advice = "Turn the arrays first, and give them to datasets.from_arrays."
+        if best.startswith("transposed"):
+            advice = "Set data.transpose = true (--set data.transpose=true; in Python dataset.transposed())."
         yield (
             f"The digits are {best}, as the mean image of each class shows: upright pictures will be "
-            "misread. Turn the arrays first, such as by datasets.from_arrays(X.transpose(0, 2, 1), y)."
+            f"misread. {advice}"
         )
 
 

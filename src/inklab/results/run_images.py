@@ -54,8 +54,9 @@ class RunImages:
             with download_time(0):
                 for choice in choices:
                     dataset = load_dataset(name, seed=self._plan.seed, preprocessing=choice)
-                    if dataset.sha256 == data.sha256:
-                        return replace(dataset, preprocessing=data.preprocessing)
+                    for turned in (dataset, dataset.transposed()):  # `data.transpose` is not in the plan
+                        if turned.sha256 == data.sha256:
+                            return replace(turned, preprocessing=data.preprocessing)
         except DatasetUnavailableError:
             return f"'{name}' is not on this machine; inklab data fetch {name} downloads it"
         except InklabError as error:

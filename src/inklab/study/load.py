@@ -543,6 +543,8 @@ def prepare_study(study: ConfiguredStudy, dataset: Dataset | None = None) -> Pre
         dataset = with_preprocessing(load_default(), source.preprocessing)
     else:
         dataset = load_dataset(source.dataset, seed=seed, preprocessing=source.preprocessing)
+    if source.transpose:
+        dataset = dataset.transposed()
     spec, n_validation = study.for_images(len(dataset.train)).spec, study.spec.data.validation
     if n_validation is None:
         n_validation = default_validation(len(dataset.train))

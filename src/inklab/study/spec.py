@@ -335,11 +335,13 @@ class DataSpec(Record):
         validation: training images held out for choosing; by default 5,000 of 60,000.
         preprocessing: how pictures become such images: "auto" decides from the dataset, "mnist" detects and
             centers ink, "resize" only resizes; or a table.
+        transpose: exchange rows and columns of every image, where digits lie on their side.
         test_on: datasets whose test sets classifiers are evaluated on, too; classes and sizes must be equal.
     """
 
     dataset: str = "default"
     preprocessing: PreprocessingChoice = "auto"
+    transpose: bool = False
     test_on: Annotated[tuple[str, ...], Field(max_length=16)] = ()
     validation: Annotated[Images, Field(ge=0)] | None = None
 
