@@ -178,7 +178,7 @@ class TestUse:
         labels = (HOSTILE, "<!--", "tick & cross")
         run = pad_run(tmp_path, mlp(4), shape=(1, 12, 12), labels=labels)
         text = build_report(run, {})
-        assert len(script_tags(text)) == 2
+        assert len(script_tags(text)) == 3
         write_atomic(tmp_path / "report.html", text)
         with report_page(tmp_path) as page:
             assert page.evaluate("inklab.labels") == list(labels)
