@@ -147,6 +147,73 @@ def test_a_picture_can_be_opened_and_left_again(tmp_path):
         assert "picture" in page.locator("#error").inner_text()
 
 
+def test_a_picture_without_ink_and_one_of_a_large_camera(tmp_path):
+    Image.new("L", (300, 300), 255).save(tmp_path / "white.png")
+    large = Image.new("L", (5000, 4000), 255)
+    large.paste(0, (2300, 900, 2700, 3100))
+    large.save(tmp_path / "large.png")
+    sizes = []
+    with opened(toy_address()) as page:
+        page.on("request", lambda request: sizes.append(len(request.post_data or "")))
+        page.locator("#file").set_input_files(tmp_path / "white.png")
+        lead = page.locator("#summary", has_text="Nothing can be seen on this picture.")
+        lead.wait_for()
+        reasons = page.locator(".prediction .reason").all_inner_texts()
+        assert set(reasons) == {"Nothing can be seen"}
+        page.locator("#file").set_input_files(tmp_path / "large.png")  # 20 megapixels; the server takes 16
+        lead.wait_for(state="hidden")
+        settled(page)
+        assert not page.locator("#error").is_visible() and max(stage(page, "Input")) > 200
+        assert max(sizes) < 1_000_000
+
+
+def test_a_test_image_is_a_start():
+    with opened(toy_address()) as page:
+        settled(page)
+        page.locator("#examples summary").click()
+        page.get_by_role("button", name="Test image of class 7").click()
+        settled(page)
+        assert columns(page)["cnn"]["label"] == "7"
+        assert page.locator("#picture").is_visible()
+
+
+def test_redo_and_an_eraser_that_cuts_strokes(page):
+    drawn(page, SEVEN)
+    ink = image(page, "#pad")
+    page.locator("h1").click()  # not on the pad: the keys work in the whole view
+    page.keyboard.press("Control+z")
+    settled(page)
+    assert max(image(page, "#pad")) == 0
+    page.keyboard.press("Control+y")
+    settled(page)
+    assert image(page, "#pad") == ink
+    page.get_by_role("button", name="Erase").click()
+    draw(page, [[(0.5, 0.1), (0.5, 0.3)]])  # across the upper bar
+    settled(page)
+    assert 0 < sum(image(page, "#pad")) < sum(ink)
+    page.get_by_role("button", name="Undo").click()
+    settled(page)
+    assert image(page, "#pad") == ink
+    page.get_by_role("button", name="Redo").click()
+    page.get_by_role("button", name="Clear").click()
+    assert page.locator("#erase").get_attribute("aria-pressed") == "false"
+
+
+def test_behind_a_proxy_the_page_works_below_a_path():
+    address = toy_address()
+    prefix = f"{address}some/path/"
+
+    def wait(page):
+        page.route(f"{prefix}**", lambda route: route.fulfill(
+            response=route.fetch(url=route.request.url.replace(prefix, address))))  # fmt: skip
+
+    with opened(prefix, wait=wait) as page:
+        drawn(page, SEVEN)
+        assert summary(page) != NOTHING
+        names = page.evaluate("() => performance.getEntriesByType('resource').map(entry => entry.name)")
+        assert all(name.startswith(prefix) for name in names) and len(names) > 20
+
+
 GARBAGE = [
     "#view=nowhere&strength=lots&seed=-3&drawing=%00%ff",
     "#drawing=1____&strength=NaN&position=2,2&pipelines=../x,<b>",
@@ -172,6 +239,9 @@ def test_a_link_brings_everything_back():
         settled(page)
         assert displayed(page) == expected
         assert page.locator("#seed").input_value() == "11"
+    with opened(toy_address() + "#pipelines=mlp,denoiser+cnn") as page:  # written by hand
+        settled(page)
+        assert set(columns(page)) == {"mlp", "denoiser+cnn"}
 
 
 def test_the_link_can_be_copied_and_back_goes_back():
@@ -183,9 +253,11 @@ def test_the_link_can_be_copied_and_back_goes_back():
         assert page.evaluate("navigator.clipboard.readText()") == page.url
         see(page, "generate")
         assert page.locator("#generate").is_visible() and not page.locator("#draw").is_visible()
+        assert page.title().startswith("New digits · ")
         page.go_back()
         settled(page)
         assert page.locator("#draw").is_visible() and summary(page) != NOTHING
+        assert page.title().startswith("Draw · ")
 
 
 def test_what_cannot_be_read_in_a_link_is_ignored():
@@ -280,6 +352,18 @@ def test_a_finished_study_shows_its_experiments_curves_and_findings():
         assert page.locator("#findings li").count() == len(results.findings)
 
 
+def test_the_study_leads_to_the_report_and_is_requested_once(tmp_path):
+    run = toy_run.copied(tmp_path / "run")
+    (run / "report.html").write_text("<!doctype html><html lang=en><title>A report</title><h1>A report</h1>")
+    with serving(run) as address, opened(f"{address}#view=study") as page:
+        settled(page)
+        names = page.evaluate("() => performance.getEntriesByType('resource').map(entry => entry.name)")
+        assert sum(name.endswith("api/study") for name in names) == 1
+        with page.expect_popup() as popup:
+            page.get_by_role("link", name="Open the report").click()
+        assert popup.value.locator("h1").inner_text() == "A report"
+
+
 def test_a_run_without_networks_begins_with_the_study(tmp_path):
     with serving(toy_run.begun(tmp_path / "run")) as address, opened(address) as page:
         settled(page)
@@ -310,14 +394,18 @@ STOPS = {
 def test_a_lost_server_is_reported_until_it_is_back():
     with opened(toy_address(), expected="ERR_FAILED") as page:
         settled(page)
+        box = page.locator("#pad").bounding_box()
         page.route("**/api/predict", lambda route: route.abort())
         draw(page, SEVEN)
         page.get_by_text("The server does not answer").wait_for()
+        assert page.locator("#pad").bounding_box() == box  # nothing moves under the hand
+        assert summary(page) == "No prediction for this drawing yet."
+        assert float(page.locator("#predictions").evaluate("part => getComputedStyle(part).opacity")) < 0.5
         page.unroute("**/api/predict")
         page.get_by_role("button", name="Try now").click()
         page.locator("#error").wait_for(state="hidden")
         settled(page)
-        assert summary(page) != NOTHING
+        assert summary(page) != NOTHING and not page.locator(".stale").count()
 
 
 def test_an_error_of_the_server_is_shown_as_text():
@@ -362,6 +450,15 @@ def test_nothing_sticks_out(page):
             assert not too_wide(page), (width, view)
 
 
+@pytest.mark.parametrize("width", [320, 390, 820])
+def test_the_menu_of_pipelines_stays_within_the_window(page, width):
+    page.set_viewport_size({"width": width, "height": 800})
+    names = page.locator("#chips span")
+    names.evaluate_all("names => names.forEach(name => { name.textContent += ' with a rather long name'; })")
+    page.locator("#choose summary").click()
+    assert page.locator("#chips input").first.is_visible() and not too_wide(page)
+
+
 def test_a_finger_draws_and_the_page_stays_where_it_is():
     with opened(toy_address(), **PHONE) as page:
         settled(page)
@@ -396,6 +493,9 @@ def test_a_drawing_by_keys_is_classified_and_announced(page):
     page.locator("#pad").focus()
     for key in ["ArrowUp"] * 10 + ["Space"] + ["ArrowDown"] * 20 + ["Space"]:
         page.keyboard.press(key)
+    assert re.fullmatch(
+        r"Pen up, 50% from the left, 8\d% from the top\.", page.locator("#announcement").inner_text()
+    )
     settled(page)
     assert summary(page) != NOTHING
     page.wait_for_timeout(1200)
@@ -420,3 +520,16 @@ def test_it_follows_what_a_visitor_likes(preference, element, style, values):
         assert summary(page) != NOTHING
         style_of = f"element => getComputedStyle(element).{style}"
         assert page.locator(element).first.evaluate(style_of) in values
+
+
+def test_colors_can_be_chosen_and_are_kept():
+    with opened(toy_address(), dark=True) as page:
+        settled(page)
+        ground = "getComputedStyle(document.body).backgroundColor"
+        assert page.evaluate(ground) == "rgb(22, 24, 27)"
+        page.get_by_label("Colors").select_option("light")
+        page.reload()
+        settled(page)
+        assert page.evaluate(ground) == "rgb(253, 252, 249)"
+        page.get_by_label("Colors").select_option("system")
+        assert page.evaluate(ground) == "rgb(22, 24, 27)"

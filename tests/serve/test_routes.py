@@ -55,6 +55,14 @@ def abstained(response):
     return [image["predictions"][0]["abstained"] for image in response["images"]]
 
 
+def test_examples_are_the_first_test_image_of_each_class(server):
+    images = server.client.get("/api/examples").json()["images"]
+    pixels, labels = toy_run.images(toy_run.TEST, 2)
+    assert [int(example["label"]) for example in images] == list(range(toy_run.CLASSES))
+    for k, example in enumerate(images):
+        assert (live_server.decode(example["image"])[0] == pixels[labels == k][0]).all()
+
+
 class TestNetworks:
     def test_everything_of_the_run_is_listed(self, server, run):
         networks = server.networks()

@@ -187,12 +187,13 @@ def unnamed(page: Any) -> list[str]:
 
 
 def too_wide(page: Any) -> list[str]:
-    """What sticks out of the window on the right."""
+    """What sticks out of the window on the left or the right."""
     elements: list[str] = page.evaluate(
         """() => [...document.querySelectorAll("body *")]
           .filter(element => !element.closest(".scroll, .visually-hidden, .skip"))
           .map(element => [element, element.getBoundingClientRect()])
-          .filter(([, box]) => box.width && box.right > document.documentElement.clientWidth + 0.5)
+          .filter(([, box]) => box.width &&
+            Math.max(-box.left, box.right - document.documentElement.clientWidth) > 0.5)
           .map(([element]) => `${element.tagName}.${element.getAttribute("class")}`)"""
     )
     is_wide = page.evaluate("document.documentElement.scrollWidth > innerWidth")

@@ -64,9 +64,12 @@ def width_of_line(page) -> float:
     return raster(page, 100)[45].astype(float).sum() / 255
 
 
-def raster(page, side=SIDE) -> np.ndarray:
-    packed = page.evaluate("side => { const r = pad.raster(side); let t = ''; for (const b of r)"
-                           " t += String.fromCharCode(b); return btoa(t) }", side)  # fmt: skip
+def raster(page, side=SIDE, balanced=False) -> np.ndarray:
+    packed = page.evaluate(
+        "([side, balanced]) => { const r = pad.raster(side, { balanced }); let t = '';"
+        " for (const b of r) t += String.fromCharCode(b); return btoa(t) }",
+        [side, balanced],
+    )
     return np.frombuffer(base64.b64decode(packed), np.uint8).reshape(side, side)
 
 
@@ -156,6 +159,40 @@ class TestDrawing:
         assert strokes_of(page) == both[:1]
         page.evaluate("() => { pad.undo(); pad.undo(); pad.undo() }")
         assert page.evaluate("pad.empty")
+
+    def test_redo_ends_with_a_new_stroke(self, page):
+        draw(page, HOOK)
+        hook = strokes_of(page)
+        page.keyboard.press("Control+z")
+        page.keyboard.press("Control+Shift+z")
+        assert strokes_of(page) == hook
+        page.evaluate("pad.undo()")
+        draw(page, [[(0.5, 0.1), (0.9, 0.1)]])
+        before = strokes_of(page)
+        page.evaluate("pad.redo()")
+        assert strokes_of(page) == before
+
+    def test_an_eraser_takes_what_it_touches_and_nothing_else(self, page):
+        load(page, [[(0.2, 0.5), (0.8, 0.5)], [(0.2, 0.9), (0.8, 0.9)]])
+        page.evaluate("pad.erases = true")
+        draw(page, [[(0.5, 0.2), (0.5, 0.7)]], steps=2)
+        left, right, other = (np.array(stroke["points"]) for stroke in strokes_of(page))
+        # Pen and eraser have a radius of 0.04 each.
+        assert 0.39 < left.max(axis=0)[0] <= 0.42 and 0.58 <= right.min(axis=0)[0] < 0.61
+        assert other.tolist() == [[x / 1024, 922 / 1024] for x in (205, 819)]
+        page.evaluate("pad.undo()")
+        assert len(strokes_of(page)) == 2
+
+    @pytest.mark.parametrize(("size", "pen"), [(0.2, 0.08), (0.8, 0.02), (0.6, 0.08)])
+    def test_lines_are_balanced_to_the_size_of_the_drawing(self, page, size, pen):
+        load(page, [[(0.1, 0.1), (0.1, 0.1 + size)]], pen)
+        share = lambda ink: (ink > 127).sum(1).max() / (ink > 127).any(1).sum()  # noqa: E731
+        plain, balanced = raster(page), raster(page, balanced=True)
+        assert 0.08 < share(balanced) < 0.15
+        assert (share(plain) == share(balanced)) == (0.09 <= pen / (size + pen) <= 0.14)
+        page.evaluate("pad.clear()")
+        draw(page, [[(0.5, 0.5)]])
+        assert (raster(page) == raster(page, balanced=True)).all()  # a dot has no size to go by
 
     def test_lines_have_the_width_of_the_pen_and_a_touch_is_a_dot(self, page):
         draw(page, [[(0.5, 0.5)]])

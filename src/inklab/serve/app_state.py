@@ -9,8 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import torch
 
+from inklab.data.dataset import Dataset, ImageSet
 from inklab.errors import InklabError
 from inklab.ood import OodDetector, ReferenceImages
 from inklab.records.components import Preprocessing, PreprocessingWord
@@ -28,6 +30,7 @@ NEAREST = "nearest training image"
 """Id of the nearest neighbor search among the batcher's networks: no experiment's name, for its spaces."""
 REFRESH_SECONDS = 2.0  # between two refreshes of the catalog
 MAX_REFRESH_WAIT = 2.0  # seconds that a request waits for a refresh
+MAX_EXAMPLES = 30  # classes of which an example is offered
 
 T = TypeVar("T")
 
@@ -45,6 +48,7 @@ class AppState:
 
     Attributes:
         report_path: where the run's report is, once it is written; None if one model is served.
+        examples: the first test image of each class, after `references`; None without the dataset.
         refresh_seconds: between two refreshes of the catalog.
         max_refresh_wait: seconds that a request waits for one.
 
@@ -70,6 +74,7 @@ class AppState:
         self.registry = ModelRegistry(samples.pixels if samples else None, trust_code, self.batcher.networks)
         self.pictures = ImagePreprocessor(self.limits.max_picture_pixels, self.limits.max_queued_pictures)
         self.ood = OodDetector()
+        self.examples: ImageSet | None = None
         self.batcher.networks[NEAREST] = self.ood.similarity
         self.progress_stream = (
             ProgressStream(RunDirectory(path), self.limits.max_subscribers) if run else None
@@ -188,6 +193,7 @@ class AppState:
             if self.progress_stream is not None:
                 images = await self._in_background(lambda: Run(self._path).images)
                 references = await self._in_background(lambda: images.reference_images)
+                self.examples = await self._in_background(lambda: _first_of_each_class(images.dataset))
                 if images.note:
                     log.warning("OOD scores are rough: %s", images.note)
                 return references
@@ -224,6 +230,14 @@ class AppState:
 
     async def _in_background(self, compute: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._background, compute)
+
+
+def _first_of_each_class(dataset: Dataset | None) -> ImageSet | None:
+    """Test images to start with; None without a dataset."""
+    if dataset is None:
+        return None
+    _, first = np.unique(dataset.test.labels, return_index=True)
+    return ImageSet(dataset.test.pixels[first[:MAX_EXAMPLES]], dataset.test.labels[first[:MAX_EXAMPLES]])
 
 
 def _log(consequence: str, error: Exception) -> None:

@@ -86,8 +86,9 @@ def default_corruption(study_corruption: str | None) -> str:
 
 
 def available_corruptions(study_corruption: str | None) -> list[Corruption]:
-    """Every registered corruption, the study's own one first."""
-    return sorted(corruptions.all().values(), key=lambda entry: (entry.name != study_corruption, entry.name))
+    """Every registered corruption; first the study's own one, or salt and pepper."""
+    first = default_corruption(study_corruption)
+    return sorted(corruptions.all().values(), key=lambda entry: (entry.name != first, entry.name))
 
 
 def corrupt_pixels(

@@ -267,6 +267,17 @@ def _decoder_infos(state: AppState, source: str) -> list[schemas.DecoderInfo]:
     ]
 
 
+async def examples(state: State) -> schemas.ExamplesResponse:
+    """Test images to start with: one of each class."""
+    await state.references()
+    if state.examples is None:
+        return schemas.ExamplesResponse(images=[])
+    labels = state.catalog.labels
+    rows = zip(state.examples.pixels, state.examples.labels, strict=True)
+    images = [schemas.Example(image=encode_image(image), label=labels[label]) for image, label in rows]
+    return schemas.ExamplesResponse(images=images)
+
+
 async def health(state: State) -> schemas.HealthResponse:
     """Whether the server answers."""
     return schemas.HealthResponse(inklab=inklab.__version__, study=state.catalog.info.study)

@@ -167,6 +167,19 @@ class DenoiseResponse(BaseModel):
     images: list[DenoisedImage]
 
 
+class Example(BaseModel):
+    """A test image and its true class."""
+
+    image: Base64
+    label: str
+
+
+class ExamplesResponse(BaseModel):
+    """The first test image of each class; none where the run's dataset is not on this machine."""
+
+    images: list[Example]
+
+
 class SampleLabel(BaseModel):
     """What the classifier predicts for a new image."""
 

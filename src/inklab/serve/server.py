@@ -135,6 +135,7 @@ def _add_routes(app: FastAPI) -> None:
             f"/api/{handler.__name__}", handler, methods=["POST"], responses=RESPONSES, tags=["images"],
             route_class_override=JsonRoute,
         )  # fmt: skip
+    app.get("/api/examples", responses=RESPONSES, tags=["images"])(routes.examples)
     app.get("/health", responses=RESPONSES, tags=["server"])(routes.health)
     app.get("/api/networks", responses=RESPONSES, tags=["server"])(routes.networks)
     app.get("/api/study", responses=RESPONSES, tags=["study"])(routes.study)

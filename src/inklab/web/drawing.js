@@ -10,15 +10,24 @@ const MIN_PEN = 0.01, MAX_PEN = 0.25, PEN_STEPS = 800; // Widths of pens, as sha
 const MAX_POINTS = 20_000; // Of a stroke, and of a drawing to which a stroke is added. A digit has some 200.
 const VERSION = "1"; // First character of a drawing as text.
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-const HELP = "Drawing pad. Draw with mouse, pen or finger; or move the nib with the arrow keys, put it down and lift it " +
-  "with the space bar. Control Z takes back, Delete clears.";
+const HELP = "Drawing pad. Draw with mouse, pen or finger; or move the pen with the arrow keys, put it down and lift it " +
+  "with the space bar. Control Z undoes, Control Y redoes, Delete or Escape clears.";
+// Width of lines as networks get them, as a share of the longer side of the whole drawing. Lines between are left as they are.
+const MIN_LINE = 0.09, MAX_LINE = 0.14;
+
+/** Where the keyboard's pen is, in words. */
+export function describePen({ x, y, down }) {
+  return `Pen ${down ? "down" : "up"}, ${Math.round(100 * x)}% from the left, ${Math.round(100 * y)}% from the top.`;
+}
 
 /** Dispatches "change" when the drawing has changed (once a frame while one draws), "strokeend" after each stroke,
  *  and "nib" when the keyboard has moved it, put it down or lifted it. */
 export class Pad extends EventTarget {
   #canvas; #pen = 0;
+  #erases = false; // Whether the pen takes ink away.
   #strokes = []; // Never changed in place, except for the stroke being drawn: so a former drawing is a former list.
   #history = []; // Former drawings, for undo; also those before they were cleared.
+  #future = []; // Drawings that were undone, for redo.
   #pointer = null; // Id of the pointer that draws; others are ignored.
   #stroke = null; // The stroke that it draws.
   #nib = null; // Position of the keyboard's pen: {x, y, down}.
@@ -50,16 +59,36 @@ export class Pad extends EventTarget {
   get pen() { return this.#pen; }
   set pen(share) { this.#pen = roundPen(share); }
 
-  undo() {
+  /** Whether the pen takes ink away instead of leaving it. */
+  get erases() { return this.#erases; }
+  set erases(on) {
     this.#cancelStroke();
-    if (this.#history.length) this.#replace(this.#history.pop());
+    this.#erases = Boolean(on);
+  }
+
+  undo() { this.#step(this.#history, this.#future); }
+
+  redo() { this.#step(this.#future, this.#history); }
+
+  /** Go to the last drawing of one list; the present one becomes the last of the other. */
+  #step(from, to) {
+    this.#cancelStroke();
+    if (!from.length) return;
+    to.push(this.#strokes);
+    this.#replace(from.pop());
+  }
+
+  /** Keep the present drawing for undo, before it changes. */
+  #remember() {
+    this.#history.push(this.#strokes);
+    this.#future = [];
   }
 
   clear() { this.load([]); }
 
   load(strokes) {
     this.#cancelStroke();
-    if (!this.empty) this.#history.push(this.#strokes);
+    if (!this.empty) this.#remember();
     this.#replace(strokes.map(({ pen, points }) => ({ pen: roundPen(pen), points: points.map(([x, y]) => [snap(x), snap(y)]) })));
   }
 
@@ -86,11 +115,12 @@ export class Pad extends EventTarget {
     this.load(strokes);
   }
 
-  /** The ink of side x side pixels: 0 none, 255 full, whatever theme and screen. */
-  raster(side) {
+  /** The ink of side x side pixels: 0 none, 255 full, whatever theme and screen.
+   *  `balanced`: lines that are thin or thick for the size of the drawing get the width of a usual digit's. */
+  raster(side, { balanced = false } = {}) {
     const canvas = new OffscreenCanvas(side, side);
     const context = canvas.getContext("2d", { willReadFrequently: true });
-    trace(context, this.#strokes, side);
+    trace(context, balanced ? balanceLines(this.#strokes) : this.#strokes, side);
     const { data } = context.getImageData(0, 0, side, side), ink = new Uint8Array(side * side);
     for (let i = 0; i < ink.length; i++) ink[i] = data[4 * i + 3]; // Opaque pixels are ink.
     return ink;
@@ -111,8 +141,13 @@ export class Pad extends EventTarget {
   // ---- strokes while they are drawn
 
   #begin(point) {
+    if (this.#erases) {
+      this.#remember();
+      this.#stroke = { pen: this.#pen, points: [] };
+      return this.#extend(point);
+    }
     if (this.#strokes.reduce((sum, { points }) => sum + points.length, 0) >= MAX_POINTS) return;
-    this.#history.push(this.#strokes);
+    this.#remember();
     this.#stroke = { pen: this.#pen, points: [point] };
     this.#strokes = [...this.#strokes, this.#stroke];
     this.#scheduleChange();
@@ -121,6 +156,11 @@ export class Pad extends EventTarget {
   #extend(point) {
     const points = this.#stroke?.points;
     if (!points) return;
+    if (this.#erases) {
+      this.#strokes = this.#strokes.flatMap((stroke) => erase(stroke, points.at(-1) ?? point, point, this.#pen / 2));
+      points.push(point);
+      return this.#scheduleChange();
+    }
     // The last point follows the pointer until it is far enough from the one before.
     if (points.length > 1 && distance(points.at(-2), points.at(-1)) < SPACING) points.pop();
     if (points.length < MAX_POINTS) points.push(point);
@@ -180,7 +220,9 @@ export class Pad extends EventTarget {
 
   #onKey(event) {
     const { key } = event;
-    if ((event.ctrlKey || event.metaKey) && key.toLowerCase() === "z") this.undo();
+    const withControl = event.ctrlKey || event.metaKey, letter = key.toLowerCase();
+    if (withControl && (letter === "y" || (letter === "z" && event.shiftKey))) this.redo();
+    else if (withControl && letter === "z") this.undo();
     else if (event.ctrlKey || event.metaKey || event.altKey) return;
     else if (key === "Delete" || key === "Backspace" || key === "Escape") this.clear();
     else if (key in ARROWS) this.#nudge(ARROWS[key], event.shiftKey ? NUDGE / 4 : NUDGE);
@@ -247,6 +289,60 @@ function trace(context, strokes, side) {
     context.lineTo(at[last][0] + 0.01, at[last][1]); // Offset: a line of length zero, such as a dot, would get no round caps.
     context.stroke();
   }
+}
+
+/** What is left of a stroke when an eraser of some radius goes from one point to another: parts of it, or itself. */
+function erase(stroke, from, to, radius) {
+  const reach = radius + stroke.pen / 2;
+  const isNear = (point, i) => distanceOfLines(stroke.points[Math.max(0, i - 1)], point, from, to) < reach;
+  if (!stroke.points.some(isNear)) return [stroke];
+  const parts = [[]];
+  for (const point of subdivide(stroke.points)) {
+    if (distanceToLine(point, from, to) >= reach) parts.at(-1).push(point);
+    else if (parts.at(-1).length) parts.push([]);
+  }
+  return parts.filter((points) => points.length > 1).map((points) => ({ pen: stroke.pen, points }));
+}
+
+/** Points of a path, with further ones between those that are far apart. */
+function subdivide(points) {
+  return points.flatMap((point, i) => {
+    const before = points[i - 1] ?? point, steps = Math.max(1, Math.ceil(distance(before, point) / (2 * SPACING)));
+    return Array.from({ length: steps }, (_, k) => [0, 1].map((axis) =>
+      snap(before[axis] + ((k + 1) / steps) * (point[axis] - before[axis]))));
+  });
+}
+
+function distanceToLine(point, from, to) {
+  const [dx, dy] = [to[0] - from[0], to[1] - from[1]], length = dx * dx + dy * dy;
+  const share = length ? clamp(0, ((point[0] - from[0]) * dx + (point[1] - from[1]) * dy) / length, 1) : 0;
+  return distance(point, [from[0] + share * dx, from[1] + share * dy]);
+}
+
+/** The smallest distance between two lines, up to the spacing of points. */
+function distanceOfLines(a, b, from, to) {
+  return Math.min(...subdivide([a, b]).map((point) => distanceToLine(point, from, to)));
+}
+
+/** Strokes with pens that suit the drawing: a small drawing with a thick pen is a blob, a large one with a thin pen fades. */
+export function balanceLines(strokes) {
+  const points = strokes.flatMap((stroke) => stroke.points), lengths = strokes.map(({ points: path }) =>
+    path.reduce((sum, point, i) => sum + (i ? distance(path[i - 1], point) : 0), 0));
+  const length = lengths.reduce((sum, part) => sum + part, 0);
+  if (!length) return strokes; // Dots.
+  const pen = strokes.reduce((sum, stroke, i) => sum + stroke.pen * lengths[i], 0) / length;
+  const extent = Math.max(...[0, 1].map((axis) => extentOf(points.map((point) => point[axis]))));
+  const share = pen / (extent + pen); // Of the line's width in the longer side, as preprocessing sees it.
+  const target = clamp(MIN_LINE, share, MAX_LINE);
+  if (extent < pen || target === share) return strokes;
+  const factor = (extent * target) / (1 - target) / pen;
+  return strokes.map((stroke) => ({ ...stroke, pen: stroke.pen * factor }));
+}
+
+function extentOf(values) {
+  let low = Infinity, high = -Infinity;
+  for (const value of values) [low, high] = [Math.min(low, value), Math.max(high, value)];
+  return high - low;
 }
 
 const distance = (a, b) => Math.hypot(a[0] - b[0], a[1] - b[1]);

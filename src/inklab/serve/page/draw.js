@@ -3,7 +3,8 @@
 import { ApiError, LatestOnly, request } from "./api.js";
 import { Corruption } from "./corruption.js";
 import { byId, el, perFrame, setText } from "./dom.js";
-import { Pad } from "./drawing.js";
+import { Pad, describePen } from "./drawing.js";
+import { setUpExamples } from "./examples.js";
 import { number } from "./format.js";
 import { encodeBase64, encodeFile, fromUrlSafe, toUrlSafe } from "./images.js";
 import { preview, takePictures } from "./pictures.js";
@@ -24,13 +25,14 @@ export class Draw {
     this.predictions = new Predictions(byId("predictions"), this.networks, this.painter, this.corruption.curve);
     this.stages = new Stages(byId("stages"), this.networks, this.painter);
     this.available = this.networks.pipelines.map(({ id }) => id);
-    const onError = (name) => (error) => this.errors.show(this[name], error);
+    const onError = (name) => (error) => this._showError(this[name], error);
     this.predicting = new LatestOnly("api/predict", (response) => this._onPredicted(response), onError("predicting"));
     this.denoising = new LatestOnly("api/denoise", (response) => this.stages.showDenoised(response), onError("denoising"));
     this.picture = null; // bytes of a picture that is classified instead of the drawing
     this.refresh = perFrame(() => this._refresh());
     this._setUpTools();
     this._setUpChips();
+    setUpExamples(this.painter, (picture) => this.state.set({ picture }));
     this.state.addEventListener("change", (event) => this._onChange(event));
     this._restore();
   }
@@ -53,9 +55,14 @@ export class Draw {
       this._showInvitation();
       this.refresh();
     });
+    pad.addEventListener("nib", ({ detail }) => setText(byId("announcement"), describePen(detail)));
     byId("undo").addEventListener("click", () => pad.undo());
+    byId("redo").addEventListener("click", () => pad.redo());
+    byId("erase").addEventListener("click", () => this._erase(!pad.erases));
+    addEventListener("keydown", (event) => this._onKey(event));
     byId("clear").addEventListener("click", () => {
       pad.clear();
+      this._erase(false);
       state.set({ picture: "" });
     });
     byId("pen").value = pad.pen;
@@ -67,6 +74,23 @@ export class Draw {
     const parts = { button: byId("open"), input: byId("file"), area: byId("paper") };
     takePictures(parts, this.networks.limits, () => !byId("draw").hidden, (file) => this._take(file),
       (message) => this.errors.show("picture", new ApiError(message)));
+  }
+
+  _erase(on) {
+    this.pad.erases = on;
+    byId("erase").setAttribute("aria-pressed", String(on));
+    byId("paper").classList.toggle("erasing", on);
+  }
+
+  /** Undo and redo wherever the focus is in this view; the pad has its own keys. */
+  _onKey(event) {
+    const isElsewhere = byId("draw").hidden || event.defaultPrevented || event.target.closest?.("input[type=number], select");
+    if (isElsewhere || this.picture || !(event.ctrlKey || event.metaKey) || event.altKey) return;
+    const key = event.key.toLowerCase();
+    if (key === "y" || (key === "z" && event.shiftKey)) this.pad.redo();
+    else if (key === "z") this.pad.undo();
+    else return;
+    event.preventDefault();
   }
 
   async _take(file) {
@@ -91,7 +115,7 @@ export class Draw {
       this.painter.paint(canvas, this.picture);
       canvas.setAttribute("aria-label", "The picture to classify");
     }
-    for (const id of ["undo", "pen"]) byId(id).disabled = Boolean(this.picture);
+    for (const id of ["undo", "redo", "erase", "pen"]) byId(id).disabled = Boolean(this.picture);
     this._showInvitation();
   }
 
@@ -104,7 +128,7 @@ export class Draw {
     if (this.picture || this.pad.empty) return this.picture;
     const { height, width } = this.painter.image;
     const side = Math.min(MAX_RASTER, Math.max(MIN_RASTER, RASTER_SCALE * Math.max(height, width)));
-    return preprocess(this.pad.raster(side), side, this.networks.preprocessing);
+    return preprocess(this.pad.raster(side, { balanced: true }), side, this.networks.preprocessing);
   }
 
   // ---- requests and responses
@@ -125,14 +149,26 @@ export class Draw {
     if (this.stages.needDenoiser(this.pipelines)) this.denoising.request({ ...body, denoiser: this.networks.denoisers[0] });
   }
 
+  /** While the server doesn't answer, the predictions of an earlier drawing are dimmed. */
+  _showError(source, error) {
+    this.errors.show(source, error);
+    if (source !== this.predicting) return;
+    byId("draw").classList.toggle("stale", Boolean(error));
+    if (error) this._summarize("No prediction for this drawing yet.");
+  }
+
   _onPredicted({ images: [image] }) {
     this.stages.show(image);
     this._showPredictions(image.predictions);
   }
 
   _showPredictions(predictions) {
+    byId("draw").classList.remove("stale");
     this.predictions.update(predictions);
-    const summary = summarize(predictions);
+    this._summarize(summarize(predictions));
+  }
+
+  _summarize(summary) {
     setText(byId("summary"), summary);
     clearTimeout(this.announcing);
     this.announcing = setTimeout(() => setText(byId("announcement"), summary), QUIET_DELAY);

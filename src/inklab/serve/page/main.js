@@ -6,8 +6,9 @@ import { Draw } from "./draw.js";
 import { areDigits } from "./format.js";
 import { Generate } from "./generate.js";
 import { Painter } from "./images.js";
-import { State } from "./state.js";
+import { State, isTooLong } from "./state.js";
 import { Study } from "./study.js";
+import { setUpThemeSwitch } from "./theme-switch.js";
 
 const VIEWS = ["draw", "generate", "study"];
 const RETRY_DELAY = 3000; // ms until a server that did not answer at first is asked again
@@ -17,6 +18,8 @@ const AFTER_END = 60_000; // ms after the end of a run in which its last ones ma
 class Page {
   constructor() {
     this.state = new State();
+    this.scrolls = {}; // vertical position by view, for the browser's Back
+    addEventListener("scroll", () => { this.scrolls[this.shown] = scrollY; }, { passive: true });
     const line = el("span"), button = el("button", { type: "button", text: "Try now" });
     byId("error").append(line, button);
     this.errors = new ErrorList(byId("error"), button);
@@ -44,7 +47,10 @@ class Page {
     }
     this._setUp();
     this._showVersion();
-    this.state.addEventListener("change", () => this._showView());
+    this.state.addEventListener("change", ({ keys, restored }) => {
+      this._showView();
+      if (restored && keys.has("view")) scrollTo({ top: this.scrolls[this.view] ?? 0 });
+    });
     this._showView();
   }
 
@@ -58,16 +64,16 @@ class Page {
     const { networks } = this;
     setText(byId("kicker"), networks.profile ? `inklab · profile ${networks.profile}` : "inklab");
     setText(byId("title"), networks.title);
-    document.title = `${networks.title} · inklab`;
     const name = areDigits(networks.labels) ? "New digits" : "New images";
     setText(document.querySelector('[data-view="generate"]'), name);
     byId("generate").setAttribute("aria-label", name);
     this._setUpNetworks();
+    setUpThemeSwitch(byId("theme"), () => this.draw?.pad.redraw());
     document.querySelector('[data-view="study"]').hidden = networks.kind !== "run";
     if (networks.kind === "run") {
       this.study = new Study(this, (results) => this.generate?.showResults(results));
       setInterval(() => this._pollNetworks(), POLL_INTERVAL);
-      this._loadStudy();
+      this.study.load();
     }
   }
 
@@ -88,14 +94,6 @@ class Page {
     const health = await request("health").catch(() => null);
     const version = health ? ` ${health.inklab}` : "";
     setText(byId("colophon"), `inklab${version}. Drawings are classified by the server of this page, and not stored.`);
-  }
-
-  async _loadStudy() {
-    try {
-      this.study.load(await request("api/study"));
-    } catch (error) {
-      this.errors.show(this.study, error);
-    }
   }
 
   /** Whether networks may still appear: the run is running, was until a minute ago, or there are none yet. */
@@ -131,12 +129,16 @@ class Page {
       this.state.now.view = view; // not a step of its own
       this.state.flush();
     }
+    const { scrolls } = this, position = scrolls[view];
     for (const name of VIEWS) {
       byId(name).hidden = name !== view;
       const link = document.querySelector(`[data-view="${name}"]`);
       if (name === view) link.setAttribute("aria-current", "page");
       else link.removeAttribute("aria-current");
     }
+    document.title = `${byId(view).getAttribute("aria-label")} · ${this.networks.title} · inklab`;
+    if (this.shown !== view && position !== undefined) scrolls[view] = position; // hiding a view scrolls
+    this.shown = view;
     if (view === "generate") this.generate.show();
     this.study?.show();
   }
@@ -153,7 +155,7 @@ class Page {
     const button = byId("copy");
     try {
       await navigator.clipboard.writeText(location.href);
-      button.textContent = "Copied";
+      button.textContent = isTooLong(this.state.now) ? "Copied without the drawing: it is too long" : "Copied";
     } catch {
       button.textContent = "Copy it from the address bar"; // no clipboard without a secure address
     }

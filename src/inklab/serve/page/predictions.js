@@ -8,7 +8,7 @@ const MAX_BARS = 12; // classes that all have a bar
 const MAX_SORTED_BARS = 10; // of more classes the most probable ones have one
 const MAX_SHORT_LABEL = 4; // characters of a class name that fits beside its bar
 
-const REASONS = { empty: "nothing is drawn", ood: "unlike the training images" };
+const REASONS = { empty: "nothing can be seen", ood: "unlike the training images" };
 
 export class Predictions {
   constructor(element, networks, painter, curve) {
@@ -64,7 +64,8 @@ class Column {
     const label = prediction?.label ?? (abstained === "ood" ? "?" : "–");
     setText(this.label, label);
     this.label.dataset.length = label.length <= 2 ? "short" : label.length <= 10 ? "word" : "words";
-    setText(this.reason, abstained ? capitalize(REASONS[abstained] ?? abstained) : "");
+    const reason = prediction ? REASONS[abstained] ?? abstained : "nothing is drawn";
+    setText(this.reason, abstained ? capitalize(reason) : "");
     this.element.classList.toggle("abstained", Boolean(abstained));
     this._updateBars(prediction?.probabilities ?? null);
   }
@@ -107,7 +108,10 @@ export function summarize(predictions) {
   const groups = new Map();
   for (const row of predictions) groups.set(row.label, [...(groups.get(row.label) ?? []), row]);
   const abstained = groups.get(null) ?? [];
-  if (abstained.length === predictions.length) return "Unlike the training images: no prediction.";
+  if (abstained.length === predictions.length) {
+    const isEmpty = abstained.every((row) => row.abstained === "empty");
+    return isEmpty ? "Nothing can be seen on this picture." : "Unlike the training images: no prediction.";
+  }
   const byLabel = [...groups].filter(([label]) => label !== null).sort((a, b) => b[1].length - a[1].length);
   const [[label, first]] = byLabel;
   const start = `${first[0].pipeline} predicts ${label}`;

@@ -1,7 +1,7 @@
 // What the page shows, and its form in the address: a lesson can be a link, and the browser's Back works.
 
 const WAIT = 400; // ms between two changes of the address: browsers refuse more than some hundred in half a minute
-const MAX_DRAWING = 20000, MAX_PICTURE = 16000; // characters that a link may reasonably hold
+const MAX_DRAWING = 100_000, MAX_PICTURE = 16_000; // characters: some 2,000 strokes; browsers take longer addresses
 
 const id = (text) => (/^[\w.+:-]{1,200}$/.test(text) ? text : undefined);
 const between = (low, high) => (text) => {
@@ -42,7 +42,7 @@ export const INITIAL = Object.freeze(Object.fromEntries(Object.entries(PARTS).ma
 
 /** The state in an address. What can't be parsed has its initial value. */
 export function parse(fragment) {
-  const parameters = new URLSearchParams(fragment.replace(/^#/, ""));
+  const parameters = new URLSearchParams(fragment.replace(/^#/, "").replaceAll("+", "%2B")); // a plus typed by hand is one
   const state = { ...INITIAL };
   for (const [key, [, parsePart]] of Object.entries(PARTS)) {
     const value = parameters.has(key) ? parsePart(parameters.get(key)) : undefined;
@@ -60,6 +60,9 @@ export function format(state) {
   }
   return `#${String(parameters).replaceAll("%2C", ",").replaceAll("%3A", ":").replaceAll("%7E", "~")}`;
 }
+
+/** Whether a state has a drawing that is too long for a link. */
+export const isTooLong = ({ drawing }) => drawing.length > MAX_DRAWING;
 
 /** The state, with an event "change": `event.keys` changed, `event.restored`: by a link. */
 export class State extends EventTarget {

@@ -12,7 +12,7 @@ const STATES = ["done", "diverged", "failed", "lost", "waiting"];
 export class Study {
   /** @param page {state, errors}; @param onResults called with the results when they are there. */
   constructor({ state, errors }, onResults) {
-    Object.assign(this, { state, errors, onResults, stream: null, timer: 0, progress: null, hasResults: false });
+    Object.assign(this, { state, errors, onResults, stream: null, timer: 0, progress: null, hasResults: false, isLoaded: false });
     this.curves = new TrainingCurves(byId("training-curves"));
     for (const radio of byId("metric").querySelectorAll("input")) {
       radio.addEventListener("change", () => state.set({ metric: radio.value }));
@@ -25,15 +25,22 @@ export class Study {
   /** Subscribe while the view is visible, and no longer. */
   show() {
     if (this.state.now.view !== "study" || document.hidden) return this._close();
-    if (!this.stream && !this.timer && this.progress?.state !== "finished") this._open();
+    if (this.isLoaded && !this.stream && !this.timer && this.progress?.state !== "finished") this._open();
     for (const radio of byId("metric").querySelectorAll("input")) radio.checked = radio.value === this.state.now.metric;
     if (this.progress) this.curves.show(this.progress, this.state.now.metric);
   }
 
-  /** What the page has requested already. */
-  load({ results, progress }) {
-    if (progress) this._showProgress(progress);
-    this._showResults(results);
+  /** What there is at first. */
+  async load() {
+    try {
+      const { results, progress, has_report: hasReport } = await request("api/study");
+      this._showResults(results, hasReport);
+      if (progress) this._showProgress(progress);
+    } catch (error) {
+      this.errors.show(this, error);
+    }
+    this.isLoaded = true;
+    this.show();
   }
 
   _open() {
@@ -90,15 +97,16 @@ export class Study {
 
   async _requestResults() {
     try {
-      const { results } = await request("api/study");
-      this._showResults(results);
+      const { results, has_report: hasReport } = await request("api/study");
+      this._showResults(results, hasReport);
       if (!results) this.timer ||= setTimeout(() => { this.timer = 0; this._requestResults(); }, RECONNECT_DELAY); // soon written
     } catch (error) {
       this.errors.show(this, error);
     }
   }
 
-  _showResults(results) {
+  _showResults(results, hasReport) {
+    byId("report-link").hidden = !hasReport;
     byId("results-part").hidden = !results;
     if (!results) return;
     this.hasResults = true;
