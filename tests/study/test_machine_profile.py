@@ -1,5 +1,6 @@
 """The profile of the machine: measured once, kept where it holds, assumed where it can't be had."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -64,6 +65,16 @@ class TestProfile:
             assert measure(benchmark, load=99.0).bf16_speedup == 1.7 and load_cached_profile() is None
         assert benchmark.calls == 1
         assert measure(benchmark).bf16_speedup == 1.7 and load_cached_profile() is not None
+        assert benchmark.calls == 2
+
+    def test_a_benchmark_that_a_busy_machine_cut_off_serves_an_hour(self, cache):
+        cut_off = {"bf16_speedup": 1.7, "compile_error": "it took more than 120 s"}
+        benchmark = Benchmark(**cut_off)
+        assert {measure(benchmark, load=99.0).compile_error for _ in range(3)} == {"it took more than 120 s"}
+        assert benchmark.calls == 1 and load_cached_profile() is None
+        (kept,) = profile_path().parent.glob("*.busy.json")
+        os.utime(kept, (0, 0))
+        measure(benchmark, load=99.0)
         assert benchmark.calls == 2
 
     @pytest.mark.parametrize("error", [{}, {"compile_error": "it took more than 120 s"}], ids=len)

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from inklab.study.devices import (
 from inklab.training.objectives import STEP_PASSES, objectives
 
 BENCHMARK_SECONDS = 120.0  # for the whole benchmark; what is not known by then is taken to be slow
+BUSY_SECONDS = 3600.0  # that a benchmark serves which did not come to its end on a busy machine
 BENCHMARK_VERSION = 3  # raised when the benchmark measures something else
 
 BENCHMARK_COMMAND = (sys.executable, "-m", "inklab.training.throughput")
@@ -125,9 +127,9 @@ def load_or_measure_profile(
 ) -> MachineProfile:
     """The profile of this machine, measured now if it is not cached: about 40 s, once a machine.
 
-    What is measured while others keep over half of the cores busy serves only until they no longer do, and
-    what a benchmark gives that did not come to its end serves this run only: a loaded machine would be
-    believed to be slow, or unable to compile, for good.
+    What is measured while others keep over half of the cores busy serves only until they no longer do. A
+    benchmark that did not come to its end serves this run only, or for an hour while the machine is busy: it
+    takes two minutes, and a loaded machine must not be believed to be slow, or unable to compile, for good.
 
     Args:
         on_measure: called before the measurement.
@@ -138,7 +140,7 @@ def load_or_measure_profile(
         return cached
     is_busy = load_average()[0] > cores() / 2
     path = profile_path().with_suffix(".busy.json") if is_busy else profile_path()
-    if is_busy and (measured_busy := load_cached_profile(path)):
+    if is_busy and (measured_busy := _load_busy_profile(path)):
         return measured_busy
     on_measure()
     assumed = {**default_profile().to_json(), "compile_error": "the benchmark failed"}
@@ -146,9 +148,17 @@ def load_or_measure_profile(
     profile = MachineProfile.parse(assumed | measured, "benchmark")
     if profile.compile_seconds is not None:
         profile = profile.model_copy(update={"compile_error": ""})
-    if "compile_seconds" in measured:  # the last thing that it prints, None if it can't
+    if is_busy or "compile_seconds" in measured:  # the last thing that it prints, None if it can't
         with suppress(OSError):  # an unwritable cache: the next run measures again
             profile.write(path)
+    return profile
+
+
+def _load_busy_profile(path: Path) -> MachineProfile | None:
+    """What was measured while the machine was busy; for an hour only, if it could not compile then."""
+    profile = load_cached_profile(path)
+    if profile and profile.compile_error and time.time() - path.stat().st_mtime > BUSY_SECONDS:
+        return None
     return profile
 
 
