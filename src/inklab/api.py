@@ -20,6 +20,7 @@ from inklab.records.components import NetworkConfig, NormalizeConfig
 from inklab.records.plan import Plan
 from inklab.records.recipe import Recipe
 from inklab.runs import Run, find_model_or_run, run_of_model
+from inklab.study.executor import ExecutorFactory, ExecutorOptions, executor_factory
 from inklab.study.jobs import Event, Planned
 from inklab.study.load import (
     ConfiguredStudy,
@@ -63,6 +64,8 @@ def run(
     precision: Precision = "auto",
     compile: Compile = "auto",
     device: str = "auto",
+    executor: str | ExecutorFactory = "local",
+    ray_address: str | None = None,
     checkpoint_every: float | None = None,
     accept_data_problems: bool = False,
     progress: bool | None = None,
@@ -84,6 +87,9 @@ def run(
         compile: whether training steps are compiled; "auto" where that saves time.
         device: what networks are trained on: "cpu", "cuda", "cuda:1", "mps"; "auto" takes a GPU that CUDA
             lists. It is checked at first use, see docs/devices.md.
+        executor: where jobs run: "local", "ray", or a factory of your own; see docs/executors.md.
+        ray_address: of a Ray cluster, "auto" for the one that runs on this machine; left out, the executor
+            "ray" starts one here, which ends with the run.
         checkpoint_every: seconds of training that a crash may lose at most; 30, or more where checkpoints are
             expensive, if left out.
         accept_data_problems: whether to go on if the check of the images finds something that makes training
@@ -105,8 +111,9 @@ def run(
         >>> run.compare("mlp-500-300", "mlp-64-64")  # doctest: +SKIP
     """
     options = ExecutionOptions(
-        workers, threads, precision, compile, checkpoint_every, accept_data_problems, device
-    )
+        workers, threads, precision, compile, checkpoint_every, accept_data_problems, device,
+        executor, ray_address,
+    )  # fmt: skip
     prepared = prepare_run(
         study, profile=profile, data=data, overrides=overrides, run_dir=run_dir, options=options
     )
@@ -131,6 +138,8 @@ def train(
     precision: Precision = "auto",
     compile: Compile = "auto",
     device: str = "auto",
+    executor: str | ExecutorFactory = "local",
+    ray_address: str | None = None,
     checkpoint_every: float | None = None,
     accept_data_problems: bool = False,
     progress: bool | None = None,
@@ -161,6 +170,8 @@ def train(
         precision: see `run`.
         compile: see `run`.
         device: see `run`.
+        executor: see `run`.
+        ray_address: see `run`.
         checkpoint_every: see `run`.
         accept_data_problems: whether to go on if the check of the images finds something that makes training
             pointless, such as a class without training images; see `inklab data check`.
@@ -184,8 +195,9 @@ def train(
         >>> run = inklab.train(Net, data, grid={"width": [64, 256]}, replicates=5)  # doctest: +SKIP
     """
     options = ExecutionOptions(
-        workers, threads, precision, compile, checkpoint_every, accept_data_problems, device
-    )
+        workers, threads, precision, compile, checkpoint_every, accept_data_problems, device,
+        executor, ray_address,
+    )  # fmt: skip
     training = SingleTraining(network, recipe, replicates, grid or {}, normalize, metrics, name, seed)
     prepared = prepare_training(training, data, overrides=overrides, run_dir=run_dir, options=options)
     return prepared.run(progress)
@@ -421,12 +433,13 @@ def _prepare(
     command: str,
     make_id: Callable[[PreparedStudy], str],
 ) -> PreparedRun:
+    options = options or ExecutionOptions()
+    executor = executor_factory(options.executor, ExecutorOptions(options.workers, options.ray_address))
     study = prepare_study(loaded, _as_dataset(data, loaded.spec.seed))
     path = Path(run_dir) if run_dir else runs_root() / study.spec.name / make_id(study)
-    options = options or ExecutionOptions()
     if command and options.accept_data_problems:
         command += " --accept-data-problems"
-    runner = StudyRunner(study, RunDirectory(path), options, command=command)
+    runner = StudyRunner(study, RunDirectory(path), options, command=command, executor=executor)
     return PreparedRun(study, study.spec != loaded.spec, path, runner)
 
 

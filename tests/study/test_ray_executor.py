@@ -1,13 +1,39 @@
 """The Ray executor: the contract of executors, and equality with one process. It starts real clusters."""
 
 import pytest
+import toy_run
 
+from inklab.errors import CorruptFileError
 from inklab.study.executor import ExecutorOptions, executors
-from inklab.testing import ExecutorConformance
+from inklab.study.executors.ray_worker import NodeFacts, unpack_files
+from inklab.study.jobs import EpochEnded, Retried
+from inklab.testing import ExecutorConformance, write_networks
+from inklab.training.checkpoint_files import PackedCheckpoint
 
 ray = pytest.importorskip("ray")
 
-pytestmark = pytest.mark.integration
+STUDY = """
+name = "cluster"
+seed = 3
+
+[experiments.short]
+network = "{nets}:Slow"
+recipe = {{ base = "sgd", epochs = 10, batch_size = 16 }}
+replicates = 1
+
+[experiments.long]
+network = "{nets}:Slow"
+recipe = {{ base = "sgd", epochs = 12, batch_size = 16 }}
+replicates = 1
+
+[experiments.robustness]
+kind = "robustness"
+strengths = [0, 0.3]
+images = 60
+pipelines = ["short"]
+baseline = "short"
+"""
+"""Two trainings of ten seconds side by side."""
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +47,61 @@ def one_node():
     ray.shutdown()
 
 
+@pytest.mark.integration
 @pytest.mark.usefixtures("one_node")
 class TestRayExecutor(ExecutorConformance):
     def make_executor(self, context, work_dir, workers):
         return executors["ray"].configure(ExecutorOptions(workers))(context, work_dir, workers)
+
+
+@pytest.fixture
+def cluster():
+    """A head without processors and two nodes with one each, as processes of this machine."""
+    from ray.cluster_utils import Cluster
+
+    memory = {"object_store_memory": 128 << 20}
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **memory}
+    )
+    yield cluster, [cluster.add_node(num_cpus=1, **memory) for _ in range(2)]
+    cluster.shutdown()
+
+
+@pytest.mark.integration
+def test_a_cluster_that_loses_a_node_gives_the_numbers_of_one_process(cluster, tmp_path):
+    """Both nodes train when a node is lost; the other node continues its training."""
+    ray_cluster, nodes = cluster
+    nets, events = write_networks(tmp_path), []
+    path = toy_run.write_study(toy_run.home() / "cluster.toml", STUDY.format(nets=nets))
+    executor = executors["ray"].configure(ExecutorOptions(address=ray_cluster.address))
+
+    def lose_a_node(event):
+        events.append(event)
+        training = {event.job.name for event in events if isinstance(event, EpochEnded)}
+        if len(training) == 2 and len(nodes) == 2:
+            ray_cluster.remove_node(nodes.pop(), allow_graceful=False)
+
+    toy_run.run(tmp_path / "cluster", path=path, on_event=lose_a_node, executor=executor)
+    (tmp_path / "healed").touch()
+    toy_run.run(tmp_path / "alone", path=path)
+    assert len(nodes) == 1 and [event for event in events if isinstance(event, Retried)]
+    assert toy_run.numbers(tmp_path / "cluster") == toy_run.numbers(tmp_path / "alone")
+    assert toy_run.weights(tmp_path / "cluster") == toy_run.weights(tmp_path / "alone")
+
+
+class TestWhatWorkersSend:
+    @pytest.mark.parametrize("name", ["../a", "/etc/a", "trials/x/../../a", "trials/y/a", ""])
+    def test_files_outside_of_the_result_are_refused(self, tmp_path, name):
+        with pytest.raises(CorruptFileError, match="not part of its result"):
+            unpack_files(((name, b""),), tmp_path / "attempt", ("trials/x/",))
+        assert not (tmp_path / "a").exists()
+
+    @pytest.mark.parametrize("path", ["../000001-000000001", "/tmp/000001-000000001", ""])
+    def test_checkpoints_outside_of_the_attempt_are_refused(self, tmp_path, path):
+        with pytest.raises(CorruptFileError, match="outside of its attempt"):
+            PackedCheckpoint(path, ()).write(tmp_path)
+
+    def test_a_node_that_differs_is_described(self):
+        here, there = NodeFacts("1", 4, "2.13.0", "A", "f"), NodeFacts("1", 4, "2.12.0", "B", "f")
+        assert there.differences(here) == "torch 2.12.0, not 2.13.0, processor B, not A"
+        assert here.differences(here) == ""

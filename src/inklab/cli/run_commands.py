@@ -45,6 +45,20 @@ Device = Annotated[
         help="What networks are trained on; auto: a GPU that CUDA lists, after a check.",
     ),
 ]
+Executor = Annotated[
+    str,
+    typer.Option(
+        "--executor", metavar="local|ray", help="Where jobs run: this machine's processes, or a Ray cluster."
+    ),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--ray-address",
+        metavar="HOST:PORT",
+        help="The Ray cluster; auto: the one that runs here. [default: a Ray of this run's own]",
+    ),
+]
 CheckpointEvery = Annotated[
     float | None,
     typer.Option(
@@ -98,6 +112,8 @@ def run_command(
     precision: Precision = "auto",
     compile_: Compile = "auto",
     device: Device = "auto",
+    executor: Executor = "local",
+    ray_address: RayAddress = None,
     checkpoint_every: CheckpointEvery = None,
     accept_data_problems: AcceptDataProblems = False,
     dry_run: DryRun = False,
@@ -110,8 +126,9 @@ def run_command(
     from inklab.api import prepare_run
 
     options = _options(
-        workers, threads, precision, compile_, checkpoint_every, accept_data_problems, device=device
-    )
+        workers, threads, precision, compile_, checkpoint_every, accept_data_problems, device=device,
+        executor=executor, ray_address=ray_address,
+    )  # fmt: skip
     prepared = prepare_run(
         study,
         profile=profile,
@@ -127,6 +144,8 @@ def run_command(
 def resume(
     run: RunArg = "latest",
     workers: Workers = None,
+    executor: Executor = "local",
+    ray_address: RayAddress = None,
     checkpoint_every: CheckpointEvery = None,
     as_json: AsJson = False,
 ) -> int:
@@ -134,7 +153,9 @@ def resume(
     from inklab.api import prepare_resume
     from inklab.study.run_directory import find_run
 
-    options = _options(workers=workers, checkpoint_every=checkpoint_every)
+    options = _options(
+        workers=workers, checkpoint_every=checkpoint_every, executor=executor, ray_address=ray_address
+    )
     return _execute(prepare_resume(find_run(run), options), as_json=as_json)
 
 
@@ -163,6 +184,8 @@ def train(
     precision: Precision = "auto",
     compile_: Compile = "auto",
     device: Device = "auto",
+    executor: Executor = "local",
+    ray_address: RayAddress = None,
     checkpoint_every: CheckpointEvery = None,
     accept_data_problems: AcceptDataProblems = False,
     dry_run: DryRun = False,
@@ -175,8 +198,9 @@ def train(
     from inklab.api import SingleTraining, prepare_training
 
     options = _options(
-        workers, threads, precision, compile_, checkpoint_every, accept_data_problems, device=device
-    )
+        workers, threads, precision, compile_, checkpoint_every, accept_data_problems, device=device,
+        executor=executor, ray_address=ray_address,
+    )  # fmt: skip
     training = SingleTraining(network, recipe, replicates)
     prepared = prepare_training(
         training, data, overrides=_overrides(sets, test_on), run_dir=run_dir, options=options
@@ -196,12 +220,15 @@ def _options(
     checkpoint_every: float | None = None,
     accept_data_problems: bool = False,
     device: str = "auto",
+    executor: str = "local",
+    ray_address: str | None = None,
 ) -> "ExecutionOptions":
     from inklab.study.resources import ExecutionOptions
 
     return ExecutionOptions(
-        workers, threads, precision, compile_, checkpoint_every, accept_data_problems, device
-    )
+        workers, threads, precision, compile_, checkpoint_every, accept_data_problems, device,
+        executor, ray_address,
+    )  # fmt: skip
 
 
 def _execute(

@@ -29,7 +29,12 @@ FETCH_TIMEOUT = 600
 """Seconds; who asks for a download is more patient than a run that can continue with other images."""
 
 PACKAGES = "torch numpy scipy scikit-learn pydantic matplotlib safetensors pillow filelock pooch".split()
-EXTRAS = {"onnxruntime": "inklab[onnx]", "fastapi": "inklab[serve]", "pyarrow": "inklab[parquet]"}
+EXTRAS = {
+    "onnxruntime": "inklab[onnx]",
+    "fastapi": "inklab[serve]",
+    "pyarrow": "inklab[parquet]",
+    "ray": "inklab[ray]",
+}
 """Optional packages, and the extra that installs each."""
 
 REGISTRIES = {
@@ -47,6 +52,7 @@ REGISTRIES = {
     ),
     "objectives": ("inklab.training.objectives", "{0.description} ({0.task})", ""),
     "samplers": ("inklab.evaluation.samplers", "{0.description}", ""),
+    "executors": ("inklab.study.executor", "{0.summary}", "or, in Python, a factory of your own"),
 }
 """Module of each registry, how `inklab list` describes an entry, and what may replace a name."""
 

@@ -99,6 +99,16 @@ def executor(name: str) -> Callable[[F], F]:
     return register
 
 
+def executor_factory(executor: str | ExecutorFactory, options: ExecutorOptions) -> ExecutorFactory:
+    """The factory behind a registered name; one of your own is returned as it is.
+
+    Raises:
+        UnknownNameError: no executor has this name.
+        ConfigError: the executor has no use for the options, or a library that it needs is not installed.
+    """
+    return executors[executor].configure(options) if isinstance(executor, str) else executor
+
+
 # ---------------------------------------------------------------- attempts at jobs
 
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from inklab.errors import CorruptFileError, RunError
 from inklab.hardware import cores, cpu_name, cpuinfo_field, free_memory, preferred_dtype
@@ -31,6 +31,9 @@ from inklab.study.devices import (
     choose_device,
 )
 from inklab.training.objectives import STEP_PASSES, objectives
+
+if TYPE_CHECKING:
+    from inklab.study.executor import ExecutorFactory
 
 BENCHMARK_SECONDS = 120.0  # for the whole benchmark; what is not known by then is taken to be slow
 BUSY_SECONDS = 3600.0  # that a benchmark serves which did not come to its end on a busy machine
@@ -177,6 +180,8 @@ class ExecutionOptions:
         checkpoint_every: seconds between checkpoints; None for the default.
         accept_data_problems: whether a run begins although the check of its images found problems.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        executor: a registered name, or a factory of your own.
+        ray_address: of a Ray cluster.
     """
 
     workers: int | None = None
@@ -186,6 +191,8 @@ class ExecutionOptions:
     checkpoint_every: float | None = None
     accept_data_problems: bool = False
     device: str = AUTO
+    executor: "str | ExecutorFactory" = "local"
+    ray_address: str | None = None
 
 
 def choose_execution(

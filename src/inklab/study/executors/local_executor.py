@@ -39,7 +39,8 @@ def local_executor(options: ExecutorOptions) -> ExecutorFactory:
     """Worker processes on this machine."""
     if options.address:
         raise ConfigError(
-            f"the local executor has no address, and '{options.address}' was given; add --executor ray"
+            f"the executor 'local' has no address such as '{options.address}'; add --executor ray "
+            '(executor="ray" in Python), or leave the address out'
         )
     return LocalExecutor
 

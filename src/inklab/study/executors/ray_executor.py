@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from inklab.errors import CorruptFileError, InklabError, RunError, WriteError
+from inklab.errors import ConfigError, CorruptFileError, InklabError, RunError, WriteError
 from inklab.hardware import cores
 from inklab.imported_files import files_behind
 from inklab.study.executor import (
@@ -95,7 +95,7 @@ def _import_ray() -> Any:
     try:
         import ray
     except ImportError:
-        raise RunError(
+        raise ConfigError(
             "the executor 'ray' needs ray, which is not installed: pip install 'inklab[ray]'"
         ) from None
     return ray
@@ -131,8 +131,8 @@ class RayExecutor:
         hang_timeout: seconds without a message after which a worker is killed.
 
     Raises:
-        RunError: ray is not installed, the cluster can't be reached, or no node computes what this machine
-            does.
+        ConfigError: ray is not installed.
+        RunError: the cluster can't be reached, or has no node that can run a job.
     """
 
     context: JobContext
