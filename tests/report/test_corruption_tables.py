@@ -5,12 +5,13 @@ import io
 
 import pytest
 from corruption_runs import MEMBERS, run_with_two_corruptions
-from synthetic_run import PIPELINES, SyntheticRun
+from synthetic_run import PIPELINES, SyntheticRun, replace, synthetic_run
 
 from inklab.format import format_metric
 from inklab.records.plan import Reference
 from inklab.report.corruption_tables import MEANS, corruption_error_tables
 from inklab.report.figures.corruption_plot import corruption_dots
+from inklab.report.figures.robustness_plots import corrupted_strip
 
 PUBLISHED = (
     Reference(source="their CNN", dataset="mnist", values={"clean": 0.99, "robustness": 0.8, "blur": 0.6}),
@@ -76,6 +77,18 @@ def test_the_figure_has_every_pipeline_under_every_corruption(run, tmp_path):
     means = {row["pipeline"]: float(row["accuracy"]) for row in rows if row["corruption"] == "Mean"}
     assert means == {name: row.mean_accuracy.mean for name, row in results.pipelines.items()}
     assert all(name in figure.svg for name in PIPELINES) and "under Blur" in figure.alt
+
+
+def test_attacked_images_have_a_row_for_each_pipeline(tmp_path):
+    run = synthetic_run()
+    planned = run.plan.experiment("robustness")
+    evaluations = tuple(replace(entry, corruption="fgsm") for entry in planned.evaluations)
+    for entry in evaluations:
+        run.change_evaluation(entry.id, evaluation=entry)
+    run.change_experiment("robustness", corruption="fgsm", evaluations=evaluations)
+    figure = corrupted_strip(run.write(tmp_path), run.plan.experiment("robustness"))
+    assert figure.title == "Attacked images" and "attacked against" in figure.caption
+    assert all(f">{name}<" in figure.svg for name in PIPELINES)
 
 
 def test_nothing_is_shown_before_anything_is_done(run, tmp_path):

@@ -6,15 +6,18 @@ import numpy as np
 
 from inklab.corruptions.mnist_c import relative_errors
 from inklab.format import NOT_AVAILABLE, format_count, format_metric, join_words
-from inklab.metrics import get_metric
 from inklab.records.estimates import Estimate
 from inklab.records.plan import CLEAN, CorruptionErrorPlan, Plan, Reference
 from inklab.records.results import CorruptionErrorResults
 from inklab.report.figures.corruption_plot import corruption_titles
 from inklab.report.tables import DIFFERENCE_COLUMNS, Table, difference_cells, estimate_cell, interval_note
 
-MEANS = ("mean_accuracy", "mean_corruption_error", "relative_mean_corruption_error")
-"""Last rows of the table of accuracies."""
+MEANS = {
+    "mean_accuracy": "Mean",
+    "mean_corruption_error": "mCE",
+    "relative_mean_corruption_error": "Relative mCE",
+}
+"""Last rows of the table of accuracies: metric to a title that is short, since the column stays in view."""
 
 
 def corruption_error_tables(
@@ -44,9 +47,9 @@ def accuracy_table(plan: Plan, experiment: CorruptionErrorPlan, results: Corrupt
         [title, *(estimate_cell(estimate, "accuracy", separator="\n") for estimate in row)]
         for title, row in estimates.items()
     ]
-    for name in MEANS:
+    for name, title in MEANS.items():
         means = (estimate_cell(getattr(row, name), name, separator="\n") for row in done.values())
-        cells.append([get_metric(name).title, *means])
+        cells.append([title, *means])
     return Table(
         caption=_describe_accuracies(experiment, results, estimates.values()),
         header=("Corruption, strength", *done, *(reference.source for reference in experiment.references)),
@@ -145,8 +148,8 @@ def _undefined(results: CorruptionErrorResults) -> list[str]:
 def mean_differences_table(results: CorruptionErrorResults) -> Table:
     """Differences of each pipeline's mean accuracy and mCE from those of the baseline."""
     rows = [
-        [f"{row.pipeline}: {get_metric(metric).label}", *difference_cells(difference, metric)]
-        for metric in MEANS[:2]
+        [f"{row.pipeline}: {title}", *difference_cells(difference, metric)]
+        for metric, title in (("mean_accuracy", "mean accuracy"), ("mean_corruption_error", "mCE"))
         for row in results.comparisons
         if (difference := getattr(row, metric)).n
     ]

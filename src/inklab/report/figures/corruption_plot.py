@@ -108,6 +108,6 @@ def _draw_dots(axes: "Axes", rows: Sequence[str], dots: Dots) -> None:
     axes.axhline(len(rows) - 1.5, color=themed("muted"), linewidth=0.7)
     axes.set_yticks(positions, rows)
     axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.set_xlim(right=1.005)
+    axes.set_xlim(max(0, axes.get_xlim()[0]), 1.005)
     as_percent(axes.xaxis)
     axes.set_title(get_metric("accuracy").title)

@@ -275,7 +275,7 @@ def _calibration_plot(title: str, strengths: Sequence[float], curves: Curves) ->
     def draw(axes: "Axes") -> None:
         for index, (pipeline, estimates) in enumerate(curves.items()):
             _draw_line(axes, zip(strengths, estimates, strict=True), index, pipeline, "ece")
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, min(1.02, axes.get_ylim()[1]))
         axes.set_xlim(left=0)
         as_percent(axes.yaxis)
         axes.set_title(title)
@@ -366,43 +366,54 @@ def _draw_class(
 
 
 def corrupted_strip(run: Run, plan: RobustnessPlan) -> Figure | None:
-    """Test images at rising strength: corrupted, and as each denoiser or filter passes them on."""
-    corrupted, denoised = _stored_corrupted(run, plan)
-    if corrupted is None:
+    """Test images at rising strength: corrupted, and as each denoiser or filter passes them on.
+
+    Of an attack, the images that were changed against each pipeline.
+    """
+    group = _stored_images(run, plan)
+    if not group:
         return None
+    first = next(iter(group.values()))
     n = min(MAX_STRENGTHS, len(plan.strengths))
     indices = np.unique(np.linspace(0, len(plan.strengths) - 1, n).round().astype(int))
     strengths = [plan.strengths[i] for i in indices]
-    group = {"corrupted": corrupted, **denoised}
     rows = [
         ImageRow(label, images[indices, example], is_last=label == list(group)[-1])
-        for example in [i for i in EXAMPLES if i < corrupted.shape[1]] or [0]
+        for example in [i for i in EXAMPLES if i < first.shape[1]] or [0]
         for label, images in group.items()
     ]
-    after = f" and after {join_words(list(denoised))}" if denoised else ""
-    draw = f"against {next(iter(plan.pipelines))}" if plan.is_attack else "one draw of the noise"
+    description = _describe_images(plan, list(group))
     return Figure(
         name=f"{slug(plan.name)}-strip",
-        title="Inputs of the classifier",
-        caption=(
-            f"Test images at rising strength (above each column), corrupted{after}; {draw}, replicate 0."
-        ),
-        alt=f"Strips of test images at strengths {strengths[0]:g} to {strengths[-1]:g}, corrupted{after}.",
+        title="Attacked images" if plan.is_attack else "Inputs of the classifier",
+        caption=f"Test images at rising strength (above each column), {description}, replicate 0.",
+        alt=f"Strips of test images at strengths {strengths[0]:g} to {strengths[-1]:g}, {description}.",
         drawing=ImageGrid(
             rows,
-            ink=is_ink(corrupted[0]),
+            ink=is_ink(first[0]),
             header=[f"{strength:g}" for strength in strengths],
-            label_width=14 + 5 * max(map(len, ("corrupted", *denoised))),
+            label_width=14 + 5 * max(map(len, group)),
         ),
         csv_header=("strength",),
         csv_rows=tuple((strength,) for strength in strengths),
     )
 
 
-def _stored_corrupted(run: Run, plan: RobustnessPlan) -> tuple[Images | None, dict[str, Images]]:
-    """Corrupted images of replicate 0, and denoised ones by the names of what stands before a classifier."""
+def _describe_images(plan: RobustnessPlan, rows: Sequence[str]) -> str:
+    if plan.is_attack:
+        return "each row attacked against one pipeline"
+    after = f" and after {join_words(rows[1:])}" if rows[1:] else ""
+    return f"corrupted{after}; one draw of the noise"
+
+
+def _stored_images(run: Run, plan: RobustnessPlan) -> dict[str, Images]:
+    """Images of replicate 0 by what was done to them; empty if nothing is stored."""
     evaluations = [evaluation for evaluation in plan.evaluations if evaluation.replicate == 0]
-    stored = [(entry.pipeline, arrays) for entry in evaluations if (arrays := run.arrays(entry.id))]
-    corrupted = next((arrays["corrupted"] for _, arrays in stored), None)
-    denoised = {"+".join(pipe.denoisers): arrays["denoised"] for pipe, arrays in stored if pipe.denoisers}
-    return corrupted, denoised
+    stored = {entry.pipeline: arrays for entry in evaluations if (arrays := run.arrays(entry.id))}
+    if plan.is_attack or not stored:
+        return {str(pipeline): arrays["corrupted"] for pipeline, arrays in stored.items()}
+    images = {"corrupted": next(iter(stored.values()))["corrupted"]}  # the same for every pipeline
+    for pipeline, arrays in stored.items():
+        if pipeline.denoisers:
+            images["+".join(pipeline.denoisers)] = arrays["denoised"]
+    return images
