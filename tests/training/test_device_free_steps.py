@@ -1,7 +1,7 @@
 """Steps, corruptions and augmentations on a device without values: nothing is read, nothing is on the CPU.
 
-A tensor on torch's device `meta` has a shape and no values, so reading one, as `.item()` does, is an error. It
-takes the place of a fake CUDA tensor: a build of torch without CUDA can't compute the gradients of those.
+A tensor on torch's device `meta` has a shape and no values, so reading one, as `.item()` does, is an error.
+It takes the place of a fake CUDA tensor: a build of torch without CUDA can't compute the gradients of those.
 """
 
 from collections.abc import Sequence
