@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 MARKS = re.compile(r'<g class="marks".*?</g>')
 """What a chart answers a pointer with; a file has its data beside it."""
 
+COORDINATES = re.compile(r' (?:d|x|y)="[^"]*"')
+"""Numbers that a page has in tenths of a unit, 0.14 pixels: it has every figure twice."""
+
 SUFFIXES = ("svg", "png", "pdf")
 NOTEBOOK_DPI = 110
 
@@ -82,7 +85,8 @@ class Figure(Tabular):
         """
         svg = self.drawing.svg(self.name, is_narrow=True) if is_narrow else self.svg
         label = f'role="img" aria-label="{escape(self.alt)}" '
-        return for_page(svg.replace("<svg ", f"<svg {label}", 1))
+        short = COORDINATES.sub(lambda match: re.sub(r"(\.\d)\d+", r"\1", match[0]), svg)
+        return for_page(short.replace("<svg ", f"<svg {label}", 1))
 
     def for_file(self) -> str:
         """The SVG as a file of its own, in the light theme."""

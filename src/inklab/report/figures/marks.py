@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Sheet
 
-MAX_MARKS = 600
+MAX_MARKS = 300
 """Marks of one drawing; of more, so many are kept, evenly. A mark takes about 100 bytes."""
 
 RADIUS = 7

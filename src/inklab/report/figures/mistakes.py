@@ -10,8 +10,8 @@ from inklab.records.plan import TrainingPlan
 from inklab.report.figures.image_plots import is_ink, to_data_uri
 from inklab.runs import Run
 
-MAX_CELL_IMAGES = 6
-MAX_LISTED_IMAGES = 120
+MAX_CELL_IMAGES = 5
+MAX_LISTED_IMAGES = 60
 """Images of one network in the page; an image takes about 600 bytes."""
 
 MAX_MATRIX_CLASSES = 36

@@ -52,7 +52,7 @@ CURVES: tuple[Split, ...] = ("train", "validation")
 METRICS = ("loss", "accuracy")
 """Metrics of learning curves, one panel each."""
 
-MAX_MISTAKES = 40
+MAX_MISTAKES = 20
 MISTAKES_PER_ROW = 10
 MAX_LINES = 100
 """Replicates drawn one by one; more hide each other and make a drawing of megabytes."""
