@@ -204,10 +204,8 @@ def _name_differences(comparisons: Sequence[SettingComparison]) -> list[str]:
         for is_significant in (True, False)
     }
     return [
-        f"{capitalize(join_words(names[True]))} differ{'s' * (len(names[True]) == 1)} significantly from it."
-        if names[True]
-        else "",
-        f"No significant difference from {join_words(names[False])}." if names[False] else "",
+        f"Significantly different from it: {join_words(names[True])}." if names[True] else "",
+        f"Not significantly different from it: {join_words(names[False])}." if names[False] else "",
     ]
 
 
