@@ -1,13 +1,16 @@
 """The Ray executor: the contract of executors, and equality with one process. It starts real clusters."""
 
+from dataclasses import replace
+
 import pytest
 import toy_run
 
-from inklab.errors import CorruptFileError
+from inklab.errors import ConfigError, CorruptFileError
+from inklab.records.execution import DeviceChoice
 from inklab.study.executor import ExecutorOptions, executors
 from inklab.study.executors.ray_worker import NodeFacts, unpack_files
 from inklab.study.jobs import EpochEnded, Retried
-from inklab.testing import ExecutorConformance, write_networks
+from inklab.testing import ExecutorConformance, write_context, write_networks
 from inklab.training.checkpoint_files import PackedCheckpoint
 
 ray = pytest.importorskip("ray")
@@ -87,6 +90,13 @@ def test_a_cluster_that_loses_a_node_gives_the_numbers_of_one_process(cluster, t
     assert len(nodes) == 1 and [event for event in events if isinstance(event, Retried)]
     assert toy_run.numbers(tmp_path / "cluster") == toy_run.numbers(tmp_path / "alone")
     assert toy_run.weights(tmp_path / "cluster") == toy_run.weights(tmp_path / "alone")
+
+
+def test_a_run_on_a_gpu_is_refused_before_anything_starts(tmp_path):
+    context = replace(write_context(tmp_path), device=DeviceChoice(name="cuda:0", hardware="A GPU"))
+    with pytest.raises(ConfigError, match="processors only, not on .cuda:0.; add --device cpu"):
+        with executors["ray"].configure(ExecutorOptions())(context, tmp_path / "work", 1):
+            pass
 
 
 class TestWhatWorkersSend:

@@ -131,7 +131,7 @@ class RayExecutor:
         hang_timeout: seconds without a message after which a worker is killed.
 
     Raises:
-        ConfigError: ray is not installed.
+        ConfigError: ray is not installed, or the run trains on a GPU.
         RunError: the cluster can't be reached, or has no node that can run a job.
     """
 
@@ -153,6 +153,11 @@ class RayExecutor:
     # ------------------------------------------------------------ begin and end
 
     def __enter__(self) -> "RayExecutor":
+        if not self.context.device.is_cpu:
+            raise ConfigError(
+                f"the executor 'ray' trains on processors only, not on '{self.context.device.name}'; add "
+                '--device cpu (device="cpu" in Python), or leave --executor ray out'
+            )
         self._ray = _import_ray()
         self._owns_connection = not self._ray.is_initialized()
         if self._owns_connection:
