@@ -38,6 +38,7 @@ BENCHMARKS: dict[str, Callable[[Options], list[str]]] = {
     "time-to-accuracy": partial(_call, "accuracy:measure_time_to_accuracy"),
     "diagnosis": partial(_call, "diagnosis:measure_diagnosis"),
     "diagnosis-cost": partial(_call, "diagnosis_cost:measure_diagnosis_cost"),
+    "gpu": partial(_call, "gpu:measure_gpu"),
     "best": partial(_call, "best:store_best"),
 }
 
@@ -72,6 +73,10 @@ def _parser() -> argparse.ArgumentParser:
         "--full", type=Path, metavar="DIR", help="study: run the full profile there, once, instead of quick"
     )
     parser.add_argument("--run", type=Path, metavar="RUN", help="serving, best: a finished run directory")
+    parser.add_argument("--device", default="auto", help="gpu: auto, cuda:1, mps; cpu for a trial run (auto)")
+    parser.add_argument(
+        "--small", action="store_true", help="gpu: few images and replicates, for a trial run"
+    )
     parser.add_argument("--images", type=int, help="fewer images, for a trial run")
     parser.add_argument("--members", type=int, help="fewer members, for a trial run")
     parser.add_argument(

@@ -31,6 +31,8 @@ class Options:
         kinds: of trainings, of diagnosis; () for all.
         networks: of diagnosis; () for all.
         data: of diagnosis; () for all.
+        device: of gpu.
+        small: few images and replicates, of gpu.
         full: where the full profile of the study is run; None for the quick one.
     """
 
@@ -46,3 +48,5 @@ class Options:
     data: tuple[str, ...] = ()
     run: Path | None = None
     full: Path | None = None
+    device: str = "auto"
+    small: bool = False

@@ -6,9 +6,10 @@ from benchmarks.peer_protocol import PeerInfo, UnitTiming
 from benchmarks.ratios import MedianRatio
 from benchmarks.workloads import EPOCH_IMAGES, Workload
 from inklab.records.estimates import Difference, Estimate
+from inklab.records.execution import DeviceCheck, DeviceChoice
 from inklab.records.outcomes import Environment
 from inklab.records.recipe import TrialConfig
-from inklab.records.record import Record
+from inklab.records.record import NonNegative, PositiveCount, Record, Share
 
 
 class Measurement(Record):
@@ -625,3 +626,51 @@ class BestResults(Record):
     format: Literal[2] = 2
     scores: dict[str, BestScore] = {}
     robustness: tuple[RecallAtStrength, ...] = ()
+
+
+class GpuSpeed(Record):
+    """How fast populations of one size are trained.
+
+    Attributes:
+        workload: that is trained.
+        members: of the population.
+        rates: member-epochs of 60,000 images a second, one for each round.
+        median: of them.
+    """
+
+    workload: str
+    members: PositiveCount
+    rates: tuple[NonNegative, ...]
+    median: NonNegative
+
+
+class GpuAccuracy(Record):
+    """Test accuracies of replicates on a device and on the processor, in pairs.
+
+    Attributes:
+        epochs: of each training.
+        device: one for each replicate, on the device.
+        cpu: on the processor.
+        difference: of their means, paired by replicate.
+    """
+
+    epochs: PositiveCount
+    device: tuple[Share, ...]
+    cpu: tuple[Share, ...]
+    difference: Difference
+
+
+class GpuResults(BenchmarkResults):
+    """What was measured on a GPU.
+
+    Attributes:
+        device: that was measured.
+        checks: of the device, by workload.
+        speeds: by workload and size of the population.
+        accuracy: against the processor's.
+    """
+
+    device: DeviceChoice
+    checks: dict[str, DeviceCheck]
+    speeds: tuple[GpuSpeed, ...]
+    accuracy: GpuAccuracy

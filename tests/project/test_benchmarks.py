@@ -340,6 +340,15 @@ class TestPrediction:
         np.testing.assert_array_equal(np.concatenate(calls[-6:]), np.tile(images, (2, 1, 1, 1)))
 
 
+@pytest.mark.integration
+@pytest.mark.skipif(torch.cuda.is_available(), reason="here it would be measured")
+def test_without_a_gpu_its_benchmark_says_so_in_a_line(tmp_path):
+    command = [sys.executable, "-m", "benchmarks", "gpu", "--output", str(tmp_path)]
+    output = subprocess.check_output(command, cwd=ROOT, text=True)
+    assert output.startswith("no GPU to measure: ") and output.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
 class TestApiOverhead:
     def test_numbers_that_differ_or_are_missing_are_refused(self):
         history = History(epoch=(1,), train_loss=(0.5,))
