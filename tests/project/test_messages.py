@@ -487,6 +487,7 @@ def normalized(text: str, folders: Mapping[str, str]) -> str:
         text = text.replace(folder, name)
     text = re.sub(r"\b\d+(\.\d+)? s\b", "N s", text)
     text = re.sub(r"0x[0-9a-f]+", "0x...", text)
+    text = re.sub(r"localhost:\d+", "localhost:<port>", text)
     text = re.sub(r"\b[0-9a-f]{64}\b", "<sha256>", text)
     return re.sub(r"trials/[0-9a-f]{12}\b", "trials/<id>", text)
 
