@@ -12,13 +12,16 @@ import pytest
 import toy_run
 from hypothesis import given
 from hypothesis import strategies as st
+from inline_executor import InlineExecutor
 from plan_builder import plan_spec
 from source_tree import run_python
 
 import inklab
 from inklab.api import SingleTraining, override_texts, prepare_resume, prepare_run, prepare_training
 from inklab.errors import ConfigError, DataError, RunError
+from inklab.study.jobs import Started
 from inklab.study.load import builtin_studies, parse_override, read_study
+from inklab.study.resources import ExecutionOptions
 
 FAST = {"workers": 1, "threads": 1, "compile": "no", "precision": "fp32"}
 RECIPE = {"epochs": 2, "batch_size": 32}
@@ -216,6 +219,34 @@ class TestSameNumbers:
         with pytest.raises(RunError, match="'arrays', came from a Python session"):
             prepare_resume(run.path)
         assert prepare_resume(file.path).path == file.path
+
+
+class InterruptedExecutor(InlineExecutor):
+    """The user interrupts the first job."""
+
+    def events(self):
+        yield Started(self.queue[0])
+        raise KeyboardInterrupt
+
+
+def test_a_run_that_is_interrupted_while_it_is_checked_again_is_the_latest(runs_dir):
+    experiment = {"network": {"name": "mlp", "hidden": [4]}, "recipe": {"epochs": 1}, "replicates": 1}
+    options = ExecutionOptions(workers=1, threads=1, precision="fp32", compile="no")
+
+    def prepared(name, executor, *overrides):
+        study = inklab.Study(name, {"net": experiment}, data=str(toy_run.home() / "toy.npz"))
+        run = prepare_run(study, overrides=list(overrides), options=options)
+        run.runner.executor = executor
+        return run
+
+    first = prepared("first", InlineExecutor).run(progress=False)
+    second = prepared("second", InlineExecutor).run(progress=False)
+    assert inklab.load("latest").path == second.path.resolve()
+    again = prepared("first", InterruptedExecutor, "net.network.hidden=[5]")
+    assert again.path == first.path
+    with pytest.raises(KeyboardInterrupt):
+        again.run(progress=False)
+    assert inklab.load("latest").path == first.path.resolve()
 
 
 class TestLoad:

@@ -343,6 +343,10 @@ class PreparedRun:
             self._announce(display)
             record = StatusFile(self.runner.run_directory, display)
 
+            if self.runner.has_begun:  # the latest even if it is interrupted before it is planned again
+                with self.runner.run_directory.locked():  # not if another process runs it
+                    self._link(display)
+
             def on_event(event: Event) -> None:
                 if isinstance(event, Planned):  # the plan is written, so `status` and `resume` find the run
                     self._link(display)
