@@ -344,6 +344,19 @@ def test_a_finished_study_shows_its_experiments_curves_and_findings():
         assert page.locator("#experiments li").count() == 7
         assert page.locator("#training-curves figure").count() == 5
         assert page.locator("#training-curves .line.solid").count() >= 14
+        sweep = page.locator("#training-curves figure", has_text="sweep")
+        dashes = {line.get_attribute("stroke-dasharray") for line in sweep.locator(".line.solid").all()}
+        assert len(dashes) == sweep.locator(".legend .swatch").count() == 3  # not by color alone
+        sweep.get_by_role("slider", name="Epoch").focus()
+        page.keyboard.press("Home")
+        page.keyboard.press("ArrowRight")
+        text = sweep.locator(".reading-text").inner_text()
+        assert re.match(r"Epoch 2\. l2 = 0: validation [\d.]+ to [\d.]+, training", text)
+        box = sweep.locator("svg").first.bounding_box()
+        page.mouse.move(box["x"] + box["width"] - 5, box["y"] + 60)
+        assert (
+            "Epoch 4. " in sweep.inner_text() and "Epoch" in sweep.locator(".axis-title").all_text_contents()
+        )
         page.get_by_role("radio", name="Validation accuracy").check()
         assert page.locator("#training-curves figure").count() == 4  # a denoiser has none
         mean = results.training["cnn"].settings[0].metrics["test_accuracy"].mean

@@ -1,13 +1,19 @@
-// Learning curves, a small chart for each experiment: every trial is a line, settings differ in color.
+// Learning curves, a small chart for each experiment: every trial is a line; settings differ in color, dashes and marker.
 
-import { axes, path, scale, series, ticks } from "./chart.js";
+import { axes, marker, path, scale, series, swatch, ticks } from "./chart.js";
+import { EpochReader } from "./epoch-reader.js";
 import { el, keyedList, svg } from "./dom.js";
 import { number, percent, setting } from "./format.js";
 
-const WIDTH = 300, HEIGHT = 170, LEFT = 46, RIGHT = 8, TOP = 8, BOTTOM = 24;
+const WIDTH = 300, HEIGHT = 196, LEFT = 46, RIGHT = 8, TOP = 22, BOTTOM = 38;
 const METRICS = {
-  loss: { solid: "validation_loss", dotted: "train_loss", format: (value) => number(value, 3), unit: "", factor: 1 },
-  accuracy: { solid: "validation_accuracy", dotted: null, format: (value) => percent(value, 1), unit: "%", factor: 100 },
+  loss: {
+    title: "Loss", solid: "validation_loss", faint: "train_loss", format: (value) => number(value, 3), unit: "", factor: 1,
+  },
+  accuracy: {
+    title: "Validation accuracy", solid: "validation_accuracy", faint: null, format: (value) => percent(value, 1),
+    unit: "%", factor: 100,
+  },
 };
 const MAX_SETTINGS = 6; // that have a color each
 const OUTLIER = 4; // times the median: a value above it does not stretch the axis, since its training diverges
@@ -18,8 +24,8 @@ export class TrainingCurves {
   }
 
   show({ experiments, curves }, metric) {
-    const { solid, dotted } = METRICS[metric];
-    const hasMetric = (curve) => [solid, dotted].some((key) => key && curve[key]?.length);
+    const { solid, faint } = METRICS[metric];
+    const hasMetric = (curve) => [solid, faint].some((key) => key && curve[key]?.length);
     const charts = experiments
       .map(({ name, title }) => ({
         name, title: title || name, curves: curves.filter((curve) => curve.experiment === name && hasMetric(curve)),
@@ -34,13 +40,21 @@ export class TrainingCurves {
     const content = JSON.stringify([metric, chart.curves]);
     if (figure.content === content) return; // nothing has changed
     figure.content = content;
-    figure.replaceChildren(figure.querySelector("figcaption"), createChart(chart, metric), ...createLegend(chart));
+    figure.reader ??= new EpochReader();
+    const { drawing, x, lastEpoch, isCut } = createChart(chart, metric);
+    const marks = { x, left: LEFT, right: WIDTH - RIGHT, top: TOP, bottom: HEIGHT - BOTTOM, width: WIDTH };
+    figure.reader.show(drawing, marks, lastEpoch, (epoch) => describeEpoch(chart, metric, epoch));
+    const note = isCut ? el("p", { class: "small", text: "Larger values are cut off at the upper edge." }) : null;
+    const parts = [figure.querySelector("figcaption"), figure.reader.element, ...createLegend(chart), note].filter(Boolean);
+    if (figure.children.length === parts.length && figure.children[1] === parts[1]) { // the reader keeps its focus
+      parts.slice(2).forEach((part, i) => figure.children[i + 2].replaceWith(part));
+    } else figure.replaceChildren(...parts);
   }
 }
 
 function createChart({ title, curves }, metric) {
-  const { solid, dotted, unit, factor } = METRICS[metric];
-  const keys = [dotted, solid].filter(Boolean);
+  const { title: metricTitle, solid, faint, unit, factor } = METRICS[metric];
+  const keys = [faint, solid].filter(Boolean);
   const values = curves.flatMap((curve) => keys.flatMap((key) => curve[key] ?? [])).filter(Number.isFinite);
   const [low, high] = rangeOf(values);
   const last = Math.max(2, ...curves.map(({ epoch }) => epoch.at(-1)));
@@ -51,26 +65,30 @@ function createChart({ title, curves }, metric) {
   const digits = Math.max(0, Math.ceil(-Math.log10(factor * (levels[1] - levels[0] || 1)) - 1e-9)); // so that labels differ
   const formatY = (value) => `${(factor * value).toFixed(digits)}${unit}`;
   chart.append(axes({ x, y, left: LEFT, right: WIDTH - RIGHT, bottom: HEIGHT - BOTTOM, xs: epochs, ys: levels, formatY }));
-  const colorOf = colorsOf(curves);
+  chart.append(
+    svg("text", { class: "axis-title", x: 0, y: 11, text: metricTitle }),
+    svg("text", { class: "axis-title", x: (LEFT + WIDTH - RIGHT) / 2, y: HEIGHT - 4, "text-anchor": "middle", text: "Epoch" }),
+  );
+  const styleOf = stylesOf(curves);
   const yOf = (value) => (Number.isFinite(value) ? y(Math.min(value, high)) : NaN);
   for (const key of keys) {
     for (const curve of curves) {
       const points = (curve[key] ?? []).map((value, i) => [x(curve.epoch[i]), yOf(value)]);
-      const style = `${key === dotted ? "dotted" : "solid"}${curve.finished ? "" : " live"} ${colorOf(curve)}`;
-      chart.append(...createLine(points, style, curve.finished));
+      const style = styleOf(curve), name = `${key === faint ? "faint" : "solid"}${curve.finished ? "" : " live"}`;
+      chart.append(...createLine(points, name, style, curve.finished));
     }
   }
-  return chart;
+  return { drawing: chart, x, lastEpoch: last, isCut: values.some((value) => value > high) };
 }
 
-/** A line, and a dot at its end if it still grows or has one point only. */
-function createLine(points, style, finished) {
-  const line = svg("path", { class: `line ${style}`, d: path(points) });
-  const single = points.length === 1;
-  if (!single && (finished || !points.length)) return [line];
-  const [cx, cy] = points.at(-1);
-  const tip = svg("circle", { class: `tip ${style}${single ? " single" : ""}`, cx, cy, r: 2.5 });
-  return Number.isFinite(cy) ? [line, tip] : [line];
+/** A line, and at its end the marker of its setting; a dot for training images, if it still grows or has one point only. */
+function createLine(points, name, style, finished) {
+  const line = svg("path", { class: `line ${name} ${style.color}`, d: path(points), "stroke-dasharray": style.dash });
+  const [cx, cy] = points.at(-1) ?? [];
+  if (!Number.isFinite(cy)) return [line];
+  if (name.startsWith("solid")) return [line, marker(style, cx, cy)];
+  if (finished && points.length > 1) return [line];
+  return [line, svg("circle", { class: `tip ${name} ${style.color}`, cx, cy, r: 2.5 })];
 }
 
 function rangeOf(values) {
@@ -83,17 +101,30 @@ function rangeOf(values) {
 
 const settingsOf = (curves) => [...new Set(curves.map((curve) => setting(curve.setting)))];
 
-function colorsOf(curves) {
+function stylesOf(curves) {
   const settings = settingsOf(curves);
-  return (curve) => (settings.length > MAX_SETTINGS ? "c1" : series(settings.indexOf(setting(curve.setting))).color);
+  return (curve) => series(settings.length > MAX_SETTINGS ? 0 : settings.indexOf(setting(curve.setting)));
+}
+
+/** The values of an epoch in words: of each setting the smallest and the largest over its trials. */
+function describeEpoch({ curves }, metric, epoch) {
+  const { solid, faint, format } = METRICS[metric], settings = settingsOf(curves);
+  const valuesOf = (key, name) => curves.filter((curve) => settings.length > MAX_SETTINGS || setting(curve.setting) === name)
+    .map((curve) => curve[key]?.[curve.epoch.indexOf(epoch)]).filter(Number.isFinite);
+  const range = (values) => [...new Set([Math.min(...values), Math.max(...values)].map(format))].join(" to ");
+  const parts = (settings.length > MAX_SETTINGS ? [""] : settings).map((name) => {
+    const texts = [["validation", solid], ["training", faint]].filter(([, key]) => key && valuesOf(key, name).length)
+      .map(([images, key]) => `${images} ${range(valuesOf(key, name))}`);
+    return texts.length ? `${settings.length > 1 && name ? `${name}: ` : ""}${texts.join(", ")}` : "";
+  });
+  return `Epoch ${epoch}. ${parts.filter(Boolean).join("; ") || "No values."}`;
 }
 
 function createLegend({ curves }) {
   const settings = settingsOf(curves);
   if (settings.length < 2) return [];
   if (settings.length > MAX_SETTINGS) return [el("p", { class: "small", text: `${settings.length} settings` })];
-  return [el("ul", { class: "legend" }, ...settings.map((name, i) => el("li", {},
-    el("span", { class: `dot ${series(i).color}`, "aria-hidden": "true" }), name)))];
+  return [el("ul", { class: "legend" }, ...settings.map((name, i) => el("li", {}, swatch(series(i)), name)))];
 }
 
 function describe(title, curves, metric) {
