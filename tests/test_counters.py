@@ -150,9 +150,9 @@ class TestIndependence:
 @settings(max_examples=20)
 @given(key=KEYS, n=st.integers(1, 9), image=st.integers(0, 8), size=st.integers(1, 7))
 def test_an_image_gets_the_same_numbers_alone_and_in_a_batch(draw, key, n, image, size):
-    together, alone = draws_of(key), draws_of(key, first=image % n)
+    batch, single = draws_of(key), draws_of(key, first=image % n)
     for _ in range(2):
-        assert torch.equal(draw(together, n, size, 2)[image % n], draw(alone, 1, size, 2)[0])
+        assert torch.equal(draw(batch, n, size, 2)[image % n], draw(single, 1, size, 2)[0])
 
 
 @each_kind

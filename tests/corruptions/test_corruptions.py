@@ -73,8 +73,8 @@ class TestEveryCorruption:
         strength = noise.strengths[2]
         together = noise(images[:5], strength, draws(6))
         for number in range(5):
-            alone = noise(images[number : number + 1], strength, Seed(6).draws(first=number))
-            torch.testing.assert_close(alone[0], together[number], rtol=0, atol=1e-6)
+            single = noise(images[number : number + 1], strength, Seed(6).draws(first=number))
+            torch.testing.assert_close(single[0], together[number], rtol=0, atol=1e-6)
 
     def test_each_strength_changes_more_than_the_last(self, noise):
         blots = ink(48)  # of noise, a shift by one pixel leaves no more than one by five

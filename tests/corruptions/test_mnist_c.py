@@ -7,10 +7,12 @@ from scipy import ndimage
 
 from inklab.corruptions.corruption import corruptions
 from inklab.corruptions.mnist_c import MNIST_C
+from inklab.counters import Draws
+from inklab.seeding import Seed
 
 
-def rng(number: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(number)
+def draws(number: int = 0) -> Draws:
+    return Seed(number).draws()
 
 
 def digits(n: int = 6) -> torch.Tensor:
@@ -22,7 +24,7 @@ def digits(n: int = 6) -> torch.Tensor:
 
 
 def corrupt(name: str, images: torch.Tensor, strength: float, seed: int = 0) -> np.ndarray:
-    return corruptions[name](images, strength, rng(seed))[:, 0].numpy()
+    return corruptions[name](images, strength, draws(seed))[:, 0].numpy()
 
 
 def nearest_of(candidates: list[np.ndarray], image: np.ndarray) -> float:
@@ -72,17 +74,18 @@ def test_translation_moves_by_whole_pixels_in_all_four_directions():
 
 def test_glass_exchanges_pixels_one_after_the_other_between_two_blurs():
     images = digits(3)
-    generator = rng(4)
+    numbers = draws(4)
     expected = [
         np.floor(ndimage.gaussian_filter1d(image, 0.7, axis=0, mode="nearest") * 255 + 1e-5) / 255
         for image in images[:, 0].numpy()
     ]
     for _ in range(2):
-        draws = torch.rand((3, 26 * 26, 3), generator=generator).numpy()
+        up, left = (numbers.integers(-1, 1, 3, 26 * 26).numpy() for _ in range(2))
+        exchanged = numbers.integers(0, 2, 3, 26 * 26).numpy()
         for number, (h, w) in enumerate((h, w) for h in range(27, 1, -1) for w in range(27, 1, -1)):
             for k, image in enumerate(expected):
-                if draws[2, number, k] < 0.5:
-                    dy, dx = np.floor(draws[:2, number, k] * 2).astype(int) - 1
+                if exchanged[k, number]:
+                    dy, dx = up[k, number], left[k, number]
                     image[h, w], image[h + dy, w + dx] = image[h + dy, w + dx], image[h, w]
     for image, got in zip(expected, corrupt("glass_blur", images, 0.7, seed=4), strict=True):
         blurred = ndimage.gaussian_filter1d(image, 0.7, axis=0, mode="nearest")
@@ -113,7 +116,7 @@ def test_brightness_and_stripe_are_what_they_say():
 
 def test_brightness_keeps_hue_and_saturation():
     color = torch.tensor([0.4, 0.2, 0.1]).view(1, 3, 1, 1)
-    brighter = corruptions["brightness"](color, 0.4, rng())
+    brighter = corruptions["brightness"](color, 0.4, draws())
     torch.testing.assert_close(brighter, color * 2)
 
 
