@@ -117,12 +117,12 @@ def check_device(
         problem = "it draws from torch's global generator, which gives other numbers on each device"
         return check.model_copy(update={"problem": problem})
     try:
-        return _compare(check, _Comparison(network, device.name, train), compiled=compiled)
+        return _compare(check, _ShortTrainings(network, device.name, train), compiled=compiled)
     except Exception as error:  # drivers, libraries and users' modules raise all kinds
         return check.model_copy(update={"problem": f"it fails on {device.name}: {format_error(error)[:300]}"})
 
 
-class _Comparison:
+class _ShortTrainings:
     """Short trainings of one kind of network, on the processor and on a device."""
 
     def __init__(self, network: NetworkKind, device: str, train: TrainFn) -> None:
@@ -164,38 +164,38 @@ class _Trained(NamedTuple):
     compile_error: str | None
 
 
-def _compare(check: DeviceCheck, comparison: _Comparison, *, compiled: bool) -> DeviceCheck:
+def _compare(check: DeviceCheck, trainings: _ShortTrainings, *, compiled: bool) -> DeviceCheck:
     """Measure one thing after the other, until something is beyond its tolerance."""
     device = check.device
-    expected, single = comparison.on_cpu(0), comparison.on_device([0])
+    expected, single = trainings.on_cpu(0), trainings.on_device([0])
     error = relative_error(expected, single.losses[0])
     problem = _beyond(error, check.tolerance, f"its losses on {device} differ from the CPU's")
     check = check.model_copy(update={"loss_error": error, "problem": problem})
     if check.passed:
-        error = relative_error(single.losses[0], comparison.on_device([0]).losses[0])
+        error = relative_error(single.losses[0], trainings.on_device([0]).losses[0])
         problem = _beyond(error, 0.0, f"a second training on {device} differs from the first")
         check = check.model_copy(update={"repeat_error": error, "problem": problem})
-    if check.passed and comparison.network.stacked:
-        check = _compare_members(check, comparison, single)
+    if check.passed and trainings.network.stacked:
+        check = _compare_members(check, trainings, single)
     if check.passed and compiled:
-        check = _compare_compiled(check, comparison, single)
+        check = _compare_compiled(check, trainings, single)
     return check
 
 
-def _compare_members(check: DeviceCheck, comparison: _Comparison, first: _Trained) -> DeviceCheck:
+def _compare_members(check: DeviceCheck, trainings: _ShortTrainings, first: _Trained) -> DeviceCheck:
     """The first and the last member of a full population against the same trials alone."""
-    members = comparison.network.members
-    together, last = comparison.on_device(range(members)), comparison.on_device([members - 1])
+    members = trainings.network.members
+    together, last = trainings.on_device(range(members)), trainings.on_device([members - 1])
     pairs = ((first.losses[0], together.losses[0]), (last.losses[0], together.losses[-1]))
     error = max(relative_error(*pair) for pair in pairs)
-    what = f"members of a population on {check.device} differ from the same trials alone"
-    problem = _beyond(error, check.tolerance, what)
+    clause = f"members of a population on {check.device} differ from the same trials alone"
+    problem = _beyond(error, check.tolerance, clause)
     return check.model_copy(update={"members": members, "member_error": error, "problem": problem})
 
 
-def _compare_compiled(check: DeviceCheck, comparison: _Comparison, eager: _Trained) -> DeviceCheck:
+def _compare_compiled(check: DeviceCheck, trainings: _ShortTrainings, eager: _Trained) -> DeviceCheck:
     """The compiled step against the same step uncompiled; a failure costs only the compiling."""
-    trained = comparison.on_device([0], compiled=True)
+    trained = trainings.on_device([0], compiled=True)
     error = relative_error(eager.losses[0], trained.losses[0])
     problem = trained.compile_error or _beyond(
         error, check.tolerance, "its losses differ from uncompiled ones"
@@ -226,11 +226,11 @@ def relative_error(expected: Sequence[float], actual: Sequence[float]) -> float:
     return max((abs(a - b) / max(abs(a), abs(b)) for a, b in pairs if a != b), default=0.0)
 
 
-def _beyond(error: float | None, tolerance: float, what: str) -> str:
+def _beyond(error: float | None, tolerance: float, clause: str) -> str:
     """A clause that says so, if an error is beyond a tolerance; "" if not."""
     if error is None or error <= tolerance:
         return ""
-    return f"{what} by {error:.1g}, relatively; allowed: {tolerance:g}"
+    return f"{clause} by {error:.1g}, relatively; allowed: {tolerance:g}"
 
 
 def _losses(result: TrainingResult) -> list[float]:
