@@ -221,10 +221,10 @@ def _beside(path: Path, name: str) -> Path | None:
     home = path.parent.parent if path.parent.name == path.name else path.parent
     plain = _plain(name)
     forms = (plain, plain.replace("-idx", ".idx"))
-    places = [path.with_name(name)] + [
-        home / place for form in forms for place in (form, f"{form}.gz", f"{form}/{form}")
+    candidates = [path.with_name(name)] + [
+        home / file for form in forms for file in (form, f"{form}.gz", f"{form}/{form}")
     ]
-    return next((place for place in places if place.is_file()), None)
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
 def _plain(name: str) -> str:

@@ -271,8 +271,10 @@ class Planner:
         names = list(labels.values())
         for pipeline, label in labels.items():
             own = [short_name(part) for part in pipeline.parts if is_user_code(part)]
-            if taken := next((name for name in own if name in self._spec.experiments), None):
-                raise ConfigError(f"'{taken}' is a function and an experiment; rename one of them", key=taken)
+            if duplicate := next((name for name in own if name in self._spec.experiments), None):
+                raise ConfigError(
+                    f"'{duplicate}' is a function and an experiment; rename one of them", key=duplicate
+                )
             if names.count(label) > 1:
                 raise ConfigError(
                     f"two pipelines are called '{label}'; rename one of the functions", key=label
