@@ -27,9 +27,9 @@ def summary_table(run: Run) -> Table:
             case TrainingResults() as results if (setting := main_setting(results)) is not None:
                 metric = REPORTED_METRIC[results.task]
                 estimate = setting.metrics.get(metric, Estimate.empty())
-                what = f"{get_metric(metric).title}{f', {setting.label}' if setting.label else ''}"
+                measured = f"{get_metric(metric).title}{f', {setting.label}' if setting.label else ''}"
                 if estimate.n:
-                    rows.append([plan.name, what, *_cells(estimate, metric), _reference(plan, metric)])
+                    rows.append([plan.name, measured, *_cells(estimate, metric), _reference(plan, metric)])
                     estimates.append(estimate)
             case RobustnessResults() as results:
                 rows += _robustness_rows(plan.name, results)

@@ -20,7 +20,7 @@ RADIUS = 7
 
 
 class Mark(NamedTuple):
-    """A point of a chart in data coordinates, and what a reader is told there."""
+    """A point of a chart in data coordinates, and what it is."""
 
     axes: "Axes"
     x: float

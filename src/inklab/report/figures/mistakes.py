@@ -102,7 +102,7 @@ def mistake_matrix(run: Run, plan: TrainingPlan, anchor: str) -> MistakeMatrix |
     """Counts of replicate 0 by class, with the most confident images of each kind of mistake.
 
     Args:
-        run: whose test images are shown, as far as they can be had.
+        run: whose test images are listed, as far as they can be had.
         plan: an experiment.
         anchor: begins the ids of its cells.
     """
@@ -113,11 +113,11 @@ def mistake_matrix(run: Run, plan: TrainingPlan, anchor: str) -> MistakeMatrix |
     for position, pair in enumerate(zip(wrong.true.tolist(), wrong.predicted.tolist(), strict=True)):
         kinds.setdefault(pair, []).append(position)
     ranked = sorted(kinds.items(), key=lambda item: (-len(item[1]), item[0]))
-    remaining, shown = MAX_LISTED_IMAGES, {}
+    remaining, listed = MAX_LISTED_IMAGES, {}
     for pair, positions in ranked:
-        shown[pair] = positions[: min(MAX_CELL_IMAGES, remaining)]
-        remaining -= len(shown[pair])
-    chosen = [position for positions in shown.values() for position in positions]
+        listed[pair] = positions[: min(MAX_CELL_IMAGES, remaining)]
+        remaining -= len(listed[pair])
+    chosen = [position for positions in listed.values() for position in positions]
     pixels = run.images.test_images(wrong.indices[chosen])
     if pixels is None:
         return None
@@ -134,7 +134,7 @@ def mistake_matrix(run: Run, plan: TrainingPlan, anchor: str) -> MistakeMatrix |
                 for i in positions
             ),
         )
-        for (true, predicted), positions in shown.items()
+        for (true, predicted), positions in listed.items()
         if positions
     }
     rows = tuple(

@@ -82,9 +82,9 @@ def _draw_errors(axes: "Axes", rows: Sequence[ErrorRow]) -> None:
         axes.plot(error, y, "o", color=themed("c1"), markersize=5)
         mark(axes, error, y, f"{row.name}: test accuracy {row.accuracy.format(METRIC)}")
         for value in row.references:
-            place = max(1 - value, MIN_ERROR)
-            axes.plot(place, y, "D", color=themed("c2"), markersize=4.5, markerfacecolor="none")
-            mark(axes, place, y, f"{row.name}: others report {format_metric(value, METRIC)}")
+            reported = max(1 - value, MIN_ERROR)
+            axes.plot(reported, y, "D", color=themed("c2"), markersize=4.5, markerfacecolor="none")
+            mark(axes, reported, y, f"{row.name}: others report {format_metric(value, METRIC)}")
     axes.set_xscale("log")
     axes.set_yticks(list(positions), [row.name for row in rows])
     axes.set_ylim(-0.6, len(rows) - 0.4)

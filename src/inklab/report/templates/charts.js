@@ -22,7 +22,7 @@ function answerPointer(chart) {
   chart.append(tip);
   let current = -1;
 
-  const place = index => {
+  const centerOf = index => {
     const box = marks[index].getBoundingClientRect();
     return [box.x + box.width / 2, box.y + box.height / 2];
   };
@@ -33,7 +33,7 @@ function answerPointer(chart) {
     if (index < 0) return ring.remove();
     for (const name of ['cx', 'cy']) ring.setAttribute(name, marks[index].getAttribute(name));
     svg.append(ring);
-    const frame = chart.getBoundingClientRect(), [x, y] = place(index);
+    const frame = chart.getBoundingClientRect(), [x, y] = centerOf(index);
     const left = Math.min(Math.max(x - frame.x - tip.offsetWidth / 2, 0), frame.width - tip.offsetWidth);
     const above = y - frame.y - tip.offsetHeight - 10;
     tip.style.left = `${Math.max(left, 0)}px`;
@@ -42,7 +42,7 @@ function answerPointer(chart) {
   function nearest(event) {
     let best = -1, least = REACH;
     marks.forEach((_, index) => {
-      const [x, y] = place(index), distance = Math.hypot(event.clientX - x, event.clientY - y);
+      const [x, y] = centerOf(index), distance = Math.hypot(event.clientX - x, event.clientY - y);
       if (distance < least) [best, least] = [index, distance];
     });
     return best;
