@@ -24,8 +24,11 @@ def report(tmp_path_factory) -> Path:
 
 
 def test_charts_answer_a_pointer_and_the_keyboard(report):
-    with opened(report.as_uri()) as page:
+    with opened(
+        report.as_uri(), reduced_motion="reduce"
+    ) as page:  # else the page scrolls while it is measured
         chart = page.locator(f"{CURVES} .chart:visible")
+        chart.evaluate("box => box.scrollIntoView({block: 'center'})")
         chart.focus()
         for key in ("ArrowRight", "ArrowRight", "ArrowLeft"):
             page.keyboard.press(key)
