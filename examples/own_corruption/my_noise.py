@@ -19,7 +19,5 @@ def streaks(images: Tensor, strength: float | Tensor, draws: Draws) -> Tensor:
     `strength` is one number, or `(n, 1, 1, 1)` with one per image; the comparison below accepts both.
     """
     n, _, _, width = images.shape
-    numbers = draws.uniform(
-        n, 1, 1, width
-    )  # in [0, 1), the same on every device
+    numbers = draws.uniform(n, 1, 1, width)  # in [0, 1), the same on every device
     return torch.where(numbers < strength, torch.ones_like(images), images)

@@ -379,8 +379,8 @@ class Run(TrainingRun):
         target = self.path if directory is None else Path(directory)
         if target.suffix.lower() in REPORT_SUFFIXES or target.is_file():
             raise ConfigError(
-                f"'{target}' names a file; name a directory, in which report.html is written (a browser prints "
-                "it to PDF)",
+                f"'{target}' names a file; name a directory, in which report.html is written "
+                "(a browser prints it to PDF)",
                 key="output",
             )
         with gc_paused():
