@@ -319,7 +319,7 @@ def test_intervals_of_many_pipelines_are_below_their_means(run):
     many_table = recall_table(run.results.experiments["robustness"])
     assert len(few_table.header) == 4 and len(many_table.header) == 5
     assert not any("\n" in cell for row in few_table.rows for cell in row)
-    assert all(cell.total("\n(") == 1 for row in many_table.rows for cell in row[1:])
+    assert all(cell.count("\n(") == 1 for row in many_table.rows for cell in row[1:])
 
 
 def test_nothing_from_a_study_becomes_markup(tmp_path):

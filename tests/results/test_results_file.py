@@ -54,7 +54,8 @@ def test_results_keep_the_schema(folder):
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     jsonschema.Draft202012Validator(SCHEMA).validate(results)
     assert list(results["experiments"]) == [
-        "images", "mlp", "scaled-twice", "sweep", "cnn", "denoiser", "robustness", "generation",
+        "images", "mlp", "scaled-twice", "sweep", "cnn", "denoiser", "robustness",
+        "corruption-error", "generation",
     ]  # fmt: skip
 
 
@@ -198,8 +199,8 @@ def test_models_of_experiments_and_pipelines_are_loaded(run):
 def test_the_report_needs_nothing_from_outside(tmp_path, cli):
     assert cli("report", toy_run.copied(tmp_path / "run"))[0] == 0
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
-    # The pad's data and its one script, which the policy names by its hash.
-    assert page.count("<script") == 2 and "<script src" not in page
+    # The pad's data and two scripts, of the pad and of the charts, which the policy names by their hashes.
+    assert page.count("<script") == 3 and "<script src" not in page
     assert "default-src 'none'" in page and "script-src 'sha256-" in page
     assert not [word for word in ('src="http', "url(http", "@import") if word in page]
     for name in ("mlp", "scaled-twice", "sweep", "cnn", "denoiser", "robustness", "generation"):

@@ -69,7 +69,7 @@ class Corruption(StrengthScale):
 
     Example:
         >>> from inklab.seeding import Seed
-        >>> gray = torch.full((1, 1, 2, 2), 0.5)
+        >>> gray = torch.full((1, 1, 8, 8), 0.5)
         >>> corruptions["salt_and_pepper"](gray, 1.0, Seed(0).draws()).unique().tolist()
         [0.0, 1.0]
     """
