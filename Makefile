@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 TORCH_INDEX ?=
 # A file's tests stay in one process, which builds what they share once.
+# Integration tests wait for processes a quarter of the time: three side by side keep two cores busy.
+WAITING := 3
 SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
 
 .PHONY: run test integration test-slow setup lint bench-setup clean
@@ -20,7 +22,7 @@ test: setup lint
 
 # Browsers, killed processes, compilers, notebooks.
 integration: setup
-	$(BIN)/pytest -m integration $(SIDE_BY_SIDE)
+	$(BIN)/pytest -m "integration and not slow" $(SIDE_BY_SIDE) -n $(WAITING)
 
 setup: $(VENV)/.ready
 
@@ -39,7 +41,7 @@ lint: setup
 	$(BIN)/python scripts/build_readme_tables.py --check
 
 test-slow: setup
-	$(BIN)/pytest -m slow tests/slow
+	$(BIN)/pytest -m slow
 
 # What a user would take instead, in an environment of its own (3 GB); then `python -m benchmarks all`.
 PEERS := benchmarks/.venv-peers

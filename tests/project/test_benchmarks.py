@@ -371,7 +371,7 @@ class TestApiOverhead:
             time_pair(study, tmp_path / "pair", workers=1)
         assert "\n" not in str(caught.value)
 
-    @pytest.mark.integration
+    @pytest.mark.slow
     def test_both_run_the_same_study_into_directories_of_their_own(self, tmp_path):
         study = write_study(tmp_path, replicates=1, epochs=1)
         pair = time_pair(study, tmp_path / "pair", workers=1, reverse=True)

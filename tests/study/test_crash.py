@@ -62,6 +62,7 @@ def test_stopped_twice_and_killed_in_trainings_it_ends_equal(whole, tmp_path):
     crash_runs.finish_equal(folder, whole, EPOCHS)
 
 
+@pytest.mark.slow
 def test_workers_that_a_killed_runner_left_behind_end_by_themselves(whole, tmp_path):
     folder = tmp_path / "run"
     process = crash_runs.begin(["run", str(crash_runs.study_file(EPOCHS)), "--run-dir", str(folder)])

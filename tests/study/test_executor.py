@@ -80,7 +80,7 @@ def test_no_more_workers_than_jobs_start_in_their_order_and_leave_the_environmen
 @pytest.mark.integration
 def test_a_finite_loss_of_thousands_is_no_result(context, tmp_path):
     """It would go into means; ordinary trainings end below the loss of guessing."""
-    job = training_job("huge", "mlp", learning_rate=1e4)
+    job = training_job("huge", "mlp", learning_rate=1e3)
     with LocalExecutor(context, tmp_path / "work", workers=1) as executor:
         executor.submit(job)
         outcome = outcome_of(list(executor.events())[-1])

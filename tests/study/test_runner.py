@@ -233,7 +233,7 @@ class TestFailures:
         assert results["robustness"].outcomes == {DONE: 2, FAILED: 1}
 
 
-@pytest.mark.integration
+@pytest.mark.slow
 def test_a_network_that_kills_its_worker_is_lost_and_tried_again_by_a_resume(tmp_path, cli):
     folder, nets = tmp_path / "run", write_networks(tmp_path)
     words = ["run", write_failing_study(nets, "Quiet", "Dies", "Raises"), "--run-dir", folder, "--workers", 2]

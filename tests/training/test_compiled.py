@@ -138,6 +138,7 @@ class TestPopulation:
                 actual, plain = (getattr(end.history, column) for end in (result, expected))
                 assert actual == pytest.approx(plain, rel=2e-3)
 
+    @pytest.mark.slow
     def test_a_program_of_another_size_gives_the_same_bits(self, three, small_data):
         """Otherwise a study that is extended, and gets larger populations, would change its numbers."""
         for result in train(replicates_of(DENSE, 1, 0), small_data, population_size=2, compiled=True):

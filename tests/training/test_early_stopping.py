@@ -132,7 +132,7 @@ class TestMembers:
         resumed = train_population(job_of(part), data, checkpoints=checkpoints_in(again, first))
         assert same_bits(resumed[0], whole[3]) and same_bits(resumed[1], whole[1])
 
-    @pytest.mark.integration
+    @pytest.mark.slow
     def test_compiled_members_stop_as_well(self, data):
         trials = replicates_of(with_recipe(stopping(), learning_rate=2.0), 0, 1)
         together = train(trials, data, compiled=True)
