@@ -8,8 +8,6 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 TORCH_INDEX ?=
 # A file's tests stay in one process, which builds what they share once.
-# Integration tests wait for processes a quarter of the time: three side by side keep two cores busy.
-WAITING := 3
 SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
 
 .PHONY: run test integration test-slow setup lint bench-setup clean
@@ -22,7 +20,7 @@ test: setup lint
 
 # Browsers, killed processes, compilers, notebooks.
 integration: setup
-	$(BIN)/pytest -m "integration and not slow" $(SIDE_BY_SIDE) -n $(WAITING)
+	$(BIN)/pytest -m "integration and not slow" $(SIDE_BY_SIDE)
 
 setup: $(VENV)/.ready
 
