@@ -39,9 +39,12 @@ baseline = "short"
 """Two trainings side by side, slow until a node is lost: both have begun by then, on any machine."""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="class")
 def one_node():
-    """A Ray on this machine that all executors of a class share: starting one takes ten seconds."""
+    """A Ray on this machine that all executors of a class share: starting one takes ten seconds.
+
+    It ends with the class: an executor takes the cluster that its process is connected to.
+    """
     ray.init(
         address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False,
         object_store_memory=128 << 20, _node_ip_address="127.0.0.1",
