@@ -123,7 +123,7 @@ def error_page(error: HTTPException) -> HTMLResponse:
 class CompressionMiddleware:
     """Compresses what a GET is answered with: the page, results, /openapi.json. Streams stay as they are.
 
-    Responses to POST are small, and each millisecond of theirs is one while somebody draws.
+    Responses to POST are small, and each millisecond of theirs is one while a user draws.
 
     Args:
         app: the application.

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 Document = dict[str, Any]
-"""A JSON document of somebody else's form."""
+"""A JSON document whose form FastAPI defines."""
 
 TAGS = {
     "images": "Classify, denoise and generate images.",
@@ -18,7 +18,7 @@ TAGS = {
 BEARER = {
     "type": "http",
     "scheme": "bearer",
-    "description": "the token that was given or printed when the server was started",
+    "description": "the token that was set or printed when the server started",
 }
 
 

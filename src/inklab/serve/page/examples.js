@@ -4,7 +4,7 @@ import { request } from "./api.js";
 import { byId, el } from "./dom.js";
 import { toUrlSafe } from "./images.js";
 
-/** Show the run's test images when somebody opens the list; `choose` gets one as links contain it. */
+/** Show the run's test images when the list is opened; `choose` gets one in the form that links contain. */
 export function setUpExamples(painter, choose) {
   const list = byId("examples");
   list.hidden = false;
