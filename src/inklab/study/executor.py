@@ -3,7 +3,9 @@
 The executors themselves are modules of `inklab.study.executors`.
 """
 
+import time
 import traceback
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 from inklab.errors import InklabError, WriteError
 from inklab.io.files import fingerprint
 from inklab.registry import Registry
-from inklab.study.jobs import Failed, Job, JobContext, JobEvent, Lost, Retried
+from inklab.study.jobs import EpochEnded, Failed, Job, JobContext, JobEvent, Lost, Retried, Warned
 from inklab.study.run_directory import new_attempt_dir
 
 if TYPE_CHECKING:
@@ -173,6 +175,40 @@ class WriteRefused:
 
 Message = JobEvent | WorkerSignal | WriteRefused
 """What a worker sends."""
+
+
+class MessageReporter(ABC):
+    """Connects a job with the process that drives the run: what all executors report, and when.
+
+    An executor says how messages travel, and how it asks a job to stop.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self._next_heartbeat = 0.0
+
+    @abstractmethod
+    def send(self, message: Message) -> None:
+        """Send a message."""
+
+    @abstractmethod
+    def stop_requested(self) -> bool:
+        """Whether the process that drives the run wants the job to end."""
+
+    def epoch_ended(self, epoch: int, epochs: int, train_loss: float) -> None:
+        """Report an epoch of a training."""
+        self.send(EpochEnded(self.job, epoch, epochs, train_loss))
+
+    def warn(self, message: str) -> None:
+        """Report something that the user should know."""
+        self.send(Warned(self.job, message))
+
+    def should_stop(self) -> bool:
+        """Whether the job is to end; asking also counts as a heartbeat."""
+        if time.monotonic() >= self._next_heartbeat:
+            self._next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS
+            self.send(WorkerSignal.HEARTBEAT)
+        return self.stop_requested()
 
 
 def run_attempt(job: Job, attempt_dir: Path, context: JobContext, reporter: "JobReporter") -> Message:

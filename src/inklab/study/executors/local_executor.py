@@ -23,6 +23,7 @@ from inklab.study.executor import (
     ExecutorFactory,
     ExecutorOptions,
     Message,
+    MessageReporter,
     WorkerSignal,
     WriteRefused,
     executor,
@@ -196,6 +197,28 @@ class LocalExecutor:
             process.start()
         worker_pipe.close()
         return _Worker(process, pipe)
+
+
+class PipeReporter(MessageReporter):
+    """In a worker: reports through a pipe. If the process at its other end is gone, the job is to stop."""
+
+    def __init__(self, pipe: Connection, job: Job) -> None:
+        super().__init__(job)
+        self._pipe, self._is_closed = pipe, False
+
+    def send(self, message: Message) -> None:
+        """Send a message."""
+        try:
+            self._pipe.send(message)
+        except OSError:
+            self._is_closed = True
+
+    def checkpoint_written(self, path: Path) -> None:
+        """Do nothing: it lies where the next attempt looks for it."""
+
+    def stop_requested(self) -> bool:
+        """During a job, the only message that arrives is the one to stop."""
+        return self._is_closed or self._pipe.poll()
 
 
 @contextmanager

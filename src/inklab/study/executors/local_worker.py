@@ -6,7 +6,6 @@ that does is reported, where the process would end with nothing but an exit code
 
 import pickle
 import signal
-import time
 import traceback
 import warnings
 from contextlib import suppress
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from inklab.study.executor import Message
     from inklab.study.jobs import Job, JobContext
 
 
@@ -39,7 +37,7 @@ def start_worker(pipe: Connection, content: bytes) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
         context: JobContext = pickle.loads(content)  # of this process's own parent
-        import inklab.study.executor  # noqa: F401
+        import inklab.study.executors.local_executor  # noqa: F401
     except BaseException:  # a module of the user's may shadow one of a library and raise or exit
         with suppress(OSError):
             pipe.send(StartFailed(traceback.format_exc()))
@@ -51,6 +49,7 @@ def _run_worker(pipe: Connection, context: "JobContext") -> None:
     from inklab.hardware import disable_malloc_trim
     from inklab.io.streams import guarded_streams
     from inklab.study.executor import run_attempt
+    from inklab.study.executors.local_executor import PipeReporter
     from inklab.usercode import install_live
 
     # Of networks that torch can stack, but not fast; the plan is no worse for it.
@@ -68,47 +67,3 @@ def _next_task(pipe: Connection) -> "tuple[Job, Path] | None":
     with suppress(EOFError, OSError):
         task = pipe.recv()
     return task
-
-
-@dataclass
-class PipeReporter:
-    """Connects a job with the process that drives the run. If that process is gone, the job is to stop."""
-
-    pipe: Connection
-    job: "Job"
-    _is_closed: bool = False
-    _next_heartbeat: float = 0.0
-
-    def send(self, message: "Message") -> None:
-        """Send a message."""
-        try:
-            self.pipe.send(message)
-        except OSError:
-            self._is_closed = True
-
-    def epoch_ended(self, epoch: int, epochs: int, train_loss: float) -> None:
-        """Report an epoch of a training."""
-        from inklab.study.jobs import EpochEnded
-
-        self.send(EpochEnded(self.job, epoch, epochs, train_loss))
-
-    def warn(self, message: str) -> None:
-        """Report something that the user should know."""
-        from inklab.study.jobs import Warned
-
-        self.send(Warned(self.job, message))
-
-    def checkpoint_written(self, path: Path) -> None:
-        """Do nothing: it lies where the next attempt looks for it."""
-
-    def should_stop(self) -> bool:
-        """Whether the job is to end; asking also counts as a heartbeat.
-
-        During a job, the only message that arrives is the one to stop.
-        """
-        from inklab.study.executor import HEARTBEAT_SECONDS, WorkerSignal
-
-        if time.monotonic() >= self._next_heartbeat:
-            self._next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS
-            self.send(WorkerSignal.HEARTBEAT)
-        return self._is_closed or self.pipe.poll()

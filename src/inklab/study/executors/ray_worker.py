@@ -23,8 +23,8 @@ from inklab.hardware import cpu_name, cpuinfo_field, disable_malloc_trim
 from inklab.io.files import make_dir, sha256_of, write_atomic
 from inklab.records.execution import NetworkTraits
 from inklab.records.status import Draft
-from inklab.study.executor import HEARTBEAT_SECONDS, Message, WorkerSignal, run_attempt
-from inklab.study.jobs import Done, EpochEnded, Job, JobContext, Warned, array_path
+from inklab.study.executor import Message, MessageReporter, run_attempt
+from inklab.study.jobs import Done, Job, JobContext, array_path
 from inklab.study.planner import NUMERICS
 from inklab.study.run_directory import CHECKPOINTS
 from inklab.training.checkpoint_files import PackedCheckpoint
@@ -185,39 +185,28 @@ class Mailbox:
 # ---------------------------------------------------------------- in the worker
 
 
-class MailReporter:
+class MailReporter(MessageReporter):
     """Connects a job with the driver of the run, through its mailbox."""
 
     def __init__(self, task: RemoteTask, mailbox: Any, checkpoints: Path) -> None:
-        self._task, self._mailbox, self._checkpoints = task, mailbox, checkpoints
-        self._next_heartbeat = 0.0
+        super().__init__(task.job)
+        self._attempt, self._mailbox, self._checkpoints = task.attempt, mailbox, checkpoints
         self._stop = mailbox.wait_for_stop.remote()
 
-    def send(self, payload: Payload) -> None:
+    def send(self, message: Payload) -> None:
         """Send something; return when it is safe in the mailbox, so letters arrive in their order."""
         import ray
 
-        ray.get(self._mailbox.put.remote(Letter(self._task.job.name, self._task.attempt, payload)))
-
-    def epoch_ended(self, epoch: int, epochs: int, train_loss: float) -> None:
-        """Report an epoch of a training."""
-        self.send(EpochEnded(self._task.job, epoch, epochs, train_loss))
-
-    def warn(self, message: str) -> None:
-        """Report something that the user should know."""
-        self.send(Warned(self._task.job, message))
+        ray.get(self._mailbox.put.remote(Letter(self.job.name, self._attempt, message)))
 
     def checkpoint_written(self, path: Path) -> None:
         """Send a checkpoint, so that the loss of this node costs no more than the time since then."""
         self.send(PackedCheckpoint.of(path, self._checkpoints))
 
-    def should_stop(self) -> bool:
-        """Whether the job is to end; asking also counts as a heartbeat."""
+    def stop_requested(self) -> bool:
+        """Whether the mailbox was asked to stop all trainings."""
         import ray
 
-        if time.monotonic() >= self._next_heartbeat:
-            self._next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS
-            self.send(WorkerSignal.HEARTBEAT)
         return bool(ray.wait([self._stop], timeout=0)[0])
 
 
