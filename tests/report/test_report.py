@@ -203,6 +203,7 @@ def test_a_users_own_study_with_color_images(tmp_path):
     run.outcomes["t0"] = outcome
     page = build_report(run.write(tmp_path))
     assert "50.00%" in page and 'id="mine-1"' in page and "my_net.py:Net" in page
+    assert "Others report" not in page, "nobody has measured this"
 
 
 def test_the_summary_has_one_number_of_each_experiment_and_what_others_report(run):

@@ -35,9 +35,12 @@ def summary_table(run: Run) -> Table:
                 rows += _robustness_rows(plan.name, results)
             case GenerationResults() as results:
                 rows += _generation_rows(plan.name, results)
+    header: tuple[str, ...] = ("Experiment", "Measured", "Value", "95% CI", "n", "Others report")
+    if all(row[-1] == NOT_AVAILABLE for row in rows):  # references are of other data, or there are none
+        header, rows = header[:-1], [row[:-1] for row in rows]
     return Table(
         caption=f"The main number of each experiment.{interval_note(estimates)}",
-        header=("Experiment", "Measured", "Value", "95% CI", "n", "Others report"),
+        header=header,
         rows=rows,
         text_columns=frozenset({1}),
     )

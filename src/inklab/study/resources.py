@@ -281,7 +281,7 @@ def _choose_compile(
     if options.compile != "auto":
         return options.compile, REQUESTED
     if profile.compile_seconds is None:
-        return "no", f"nothing can be compiled here: {profile.compile_error}"
+        return "no", f"steps are not compiled: {profile.compile_error}"
     seconds = profile.compile_seconds
     return "auto", f"a small step was compiled in {seconds:.0f} s; steps of long trainings are compiled"
 
