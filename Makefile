@@ -10,6 +10,9 @@ TORCH_INDEX ?=
 # A file's tests stay in one process, which builds what they share once.
 SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
 
+# Hundreds of processes import the package: where writing bytecode is off, compiling it again costs a fifth of the time.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: run test integration test-slow setup lint bench-setup clean
 
 run: setup

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import toy_run
-from synthetic_report import digits_plan, invent_outcomes, write_report_run
+from synthetic_report import digits_plan, invent_outcomes, plan_of, write_report_run
 from synthetic_run import SyntheticRun, replace, synthetic_run
 
 from inklab.errors import ConfigError, CorruptFileError, InklabError, RunError, UnknownNameError
@@ -295,7 +295,9 @@ class TestRefreshing:
 
 class TestReport:
     def test_it_is_what_the_command_writes(self, tmp_path, cli):
-        mine, commands = (toy_run.copied(tmp_path / name / "run") for name in ("mine", "commands"))
+        plan = plan_of(["mlp-64-64"])
+        folders = (tmp_path / name / "run" for name in ("mine", "commands"))
+        mine, commands = (write_report_run(folder, plan).path for folder in folders)
         page = Run(mine).report()
         assert page == mine / "report.html"
         assert cli("report", commands)[1].strip() == str(commands / "report.html")
@@ -303,6 +305,8 @@ class TestReport:
         texts = [(path / "report.html").read_text().replace(str(path), "RUN") for path in (mine, commands)]
         assert texts[0] == texts[1]
         assert toy_run.results(mine) == toy_run.results(commands)
+        figures = [sorted(file.name for file in (path / "figures").iterdir()) for path in (mine, commands)]
+        assert figures[0] == figures[1] and "mlp-64-64-curves.svg" in figures[0], "they lie beside the page"
 
     def test_a_file_is_no_directory_to_write_to(self, tmp_path):
         run = Run(toy_run.copied(tmp_path / "run"))
