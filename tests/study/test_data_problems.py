@@ -38,5 +38,5 @@ def test_an_accepted_problem_is_in_the_plan(tmp_path, black):
 
 
 def test_the_report_tells_what_was_looked_at(toy_report):
-    page = build_report(toy_report, has_pad=False)
+    page = build_report(toy_report, {}, has_pad=False)
     assert "Check of the images" in page and "largest pixel value in the training images" in page

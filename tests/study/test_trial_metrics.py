@@ -67,7 +67,7 @@ def test_a_majority_is_stated_beside_the_accuracy(skewed, capsys):
     assert "common, would have a test accuracy of 95.00%" in finding and "balanced accuracy is" in finding
     print_results(results)
     assert "share of the largest class (common)" in capsys.readouterr().out
-    page = build_report(Run(skewed.path), has_pad=False)
+    page = build_report(Run(skewed.path), {}, has_pad=False)
     for title in ("Share of the largest class (common)", "More metrics", "Recall of each class"):
         assert title in page
     recall = results.training["skewed"].settings[0].metrics["test_recall_rare"]
@@ -94,7 +94,7 @@ def test_one_of_a_file_is_everywhere(tmp_path, capsys):
     assert estimate.values == tuple(values[:2]) and estimate.ci95_images is None
     print_results(results)
     assert "test mean sureness" in capsys.readouterr().out
-    assert "Test mean sureness" in build_report(Run(run.path), has_pad=False)
+    assert "Test mean sureness" in build_report(Run(run.path), {}, has_pad=False)
     a, b = run.plan.training[0].setting_names
     difference = compare(run.plan, run.outcomes, a, b).differences["test_sureness"]
     assert difference.mean == pytest.approx((values[0] + values[1] - values[2] - values[3]) / 2)

@@ -108,6 +108,8 @@ def opened(
             page.goto(url)
             yield page
         finally:
+            for left in visitor.pages:
+                left.unroute_all(behavior="ignoreErrors")  # of a handler at work when the page closes
             visitor.close()
     monitor.check(expected)
 

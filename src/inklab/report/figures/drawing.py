@@ -229,10 +229,9 @@ def save_sheet(
     buffer = io.BytesIO()
     with use_palette(palette), matplotlib.rc_context(_style(name)):
         sheet = Sheet(figsize=size, layout=layout)
-        if suffix == "svg":
-            FigureCanvasSVG(sheet)
+        FigureCanvasSVG(sheet)  # its text has the same size in every format
         draw(sheet)
-        if suffix == "svg" and (engine := sheet.get_layout_engine()):
+        if engine := sheet.get_layout_engine():
             engine.execute(sheet)  # `savefig` would draw all of it once more for that, a fifth of the time
             sheet.set_layout_engine(None)
         sheet.savefig(buffer, format=suffix, metadata=dates.get(suffix), **options)
