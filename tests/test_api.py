@@ -187,6 +187,7 @@ class TestTraining:
 
 
 class TestSameNumbers:
+    @pytest.mark.integration
     def test_python_and_the_command(self, runs_dir, cli, capsys):
         """A command, and the function with the same arguments in another directory: equal to the bit."""
         overrides = {"sweep.replicates": 1, "mlp.replicates": 1, "mlp.recipe.epochs": 1}

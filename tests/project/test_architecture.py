@@ -4,6 +4,7 @@ import ast
 import re
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from statistics import median
 
@@ -122,13 +123,13 @@ class TestNames:
 
 
 class TestSizes:
-    @pytest.mark.parametrize("path", SOURCE, ids=relative)
-    def test_modules(self, path):
-        code = path.read_text(encoding="utf-8")
-        lines = len(code.splitlines())
-        assert lines <= MAX_MODULE_LINES
-        is_small_by_nature = path.stem in ("__init__", "__main__") or REGISTERS.search(code)
-        assert lines >= MIN_MODULE_LINES or is_small_by_nature, f"{lines} lines: merge it"
+    def test_modules(self):
+        for path in SOURCE:
+            code = path.read_text(encoding="utf-8")
+            lines = len(code.splitlines())
+            assert lines <= MAX_MODULE_LINES, path
+            is_small_by_nature = path.stem in ("__init__", "__main__") or REGISTERS.search(code)
+            assert lines >= MIN_MODULE_LINES or is_small_by_nature, f"{path}: {lines} lines: merge it"
 
     def test_functions(self):
         lengths = {name: length for path in SOURCE for name, length in functions(path).items()}
@@ -148,39 +149,46 @@ def calls(path: Path) -> Iterator[str]:
             yield getattr(node.func, "attr", getattr(node.func, "id", ""))
 
 
-@pytest.mark.parametrize("path", SOURCE, ids=relative)
+@cache
+def calls_of_modules() -> dict[str, set[str]]:
+    return {relative(path): set(calls(path)) for path in SOURCE}
+
+
 class TestEveryModule:
-    def test_only_the_command_line_prints(self, path):
-        is_display = relative(path).startswith("cli/") or relative(path) == "progress.py"
-        assert is_display or not {"print", "pprint"} & set(calls(path))
+    def test_only_the_command_line_prints(self):
+        printing = [path for path, called in calls_of_modules().items() if {"print", "pprint"} & called]
+        assert [path for path in printing if not path.startswith("cli/") and path != "progress.py"] == []
 
-    def test_only_seeding_seeds_a_global_generator(self, path):
+    def test_only_seeding_seeds_a_global_generator(self):
         seeds = {"manual_seed", "manual_seed_all", "seed_all", "fork_rng", "set_rng_state"}
-        assert relative(path) == "seeding.py" or not seeds & set(calls(path))
+        assert [path for path, called in calls_of_modules().items() if seeds & called] == ["seeding.py"]
 
-    def test_shapes_in_annotations_are_checked_by_the_suite(self, path, pytestconfig):
+    def test_shapes_in_annotations_are_checked_by_the_suite(self, pytestconfig):
         # jaxtyping does so where annotations are evaluated, in the packages that pyproject.toml lists.
-        code, module = path.read_text(encoding="utf-8"), f"inklab.{relative(path)[:-3].replace('/', '.')}"
-        assert "from __future__ import annotations" not in code
-        takes_anything = module.startswith("inklab.sklearn.")  # until `fit`
-        if "from jaxtyping import" in code and not takes_anything:
-            packages = pytestconfig.getoption("--jaxtyping-packages").split(",")
-            assert any(f"{module}.".startswith(f"{package}.") for package in packages)
+        packages = pytestconfig.getoption("--jaxtyping-packages").split(",")
+        for path in SOURCE:
+            code = path.read_text(encoding="utf-8")
+            assert "from __future__ import annotations" not in code, path
+            module = f"inklab.{relative(path)[:-3].replace('/', '.')}"
+            takes_anything = module.startswith("inklab.sklearn.")  # until `fit`
+            if "from jaxtyping import" in code and not takes_anything:
+                assert any(f"{module}.".startswith(f"{package}.") for package in packages), path
 
-    def test_nothing_is_unpickled(self, path):
-        code = path.read_text(encoding="utf-8")
+    def test_nothing_is_unpickled(self):
         # What comes from a worker's own parent, through its pipe.
         allowed = {
             "live_objects.py": [("loads", "_pickles[name]")],
             "study/executors/local_worker.py": [("loads", "content")],
             "study/executors/local_executor.py": [],
         }
-        if relative(path) in allowed:
-            assert re.findall(r"pickle\.(load\w*)\((.*?)\)", code) == allowed[relative(path)]
-            return
-        assert not re.search(r"import pickle\b|allow_pickle=True|torch\.load\(|yaml", code)
-        called = (node.func for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call))
-        assert not {"eval", "exec"} & {node.id for node in called if isinstance(node, ast.Name)}
+        for path in SOURCE:
+            code, name = path.read_text(encoding="utf-8"), relative(path)
+            if name in allowed:
+                assert re.findall(r"pickle\.(load\w*)\((.*?)\)", code) == allowed[name]
+                continue
+            assert not re.search(r"import pickle\b|allow_pickle=True|torch\.load\(|yaml", code), name
+            called = (node.func for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call))
+            assert not {"eval", "exec"} & {node.id for node in called if isinstance(node, ast.Name)}, name
 
 
 class TestImportCost:

@@ -4,7 +4,6 @@ import re
 import tomllib
 from collections.abc import Collection, Iterator
 
-import pytest
 from source_tree import PACKAGE, PYTHON, ROOT, SOURCE, identifiers, relative
 
 DOMAIN = {
@@ -69,25 +68,26 @@ def keys(table: object) -> Iterator[str]:
             yield from keys(value)
 
 
-@pytest.mark.parametrize("path", PYTHON, ids=relative)
-def test_python_identifiers(path):
-    assert banned(identifiers(path.read_text(encoding="utf-8"))) == {}
+def test_python_identifiers():
+    names = {relative(path): banned(identifiers(path.read_text(encoding="utf-8"))) for path in PYTHON}
+    assert {path: row for path, row in names.items() if row} == {}
 
 
-@pytest.mark.parametrize("path", SCRIPTS, ids=relative)
-def test_javascript_identifiers(path):
-    matches = JS_NAME.findall(path.read_text(encoding="utf-8"))
-    assert banned({name for match in matches for name in match if name}) == {}
+def test_javascript_identifiers():
+    for path in SCRIPTS:
+        matches = JS_NAME.findall(path.read_text(encoding="utf-8"))
+        assert banned({name for match in matches for name in match if name}) == {}, path
 
 
-@pytest.mark.parametrize("path", TABLES, ids=relative)
-def test_toml_keys(path):
-    assert banned(set(keys(tomllib.loads(path.read_text(encoding="utf-8"))))) == {}
+def test_toml_keys():
+    for path in TABLES:
+        assert banned(set(keys(tomllib.loads(path.read_text(encoding="utf-8"))))) == {}, path
 
 
-@pytest.mark.parametrize("path", [*PAGES, *TABLES, *TEMPLATES, *SOURCE], ids=relative)
-def test_prose_docstrings_comments_and_messages(path):
-    assert [match[0] for match in DIALECT.finditer(path.read_text(encoding="utf-8"))] == []
+def test_prose_docstrings_comments_and_messages():
+    for path in (*PAGES, *TABLES, *TEMPLATES, *SOURCE):
+        text = path.read_text(encoding="utf-8")
+        assert [match[0] for match in DIALECT.finditer(text)] == [], path
 
 
 def test_planted_names_are_found():

@@ -12,6 +12,7 @@ from inklab.records.plan import Reference
 from inklab.report.corruption_tables import MEANS, corruption_error_tables
 from inklab.report.figures.corruption_plot import corruption_dots
 from inklab.report.figures.robustness_plots import corrupted_strip
+from inklab.report.summary import summary_table
 
 PUBLISHED = (
     Reference(source="their CNN", dataset="mnist", values={"clean": 0.99, "robustness": 0.8, "blur": 0.6}),
@@ -58,6 +59,19 @@ def test_published_values_stand_beside_with_errors_relative_to_the_first_of_them
     assert [row[-2] for row in table.rows] == ["99.00%", "90.00%", "80.00%", "85.00%", "0.5000", "0.4804"]
     assert [row[-1] for row in table.rows] == ["—", "—", "50.00%", "—", "—", "—"]
     assert "one run" in table.caption
+
+
+def test_the_summary_has_the_mean_accuracy_of_each_pipeline(run, tmp_path):
+    run.change_experiment("errors", references=PUBLISHED)
+    table = summary_table(run.write(tmp_path))
+    rows = [row for row in table.rows if row[0] == "errors"]
+    results = run.of("errors").pipelines
+    assert [row[1] for row in rows] == [f"Mean accuracy under 2 corruptions, {name}" for name in results]
+    means = [format_metric(row.mean_accuracy.mean, "mean_accuracy") for row in results.values()]
+    assert [row[2] for row in rows] == means
+    others = dict(zip(results, [row[-1] for row in rows], strict=True))
+    baseline = run.of("errors").baseline
+    assert others.pop(baseline) == "70.00%, 85.00%" and set(others.values()) == {"—"}
 
 
 def test_the_caption_says_why_there_is_no_mce(run):

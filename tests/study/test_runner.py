@@ -330,6 +330,7 @@ def test_interrupted_and_resumed_it_ends_in_the_same_numbers(base, tmp_path):
     assert toy_run.weights(folder) == toy_run.weights(base)
 
 
+@pytest.mark.integration
 def test_moved_it_can_be_read_and_reported_and_nothing_is_written_there(cli, tmp_path):
     """A copy elsewhere, under another name, without its images."""
     moved = toy_run.copied(tmp_path / "else where" / "renamed run")

@@ -50,14 +50,15 @@ def mean_label(probabilities, labels):
     return labels.mean()
 
 
-@pytest.fixture
-def skewed():
+@pytest.fixture(scope="module")
+def skewed(tmp_path_factory):
     """A run on images of which 95 in 100 have one label, which they don't show."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (400, 8, 8), dtype=np.uint8)
     labels = np.where(np.arange(400) % 20 < 19, "common", "rare")
     arrays = (images[:200], labels[:200], images[200:], labels[200:])
-    return inklab.train("mlp", arrays, recipe={"epochs": 1}, name="skewed", **FAST)
+    run_dir = tmp_path_factory.mktemp("skewed") / "run"
+    return inklab.train("mlp", arrays, recipe={"epochs": 1}, name="skewed", run_dir=run_dir, **FAST)
 
 
 def test_a_majority_is_stated_beside_the_accuracy(skewed, capsys):

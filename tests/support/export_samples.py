@@ -83,9 +83,13 @@ def untrained_model(
     )  # fmt: skip
 
 
-@cache
 def exported_network(name: str, shape: Shape = (1, 12, 12)) -> ExportedModel:
     """An untrained registered network, exported once in a process and compared on random images."""
+    return _export(name, shape)
+
+
+@cache
+def _export(name: str, shape: Shape) -> ExportedModel:
     return export_model(network_graph(untrained_model(name, shape)), random_images(shape))
 
 

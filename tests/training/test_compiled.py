@@ -152,7 +152,7 @@ class TestPopulation:
             assert same_bits(result, expected) and result.compiled
 
 
-@pytest.mark.integration
+@pytest.mark.slow
 @needs_compiler
 class TestClippingAndAverage:
     """Also what is summed over all parameters, what is kept beside them, and weights of classes."""

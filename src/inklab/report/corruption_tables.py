@@ -76,6 +76,12 @@ def published_columns(experiment: CorruptionErrorPlan) -> list[list[str]]:
     return columns
 
 
+def published_mean_accuracies(experiment: CorruptionErrorPlan) -> list[str]:
+    """Of each reference that has measured every corruption."""
+    means = (_published_means(reference, experiment)[0] for reference in experiment.references)
+    return [mean for mean in means if mean != NOT_AVAILABLE]
+
+
 def _published_means(reference: Reference, experiment: CorruptionErrorPlan) -> list[str]:
     first = experiment.references[0]
     if any(name not in row.values for row in (first, reference) for name in experiment.experiments):

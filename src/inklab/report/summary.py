@@ -9,11 +9,18 @@ from inklab.format import (
     format_delta_interval,
     format_metric,
     humanize,
+    pluralize,
 )
 from inklab.metrics import REPORTED_METRIC, get_metric
 from inklab.records.estimates import Estimate
-from inklab.records.plan import AnyExperimentPlan
-from inklab.records.results import GenerationResults, RobustnessResults, TrainingResults
+from inklab.records.plan import AnyExperimentPlan, CorruptionErrorPlan
+from inklab.records.results import (
+    CorruptionErrorResults,
+    GenerationResults,
+    RobustnessResults,
+    TrainingResults,
+)
+from inklab.report.corruption_tables import published_mean_accuracies
 from inklab.report.figures.summary_plot import main_setting
 from inklab.report.tables import Table, format_starred, interval_note
 from inklab.runs import Run
@@ -21,9 +28,13 @@ from inklab.runs import Run
 
 def summary_table(run: Run) -> Table:
     """One number for each experiment that has any, with its interval, n, and what others report."""
-    rows, estimates = [], []
+    rows: list[list[str]] = []
+    estimates: list[Estimate] = []
     for plan in run.plan.experiments:
         match run.results.experiments.get(plan.name):
+            case CorruptionErrorResults() as results if isinstance(plan, CorruptionErrorPlan):
+                rows += _corruption_error_rows(plan, results)
+                estimates += [row.mean_accuracy for row in results.pipelines.values() if row.mean_accuracy.n]
             case TrainingResults() as results if (setting := main_setting(results)) is not None:
                 metric = REPORTED_METRIC[results.task]
                 estimate = setting.metrics.get(metric, Estimate.empty())
@@ -76,6 +87,19 @@ def _robustness_rows(name: str, results: RobustnessResults) -> Iterator[list[str
                 format_delta_interval(interval, "recall") if interval else NOT_AVAILABLE,
                 format_count(difference.n),
                 NOT_AVAILABLE,
+            ]
+
+
+def _corruption_error_rows(plan: CorruptionErrorPlan, results: CorruptionErrorResults) -> Iterator[list[str]]:
+    """The mean accuracy of every pipeline; the published ones stand beside the baseline's."""
+    published = ", ".join(published_mean_accuracies(plan)) or NOT_AVAILABLE
+    for pipeline, row in results.pipelines.items():
+        if row.mean_accuracy.n:
+            yield [
+                plan.name,
+                f"Mean accuracy under {pluralize(len(results.experiments), 'corruption')}, {pipeline}",
+                *_cells(row.mean_accuracy, "mean_accuracy"),
+                published if pipeline == results.baseline else NOT_AVAILABLE,
             ]
 
 

@@ -148,7 +148,9 @@ def _examples(net: NormalizedModel, test: TensorSet, inputs: Float[Tensor, "n c 
 
 
 def cast_copy(net: NormalizedModel, precision: Precision) -> NormalizedModel:
-    """A copy that computes in a precision. Buffers such as the normalization's stay fp32."""
+    """A copy that computes in bf16, the network itself in fp32. Buffers such as normalization's stay fp32."""
+    if precision == "fp32":
+        return net
     net = copy.deepcopy(net)
     fp32_params = fp32_param_names(net)
     for name, parameter in net.named_parameters():
