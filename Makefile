@@ -7,23 +7,25 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 TORCH_INDEX ?=
-# A file's tests stay in one process, which builds what they share once.
-SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
-
 # Hundreds of processes import the package: where writing bytecode is off, compiling it again costs a fifth of the time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test integration test-slow setup lint bench-setup clean
+.PHONY: run test fast-tests integration test-slow setup lint bench-setup clean
 
 run: setup
 	$(BIN)/inklab run
 
-test: setup lint
-	$(BIN)/pytest -m "not integration and not slow" $(SIDE_BY_SIDE)
+# With `--dist loadfile` the tests of a file stay in one process, which builds what they share once.
+# Type checking beside them takes half a minute of one core.
+test: setup
+	@$(MAKE) -j 2 lint fast-tests
 
-# Browsers, killed processes, compilers, notebooks.
+fast-tests: setup
+	$(BIN)/pytest -m "not integration and not slow" -n auto --maxprocesses 4 --dist loadfile
+
+# Browsers, killed processes, compilers, notebooks: a quarter of the time is waiting, so one more than cores.
 integration: setup
-	$(BIN)/pytest -m "integration and not slow" $(SIDE_BY_SIDE)
+	$(BIN)/pytest -m "integration and not slow" -n 3 --dist loadfile
 
 setup: $(VENV)/.ready
 

@@ -11,7 +11,8 @@ EPOCHS = {
 }  # fmt: skip
 QUICKER = {
     **{f"{name}.recipe.epochs": epochs for name, epochs in EPOCHS.items()},
-    "l2-sweep.replicates": 2, "robustness.images": 200, "generation.samples": 300,
+    "l2-sweep.replicates": 2, "robustness.images": 200, "robustness.strengths": [0.0, 0.4],
+    "robustness.confusion_at": [0.0, 0.4], "generation.samples": 300, "generation.mixture_components": 3,
 }  # fmt: skip
 SMALL = {
     "tour": ('"quick", "default", {}', f'"quick", "mnist-5k", {QUICKER!r}'),

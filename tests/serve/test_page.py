@@ -154,6 +154,7 @@ def test_a_picture_without_ink_and_one_of_a_large_camera(tmp_path):
     large.save(tmp_path / "large.png")
     sizes = []
     with opened(toy_address()) as page:
+        settled(page)
         page.on("request", lambda request: sizes.append(len(request.post_data or "")))
         page.locator("#file").set_input_files(tmp_path / "white.png")
         lead = page.locator("#summary", has_text="Nothing can be seen on this picture.")

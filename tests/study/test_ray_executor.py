@@ -21,12 +21,12 @@ seed = 3
 
 [experiments.short]
 network = "{nets}:Slow"
-recipe = {{ base = "sgd", epochs = 200, batch_size = 16 }}
+recipe = {{ base = "sgd", epochs = 50, batch_size = 16 }}
 replicates = 1
 
 [experiments.long]
 network = "{nets}:Slow"
-recipe = {{ base = "sgd", epochs = 204, batch_size = 16 }}
+recipe = {{ base = "sgd", epochs = 54, batch_size = 16 }}
 replicates = 1
 
 [experiments.robustness]
@@ -66,9 +66,9 @@ def cluster():
     from ray.cluster_utils import Cluster
 
     memory = {"object_store_memory": 128 << 20}
-    cluster = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **memory}
-    )
+    checks = {"health_check_period_ms": 1000, "health_check_timeout_ms": 2000}  # a lost node is missed sooner
+    head = {"num_cpus": 0, "include_dashboard": False, "_system_config": checks, **memory}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     yield cluster, [cluster.add_node(num_cpus=1, **memory) for _ in range(2)]
     cluster.shutdown()
 
