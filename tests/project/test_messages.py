@@ -457,6 +457,7 @@ BODIES: tuple[tuple[str, dict[str, object]], ...] = (
     ("predict", {"images": ["<valid>"], "pipelines": ["cn"]}),
     ("denoise", {"images": ["<valid>"], "denoiser": "denoisr"}), ("generate", {"count": 100_000}),
     ("generate", {"sampler": "gausian"}), ("generate", {"positions": [[0, 2]]}),
+    ("inspect", {"images": ["<valid>", "<valid>"]}), ("inspect", {"images": ["<valid>"], "pipeline": "cn"}),
     ("generate", {"positions": [[0, 0]] * 2, "neighbors_of": "AAAA"}), ("generate", {"decoder": "cnn"}),
 )  # fmt: skip
 

@@ -1,5 +1,6 @@
 """Responses about images: the numbers of the trained models, whatever else is requested at the same time."""
 
+import asyncio
 import base64
 import io
 import threading
@@ -11,14 +12,18 @@ import numpy as np
 import pytest
 import torch
 import toy_run
+from export_samples import untrained_model, write_own
 from PIL import Image
 
 import inklab
 from inklab.corruptions.corruption import corruptions
 from inklab.corruptions.filters import filters
+from inklab.evaluation.inspection import blank_value, occlusion
 from inklab.io.files import cache_dir
 from inklab.records.components import Preprocessing
 from inklab.runs import Run
+from inklab.serve.inputs import BoundedThread
+from inklab.serve.middleware import HttpError
 
 PIPELINES = ["cnn", "denoiser+cnn", "median+cnn", "mlp", "scaled-twice", "sweep"]
 PIXELS, IMAGES = live_server.examples(), live_server.encoded_examples()
@@ -234,6 +239,74 @@ def test_denoising_is_what_the_model_makes(server, run):
     response = server.post("denoise", images=IMAGES[:3], corruption={"strength": 0.4})
     expected = 255 * run.model("denoiser").denoise(floats(stacked(response, "corrupted"))).numpy()
     assert np.abs(stacked(response, "denoised") - expected).max() <= 0.51
+
+
+class TestInspect:
+    def maps(self, encoded):
+        array = np.frombuffer(base64.b64decode(encoded["values"]), "<f4")
+        return array.reshape(encoded["shape"])
+
+    def test_every_layer_equals_that_of_torch(self, server, run):
+        response = server.post("inspect", images=ONE, pipeline="cnn")
+        model = run.model("cnn")
+        net, pixels = model.net.net, model.net.normalize(floats(PIXELS[:1]))
+        with torch.no_grad():
+            features = net.features(pixels)
+            expected = {
+                "features.0": net.features[0](pixels), "features.1": features,
+                "hidden.0": net.hidden(net.flatten(features)), "output": net(pixels),
+            }  # fmt: skip
+        assert [layer["name"] for layer in response["layers"]] == list(expected)
+        for layer in response["layers"]:
+            maps = self.maps(layer["maps"])
+            output = expected[layer["name"]][0][layer["maps"]["units"]].numpy().reshape(maps.shape)
+            assert np.abs(maps - output).max() < 1e-4 and np.abs(output).max() > 0.01, layer["name"]
+        kernels = net.features[0].weight.detach().numpy()
+        assert (self.maps(response["filters"]) == kernels[response["filters"]["units"]]).all()
+        assert response["notes"] == [] and response["removed"] is None
+
+    def test_what_a_denoiser_removed_and_what_counts_behind_it(self, server, run):
+        corruption = {"strength": 0.3, "seed": 2}
+        response = server.post("inspect", images=ONE, pipeline="denoiser+cnn", corruption=corruption)
+        corrupted = floats(live_server.decode(response["corrupted"])[None])
+        denoised = run.model("denoiser").denoise(corrupted)
+        removed = self.maps(response["removed"])
+        assert np.abs(removed - (corrupted - denoised).numpy()).max() < 1e-4
+        label = [str(k) for k in range(toy_run.CLASSES)].index(response["label"])
+        model = run.model("cnn")
+        expected = occlusion(model.probabilities, denoised, label, blank_value(model.preprocessing))
+        assert np.abs(self.maps(response["occlusion"])[0, 0] - expected).max() < 1e-4
+
+    def test_a_users_network_is_inspected_too(self, tmp_path):
+        code = f"{write_own(tmp_path)}:Normed"
+        untrained_model(code).save(tmp_path / "model")
+        with live_server.serving(tmp_path / "model", trust_code=(code,)) as server:
+            response = server.post("inspect", images=ONE)
+        layers = {layer["name"]: layer["types"] for layer in response["layers"]}
+        assert layers == {
+            "first.0": ["Conv2d", "BatchNorm2d", "GELU"],
+            "second.0": ["Conv2d", "BatchNorm2d"],
+            "last": ["Linear"],
+        }
+        assert self.maps(response["occlusion"]).shape == (1, 1, toy_run.SIDE, toy_run.SIDE)
+
+    def test_it_takes_one_image(self, server):
+        assert "at most 1" in server.post_error("inspect", 422, images=IMAGES[:2])
+        assert "cnn" in server.post_error("inspect", 422, images=ONE, pipeline="cn")
+
+    def test_more_than_wait_are_refused(self, server):
+        thread, gate = BoundedThread("test", 1, "too much waits"), threading.Event()
+
+        async def two():
+            first = asyncio.create_task(thread.run(lambda: gate.wait(10)))
+            await asyncio.sleep(0)
+            with pytest.raises(HttpError, match="too much waits"):
+                await thread.run(lambda: None)
+            gate.set()
+            assert await first and await thread.run(lambda: 3) == 3
+
+        asyncio.run(two())
+        thread.stop()
 
 
 class TestGenerate:

@@ -20,7 +20,7 @@ from inklab.records.record import PLAN_FILE, REPORT_FILE
 from inklab.runs import Run
 from inklab.serve.batcher import Batcher
 from inklab.serve.catalog import Catalog, catalog_of_model, catalog_of_run
-from inklab.serve.inputs import ImagePreprocessor, LatentSampler, fit_latent_sampler
+from inklab.serve.inputs import BoundedThread, ImagePreprocessor, LatentSampler, fit_latent_sampler
 from inklab.serve.middleware import HttpError, Limits, service_unavailable
 from inklab.serve.model_registry import THREADS, ModelRegistry
 from inklab.serve.progress_stream import ProgressStream
@@ -73,6 +73,9 @@ class AppState:
         self.batcher = Batcher(self.limits.max_queued_bytes)
         self.registry = ModelRegistry(samples.pixels if samples else None, trust_code, self.batcher.networks)
         self.pictures = ImagePreprocessor(self.limits.max_picture_pixels, self.limits.max_queued_pictures)
+        self.inspector = BoundedThread(
+            "inklab inspection", self.limits.max_queued_inspections, "too many images wait for inspection"
+        )
         self.ood = OodDetector()
         self.examples: ImageSet | None = None
         self.batcher.networks[NEAREST] = self.ood.similarity
@@ -122,6 +125,7 @@ class AppState:
                 task.cancel()
         self.batcher.stop()
         self.pictures.stop()
+        self.inspector.stop()
         for pool in (self._corrupting, self._background):
             pool.shutdown(wait=False, cancel_futures=True)
 

@@ -124,7 +124,7 @@ class Batcher:
             return []
         network = batch[0].network
         try:
-            rows = [_to_floats(queued.rows) for queued in batch]
+            rows = [to_floats(queued.rows) for queued in batch]
             outputs = self.networks[network](rows[0] if len(rows) == 1 else np.concatenate(rows))
         except Exception as error:  # goes to those who asked; the thread continues
             log.exception("a network failed")
@@ -148,6 +148,6 @@ class Batcher:
                 queued.outputs.set_result(result)
 
 
-def _to_floats(rows: np.ndarray) -> np.ndarray:
+def to_floats(rows: np.ndarray) -> np.ndarray:
     """Bytes divided by 255, once, as everywhere; floats as they are."""
     return rows.astype(np.float32) / np.float32(255) if rows.dtype == np.uint8 else rows

@@ -1,9 +1,10 @@
 """What requests are computed from: preprocessed pictures, corrupted images, latent codes of new images."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -32,6 +33,39 @@ MIN_CODES_PER_COMPONENT = 10  # where there are the samples only, the mixture ge
 VERSION = 2  # of the latent codes; a change invalidates caches
 
 Latents = Float32[np.ndarray, "n d"]
+T = TypeVar("T")
+
+
+class BoundedThread:
+    """A thread for work that takes long, one piece at a time.
+
+    Args:
+        name: of the thread.
+        max_queued: pieces of work that may wait, with the one under way.
+        refusal: why further ones are refused.
+    """
+
+    def __init__(self, name: str, max_queued: int, refusal: str) -> None:
+        self._refusal, self._free_slots = refusal, max_queued
+        self._pool = ThreadPoolExecutor(1, name)
+
+    def stop(self) -> None:
+        """Take no more."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def run(self, compute: Callable[[], T]) -> T:
+        """What `compute` returns. It is dropped if the request is cancelled before its turn.
+
+        Raises:
+            HttpError: too much waits already (503).
+        """
+        if self._free_slots <= 0:
+            raise service_unavailable(self._refusal)
+        self._free_slots -= 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, compute)
+        finally:
+            self._free_slots += 1
 
 
 class ImagePreprocessor:
@@ -43,12 +77,14 @@ class ImagePreprocessor:
     """
 
     def __init__(self, max_pixels: int, max_queued: int) -> None:
-        self._max_pixels, self._free_slots = max_pixels, max_queued
-        self._pool = ThreadPoolExecutor(1, "inklab pictures")
+        self._max_pixels = max_pixels
+        self._thread = BoundedThread(
+            "inklab pictures", max_queued, "too many pictures wait for preprocessing"
+        )
 
     def stop(self) -> None:
         """Take no more."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._thread.stop()
 
     async def preprocess(self, content: bytes, config: Preprocessing) -> UInt8[np.ndarray, "1 c h w"]:
         """A picture as an image; an empty one where no strokes are found.
@@ -56,14 +92,7 @@ class ImagePreprocessor:
         Raises:
             HttpError: it is no picture or has too many pixels (422), or too many wait (503).
         """
-        if self._free_slots <= 0:
-            raise service_unavailable("too many pictures wait for preprocessing")
-        self._free_slots -= 1
-        try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._pool, self._preprocess, content, config)
-        finally:
-            self._free_slots += 1
+        return await self._thread.run(lambda: self._preprocess(content, config))
 
     def _preprocess(self, content: bytes, config: Preprocessing) -> UInt8[np.ndarray, "1 c h w"]:
         try:

@@ -62,6 +62,7 @@ class Limits:
         max_picture_pixels: largest number of pixels of a picture to preprocess. It takes 18 bytes a pixel,
             one picture at a time.
         max_queued_pictures: largest number of pictures that wait for preprocessing.
+        max_queued_inspections: largest number of images that wait until a network is inspected for them.
         max_queued_bytes: largest size of the images that wait for networks, as floats.
     """
 
@@ -75,6 +76,7 @@ class Limits:
     max_samples: int = 100
     max_picture_pixels: int = 16_000_000
     max_queued_pictures: int = 16
+    max_queued_inspections: int = 4
     max_queued_bytes: int = 64 * MIB
 
 

@@ -11,7 +11,7 @@ Document = dict[str, Any]
 """A JSON document whose form FastAPI defines."""
 
 TAGS = {
-    "images": "Classify, denoise and generate images.",
+    "images": "Classify, denoise, inspect and generate images.",
     "server": "What is served, and whether the server answers.",
     "study": "Results and progress of the served run.",
 }
@@ -70,6 +70,7 @@ def _examples(shape: tuple[int, int, int]) -> dict[str, Document]:
     return {
         "/api/predict": {"one image": {"value": {"images": [image]}}, "corrupted": {"value": corrupted}},
         "/api/denoise": {"corrupted": {"value": corrupted}},
+        "/api/inspect": {"one image": {"value": {"images": [image]}}},
         "/api/generate": {
             "from a sampler": {"value": {"count": 4, "seed": 1}},
             "between four images": {"value": {"positions": [[0.0, 0.0], [0.5, 0.5], [1.0, 1.0]]}},

@@ -1,4 +1,4 @@
-"""The routes of the API: predictions, denoising, new images; what is served, and the study."""
+"""The routes of the API: predictions, denoising, new images, inspection; what is served, and the study."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -10,10 +10,12 @@ from fastapi.responses import StreamingResponse
 
 import inklab
 from inklab.errors import UnknownNameError
+from inklab.evaluation.inspection import inspect as inspect_classifier
 from inklab.ood import is_empty, why_abstained
 from inklab.records.components import Pipeline
 from inklab.serve import schemas
 from inklab.serve.app_state import NEAREST, AppState
+from inklab.serve.batcher import to_floats
 from inklab.serve.catalog import Catalog
 from inklab.serve.inputs import (
     DEFAULT_SAMPLER,
@@ -83,6 +85,39 @@ async def denoise(body: schemas.DenoiseRequest, state: State) -> schemas.Denoise
             schemas.DenoisedImage(input=encode_image(a), corrupted=encode_image(b), denoised=encode_image(c))
             for a, b, c in rows
         ]
+    )
+
+
+async def inspect(body: schemas.InspectRequest, state: State) -> schemas.InspectResponse:
+    """What the classifier of a pipeline computes inside: activations, filters, occlusion."""
+    (pipeline,) = _find_pipelines(None if body.pipeline is None else [body.pipeline], state.catalog)
+    images = await _read_images(body, state)
+    corrupted = await _corrupt(images, body.corruption, state)
+    (output,) = await _run_pipelines([pipeline], corrupted, state)
+    _check_finite(pipeline, output)
+    denoised, label = to_floats(output.denoised), int(output.probabilities[0].argmax())
+    model = state.registry[pipeline.classifier].model
+    inside = await state.inspector.run(lambda: inspect_classifier(model, denoised, label))
+    encode_maps = schemas.encode_maps
+    return schemas.InspectResponse(
+        pipeline=pipeline,
+        input=encode_image(images[0]),
+        corrupted=encode_image(to_uint8(corrupted)[0]),
+        denoised=encode_image(to_uint8(denoised)[0]),
+        removed=encode_maps([0], to_floats(corrupted) - denoised) if pipeline.denoisers else None,
+        label=state.catalog.labels[label],
+        layers=[
+            schemas.InspectedLayer(
+                name=layer.name,
+                types=list(layer.types),
+                output_shape=list(layer.output_shape),
+                maps=encode_maps(layer.maps.units, layer.maps.values),
+            )
+            for layer in inside.layers
+        ],
+        filters=None if inside.filters is None else encode_maps(inside.filters.units, inside.filters.values),
+        occlusion=None if inside.occlusion is None else encode_maps([0], inside.occlusion[None, None]),
+        notes=list(inside.notes),
     )
 
 
@@ -162,8 +197,7 @@ def _predictions(
     state: AppState,
 ) -> list[schemas.PipelinePrediction]:
     """What one pipeline predicts for each image."""
-    if not np.isfinite(output.probabilities).all():
-        raise HttpError(500, f"'{pipeline}' computes no finite probabilities for these images")
+    _check_finite(pipeline, output)
     scores = state.ood.score(pipeline.classifier, similarity, output.logits, output.probabilities)
     rounded = [None] * len(empty) if scores is None else [round(score, 4) for score in scores.tolist()]
     predictions = []
@@ -182,6 +216,11 @@ def _predictions(
             )
         )
     return predictions
+
+
+def _check_finite(pipeline: Pipeline, output: PipelineOutput) -> None:
+    if not np.isfinite(output.probabilities).all():
+        raise HttpError(500, f"'{pipeline}' computes no finite probabilities for these images")
 
 
 def _six_digits(probability: np.float32) -> float:

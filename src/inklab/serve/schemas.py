@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from inklab.errors import MAX_NAME_LENGTH, did_you_mean
@@ -25,7 +25,7 @@ MAX_SEED = 2**31 - 1
 Base64 = Annotated[str, Field(description="base64 of bytes", json_schema_extra={"contentEncoding": "base64"})]
 Name = Annotated[str, Field(max_length=200)]
 SeedNumber = Annotated[int, Field(ge=0, le=MAX_SEED)]
-EncodedImages = Annotated[
+SingleImages = Annotated[
     list[Base64],
     Field(
         min_length=1,
@@ -33,6 +33,9 @@ EncodedImages = Annotated[
         fail_fast=True,  # millions of wrong entries give one error
         description="each base64 of channels x height x width bytes, row by row, as training images are",
     ),
+]
+SingleImage = Annotated[
+    list[Base64], Field(min_length=1, max_length=1, description="one, as in /api/predict")
 ]
 PipelineNames = Annotated[
     list[Name], Field(min_length=1, max_length=DEFAULT_LIMITS.max_images, fail_fast=True)
@@ -71,7 +74,7 @@ class CorruptionRequest(ApiRequest):
 class ImagesRequest(ApiRequest):
     """Images, or one picture."""
 
-    images: EncodedImages | None = None
+    images: SingleImages | None = None
     picture: Base64 | None = Field(
         None, description="base64 of a PNG, JPEG, BMP or WebP file, preprocessed like training images"
     )
@@ -96,6 +99,13 @@ class DenoiseRequest(ImagesRequest):
     """Images to denoise."""
 
     denoiser: Name | None = Field(None, description="from /api/networks; the first one if left out")
+
+
+class InspectRequest(ImagesRequest):
+    """One image, and the pipeline to look inside."""
+
+    images: SingleImage | None = None
+    pipeline: Name | None = Field(None, description="id from /api/networks; the first one if left out")
 
 
 class GenerateRequest(ApiRequest):
@@ -165,6 +175,42 @@ class DenoiseResponse(BaseModel):
     """One entry for each image."""
 
     images: list[DenoisedImage]
+
+
+class EncodedMaps(BaseModel):
+    """Images of numbers, such as the activations of some units or their weights."""
+
+    units: list[int] = Field(description="whose they are; numbers of units in the layer")
+    shape: list[int] = Field(description="maps, channels, height, width; a dense layer has maps of 1 x 1")
+    values: Base64 = Field(description="base64 of float32, little-endian, row by row")
+
+
+class InspectedLayer(BaseModel):
+    """What a layer computes for the image: the most active units first, a dense layer's in their order."""
+
+    name: str = Field(description="of its module")
+    types: list[str] = Field(description="its class, and those of normalization and activation after it")
+    output_shape: list[int] = Field(description="of one image")
+    maps: EncodedMaps
+
+
+class InspectResponse(BaseModel):
+    """What a pipeline's classifier computes inside."""
+
+    pipeline: str
+    input: Base64
+    corrupted: Base64
+    denoised: Base64 = Field(description="the input of the classifier")
+    removed: EncodedMaps | None = Field(
+        description="the corrupted image minus the denoised one, in [-1, 1]; null without a denoiser"
+    )
+    label: str = Field(description="the most probable class, which occlusion explains")
+    layers: list[InspectedLayer] = Field(description="in the order in which the image passes them")
+    filters: EncodedMaps | None = Field(description="weights of the first layer; null if they are no images")
+    occlusion: EncodedMaps | None = Field(
+        description="fall of the label's probability where a square is blank; null if it takes too long"
+    )
+    notes: list[str] = Field(description="what is missing, and why")
 
 
 class Example(BaseModel):
@@ -328,6 +374,9 @@ def format_validation_error(error: ValidationError) -> str:
     if first["type"] == "too_short":
         minimum = first["ctx"]["min_length"]
         message = f"needs at least {minimum} {'entry' if minimum == 1 else 'entries'}"
+    if first["type"] == "too_long":
+        maximum = first["ctx"]["max_length"]
+        message = f"takes at most {maximum} {'entry' if maximum == 1 else 'entries'}"
     return f"{location or 'the body'}: {message}{note}; see /openapi.json"
 
 
@@ -377,3 +426,14 @@ def decode_base64(text: str, name: str) -> bytes:
 def encode_image(image: UInt8[np.ndarray, "c h w"]) -> str:
     """An image as base64."""
     return base64.b64encode(image.tobytes()).decode("ascii")
+
+
+def encode_maps(units: Sequence[int], values: Float32[np.ndarray, "n c h w"]) -> EncodedMaps:
+    """Images of numbers, as the API returns them.
+
+    Example:
+        >>> encode_maps([3], np.ones((1, 1, 1, 1), np.float32)).values
+        'AACAPw=='
+    """
+    encoded = base64.b64encode(np.ascontiguousarray(values, "<f4").tobytes()).decode("ascii")
+    return EncodedMaps(units=list(units), shape=list(values.shape), values=encoded)

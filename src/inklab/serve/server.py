@@ -130,7 +130,7 @@ class JsonRoute(APIRoute):
 
 
 def _add_routes(app: FastAPI) -> None:
-    for handler in (routes.predict, routes.denoise, routes.generate):
+    for handler in (routes.predict, routes.denoise, routes.generate, routes.inspect):
         app.router.add_api_route(
             f"/api/{handler.__name__}", handler, methods=["POST"], responses=RESPONSES, tags=["images"],
             route_class_override=JsonRoute,

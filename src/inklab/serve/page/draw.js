@@ -7,6 +7,7 @@ import { Pad, describePen } from "./drawing.js";
 import { setUpExamples } from "./examples.js";
 import { number } from "./format.js";
 import { encodeBase64, encodeFile, fromUrlSafe, toUrlSafe } from "./images.js";
+import { Inside } from "./inside.js";
 import { preview, takePictures } from "./pictures.js";
 import { Predictions, summarize } from "./predictions.js";
 import { preprocess } from "./preprocessing.js";
@@ -24,6 +25,7 @@ export class Draw {
     this.corruption = new Corruption(this.networks, this.state);
     this.predictions = new Predictions(byId("predictions"), this.networks, this.painter, this.corruption.curve);
     this.stages = new Stages(byId("stages"), this.networks, this.painter);
+    this.inside = new Inside(this);
     this.available = this.networks.pipelines.map(({ id }) => id);
     const onError = (name) => (error) => this._showError(this[name], error);
     this.predicting = new LatestOnly("api/predict", (response) => this._onPredicted(response), onError("predicting"));
@@ -142,11 +144,13 @@ export class Draw {
       this.denoising.cancel();
       this.stages.show(null);
       this._showPredictions(null);
+      this.inside.request(null);
       return;
     }
     const body = { images: [encodeBase64(image)], corruption: this.corruption.request };
     this.predicting.request({ ...body, pipelines: this.pipelines });
     if (this.stages.needDenoiser(this.pipelines)) this.denoising.request({ ...body, denoiser: this.networks.denoisers[0] });
+    this.inside.request(body);
   }
 
   /** While the server doesn't answer, the predictions of an earlier drawing are dimmed. */
@@ -200,7 +204,7 @@ export class Draw {
     if (restored && keys.has("drawing")) this.pad.fromText(this.state.now.drawing);
     if (keys.has("picture")) this._showPicture();
     this._sync();
-    if (["picture", "strength", "corruption", "seed", "pipelines"].some((key) => keys.has(key))) this.refresh();
+    if (["picture", "strength", "corruption", "seed", "pipelines", "inside"].some((key) => keys.has(key))) this.refresh();
   }
 
   _restore() {
@@ -217,6 +221,7 @@ export class Draw {
     this.predictions.show(this.pipelines);
     this.predictions.showRecall(this.corruption.measuredStrength);
     this.stages.showStrength(this.corruption.strength);
+    this.inside.sync();
     for (const box of byId("chips").querySelectorAll("input")) box.checked = this.pipelines.includes(box.value);
   }
 }

@@ -19,6 +19,9 @@ export function decodeBase64(text, expected) {
   }
 }
 
+/** Base64 of float32 to numbers. */
+export const decodeFloats = (text) => new Float32Array(decodeBase64(text).buffer);
+
 /** Base64 as an address can contain it, and back. */
 export const toUrlSafe = (text) => text.replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
 export const fromUrlSafe = (text) => text.replaceAll("-", "+").replaceAll("_", "/");

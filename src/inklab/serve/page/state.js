@@ -30,6 +30,7 @@ const PARTS = {
   corruption: ["", id],
   seed: [0, seed],
   pipelines: [null, ids],
+  inside: ["", id],
   decoder: ["", id],
   sampler: ["", id],
   samples: [1, seed],
