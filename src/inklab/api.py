@@ -66,6 +66,7 @@ def run(
     device: str = "auto",
     executor: str | ExecutorFactory = "local",
     ray_address: str | None = None,
+    slurm: Mapping[str, object] | None = None,
     checkpoint_every: float | None = None,
     accept_data_problems: bool = False,
     progress: bool | None = None,
@@ -87,9 +88,11 @@ def run(
         compile: whether training steps are compiled; "auto" where that saves time.
         device: what networks are trained on: "cpu", "cuda", "cuda:1", "mps"; "auto" takes a GPU that CUDA
             lists. It is checked at first use, see docs/devices.md.
-        executor: where jobs run: "local", "ray", or a factory of your own; see docs/executors.md.
+        executor: where jobs run: "local", "ray", "slurm", or a factory of your own; see docs/executors.md.
         ray_address: of a Ray cluster, "auto" for the one that runs on this machine; left out, the executor
             "ray" starts one here, which ends with the run.
+        slurm: settings of SLURM for each worker, such as `{"partition": "short", "time": "4:00:00"}`; see
+            docs/clusters.md.
         checkpoint_every: seconds of training that a crash may lose at most; 30, or more where checkpoints are
             expensive, if left out.
         accept_data_problems: whether to go on if the check of the images finds something that makes training
@@ -112,7 +115,7 @@ def run(
     """
     options = ExecutionOptions(
         workers, threads, precision, compile, checkpoint_every, accept_data_problems, device,
-        executor, ray_address,
+        executor, ray_address, _slurm_settings(slurm),
     )  # fmt: skip
     prepared = prepare_run(
         study, profile=profile, data=data, overrides=overrides, run_dir=run_dir, options=options
@@ -140,6 +143,7 @@ def train(
     device: str = "auto",
     executor: str | ExecutorFactory = "local",
     ray_address: str | None = None,
+    slurm: Mapping[str, object] | None = None,
     checkpoint_every: float | None = None,
     accept_data_problems: bool = False,
     progress: bool | None = None,
@@ -172,6 +176,7 @@ def train(
         device: see `run`.
         executor: see `run`.
         ray_address: see `run`.
+        slurm: see `run`.
         checkpoint_every: see `run`.
         accept_data_problems: whether to go on if the check of the images finds something that makes training
             pointless, such as a class without training images; see `inklab data check`.
@@ -196,7 +201,7 @@ def train(
     """
     options = ExecutionOptions(
         workers, threads, precision, compile, checkpoint_every, accept_data_problems, device,
-        executor, ray_address,
+        executor, ray_address, _slurm_settings(slurm),
     )  # fmt: skip
     training = SingleTraining(network, recipe, replicates, grid or {}, normalize, metrics, name, seed)
     prepared = prepare_training(training, data, overrides=overrides, run_dir=run_dir, options=options)
@@ -438,13 +443,19 @@ def _prepare(
     make_id: Callable[[PreparedStudy], str],
 ) -> PreparedRun:
     options = options or ExecutionOptions()
-    executor = executor_factory(options.executor, ExecutorOptions(options.workers, options.ray_address))
+    executor = executor_factory(
+        options.executor, ExecutorOptions(options.workers, options.ray_address, dict(options.slurm))
+    )
     study = prepare_study(loaded, _as_dataset(data, loaded.spec.seed))
     path = Path(run_dir) if run_dir else runs_root() / study.spec.name / make_id(study)
     if command and options.accept_data_problems:
         command += " --accept-data-problems"
     runner = StudyRunner(study, RunDirectory(path), options, command=command, executor=executor)
     return PreparedRun(study, study.spec != loaded.spec, path, runner)
+
+
+def _slurm_settings(settings: Mapping[str, object] | None) -> tuple[tuple[str, str], ...]:
+    return tuple((key, str(value)) for key, value in (settings or {}).items())
 
 
 def _training_id(study: PreparedStudy) -> str:

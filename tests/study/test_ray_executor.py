@@ -8,7 +8,8 @@ import toy_run
 from inklab.errors import ConfigError, CorruptFileError
 from inklab.records.execution import DeviceChoice
 from inklab.study.executor import ExecutorOptions, executors
-from inklab.study.executors.ray_worker import NodeFacts, unpack_files
+from inklab.study.executors.node_facts import NodeFacts
+from inklab.study.executors.ray_worker import unpack_files
 from inklab.study.jobs import EpochEnded, Retried
 from inklab.testing import ExecutorConformance, write_context, write_networks
 from inklab.training.checkpoint_files import PackedCheckpoint
@@ -115,6 +116,9 @@ class TestWhatWorkersSend:
             PackedCheckpoint(path, ()).write(tmp_path)
 
     def test_a_node_that_differs_is_described(self):
-        here, there = NodeFacts("1", 4, "2.13.0", "A", "f"), NodeFacts("1", 4, "2.12.0", "B", "f")
-        assert there.differences(here) == "torch 2.12.0, not 2.13.0, processor B, not A"
+        here = NodeFacts("1", 4, "2.13.0", "A", "bf16", "f")
+        there = NodeFacts("1", 4, "2.12.0", "B", "fp32", "g")
+        assert there.differences(here) == (
+            "torch 2.12.0, not 2.13.0, processor B, not A, its processor has no bf16, instructions g, not f"
+        )
         assert here.differences(here) == ""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from inklab.cli.console import AsJson, RunArg, Sets, app, echo, echo_json, echo_table, info
-from inklab.errors import EXIT_FAILED_TRIALS, EXIT_OK
+from inklab.errors import EXIT_FAILED_TRIALS, EXIT_OK, ConfigError
 
 if TYPE_CHECKING:
     from inklab.api import PreparedRun
@@ -48,7 +48,9 @@ Device = Annotated[
 Executor = Annotated[
     str,
     typer.Option(
-        "--executor", metavar="local|ray", help="Where jobs run: this machine's processes, or a Ray cluster."
+        "--executor",
+        metavar="local|ray|slurm",
+        help="Where jobs run: this machine's processes, a Ray cluster, or SLURM.",
     ),
 ]
 RayAddress = Annotated[
@@ -57,6 +59,14 @@ RayAddress = Annotated[
         "--ray-address",
         metavar="HOST:PORT",
         help="The Ray cluster; auto: the one that runs here. [default: a Ray of this run's own]",
+    ),
+]
+Slurm = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--slurm",
+        metavar="KEY=VALUE",
+        help="A setting of SLURM for each worker: partition, time, mem, account, ...; repeatable.",
     ),
 ]
 CheckpointEvery = Annotated[
@@ -114,6 +124,7 @@ def run_command(
     device: Device = "auto",
     executor: Executor = "local",
     ray_address: RayAddress = None,
+    slurm: Slurm = None,
     checkpoint_every: CheckpointEvery = None,
     accept_data_problems: AcceptDataProblems = False,
     dry_run: DryRun = False,
@@ -127,7 +138,7 @@ def run_command(
 
     options = _options(
         workers, threads, precision, compile_, checkpoint_every, accept_data_problems, device=device,
-        executor=executor, ray_address=ray_address,
+        executor=executor, ray_address=ray_address, slurm=slurm,
     )  # fmt: skip
     prepared = prepare_run(
         study,
@@ -146,6 +157,7 @@ def resume(
     workers: Workers = None,
     executor: Executor = "local",
     ray_address: RayAddress = None,
+    slurm: Slurm = None,
     checkpoint_every: CheckpointEvery = None,
     as_json: AsJson = False,
 ) -> int:
@@ -154,7 +166,11 @@ def resume(
     from inklab.study.run_directory import find_run
 
     options = _options(
-        workers=workers, checkpoint_every=checkpoint_every, executor=executor, ray_address=ray_address
+        workers=workers,
+        checkpoint_every=checkpoint_every,
+        executor=executor,
+        ray_address=ray_address,
+        slurm=slurm,
     )
     return _execute(prepare_resume(find_run(run), options), as_json=as_json)
 
@@ -186,6 +202,7 @@ def train(
     device: Device = "auto",
     executor: Executor = "local",
     ray_address: RayAddress = None,
+    slurm: Slurm = None,
     checkpoint_every: CheckpointEvery = None,
     accept_data_problems: AcceptDataProblems = False,
     dry_run: DryRun = False,
@@ -199,7 +216,7 @@ def train(
 
     options = _options(
         workers, threads, precision, compile_, checkpoint_every, accept_data_problems, device=device,
-        executor=executor, ray_address=ray_address,
+        executor=executor, ray_address=ray_address, slurm=slurm,
     )  # fmt: skip
     training = SingleTraining(network, recipe, replicates)
     prepared = prepare_training(
@@ -222,13 +239,21 @@ def _options(
     device: str = "auto",
     executor: str = "local",
     ray_address: str | None = None,
+    slurm: list[str] | None = None,
 ) -> "ExecutionOptions":
     from inklab.study.resources import ExecutionOptions
 
     return ExecutionOptions(
         workers, threads, precision, compile_, checkpoint_every, accept_data_problems, device,
-        executor, ray_address,
+        executor, ray_address, tuple(map(_slurm_setting, slurm or ())),
     )  # fmt: skip
+
+
+def _slurm_setting(text: str) -> tuple[str, str]:
+    key, separator, value = text.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"--slurm {text}: write it as KEY=VALUE, such as partition=short")
+    return key, value
 
 
 def _execute(

@@ -34,6 +34,7 @@ EXTRAS = {
     "fastapi": "inklab[serve]",
     "pyarrow": "inklab[parquet]",
     "ray": "inklab[ray]",
+    "submitit": "inklab[slurm]",
 }
 """Optional packages, and the extra that installs each."""
 

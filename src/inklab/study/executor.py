@@ -7,14 +7,14 @@ import time
 import traceback
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
-from inklab.errors import InklabError, WriteError
+from inklab.errors import ConfigError, InklabError, WriteError
 from inklab.io.files import fingerprint
 from inklab.registry import Registry
 from inklab.study.jobs import EpochEnded, Failed, Job, JobContext, JobEvent, Lost, Retried, Warned
@@ -30,6 +30,8 @@ HANG_TIMEOUT_SECONDS = 1800.0
 
 SHUTDOWN_GRACE_SECONDS = 30.0  # that a training gets for its last step and checkpoint
 MAX_ATTEMPTS = 2  # at a job whose worker dies; then it is lost
+MAX_NODE_LOSSES = 20
+"""Nodes that a job may lose before it is taken to be the reason. Preempted machines vanish often."""
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -64,10 +66,20 @@ class ExecutorOptions:
     Attributes:
         workers: jobs side by side at most; None: as many as the executor finds room for.
         address: of a cluster; None: this machine.
+        settings: of the batch system, by name.
     """
 
     workers: int | None = None
     address: str | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    def refuse_settings(self, name: str) -> None:
+        """Raise ConfigError if there are settings: the executor called `name` has none."""
+        if self.settings:
+            raise ConfigError(
+                f"the executor '{name}' has no settings such as --slurm {next(iter(self.settings))}; add "
+                '--executor slurm (executor="slurm" in Python), or leave the setting out'
+            )
 
 
 @dataclass(frozen=True)
@@ -109,6 +121,15 @@ def executor_factory(executor: str | ExecutorFactory, options: ExecutorOptions) 
         ConfigError: the executor has no use for the options, or a library that it needs is not installed.
     """
     return executors[executor].configure(options) if isinstance(executor, str) else executor
+
+
+def refuse_gpu(context: JobContext, name: str) -> None:
+    """Raise ConfigError if a run trains on a GPU: the executor called `name` has processors only."""
+    if not context.device.is_cpu:
+        raise ConfigError(
+            f"the executor '{name}' trains on processors only, not on '{context.device.name}'; add "
+            f'--device cpu (device="cpu" in Python), or leave --executor {name} out'
+        )
 
 
 # ---------------------------------------------------------------- attempts at jobs

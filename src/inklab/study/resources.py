@@ -182,6 +182,7 @@ class ExecutionOptions:
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         executor: a registered name, or a factory of your own.
         ray_address: of a Ray cluster.
+        slurm: settings of SLURM for each worker, by name.
     """
 
     workers: int | None = None
@@ -193,6 +194,7 @@ class ExecutionOptions:
     device: str = AUTO
     executor: "str | ExecutorFactory" = "local"
     ray_address: str | None = None
+    slurm: tuple[tuple[str, str], ...] = ()
 
 
 def choose_execution(

@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -59,6 +60,7 @@ class Scheduler:
 
     Trials without a final state are trained, longest group first, so that workers end together. An evaluation
     is ready as soon as all trials that it depends on have ended; if not all of them are done, it is blocked.
+    What `ready` and `ended` cost depends on what has ended since, not on the size of the plan.
 
     Args:
         plan: of the run.
@@ -74,7 +76,18 @@ class Scheduler:
         self._plan = plan
         self._states = dict(states)
         self._pending = {id for id in plan.ids if id not in states or not states[id].is_final}
-        self._issued: set[str] = set()
+        self._trainings: list[Job] = list(self._training_jobs())
+        # Of evaluations: how many of its trials have not ended; then, those of which all have.
+        self._order = {id: index for index, id in enumerate(plan.evaluations)}
+        self._missing: dict[str, int] = {}
+        self._dependents: defaultdict[str, list[str]] = defaultdict(list)
+        for id, evaluation in plan.evaluations.items():
+            if id in self._pending:
+                trials = self._pending.intersection(evaluation.depends_on)
+                self._missing[id] = len(trials)
+                for trial in trials:
+                    self._dependents[trial].append(id)
+        self._settled = {id: None for id, count in self._missing.items() if count == 0}
 
     @property
     def pending(self) -> frozenset[str]:
@@ -83,51 +96,61 @@ class Scheduler:
 
     def ready(self) -> list[Job]:
         """The jobs that can start now; each is returned once."""
-        jobs: list[Job] = [*self._training_jobs(), *self._evaluation_jobs()]
-        new = [job for job in jobs if self._issued.isdisjoint(job.ids)]
-        self._issued.update(id for job in new for id in job.ids)
-        return new
+        trainings, self._trainings = self._trainings, []
+        ready = [id for id in self._settled if not self._bad_trials(id)]
+        for id in ready:
+            del self._settled[id]
+        return [*trainings, *(EvaluationJob(self._plan.evaluations[id]) for id in ready)]
 
     def blocked(self) -> list[tuple[EvaluationJob, str]]:
         """The evaluations that can't be computed and why, until they are reported by `ended`."""
-        blocked = []
-        for job in self._evaluation_jobs(blocked=True):
-            states = {trial: self._states[trial] for trial in job.evaluation.depends_on}
-            bad = [f"trial {trial} is {state}" for trial, state in states.items() if state != TrialState.DONE]
-            blocked.append((job, f"it needs trials that are done, but {' and '.join(bad)}"))
-        return blocked
+        return [
+            (
+                EvaluationJob(self._plan.evaluations[id]),
+                f"it needs trials that are done, but {' and '.join(bad)}",
+            )
+            for id in self._settled
+            if (bad := self._bad_trials(id))
+        ]
 
     def ended(self, job: Job, states: Mapping[str, TrialState]) -> None:
         """Take note that a job has ended, and of the states of what it computed."""
         self._states.update(states)
-        self._pending.difference_update(job.ids)
+        settled: set[str] = set()
+        for id in self._pending.intersection(job.ids):
+            self._pending.remove(id)
+            self._settled.pop(id, None)
+            for evaluation in self._dependents.pop(id, ()):
+                self._missing[evaluation] -= 1
+                if self._missing[evaluation] == 0:
+                    settled.add(evaluation)
+        self._settled |= dict.fromkeys(sorted(settled, key=lambda id: self._order[id]))
+
+    def _bad_trials(self, evaluation: str) -> list[str]:
+        """The trials that an evaluation needs and that are not done, with their states."""
+        trials = dict.fromkeys(self._plan.evaluations[evaluation].depends_on)
+        states = {trial: self._states[trial] for trial in trials}
+        return [f"trial {trial} is {state}" for trial, state in states.items() if state != TrialState.DONE]
 
     def _training_jobs(self) -> list[TrainingJob]:
-        jobs = []
+        jobs, experiments = [], self._experiments_by_trial()
         for group in self._plan.groups:
             if ids := [id for id in group.trials if id in self._pending]:
                 trials = tuple(map(self._plan.trial, ids))
                 seconds = group_seconds(self._plan, group, len(ids))
-                jobs.append(TrainingJob(group, trials, self._experiments_of(ids), seconds))
+                indices = sorted({index for id in ids for index in experiments[id]})
+                labels = tuple(self._plan.training[index].name for index in indices)
+                jobs.append(TrainingJob(group, trials, labels, seconds))
         return sorted(jobs, key=lambda job: -job.seconds)
 
-    def _experiments_of(self, trials: list[str]) -> tuple[str, ...]:
-        ids = set(trials)
-        return tuple(
-            experiment.name
-            for experiment in self._plan.training
-            if any(not ids.isdisjoint(setting.trials) for setting in experiment.settings)
-        )
-
-    def _evaluation_jobs(self, *, blocked: bool = False) -> list[EvaluationJob]:
-        """Of the evaluations whose trials have all ended: those that can be computed, or those that can't."""
-        return [
-            EvaluationJob(evaluation)
-            for id, evaluation in self._plan.evaluations.items()
-            if id in self._pending
-            and self._pending.isdisjoint(evaluation.depends_on)
-            and blocked == any(self._states[trial] is not TrialState.DONE for trial in evaluation.depends_on)
-        ]
+    def _experiments_by_trial(self) -> Mapping[str, set[int]]:
+        """The indices of the training experiments that each trial is part of."""
+        indices: defaultdict[str, set[int]] = defaultdict(set)
+        for index, experiment in enumerate(self._plan.training):
+            for setting in experiment.settings:
+                for trial in setting.trials:
+                    indices[trial].add(index)
+        return indices
 
 
 def keep_device_checks(

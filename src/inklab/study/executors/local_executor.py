@@ -38,6 +38,7 @@ JOIN_SECONDS = 5.0  # that a worker gets to end after it has closed its pipe
 @executor("local")
 def local_executor(options: ExecutorOptions) -> ExecutorFactory:
     """Worker processes on this machine."""
+    options.refuse_settings("local")
     if options.address:
         raise ConfigError(
             f"the executor 'local' has no address such as '{options.address}'; add --executor ray "
@@ -112,23 +113,25 @@ class LocalExecutor:
     def events(self) -> Iterator[JobEvent]:
         """What happens, until every submitted job has ended."""
         while self._attempts.waiting or self._busy:
-            yield from self._dispatch()
-            by_pipe = {worker.pipe: worker for worker in self._busy}
-            timeout, before = min(POLL_SECONDS, self.hang_timeout), time.monotonic()
-            pipes = wait(list(by_pipe), timeout=timeout)
-            # While everything is paused (Ctrl-Z, docker pause) time passes, but no worker hangs.
-            waited = min(time.monotonic() - before, timeout)
-            for worker in by_pipe.values():
-                worker.silent_seconds += waited
-            for pipe in pipes:
-                assert isinstance(pipe, Connection)
-                yield from self._on_message(by_pipe[pipe])
-            for worker in self._busy:
-                if worker.silent_seconds >= self.hang_timeout:
-                    worker.process.kill()
-                    yield self._on_exit(
-                        worker, f"its worker process sent nothing for {self.hang_timeout:g} s"
-                    )
+            yield from self.step(POLL_SECONDS)
+
+    def step(self, seconds: float) -> Iterator[JobEvent]:
+        """Hand out jobs, and report what happens within some seconds, or until something does."""
+        yield from self._dispatch()
+        by_pipe = {worker.pipe: worker for worker in self._busy}
+        timeout, before = min(seconds, self.hang_timeout), time.monotonic()
+        pipes = wait(list(by_pipe), timeout=timeout)
+        # While everything is paused (Ctrl-Z, docker pause) time passes, but no worker hangs.
+        waited = min(time.monotonic() - before, timeout)
+        for worker in by_pipe.values():
+            worker.silent_seconds += waited
+        for pipe in pipes:
+            assert isinstance(pipe, Connection)
+            yield from self._on_message(by_pipe[pipe])
+        for worker in self._busy:
+            if worker.silent_seconds >= self.hang_timeout:
+                worker.process.kill()
+                yield self._on_exit(worker, f"its worker process sent nothing for {self.hang_timeout:g} s")
 
     @property
     def _busy(self) -> list[_Worker]:

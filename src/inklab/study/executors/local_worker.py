@@ -32,9 +32,10 @@ def start_worker(pipe: Connection, content: bytes) -> None:
         pipe: to the process that drives the run.
         content: the pickled `JobContext` of all jobs; restoring it imports most of inklab.
     """
-    # Ctrl-C and a SIGTERM for the whole process group reach workers, too. The parent decides what to do.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # Signals for the whole process group reach workers, too: Ctrl-C, SIGTERM, the warnings of a batch system.
+    # The parent decides what to do.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
     try:
         context: JobContext = pickle.loads(content)  # of this process's own parent
         import inklab.study.executors.local_executor  # noqa: F401

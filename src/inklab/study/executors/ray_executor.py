@@ -20,6 +20,7 @@ from inklab.hardware import cores
 from inklab.imported_files import files_behind
 from inklab.study.executor import (
     HANG_TIMEOUT_SECONDS,
+    MAX_NODE_LOSSES,
     SHUTDOWN_GRACE_SECONDS,
     THREAD_VARIABLES,
     AttemptQueue,
@@ -28,17 +29,17 @@ from inklab.study.executor import (
     WorkerSignal,
     WriteRefused,
     executor,
+    refuse_gpu,
 )
+from inklab.study.executors.node_facts import NodeFacts, log_tail
 from inklab.study.executors.ray_worker import (
     Arrived,
     Finished,
     Letter,
     Mailbox,
     NodeDiffers,
-    NodeFacts,
     RemoteTask,
     UserFile,
-    log_tail,
     node_facts,
     pack_folder,
     run_remote_job,
@@ -76,13 +77,12 @@ FACTS_SECONDS = 120.0  # that a node gets to start a process and report its fact
 LOG_SECONDS = 10.0  # that a node gets to send the end of a log
 OBJECT_STORE_BYTES = 512 << 20  # of a Ray that is started here: the images and a few models and checkpoints
 MAX_CACHED_MODELS = 64  # in the object store: evaluations of a model come one after the other
-MAX_NODE_LOSSES = 20
-"""Nodes that a job may lose before it is taken to be the reason. Preempted machines vanish often."""
 
 
 @executor("ray")
 def ray_executor(options: ExecutorOptions) -> ExecutorFactory:
     """Tasks of a Ray cluster, which need no shared file system; without an address, of this machine."""
+    options.refuse_settings("ray")
     _import_ray()
 
     def make(context: JobContext, work_dir: Path, workers: int) -> "RayExecutor":
@@ -153,11 +153,7 @@ class RayExecutor:
     # ------------------------------------------------------------ begin and end
 
     def __enter__(self) -> "RayExecutor":
-        if not self.context.device.is_cpu:
-            raise ConfigError(
-                f"the executor 'ray' trains on processors only, not on '{self.context.device.name}'; add "
-                '--device cpu (device="cpu" in Python), or leave --executor ray out'
-            )
+        refuse_gpu(self.context, "ray")
         self._ray = _import_ray()
         self._owns_connection = not self._ray.is_initialized()
         if self._owns_connection:
@@ -491,8 +487,7 @@ class RayExecutor:
         there = NodeAffinitySchedulingStrategy(attempt.node, soft=False)
         reading = self._ray.remote(log_tail).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
         with suppress(self._ray.exceptions.RayError):
-            lines = str(self._ray.get(reading.remote(attempt.log), timeout=LOG_SECONDS)).splitlines()
-            return " | ".join(line.strip() for line in lines[-5:] if line.strip())
+            return str(self._ray.get(reading.remote(attempt.log), timeout=LOG_SECONDS))
         return ""
 
 

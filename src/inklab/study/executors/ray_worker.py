@@ -11,21 +11,19 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from inklab import __version__
 from inklab.errors import CorruptFileError
-from inklab.hardware import cpu_name, cpuinfo_field, disable_malloc_trim
-from inklab.io.files import make_dir, sha256_of, write_atomic
+from inklab.hardware import disable_malloc_trim
+from inklab.io.files import make_dir, write_atomic
 from inklab.records.execution import NetworkTraits
 from inklab.records.status import Draft
 from inklab.study.executor import Message, MessageReporter, run_attempt
+from inklab.study.executors.node_facts import NodeFacts
 from inklab.study.jobs import Done, Job, JobContext, array_path
-from inklab.study.planner import NUMERICS
 from inklab.study.run_directory import CHECKPOINTS
 from inklab.training.checkpoint_files import PackedCheckpoint
 from inklab.usercode import install_live, relocate, source_sha256
@@ -37,37 +35,6 @@ Files = tuple[tuple[str, bytes], ...]
 
 Arrays = Mapping[tuple[str, str], np.ndarray]
 """The images and labels of a run, by split and array."""
-
-
-@dataclass(frozen=True)
-class NodeFacts:
-    """What the numbers of a run depend on besides its plan; equal on every node that is used.
-
-    Attributes:
-        inklab: version of the package.
-        numerics: version of the computation.
-        torch: version.
-        processor: name.
-        instructions: hash of the processor's instruction sets; bf16 is among them.
-    """
-
-    inklab: str
-    numerics: int
-    torch: str
-    processor: str
-    instructions: str
-
-    @classmethod
-    def current(cls) -> "NodeFacts":
-        """Those of this machine."""
-        instructions = sha256_of(cpuinfo_field("flags").encode())[:12]
-        return cls(__version__, NUMERICS, version("torch"), cpu_name(), instructions)
-
-    def differences(self, expected: "NodeFacts") -> str:
-        """What differs from what a run expects, as text; "" if nothing does."""
-        names = ("inklab", "numerics", "torch", "processor", "instructions")
-        pairs = ((name, getattr(self, name), getattr(expected, name)) for name in names)
-        return ", ".join(f"{name} {own}, not {other}" for name, own, other in pairs if own != other)
 
 
 @dataclass(frozen=True)
@@ -236,14 +203,6 @@ def run_remote_job(task: RemoteTask, arrays: Arrays, mailbox: Any, *models: File
 def node_facts() -> NodeFacts:
     """Facts of the node that runs this."""
     return NodeFacts.current()
-
-
-def log_tail(path: str, max_bytes: int = 2000) -> str:
-    """The end of a log of this node; "" if it can't be read."""
-    with suppress(OSError):
-        content = Path(path).read_bytes()
-        return content[-max_bytes:].decode("utf-8", errors="replace").strip()
-    return ""
 
 
 def pack_folder(folder: Path, below: Path) -> Files:
