@@ -10,6 +10,7 @@ from pad_runs import DENOISER, MLP, pad_run, predict_in_page, script_tags, to_te
 from page_visits import draw
 
 from inklab.corruptions.corruption import corruptions
+from inklab.evaluation.inspection import layer_activations
 from inklab.io.files import write_atomic
 from inklab.records.components import NetworkConfig, NormalizeConfig
 from inklab.report import build_report
@@ -183,3 +184,61 @@ class TestUse:
         with report_page(tmp_path) as page:
             assert page.evaluate("inklab.labels") == list(labels)
             assert page.locator("#pad tbody th").all_inner_texts() == list(labels)
+
+
+PAINTED = (
+    "c => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data].filter((_, i) => i % 4 === 3)"
+)
+
+
+class TestInside:
+    def test_activations_equal_those_of_torch_and_weights_are_painted(self, pad_report, page):
+        model, pixels = pad_report.model("e0"), pad_report.dataset.test.pixels[3:4]
+        layers = layer_activations(model.net.net, model.net.normalize(to_tensor(pixels)))
+        computed = page.evaluate(
+            "inklab.activations(inklab.classifier, Array.from(inklab.examples[3].image, byte => byte / 255))"
+        )
+        for row, layer in zip(computed[:-1], layers[:-1], strict=True):
+            assert np.abs(np.array(row) - layer.maps.values.ravel()).max() < 1e-4
+        page.get_by_role("button", name="Put an example of 3 on the pad").click()
+        assert not page.locator(
+            "[data-part=filters] canvas"
+        ).count()  # nothing is computed while it is closed
+        page.locator("[data-part=inside] summary").click()
+        page.locator("[data-part=filters] canvas").first.wait_for()
+        texts = page.locator("[data-part=layers] p").all_inner_texts()
+        assert [text.split(",")[0] for text in texts] == [
+            "Layer 1: 64 units",
+            "Layer 2: 64 units",
+            "Layer 3: 10 units",
+        ]
+        units = [int(text) for text in page.locator("[data-part=filters] p").all_inner_texts()]
+        activity = layers[0].maps.values.ravel()
+        assert len(units) == 12 and activity[units].min() >= np.delete(activity, units).max()
+        weights = np.abs(model.net.net.hidden[0].weight.detach().numpy()[units])
+        for i, row in enumerate(weights):
+            opacity = page.locator("[data-part=filters] canvas").nth(i).evaluate(PAINTED)
+            assert np.abs(opacity - 255 * row / weights.max()).max() <= 1
+        page.get_by_role("button", name="Clear").click()
+        assert not page.locator("[data-part=filters]").is_visible()
+
+    def test_it_fits_a_phone_and_repaints_in_the_dark(self, pad_report):
+        with report_page(pad_report.path, viewport={"width": 390, "height": 800}) as page:
+            page.get_by_role("button", name="Put an example of 3 on the pad").click()
+            page.locator("[data-part=inside] summary").click()
+            page.locator("[data-part=filters] canvas").first.wait_for()
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390
+            painted = "c => c.toDataURL()"
+            light = page.locator("[data-part=layers] canvas").first.evaluate(painted)
+            page.emulate_media(color_scheme="dark")
+            assert page.locator("[data-part=layers] canvas").first.evaluate(painted) != light
+
+
+def test_thin_lines_reach_the_networks_with_the_width_of_a_usual_digits(page):
+    load = "points => inklab.pad.load([{ pen: 0.03, points }])"
+    page.evaluate(load, [list(point) for point in THREE])
+    raster = "inklab.pad.raster(280, { balanced })"
+    script = f"balanced => [...inklab.preprocess({raster}, 280, inklab.preprocessing)]"
+    balanced, plain = page.evaluate(script, True), page.evaluate(script, False)
+    input_image = page.locator("[data-part=input]").evaluate(PAINTED)
+    assert input_image == balanced and sum(balanced) > 1.5 * sum(plain)

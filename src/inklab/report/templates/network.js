@@ -19,9 +19,21 @@ function dense({ weights, bias, activation }, inputs) {
   return ACTIVATIONS[activation](sums);
 }
 
-/** A network: pixels in [0, 1] are normalized and pass through the layers. */
-export function forward({ mean, std, layers }, pixels) {
-  return layers.reduce((values, layer) => dense(layer, values), Array.from(pixels, (pixel) => (pixel - mean) / std));
+/** The output of each layer: pixels in [0, 1] are normalized and pass through all of them. */
+export function activations({ mean, std, layers }, pixels) {
+  let values = Array.from(pixels, (pixel) => (pixel - mean) / std);
+  return layers.map((layer) => (values = dense(layer, values)));
+}
+
+/** A network: what its last layer returns. */
+export function forward(network, pixels) {
+  return activations(network, pixels).at(-1);
+}
+
+/** The weights of a unit of the first layer, one for each pixel. */
+export function filterOf({ layers: [{ weights, bias }] }, unit) {
+  const size = weights.length / bias.length;
+  return weights.subarray(unit * size, (unit + 1) * size);
 }
 
 const NOISE_KEY = [444256096, 1668102737]; // Of Seed(0) / "pad": the page's seed is the number of the image.

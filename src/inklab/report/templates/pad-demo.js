@@ -2,11 +2,14 @@
 
 import { Pad } from "./drawing.js";
 import { preprocess } from "./preprocessing.js";
-import { corrupt, decodeBase64, decodeNetwork, forward } from "./network.js";
+import { largestOf, paintSigned, paintUnits } from "./maps.js";
+import { activations, corrupt, decodeBase64, decodeNetwork, filterOf, forward } from "./network.js";
 
 const RASTER = 280; // Pixels a side of a drawing before preprocessing.
 const CONFIDENT = 0.5; // Probability from which a class is named without "perhaps".
 const PAUSE = 600; // Milliseconds without a change before a screen reader gets the text.
+const FILTERS = 12; // Units of the first layer whose weights are drawn: the most active ones.
+const CELL = 0.5; // Side of a unit, in rem.
 
 const data = JSON.parse(document.getElementById("pad-data").textContent);
 const { labels, preprocessing, ood_threshold: oodThreshold } = data;
@@ -65,9 +68,17 @@ for (const { label, image } of examples) {
   button.addEventListener("click", () => { pad.clear(); example = image; render(); });
 }
 
+part("inside").addEventListener("toggle", render);
+part("layers").append(...classifier.layers.map(() => {
+  const row = document.createElement("div"), canvas = document.createElement("canvas");
+  canvas.setAttribute("role", "img");
+  row.append(document.createElement("p"), canvas);
+  return row;
+}));
+
 /** Draw the images, the bars and the text anew. */
 function render() {
-  const image = example ?? preprocess(pad.raster(RASTER), RASTER, preprocessing);
+  const image = example ?? preprocess(pad.raster(RASTER, { balanced: true }), RASTER, preprocessing);
   const result = image && predict(image, { strength: Number(strength.value), seed });
   part("resample").disabled = strength.value === "0"; // There is no noise to draw anew.
   part("strength-value").textContent = Number(strength.value).toFixed(2);
@@ -79,9 +90,39 @@ function render() {
   root.classList.toggle("ood", Boolean(result?.isOod));
   setBars("direct", result?.probabilities);
   if (denoiser) setBars("after-denoising", result?.denoisedProbabilities);
+  showInside(result);
   const text = describe(result);
   part("prediction").textContent = text;
   announce(text);
+}
+
+/** Inside the classifier, once its part is open: what each layer computes, and the weights behind the first one. */
+function showInside(result) {
+  if (!part("inside").open) return;
+  const layers = result && activations(classifier, result.corrupted);
+  part("layers").hidden = part("filters").hidden = !result;
+  if (!result) return;
+  layers.forEach((values, i) => {
+    const [caption, canvas] = part("layers").children[i].children;
+    canvas.style.width = `${CELL * paintUnits(canvas, values, largestOf(values))}rem`;
+    const active = values.filter((value) => value !== 0).length;
+    const counts = `${values.length} units, ${active} of them not 0`;
+    const text = `Layer ${i + 1}: ${counts}, up to ${Number(Math.max(...values).toPrecision(3))}`;
+    caption.textContent = text;
+    canvas.setAttribute("aria-label", text);
+  });
+  const { width, height } = preprocessing, first = layers[0].map(Math.abs);
+  const order = first.map((_, unit) => unit).sort((a, b) => first[b] - first[a]).slice(0, FILTERS);
+  const filters = order.map((unit) => filterOf(classifier, unit)), largest = Math.max(...filters.map(largestOf));
+  part("filters").replaceChildren(...order.map((unit, i) => {
+    const tile = document.createElement("div"), canvas = document.createElement("canvas"), caption = document.createElement("p");
+    paintSigned(canvas, { values: filters[i], width, height }, largest);
+    canvas.setAttribute("role", "img");
+    canvas.setAttribute("aria-label", `Weights of unit ${unit}`);
+    caption.textContent = unit;
+    tile.append(canvas, caption);
+    return tile;
+  }));
 }
 
 function describe(result) {
@@ -131,4 +172,4 @@ function announce(text) {
 }
 
 render();
-globalThis.inklab = { pad, predict, examples, classifier, denoiser, forward, corrupt, preprocess, preprocessing, labels };
+globalThis.inklab = { pad, predict, examples, classifier, denoiser, forward, activations, corrupt, preprocess, preprocessing, labels };
