@@ -124,7 +124,7 @@ function mapFigure(title, text, encoded) {
     paintSigned(canvas, map, largest);
     return el("span", { "aria-hidden": "true" }, canvas, el("span", { text: String(encoded.units[i]) }));
   }));
-  return figure(title, `${text}; opaque: ${short(largest)}`, list);
+  return figure(title, `${text}; full color: ${short(largest)}`, list);
 }
 
 function figure(title, text, content) {
