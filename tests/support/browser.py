@@ -110,7 +110,7 @@ def opened(
             yield page
             page.evaluate("0")  # after what the page has logged so far
         finally:
-            # A handler that is at work when its page closes raises in the next test. Without handlers, what is
+            # A handler at work when its page closes raises in the next test; without handlers, what is
             # requested last, such as an icon, may be missing.
             monitor.is_over = True
             for left in visitor.pages:
