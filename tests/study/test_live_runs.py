@@ -92,7 +92,7 @@ class TestSession:
         assert self.in_a_shell("show", str(run.path))[0] == 0, "looking at it needs no object"
         assert self.in_a_shell("report", str(run.path))[0] == 0
 
-    @pytest.mark.integration
+    @pytest.mark.slow
     def test_an_own_augmentation_and_early_stopping_are_the_same_as_from_a_file(self, runs_dir, tmp_path):
         source = NETWORK + (
             "def dim(images, draws):\n    return images * draws.uniform(len(images), 1, 1, 1)\n"

@@ -95,7 +95,7 @@ class TestFrozenParameters:
         for name, value in result.net.named_parameters():
             torch.testing.assert_close(value, net.get_parameter(name), rtol=1e-4, atol=1e-6)
 
-    @pytest.mark.integration
+    @pytest.mark.slow
     def test_a_compiled_step_leaves_them_alone(self, user_net, data, tmp_path):
         config = trial_config(user_net(DENSE, FREEZE))
         populations = [Population.build(job_of(replicates_of(config, 0, 1)), data) for _ in range(2)]
