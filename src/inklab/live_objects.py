@@ -1,7 +1,8 @@
 """Python objects of this session that a study refers to, such as a network class of a notebook.
 
 Their references, such as `live:Net@3f9a2c01d4e5b677`, take the place of a name in every record. The objects
-themselves travel to workers through a pipe, and are never written to a file or read from one.
+themselves travel to workers through a pipe, or in a file that the session itself has made and that only its
+user can read (`study/executors/shared_queue.py`).
 """
 
 import pickle

@@ -113,9 +113,12 @@ class RunDirectory:
         others = _final(earlier.evaluations) if earlier else {}
         with gc_paused():
             plan = self.plan()
+            shared: dict[str, TrialOutcome] = {}
             outcomes = {
-                id: self._with_second_tests(trials.get(id) or self.outcome(id), plan.data)
-                for id in plan.trials
+                id: self._with_second_tests(
+                    trials.get(id) or _share_parts(self.outcome(id), shared, planned.config), plan.data
+                )
+                for id, planned in plan.trials.items()
             }
             n_classes = plan.data.n_classes
             evaluations = {
@@ -269,6 +272,21 @@ class RunDirectory:
                 yield
             finally:
                 holder.unlink(missing_ok=True)
+
+
+def _share_parts(
+    outcome: TrialOutcome | None, shared: dict[str, TrialOutcome], config: str
+) -> TrialOutcome | None:
+    """An outcome whose large parts are objects of the first one with the same configuration, where equal.
+
+    Of 10,000 outcomes, configuration, layers and environment would take two thirds of the memory.
+    """
+    if outcome is None:
+        return None
+    first = shared.setdefault(config, outcome)
+    parts = {name: getattr(first, name) for name in ("config", "layers", "environment")}
+    equal = {name: part for name, part in parts.items() if part == getattr(outcome, name)}
+    return outcome.model_copy(update=equal)
 
 
 def new_attempt_dir(job_dir: Path) -> Path:
