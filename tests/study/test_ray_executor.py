@@ -10,8 +10,8 @@ from inklab.records.execution import DeviceChoice
 from inklab.study.executor import ExecutorOptions, executors
 from inklab.study.executors.node_facts import NodeFacts
 from inklab.study.executors.ray_worker import unpack_files
-from inklab.study.jobs import EpochEnded, Retried
-from inklab.testing import ExecutorConformance, write_context, write_networks
+from inklab.study.jobs import EpochEnded, Lost, Retried, Warned
+from inklab.testing import ExecutorConformance, training_job, write_context, write_networks
 from inklab.training.checkpoint_files import PackedCheckpoint
 
 ray = pytest.importorskip("ray")
@@ -40,6 +40,21 @@ baseline = "short"
 """Two trainings side by side, slow until a node is lost: both have begun by then, on any machine."""
 
 
+TALKATIVE_NET = """
+import os, sys
+from torch import nn
+from layers import WIDTH
+
+class Talks(nn.Sequential):
+    def __init__(self, shape, classes):
+        super().__init__(nn.Flatten(), nn.Linear(WIDTH, classes))
+
+    def forward(self, images):
+        print(WIDTH, "last words of", __file__, file=sys.stderr, flush=True)
+        os.kill(os.getpid(), 9)
+"""
+
+
 @pytest.fixture(scope="class")
 def one_node():
     """A Ray on this machine that all executors of a class share: starting one takes ten seconds.
@@ -59,6 +74,22 @@ def one_node():
 class TestRayExecutor(ExecutorConformance):
     def make_executor(self, context, work_dir, workers):
         return executors["ray"].configure(ExecutorOptions(workers))(context, work_dir, workers)
+
+    def test_the_user_s_files_travel_and_last_words_come_back(self, tmp_path, monkeypatch):
+        """Nodes start elsewhere, so a path that is relative to the driver's directory is no file there."""
+        (tmp_path / "net.py").write_text(TALKATIVE_NET, encoding="utf-8")
+        (tmp_path / "layers.py").write_text("WIDTH = 12 * 12\n", encoding="utf-8")
+        context = write_context(tmp_path / "run")
+        monkeypatch.chdir(tmp_path)
+        events = []
+        with self.make_executor(context, tmp_path / "work", 1) as executor:
+            executor.submit(training_job("Talks", "net.py:Talks"))
+            for event in executor.events():
+                events.append(event)
+        warnings = [event.message for event in events if isinstance(event, Warned)]
+        assert isinstance(events[-1], Lost) and "killed, or it crashed, 2 times" in events[-1].reason
+        assert sum("144 last words of" in message for message in warnings) == 2
+        assert not any(str(tmp_path) in message for message in warnings), "it ran from the copy"
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+from dataclasses import replace
 
 import pytest
 import toy_run
@@ -93,6 +94,28 @@ def test_a_worker_that_is_queued_again_continues_from_checkpoints(tmp_path):
     assert first[0] == 1 and second[0] > first[-1] and third[-1] == 40
     whole = Undisturbed().run(context, tmp_path / "other", job)
     assert outcome_of(events[-1]).weights_sha256 == outcome_of(whole[-1]).weights_sha256
+
+
+@pytest.mark.slow
+def test_a_run_whose_nodes_all_differ_ends_with_the_reason(tmp_path):
+    """Its workers find that another has begun to compute on another processor."""
+    work = tmp_path / "work"
+    with make_slurm(write_context(tmp_path / "run"), work, 1) as executor:
+        (queue,) = map(SharedQueue, work.iterdir())
+        queue.agree(replace(NodeFacts.current(), processor="Another"))
+        executor.submit(training_job("good", "mlp"))
+        with pytest.raises(RunError, match="no worker can compute .* processor .*, not Another"):
+            list(executor.events())
+
+
+@pytest.mark.slow
+def test_workers_that_can_t_start_end_the_run_with_their_last_words(tmp_path, monkeypatch):
+    (tmp_path / "submitit.py").write_text("raise ImportError('libfoo.so.1 is missing')", encoding="utf-8")
+    with make_slurm(write_context(tmp_path / "run"), tmp_path / "work", 1) as executor:
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        executor.submit(training_job("good", "mlp"))
+        with pytest.raises(RunError, match="3 workers ended before they began"):
+            list(executor.events())
 
 
 class Undisturbed(ExecutorUnderTest):
