@@ -101,7 +101,7 @@ def test_a_change_of_theme_repaints_and_a_failure_is_one_line():
         page.locator("#inside-parts figure").first.wait_for()
         light = painted(page, "#inside-parts .units canvas")
         page.locator("#theme").select_option("dark")
-        page.wait_for_function("document.documentElement.dataset.theme === 'dark'")
+        page.locator("html[data-theme=dark]").wait_for(state="attached")
         assert (painted(page, "#inside-parts .units canvas")[:, :3] != light[:, :3]).any()
         line = "'own' can't be inspected: it is too deep"
         page.route("**/api/inspect", lambda route: route.fulfill(status=422, json={"error": line}))

@@ -12,6 +12,7 @@ from inklab.report.figures.drawing import DARK, LIGHT, SERIES
 PAGE = Path(inklab.__file__).parent / "serve" / "page"
 SCRIPTS = {path.name: path.read_text(encoding="utf-8") for path in sorted(PAGE.glob("*.js"))}
 HTML = (PAGE / "index.html").read_text(encoding="utf-8")
+PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted(PAGE.glob("*.html"))}
 CSS = (PAGE / "page.css").read_text(encoding="utf-8")
 TEXT, GRAPHIC = 4.5, 3.0  # contrast that WCAG 2 AA asks for
 
@@ -57,12 +58,13 @@ def test_everything_can_be_read(theme):
 
 
 def test_every_address_is_relative_so_that_a_proxy_can_put_the_page_below_a_path():
-    for name, text in {**SCRIPTS, "index.html": HTML}.items():
+    for name, text in {**SCRIPTS, **PAGES}.items():
         assert not re.search(r"[\"'`(]/(?:api|static|health|report)\b", text), name
 
 
 def test_nothing_is_inline_and_nothing_comes_from_elsewhere():
-    assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=", HTML)
+    for text in PAGES.values():
+        assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=", text)
     for address in re.findall(r"(?:src|href)=\"([^\"]+)\"", HTML):
         assert address.startswith(("static/", "#")) or address == "report.html"
     for name, text in {**SCRIPTS, "page.css": CSS}.items():
@@ -77,7 +79,7 @@ class TestEveryScript:
 
     def test_the_elements_that_it_asks_for_are_there(self, name):
         for element in re.findall(r"byId\(\"([\w-]+)\"\)", SCRIPTS[name]):
-            assert f'id="{element}"' in HTML, element
+            assert any(f'id="{element}"' in text for text in PAGES.values()), element
 
     def test_it_is_short_and_says_what_it_is(self, name):
         lines = SCRIPTS[name].splitlines()

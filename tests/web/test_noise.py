@@ -1,4 +1,4 @@
-"""The noise of the report's drawing pad, in JavaScript: the pixels that Python gets, to the bit."""
+"""The noise of the pages, in JavaScript: the pixels that Python gets, to the bit."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ from inklab.corruptions.corruption import corruptions
 from inklab.seeding import Seed
 
 NODE = shutil.which("node")
-NETWORK = Path(inklab.__file__).parent / "report" / "templates" / "network.js"
+NOISE = Path(inklab.__file__).parent / "web" / "noise.js"
 SIZE = 784
 
 
@@ -21,7 +21,7 @@ SIZE = 784
 def test_a_page_corrupts_as_python_does():
     """Large seeds too: the number of an image is a word of 32 bits."""
     cases = [[strength, seed] for strength in (0, 0.07, 0.3, 0.5, 1) for seed in (0, 1, 2, 9999, 2**31 - 1)]
-    script = NETWORK.read_text(encoding="utf-8").replace("export ", "") + (
+    script = NOISE.read_text(encoding="utf-8").replace("export ", "") + (
         f"const gray = new Array({SIZE}).fill(0.5);"
         f"console.log(JSON.stringify({json.dumps(cases)}.map(([s, seed]) => corrupt(gray, s, seed))));"
     )

@@ -313,7 +313,7 @@ class TestPreprocessing:
 
 
 def test_a_script_for_a_page_has_no_modules_left():
-    assert [*MODULES] == ["drawing.js", "preprocessing.js", "maps.js"]
+    assert [*MODULES] == ["drawing.js", "preprocessing.js", "maps.js", "noise.js"]
     assert all("export " in source(name) for name in MODULES)
     script = inline_modules(*map(source, MODULES))
     assert "\nclass Pad" in script and "\nfunction preprocess(" in script and "export " not in script

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from functools import cache
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -9,6 +10,7 @@ from fastapi import Depends, Request
 from fastapi.responses import StreamingResponse
 
 import inklab
+from inklab.data.mnist import mnist_5k
 from inklab.errors import UnknownNameError
 from inklab.evaluation.inspection import inspect as inspect_classifier
 from inklab.ood import is_empty, why_abstained
@@ -28,6 +30,8 @@ from inklab.serve.inputs import (
 from inklab.serve.middleware import HttpError
 from inklab.serve.model_registry import AutoencoderHalves, decoder_id, encoder_id
 from inklab.serve.schemas import decode_base64, decode_images, encode_image
+
+MAX_TRAINING_DIGITS, MAX_TEST_DIGITS = 1000, 200  # for a training in a browser: 0.9 MB
 
 
 async def _app_state(request: Request) -> AppState:
@@ -315,6 +319,26 @@ async def examples(state: State) -> schemas.ExamplesResponse:
     rows = zip(state.examples.pixels, state.examples.labels, strict=True)
     images = [schemas.Example(image=encode_image(image), label=labels[label]) for image, label in rows]
     return schemas.ExamplesResponse(images=images)
+
+
+async def digits() -> schemas.DigitsResponse:
+    """Digits that come with inklab, as many as a browser trains a network on."""
+    return await asyncio.to_thread(_read_digits)
+
+
+@cache
+def _read_digits() -> schemas.DigitsResponse:
+    digits = mnist_5k()
+    parts = ((digits.train, MAX_TRAINING_DIGITS), (digits.test, MAX_TEST_DIGITS))
+    pixels = np.concatenate([part.pixels[:count] for part, count in parts])
+    labels = np.concatenate([part.labels[:count] for part, count in parts])
+    return schemas.DigitsResponse(
+        height=pixels.shape[2],
+        width=pixels.shape[3],
+        n_train=MAX_TRAINING_DIGITS,
+        images=encode_image(pixels.reshape(1, -1, pixels.shape[3])),
+        labels=labels.tolist(),
+    )
 
 
 async def health(state: State) -> schemas.HealthResponse:

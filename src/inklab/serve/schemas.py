@@ -226,6 +226,16 @@ class ExamplesResponse(BaseModel):
     images: list[Example]
 
 
+class DigitsResponse(BaseModel):
+    """Digits of MNIST to train a network in the page: first those for training, then test images."""
+
+    height: int
+    width: int
+    n_train: int
+    images: Base64 = Field(description="bytes of all images, one after the other")
+    labels: list[int]
+
+
 class SampleLabel(BaseModel):
     """What the classifier predicts for a new image."""
 

@@ -136,6 +136,7 @@ def _add_routes(app: FastAPI) -> None:
             route_class_override=JsonRoute,
         )  # fmt: skip
     app.get("/api/examples", responses=RESPONSES, tags=["images"])(routes.examples)
+    app.get("/api/digits", responses=RESPONSES, tags=["images"])(routes.digits)
     app.get("/health", responses=RESPONSES, tags=["server"])(routes.health)
     app.get("/api/networks", responses=RESPONSES, tags=["server"])(routes.networks)
     app.get("/api/study", responses=RESPONSES, tags=["study"])(routes.study)

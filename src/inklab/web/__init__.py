@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-MODULES = ("drawing.js", "preprocessing.js", "maps.js")
-"""A drawing pad, what makes an image of a drawing, and weights and activations as images."""
+MODULES = ("drawing.js", "preprocessing.js", "maps.js", "noise.js")
+"""A drawing pad, what makes an image of a drawing, weights and activations as images, and noise."""
 
 IMPORT = re.compile(r'import \{[\w, ]+\} from "\./[\w-]+\.js";\n', re.MULTILINE)
 EXPORT = re.compile(r"^export (?=(?:async )?function\b|class\b|const\b)", re.MULTILINE)

@@ -3,7 +3,8 @@
 import { Pad } from "./drawing.js";
 import { preprocess } from "./preprocessing.js";
 import { largestOf, paintSigned, paintUnits } from "./maps.js";
-import { activations, corrupt, decodeBase64, decodeNetwork, filterOf, forward } from "./network.js";
+import { activations, decodeBase64, decodeNetwork, filterOf, forward } from "./network.js";
+import { corrupt } from "./noise.js";
 
 const RASTER = 280; // Pixels a side of a drawing before preprocessing.
 const CONFIDENT = 0.5; // Probability from which a class is named without "perhaps".
