@@ -31,6 +31,7 @@ BENCHMARKS: dict[str, Callable[[Options], list[str]]] = {
     "bf16": partial(_call, "bf16:measure_bf16"),
     "checkpoints": partial(_call, "checkpoints:measure_checkpoints"),
     "large-runs": partial(_call, "large_runs:measure_large_runs"),
+    "many-jobs": partial(_call, "many_jobs:measure_many_jobs"),
     "study": partial(_call, "study:measure_study"),
     "predict": partial(_call, "prediction:measure_prediction"),
     "api": partial(_call, "api_overhead:measure_api_overhead"),
