@@ -145,6 +145,8 @@ class RayExecutor:
     _node_losses: Counter[str] = field(default_factory=Counter, init=False)
     _refused: dict[str, str] = field(default_factory=dict, init=False)
     _notices: list[str] = field(default_factory=list, init=False)
+    _room: int = field(default=0, init=False)  # for jobs, also those that wait in Ray
+    _next_count: float = field(default=0.0, init=False)
     _models: "OrderedDict[str, Any]" = field(default_factory=OrderedDict, init=False)
 
     def __post_init__(self) -> None:
@@ -348,7 +350,10 @@ class RayExecutor:
 
     def _dispatch(self) -> None:
         """Keep as many jobs with Ray as have room, and as many again: an autoscaler sees them wait."""
-        limit = self.workers or 2 * max(1, self._slots())
+        if time.monotonic() >= self._next_count:  # a call of the cluster's head, slow with many nodes
+            self._next_count = time.monotonic() + POLL_SECONDS
+            self._room = 2 * max(1, self._slots())
+        limit = self.workers or self._room
         while self._attempts.waiting and len(self._running) < limit:
             job, directory = self._attempts.begin()
             options: dict[str, Any] = {"name": job.label}
