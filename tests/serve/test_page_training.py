@@ -60,7 +60,7 @@ def test_steps_are_those_of_torch(tmp_path):
     assert done["accuracy"] == (logits.argmax(1) == true).float().mean().item()
 
 
-READING = re.compile(r"Step (\d+), ([\d.]+) epochs: ([\d.]+)% of 200 other digits, loss ([\d.]+)")
+READING = re.compile(r"Step (\d+), ([\d.]+) epochs: accuracy ([\d.]+)% on 200 other digits, loss ([\d.]+)")
 
 
 def reading(page):

@@ -113,7 +113,8 @@ class Training {
     for (const [id, value] of Object.entries(settings)) byId(id).value = String(value);
     setText(byId("noise-value"), settings.noise.toFixed(2));
     const epochs = ((this.steps * BATCH) / this.count).toFixed(1);
-    const quality = `${percent(result.accuracy, 1)} of ${this.test.labels.length} other digits, loss ${number(result.loss, 3)}`;
+    const count = this.test.labels.length, loss = number(result.loss, 3);
+    const quality = `accuracy ${percent(result.accuracy, 1)} on ${count} other digits, loss ${loss}`;
     setText(byId("reading"), `Step ${this.steps}, ${epochs} epochs: ${quality}`);
     this._drawCurve();
     this._drawWeights();
