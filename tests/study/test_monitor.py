@@ -28,7 +28,13 @@ from inklab.study.jobs import (
     TrainingJob,
     ignore_event,
 )
-from inklab.study.monitor import REMOTE_TIMEOUT_SECONDS, RunMonitor, StatusFile, read_status
+from inklab.study.monitor import (
+    MAX_WRITTEN_JOBS,
+    REMOTE_TIMEOUT_SECONDS,
+    RunMonitor,
+    StatusFile,
+    read_status,
+)
 from inklab.study.resources import Cost
 from inklab.study.run_directory import RunDirectory
 
@@ -86,6 +92,13 @@ def cnn():
 
 
 class TestStatusFile:
+    def test_of_thousands_of_jobs_the_first_are_in_a_file_that_can_be_read(self, tmp_path):
+        """A cluster has more workers than the record of the status has room for."""
+        jobs = [training(f"t{number}") for number in range(1_500)]
+        report(tmp_path, *map(Started, jobs), write_seconds=3600.0)
+        status = read_status(RunDirectory(tmp_path))
+        assert [job.job for job in status.running] == [job.name for job in jobs[:MAX_WRITTEN_JOBS]]
+
     def test_it_says_what_runs_and_passes_everything_on(self, tmp_path):
         events = [planned(60.0), Started(JOB), EpochEnded(JOB, 1, 4, 0.5)]
         assert report(tmp_path, *events) == events

@@ -6,7 +6,7 @@ import socket
 import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from itertools import zip_longest
+from itertools import islice, zip_longest
 
 from inklab.errors import DataError, WriteError
 from inklab.records.outcomes import History, Snapshot, TrialOutcome, TrialState, count_states
@@ -25,6 +25,9 @@ from inklab.study.run_directory import RunDirectory
 
 WRITE_SECONDS = 1.0
 """From a write to one for a further epoch. A write takes the process that drives the run milliseconds."""
+
+MAX_WRITTEN_JOBS = 100
+"""Running jobs in the status file, those that began first; with more, it is not written for each job."""
 
 REMOTE_TIMEOUT_SECONDS = 900.0
 """Without a sign of life that a process on another machine is believed to go on."""
@@ -77,13 +80,15 @@ class StatusFile:
             self._running[event.job.name] = _with_epoch(self._running[event.job.name], event)
         elif not isinstance(event, Probing | Warned):
             self._running.pop(event.job.name, None)
-        # Jobs are written at once: a job without epochs would not be seen at all.
+        # Of few jobs each is written at once: one without epochs would not be seen at all.
         is_due = time.monotonic() - self._written_at >= self._write_seconds
-        if is_due or not isinstance(event, EpochEnded):
+        is_news = not isinstance(event, EpochEnded) and len(self._running) <= MAX_WRITTEN_JOBS
+        if is_due or is_news:
             self._write()
 
     def _write(self) -> None:
-        status = self._status.model_copy(update={"running": tuple(self._running.values())})
+        running = tuple(islice(self._running.values(), MAX_WRITTEN_JOBS))
+        status = self._status.model_copy(update={"running": running})
         with suppress(WriteError):
             status.write(self._run_directory.status_path)
         self._written_at = time.monotonic()
