@@ -99,7 +99,11 @@ def write_damaged_runs(folder: Path) -> None:
 
 TOY = "{toy}"
 ERRORS = [
-    "rum", "run --profle full", "run --workers 0", "run --precision fp16", "show --jsn", "compare",
+    "rum", "run --profle full", "run --workers 0", "run --precision fp16",
+    "run --executor slurn", "run --slurm partition=short", "run --executor slurm",
+    "run --executor slurm --workers 4 --slurm partition",
+    "run --executor slurm --workers 4 --slurm partitoin=short",
+    "run --executor slurm --workers 4 --slurm time=soon", "show --jsn", "compare",
     "predict", "run digit", "run nowhere.toml", "run no.toml", "run bad.toml", "run --profile ful",
     "run --set cnn.recipe.epoch=3", "run --set cnn.recipe.epochs=three", "run --set cnn",
     "run --data mnits", "run --data nowhere/at/all", f"run {TOY} --set data.validation=480",
