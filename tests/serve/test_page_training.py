@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from browser import needs_chromium, opened
-from page_visits import too_wide, toy_address, unnamed
+from page_visits import settled, too_wide, toy_address, unnamed
 from torch import nn
 
 import inklab
@@ -123,6 +123,7 @@ class TestPage:
 
     def test_it_fits_everywhere_has_names_and_asks_nobody_while_it_learns(self):
         with opened(toy_address()) as page:
+            settled(page)
             page.get_by_role("link", name="Train a network in the browser").click()
             loaded(page)
             requests = []
