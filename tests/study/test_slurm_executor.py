@@ -232,6 +232,8 @@ class TestSharedQueue:
 
 def test_the_end_of_a_log_is_one_line(tmp_path):
     log = tmp_path / "log"
-    log.write_text("x" * 10_000 + "".join(f"\nline {number}\n" for number in range(9)), encoding="utf-8")
+    log.write_text(
+        "x" * 10_000 + "".join(f"\nline {number}\n:job_id:1" for number in range(9)), encoding="utf-8"
+    )
     assert log_tail(str(log)) == "line 4 | line 5 | line 6 | line 7 | line 8"
     assert log_tail(str(tmp_path / "none")) == ""

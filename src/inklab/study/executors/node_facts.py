@@ -12,6 +12,7 @@ from inklab.io.files import sha256_of
 from inklab.study.planner import NUMERICS
 
 LOG_BYTES, LOG_LINES = 2000, 5  # of the end of a log that a message has room for
+RAY_MARKS = (":job_id:", ":task_name:", ":actor_name:")  # lines that Ray itself writes into logs of workers
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,6 @@ def log_tail(path: str) -> str:
     with suppress(OSError), Path(path).open("rb") as log:
         log.seek(0, os.SEEK_END)
         log.seek(max(0, log.tell() - LOG_BYTES))
-        lines = log.read().decode("utf-8", errors="replace").splitlines()
-        return " | ".join([line.strip() for line in lines if line.strip()][-LOG_LINES:])
+        lines = map(str.strip, log.read().decode("utf-8", errors="replace").splitlines())
+        return " | ".join([line for line in lines if line and not line.startswith(RAY_MARKS)][-LOG_LINES:])
     return ""
