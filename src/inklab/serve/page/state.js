@@ -37,6 +37,7 @@ const PARTS = {
   position: [[0.5, 0.5], position],
   sigma: [0.5, between(0, 2)],
   metric: ["loss", oneOf("loss", "accuracy")],
+  scale: ["linear", oneOf("linear", "log")],
 };
 
 export const INITIAL = Object.freeze(Object.fromEntries(Object.entries(PARTS).map(([key, [first]]) => [key, first])));

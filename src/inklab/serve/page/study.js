@@ -4,7 +4,8 @@ import { request } from "./api.js";
 import { byId, el, keyedList, setText, svg } from "./dom.js";
 import { duration, number } from "./format.js";
 import { showResults } from "./results.js";
-import { TrainingCurves } from "./training-curves.js";
+import { keyOf, TrainingCurves } from "./training-curves.js";
+import { TrialsTable } from "./trials-table.js";
 
 const RECONNECT_DELAY = 5000; // ms until a stream that has ended is opened again
 const STATES = ["done", "diverged", "failed", "lost", "waiting"];
@@ -14,9 +15,11 @@ export class Study {
   constructor({ state, errors }, onResults) {
     Object.assign(this, { state, errors, onResults, stream: null, timer: 0, progress: null, hasResults: false, isLoaded: false });
     this.curves = new TrainingCurves(byId("training-curves"));
+    this.trials = new TrialsTable((curve) => this._mark(curve));
     for (const radio of byId("metric").querySelectorAll("input")) {
       radio.addEventListener("change", () => state.set({ metric: radio.value }));
     }
+    byId("log-scale").addEventListener("change", ({ target }) => state.set({ scale: target.checked ? "log" : "linear" }));
     state.addEventListener("change", () => this.show());
     document.addEventListener("visibilitychange", () => this.show());
     setInterval(() => this._showTimeLeft(), 1000);
@@ -27,7 +30,8 @@ export class Study {
     if (this.state.now.view !== "study" || document.hidden) return this._close();
     if (this.isLoaded && !this.stream && !this.timer && this.progress?.state !== "finished") this._open();
     for (const radio of byId("metric").querySelectorAll("input")) radio.checked = radio.value === this.state.now.metric;
-    if (this.progress) this.curves.show(this.progress, this.state.now.metric);
+    Object.assign(byId("log-scale"), { checked: this.state.now.scale === "log", disabled: this.state.now.metric !== "loss" });
+    if (this.progress) this.curves.show(this.progress, this.state.now);
   }
 
   /** What there is at first. */
@@ -88,11 +92,21 @@ export class Study {
     const experiments = progress.experiments.filter(({ total }) => total); // the others compute nothing
     showItems(byId("experiments"), experiments, ({ name }) => name, ExperimentProgress);
     byId("curves-part").hidden = !progress.curves.length;
-    this.curves.show(progress, this.state.now.metric);
+    this.curves.show(progress, this.state.now);
+    byId("trials-part").hidden = !progress.curves.length;
+    this.trials.show(progress.curves);
     if (progress.state === "finished") {
       this._close();
       if (!this.hasResults) this._requestResults();
     }
+  }
+
+  /** Show the curve of a trial; its loss, if there is no accuracy. */
+  _mark(curve) {
+    this.curves.marked = curve && keyOf(curve);
+    if (curve && !curve.validation_accuracy.length) this.state.set({ metric: "loss" });
+    this.curves.show(this.progress, this.state.now);
+    byId("training-curves").querySelector(".marked")?.closest("figure").scrollIntoView({ block: "nearest" });
   }
 
   async _requestResults() {

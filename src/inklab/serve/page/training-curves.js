@@ -18,12 +18,18 @@ const METRICS = {
 const MAX_SETTINGS = 6; // that have a color each
 const OUTLIER = 4; // times the median: a value above it does not stretch the axis, since its training diverges
 
+/** Two experiments may share a trial, so its id alone is no key. */
+export const keyOf = ({ experiment, trial }) => `${experiment} ${trial}`;
+
 export class TrainingCurves {
   constructor(element) {
     this.element = element;
+    this.marked = null; // key of the curve that stands out
   }
 
-  show({ experiments, curves }, metric) {
+  /** @param progress of the study; @param shown {metric, scale}: "linear" or, of losses, "log". */
+  show({ experiments, curves }, { metric, scale: wanted }) {
+    const isLog = wanted === "log" && metric === "loss";
     const { solid, faint } = METRICS[metric];
     const hasMetric = (curve) => [solid, faint].some((key) => key && curve[key]?.length);
     const charts = experiments
@@ -33,15 +39,16 @@ export class TrainingCurves {
       .filter((chart) => chart.curves.length);
     const create = ({ title }) => el("figure", {}, el("figcaption", { text: title }));
     const figures = keyedList(this.element, charts, ({ name }) => name, create);
-    charts.forEach((chart, i) => this._draw(figures[i], chart, metric));
+    charts.forEach((chart, i) => this._draw(figures[i], chart, metric, isLog));
   }
 
-  _draw(figure, chart, metric) {
-    const content = JSON.stringify([metric, chart.curves]);
+  _draw(figure, chart, metric, isLog) {
+    const marked = chart.curves.some((curve) => keyOf(curve) === this.marked) ? this.marked : null;
+    const content = JSON.stringify([metric, isLog, marked, chart.curves]);
     if (figure.content === content) return; // nothing has changed
     figure.content = content;
     figure.reader ??= new EpochReader();
-    const { drawing, x, lastEpoch, isCut } = createChart(chart, metric);
+    const { drawing, x, lastEpoch, isCut } = createChart(chart, metric, isLog, marked);
     const marks = { x, left: LEFT, right: WIDTH - RIGHT, top: TOP, bottom: HEIGHT - BOTTOM, width: WIDTH };
     figure.reader.show(drawing, marks, lastEpoch, (epoch) => describeEpoch(chart, metric, epoch));
     const note = isCut ? el("p", { class: "small", text: "Larger values are cut off at the upper edge." }) : null;
@@ -52,29 +59,32 @@ export class TrainingCurves {
   }
 }
 
-function createChart({ title, curves }, metric) {
+function createChart({ title, curves }, metric, isLog, marked) {
   const { title: metricTitle, solid, faint, unit, factor } = METRICS[metric];
   const keys = [faint, solid].filter(Boolean);
-  const values = curves.flatMap((curve) => keys.flatMap((key) => curve[key] ?? [])).filter(Number.isFinite);
-  const [low, high] = rangeOf(values);
+  const isDrawn = (value) => Number.isFinite(value) && (!isLog || value > 0);
+  const values = curves.flatMap((curve) => keys.flatMap((key) => curve[key] ?? [])).filter(isDrawn);
+  const [low, high] = isLog ? logRangeOf(values) : rangeOf(values);
   const last = Math.max(2, ...curves.map(({ epoch }) => epoch.at(-1)));
-  const x = scale(1, last, LEFT, WIDTH - RIGHT), y = scale(low, high, HEIGHT - BOTTOM, TOP);
+  const x = scale(1, last, LEFT, WIDTH - RIGHT);
+  const y = (isLog ? logScale : scale)(low, high, HEIGHT - BOTTOM, TOP);
   const chart = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": describe(title, curves, metric) });
   const epochs = [1, ...ticks(1, last, 5).filter((epoch) => Number.isInteger(epoch) && epoch > 1 + 0.15 * (last - 1))];
-  const levels = ticks(low, high, 6);
+  const levels = isLog ? logTicks(low, high) : ticks(low, high, 6);
   const digits = Math.max(0, Math.ceil(-Math.log10(factor * (levels[1] - levels[0] || 1)) - 1e-9)); // so that labels differ
-  const formatY = (value) => `${(factor * value).toFixed(digits)}${unit}`;
+  const formatY = (value) => (isLog ? number(value, 6) : `${(factor * value).toFixed(digits)}${unit}`);
   chart.append(axes({ x, y, left: LEFT, right: WIDTH - RIGHT, bottom: HEIGHT - BOTTOM, xs: epochs, ys: levels, formatY }));
   chart.append(
-    svg("text", { class: "axis-title", x: 0, y: 11, text: metricTitle }),
+    svg("text", { class: "axis-title", x: 0, y: 11, text: isLog ? `${metricTitle} (log scale)` : metricTitle }),
     svg("text", { class: "axis-title", x: (LEFT + WIDTH - RIGHT) / 2, y: HEIGHT - 4, "text-anchor": "middle", text: "Epoch" }),
   );
   const styleOf = stylesOf(curves);
-  const yOf = (value) => (Number.isFinite(value) ? y(Math.min(value, high)) : NaN);
+  const yOf = (value) => (isDrawn(value) ? y(Math.min(value, high)) : NaN);
   for (const key of keys) {
     for (const curve of curves) {
       const points = (curve[key] ?? []).map((value, i) => [x(curve.epoch[i]), yOf(value)]);
-      const style = styleOf(curve), name = `${key === faint ? "faint" : "solid"}${curve.finished ? "" : " live"}`;
+      const style = styleOf(curve), isMarked = keyOf(curve) === marked;
+      const name = `${key === faint ? "faint" : "solid"}${curve.finished ? "" : " live"}${isMarked ? " marked" : ""}`;
       chart.append(...createLine(points, name, style, curve.finished));
     }
   }
@@ -97,6 +107,29 @@ function rangeOf(values) {
   const low = sorted[0], high = Math.min(sorted.at(-1), OUTLIER * Math.abs(median) || sorted.at(-1));
   const margin = 0.05 * (high - low || Math.abs(high) || 1);
   return [low - margin, high + margin];
+}
+
+/** All of the positive values, with a twentieth of the decades on either side. */
+function logRangeOf(values) {
+  const low = Math.min(...values), high = Math.max(...values);
+  const margin = (high / low) ** 0.05;
+  return low < high ? [low / margin, high * margin] : values.length ? [low / 2, low * 2] : [0.1, 1];
+}
+
+function logScale(low, high, from, to) {
+  const position = scale(Math.log(low), Math.log(high), from, to);
+  return (value) => position(Math.log(value));
+}
+
+/** Powers of ten; with their doubles and fivefolds, if there are few; within less than a factor of 2, round numbers. */
+function logTicks(low, high) {
+  const powers = Array.from({ length: Math.ceil(Math.log10(high / low)) + 2 }, (_, i) => Math.floor(Math.log10(low)) + i);
+  for (const factors of [[1], [1, 2, 5]]) {
+    const values = powers.flatMap((power) => factors.map((factor) => Number(`${factor}e${power}`)));
+    const within = values.filter((value) => value >= low && value <= high);
+    if (within.length >= 3) return within;
+  }
+  return ticks(low, high, 5).filter((value) => value > 0);
 }
 
 const settingsOf = (curves) => [...new Set(curves.map((curve) => setting(curve.setting)))];
