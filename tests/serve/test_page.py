@@ -490,7 +490,9 @@ def test_a_finger_draws_and_the_page_stays_where_it_is():
             settled(page)
             for control in page.locator(CONTROLS).all():
                 is_tile = "tile" in (control.get_attribute("class") or "")
-                assert is_tile or control.evaluate(TARGET)["height"] >= 44, control.inner_html()
+                assert is_tile or control.evaluate(TARGET)["height"] >= 44, control.evaluate(
+                    "c => c.outerHTML"
+                )
 
 
 def test_everything_has_a_name_and_can_be_reached_by_keys(page):
