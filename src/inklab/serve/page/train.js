@@ -106,7 +106,7 @@ class Training {
     requestAnimationFrame(() => this._advance());
   }
 
-  // ---- what is shown
+  // ---- display
 
   show() {
     const { settings, result } = this;

@@ -27,9 +27,9 @@ export class TrainingCurves {
     this.marked = null; // key of the curve that stands out
   }
 
-  /** @param progress of the study; @param shown {metric, scale}: "linear" or, of losses, "log". */
-  show({ experiments, curves }, { metric, scale: wanted }) {
-    const isLog = wanted === "log" && metric === "loss";
+  /** @param progress of the study; @param view {metric, scale}: "linear" or, of losses, "log". */
+  show({ experiments, curves }, { metric, scale: axisScale }) {
+    const isLog = axisScale === "log" && metric === "loss";
     const { solid, faint } = METRICS[metric];
     const hasMetric = (curve) => [solid, faint].some((key) => key && curve[key]?.length);
     const charts = experiments

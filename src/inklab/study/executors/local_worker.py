@@ -57,7 +57,7 @@ def _run_worker(pipe: Connection, context: "JobContext") -> None:
     warnings.filterwarnings("ignore", "There is a performance drop because we have not yet implemented")
     install_live(dict(context.live_objects))
     disable_malloc_trim()
-    with guarded_streams():  # a network may print although nobody reads it any more
+    with guarded_streams():  # a network may print although its output is closed
         while task := _next_task(pipe):
             reporter = PipeReporter(pipe, task[0])
             reporter.send(run_attempt(*task, context, reporter))

@@ -156,7 +156,7 @@ class _WorkerSession:
     _beat: tuple[bytes, float] = field(default=(b"", -1.0), init=False)
 
     def send(self, message: WorkerMessage) -> None:
-        """Send a message, unless the session has ended: then nobody reads it."""
+        """Send a message, unless the session has ended, since nothing reads it then."""
         try:
             self.queue.send(self.name, self._sent, message)
         except WriteError:
