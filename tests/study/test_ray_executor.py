@@ -40,6 +40,9 @@ baseline = "short"
 """Two trainings side by side, slow until a node is lost: both have begun by then, on any machine."""
 
 
+PRIORITY = {"worker_niceness": 0}
+"""By default Ray's workers yield to all others; beside other tests they would hardly run."""
+
 TALKATIVE_NET = """
 import os, sys
 from torch import nn
@@ -63,7 +66,7 @@ def one_node():
     """
     ray.init(
         address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False,
-        object_store_memory=128 << 20, _node_ip_address="127.0.0.1",
+        object_store_memory=128 << 20, _node_ip_address="127.0.0.1", _system_config=PRIORITY,
     )  # fmt: skip
     yield
     ray.shutdown()
@@ -99,7 +102,7 @@ def cluster():
 
     memory = {"object_store_memory": 128 << 20}
     checks = {"health_check_period_ms": 1000, "health_check_timeout_ms": 2000}  # a lost node is missed sooner
-    head = {"num_cpus": 0, "include_dashboard": False, "_system_config": checks, **memory}
+    head = {"num_cpus": 0, "include_dashboard": False, "_system_config": {**PRIORITY, **checks}, **memory}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     yield cluster, [cluster.add_node(num_cpus=1, **memory) for _ in range(2)]
     cluster.shutdown()
