@@ -4,7 +4,6 @@ import ast
 import re
 from collections import Counter
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from statistics import median
 
@@ -149,19 +148,25 @@ def calls(path: Path) -> Iterator[str]:
             yield getattr(node.func, "attr", getattr(node.func, "id", ""))
 
 
-@cache
-def calls_of_modules() -> dict[str, set[str]]:
-    return {relative(path): set(calls(path)) for path in SOURCE}
+RESTORED = {
+    # What comes from a worker's own parent, through its pipe.
+    "live_objects.py": [("loads", "_pickles[name]")],
+    "study/executors/local_worker.py": [("loads", "content")],
+    "study/executors/local_executor.py": [],
+    # Of a directory that the session itself made, for its user only, under a random name.
+    "study/executors/shared_queue.py": [
+        ("loads", "claimed.read_bytes("),
+        ("loads", "path.read_bytes("),
+        ("loads", "path.read_bytes("),
+    ],
+}
+"""Modules that use pickle, and what they restore."""
 
 
 class TestEveryModule:
     def test_only_the_command_line_prints(self):
-        printing = [path for path, called in calls_of_modules().items() if {"print", "pprint"} & called]
+        printing = [relative(path) for path in SOURCE if {"print", "pprint"} & set(calls(path))]
         assert [path for path in printing if not path.startswith("cli/") and path != "progress.py"] == []
-
-    def test_only_seeding_seeds_a_global_generator(self):
-        seeds = {"manual_seed", "manual_seed_all", "seed_all", "fork_rng", "set_rng_state"}
-        assert [path for path, called in calls_of_modules().items() if seeds & called] == ["seeding.py"]
 
     def test_shapes_in_annotations_are_checked_by_the_suite(self, pytestconfig):
         # jaxtyping does so where annotations are evaluated, in the packages that pyproject.toml lists.
@@ -175,26 +180,33 @@ class TestEveryModule:
                 assert any(f"{module}.".startswith(f"{package}.") for package in packages), path
 
     def test_nothing_is_unpickled(self):
-        # What comes from a worker's own parent, through its pipe.
-        allowed = {
-            "live_objects.py": [("loads", "_pickles[name]")],
-            "study/executors/local_worker.py": [("loads", "content")],
-            "study/executors/local_executor.py": [],
-            # Of a directory that the session itself made, for its user only, under a random name.
-            "study/executors/shared_queue.py": [
-                ("loads", "claimed.read_bytes("),
-                ("loads", "path.read_bytes("),
-                ("loads", "path.read_bytes("),
-            ],
-        }
         for path in SOURCE:
             code, name = path.read_text(encoding="utf-8"), relative(path)
-            if name in allowed:
-                assert re.findall(r"pickle\.(load\w*)\((.*?)\)", code) == allowed[name]
+            if name in RESTORED:
+                assert re.findall(r"pickle\.(load\w*)\((.*?)\)", code) == RESTORED[name]
                 continue
             assert not re.search(r"import pickle\b|allow_pickle=True|torch\.load\(|yaml", code), name
             called = (node.func for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call))
             assert not {"eval", "exec"} & {node.id for node in called if isinstance(node, ast.Name)}, name
+
+    def test_no_library_pickles_or_unpickles(self):
+        """Also no torch.load or torch.save; every reader of NumPy's files says that it takes no pickles."""
+        everywhere = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+        exempt = dict.fromkeys(RESTORED, {"pickle"})
+        exempt |= {"live_objects.py": {"pickle", "cloudpickle"}, "sklearn/estimators.py": {"joblib"}}
+        for path in SOURCE:
+            banned = everywhere - exempt.get(relative(path), set())
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Import):
+                    assert not banned & {alias.name.partition(".")[0] for alias in node.names}, path
+                if isinstance(node, ast.ImportFrom):
+                    assert (node.module or "").partition(".")[0] not in banned, path
+                if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+                    assert ast.unparse(node.value) == "False", path
+                if isinstance(node, ast.Attribute):
+                    assert ast.unparse(node) not in ("torch.load", "torch.save"), path
+                if isinstance(node, ast.Call) and ast.unparse(node.func) in ("np.load", "numpy.load"):
+                    assert any(keyword.arg == "allow_pickle" for keyword in node.keywords), path
 
 
 class TestImportCost:

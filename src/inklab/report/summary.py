@@ -79,13 +79,15 @@ def _robustness_rows(name: str, results: RobustnessResults) -> Iterator[list[str
     for row in dict.fromkeys([first, comparison.best or first]):
         difference, interval = row.difference, row.difference.interval
         if difference.mean is not None:
+            over_images = comparison.paired_over == "images"  # of too few replicates
+            pairs = pluralize(difference.n, "image") if over_images else format_count(difference.n)
             yield [
                 name,
                 f"{comparison.pipeline} − {comparison.baseline}, mean recall at {row.strength:g} of "
                 f"{humanize(results.corruption)}",
                 format_delta(difference.mean, "recall"),
                 format_delta_interval(interval, "recall") if interval else NOT_AVAILABLE,
-                format_count(difference.n),
+                pairs,
                 NOT_AVAILABLE,
             ]
 

@@ -29,7 +29,7 @@ from inklab.serve.inputs import (
 )
 from inklab.serve.middleware import HttpError
 from inklab.serve.model_registry import AutoencoderHalves, decoder_id, encoder_id
-from inklab.serve.schemas import decode_base64, decode_images, encode_image
+from inklab.serve.schemas import decode_base64, decode_images, encode_image, encode_maps
 
 MAX_TRAINING_DIGITS, MAX_TEST_DIGITS = 1000, 200  # for a training in a browser: 0.9 MB
 
@@ -102,7 +102,6 @@ async def inspect(body: schemas.InspectRequest, state: State) -> schemas.Inspect
     denoised, label = to_floats(output.denoised), int(output.probabilities[0].argmax())
     model = state.registry[pipeline.classifier].model
     inside = await state.inspector.run(lambda: inspect_classifier(model, denoised, label))
-    encode_maps = schemas.encode_maps
     return schemas.InspectResponse(
         pipeline=pipeline,
         input=encode_image(images[0]),

@@ -48,7 +48,7 @@ class EpochMetrics:
 
     def after_epoch(self, net: NormalizedModel) -> dict[str, float]:
         """One point: `validation_loss`, of classifiers both accuracies; fewer without validation images."""
-        net = cast_copy(net, self.precision)
+        net = in_precision(net, self.precision)
         has_validation = len(self.validation) > 0
         if self.objective.task == "denoising":
             if not has_validation:
@@ -147,8 +147,8 @@ def _examples(net: NormalizedModel, test: TensorSet, inputs: Float[Tensor, "n c 
     return {name: (values * 255).round().to(torch.uint8).cpu() for name, values in images.items()}
 
 
-def cast_copy(net: NormalizedModel, precision: Precision) -> NormalizedModel:
-    """A copy that computes in bf16, the network itself in fp32. Buffers such as normalization's stay fp32."""
+def in_precision(net: NormalizedModel, precision: Precision) -> NormalizedModel:
+    """A copy that computes in bf16, or the network itself for fp32. Buffers such as the mean stay fp32."""
     if precision == "fp32":
         return net
     net = copy.deepcopy(net)

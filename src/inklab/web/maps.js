@@ -2,7 +2,7 @@
 // the more opaque.
 
 /** Both colors as red, green and blue, from the style sheet: they follow the theme. */
-export function signColors() {
+function signColors() {
   const style = getComputedStyle(document.documentElement);
   const [positive, negative] = ["--c1", "--c2"].map((name) => {
     const code = style.getPropertyValue(name).trim();
@@ -22,8 +22,8 @@ export function paintSigned(canvas, { values, width, height }, largest) {
   const context = canvas.getContext("2d"), picture = context.createImageData(width, height);
   const { positive, negative } = signColors();
   values.forEach((value, i) => {
-    const opacity = 255 * Math.min(1, Math.abs(value) / largest);
-    picture.data.set([...(value < 0 ? negative : positive), opacity], 4 * i);
+    picture.data.set(value < 0 ? negative : positive, 4 * i);
+    picture.data[4 * i + 3] = 255 * Math.min(1, Math.abs(value) / largest);
   });
   context.putImageData(picture, 0, 0);
 }

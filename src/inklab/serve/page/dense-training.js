@@ -90,6 +90,7 @@ function softmax(sums, classes) {
   }
   return sums;
 }
+
 /** The numbers from 0 to count - 1 in the random order of an epoch. */
 export function epochOrder(count, seed, epoch) {
   const keys = uniform([seed, ORDER], epoch, count);
